@@ -201,6 +201,8 @@ int disk_open_backing(
 {
 	struct disk_options below = *o;
 
+	if (o->below)
+		return 0;
 	below.write = false;
 	return o->alone ? 0 : disk_open_below(d, &below, name, format, &d->backing);
 }

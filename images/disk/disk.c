@@ -98,7 +98,13 @@ int disk_open(struct disk **ret, int fd, const struct disk_options *o)
 		return disk_err(d, EINVAL, "format: found \"%s\", expected one that caisson knows",
 			o->format ? o->format : "");
 	d->format = format;
+	/*
+	 * The format's open() sees the disk below already. A failure gives it back to the caller.
+	 */
+	d->backing = o->below;
 	r = open_format(d, o);
+	if (r < 0 && o->below)
+		d->backing = NULL;
 	if (r < 0)
 		return r;
 	/*

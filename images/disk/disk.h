@@ -58,6 +58,11 @@ struct disk_options {
 	/* number of images above this one in the chain; callers set 0 */
 	unsigned depth;
 	const struct disk *above; /* the image whose backing file this one is; callers set NULL */
+	/*
+	 * an open disk that is used in place of the backing file that the image names; the new disk
+	 * owns it once disk_open() has succeeded
+	 */
+	struct disk *below;
 };
 
 enum disk_extent_kind {

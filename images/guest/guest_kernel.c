@@ -251,8 +251,10 @@ static int check_kernel(struct arena *a, const char *root, struct found *f, bool
 
 	if (r < 0)
 		return r;
-	if (f->modules_dir >= 0)
+	if (f->modules_dir >= 0) {
+		f->k.modules = f->modules_path;
 		return check_modules(a, root, f);
+	}
 	r = read_config(a, root, f, &config);
 	if (r < 0)
 		return r;
@@ -395,6 +397,8 @@ static int find_kernel(struct arena *a, const struct guest_kernel_request *q, st
 		r = open_image(a, q->kernel, "vm.kernel.path: ", ret);
 		return r < 0 ? r : check_kernel(a, root, ret, true);
 	}
+	if (q->distribution && find_in_boot(a, root, ret) >= 0)
+		return 0;
 	r = find_installed(a, root, ret);
 	if (r == 0)
 		r = find_in_boot(a, root, ret);

@@ -37,6 +37,7 @@
  * thread.
  */
 #pragma once
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/arena.h"
@@ -60,6 +61,11 @@ struct guest_kernel_request {
 	 * host.
 	 */
 	const char *root;
+	/*
+	 * prefer the host's own kernels to caisson's, because they have modules for all file
+	 * systems
+	 */
+	bool distribution;
 };
 
 struct guest_kernel {
@@ -67,6 +73,8 @@ struct guest_kernel {
 	/* descriptor of the initramfs, open for reading; -EBADF after guest_kernel_find() */
 	int initramfs;
 	const char *path;
+	/* path of the directory with the kernel's modules; NULL: it has none */
+	const char *modules;
 	const char *release; /* release of the kernel, as uname -r prints it in the guest */
 	/*
 	 * End of the physical memory that the kernel takes when it starts, without the initramfs;

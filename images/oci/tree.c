@@ -262,6 +262,8 @@ static int make_room(struct tree *t, int parent, const char *name, bool dir, boo
 		*ret_exists = true;
 		return 0;
 	}
+	if (S_ISDIR(st.st_mode) && t->options->plain)
+		return err_set(EISDIR, "%s is a directory, and would be replaced by a file", name);
 	return tree_remove(parent, name, NULL);
 }
 
@@ -398,16 +400,16 @@ int tree_add(struct tree *t, const struct tar_entry *e)
 
 	if (r >= 0 && ++t->entries > TREE_ENTRIES_MAX)
 		return err_set(E2BIG, "the layer has more than %u entries", TREE_ENTRIES_MAX);
-	if (r >= 0)
+	if (r >= 0 && !t->options->plain)
 		r = check_components(path, name);
 	if (r != 0)
 		return r < 0 ? r : 0;
 	size_t len = name > path ? (size_t)(name - path - 1) : 0;
 	memcpy(parent_path, path, len);
 	parent_path[len] = '\0';
-	if (str_starts(name, WHITEOUT))
+	if (str_starts(name, WHITEOUT) && !t->options->plain)
 		return white_out(t, parent_path, name);
-	if (is_tool_name(path))
+	if (is_tool_name(path) && !t->options->plain)
 		return 0;
 	if (!*path && e->type != TAR_DIR)
 		return err_set(EBADMSG, "the root directory is no directory in the layer");

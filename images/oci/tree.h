@@ -37,6 +37,11 @@ struct tree_options {
 	struct id_map uids, gids;
 	/* the tree is an overlay mount, whose lower layers belong to the store */
 	bool merged;
+	/*
+	 * the entries are those of an ordinary tar: no name is a whiteout, and no entry replaces a
+	 * directory by something else
+	 */
+	bool plain;
 	/* give all files to the caller as owner, because the caller may not change owners */
 	bool squash;
 	/* most bytes of data in all files; 0: as much as the file system has free */

@@ -77,7 +77,7 @@ int agent_orders_for_create(
 		return r;
 	ret->resources = limits.guest;
 	ret->delegate = plan_delegates_cgroup(spec);
-	ret->image = spec->vm && spec->vm->image_path;
+	ret->image = spec_image_is_root(spec);
 	ret->root_readonly = spec->root_readonly;
 	return 0;
 }

@@ -3,10 +3,39 @@
  * `caisson disk`: executes caisson-disk, a separate program, so that caisson needs no compression
  * libraries.
  */
+#include <limits.h>
+#include <stdlib.h>
+#include <unistd.h>
+
 #include "cmd/cmd.h"
+
+/*
+ * Tells caisson-disk which caisson to run with which directory of states, for the commands that
+ * need a microVM. The options of caisson-disk are those of the user, so this is in the environment.
+ */
+static int set_runtime(struct arena *a, const struct globals *g)
+{
+	char self[PATH_MAX];
+	const char *root;
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (n < 0)
+		return err_sys("find the path of caisson");
+	self[n] = '\0';
+	int r = container_root(a, g->root, &root);
+	if (r < 0)
+		return r;
+	if (setenv("CAISSON_DISK_RUNTIME", self, 1) < 0 ||
+		setenv("CAISSON_DISK_STATE", root, 1) < 0)
+		return err_sys("set the environment");
+	return 0;
+}
 
 int cmd_disk(const struct command *self, const struct globals *g, int argc, char **argv)
 {
+	_cleanup_arena_ struct arena a = {0};
+	int r = set_runtime(&a, g);
+
 	/* argv[-1] is the word "disk", and the list has NULL at its end, as that of main() has. */
-	return cmd_execute("caisson-disk", "zlib and zstd", argv - 1);
+	return r < 0 ? r : cmd_execute("caisson-disk", "zlib and zstd", argv - 1);
 }

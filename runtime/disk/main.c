@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of subcommands of `caisson disk`. */
+#include "base/libexec.h"
 #include "disk/tool.h"
 
 static const struct tool_command commands[] = {
@@ -58,12 +59,41 @@ static const struct tool_command commands[] = {
 	{"compare", "[options] FILE1 FILE2", "Say whether two disks have the same content.",
 		"The exit code is 0 if they do, 1 if they differ, 2 if it could not be found out.",
 		tool_compare},
+	{"ls", "[options] DISK [PATH...]", "List directories in a disk.", NULL, tool_inside},
+	{"cat", "[options] DISK FILE...", "Print files in a disk.", NULL, tool_inside},
+	{"cp", "[options] DISK SOURCE... TARGET", "Copy files out of a disk, or into it.", NULL,
+		tool_inside},
+	{"tar-out", "[options] DISK DIR [FILE]", "Make a tar of a directory in a disk.", NULL,
+		tool_inside},
+	{"tar-in", "[options] DISK DIR [FILE]", "Unpack a tar into a directory in a disk.", NULL,
+		tool_inside},
+	{"df", "[options] DISK", "Say how full the file systems in a disk are.", NULL, tool_inside},
+	{"inspect", "[options] DISK", "Say what operating system is in a disk.", NULL, tool_inside},
+	{"shell", "[options] DISK [COMMAND...]", "Get a shell beside a disk.", NULL, tool_inside},
 	{"serve", "[options] FILE", "Serve a disk to a virtual machine.",
 		"caisson starts it for a microVM. It speaks vhost-user on a socket that it "
 		"inherits.",
 		tool_serve, .hidden = true},
 	{0},
 };
+
+/*
+ * Executes caisson-inside for the commands that look into a disk. It is a program of its own,
+ * because only it needs libarchive. argv is behind the command's name.
+ */
+int tool_inside(const struct tool_command *self, int argc, char **argv)
+{
+	_cleanup_arena_ struct arena a = {0};
+	const char *path;
+	int r = libexec_program(&a, "caisson-inside", &path);
+
+	if (r < 0)
+		return r;
+	execv(path, argv - 2);
+	return err_sys("execute %s (build caisson with libarchive, or set " LIBEXEC_VARIABLE
+		       " to the directory it is in)",
+		path);
+}
 
 static int print_usage(void)
 {

@@ -31,6 +31,7 @@ struct serve {
 	struct served served;
 	struct virtio_blk blk;
 	bool read_only, write_through;
+	bool snapshot; /* the guest writes into a temporary overlay, not into the image */
 	const char *serial;
 	int socket, queues, user;
 };
@@ -103,10 +104,44 @@ static int enter_jail(const struct serve *s)
 	return r < 0 ? err_ctx(r, "the jail of `caisson disk serve`") : 0;
 }
 
+/*
+ * Puts a temporary overlay over the image, which takes what the guest writes. Its file has no name,
+ * so it is gone when this process ends.
+ */
+static int add_overlay(struct serve *s)
+{
+	const char *folder = getenv("TMPDIR") ?: "/var/tmp";
+	struct disk *image = s->image.disk, *overlay;
+	const struct qcow2_create create = {.name = "the temporary overlay",
+		.size = disk_size(image),
+		.version = 3,
+		.backing = "image",
+		.backing_format = disk_format_name(image),
+		.compression = QCOW2_ZLIB};
+
+	_cleanup_fd_ int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_sys(
+			"make a temporary file in %s (TMPDIR names another directory)", folder);
+	int r = qcow2_create(fd, &create);
+	if (r >= 0)
+		r = disk_open(&overlay, take_fd(&fd),
+			&(struct disk_options){.format = "qcow2",
+				.name = create.name,
+				.write = true,
+				.unsafe = true,
+				.below = image});
+	if (r >= 0)
+		s->image.disk = overlay;
+	return r;
+}
+
 static int prepare(struct serve *s)
 {
-	s->image.write = !s->read_only;
+	s->image.write = !s->read_only && !s->snapshot;
 	int r = tool_open(&s->image);
+	if (r >= 0 && s->snapshot)
+		r = add_overlay(s);
 	if (r >= 0)
 		r = served_init(&s->served, s->image.disk);
 	if (r >= 0)
@@ -140,6 +175,8 @@ int tool_serve(const struct tool_command *self, int argc, char **argv)
 		{"read-only", 'r', OPTION_FLAG, &s.read_only, NULL, "open the image read-only"},
 		{"write-through", 0, OPTION_FLAG, &s.write_through, NULL,
 			"the disk has no write cache"},
+		{"snapshot", 0, OPTION_FLAG, &s.snapshot, NULL,
+			"keep what is written in a temporary overlay, and drop it at the end"},
 		{0},
 	};
 	int n, r = tool_parse(self, options, argc, argv, &n, 1, 1);

@@ -34,6 +34,7 @@ int tool_commit(const struct tool_command *self, int argc, char **argv);
 int tool_rebase(const struct tool_command *self, int argc, char **argv);
 int tool_check(const struct tool_command *self, int argc, char **argv);
 int tool_compare(const struct tool_command *self, int argc, char **argv);
+int tool_inside(const struct tool_command *self, int argc, char **argv);
 int tool_serve(const struct tool_command *self, int argc, char **argv);
 
 /*

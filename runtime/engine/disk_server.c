@@ -44,6 +44,8 @@ _Noreturn static void become_server(
 	}
 	if (c->image_read_only)
 		words[n++] = "--read-only";
+	if (c->image_snapshot)
+		words[n++] = "--snapshot";
 	if (c->image_write_through)
 		words[n++] = "--write-through";
 	words[n++] = c->image;

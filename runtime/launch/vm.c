@@ -57,10 +57,13 @@ static void warn_of_devices(const struct spec *s)
 			n, first, n > 1 ? ", ..." : "");
 }
 
-/* Returns whether caisson-disk has to serve the image. The monitor serves a raw one itself. */
+/*
+ * Returns whether caisson-disk may have to serve the image. The monitor serves a raw one itself,
+ * unless an annotation asks for a snapshot.
+ */
 static bool needs_disk_program(const struct spec *s)
 {
-	return s->vm && s->vm->image_path && !streq(s->vm->image_format, "raw");
+	return s->vm && s->vm->image_path;
 }
 
 int launch_prepare_vm(struct launch *l, const struct launch_options *o)

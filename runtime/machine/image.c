@@ -5,6 +5,7 @@
 
 #define CACHE "io.caisson.vm.image-cache"
 #define BACKING "io.caisson.vm.image.backing"
+#define SNAPSHOT "io.caisson.vm.image.snapshot"
 /* most queues; more would only cost memory, because all threads wait for the same file */
 #define QUEUES_MAX 4
 
@@ -59,7 +60,7 @@ static int decide_backing(const struct spec *s, struct machine_config *m)
 			": \"%s\": expected off, on (backing files are in the directory of the "
 			"image) or the absolute path of the directory that they are in",
 			backing);
-	if (!m->image_server && !streq(backing, "off"))
+	if (streq(m->image_format, "raw") && !streq(backing, "off"))
 		return err_set(EINVAL,
 			"annotation " BACKING
 			": \"%s\": the image is raw, and only qcow2 and VHD images have backing "
@@ -68,11 +69,35 @@ static int decide_backing(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
-/* Decides whether caisson-disk serves the image. It serves all formats but raw. */
+static int decide_use(const struct spec *s, struct machine_config *m)
+{
+	const char *use = spec_annotation(s, SPEC_IMAGE_USE);
+	const char *snapshot = spec_annotation(s, SNAPSHOT);
+
+	if (use && !streq(use, "root") && !streq(use, "disk"))
+		return err_set(EINVAL,
+			"annotation " SPEC_IMAGE_USE
+			": \"%s\": expected root (vm.image is the root file system) or disk (it is "
+			"/dev/vda, and root.path is the root file system)",
+			use);
+	if (snapshot && !streq(snapshot, "true") && !streq(snapshot, "false"))
+		return err_set(EINVAL,
+			"annotation " SNAPSHOT
+			": \"%s\": expected true (what the guest writes to vm.image is dropped at "
+			"the end) or false",
+			snapshot);
+	m->image_snapshot = snapshot && streq(snapshot, "true");
+	return 0;
+}
+
+/*
+ * Decides whether caisson-disk serves the image. It serves all formats but raw, and an image whose
+ * writes are dropped, because they are kept in a qcow2 overlay.
+ */
 static int decide_server(
 	const struct machine_request *q, const struct format *f, struct machine_config *m)
 {
-	if (!f->can_write && !m->image_read_only)
+	if (!f->can_write && !m->image_read_only && !m->image_snapshot)
 		return err_set(ENOTSUP,
 			"vm.image.format: \"%s\": caisson only reads such images: set "
 			"root.readonly, or write to a qcow2 overlay: `caisson disk create -f qcow2 "
@@ -80,9 +105,11 @@ static int decide_server(
 			f->name, m->image, f->disk);
 	if (m->image_direct)
 		return err_set(ENOTSUP,
-			"annotation " CACHE ": \"none\": direct I/O is for raw images, and "
-			"vm.image.format is \"%s\": expected writeback or writethrough",
-			f->name);
+			"annotation " CACHE
+			": \"none\": direct I/O is for raw images, and %s \"%s\": "
+			"expected writeback or writethrough",
+			streq(f->disk, "raw") ? "annotation " SNAPSHOT " is" : "vm.image.format is",
+			streq(f->disk, "raw") ? "true" : f->name);
 	if (access(q->disk, X_OK) < 0)
 		return err_sys("vm.image.format: \"%s\": the program that serves such images, %s "
 			       "(set CAISSON_LIBEXEC to where it is)",
@@ -97,6 +124,8 @@ int machine_decide_image(
 {
 	int r = decide_cache(s, m);
 
+	if (r >= 0)
+		r = decide_use(s, m);
 	if (r < 0 || !s->vm || !s->vm->image_path)
 		return r;
 	const struct format *f = find_format(s->vm->image_format);
@@ -105,10 +134,11 @@ int machine_decide_image(
 			s->vm->image_format);
 	m->image = s->vm->image_path;
 	m->image_format = f->disk;
-	m->image_read_only = s->root_readonly;
-	if (access(m->image, m->image_read_only ? R_OK : R_OK | W_OK) < 0)
+	m->image_read_only = spec_image_is_root(s) && s->root_readonly;
+	bool kept = !m->image_read_only && !m->image_snapshot;
+	if (access(m->image, kept ? R_OK | W_OK : R_OK) < 0)
 		return err_sys("vm.image.path: %s", m->image);
-	if (!streq(f->disk, "raw"))
+	if (!streq(f->disk, "raw") || m->image_snapshot)
 		r = decide_server(q, f, m);
 	return r < 0 ? r : decide_backing(s, m);
 }

@@ -288,7 +288,7 @@ static int check_mergeable(struct arena *a, const struct spec *s, const struct m
 {
 	if (!m->mergeable)
 		return 0;
-	if (!m->image)
+	if (!spec_image_is_root(s))
 		return refuse_mergeable("the server of root.path has the guest's too: use a "
 					"vm.image, or transparent, small or hugetlb");
 	if (m->image_server)

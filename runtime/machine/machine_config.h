@@ -40,6 +40,7 @@ struct machine_config {
 	const char *image_server;
 	/* value of caisson-disk's --backing: "on", "off" or a directory; NULL: no such option */
 	const char *image_backing;
+	bool image_snapshot; /* what the guest writes to vm.image is dropped at the machine's end */
 	unsigned image_queues; /* number of queues of a disk that caisson-disk serves */
 	bool host_locks; /* file locks that the guest takes in shares are also taken on the host */
 	/* how long the machine may take from its start to "created", in ms */

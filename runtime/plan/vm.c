@@ -210,7 +210,7 @@ static void deal_host(struct dealer *d, const struct spec *s)
 	deal_kind(d, PLACE_HOST, STEP_CGROUP_LIMIT, PLACE_HOST);
 	for (size_t i = 0; i < d->ns->n; i++) {
 		const struct step *o = &d->ns->steps[i];
-		bool image = s->vm && s->vm->image_path;
+		bool image = spec_image_is_root(s);
 		/*
 		 * The host opens no device nodes, because the guest has its own, and no root if
 		 * vm.image provides one.

@@ -274,3 +274,10 @@ const char *spec_annotation(const struct spec *s, const char *key)
 			return s->annotations.v[i].value;
 	return NULL;
 }
+
+bool spec_image_is_root(const struct spec *s)
+{
+	const char *use = spec_annotation(s, SPEC_IMAGE_USE);
+
+	return s->vm && s->vm->image_path && !(use && streq(use, "disk"));
+}

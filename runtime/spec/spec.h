@@ -360,6 +360,13 @@ int spec_parse_mount_options(struct arena *a, struct spec_strings options, struc
 const char *spec_annotation(const struct spec *s, const char *key); /* returns NULL if absent */
 
 /*
+ * Annotation that says what vm.image is for: "root", the root file system, or "disk", a block
+ * device of the guest beside the root file system of root.path.
+ */
+#define SPEC_IMAGE_USE "io.caisson.vm.image.use"
+bool spec_image_is_root(const struct spec *s);
+
+/*
  * Returns the first name in linux.sysctl that belongs to a namespace of type ns, or NULL if there
  * is none. `a` is for temporary memory.
  */

@@ -9,16 +9,19 @@ import pytest
 from conftest import pattern
 
 MAN = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "runtime/man/caisson-disk.1.scd")
-COMMANDS = "create info map convert resize snapshot commit rebase check compare".split()
+# The last of them need a microVM: tests/vm/test_inside.py runs them.
+INSIDE = "ls cat cp tar-out tar-in df inspect shell".split()
+IMAGES = "create info map convert resize snapshot commit rebase check compare".split()
+COMMANDS = IMAGES + INSIDE
 
 
 def sections():
     text = open(MAN, encoding="utf-8").read().split("\n# COMMANDS\n")[1].split("\n# ")[0]
-    return {re.match(r"caisson disk (\w+)", p)[1]: p for p in re.split(r"^## ", text, flags=re.M)[1:]}
+    return {re.match(r"caisson disk ([\w-]+)", p)[1]: p for p in re.split(r"^## ", text, flags=re.M)[1:]}
 
 
 def test_commands(disk):
-    listed = re.findall(r"^  (\w+) ", disk("--help").ok().out.split("Commands:\n")[1], re.M)
+    listed = re.findall(r"^  ([\w-]+) ", disk("--help").ok().out.split("Commands:\n")[1], re.M)
     assert listed == COMMANDS == list(sections())
 
 
@@ -34,7 +37,7 @@ def test_options(disk, command):
 def test_examples_run(disk, raw):
     os.rename(raw, disk.path("disk.raw"))
     disk("convert", disk.path("disk.raw"), disk.path("base.qcow2")).ok()
-    for command in COMMANDS:
+    for command in IMAGES:
         for line in re.findall(r"^  caisson disk (.*)", disk(command, "--help").ok().out.split("Options:")[0], re.M):
             words = [disk.path(w) if re.search(r"\w\.(qcow2|raw)$", w) and w != "base.qcow2" else w for w in shlex.split(line)]
             disk(*words).ok()

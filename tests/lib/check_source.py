@@ -51,6 +51,7 @@ LAYERS = {
     "cmd": "spec plan machine agent launch doctor cgroups",
     "image": "spec images/oci cmd/options.h",  # caisson-image, a program of its own
     "disk": "cmd/options.h images/disk jail vm",
+    "inside": "cmd/options.h images/guest images/oci",  # caisson-inside, a program of its own
     "network": "cmd/options.h netsetup/host",  # caisson-net, a program of its own
     "main.c": "cmd",
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests vm.image in formats other than raw, which caisson-disk serves. The hypervisor is QEMU, or KVM on the test host.
 qemu-img of Debian makes the images and checks them afterwards."""
+import hashlib
 import os
 import re
 import signal
@@ -195,3 +196,32 @@ def test_refused(disk, tmp):
     with open(image, "r+b") as f:
         f.write(b"not a qcow2")
     c.run(*VM).failed("vm.image", image)
+
+
+def test_disk_beside_the_root(disk, tmp):
+    """With the annotations the image is a disk beside the root of root.path, and what the guest writes to it is dropped.
+    This works with a raw image and with a format that is only read."""
+    c, image, raw = disk("mknod /dev/d b $(sed 's/:/ /' /sys/block/vda/dev); cat /etc/hostname; dd if=/dev/d bs=1k skip=1 count=1 "
+                         "2>/dev/null | md5sum; echo written >/dev/d; sync; head -c 8 /dev/d; touch /here", "vmdk")
+    put_hostname(c, "of the share\n")
+    config.all_caps(c.conf)
+    c.conf["linux"].setdefault("resources", {})["devices"] = [{"allow": True, "access": "rwm"}]
+    use = {"io.caisson.vm.image.use": "disk", "io.caisson.vm.image.snapshot": "true"}
+    with open(raw, "rb") as f:
+        want = hashlib.md5(f.read(2048)[1024:]).hexdigest()
+    for path, form in ((image, "vmdk"), (raw, "raw")):
+        c.conf["vm"]["image"] = {"path": path, "format": form}
+        c.conf["annotations"] = use
+        before = read_bytes(path)
+        out = c.run(*VM, timeout=BOOT).ok().out
+        assert out == f"of the share\n{want}  -\nwritten\n", out
+        assert read_bytes(path) == before and os.path.exists(c.path("here"))
+    c.conf["annotations"] = {**use, "io.caisson.vm.image.use": "root-ish"}
+    c.run(*VM).failed("annotation io.caisson.vm.image.use", '"root-ish"', "expected root")
+    c.conf["annotations"] = {**use, "io.caisson.vm.image.snapshot": "yes"}
+    c.run(*VM).failed("annotation io.caisson.vm.image.snapshot", '"yes"', "expected true")
+
+
+def put_hostname(c, text):
+    with open(c.path("etc/hostname"), "w") as f:
+        f.write(text)

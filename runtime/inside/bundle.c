@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Makes the bundle of the microVM. Its root file system has no file of its own: the programs and
+ * libraries are the host's, from the directories in `shared`, read-only. They are in the guest
+ * because the tools that open volume groups, encrypted devices and databases of packages are there,
+ * if the host has them. What else the host has, such as /etc and /usr/local, is not in the guest.
+ */
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "base/libexec.h"
+#include "base/remove.h"
+#include "images/guest/guest_kernel.h"
+#include "inside/inside.h"
+
+#define MEMORY_DEFAULT (UINT64_C(1) << 30)
+#define RUNTIME_VARIABLE "CAISSON_DISK_RUNTIME"
+#define STATE_VARIABLE "CAISSON_DISK_STATE"
+#define WORDS_MAX 32
+
+/* Directories of the host; one that is a symbolic link on the host is one in the guest too. */
+static const char *const shared[] = {"/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib64",
+	"/usr/libexec", "/bin", "/sbin", "/lib", "/lib64"};
+
+static const char *const made[] = {
+	"usr", "inside", "modules", "keys", "sysroot", "proc", "sys", "dev", "tmp", "run", "etc"};
+
+/*
+ * What mounting, device mapper, and the files of a disk need. The guest has nothing but the disk,
+ * so it is the microVM that confines the process, and not its capabilities.
+ */
+static const char *const capabilities[] = {"CAP_SYS_ADMIN", "CAP_SYS_MODULE", "CAP_DAC_OVERRIDE",
+	"CAP_DAC_READ_SEARCH", "CAP_CHOWN", "CAP_FOWNER", "CAP_FSETID", "CAP_SETFCAP", "CAP_MKNOD",
+	"CAP_SYS_CHROOT", "CAP_SETUID", "CAP_SETGID", "CAP_LINUX_IMMUTABLE", "CAP_IPC_LOCK",
+	"CAP_SYS_RESOURCE", "CAP_KILL", "CAP_SYS_RAWIO", "CAP_MAC_ADMIN", "CAP_MAC_OVERRIDE"};
+
+static void put_strings(struct json_out *o, const char *key, const char *const *v, size_t n)
+{
+	json_out_array(o, key);
+	for (size_t i = 0; i < n; i++)
+		json_out_str(o, NULL, v[i]);
+	json_out_end_array(o);
+}
+
+static void put_mount(
+	struct json_out *o, const char *destination, const char *type, const char *source)
+{
+	json_out_object(o, NULL);
+	json_out_str(o, "destination", destination);
+	json_out_str(o, "source", source);
+	if (type) {
+		json_out_str(o, "type", type);
+	} else {
+		json_out_str(o, "type", "bind");
+		put_strings(
+			o, "options", (const char *const[]){"bind", "ro", "nosuid", "nodev"}, 4);
+	}
+	json_out_end_object(o);
+}
+
+/* Adds the host's directory to the root, as a mount or as a symbolic link. */
+static int share_directory(struct json_out *o, int root, const char *path)
+{
+	char target[PATH_MAX];
+	struct stat st;
+
+	if (lstat(path, &st) < 0)
+		return 0;
+	if (S_ISLNK(st.st_mode)) {
+		ssize_t n = readlink(path, target, sizeof(target) - 1);
+		if (n < 0)
+			return err_sys("read the symbolic link %s", path);
+		target[n] = '\0';
+		return symlinkat(target, root, path + 1) < 0 ? err_sys("link %s", path) : 0;
+	}
+	if (!S_ISDIR(st.st_mode))
+		return 0;
+	if (mkdirat(root, path + 1, 0755) < 0)
+		return err_sys("create %s", path);
+	put_mount(o, path, NULL, path);
+	return 0;
+}
+
+static int make_file(int root, const char *path)
+{
+	_cleanup_fd_ int fd = openat(root, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	return fd < 0 ? err_sys("create %s", path) : 0;
+}
+
+/* Mounts a file of the host on `path` in the guest. */
+static int share_file(struct json_out *o, int root, const char *path, const char *file)
+{
+	_cleanup_free_ char *real = realpath(file, NULL);
+
+	if (!real)
+		return err_sys("%s", file);
+	int r = make_file(root, path + 1);
+	if (r >= 0)
+		put_mount(o, path, NULL, real);
+	return r;
+}
+
+static int put_mounts(
+	const struct inside_run *run, struct json_out *o, int root, const struct guest_kernel *k)
+{
+	const struct option_list *keys = &run->options->keys;
+	char self[PATH_MAX], path[64];
+	int r = 0;
+
+	json_out_array(o, "mounts");
+	put_mount(o, "/proc", "proc", "proc");
+	put_mount(o, "/sys", "sysfs", "sysfs");
+	put_mount(o, "/tmp", "tmpfs", "tmpfs");
+	put_mount(o, "/run", "tmpfs", "tmpfs");
+	put_mount(o, "/etc", "tmpfs", "tmpfs");
+	for (size_t i = 0; i < ARRAY_SIZE(shared) && r >= 0; i++)
+		r = share_directory(o, root, shared[i]);
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (r < 0 || n < 0)
+		return r < 0 ? r : err_sys("find this program");
+	self[n] = '\0';
+	r = share_file(o, root, INSIDE_PROGRAM, self);
+	if (r >= 0 && k->modules)
+		put_mount(o, INSIDE_MODULES, NULL, k->modules);
+	for (size_t i = 0; i < keys->n && r >= 0; i++) {
+		const char *colon = strchr(keys->v[i], ':');
+		snprintf(path, sizeof(path), INSIDE_KEYS "/%zu", i);
+		r = share_file(o, root, path, colon ? colon + 1 : keys->v[i]);
+		r = r < 0 ? err_ctx(r, "--key") : r;
+	}
+	json_out_end_array(o);
+	return r;
+}
+
+static void put_list(struct json_out *o, const char *option, const struct option_list *l)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		json_out_str(o, NULL, option);
+		json_out_str(o, NULL, l->v[i]);
+	}
+}
+
+/* The guest's command line: what guest_parse() in guest.c reads. */
+static void put_args(const struct inside_run *run, struct json_out *o)
+{
+	const struct inside_options *p = run->options;
+	const struct {
+		bool set;
+		const char *name;
+	} flags[] = {{run->write, "--write"}, {p->is_long, "--long"}, {p->recursive, "--recursive"},
+		{p->human, "--human-readable"}, {p->inodes, "--inodes"}, {p->json, "--json"},
+		{p->archive, "--archive"}, {p->quote, "--quote"}};
+
+	json_out_array(o, "args");
+	json_out_str(o, NULL, INSIDE_PROGRAM);
+	json_out_str(o, NULL, INSIDE_GUEST);
+	json_out_str(o, NULL, run->command->name);
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
+		if (flags[i].set)
+			json_out_str(o, NULL, flags[i].name);
+	put_list(o, "--mount", &p->mounts);
+	put_list(o, "--key", &p->keys);
+	if (p->as) {
+		json_out_str(o, NULL, "--as");
+		json_out_str(o, NULL, p->as);
+	}
+	json_out_str(o, NULL, "--");
+	for (int i = 0; i < run->nwords; i++)
+		json_out_str(o, NULL, run->words[i]);
+	json_out_end_array(o);
+}
+
+static void put_process(const struct inside_run *run, struct json_out *o)
+{
+	static const char *const sets[] = {"bounding", "effective", "permitted"};
+	const char *term = getenv("TERM");
+
+	json_out_object(o, "process");
+	json_out_bool(o, "terminal", run->terminal);
+	json_out_object(o, "user");
+	json_out_u64(o, "uid", 0);
+	json_out_u64(o, "gid", 0);
+	json_out_end_object(o);
+	put_args(run, o);
+	json_out_array(o, "env");
+	json_out_str(o, NULL, "PATH=/usr/sbin:/usr/bin:/sbin:/bin");
+	json_out_str(o, NULL, "HOME=/tmp");
+	json_out_str(o, NULL, "LC_ALL=C.UTF-8");
+	/* Without udev in the guest, device mapper makes its device nodes itself. */
+	json_out_str(o, NULL, "DM_DISABLE_UDEV=1");
+	_cleanup_strbuf_ struct strbuf t = {0};
+	if (term && strbuf_addf(&t, "TERM=%s", term) >= 0)
+		json_out_str(o, NULL, strbuf_str(&t));
+	json_out_end_array(o);
+	json_out_str(o, "cwd", "/");
+	json_out_object(o, "capabilities");
+	for (size_t i = 0; i < ARRAY_SIZE(sets); i++)
+		put_strings(o, sets[i], capabilities, ARRAY_SIZE(capabilities));
+	json_out_end_object(o);
+	json_out_end_object(o);
+}
+
+static void put_linux(struct json_out *o)
+{
+	static const char *const namespaces[] = {"pid", "network", "ipc", "uts", "mount"};
+
+	json_out_object(o, "linux");
+	json_out_array(o, "namespaces");
+	for (size_t i = 0; i < ARRAY_SIZE(namespaces); i++) {
+		json_out_object(o, NULL);
+		json_out_str(o, "type", namespaces[i]);
+		json_out_end_object(o);
+	}
+	json_out_end_array(o);
+	json_out_object(o, "resources");
+	json_out_array(o, "devices");
+	json_out_object(o, NULL);
+	json_out_bool(o, "allow", true);
+	json_out_str(o, "access", "rwm");
+	json_out_end_object(o);
+	json_out_end_array(o);
+	json_out_end_object(o);
+	json_out_end_object(o);
+}
+
+static int put_machine(
+	const struct inside_run *run, struct json_out *o, const struct guest_kernel *k)
+{
+	uint64_t memory = MEMORY_DEFAULT;
+
+	if (run->options->memory && str_to_size(run->options->memory, &memory) < 0)
+		return err_set(
+			EINVAL, "--memory %s: expected a size such as 2G", run->options->memory);
+	json_out_object(o, "vm");
+	json_out_object(o, "kernel");
+	json_out_str(o, "path", k->path);
+	json_out_end_object(o);
+	json_out_object(o, "image");
+	json_out_str(o, "path", run->disk);
+	json_out_str(o, "format", run->format);
+	json_out_end_object(o);
+	json_out_object(o, "hwConfig");
+	json_out_u64(o, "memory", memory);
+	json_out_end_object(o);
+	json_out_end_object(o);
+	json_out_object(o, "annotations");
+	json_out_str(o, "io.caisson.vm.image.use", "disk");
+	json_out_str(o, "io.caisson.vm.image.snapshot", run->write ? "false" : "true");
+	if (run->options->backing)
+		json_out_str(o, "io.caisson.vm.image.backing", run->options->backing);
+	json_out_end_object(o);
+	return 0;
+}
+
+static int write_config(
+	const struct inside_run *run, int dir, int root, const struct guest_kernel *k)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+	const char *text;
+	size_t len;
+
+	int r = json_out_init(&o, true);
+	if (r < 0)
+		return r;
+	json_out_object(&o, NULL);
+	json_out_str(&o, "ociVersion", "1.0.2");
+	json_out_object(&o, "root");
+	json_out_str(&o, "path", "rootfs");
+	json_out_bool(&o, "readonly", true);
+	json_out_end_object(&o);
+	json_out_str(&o, "hostname", "inside");
+	put_process(run, &o);
+	put_linux(&o);
+	r = put_mounts(run, &o, root, k);
+	if (r >= 0)
+		r = put_machine(run, &o, k);
+	json_out_end_object(&o);
+	if (r >= 0)
+		r = json_out_text(&o, &text, &len);
+	return r < 0 ? r : fd_replace_file(dir, "config.json", text, len, 0600);
+}
+
+static int fill_bundle(struct arena *a, const struct inside_run *run, const char *path)
+{
+	const struct guest_kernel_request q = {
+		.kernel = run->options->kernel, .distribution = true};
+	_cleanup_guest_kernel_ struct guest_kernel k = GUEST_KERNEL_INIT;
+	_cleanup_free_ char *kernel = NULL;
+
+	int r = guest_kernel_find(a, &q, &k);
+	if (r < 0)
+		return r;
+	kernel = realpath(k.path, NULL);
+	_cleanup_free_ char *modules = k.modules ? realpath(k.modules, NULL) : NULL;
+	if (!kernel || (k.modules && !modules))
+		return err_sys("%s", kernel ? k.modules : k.path);
+	k.path = kernel;
+	k.modules = modules;
+	_cleanup_fd_ int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0 || mkdirat(dir, "rootfs", 0755) < 0)
+		return err_sys("create %s/rootfs", path);
+	_cleanup_fd_ int root = openat(dir, "rootfs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (size_t i = 0; i < ARRAY_SIZE(made); i++)
+		if (root < 0 || mkdirat(root, made[i], 0755) < 0)
+			return err_sys("create %s/rootfs/%s", path, made[i]);
+	return write_config(run, dir, root, &k);
+}
+
+int inside_make_bundle(struct arena *a, const struct inside_run *run, const char **ret)
+{
+	const char *folder = getenv("TMPDIR") ?: "/var/tmp";
+	char *path = arena_printf(a, "%s/caisson-disk-XXXXXX", folder);
+
+	*ret = path;
+	if (!path)
+		return -ENOMEM;
+	if (!mkdtemp(path))
+		return err_sys("create a directory in %s (TMPDIR names another one)", folder);
+	int r = fill_bundle(a, run, path);
+	if (r < 0)
+		inside_remove_bundle(path);
+	return r;
+}
+
+void inside_remove_bundle(const char *path)
+{
+	char message[ERR_MAX];
+	_cleanup_fd_ int folder = -EBADF;
+	const char *slash = strrchr(path, '/');
+	_cleanup_free_ char *above = strndup(path, (size_t)(slash - path) + (slash == path));
+
+	/* The message of the failure that led here is kept. */
+	snprintf(message, sizeof(message), "%s", err_msg());
+	folder = above ? open(above, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	if (folder >= 0 && remove_tree(folder, slash + 1, NULL) < 0)
+		fd_say(STDERR_FILENO, "caisson disk", err_msg());
+	err_set(EIO, "%s", message);
+}
+
+int inside_become_run(struct arena *a, const struct inside_run *run, const char *bundle)
+{
+	const char *runtime = getenv(RUNTIME_VARIABLE), *state = getenv(STATE_VARIABLE);
+	const char *words[WORDS_MAX];
+	uint64_t random = 0;
+	size_t n = 0;
+
+	if (!runtime)
+		return err_set(EINVAL, "this program is executed by `caisson disk`");
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return err_sys("get random bytes");
+	const char *id = arena_printf(a, "disk-%016" PRIx64, random);
+	if (!id)
+		return -ENOMEM;
+	words[n++] = runtime;
+	if (state) {
+		words[n++] = "--root";
+		words[n++] = state;
+	}
+	const char *const rest[] = {
+		"run", "--isolation", "vm", "--bundle", bundle, "--remove-bundle"};
+	for (size_t i = 0; i < ARRAY_SIZE(rest); i++)
+		words[n++] = rest[i];
+	if (run->options->hypervisor) {
+		words[n++] = "--hypervisor";
+		words[n++] = run->options->hypervisor;
+	}
+	words[n++] = id;
+	words[n] = NULL;
+	execv(runtime, (char *const *)words);
+	return err_sys("execute %s", runtime);
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cp, tar-out and tar-in on the host.
+ *
+ * Theory of operation. `cp` out of a disk: a child becomes `caisson run`, and the guest writes a
+ * tar to its standard output, which is a pipe. This process unpacks the tar. The guest may be in
+ * the power of whoever made the disk, so nothing in the tar is trusted: an entry has to be one of
+ * the names that were asked for or beneath it, only files, directories and links are made, and
+ * names are resolved beneath the target's directory (images/oci/tree.h). `cp` into a disk: a child
+ * becomes `caisson run`, and this process writes the tar to its standard input.
+ */
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "images/oci/tree.h"
+#include "inside/inside.h"
+
+static void warn(void *data, const char *text)
+{
+	fd_say(STDERR_FILENO, "caisson disk", text);
+}
+
+/* Opens FILE as standard input or output of what follows. */
+static int redirect(const char *file, bool in)
+{
+	if (streq(file, "-"))
+		return 0;
+	_cleanup_fd_ int fd = in ? open(file, O_RDONLY | O_CLOEXEC)
+				 : open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (fd < 0 || dup2(fd, in ? STDIN_FILENO : STDOUT_FILENO) < 0)
+		return err_sys("%s", file);
+	return 0;
+}
+
+int inside_host_tar(
+	const struct inside_command *self, struct inside_options *o, int argc, char **argv)
+{
+	_cleanup_arena_ struct arena a = {0};
+	struct inside_run run;
+	const char *bundle;
+
+	int r = inside_prepare(&a, self, o, argv[0], &run);
+	if (r >= 0 && argc == 3)
+		r = redirect(argv[2], self->write);
+	if (r < 0)
+		return r;
+	if (isatty(self->write ? STDIN_FILENO : STDOUT_FILENO))
+		return err_set(EINVAL, "%s: standard %s is a terminal: name a FILE", self->name,
+			self->write ? "input" : "output");
+	run.words = argv + 1;
+	run.nwords = 1;
+	r = inside_make_bundle(&a, &run, &bundle);
+	if (r < 0)
+		return r;
+	r = inside_become_run(&a, &run, bundle);
+	inside_remove_bundle(bundle);
+	return r;
+}
+
+/* Starts `caisson run` with one end of a pipe as its standard input or output. */
+static int start_run(
+	struct arena *a, const struct inside_run *run, const char *bundle, bool in, int *ret_end)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_sys("make a pipe");
+	int theirs = ends[in ? 0 : 1];
+	*ret_end = ends[in ? 1 : 0];
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (dup2(theirs, in ? STDIN_FILENO : STDOUT_FILENO) >= 0 &&
+			inside_become_run(a, run, bundle) < 0)
+			fd_say(STDERR_FILENO, "caisson disk", err_msg());
+		inside_remove_bundle(bundle);
+		_exit(1);
+	}
+	close(theirs);
+	return pid < 0 ? err_sys("make a process") : pid;
+}
+
+/* Waits for `caisson run`. If it failed, it has said why, and *r is not what matters. */
+static int end_run(pid_t pid, int r)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return err_sys("wait for caisson");
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return r;
+	if (r < 0 && r != -EPIPE && r != -EBADMSG)
+		return r;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+/* What may come out of the disk. */
+struct expected {
+	const char *const *names;
+	int n;
+	bool archive;
+	bool warned;
+	bool any;
+};
+
+static bool is_expected(const struct expected *x, const char *name)
+{
+	for (int i = 0; i < x->n; i++) {
+		size_t len = strlen(x->names[i]);
+		if (strncmp(name, x->names[i], len) == 0 && (!name[len] || name[len] == '/'))
+			return true;
+	}
+	return false;
+}
+
+static int check_entry(void *data, struct tar_entry *e)
+{
+	struct expected *x = data;
+	char name[256];
+
+	if (!is_expected(x, e->name) || (e->type == TAR_HARDLINK && !is_expected(x, e->link))) {
+		str_clean(name, sizeof(name), e->name, strlen(e->name));
+		return err_set(
+			EPERM, "the disk's microVM sent \"%s\", which was not asked for", name);
+	}
+	x->any = true;
+	if (e->type == TAR_CHAR || e->type == TAR_BLOCK || e->type == TAR_FIFO) {
+		if (!x->warned)
+			fd_say(STDERR_FILENO, "caisson disk", "devices and FIFOs are not copied");
+		x->warned = true;
+		return 0;
+	}
+	if (!x->archive) {
+		e->mode &= 0777;
+		e->nxattrs = 0;
+	}
+	return 1;
+}
+
+static const char *last_name(struct arena *a, const char *path)
+{
+	size_t end = strlen(path);
+
+	while (end > 0 && path[end - 1] == '/')
+		end--;
+	size_t from = end;
+	while (from > 0 && path[from - 1] != '/')
+		from--;
+	return arena_strndup(a, path + from, end - from);
+}
+
+static bool is_directory(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Opens the directory that the copies go to; *ret_as is the name of the copy if it is a new one. */
+static int open_target(struct arena *a, const char *target, int sources, const char **ret_as)
+{
+	_cleanup_free_ char *above = strdup(target);
+
+	*ret_as = NULL;
+	if (is_directory(target)) {
+		int fd = open(target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		return fd < 0 ? err_sys("%s", target) : fd;
+	}
+	if (sources > 1 || target[strlen(target) - 1] == '/')
+		return err_set(ENOTDIR, "%s: expected a directory", target);
+	*ret_as = last_name(a, target);
+	if (!above || !*ret_as)
+		return -ENOMEM;
+	char *slash = strrchr(above, '/');
+	if (slash)
+		slash[slash == above] = '\0';
+	int fd = open(slash ? above : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? err_sys("%s: open its directory", target) : fd;
+}
+
+static int unpack_copies(
+	struct arena *a, const struct inside_options *o, int from, int root, char **sources, int n)
+{
+	const struct tree_options options = {
+		.warn = warn, .plain = true, .max_bytes = UINT64_MAX, .squash = !o->archive};
+	const char **names = arena_array(a, (size_t)n, sizeof(*names));
+	struct expected x = {.names = names, .n = n, .archive = o->archive};
+
+	for (int i = 0; i < n; i++) {
+		names[i] = i == 0 && o->as ? o->as : last_name(a, sources[i]);
+		if (!names[i])
+			return -ENOMEM;
+	}
+	return inside_unpack(from, root, &options, check_entry, &x);
+}
+
+static int copy_out(
+	const struct inside_command *self, struct inside_options *o, int argc, char **argv)
+{
+	_cleanup_arena_ struct arena a = {0};
+	struct inside_run run;
+	const char *bundle;
+	_cleanup_fd_ int from = -EBADF;
+	int n = argc - 2;
+	char **words = arena_array(&a, (size_t)n + 1, sizeof(*words));
+
+	if (!words)
+		return -ENOMEM;
+	int r = inside_prepare(&a, self, o, argv[0], &run);
+	_cleanup_fd_ int root = r < 0 ? r : open_target(&a, argv[argc - 1], n, &o->as);
+	if (root < 0)
+		return root;
+	words[0] = (char *)"out";
+	for (int i = 0; i < n; i++) {
+		words[1 + i] = argv[1 + i] + 1;
+		const char *name = last_name(&a, words[1 + i]);
+		if (!name || !*name || streq(name, ".") || streq(name, ".."))
+			return err_set(EINVAL,
+				"cp: %s: expected a path that ends in a name; `caisson disk "
+				"tar-out` "
+				"copies the content of a directory",
+				argv[1 + i]);
+	}
+	run.words = words;
+	run.nwords = n + 1;
+	r = inside_make_bundle(&a, &run, &bundle);
+	if (r < 0)
+		return r;
+	pid_t pid = r = start_run(&a, &run, bundle, false, &from);
+	if (r < 0)
+		return r;
+	r = unpack_copies(&a, o, from, root, words + 1, n);
+	fd_close(&from);
+	return end_run(pid, r);
+}
+
+/* Adds a file or directory of the host to the tar, by the last component of its path. */
+static int pack_source(struct pack *p, const char *source)
+{
+	_cleanup_free_ char *path = strdup(source);
+
+	if (!path)
+		return err_set(ENOMEM, "out of memory");
+	for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--)
+		path[n - 1] = '\0';
+	char *slash = strrchr(path, '/');
+	_cleanup_free_ char *name = strdup(slash ? slash + 1 : path);
+	if (!name)
+		return err_set(ENOMEM, "out of memory");
+	if (!*name || streq(name, ".") || streq(name, ".."))
+		return err_set(EINVAL,
+			"cp: %s: expected a path that ends in a name; `caisson disk tar-in` copies "
+			"the "
+			"content of a directory",
+			source);
+	if (slash)
+		slash[slash == path] = '\0';
+	_cleanup_fd_ int dir = open(slash ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir < 0 ? err_sys("%s", source) : pack_add(p, dir, name, NULL);
+}
+
+static int pack_sources(int to, char **sources, int n)
+{
+	struct pack *p = NULL;
+	int r = pack_start(&p, to);
+
+	for (int i = 0; i < n && r >= 0; i++)
+		r = pack_source(p, sources[i]);
+	if (r >= 0)
+		r = pack_finish(p);
+	pack_free(p);
+	return r;
+}
+
+static int copy_in(
+	const struct inside_command *self, struct inside_options *o, int argc, char **argv)
+{
+	_cleanup_arena_ struct arena a = {0};
+	struct inside_run run;
+	const char *bundle;
+	_cleanup_fd_ int to = -EBADF;
+	int n = argc - 2;
+	char *count = arena_printf(&a, "%d", n);
+	char *words[] = {(char *)"in", argv[argc - 1] + 1, count};
+
+	if (!count)
+		return -ENOMEM;
+	for (int i = 0; i < n; i++)
+		if (access(argv[1 + i], F_OK) < 0)
+			return err_sys("%s", argv[1 + i]);
+	int r = inside_prepare(&a, self, o, argv[0], &run);
+	if (r < 0)
+		return r;
+	run.write = true;
+	run.words = words;
+	run.nwords = 3;
+	r = inside_make_bundle(&a, &run, &bundle);
+	if (r < 0)
+		return r;
+	signal(SIGPIPE, SIG_IGN);
+	pid_t pid = r = start_run(&a, &run, bundle, true, &to);
+	if (r < 0)
+		return r;
+	r = pack_sources(to, argv + 1, n);
+	fd_close(&to);
+	return end_run(pid, r);
+}
+
+int inside_host_cp(
+	const struct inside_command *self, struct inside_options *o, int argc, char **argv)
+{
+	bool to_disk = argv[argc - 1][0] == ':';
+
+	for (int i = 1; i < argc; i++) {
+		bool in_disk = argv[i][0] == ':';
+		if (in_disk && !argv[i][1])
+			return err_set(EINVAL, "cp: expected a path behind \":\"");
+		if (in_disk == (to_disk != (i == argc - 1)))
+			return err_set(EINVAL, "cp: paths in the disk begin with \":\": expected "
+					       "the sources or the "
+					       "target to be in the disk, and not both");
+	}
+	return to_disk ? copy_in(self, o, argc, argv) : copy_out(self, o, argc, argv);
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The guest's role: sets the guest up, finds the devices, and calls the command. */
+#include <linux/module.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "images/guest/modules.h"
+#include "inside/inside.h"
+
+#define OUTPUT_MAX (64u << 20) /* most bytes of a program's output */
+
+int guest_run(const char *const *argv, struct strbuf *out)
+{
+	int ends[2], status = 0, r = 0;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_sys("make a pipe");
+	_cleanup_fd_ int from = ends[0], to = ends[1];
+	pid_t pid = fork();
+	if (pid < 0)
+		return err_sys("make a process");
+	if (pid == 0) {
+		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0 ||
+			dup2(to, STDOUT_FILENO) < 0)
+			_exit(126);
+		execvp(argv[0], (char *const *)argv);
+		_exit(127);
+	}
+	fd_close(&to);
+	_cleanup_strbuf_ struct strbuf ignored = {0};
+	r = fd_read_all(from, out ? out : &ignored, OUTPUT_MAX, argv[0]);
+	fd_close(&from);
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return err_sys("wait for %s", argv[0]);
+	if (r < 0)
+		return r;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void load_file(int dir, const struct module *m)
+{
+	int flags = m->packing == MODULE_PLAIN ? 0 : MODULE_INIT_COMPRESSED_FILE;
+	_cleanup_fd_ int fd = openat(dir, m->path, O_RDONLY | O_CLOEXEC);
+
+	/*
+	 * A failure is no error here. If the driver is missed later, the kernel says that it does
+	 * not know the file system.
+	 */
+	if (fd >= 0)
+		(void)syscall(SYS_finit_module, fd, "", flags);
+}
+
+int guest_load(struct inside_guest *g, const char *const *names, size_t n)
+{
+	for (size_t i = 0; i < n && g->modules; i++) {
+		struct module_list list;
+		if (!modules_find(g->modules, names[i]))
+			continue;
+		int r = modules_resolve(&g->arena, g->modules, &names[i], 1, &list);
+		if (r < 0)
+			return r;
+		for (size_t k = 0; k < list.n; k++)
+			load_file(g->modules_dir, list.v[k]);
+	}
+	return 0;
+}
+
+/* lvm(8) must not wait for udev, which does not run here, and makes its device nodes itself. */
+static int configure_lvm(void)
+{
+	static const char text[] =
+		"activation { udev_sync = 0 udev_rules = 0 }\n"
+		"devices { use_devicesfile = 0 obtain_device_list_from_udev = 0 }\n";
+
+	if (mkdir("/etc/lvm", 0755) < 0)
+		return err_sys("create /etc/lvm");
+	return fd_replace_file(AT_FDCWD, "/etc/lvm/lvm.conf", text, strlen(text), 0644);
+}
+
+static int set_up(struct inside_guest *g)
+{
+	/* Device nodes of partitions and of device mapper appear there as the kernel finds them. */
+	if (mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, NULL) < 0)
+		return err_sys("mount devtmpfs on /dev");
+	int r = configure_lvm();
+	if (r < 0)
+		return r;
+	g->modules_dir = open(INSIDE_MODULES, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (g->modules_dir < 0)
+		return err_sys("open " INSIDE_MODULES);
+	if (faccessat(g->modules_dir, "modules.dep", F_OK, 0) < 0)
+		return 0;
+	return modules_load(&g->arena, g->modules_dir, INSIDE_MODULES, &g->modules);
+}
+
+static int parse(struct inside_options *o, int argc, char **argv)
+{
+	const struct option_def defs[] = {
+		{"write", 0, OPTION_FLAG, &o->write, NULL, NULL},
+		{"long", 0, OPTION_FLAG, &o->is_long, NULL, NULL},
+		{"recursive", 0, OPTION_FLAG, &o->recursive, NULL, NULL},
+		{"human-readable", 0, OPTION_FLAG, &o->human, NULL, NULL},
+		{"inodes", 0, OPTION_FLAG, &o->inodes, NULL, NULL},
+		{"json", 0, OPTION_FLAG, &o->json, NULL, NULL},
+		{"archive", 0, OPTION_FLAG, &o->archive, NULL, NULL},
+		{"quote", 0, OPTION_FLAG, &o->quote, NULL, NULL},
+		{"mount", 0, OPTION_LIST, &o->mounts, NULL, NULL},
+		{"key", 0, OPTION_LIST, &o->keys, NULL, NULL},
+		{"as", 0, OPTION_STRING, &o->as, NULL, NULL},
+		{0},
+	};
+	bool help;
+
+	return options_parse(defs, argc, argv, true, &help);
+}
+
+int inside_guest(int argc, char **argv)
+{
+	const struct inside_command *c = inside_commands;
+	struct inside_guest *g = calloc(1, sizeof(*g));
+
+	if (!g)
+		return err_set(ENOMEM, "out of memory");
+	g->root = g->modules_dir = -EBADF;
+	while (c->name && (argc < 1 || !streq(c->name, argv[0])))
+		c++;
+	if (!c->name)
+		return err_set(EINVAL, "the guest got no command");
+	if (getpid() != 1)
+		return err_set(EINVAL, INSIDE_GUEST " is for the guest of a microVM");
+	int n = parse(&g->options, argc - 1, argv + 1);
+	if (n < 0)
+		return n;
+	argv[1 + n] = NULL;
+	int r = set_up(g);
+	if (r >= 0)
+		r = devices_find(g);
+	if (r >= 0)
+		r = c->guest(g, n, argv + 1);
+	/* What was written to the disk is there before the microVM ends. */
+	mounts_clear(g);
+	sync();
+	return r;
+}
+
+int guest_wait(char **argv)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		execvp(argv[0], argv);
+		fprintf(stderr, "caisson disk: execute %s: %s\n", argv[0], strerror(errno));
+		_exit(127);
+	}
+	if (pid < 0)
+		return err_sys("make a process");
+	/* Other processes end here too, because this is the first one of its pid namespace. */
+	for (;;) {
+		pid_t ended = waitpid(-1, &status, 0);
+		if (ended == pid)
+			break;
+		if (ended < 0 && errno != EINTR)
+			return err_sys("wait for %s", argv[0]);
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}

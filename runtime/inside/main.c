@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of the commands of `caisson disk` that look into a disk. */
+#include <stdio.h>
+
+#include "inside/inside.h"
+
+const struct inside_command inside_commands[] = {
+	{"ls", "[options] DISK [PATH...]", "List directories in a disk.",
+		"  caisson disk ls debian.qcow2 /etc\n"
+		"  caisson disk ls -lR debian.qcow2 /boot",
+		0, -1, INSIDE_LONG | INSIDE_RECURSIVE, false, NULL, guest_ls},
+	{"cat", "[options] DISK FILE...", "Print files in a disk.",
+		"  caisson disk cat debian.qcow2 /etc/fstab", 1, -1, 0, false, NULL, guest_cat},
+	{"cp", "[options] DISK SOURCE... TARGET", "Copy files out of a disk, or into it.",
+		"Paths in the disk begin with \":\". Into the disk goes what the host has:\n\n"
+		"  caisson disk cp debian.qcow2 :/etc/fstab :/var/log .\n"
+		"  caisson disk cp debian.qcow2 id.pub :/root/.ssh/authorized_keys\n\n"
+		"Copies belong to who makes them (in the disk: to root), have no set-user-ID bits "
+		"and\n"
+		"no extended attributes; -a keeps all of that. Devices and FIFOs of a disk are "
+		"not\n"
+		"copied out.",
+		2, -1, INSIDE_ARCHIVE, false, inside_host_cp, guest_cp},
+	{"tar-out", "[options] DISK DIR [FILE]", "Make a tar of a directory in a disk.",
+		"It goes to FILE, or to standard output.\n\n"
+		"  caisson disk tar-out debian.qcow2 /home home.tar",
+		1, 2, 0, false, inside_host_tar, guest_tar_out},
+	{"tar-in", "[options] DISK DIR [FILE]", "Unpack a tar into a directory in a disk.",
+		"It comes from FILE, or from standard input, and is not compressed.\n\n"
+		"  caisson disk tar-in debian.qcow2 /srv site.tar",
+		1, 2, 0, true, inside_host_tar, guest_tar_in},
+	{"df", "[options] DISK", "Say how full the file systems in a disk are.",
+		"  caisson disk df -h debian.qcow2", 0, 0,
+		INSIDE_HUMAN | INSIDE_INODES | INSIDE_JSON, false, NULL, guest_df},
+	{"inspect", "[options] DISK", "Say what operating system is in a disk.",
+		"Its distribution and version, kernels, boot loader, mounts, and its packages "
+		"(with "
+		"--json).\n\n"
+		"  caisson disk inspect debian.qcow2\n"
+		"  caisson disk inspect --json debian.qcow2",
+		0, 0, INSIDE_JSON, false, NULL, guest_inspect},
+	{"shell", "[options] DISK [COMMAND...]", "Get a shell beside a disk.",
+		"The disk's file systems are mounted on " SYSROOT ", read-only unless --write is "
+		"given. The\n"
+		"shell and the programs are the host's, in a microVM.\n\n"
+		"  caisson disk shell --write debian.qcow2\n"
+		"  caisson disk shell debian.qcow2 du -s " SYSROOT "/var",
+		0, -1, INSIDE_WRITE | INSIDE_REST, false, NULL, guest_shell},
+	{0},
+};
+
+static int run(int argc, char **argv)
+{
+	if (argc > 1 && streq(argv[1], INSIDE_GUEST))
+		return inside_guest(argc - 2, argv + 2);
+	for (const struct inside_command *c = inside_commands; argc > 1 && c->name; c++)
+		if (streq(c->name, argv[1]))
+			return inside_host(c, argc - 2, argv + 2);
+	return err_set(EINVAL, "this program is executed by `caisson disk`");
+}
+
+int main(int argc, char **argv)
+{
+	int r = run(argc, argv);
+
+	if (r >= 0)
+		return r;
+	fd_say(STDERR_FILENO, "caisson disk", *err_msg() ? err_msg() : strerror(-r));
+	return 1;
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Lists the packages of a system. The databases of dpkg and apk are text. That of rpm has several
+ * binary forms, so rpm(8) reads it, if the host has it.
+ */
+#include <stdlib.h>
+
+#include "inside/inside.h"
+
+#define DATABASE_MAX (256u << 20)
+
+struct package {
+	const char *name, *epoch, *version, *release, *arch;
+	size_t name_len, epoch_len, version_len, release_len, arch_len;
+};
+
+static bool has(const struct inside_guest *g, const char *path)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+
+	return system_read(g, path, &text, DATABASE_MAX) >= 0;
+}
+
+const char *packages_format(const struct inside_guest *g)
+{
+	static const char *const rpm[] = {"/usr/lib/sysimage/rpm/rpmdb.sqlite",
+		"/var/lib/rpm/rpmdb.sqlite", "/var/lib/rpm/Packages.db", "/var/lib/rpm/Packages"};
+	const char *found = has(g, "/var/lib/dpkg/status")    ? "deb"
+			    : has(g, "/lib/apk/db/installed") ? "apk"
+							      : NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rpm) && !found; i++)
+		if (has(g, rpm[i]))
+			found = "rpm";
+	err_clear();
+	return found;
+}
+
+static void put_text(struct json_out *o, const char *key, const char *text, size_t len)
+{
+	_cleanup_free_ char *copy = strndup(text ? text : "", len);
+	char *clean = malloc(4 * len + 1);
+
+	/* The database is not trusted to be UTF-8, which JSON has to be. */
+	if (copy && clean) {
+		str_clean(clean, 4 * len + 1, copy, len);
+		json_out_str(o, key, clean);
+	}
+	free(clean);
+}
+
+static void put_package(struct json_out *o, const struct package *p)
+{
+	json_out_object(o, NULL);
+	put_text(o, "name", p->name, p->name_len);
+	if (p->epoch_len)
+		put_text(o, "epoch", p->epoch, p->epoch_len);
+	put_text(o, "version", p->version, p->version_len);
+	put_text(o, "release", p->release, p->release_len);
+	put_text(o, "arch", p->arch, p->arch_len);
+	json_out_end_object(o);
+}
+
+/* Splits [EPOCH:]VERSION[-RELEASE]. */
+static void split_version(struct package *p, const char *text, size_t len)
+{
+	const char *colon = memchr(text, ':', len);
+
+	if (colon) {
+		p->epoch = text;
+		p->epoch_len = (size_t)(colon - text);
+		len -= p->epoch_len + 1;
+		text = colon + 1;
+	}
+	const char *dash = memrchr(text, '-', len);
+	p->version = text;
+	p->version_len = dash ? (size_t)(dash - text) : len;
+	if (dash) {
+		p->release = dash + 1;
+		p->release_len = len - p->version_len - 1;
+	}
+}
+
+struct paragraph {
+	const char *name, *version, *arch, *status;
+	size_t name_len, version_len, arch_len, status_len;
+};
+
+/* Takes a line "Key: value" of dpkg, or "K:value" of apk. */
+static void take_line(struct paragraph *p, const char *line, size_t len)
+{
+	const struct {
+		const char *key;
+		const char **text;
+		size_t *len;
+	} keys[] = {{"Package: ", &p->name, &p->name_len}, {"P:", &p->name, &p->name_len},
+		{"Version: ", &p->version, &p->version_len}, {"V:", &p->version, &p->version_len},
+		{"Architecture: ", &p->arch, &p->arch_len}, {"A:", &p->arch, &p->arch_len},
+		{"Status: ", &p->status, &p->status_len}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		size_t n = strlen(keys[i].key);
+		if (len < n || strncmp(line, keys[i].key, n) != 0)
+			continue;
+		*keys[i].text = line + n;
+		*keys[i].len = len - n;
+	}
+}
+
+static bool is_installed(const struct paragraph *p, bool deb)
+{
+	static const char installed[] = " installed";
+	const size_t n = sizeof(installed) - 1;
+
+	if (!p->name || !p->version)
+		return false;
+	return !deb || (p->status && p->status_len >= n &&
+			       strncmp(p->status + p->status_len - n, installed, n) == 0);
+}
+
+/* Reads paragraphs that an empty line ends. */
+static uint64_t put_paragraphs(struct json_out *o, const char *text, bool deb)
+{
+	struct paragraph p = {0};
+	uint64_t count = 0;
+
+	for (const char *line = text;; line++) {
+		size_t len = strcspn(line, "\n");
+		if (len > 0) {
+			take_line(&p, line, len);
+		} else {
+			struct package k = {.name = p.name,
+				.name_len = p.name_len,
+				.arch = p.arch,
+				.arch_len = p.arch_len};
+			if (is_installed(&p, deb)) {
+				split_version(&k, p.version, p.version_len);
+				put_package(o, &k);
+				count++;
+			}
+			p = (struct paragraph){0};
+		}
+		line += len;
+		if (!*line && !len)
+			return count;
+		if (!*line)
+			line--;
+	}
+}
+
+static int put_rpm(struct inside_guest *g, struct json_out *o, uint64_t *ret, bool *ret_known)
+{
+	const char *const argv[] = {"rpm", "--root", SYSROOT, "-qa", "--qf",
+		"%{NAME}\t%|EPOCH?{%{EPOCH}}:{}|\t%{VERSION}\t%{RELEASE}\t%{ARCH}\n", NULL};
+	_cleanup_strbuf_ struct strbuf out = {0};
+
+	int r = guest_run(argv, &out);
+	*ret_known = r == 0;
+	if (r != 0)
+		return r < 0 ? r : 0;
+	for (const char *line = strbuf_str(&out); *line; line++) {
+		const char *field[5] = {line};
+		size_t len[5] = {0}, i = 0;
+		for (;; line++) {
+			if (*line != '\t' && *line != '\n' && *line)
+				continue;
+			len[i] = (size_t)(line - field[i]);
+			if (*line != '\t' || i == 4)
+				break;
+			field[++i] = line + 1;
+		}
+		if (i == 4) {
+			put_package(o, &(struct package){field[0], field[1], field[2], field[3],
+					       field[4], len[0], len[1], len[2], len[3], len[4]});
+			++*ret;
+		}
+		if (!*line)
+			break;
+	}
+	return 0;
+}
+
+int packages_write(struct inside_guest *g, struct json_out *o, uint64_t *ret)
+{
+	const char *format = packages_format(g);
+	_cleanup_strbuf_ struct strbuf text = {0};
+	bool known = true;
+	int r = 0;
+
+	*ret = 0;
+	if (!format)
+		return 0;
+	json_out_str(o, "package_format", format);
+	json_out_array(o, "packages");
+	if (streq(format, "rpm")) {
+		r = put_rpm(g, o, ret, &known);
+	} else {
+		bool deb = streq(format, "deb");
+		r = system_read(g, deb ? "/var/lib/dpkg/status" : "/lib/apk/db/installed", &text,
+			DATABASE_MAX);
+		if (r >= 0)
+			*ret = put_paragraphs(o, strbuf_str(&text), deb);
+	}
+	json_out_end_array(o);
+	if (!known)
+		json_out_str(o, "packages_problem",
+			"the host has no rpm that reads the database: install rpm");
+	return r < 0 ? r : 0;
+}
