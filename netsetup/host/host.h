@@ -175,13 +175,16 @@ struct attach_request {
 	/* addresses that the user wants; family 0: any free one of the pool */
 	struct ip addresses[2];
 	const uint8_t *mac; /* 6 bytes; NULL: an address made from the IP address */
-	/* names by which others find the container, besides key; ends in NULL; or NULL: none */
+	/*
+	 * names by which others find the container, besides its key, with NULL at the end; NULL:
+	 * none
+	 */
 	const char *const *names;
 	const struct port *ports;
 	size_t port_count;
 };
 
-/* Says whether a dnsmasq answers on the network's gateways while a container is attached. */
+/* Returns whether a dnsmasq answers on the network's gateways while a container is attached. */
 bool names_served(const struct network *n);
 /*
  * Returns -EINVAL unless `name` can be the name of a container. The message begins with `what`.

@@ -80,20 +80,20 @@ int attachment_sweep(struct host *h, const char *record) must_check;
 /* --- names.c --- */
 
 /*
- * Adds the attachment's names. Has dnsmasq read them, and starts it if it does not run. `more` has
- * names besides the key, ends in NULL and may be NULL.
+ * Adds the attachment's names, and has dnsmasq read them, which is started if it does not run.
+ * `more` lists names besides the key, with NULL at its end, and may be NULL.
  */
 int names_add(struct host *h, const struct network *n, const struct attachment *a,
 	const char *const *more) must_check;
-/* Removes the names of an attachment. Ends dnsmasq if it was the last one. */
+/* Removes the names of an attachment. If it was the network's last one, ends dnsmasq. */
 int names_remove(struct host *h, const struct attachment *a) must_check;
-/* Starts the network's dnsmasq if it should run and does not, else has it read the names again. */
+/* Has the network's dnsmasq read the names again. If it should run and does not, starts it. */
 int names_reload(struct host *h, const struct network *n) must_check;
 int names_stop(struct host *h, const char *network) must_check;
 
 /* --- attach.c --- */
 
-/* Writes aa:bb:cc:dd:ee:ff. Returns ret. */
+/* Writes the address as aa:bb:cc:dd:ee:ff to ret, and returns ret. */
 const char *mac_text(const uint8_t mac[6], char ret[IP_TEXT]);
 
 /* --- rules.c: nftables rules as text --- */

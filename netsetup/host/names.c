@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names of containers. Each network whose file says "dns" has a dnsmasq of its own, on its bridge,
- * as long as a container is attached. It answers with the names of the network's containers, asks
- * the host's name servers about the rest, and gives whole machines their address by DHCP.
+ * Serves the names of containers. Each network whose file says "dns" has a dnsmasq of its own, on
+ * its bridge, as long as a container is attached. It answers with the names of the network's
+ * containers, asks the host's name servers for all other names, and gives whole machines their
+ * address by DHCP.
  *
  * Theory of operation. STATE/names/NETWORK/ has dnsmasq's configuration, its pid, and the
  * directories hosts and dhcp, with one file for each attachment. dnsmasq reads these again on
- * SIGHUP. The directory hosts also tells whether the attachment that leaves is the last one. The
- * pid alone proves nothing, because another process may have it by now, so the command line of the
- * process is compared. dnsmasq writes its pid once it has daemonized, and ends if it cannot: a
- * command that was killed while it started dnsmasq leaves none without a pid behind.
+ * SIGHUP. The directory hosts also tells whether the attachment that leaves is the last one.
+ * Another process may have the pid by now, so the command line of the process is compared too.
+ * dnsmasq writes its pid once it has daemonized, and ends if it cannot. So a command that is killed
+ * while it starts dnsmasq never leaves one without a pid behind.
  */
 #include <dirent.h>
 #include <limits.h>
@@ -26,7 +27,7 @@
 
 #define PROGRAM "dnsmasq"
 #define ENTRY_MAX (CONTAINER_KEY_MAX + IFNAMSIZ + 4)
-#define END_STEPS 100 /* how often to look, each 10 ms, whether dnsmasq has ended */
+#define END_STEPS 100 /* number of checks, every 10 ms, whether dnsmasq has ended */
 
 static bool find_program(char ret[PATH_MAX])
 {
@@ -48,7 +49,7 @@ bool names_served(const struct network *n)
 	return n->dns && n->pool_count && find_program(path);
 }
 
-/* The absolute path of the network's directory, which is also in the command line of dnsmasq. */
+/* Makes the absolute path of the network's directory. It is also in the command line of dnsmasq. */
 static int names_path(struct host *h, const char *network, char ret[PATH_MAX])
 {
 	char link[40], state[PATH_MAX];
@@ -64,9 +65,9 @@ static int names_path(struct host *h, const char *network, char ret[PATH_MAX])
 	return 0;
 }
 
-/* --- the process --- */
+/* --- the process of dnsmasq --- */
 
-/* The pid of the network's dnsmasq. 0: it does not run. */
+/* Returns the pid of the network's dnsmasq, or 0 if it does not run. */
 static pid_t find_process(const char *path)
 {
 	_cleanup_strbuf_ struct strbuf text = {0}, line = {0};
@@ -128,11 +129,11 @@ static int start_process(const struct network *n, const char *path)
 		n->name, n->interface, line[0] ? line : "it does not say why");
 }
 
-/* --- its files --- */
+/* --- the files of dnsmasq --- */
 
 /*
- * Writes a file in place. A half of it is left if this process is killed, and detach removes that,
- * where it would not find the temporary file of a replacement.
+ * Writes a file in place. If this process is killed, half a file may be left, and detach removes
+ * it. It could not find the temporary file of a replacement.
  */
 static int write_file(const char *path, const char *name, const struct strbuf *text)
 {
@@ -169,8 +170,9 @@ static int add_dhcp(struct strbuf *out, const struct network *n, const char *pat
 }
 
 /*
- * A network that leads nowhere asks no name server of the host, because a query is a way out too.
- * A name without a dot is a container's, and not the business of the host's name servers.
+ * Writes dnsmasq's configuration. On an internal network it asks no name server of the host,
+ * because a query would be a way out. A name without a dot is a container's, so it is never sent to
+ * the host's name servers.
  */
 static int write_conf(const struct network *n, const char *path)
 {
@@ -219,7 +221,7 @@ static int write_entries(const char *path, const struct attachment *a, const cha
 	}
 	if (r >= 0)
 		r = write_entry(path, "dhcp", a, &dhcp);
-	/* The entry in hosts comes last, because it counts whether the network is in use. */
+	/* The entry in hosts is written last, because it marks the network as used. */
 	return r < 0 ? r : write_entry(path, "hosts", a, &hosts);
 }
 
@@ -252,7 +254,9 @@ int names_check(const char *name, const char *what)
 		name);
 }
 
-/* Whether a name can stand in the files. An ID that cannot is no name of its container. */
+/*
+ * Returns whether a name can stand in dnsmasq's files. An ID that cannot is not served as a name.
+ */
 static bool is_name(const char *name)
 {
 	if (names_check(name, "") >= 0)
@@ -280,7 +284,7 @@ static const char **usable_names(
 	return ret;
 }
 
-/* Has dnsmasq read the files again, and starts it if it does not run. */
+/* Has dnsmasq read the files again. If it does not run, starts it. */
 static int read_again(const struct network *n, const char *path)
 {
 	pid_t pid = find_process(path);
@@ -311,7 +315,7 @@ int names_add(struct host *h, const struct network *n, const struct attachment *
 	return r < 0 ? r : read_again(n, path);
 }
 
-/* Whether no attachment has an entry. */
+/* Returns whether no attachment has an entry. */
 static bool is_unused(struct host *h, const char *network)
 {
 	char folder[NETWORK_NAME_MAX + 32];
@@ -340,9 +344,9 @@ int names_reload(struct host *h, const struct network *n)
 	return r < 0 ? r : read_again(n, path);
 }
 
-/* --- undoing --- */
+/* --- removing names --- */
 
-/* Removes a directory and the files in it, which are all caisson's or dnsmasq's. */
+/* Removes a directory and its files, all of which caisson or dnsmasq has made. */
 static void remove_folder(struct host *h, const char *path)
 {
 	int fd = openat(h->state_dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -356,7 +360,10 @@ static void remove_folder(struct host *h, const char *path)
 	(void)unlinkat(h->state_dir, path, AT_REMOVEDIR);
 }
 
-/* Whether a network has names. If a killed process left only the directory of all, removes that. */
+/*
+ * Returns whether a network has names. If not, removes the directory of all networks' names, which
+ * a killed process may have left empty.
+ */
 static bool is_there(struct host *h, const char *folder)
 {
 	if (faccessat(h->state_dir, folder, F_OK, 0) == 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A network's file: JSON, which caisson writes and an administrator may write.
+ * Reads and writes a network's file. It is JSON, which caisson or an administrator writes.
  *
  *	{"kind": "bridge", "interface": "caisson0", "mtu": 1500, "isolated": true,
  *	 "internal": false, "masquerade": true, "dns": true,

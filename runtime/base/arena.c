@@ -8,9 +8,9 @@
 #include <string.h>
 
 /*
- * The C libraries take a block of this size from mmap(2) by itself, so that calloc() does not have
- * to clear it, and pages that nothing uses are never made. It is a little more than the 128 KiB
- * above which musl and glibc do so.
+ * The C libraries get a block of this size from mmap(2) by itself. So calloc() does not have to
+ * clear it, and the kernel never makes pages that nothing uses. The size is a little more than 128
+ * KiB, above which musl and glibc use mmap(2).
  */
 #define BLOCK_SIZE ((size_t)132 * 1024)
 #define ALIGNMENT _Alignof(max_align_t)

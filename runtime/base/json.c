@@ -194,8 +194,8 @@ static int syntax_error(yajl_handle h, const char *text, size_t len, const char 
 }
 
 /*
- * yajl gets its memory from the arena too, which frees it with the tree. Beside malloc() this saves
- * the system calls by which the C library returns yajl's buffers to the kernel.
+ * Describes a piece of memory of yajl. yajl gets its memory from the arena too, which frees it with
+ * the tree. With malloc() the C library would return yajl's buffers to the kernel by system calls.
  */
 struct chunk {
 	size_t size;

@@ -43,8 +43,8 @@ struct packer {
 };
 
 /*
- * so much memory, in bytes, that an image seldom has to be moved to a larger place; the kernel
- * makes only those pages that are written
+ * bytes of memory, with which an image rarely has to be moved to a larger place; the kernel makes
+ * only the pages that are written
  */
 #define USUAL_ROOM ((size_t)132 * 1024)
 

@@ -33,7 +33,7 @@ struct strbuf {
 
 void strbuf_release(struct strbuf *b);
 void strbuf_reset(struct strbuf *b);
-/* Makes room for this many more bytes. */
+/* Makes room for `extra` more bytes. */
 int strbuf_reserve(struct strbuf *b, size_t extra) must_check;
 int strbuf_add(struct strbuf *b, const void *data, size_t len) must_check;
 int strbuf_addf(struct strbuf *b, const char *fmt, ...) must_check printf_like(2, 3);

@@ -25,7 +25,7 @@
 #include "image/run_prepare.h"
 
 #define ARGS_MAX 64
-#define LISTS_MAX 9 /* runtime_options, and two words each for the four about networks */
+#define LISTS_MAX 9 /* runtime_options, and two words each for the four options of networks */
 #define LOG_TAIL 4096
 
 /* Holds the arguments of a command for execve(2). */

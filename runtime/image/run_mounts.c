@@ -385,7 +385,10 @@ int run_write_files(struct run *r)
 		result = strbuf_addf(&name, "%s\n", r->hostname);
 	if (result >= 0)
 		result = write_file(r, "hostname", strbuf_str(&name));
-	/* If the container joins networks, caisson writes the other two, which tell addresses. */
+	/*
+	 * If the container joins networks, caisson writes the files hosts and resolv.conf, because
+	 * they depend on addresses.
+	 */
 	if (result < 0 || run_joins(r->o))
 		return result;
 	result = write_file(r, "hosts", strbuf_str(&hosts));

@@ -104,8 +104,8 @@ static const char *copy_member(struct arena *a, const struct json *j, const char
 }
 
 /*
- * Reads a file of the state directory into the arena. The commands of caisson replace these files
- * as a whole, so the size that one has when it is opened stays its size.
+ * Reads a file of the state directory into the arena. caisson's commands always replace such a file
+ * as a whole, so its size cannot change after it is opened.
  */
 static int read_text(
 	struct container *c, const char *name, size_t max, const char **ret, size_t *ret_len)

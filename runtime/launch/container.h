@@ -163,7 +163,10 @@ int container_read_state(struct container *c) must_check;
 int container_spec(struct container *c, const struct spec **ret) must_check;
 
 int container_status(struct container *c, enum container_status *ret) must_check;
-/* Does the same, but does not look whether the container is paused: it counts as not paused. */
+/*
+ * Does the same as container_status(), but does not check whether the container is paused. It
+ * counts as not paused.
+ */
 int container_status_unfrozen(struct container *c, enum container_status *ret) must_check;
 
 /*

@@ -144,10 +144,10 @@ int launch_cleanup(struct container *c, const struct spec *s)
 }
 
 /*
- * Does the same for a container whose first process has ended, so that it seldom has others.
- * cg_destroy() kills those, if the cgroup cannot be removed at once. They are killed before only if
- * networks or a microVM's taps have to be removed from under them, and if systemd would otherwise
- * wait for their end.
+ * Cleans up after a container whose first process has ended, so that other processes are rarely
+ * left. If the cgroup cannot be removed at once, cg_destroy() kills them. They are killed before
+ * that only if networks or a microVM's taps must be removed, or if systemd would otherwise wait for
+ * their end.
  */
 static int clean_up_ended(struct container *c, const struct spec *s)
 {

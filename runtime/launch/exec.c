@@ -16,8 +16,8 @@
 #define PAUSED "cannot exec in a paused container (use --ignore-paused to override): "
 
 /*
- * Checks everything, except that choose_cgroup() checks whether a container without a microVM is
- * frozen.
+ * Checks that the container can take a new process. choose_cgroup() later checks whether a
+ * container without a microVM is frozen.
  */
 static int check_container_state(struct container *c, const struct exec_options *o)
 {
@@ -66,11 +66,11 @@ static int check_console_options(const struct exec_options *o)
 }
 
 /*
- * Opens the cgroup for the new process, and sets *cg to the one that it is. The new process goes
- * into the cgroup that was made for the container, as in runc and crun, even if INIT has moved to
- * another one. If a systemd in the container has moved all processes into groups below that
- * cgroup, the kernel lets no process into it; then the new process goes into INIT's cgroup. If
- * INIT's cgroup cannot be read, the container's is tried.
+ * Opens the cgroup for the new process, and describes it in *cg. The new process goes into the
+ * cgroup that was made for the container, as in runc and crun, even if INIT has moved to another
+ * one. If a systemd in the container has moved all processes into groups below that cgroup, the
+ * kernel lets no process into it. The new process then goes into INIT's cgroup. If INIT's cgroup
+ * cannot be read, the container's is tried.
  */
 static int open_cgroup(struct container *c, const struct exec_options *o, struct cgroup *cg)
 {

@@ -75,7 +75,10 @@ static int decide_special(
 	return set_namespace(a, b, !host);
 }
 
-/* A container that joins no network keeps the files of its root. */
+/*
+ * Refuses --dns and --add-host for a container that joins no network, because it keeps the files of
+ * its root.
+ */
 static int check_alone(const struct network_options *n)
 {
 	if (!n->dns.n && !n->hosts.n)

@@ -115,7 +115,7 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
 	return r < 0 ? r : join_decide(a, o, ret);
 }
 
-/* The absolute path of the state directory that the container has, or will have. */
+/* Makes the absolute path of the state directory that the container has, or will have. */
 static int state_path(struct arena *a, const struct launch_options *o, const char **ret)
 {
 	const char *root;

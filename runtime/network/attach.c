@@ -140,7 +140,7 @@ static int parse_addresses(const struct option_list *texts, struct attach_reques
 	return 0;
 }
 
-/* The list ends in NULL, because it is not full. */
+/* Checks the names of --alias. The list has NULL at its end, because it is not full. */
 static int check_aliases(const struct option_list *names)
 {
 	int r = names->n < ARRAY_SIZE(names->v) ? 0 : err_set(E2BIG, "--alias: too many names");

@@ -5,11 +5,12 @@
 #include <unistd.h>
 
 #define RESOLV_CONF "/etc/resolv.conf"
-/* Where systemd-resolved has the name servers that it asks itself. */
+/* file in which systemd-resolved lists the name servers that it asks */
 #define RESOLVED_CONF "/run/systemd/resolve/resolv.conf"
 #define RESOLV_CONF_MAX (1u << 20)
 #define HOST_NAME "host.containers.internal"
-#define HOST_GATEWAY "host-gateway" /* for --add-host: the address of HOST_NAME */
+/* address in --add-host that stands for the address of HOST_NAME */
+#define HOST_GATEWAY "host-gateway"
 
 static int write_in_place(const struct container_files *f, const char *name, struct strbuf *text)
 {
@@ -23,9 +24,9 @@ static int write_in_place(const struct container_files *f, const char *name, str
 	return r < 0 ? err_set(-r, "write %s: %s", path, err_text(-r)) : 0;
 }
 
-/* --- hosts --- */
+/* --- writing the file hosts --- */
 
-/* NAME:ADDRESS. An address of IPv6 may stand in brackets. */
+/* Adds the value NAME:ADDRESS of --add-host. An IPv6 address may be in brackets. */
 static int add_host(struct strbuf *out, const char *text, const struct attachment *first)
 {
 	const char *colon = strchr(text, ':');
@@ -78,12 +79,12 @@ static int write_hosts(
 	int r = strbuf_addf(
 		&out, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
 
-	/* The first line of a name counts, so that what the user wants goes before the rest. */
+	/* The user's lines are written first, because the first line of a name counts. */
 	for (size_t i = 0; r >= 0 && i < f->hosts.n; i++)
 		r = add_host(&out, f->hosts.v[i], n ? made[0] : NULL);
 	for (size_t i = 0; r >= 0 && i < n; i++)
 		r = add_own(&out, f, made[i]);
-	/* The address of a network in user mode is not known here. */
+	/* The container's address is not known if its network is one of user mode. */
 	if (r >= 0 && !n && f->hostname)
 		r = strbuf_addf(&out, "127.0.1.1\t%s\n", f->hostname);
 	for (size_t i = 0; r >= 0 && n && i < made[0]->address_count; i++)
@@ -91,14 +92,17 @@ static int write_hosts(
 	return r < 0 ? r : write_in_place(f, "hosts", &out);
 }
 
-/* --- resolv.conf --- */
+/* --- writing the file resolv.conf --- */
 
 static bool is_loopback(const char *address)
 {
 	return str_starts(address, "127.") || streq(address, "::1");
 }
 
-/* Whether a line names a name server. *ret_loopback: one that only the host itself reaches. */
+/*
+ * Returns whether a line names a name server. *ret_loopback tells whether only the host itself can
+ * reach that server.
+ */
 static bool is_name_server(const char *line, bool *ret_loopback)
 {
 	char address[IP_TEXT] = "";
@@ -111,8 +115,8 @@ static bool is_name_server(const char *line, bool *ret_loopback)
 
 /*
  * Copies the host's resolv.conf. Lines with name servers are left out if `servers` is not set, and
- * so are those that the container does not reach. Returns how many name servers were left out
- * because of that and how many not.
+ * so are those of servers that the container cannot reach. Stores in `kept` how many name servers
+ * were copied, and how many were left out because they cannot be reached.
  */
 static int copy_lines(struct strbuf *out, char *text, bool servers, size_t kept[2])
 {
@@ -138,7 +142,7 @@ static int copy_file(struct strbuf *out, const char *path, bool servers, size_t 
 
 	kept[0] = kept[1] = 0;
 	if (r < 0) {
-		/* The host may do without this file. Then so does the container. */
+		/* If the host has no such file, the container gets none. */
 		err_clear();
 		return 0;
 	}
@@ -159,7 +163,7 @@ static int add_servers(struct strbuf *out, const struct container_files *f)
 	return r;
 }
 
-/* The gateways of the first network that has names: a dnsmasq listens there. */
+/* Adds the gateways of the first network that serves names, because its dnsmasq listens there. */
 static int add_gateways(struct host *h, struct strbuf *out, const struct attachment *const *made,
 	size_t n, bool *found)
 {
@@ -194,7 +198,10 @@ static int write_resolv_conf(struct host *h, const struct container_files *f,
 		r = add_gateways(h, &out, made, n, &known);
 	if (r >= 0)
 		r = copy_file(&out, RESOLV_CONF, !known, kept);
-	/* The host has a resolver of its own, on its loopback interface: who does that one ask? */
+	/*
+	 * The host's only resolver is on its loopback interface, so the name servers that this
+	 * resolver asks are used.
+	 */
 	if (r >= 0 && !known && !kept[0] && kept[1]) {
 		r = copy_file(&other, RESOLVED_CONF, true, kept);
 		if (r >= 0 && kept[0])

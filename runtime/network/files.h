@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The files hosts and resolv.conf of a container, which caisson mounts in its /etc. */
+/* Writes the files hosts and resolv.conf of a container, which caisson mounts in its /etc. */
 #pragma once
 #include "network/tool.h"
 
 struct container_files {
-	const char *dir;      /* where the files are, which exist already and are mounted */
-	const char *hostname; /* NULL: the container has the host's */
-	const char *server;   /* a name server that the network has; NULL: see names_served() */
+	const char *dir;      /* directory of the files, which exist and are mounted already */
+	const char *hostname; /* NULL: the container has the host's name */
+	const char *server;   /* a name server of the network; NULL: names_served() decides */
 	struct option_list dns, hosts; /* --dns ADDRESS, --add-host NAME:ADDRESS */
 };
 

@@ -29,7 +29,7 @@ struct wish {
 	struct ip addresses[2];
 	uint8_t mac[6];
 	bool has_mac;
-	const char *aliases[ALIASES_MAX + 2]; /* the host name behind them; ends in NULL */
+	const char *aliases[ALIASES_MAX + 2]; /* the host name follows them, and then NULL */
 	size_t alias_count;
 };
 
@@ -174,7 +174,7 @@ static int join_all(struct host *h, const struct join_options *o, const struct w
 /* Waits for the end of the process, and becomes `leave`. Never returns. */
 static _Noreturn void watch(const struct tool_globals *g, const struct join_options *o, int pidfd)
 {
-	/* An empty value is as good as none: see options_parse(). */
+	/* An empty value counts as none (options_parse()). */
 	const char *const words[] = {"caisson-net", "--config",
 		g->host.config ? g->host.config : "", "--state", g->host.state ? g->host.state : "",
 		"leave", "--record", o->record, o->id, NULL};

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. STATE/ID/ has "record", which says whose namespace it is, and the pid of the
- * program. The program holds the namespace open, so that it does not end with the container: leave
- * ends it. A pid counts only if the process has the namespace's path in its command line. pasta
- * goes to the background by itself. slirp4netns is put there, and told its ports by a socket.
+ * Theory of operation. STATE/ID/ has the file "record", which names the container's namespace, and
+ * the pid of the program. The program holds the namespace open, so it does not end with the
+ * container, and `leave` ends it. A pid counts only if the process has the namespace's path in its
+ * command line. pasta goes to the background by itself. slirp4netns is started in the background,
+ * and gets its ports over a socket.
  */
 #include "network/user.h"
 
@@ -25,7 +26,7 @@
 #define SLIRP "slirp4netns"
 #define SLIRP_SERVER "10.0.2.3"
 #define READY_TIMEOUT_MS 10000
-#define END_STEPS 200 /* how often to look, each 10 ms, whether the program has ended */
+#define END_STEPS 200 /* number of checks, every 10 ms, whether the program has ended */
 #define WORDS_MAX 600
 
 struct words {
@@ -90,7 +91,7 @@ static int choose_program(struct arena *a, struct user_join *j, const char **ret
 	return find_program(a, j->program, ret);
 }
 
-/* --- the process --- */
+/* --- the program's process --- */
 
 static int read_text(const char *dir, const char *name, struct strbuf *ret)
 {
@@ -105,7 +106,7 @@ static int read_text(const char *dir, const char *name, struct strbuf *ret)
 	return r;
 }
 
-/* The pid of the program that serves the namespace. 0: there is none. */
+/* Returns the pid of the program that serves the namespace, or 0 if there is none. */
 static pid_t find_process(const char *dir, const char *record)
 {
 	_cleanup_strbuf_ struct strbuf text = {0}, line = {0};
@@ -157,7 +158,7 @@ int user_leave(const struct tool_globals *g, const char *id, const char *record)
 
 	if (r < 0)
 		return r;
-	/* Without a record nothing was started. */
+	/* If there is no record, no program was started. */
 	if (read_text(dir, "record", &text) < 0)
 		remove_state(dir);
 	else if (!record || streq(record, strbuf_str(&text))) {
@@ -167,7 +168,7 @@ int user_leave(const struct tool_globals *g, const char *id, const char *record)
 	return 0;
 }
 
-/* --- ports --- */
+/* --- the ports of pasta --- */
 
 static int parse_ports(struct arena *a, const struct option_list *texts, struct port **ret)
 {
@@ -185,7 +186,7 @@ static int parse_ports(struct arena *a, const struct option_list *texts, struct 
 	return *ret ? r : -ENOMEM;
 }
 
-/* HOST/FIRST-LAST:FIRST-LAST */
+/* Adds the argument for a port: HOST/FIRST-LAST:FIRST-LAST. */
 static int add_pasta_port(struct arena *a, struct words *w, const struct port *p)
 {
 	char host[IP_TEXT] = "";
@@ -200,7 +201,7 @@ static int add_pasta_port(struct arena *a, struct words *w, const struct port *p
 	return 0;
 }
 
-/* Without a port of a protocol pasta would publish all. */
+/* Adds "none" for a protocol without ports, because pasta would otherwise publish all ports. */
 static void add_none(struct words *w, const struct port *ports, size_t n, const char *protocol)
 {
 	for (size_t i = 0; i < n; i++)
@@ -261,7 +262,9 @@ static int connect_slirp(const char *path)
 	return take_fd(&fd);
 }
 
-/* One request and its answer on a connection of their own, as slirp4netns(1) has it. */
+/*
+ * Sends one request and reads its answer, on a connection of their own, as slirp4netns(1) demands.
+ */
 static int publish_one(const char *socket, const struct port *p, unsigned i)
 {
 	char host[IP_TEXT] = "0.0.0.0", text[512], answer[512];
@@ -370,7 +373,7 @@ static int start_slirp(struct arena *a, const struct user_join *j, const char *p
 	return r;
 }
 
-/* --- joining --- */
+/* --- joining the network --- */
 
 static int make_dir(const char *dir)
 {
@@ -390,7 +393,7 @@ static int start(struct arena *a, const struct user_join *j, const char *path, c
 					: start_slirp(a, j, path, dir, ports);
 }
 
-/* Whether slirp4netns is there. If not, the message stays as it is. */
+/* Returns whether slirp4netns is installed. If it is not, the error message stays as it is. */
 static bool has_slirp(struct arena *a, const char **ret)
 {
 	_cleanup_free_ char *message = strdup(err_msg());

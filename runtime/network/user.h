@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The network of an ordinary user's container. Such a user may make no interface on the host, so a
+ * Gives an ordinary user's container a network. Such a user may make no interface on the host, so a
  * process of the user, pasta or slirp4netns, passes packets between an interface of the container's
  * namespace and sockets of the host.
  */
@@ -8,7 +8,7 @@
 #include "network/files.h"
 
 struct user_join {
-	/* "pasta", "slirp4netns", or JOIN_USER: the first of these that can be had */
+	/* "pasta", "slirp4netns", or JOIN_USER, which means the first of these that is installed */
 	const char *program;
 	const char *id;
 	const char *record; /* /proc/PID/ns/net of the container's first process */
@@ -16,11 +16,11 @@ struct user_join {
 	const struct container_files *files;
 };
 
-/* Starts the program, which publishes the ports. Nothing is left if that fails. */
+/* Starts the program, which publishes the ports. If that fails, undoes everything. */
 int user_join(const struct tool_globals *g, const struct user_join *j) must_check;
 
 /*
- * Ends the program. Returns 0 if there is none, or if it is of another namespace than record, which
- * may be NULL.
+ * Ends the program. Returns 0 if there is none, or if `record` is not NULL and the program serves
+ * another namespace.
  */
 int user_leave(const struct tool_globals *g, const char *id, const char *record) must_check;

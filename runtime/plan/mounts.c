@@ -451,7 +451,10 @@ static bool is_mounted(const struct spec *s, const char *path)
 	return false;
 }
 
-/* Appends the mounts of the files that tell the container names. Mounts of config.json prevail. */
+/*
+ * Appends the mounts of hosts and resolv.conf. Mounts of config.json at the same places are used
+ * instead.
+ */
 void builder_add_names_files(struct builder *b)
 {
 	static const char *const files[] = {PLAN_HOSTS, PLAN_RESOLV_CONF};

@@ -26,7 +26,7 @@
 #define PLAN_NOTIFY_DIR "/run/notify"
 #define PLAN_NOTIFY_SOCKET PLAN_NOTIFY_DIR "/notify.sock"
 
-/* The files in the container's /etc that are written if it joins networks of the host. */
+/* names of the files in the container's /etc that are written if it joins networks of the host */
 #define PLAN_HOSTS "hosts"
 #define PLAN_RESOLV_CONF "resolv.conf"
 
