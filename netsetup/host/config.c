@@ -23,9 +23,9 @@ int network_read(struct host *h, const char *name, struct network *ret)
 	int r = network_check_name(name);
 	if (r < 0)
 		return r;
-	r = h->config_dir < 0
-		    ? -ENOENT
-		    : fd_read_file(h->config_dir, file_name(name, file), &text, NETWORK_FILE_MAX);
+	r = h->config_dir < 0 ? -ENOENT
+			      : fd_read_regular(h->config_dir, file_name(name, file), &text,
+					NETWORK_FILE_MAX);
 	if (r == -ENOENT)
 		return err_set(
 			ENOENT, "network \"%s\" does not exist: `caisson net ls` lists them", name);

@@ -168,6 +168,10 @@ def test_files_that_administrators_write(net):
             (dict(kind="bridge", interface="x", isolated="no"), "isolated: found a string")]:
         write(**conf)
         net("inspect", "lan").failed("network lan", words)
+    os.unlink(path)
+    os.mkfifo(path)
+    net("ls").failed("lan.json is not a regular file")
+    os.unlink(path)
     write(kind="bridge", interface="lan0", pools=[{"subnet": "10.5.0.0/24"}])
     net("rm", "--force", "lan").ok()
 
