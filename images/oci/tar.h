@@ -116,7 +116,7 @@ struct tar {
 	struct tar_headers headers;
 	struct tar_xattr xattrs[TAR_XATTRS_MAX];
 	char name[TAR_NAME_MAX], link[TAR_NAME_MAX];
-	uint64_t position; /* offset in the file */
+	uint64_t position; /* offset in the entry's file up to which its data has been read */
 	const struct tar_entry *entry;
 };
 

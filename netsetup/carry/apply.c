@@ -192,8 +192,8 @@ static int apply_address(struct nl *nl, int index, const struct net_address *a)
 	struct nl_req q;
 
 	/*
-	 * IFA_F_OPTIMISTIC asks for duplicate address detection, so it is removed: IFA_F_NODAD
-	 * switches that detection off.
+	 * The guest gets its addresses without duplicate address detection (IFA_F_NODAD).
+	 * IFA_F_OPTIMISTIC asks for that detection, so caisson removes the flag.
 	 */
 	flags &= ~(uint32_t)(IFA_F_OPTIMISTIC);
 	nl_req_init(&q, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL,

@@ -103,8 +103,9 @@ const char *mac_text(const uint8_t mac[6], char ret[IP_TEXT]);
 int rules_all(struct strbuf *out, const struct network *networks, size_t n,
 	const struct attachment *const *attachments, size_t count) must_check;
 /*
- * rules_add() writes the commands that add the elements of one attachment. rules_remove() writes
- * those that remove them, which succeed even if the table does not have the elements.
+ * rules_add() writes the nft commands that add an attachment's ports and addresses to the maps and
+ * sets of the table. rules_remove() writes those that remove them, which succeed even if the table
+ * does not have them.
  */
 int rules_add(struct strbuf *out, const struct network *n, const struct attachment *a) must_check;
 int rules_remove(struct strbuf *out, const struct attachment *a) must_check;

@@ -147,7 +147,10 @@ static int random_name(struct arena *a, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* Opens the descriptors of a container in the background, whose output goes to the file `log`. */
+/*
+ * Redirects the standard streams for a container that runs in the background: its input becomes
+ * /dev/null, and its output and errors go to the file `log` in the bundle's directory.
+ */
 static int redirect_to_log(const struct run_bundle *b)
 {
 	_cleanup_fd_ int dir = open(b->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -50,8 +50,8 @@ void log_line(enum log_level level, const char *fmt, ...)
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
 	/*
-	 * CHANNEL_LOG does not use the error message, so the message of a failure, which this line
-	 * may be about, stays as it is.
+	 * A log line may be about a failure whose error message is still needed. Sending the line
+	 * does not overwrite that message.
 	 */
 	if (channel_write(out.channel, CHANNEL_LOG, (int)level, msg) < 0)
 		out.channel = -EBADF;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Does HOST's part for the container's network namespace: makes it, and moves interfaces into it.
+ * What the caisson command (the plan's party "host") does for the container's network namespace: it
+ * makes the namespace and moves interfaces into it.
  */
 #pragma once
 #include "launch/host.h"

@@ -194,7 +194,7 @@ void monitor_on_client(struct monitor *m, struct client *c);
 
 /* client.c: closes a command's connection. */
 void client_close(struct client *c);
-/* Forwards a frame of the guest unchanged to the command. */
+/* Forwards a frame of the guest, unchanged, to the caisson command that is connected as `c`. */
 void client_forward(struct client *c, const struct agent_frame *f);
 /* Tells the command that its request failed; code 0 means that it succeeded. */
 void client_reply(struct client *c, int code, const char *message);

@@ -11,8 +11,9 @@ struct container_files {
 };
 
 /*
- * Writes both files, given the container's attachments to n networks. They are written in place,
- * because a mount shows the file that it was made of and none that is renamed over it.
+ * Writes the container's hosts and resolv.conf, given its attachments to n networks. The files are
+ * overwritten and not replaced, because the container's bind mount would go on showing the old file
+ * after a rename.
  */
 int container_files_write(struct host *h, const struct container_files *f,
 	const struct attachment *const *made, size_t n) must_check;

@@ -125,8 +125,8 @@ struct step {
 		 */
 		const char *text;
 		/*
-		 * its meaning depends on the kind: propagation, personality or priority; for ENTER
-		 * CLONE_NEW* flags
+		 * its meaning depends on the kind of step: propagation, personality, priority, or
+		 * (kind ENTER) a set of CLONE_NEW* flags
 		 */
 		uint64_t number;
 		struct {                /* members of the step CLONE */

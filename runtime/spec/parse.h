@@ -138,12 +138,12 @@ int parse_array(struct parser *p, const struct json *node, const struct object_t
 int parse_strings(struct parser *p, const struct json *node, unsigned flags,
 	struct spec_strings *ret) must_check;
 
-/* Sets the message "WHAT: PATH: " followed by the text. Returns -EINVAL. */
-int parse_error(struct parser *p, const char *fmt, ...) printf_like(2, 3);
 /*
- * Sets the message "WHAT: PATH.name: " followed by the text, for a property of the object that is
- * being parsed. Returns -EINVAL.
+ * Sets the message that begins with the document's name and the path of the object that is being
+ * parsed, followed by the text. Returns -EINVAL.
  */
+int parse_error(struct parser *p, const char *fmt, ...) printf_like(2, 3);
+/* As parse_error(), but the path names the object's property `name`. */
 int parse_error_at(struct parser *p, const char *name, const char *fmt, ...) printf_like(3, 4);
 /*
  * Sets the message "WHAT: PATH: expected <text>, found <node>", or that the required property is

@@ -30,8 +30,8 @@ static void run_works(void)
 	server_check_works(s);
 	server_check_works(s);
 	/*
-	 * The device answers the requests in another order than they came in, and the queue must
-	 * give each back as its own.
+	 * The device answers these requests in another order than they came in. Each answer must
+	 * go to the request that it belongs to.
 	 */
 	server_request(s, 1, 'H');
 	server_request(s, 0, 'E');

@@ -236,7 +236,10 @@ static void stays_away(void **state)
 	give(&d, -1);
 	is_lost(&d, "the back end: it has hung up, and did not come back in time");
 	tear_down(&d, NULL);
-	/* The device must count as lost at once, because the connector does not answer either. */
+	/*
+	 * The back end has hung up and the connector's socket is closed, so no new connection can
+	 * come. The device must count as lost at once.
+	 */
 	running(&d);
 	hang_up(&d, &d.first);
 	fd_close(&d.channel);

@@ -285,8 +285,9 @@ static int make_run(struct qcow2 *q, uint64_t *cluster, uint64_t n)
 	if (r <= 0)
 		return r;
 	/*
-	 * The function returns 0 to make the caller search again, because the longer refcount table
-	 * takes clusters too.
+	 * If the refcount table is too short for this row of clusters, it is made longer here, and
+	 * the caller has to search again, because the longer table may have taken clusters of the
+	 * row.
 	 */
 	if ((first + n + blocks - 1) >> q->block_bits >= q->table_n) {
 		r = grow_table(q);

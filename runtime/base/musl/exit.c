@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ends caisson-init even if the container's system call filter refuses to let it end. musl's
- * _Exit() makes the system call again and again until the process ends, so with such a filter it
- * would use a whole CPU for ever, and whoever waits for the process would wait as long. glibc's
- * function raises a fault in this case, and so do these.
+ * The functions in this file replace musl's _Exit() and _exit(), so that caisson-init ends even if
+ * the container's system call filter refuses exit_group(2). musl's functions would repeat the call
+ * for ever and use a whole CPU, and whoever waits for the process would wait as long. The functions
+ * here raise a fault after the first refused call, as glibc's do.
  */
 #include <stdlib.h>
 #include <sys/syscall.h>

@@ -135,8 +135,9 @@ static int enter_share(struct vmfs_config *c)
  */
 static const int allowed[] = {
 	/*
-	 * system calls of serve.c and virtio/: the monitor's socket, kicks, interrupts, and the
-	 * timer for waiting locks
+	 * system calls of serve.c and virtio/: they talk to the monitor's socket, receive the
+	 * guest's notifications, send interrupts, and set the timer that tries requests again
+	 * that wait for a file lock
 	 */
 	SCMP_SYS(timerfd_create),
 	SCMP_SYS(timerfd_settime),

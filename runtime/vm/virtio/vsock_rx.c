@@ -133,8 +133,8 @@ static void deliver_data(struct virtio_vsock *v, const struct vsock_room *w, str
 }
 
 /*
- * Reads once from the descriptor into the guest's buffers. Takes at most as many buffers as earlier
- * reads have filled. Returns the number of packets sent.
+ * Reads once from the descriptor into at most c->batch of the guest's buffers. The batch starts at
+ * 1 and grows after each read that fills all of its buffers. Returns the number of packets sent.
  */
 static int send_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t credit)
 {
