@@ -170,7 +170,9 @@ static int put_process(
 	char cwd[4096];
 
 	int r = check_args(c, b);
-	if (r >= 0)
+	if (r >= 0 && b->ids)
+		user = *b->ids;
+	else if (r >= 0)
 		r = image_user_find(root, b->user ? b->user : c->user, &user);
 	if (r >= 0)
 		r = make_cwd(b->keep_root ? -EBADF : root, wanted && *wanted ? wanted : "/", cwd,

@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "images/oci/image.h"
+#include "images/oci/user.h"
 
 /*
  * The capabilities of a container's program if the user names none: docker's list, with NULL at its
@@ -27,7 +28,8 @@ struct bundle_options {
 	 * program that replaces the image's entrypoint; "": no entrypoint; NULL: keep the image's
 	 */
 	const char *entrypoint;
-	const char *user; /* user that replaces the image's; NULL: keep the image's */
+	const char *user;             /* user that replaces the image's; NULL: keep the image's */
+	const struct image_user *ids; /* whom the user means; NULL: it is looked up in the root */
 	/* working directory that replaces the image's; NULL: keep the image's */
 	const char *working_dir;
 	const char *const *env; /* variables "NAME=VALUE" to add to the image's; NULL: none */

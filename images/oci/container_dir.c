@@ -57,7 +57,7 @@ static int write_uses(int dir, const struct container_uses *u)
 	json_out_str(&o, "manifest", u->manifest.text);
 	json_out_end_object(&o);
 	r = json_out_text(&o, &text, &len);
-	return r < 0 ? r : fd_replace_file(dir, CONTAINER_DIR_USES, text, len, 0600);
+	return r < 0 ? r : fd_write_new_file(dir, CONTAINER_DIR_USES, text, len, 0600);
 }
 
 static int read_uses(const struct store *s, struct arena *a, const char *name, struct json **ret)

@@ -266,6 +266,9 @@ static int collect(struct store *s, struct store_freed *ret)
 		r = strbuf_addf(&m.layers, ":");
 	if (r >= 0)
 		r = each_name(s->containers, mark_container, &m, ret);
+	/* They name layers that may be gone soon. */
+	if (r >= 0)
+		r = remove_tree(s->dir, "resolved", NULL);
 	if (r >= 0)
 		r = collect_layers(&m, ret);
 

@@ -31,9 +31,13 @@ int store_lock_file(int fd, int operation)
 
 static int make_dir(int at, const char *name, const char *path)
 {
-	if (mkdirat(at, name, 0700) < 0 && errno != EEXIST)
-		return err_sys("create %s/%s", path, name);
 	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 && errno == ENOENT) {
+		if (mkdirat(at, name, 0700) < 0 && errno != EEXIST)
+			return err_sys("create %s/%s", path, name);
+		fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
 	return fd < 0 ? err_sys("open %s/%s", path, name) : fd;
 }
 
@@ -160,11 +164,14 @@ int store_open(struct store *s, const char *path, enum store_sync sync)
 	s->path = strdup(path ? path : buf);
 	if (!s->path)
 		return err_set(ENOMEM, "out of memory");
-	r = make_path(s->path);
-	if (r < 0)
-		return r;
 	/* The path must be absolute, because overlay mounts name their layers by it. */
 	char *real = realpath(s->path, NULL);
+	if (!real && errno == ENOENT) {
+		r = make_path(s->path);
+		if (r < 0)
+			return r;
+		real = realpath(s->path, NULL);
+	}
 	if (!real)
 		return err_sys("find the store %s", s->path);
 	free((char *)s->path);

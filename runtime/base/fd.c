@@ -169,6 +169,17 @@ int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, m
 	return r;
 }
 
+int fd_write_new_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
+{
+	_cleanup_fd_ int fd =
+		openat(dirfd, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+
+	if (fd < 0)
+		return err_sys("create %s", path);
+	int r = fd_write_all(fd, data, len);
+	return r < 0 ? err_set(-r, "write %s: %s", path, strerror(-r)) : 0;
+}
+
 int fd_close_all_but(const int *keep, size_t n)
 {
 	unsigned from = 3;

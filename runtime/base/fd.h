@@ -80,6 +80,10 @@ bool fd_is_temporary_name(const char *name);
 int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 	must_check;
 
+/* Writes a file that must not exist yet. A reader may see a part of it. */
+int fd_write_new_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
+	must_check;
+
 /*
  * Closes every descriptor of this process except the standard streams and the n descriptors in
  * keep. It skips negative numbers in keep, so that the caller may list descriptors that it does not

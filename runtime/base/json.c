@@ -325,24 +325,42 @@ static void note_failure(struct json_out *o, yajl_gen_status s)
 		o->failed = -EINVAL;
 }
 
-static void write_string(struct json_out *o, const char *value)
+/* Copies the text, with U+FFFD in place of what is not UTF-8. */
+static int make_utf8(const char *value, size_t len, struct strbuf *ret)
 {
-	_cleanup_strbuf_ struct strbuf clean = {0};
-	size_t len = strlen(value);
 	uint32_t c;
 	int r = 0;
 
 	while (len && r >= 0) {
 		size_t n = str_utf8(value, len, &c);
-		r = c == STR_NO_UTF8 ? strbuf_add(&clean, "\xef\xbf\xbd", 3)
-				     : strbuf_add(&clean, value, n);
+		r = c == STR_NO_UTF8 ? strbuf_add(ret, "\xef\xbf\xbd", 3)
+				     : strbuf_add(ret, value, n);
 		value += n;
 		len -= n;
 	}
-	if (r < 0)
-		o->failed = r;
-	note_failure(
-		o, yajl_gen_string(o->gen, (const unsigned char *)strbuf_str(&clean), clean.len));
+	return r;
+}
+
+static void write_string(struct json_out *o, const char *value)
+{
+	_cleanup_strbuf_ struct strbuf clean = {0};
+	size_t len = strlen(value), good = 0;
+	uint32_t c;
+
+	while (good < len) {
+		size_t n = str_utf8(value + good, len - good, &c);
+		if (c == STR_NO_UTF8)
+			break;
+		good += n;
+	}
+	if (good < len) {
+		int r = make_utf8(value, len, &clean);
+		if (r < 0)
+			o->failed = r;
+		value = strbuf_str(&clean);
+		len = clean.len;
+	}
+	note_failure(o, yajl_gen_string(o->gen, (const unsigned char *)value, len));
 }
 
 static void write_key(struct json_out *o, const char *key)

@@ -96,7 +96,7 @@ int cmd_each(const struct globals *g, const char *regex, bool lock,
  * Returns whether the arguments of `run` or `create` have the option --image in front of any "--".
  */
 bool cmd_has_image(int argc, char **argv);
-/* Executes caisson-image, which makes a bundle of the image and then becomes this command again. */
+/* `run` and `create` with that option. */
 int cmd_run_image(const struct command *self, const struct globals *g, int argc, char **argv)
 	must_check;
 
@@ -105,6 +105,10 @@ int cmd_run_image(const struct command *self, const struct globals *g, int argc,
  * the program's path. `needs` names the libraries without which the program is not built.
  */
 int cmd_execute(const char *program, const char *needs, char **words) must_check;
+
+struct launch_options;
+/* Sets what the global options say of a launch. */
+int cmd_prepare_launch(const struct globals *g, struct launch_options *o) must_check;
 
 /* Sends a signal to the container's first process, or to all of its processes. */
 int cmd_signal(struct container *c, int sig, bool all) must_check;

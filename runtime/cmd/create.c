@@ -6,7 +6,7 @@
 #include "cmd/cmd.h"
 #include "launch/launch.h"
 
-static int prepare_launch(const struct globals *g, struct launch_options *o)
+int cmd_prepare_launch(const struct globals *g, struct launch_options *o)
 {
 	int r = cmd_manager(g, &o->cgroup_manager);
 
@@ -127,7 +127,7 @@ int cmd_create(const struct command *self, const struct globals *g, int argc, ch
 	int r = parse_launch_options(self, argc, argv, false, &p);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = prepare_launch(g, &p.o);
+	r = cmd_prepare_launch(g, &p.o);
 	return r < 0 ? r : launch_create(&p.o);
 }
 
@@ -141,7 +141,7 @@ int cmd_run(const struct command *self, const struct globals *g, int argc, char 
 	int r = parse_launch_options(self, argc, argv, true, &p);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = prepare_launch(g, &p.o);
+	r = cmd_prepare_launch(g, &p.o);
 	if (r >= 0)
 		r = launch_run(&p.o, &status);
 	return r < 0 ? r : status;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
+#include "base/userns.h"
 #include "image/image.h"
 #include "image/progress.h"
 #include "images/oci/chain.h"
@@ -131,7 +132,7 @@ static int open_image(const struct image_globals *g, struct arena *a, const char
 	if (r >= 0)
 		r = image_open_store(g, s);
 	if (r >= 0)
-		r = image_become_root(&u->rootless);
+		r = userns_become_root(&u->rootless);
 	return r < 0 ? r : image_open(s, a, name, platform, img);
 }
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -20,27 +19,11 @@ void image_size_text(uint64_t bytes, char *buf, size_t size)
 	snprintf(buf, size, u == 0 ? "%.0f %s" : "%.1f %s", v, units[u]);
 }
 
-/*
- * Returns whether the command is one that `caisson run` and `caisson create` execute for --image.
- */
-static bool is_caissons_own(const struct image_command *self)
-{
-	return streq(self->name, "run") || streq(self->name, "create");
-}
-
-static const char *program(const struct image_command *self)
-{
-	return is_caissons_own(self) ? "caisson" : "caisson image";
-}
-
 static int print_help(const struct image_command *self, const struct option_def *defs)
 {
-	const struct command_help h = {program(self), self->name, self->usage, self->summary,
+	const struct command_help h = {"caisson image", self->name, self->usage, self->summary,
 		self->text,
-		is_caissons_own(self)
-			? "Options of caisson itself go before the command: see caisson --help."
-			: "Options of all commands go before the command: see caisson image "
-			  "--help."};
+		"Options of all commands go before the command: see caisson image --help."};
 	_cleanup_strbuf_ struct strbuf out = {0};
 
 	int r = options_help_command(&h, defs, &out);
@@ -60,7 +43,7 @@ int image_parse(const struct image_command *self, const struct option_def *defs,
 		return r < 0 ? r : 1;
 	}
 	if (n < args->min || (args->max >= 0 && n > args->max))
-		return err_set(EINVAL, "usage: %s %s %s", program(self), self->name, self->usage);
+		return err_set(EINVAL, "usage: caisson image %s %s", self->name, self->usage);
 	argv[n] = NULL;
 	args->n = n;
 	args->v = argv;
@@ -110,38 +93,4 @@ int image_platform(
 		return 0;
 	*ret = buf;
 	return platform_parse(a, text, buf);
-}
-
-static int write_map(const char *path, const char *text)
-{
-	_cleanup_fd_ int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		return err_sys("write %s", path);
-	return 0;
-}
-
-/*
- * Makes the caller root of a new user namespace. Then this process may enter and remove directories
- * whose modes forbid it to their owner, and may set extended attributes that need a capability in
- * their namespace.
- * In a new mount namespace, which belongs to it, it may mount overlays.
- */
-int image_become_root(bool *ret_rootless)
-{
-	char map[64];
-	uid_t uid = geteuid();
-	gid_t gid = getegid();
-
-	*ret_rootless = uid != 0;
-	if (uid == 0)
-		return 0;
-	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
-		return err_sys("make a user namespace");
-	int r = write_map("/proc/self/setgroups", "deny");
-	snprintf(map, sizeof(map), "0 %u 1", gid);
-	if (r >= 0)
-		r = write_map("/proc/self/gid_map", map);
-	snprintf(map, sizeof(map), "0 %u 1", uid);
-	return r < 0 ? r : write_map("/proc/self/uid_map", map);
 }

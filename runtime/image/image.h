@@ -29,7 +29,7 @@ int image_cmd_bundle(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_unpack(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
-int image_cmd_run(
+int image_cmd_resolve(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_import(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
@@ -84,6 +84,3 @@ int image_platform(struct arena *a, const char *text, struct platform *buf,
 
 /* Writes a size as text in powers of 1000, such as "12.3 MB". */
 void image_size_text(uint64_t bytes, char *buf, size_t size);
-
-/* Makes a process without privileges the root of a new user namespace. Does nothing for root. */
-int image_become_root(bool *ret_rootless) must_check;

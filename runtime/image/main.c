@@ -14,15 +14,6 @@
 #include "base/log.h"
 #include "image/registry_commands.h"
 
-#define RUN_TEXT \
-	"The image's layers are unpacked into the store once, and containers share them. " \
-	"COMMAND\n" \
-	"replaces the image's Cmd. Afterwards `caisson exec`, `ps`, `logs`, `stop` and `rm` take " \
-	"the\n" \
-	"container's NAME.\n\n" \
-	"  caisson run --image debian:12 --rm -it\n" \
-	"  caisson run --image nginx -d --name web -p 8080:80"
-
 static const struct image_command commands[] = {
 	{"import", "[options] SOURCE [NAME]",
 		"Copy an image from another tool's form into the store.",
@@ -51,10 +42,12 @@ static const struct image_command commands[] = {
 		"--image` would do it, and the directories are printed in the form that\n"
 		"`caisson create --root-layers` takes.",
 		image_cmd_unpack},
-	{"run", "--image IMAGE [options] [--] [COMMAND [ARG...]]", "Run a container from an image.",
-		RUN_TEXT, image_cmd_run},
-	{"create", "--image IMAGE [options] [--] [COMMAND [ARG...]]",
-		"Make a container from an image.", RUN_TEXT, image_cmd_run},
+	{"resolve", "[options] IMAGE", "Have an image ready for `caisson run --image`.",
+		"Pulls the image if the store does not have it, unpacks its layers into the "
+		"store,\n"
+		"and notes what a container needs of it. `caisson run --image` executes this if\n"
+		"there is no such note.",
+		image_cmd_resolve},
 	{"export", "IMAGE TARGET", "Copy an image out of the store.",
 		"TARGET is oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF] or\n"
 		"dir:DIR; FILE - is standard output.\n\n"
@@ -85,8 +78,7 @@ static int print_usage(void)
 	for (const struct image_command *c = image_registry_commands; c->name; c++)
 		printf("  %-10s %s\n", c->name, c->summary);
 	for (const struct image_command *c = commands; c->name; c++)
-		if (c->run != image_cmd_run)
-			printf("  %-10s %s\n", c->name, c->summary);
+		printf("  %-10s %s\n", c->name, c->summary);
 	printf("\nOptions:\n%s\n`caisson image COMMAND --help` says more; caisson-image(1) says "
 	       "all.\n",
 		strbuf_str(&options));

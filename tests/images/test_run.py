@@ -363,7 +363,7 @@ def test_without_overlayfs(rt, images, layout, template, tmp):
         layout.image([base, tar(entry("a", data=b"1")), tar(whiteout(".wh.a"), entry("b", data=b"2"))], "box", config={"Env": ["PATH=/bin"]})
         nested("import", f"oci:{layout.path}:box")
         r = rt("--debug", "run", "--image", "box", "--store", nested.store, "--rm", "--network", "none", "sh", "-c", "ls /a; cat /b").ok()
-        assert r.out == "2" and "copied for this container" in r.err
+        assert r.out == "2" and "copied for each container" in r.err
         assert os.listdir(os.path.join(nested.store, "containers")) == []
     finally:
         subprocess.run(["umount", on], check=True)
@@ -461,3 +461,55 @@ def test_microvm(box, work):
     assert box.rt("exec", "b1", "cat", "/d/new", timeout=120).ok().out == "2"
     box.rt("stop", "-t", "1", "b1", timeout=120).ok()
     box.rt("rm", "b1").ok()
+
+
+def notes(box):
+    d = os.path.join(box.images.store, "resolved")
+    return [os.path.join(d, n) for n in os.listdir(d)]
+
+
+def helper_calls(box, tmp, *args):
+    """Runs a container and counts how often caisson executes caisson-image."""
+    log = os.path.join(tmp, "execs")
+    p = subprocess.run(["strace", "-f", "-qq", "-o", log, "-e", "trace=execve", *box.rt.argv(*box.argv("--rm", "-u", "0", *args))],
+                       stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert p.returncode == 0, p.stderr
+    with open(log) as f:
+        return f.read().count("/caisson-image\""), p.stdout
+
+
+def test_the_second_run_reads_a_note(box, tmp):
+    """caisson-image runs once. A name that is given to another image, a damaged note, and a prune are noticed."""
+    assert helper_calls(box, tmp, "cat", "/d/new") == (1, "2")
+    assert helper_calls(box, tmp, "cat", "/d/new") == (0, "2")
+    note, = notes(box)
+    with open(note, "r+b") as f:
+        f.seek(200)
+        f.write(b"x")
+    assert helper_calls(box, tmp, "cat", "/d/new") == (1, "2")
+    os.truncate(note, 100)
+    assert helper_calls(box, tmp, "cat", "/d/new") == (1, "2")
+    box.images("prune")
+    assert not os.path.exists(note)
+    assert helper_calls(box, tmp, "cat", "/d/new") == (1, "2")
+
+
+def test_a_note_ends_with_its_tag(box, layout, template, tmp):
+    """Another image of the same name is run at once, also if index.json is replaced again and again without a pause."""
+    base = subprocess.run(["tar", "-c", "-C", template, "."], check=True, capture_output=True).stdout
+    for i in range(8):
+        layout.image([base, tar(entry("which", data=b"%d" % i))], f"t{i}", config={"Env": ["PATH=/bin"]})
+        box.images("import", f"oci:{layout.path}:t{i}", f"t{i}")
+    for i in range(8):
+        box.images("tag", f"t{i}", "moving")
+        assert box("--rm", "cat", "/which", image="moving").ok().out == str(i)
+    box.images("rm", "moving")
+    r = box("--rm", "cat", "/which", image="moving")
+    assert r.rc == 1 and "short name" in r.err and "is not in the store" in r.err
+    assert box.dirs() == []
+
+
+def test_a_note_is_of_one_platform(box):
+    assert box("--rm", "--platform", "linux/amd64", "cat", "/d/new").ok().out == "2"
+    assert box("--rm", "cat", "/d/new").ok().out == "2"
+    assert len(notes(box)) == 2

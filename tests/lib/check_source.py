@@ -48,7 +48,8 @@ LAYERS = {
     "monitor": "spec plan step ns machine jail agent engine vm images/guest images/disk netsetup netsetup/carry",
     "doctor": "cgroups images/guest machine vm",
     "launch": "spec plan step filter ns init machine jail agent monitor cgroups netsetup netsetup/host images/guest images/disk",
-    "cmd": "spec plan machine agent launch doctor cgroups",
+    "run": "spec images/oci cmd/options.h",  # a bundle made of an image
+    "cmd": "spec plan machine agent launch doctor cgroups run",
     "image": "spec images/oci cmd/options.h",  # caisson-image, a program of its own
     "disk": "cmd/options.h images/disk jail vm",
     "inside": "cmd/options.h images/guest images/oci",  # caisson-inside, a program of its own

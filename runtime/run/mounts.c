@@ -9,9 +9,10 @@
 #include <sys/stat.h>
 
 #include "base/path.h"
-#include "image/run.h"
+#include "run/run.h"
 
 #define RESOLV_CONF_MAX (1u << 20)
+#define FILES_MAX 3 /* of run_write_files() */
 
 static const char *const propagations[] = {
 	"private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"};
@@ -43,8 +44,6 @@ static int add_mount(struct run_mounts *all, const struct run_mount *m, const ch
 		if (streq(all->v[i].destination, m->destination))
 			return err_set(EINVAL, "%s: there are two mounts on %.200s", option,
 				m->destination);
-	if (all->n == RUN_MOUNTS_MAX)
-		return err_set(E2BIG, "more than %d mounts", RUN_MOUNTS_MAX);
 	all->v[all->n++] = *m;
 	return 0;
 }
@@ -306,7 +305,7 @@ static int add_image_volumes(struct run *r, struct run_mounts *all)
  */
 static int add_files(struct run *r, struct run_mounts *all)
 {
-	static const char *const files[] = {"hosts", "hostname", "resolv.conf"};
+	static const char *const files[FILES_MAX] = {"hosts", "hostname", "resolv.conf"};
 	int result = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(files) && result >= 0; i++) {
@@ -351,9 +350,13 @@ static void sort(struct run_mounts *all)
 
 int run_collect_mounts(struct run *r, struct run_mounts *ret)
 {
+	size_t max = r->o->volume.n + r->o->mount.n + r->o->tmpfs.n + r->image->config.nvolumes +
+		     FILES_MAX;
 	int result = 0;
 
-	ret->n = 0;
+	*ret = (struct run_mounts){.v = arena_array(r->arena, max, sizeof(*ret->v))};
+	if (!ret->v)
+		return -ENOMEM;
 	for (size_t i = 0; i < r->o->volume.n && result >= 0; i++)
 		result = add_volume(r, ret, r->o->volume.v[i]);
 	for (size_t i = 0; i < r->o->mount.n && result >= 0; i++)
@@ -370,7 +373,7 @@ int run_collect_mounts(struct run *r, struct run_mounts *ret)
 
 static int write_file(struct run *r, const char *name, const char *text)
 {
-	return fd_replace_file(r->dir_fd, name, text, strlen(text), 0644);
+	return fd_write_new_file(r->dir_fd, name, text, strlen(text), 0644);
 }
 
 int run_write_files(struct run *r)

@@ -5,7 +5,7 @@
 
 #include "base/copy.h"
 #include "base/path.h"
-#include "image/run.h"
+#include "run/run.h"
 
 /*
  * Opens the directory of the image at that path. Symbolic links are followed inside of the image's

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/libexec.h"
-#include "image/run.h"
+#include "run/run.h"
 
 #define NETWORK_PROGRAM "caisson-net"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "image/run.h"
 #include "images/oci/seccomp.h"
+#include "run/run.h"
 
 /*
  * The paths in /proc and /sys by which a program could learn about the host or change it. docker

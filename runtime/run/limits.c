@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "image/run.h"
+#include "run/run.h"
 #include "spec/spec.h"
 
 #define CPU_PERIOD 100000 /* microseconds */

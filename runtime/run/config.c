@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "image/run.h"
+#include "run/run.h"
 
 #define ENV_FILE_MAX (4u << 20)
-#define ENV_MAX 4096 /* most variables of -e and --env-file */
+#define ENV_FILE_VARIABLES_MAX 4096 /* most variables of all --env-file */
 #define BUNDLE_VERSION "1.0.2"
 
 static void put_strings(struct json_out *o, const char *key, const char *const *v, size_t n)
@@ -69,19 +69,16 @@ static void put_usual_mounts(const struct run *r, struct json_out *o)
 
 static int put_mounts(struct run *r, struct json_out *o)
 {
-	_cleanup_free_ struct run_mounts *all = malloc(sizeof(*all));
-
-	if (!all)
-		return err_set(ENOMEM, "out of memory");
+	struct run_mounts all;
 	int result = run_write_files(r);
 	if (result >= 0)
-		result = run_collect_mounts(r, all);
+		result = run_collect_mounts(r, &all);
 	if (result < 0)
 		return result;
 	json_out_array(o, "mounts");
 	put_usual_mounts(r, o);
-	for (size_t i = 0; i < all->n; i++)
-		put_mount(o, &all->v[i]);
+	for (size_t i = 0; i < all.n; i++)
+		put_mount(o, &all.v[i]);
 	json_out_end_array(o);
 	return 0;
 }
@@ -262,7 +259,7 @@ int run_base_config(struct run *r, struct json **ret)
 
 struct variables {
 	const char **v;
-	size_t n;
+	size_t n, max;
 };
 
 /*
@@ -281,8 +278,8 @@ static int add_variable(struct run *r, struct variables *all, const char *text)
 	}
 	if (*text == '=')
 		return err_set(EINVAL, "-e %.200s: the variable has no name", text);
-	if (all->n == ENV_MAX)
-		return err_set(E2BIG, "-e, --env-file: more than %d variables", ENV_MAX);
+	if (all->n == all->max)
+		return err_set(E2BIG, "--env-file: more than %d variables", ENV_FILE_VARIABLES_MAX);
 	all->v[all->n++] = text;
 	return 0;
 }
@@ -315,7 +312,9 @@ static int add_env_file(struct run *r, struct variables *all, const char *path)
 
 int run_environment(struct run *r, const char *const **ret)
 {
-	struct variables all = {.v = arena_array(r->arena, ENV_MAX + 2, sizeof(*all.v))};
+	/* HOSTNAME, -e, --env-file */
+	const size_t max = 1 + r->o->env.n + (r->o->env_file.n ? ENV_FILE_VARIABLES_MAX : 0);
+	struct variables all = {.v = arena_array(r->arena, max + 1, sizeof(*all.v)), .max = max};
 	const char *host = arena_printf(r->arena, "HOSTNAME=%s", r->hostname);
 	int result = all.v && host ? 0 : -ENOMEM;
 

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Declares what `caisson run --image` and `caisson create --image` share. They turn docker's
- * options into a config.json and into options of `caisson run` and `caisson create`, which then
- * start the container.
+ * Makes the bundle of `caisson run --image` and `caisson create --image`: turns docker's options
+ * and the image's settings into a config.json. caisson links this folder. It reads the store with a
+ * small part of images/oci, and executes caisson-image only if the image must be pulled or unpacked
+ * first.
  */
 #pragma once
-#include "image/image.h"
+#include "base/fd.h"
+#include "cmd/options.h"
 #include "images/oci/bundle.h"
+#include "images/oci/store.h"
 
 struct run_options {
 	/* options of the program, and of how the container appears */
@@ -20,9 +23,9 @@ struct run_options {
 	const char *memory, *cpus, *cgroup_parent, *pids_limit;
 	/* options of how the container is run */
 	const char *isolation, *hypervisor, *kernel;
-	/* given by caisson: its own path, its global options, its --root as an absolute path */
-	const char *runtime, *state_root;
-	struct option_list runtime_options;
+	const char *store; /* NULL: the default store */
+	bool quiet, debug;
+	const char *state_root; /* absolute path of caisson's --root */
 	/* the command behind the options, with NULL at its end */
 	char **command;
 };
@@ -52,33 +55,31 @@ struct run_mount {
 	size_t noptions;
 };
 
-#define RUN_MOUNTS_MAX 256
-
 struct run_mounts {
-	struct run_mount v[RUN_MOUNTS_MAX];
+	struct run_mount *v; /* in the arena, as many as the options can ask for */
 	size_t n;
 };
 
 /*
- * run_mounts.c: collects the mounts of -v, --mount and --tmpfs, the image's volumes, and the three
+ * mounts.c: collects the mounts of -v, --mount and --tmpfs, the image's volumes, and the three
  * files that a container gets from its bundle. They are sorted, so that no mount hides one beneath
  * it.
  */
 int run_collect_mounts(struct run *r, struct run_mounts *ret) must_check;
 /*
- * run_volume.c: makes a directory in the bundle for a volume without a source. It begins with a
+ * volume.c: makes a directory in the bundle for a volume without a source. It begins with a
  * copy of what the image has at the volume's destination, if that is a directory.
  */
 int run_make_volume(struct run *r, size_t index, const char *destination, const char **ret)
 	must_check;
-/* run_mounts.c: writes the files hosts, hostname and resolv.conf into the bundle. */
+/* mounts.c: writes the files hosts, hostname and resolv.conf into the bundle. */
 int run_write_files(struct run *r) must_check;
 
 /* networks that a container joins if none is asked for: root's, and an ordinary user's */
 #define RUN_NETWORK "caisson"
 #define RUN_NETWORK_USER "user"
 
-/* run_network.c: checks --network, and chooses a network if there is no such option. */
+/* network.c: checks --network, and chooses a network if there is no such option. */
 int run_choose_network(struct arena *a, struct run_options *o) must_check;
 /* Returns whether caisson-net has to give the container its networks. */
 bool run_joins(const struct run_options *o);
@@ -86,21 +87,21 @@ bool run_network_is(const struct run_options *o, const char *name);
 /* Returns the path of --network ns:PATH, else NULL. */
 const char *run_network_path(const struct run_options *o);
 
-/* run_limits.c: computes the program's capabilities from the options. */
+/* limits.c: computes the program's capabilities from the options. */
 int run_capabilities(struct run *r) must_check;
 /* Write linux.resources with the devices, and process.rlimits. */
 int run_put_limits(struct run *r, struct json_out *o) must_check;
 int run_put_rlimits(struct run *r, struct json_out *o) must_check;
 
 /*
- * run_security.c: applies --security-opt. One function writes the members of process, the other
- * those of linux.
+ * security.c: applies --security-opt. One function writes the members of process, the other those
+ * of linux.
  */
 int run_put_process_security(struct run *r, struct json_out *o) must_check;
 int run_put_security(struct run *r, struct json_out *o) must_check;
 
 /*
- * run_config.c: run_base_config() makes the config.json to which the image's settings are added.
+ * config.c: run_base_config() makes the config.json to which the image's settings are added.
  * run_put_rest() writes the members of which an image says nothing.
  */
 int run_base_config(struct run *r, struct json **ret) must_check;

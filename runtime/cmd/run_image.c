@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `run --image` and `create --image`.
+ *
+ * Theory of operation. run_prepare() makes a bundle of the image, and this process then does what
+ * `caisson run --bundle` does, so that signals, the terminal and the exit code are the same. Three
+ * cases need a process in between:
+ *  - An ordinary user's bundle is made by a child, the root of a user namespace, because this
+ *    process could not leave that namespace.
+ *  - For `create` and `run --detach` a child makes the container, because its standard streams are
+ *    the container's, and this process prints the container's name on its own.
+ *  - With --rm another child waits for the end of such a container and deletes it.
+ */
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/log.h"
+#include "cmd/cmd.h"
+#include "launch/launch.h"
+#include "run/prepare.h"
+
+#define LOG_TAIL 4096
+
+struct image_run {
+	struct globals globals; /* its root is absolute */
+	struct run_options options;
+	bool create; /* `create`, else `run` */
+	struct arena arena;
+	const char *name;
+	struct run_bundle bundle;
+};
+
+bool cmd_has_image(int argc, char **argv)
+{
+	for (int i = 0; i < argc && !streq(argv[i], "--"); i++)
+		if (streq(argv[i], "--image") || str_starts(argv[i], "--image="))
+			return true;
+	return false;
+}
+
+static struct spec_strings strings_of(const struct option_list *l)
+{
+	return (struct spec_strings){.v = l->v, .n = l->n};
+}
+
+/* The options of the equivalent `caisson run --bundle`. */
+static int launch_options(struct image_run *r, struct launch_options *ret)
+{
+	const struct run_options *o = &r->options;
+
+	*ret = (struct launch_options){
+		.id = r->name,
+		.bundle = r->bundle.dir,
+		.root_layers = r->bundle.layers,
+		.remove_bundle = true,
+		.isolation = o->isolation,
+		.hypervisor = o->hypervisor,
+		.detach = o->detach,
+		.keep = !o->rm,
+	};
+	if (run_joins(o))
+		ret->network = (struct network_options){
+			.networks = strings_of(&o->network),
+			.ports = strings_of(&o->publish),
+			.dns = strings_of(&o->dns),
+			.hosts = strings_of(&o->add_host),
+		};
+	return cmd_prepare_launch(&r->globals, ret);
+}
+
+static int wait_for(pid_t pid, const char *what)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return err_sys("wait for %s", what);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* Ends a child: prints its failure, if it has one, on standard error. */
+static _Noreturn void end_child(int r)
+{
+	if (r < 0)
+		log_error(*err_msg() ? err_msg() : strerror(-r));
+	fflush(stderr);
+	_exit(r < 0 ? CMD_EXIT_FAILURE : r);
+}
+
+/* Makes the bundle in a child that becomes root of a user namespace. */
+static int prepare_in_child(struct image_run *r)
+{
+	pid_t self = getpid();
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return err_sys("make a process");
+	if (pid == 0)
+		end_child(run_prepare(&r->options, &r->arena, r->name, self, &r->bundle));
+	int status = wait_for(pid, "the bundle");
+	return status == 0 ? run_find_bundle(&r->options, &r->arena, r->name, &r->bundle) : status;
+}
+
+/*
+ * The umask applies to the directories of the bundle, whose modes are part of what the container
+ * sees.
+ */
+static int prepare(struct image_run *r)
+{
+	mode_t mask = umask(022);
+	int result = geteuid() == 0
+			     ? run_prepare(&r->options, &r->arena, r->name, getpid(), &r->bundle)
+			     : prepare_in_child(r);
+
+	umask(mask);
+	return result;
+}
+
+/* 12 hexadecimal digits. */
+static int random_name(struct arena *a, const char **ret)
+{
+	uint64_t random;
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return err_sys("get random bytes");
+	*ret = arena_printf(a, "%012" PRIx64, random & UINT64_C(0xffffffffffff));
+	return *ret ? 0 : -ENOMEM;
+}
+
+/* The file that gets the output of a container in the background. */
+static int open_log(const struct run_bundle *b)
+{
+	_cleanup_fd_ int dir = open(b->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int log = dir < 0 ? -1 : openat(dir, "log", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+
+	return log < 0 ? err_sys("open %s/log", b->dir) : log;
+}
+
+static int redirect_to_log(int log)
+{
+	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0 ||
+		dup2(log, STDERR_FILENO) < 0)
+		return err_sys("redirect the output to the container's log");
+	return 0;
+}
+
+static int drop_input(void)
+{
+	_cleanup_fd_ int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	return null < 0 || dup2(null, STDIN_FILENO) < 0 ? err_sys("open /dev/null") : 0;
+}
+
+/* The child's error went to the log, which is gone with the container's directory. */
+static void report_log(int log)
+{
+	char text[LOG_TAIL];
+	ssize_t n = pread(log, text, sizeof(text), 0);
+
+	if (n > 0)
+		(void)!fd_write_all(STDERR_FILENO, text, (size_t)n);
+}
+
+/* A pidfd of the container's first process, whose pid `create` wrote to the bundle. */
+static int open_container(const struct run_bundle *b)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	_cleanup_fd_ int dir = open(b->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	uint64_t pid;
+	int r = dir < 0 ? -errno : fd_read_file(dir, "pid", &text, 64);
+
+	if (r < 0 || str_to_u64(strbuf_str(&text), &pid) < 0 || pid == 0 || pid > INT_MAX)
+		return -EINVAL;
+	return pidfd_open((pid_t)pid, 0);
+}
+
+/* Waits, in a session of its own, until the container ends, and deletes it. */
+static _Noreturn void delete_later(struct image_run *r)
+{
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+	int pidfd = open_container(&r->bundle);
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	setsid();
+	(void)!chdir("/");
+	/* Who reads this program's output waits for its end, not for the container's. */
+	int null = open("/dev/null", O_RDWR);
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		dup2(null, fd);
+	while (pidfd >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
+		;
+	int result = cmd_open_any(&r->globals, r->name, false, &c);
+	if (result >= 0 || c.dir >= 0)
+		result = container_seize(&c);
+	if (result >= 0 || c.locked)
+		result = launch_delete(&c, true);
+	_exit(result < 0 ? 1 : 0);
+}
+
+/* In the child of run_detached(): its standard streams become the container's. */
+static int launch_in_background(struct image_run *r, int log)
+{
+	struct launch_options l;
+	int status, result = redirect_to_log(log);
+
+	if (result >= 0)
+		result = launch_options(r, &l);
+	if (result < 0)
+		return result;
+	l.pid_file = arena_printf(&r->arena, "%s/pid", r->bundle.dir);
+	if (!l.pid_file)
+		return -ENOMEM;
+	if (r->create)
+		return launch_create(&l);
+	result = launch_run(&l, &status);
+	return result < 0 ? result : status;
+}
+
+/* Runs `run --detach` or `create`, and prints the container's name. */
+static int run_detached(struct image_run *r)
+{
+	_cleanup_fd_ int log = open_log(&r->bundle);
+
+	if (log < 0)
+		return log;
+	pid_t pid = fork();
+	if (pid == 0)
+		end_child(launch_in_background(r, log));
+	int result = pid < 0 ? err_sys("make a process") : wait_for(pid, "the container");
+	if (result > 0)
+		report_log(log);
+	if (result != 0)
+		return result;
+	if (r->options.rm) {
+		pid = fork();
+		if (pid == 0)
+			delete_later(r);
+		if (pid < 0)
+			return err_sys("make a process that deletes the container");
+	}
+	printf("%s\n", r->name);
+	return fflush(stdout) == 0 ? 0 : err_sys("write to standard output");
+}
+
+static int start(struct image_run *r)
+{
+	struct launch_options l;
+	int status, result = 0;
+
+	if (r->options.detach || r->create)
+		return run_detached(r);
+	if (!r->options.interactive && !r->options.tty)
+		result = drop_input();
+	if (result >= 0)
+		result = launch_options(r, &l);
+	if (result >= 0)
+		result = launch_run(&l, &status);
+	return result < 0 ? result : status;
+}
+
+static int check_options(const struct run_options *o, bool tty_possible)
+{
+	if (!o->image)
+		return err_set(EINVAL, "--image is missing: it names the image to run");
+	if (o->tty && !tty_possible)
+		return err_set(EINVAL,
+			"--tty: a container in the background has no terminal: leave out --tty or "
+			"--detach");
+	if (o->isolation && !streq(o->isolation, "ns") && !streq(o->isolation, "vm"))
+		return err_set(EINVAL, "--isolation %.100s: expected ns or vm", o->isolation);
+	return 0;
+}
+
+static int set_root(struct image_run *r, const struct globals *g)
+{
+	const char *root;
+	int result = container_root(&r->arena, g->root, &root);
+
+	if (result < 0)
+		return result;
+	_cleanup_free_ char *cwd = *root == '/' ? NULL : getcwd(NULL, 0);
+	root = arena_printf(&r->arena, "%s%s%s", cwd ? cwd : "", cwd ? "/" : "", root);
+	r->globals = *g;
+	r->globals.root = r->options.state_root = root;
+	return root ? 0 : -ENOMEM;
+}
+
+static int run_image(struct image_run *r, const struct globals *g)
+{
+	struct run_options *o = &r->options;
+	int result = check_options(o, !o->detach && !r->create);
+
+	if (result >= 0)
+		result = run_choose_network(&r->arena, o);
+	if (result >= 0)
+		result = set_root(r, g);
+	o->debug = g->debug;
+	if (!o->isolation && g->vm)
+		o->isolation = "vm";
+	r->name = o->name;
+	if (result >= 0 && !r->name)
+		result = random_name(&r->arena, &r->name);
+	if (result >= 0)
+		result = prepare(r);
+	if (result != 0)
+		return result;
+	result = start(r);
+	if (result < 0) {
+		char message[ERR_MAX];
+		snprintf(message, sizeof(message), "%s", err_msg());
+		run_remove_bundle(o, r->name);
+		return err_set(-result, "%s", message);
+	}
+	if (result > 0 && (o->detach || r->create))
+		run_remove_bundle(o, r->name);
+	return result;
+}
+
+int cmd_run_image(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	const struct command docker_like = {self->name,
+		"--image IMAGE [options] [--] [COMMAND [ARG...]]",
+		streq(self->name, "create") ? "Make a container from an image."
+					    : "Run a container from an image.",
+		"The image's layers are unpacked into the store once, and containers share them. "
+		"COMMAND\n"
+		"replaces the image's Cmd. Afterwards `caisson exec`, `ps`, `logs`, `stop` and "
+		"`rm` "
+		"take the\n"
+		"container's NAME.\n\n"
+		"  caisson run --image debian:12 --rm -it\n"
+		"  caisson run --image nginx -d --name web -p 8080:80",
+		self->run};
+	struct image_run r = {.create = streq(self->name, "create")};
+	struct run_options o = {0};
+	const struct option_def defs[] = {
+		{"image", 0, OPTION_STRING, &o.image, "IMAGE",
+			"the image, by its name in the store"},
+		{"name", 0, OPTION_STRING, &o.name, "NAME", "the container's ID (default: random)"},
+		{"detach", 'd', OPTION_FLAG, &o.detach, NULL,
+			"return once it runs, and print its name; `caisson logs` has its output"},
+		{"rm", 0, OPTION_FLAG, &o.rm, NULL, "delete the container when it ends"},
+		{"interactive", 'i', OPTION_FLAG, &o.interactive, NULL,
+			"the program reads this command's standard input"},
+		{"tty", 't', OPTION_FLAG, &o.tty, NULL, "the program gets a terminal"},
+		{"env", 'e', OPTION_LIST, &o.env, "NAME[=VALUE]",
+			"set a variable (without a value: the caller's)"},
+		{"env-file", 0, OPTION_LIST, &o.env_file, "FILE", "read variables, one a line"},
+		{"volume", 'v', OPTION_LIST, &o.volume, "[DIR:]PATH[:OPTIONS]",
+			"mount a directory or file of the host on PATH (ro: read-only)"},
+		{"mount", 0, OPTION_LIST, &o.mount, "type=TYPE,...",
+			"the same in words: type=bind|tmpfs,source=,target=,readonly"},
+		{"tmpfs", 0, OPTION_LIST, &o.tmpfs, "PATH[:OPTIONS]", "mount a tmpfs"},
+		{"workdir", 'w', OPTION_STRING, &o.workdir, "DIR", "in place of the image's"},
+		{"user", 'u', OPTION_STRING, &o.user, "USER[:GROUP]", "in place of the image's"},
+		{"entrypoint", 0, OPTION_LIST, &o.entrypoint, "PROGRAM",
+			"in place of the image's, whose Cmd is left out too; \"\": none"},
+		{"hostname", 0, OPTION_STRING, &o.hostname, "NAME", "(default: the container's)"},
+		{"label", 'l', OPTION_LIST, &o.label, "NAME=VALUE",
+			"an annotation of the container"},
+		{"network", 0, OPTION_LIST, &o.network, "NETWORK",
+			"none, host, ns:PATH, or a network of `caisson net`: "
+			"NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (default: caisson)"},
+		{"dns", 0, OPTION_LIST, &o.dns, "ADDRESS",
+			"a name server, in place of the network's or the host's"},
+		{"add-host", 0, OPTION_LIST, &o.add_host, "NAME:ADDRESS",
+			"a line of /etc/hosts; the address host-gateway is the host's"},
+		{"publish", 'p', OPTION_LIST, &o.publish, "PORTS",
+			"let ports of the host lead to it: [HOST:]PORT:PORT[/tcp|udp|sctp]"},
+		{"read-only", 0, OPTION_FLAG, &o.read_only, NULL,
+			"the root file system is read-only"},
+		{"memory", 'm', OPTION_STRING, &o.memory, "SIZE", "limit, such as 512m"},
+		{"cpus", 0, OPTION_STRING, &o.cpus, "NUMBER", "limit, such as 1.5"},
+		{"pids-limit", 0, OPTION_STRING, &o.pids_limit, "NUMBER", "limit; -1: none"},
+		{"ulimit", 0, OPTION_LIST, &o.ulimit, "NAME=SOFT[:HARD]", "limit of each process"},
+		{"cap-add", 0, OPTION_LIST, &o.cap_add, "CAP", "one more capability, or ALL"},
+		{"cap-drop", 0, OPTION_LIST, &o.cap_drop, "CAP", "one capability less, or ALL"},
+		{"security-opt", 0, OPTION_LIST, &o.security_opt, "OPTION",
+			"no-new-privileges, seccomp=unconfined|FILE, apparmor=PROFILE, "
+			"label=CONTEXT, systempaths=unconfined"},
+		{"device", 0, OPTION_LIST, &o.device, "HOST[:PATH][:rwm]", "a device of the host"},
+		{"stop-signal", 0, OPTION_STRING, &o.stop_signal, "SIGNAL",
+			"what `caisson stop` sends (default: the image's, else TERM)"},
+		{"cgroup-parent", 0, OPTION_STRING, &o.cgroup_parent, "PATH",
+			"the cgroup that the container's is made in; a slice with systemd"},
+		{"platform", 0, OPTION_STRING, &o.platform, "OS/ARCH[/VARIANT]",
+			"of an image for several (default: this machine's)"},
+		{"isolation", 0, OPTION_STRING, &o.isolation, "ns|vm",
+			"namespaces (default), or a microVM"},
+		{"hypervisor", 0, OPTION_STRING, &o.hypervisor, "kvm|qemu|auto",
+			"what runs the microVM (default: auto)"},
+		{"kernel", 0, OPTION_STRING, &o.kernel, "FILE",
+			"the microVM's kernel (default: the installed one)"},
+		{"store", 0, OPTION_STRING, &o.store, "DIR",
+			"the store (default: that of `caisson image`)"},
+		{"quiet", 'q', OPTION_FLAG, &o.quiet, NULL, "no progress, no warnings"},
+		{0},
+	};
+	struct arguments args = {.max = -1, .stop_at_first = true};
+
+	int result = cmd_parse(&docker_like, defs, argc, argv, &args);
+	if (result != 0)
+		return result < 0 ? result : 0;
+	o.command = args.v;
+	r.options = o;
+	result = run_image(&r, g);
+	arena_release(&r.arena);
+	return result;
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `caisson image resolve`: all of `caisson run --image` that needs more than the store's notes. */
+#include "images/oci/resolved.h"
+
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/userns.h"
+#include "image/image.h"
+#include "image/progress.h"
+#include "images/oci/chain.h"
+
+#define LOOK_UPS 4
+
+struct resolving {
+	const struct image_globals *g;
+	struct store *store;
+	struct image img;
+	bool rootless;
+	struct strbuf layers; /* empty: overlayfs can't be had here */
+};
+
+static void warn(void *data, const char *text)
+{
+	log_warn("%s", text);
+}
+
+/* Unpacks the layers, with progress. If they can't be stacked here, leaves r->layers empty. */
+static int unpack(struct resolving *r)
+{
+	const struct image_globals *g = r->g;
+	const struct tree_options options = {.warn = g->quiet ? NULL : warn, .squash = r->rootless};
+	struct progress bar;
+	const struct unpack_progress progress = {progress_layer, progress_bytes, &bar};
+	uint64_t all = 0;
+
+	for (size_t i = 0; i < r->img.document.nlayers; i++)
+		all += r->img.document.layers[i].size;
+	/* Who runs a container waits for it, and only a terminal's user wants to see why. */
+	progress_init(&bar, false, g->quiet || !isatty(STDERR_FILENO), all);
+	int result = chain_unpack(r->store, &r->img, &options, &progress, &r->layers);
+	progress_end(&bar);
+	if (result != -EOPNOTSUPP)
+		return result;
+	log_debug("%s: the image is copied for each container", err_msg());
+	err_clear();
+	strbuf_reset(&r->layers);
+	return 0;
+}
+
+/*
+ * Looks up the image's user in the layers as a container will see them. A user who is not there is
+ * no error yet, because the container may get another one.
+ */
+static void find_user(const struct resolving *r, struct resolved *ret)
+{
+	if (!r->layers.len)
+		return;
+	_cleanup_fd_ int view = chain_open_view(r->store, strbuf_str(&r->layers));
+	ret->has_user = view >= 0 && image_user_find(view, r->img.config.user, &ret->user) >= 0;
+	err_clear();
+}
+
+static int note(struct resolving *r, const char *name, const char *platform,
+	const struct resolved_index *index)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	struct resolved found = {.tag = r->img.name ? r->img.name : r->img.tag.digest.text,
+		.layers = strbuf_str(&r->layers),
+		.manifest = r->img.manifest.digest};
+
+	find_user(r, &found);
+	int result = strbuf_add(&text, r->img.config_text, r->img.config_len);
+	return result < 0 ? result : resolved_write(r->store, name, platform, index, &found, &text);
+}
+
+/*
+ * Finds the image, and what index.json was like meanwhile. A pull changes index.json, and so may
+ * other processes, so the image is looked up again then.
+ */
+static int get(struct resolving *r, struct arena *a, const char *name,
+	const struct platform *wanted, struct resolved_index *ret)
+{
+	struct resolved_index after;
+	int result;
+
+	for (int i = 0; i < LOOK_UPS; i++) {
+		result = resolved_look_at_index(r->store, ret);
+		if (result >= 0)
+			result = image_get(r->g, r->store, a, name, wanted, &r->img);
+		if (result >= 0)
+			result = resolved_look_at_index(r->store, &after);
+		if (result < 0 || resolved_same_index(ret, &after))
+			break;
+	}
+	return result;
+}
+
+static int resolve(struct resolving *r, struct arena *a, const char *name, const char *platform)
+{
+	struct platform buf;
+	const struct platform *wanted;
+	struct resolved_index index;
+	int result = image_platform(a, platform, &buf, &wanted);
+
+	/* The store is found by the caller's user id, so it is opened before that changes. */
+	if (result >= 0)
+		result = image_open_store(r->g, r->store);
+	if (result >= 0)
+		result = userns_become_root(&r->rootless);
+	if (result >= 0)
+		result = get(r, a, name, wanted, &index);
+	if (result >= 0)
+		result = unpack(r);
+	return result < 0 ? result : note(r, name, platform, &index);
+}
+
+int image_cmd_resolve(
+	const struct image_command *self, const struct image_globals *g, int argc, char **argv)
+{
+	const char *platform = NULL;
+	const struct option_def defs[] = {
+		{"platform", 0, OPTION_STRING, &platform, "OS/ARCH[/VARIANT]",
+			"of an image for several (default: this machine's)"},
+		{0},
+	};
+	struct image_arguments args = {.min = 1, .max = 1};
+	_cleanup_arena_ struct arena a = {0};
+	_cleanup_store_ struct store s = STORE_INIT;
+	struct resolving r = {.g = g, .store = &s};
+
+	int result = image_parse(self, defs, argc, argv, &args);
+	if (result != 0)
+		return result < 0 ? result : 0;
+	result = resolve(&r, &a, args.v[0], platform);
+	strbuf_release(&r.layers);
+	return result;
+}

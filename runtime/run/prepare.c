@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "run/prepare.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "base/userns.h"
+#include "images/oci/chain.h"
+#include "images/oci/container_dir.h"
+#include "images/oci/resolved.h"
+
+#define LAYER_NAME_MAX 64
+
+/*
+ * Logs what is left out of the image, at the level debug. Whoever runs the container did not make
+ * the image, so a warning would not help.
+ */
+static void note(void *data, const char *text)
+{
+	log_debug("%s", text);
+}
+
+static int put_rest(void *data, struct json_out *o)
+{
+	return run_put_rest(data, o);
+}
+
+struct preparing {
+	const struct run_options *o;
+	struct store *store;
+	struct resolved image;
+	struct run run;
+};
+
+static int make_dir(const struct preparing *p, const char *name, mode_t mode)
+{
+	if (mkdirat(p->run.dir_fd, name, mode) < 0)
+		return err_sys("create %s/%s", p->run.dir, name);
+	int fd = openat(p->run.dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? err_sys("open %s/%s", p->run.dir, name) : fd;
+}
+
+static int make_upper(const struct preparing *p)
+{
+	const char *layers = p->image.layers;
+	char top[LAYER_NAME_MAX];
+
+	snprintf(top, sizeof(top), "%.*s", (int)strcspn(layers, ":"), layers);
+	_cleanup_fd_ int lower = openat(p->store->layers, top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (lower < 0)
+		return err_sys("open %s/layers/%s", p->store->path, top);
+	_cleanup_fd_ int upper = make_dir(p, "upper", 0755);
+	if (upper < 0)
+		return upper;
+	_cleanup_fd_ int work = make_dir(p, "work", 0700);
+	return work < 0 ? work : chain_copy_root(lower, upper);
+}
+
+/* Returns whether the user is the image's, and caisson-image has noted who that is. */
+static bool uses_noted_user(const struct preparing *p)
+{
+	return !p->o->user && p->image.has_user;
+}
+
+/* Returns whether a directory of the image may have to be copied into a volume. */
+static bool may_have_volumes(const struct preparing *p)
+{
+	return p->o->volume.n || p->o->mount.n || p->image.config.nvolumes;
+}
+
+/*
+ * Opens the image's tree, in which the container's user is looked up and from which volumes are
+ * filled. *ret is -EBADF if neither is needed, because mounting the layers takes time.
+ */
+static int open_view(const struct preparing *p, int rootfs, int *ret)
+{
+	*ret = -EBADF;
+	if (uses_noted_user(p) && !may_have_volumes(p))
+		return 0;
+	if (*p->image.layers)
+		*ret = chain_open_view(p->store, p->image.layers);
+	else if ((*ret = fcntl(rootfs, F_DUPFD_CLOEXEC, 3)) < 0)
+		return err_sys("duplicate a descriptor");
+	return *ret < 0 ? *ret : 0;
+}
+
+static int write_config(struct preparing *p, int view)
+{
+	struct run *r = &p->run;
+	const struct image image = {.config = p->image.config};
+	const struct run_options *o = p->o;
+	_cleanup_json_out_ struct json_out out = {0};
+	struct bundle_options b = {.warn = note,
+		.rest = put_rest,
+		.data = r,
+		.keep_root = true,
+		.keep_limits = true,
+		.capabilities = r->capabilities,
+		.user = o->user,
+		.ids = uses_noted_user(p) ? &p->image.user : NULL,
+		.working_dir = o->workdir,
+		.terminal = o->tty,
+		.read_only = o->read_only,
+		.args = *o->command ? (const char *const *)o->command : NULL,
+		.entrypoint = o->entrypoint.n ? o->entrypoint.v[o->entrypoint.n - 1] : NULL};
+	struct json *base;
+	const char *text;
+	size_t len;
+
+	r->image = &image;
+	r->root = view;
+	int result = run_base_config(r, &base);
+	if (result >= 0)
+		result = run_environment(r, &b.env);
+	if (result >= 0)
+		result = json_out_init(&out, false);
+	if (result < 0)
+		return result;
+	b.base = base;
+	result = bundle_config(&out, &image, view, &b);
+	if (result >= 0)
+		result = json_out_text(&out, &text, &len);
+	return result < 0 ? result : fd_write_new_file(r->dir_fd, "config.json", text, len, 0600);
+}
+
+static int fill(struct preparing *p)
+{
+	struct run *r = &p->run;
+	_cleanup_fd_ int rootfs = make_dir(p, "rootfs", 0755);
+	_cleanup_fd_ int view = -EBADF;
+	int result = rootfs < 0 ? rootfs : 0;
+
+	if (result >= 0 && !*p->image.layers) {
+		const char *path = arena_printf(r->arena, "%s/rootfs", r->dir);
+		result = path ? run_helper_unpack(p->o, p->store, p->image.tag, path) : -ENOMEM;
+	}
+	if (result == 0)
+		result = userns_become_root(&r->rootless);
+	if (result > 0)
+		return result;
+	if (result >= 0 && *p->image.layers)
+		result = make_upper(p);
+	if (result >= 0)
+		result = open_view(p, rootfs, &view);
+	if (result >= 0)
+		result = run_capabilities(r);
+	return result < 0 ? result : write_config(p, view);
+}
+
+static int choose_stop_signal(struct preparing *p)
+{
+	const char *given = p->o->stop_signal;
+	const char *text = given ? given : p->image.config.stop_signal;
+
+	if (!text || !*text)
+		return 0;
+	int r = str_to_signal(text);
+	if (r < 0)
+		return err_ctx(r, given ? "--stop-signal" : "the image's stop signal");
+	p->run.stop_signal = text;
+	return 0;
+}
+
+/* Makes the container's directory, and removes it if anything in it cannot be made. */
+static int make_container(struct preparing *p, const char *name, pid_t maker)
+{
+	const struct container_uses uses = {.state_root = p->o->state_root,
+		.maker = maker,
+		.layers = p->image.layers,
+		.image = p->o->image,
+		.manifest = p->image.manifest};
+	char message[ERR_MAX];
+
+	p->run.name = name;
+	p->run.hostname = p->o->hostname ? p->o->hostname : arena_strndup(p->run.arena, name, 63);
+	p->run.dir = arena_printf(p->run.arena, "%s/containers/%s", p->store->path, name);
+	if (!p->run.dir || !p->run.hostname)
+		return -ENOMEM;
+	int r = choose_stop_signal(p);
+	if (r < 0)
+		return r;
+	p->run.dir_fd = container_dir_make(p->store, name, &uses);
+	if (p->run.dir_fd < 0)
+		return p->run.dir_fd;
+	r = fill(p);
+	if (r == 0)
+		return 0;
+	snprintf(message, sizeof(message), "%s", err_msg());
+	container_dir_remove(p->store, name);
+	return r < 0 ? err_set(-r, "%s", message) : r;
+}
+
+/* Reads the image's note. If there is none, caisson-image writes it first. */
+static int find_image(struct preparing *p)
+{
+	const struct run_options *o = p->o;
+	struct arena *a = p->run.arena;
+	int r = resolved_read(p->store, a, o->image, o->platform, RESOLVED_CURRENT, &p->image);
+
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = run_helper_resolve(o, p->store);
+	if (r != 0)
+		return r;
+	r = resolved_read(p->store, a, o->image, o->platform, RESOLVED_ANY, &p->image);
+	if (r == 0)
+		return err_set(EIO,
+			"image %.200s: caisson-image has left no note of it in %s/resolved",
+			o->image, p->store->path);
+	return r < 0 ? r : 0;
+}
+
+static int set_bundle(const struct store *s, struct arena *a, const char *name, const char *layers,
+	struct run_bundle *ret)
+{
+	ret->dir = arena_printf(a, "%s/containers/%s", s->path, name);
+	ret->layers = *layers ? arena_printf(a, "%s/layers:%s", s->path, layers) : NULL;
+	return ret->dir && (ret->layers || !*layers) ? 0 : -ENOMEM;
+}
+
+int run_prepare(const struct run_options *o, struct arena *a, const char *name, pid_t maker,
+	struct run_bundle *ret)
+{
+	_cleanup_store_ struct store s = STORE_INIT;
+	struct preparing p = {.o = o,
+		.store = &s,
+		.run = {.o = o, .arena = a, .dir_fd = -EBADF, .uid = geteuid(), .gid = getegid()}};
+	int r = store_open(&s, o->store, STORE_SYNC);
+
+	if (r >= 0)
+		r = find_image(&p);
+	if (r == 0)
+		r = make_container(&p, name, maker);
+	fd_close(&p.run.dir_fd);
+	return r != 0 ? r : set_bundle(&s, a, name, p.image.layers, ret);
+}
+
+int run_find_bundle(
+	const struct run_options *o, struct arena *a, const char *name, struct run_bundle *ret)
+{
+	_cleanup_store_ struct store s = STORE_INIT;
+	struct container_uses uses;
+	int r = store_open(&s, o->store, STORE_SYNC);
+
+	if (r >= 0)
+		r = container_dir_read(&s, a, name, &uses);
+	return r < 0 ? r : set_bundle(&s, a, name, uses.layers, ret);
+}
+
+void run_remove_bundle(const struct run_options *o, const char *name)
+{
+	_cleanup_store_ struct store s = STORE_INIT;
+
+	if (store_open(&s, o->store, STORE_SYNC) >= 0 && container_dir_is_needed(&s, name) == 0)
+		container_dir_remove(&s, name);
+}
