@@ -136,8 +136,6 @@ static int mark_tags(struct marks *m)
 				"nothing was removed, because what the tag \"%s\" uses is unknown",
 				tags.manifests[i].ref_name ? tags.manifests[i].ref_name : "");
 	}
-	if (r >= 0 && m->n)
-		qsort(m->v, m->n, sizeof(*m->v), compare_digests);
 	return r;
 }
 
@@ -195,6 +193,30 @@ static int each_name(int dir,
 	return r;
 }
 
+/*
+ * Marks the image that a container came from, because a commit of the container needs it. The
+ * container works without the image too, so an image that cannot be read is no error here.
+ */
+static int mark_image(struct marks *m, const struct container_uses *uses)
+{
+	_cleanup_arena_ struct arena a = {0};
+	_cleanup_strbuf_ struct strbuf text = {0};
+	struct descriptor d = {.digest = uses->manifest};
+	struct document doc;
+
+	_cleanup_fd_ int fd = store_open_blob(m->store, &d.digest, &d.size);
+	int r = fd < 0 ? fd : store_read_document(m->store, &d, &text);
+	if (r >= 0)
+		r = document_parse(&a, &text, d.digest.text, NULL, &doc);
+	if (r >= 0)
+		r = add_mark(m, &d.digest);
+	if (r >= 0)
+		r = mark_document(m, &doc, 0);
+	if (r < 0)
+		err_clear();
+	return r == -ENOMEM ? r : 0;
+}
+
 /* Marks the layers that a container uses, or removes its directory if nobody needs it. */
 static int mark_container(struct marks *m, const char *name, struct store_freed *freed)
 {
@@ -209,6 +231,8 @@ static int mark_container(struct marks *m, const char *name, struct store_freed 
 		return remove_tree(m->store->containers, name, NULL);
 	}
 	r = container_dir_read(m->store, &a, name, &uses);
+	if (r >= 0)
+		r = mark_image(m, &uses);
 	if (r >= 0)
 		r = strbuf_addf(&m->layers, "%s:", uses.layers);
 	return r < 0 ? err_ctx(r, "nothing was removed") : 0;
@@ -266,6 +290,8 @@ static int collect(struct store *s, struct store_freed *ret)
 		r = strbuf_addf(&m.layers, ":");
 	if (r >= 0)
 		r = each_name(s->containers, mark_container, &m, ret);
+	if (r >= 0 && m.n)
+		qsort(m.v, m.n, sizeof(*m.v), compare_digests);
 	/* They name layers that may be gone soon. */
 	if (r >= 0)
 		r = remove_tree(s->dir, "resolved", NULL);

@@ -29,6 +29,10 @@ int image_cmd_bundle(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_unpack(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
+int image_cmd_commit(
+	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
+int image_cmd_diff(
+	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_resolve(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_import(

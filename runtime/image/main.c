@@ -53,6 +53,17 @@ static const struct image_command commands[] = {
 		"dir:DIR; FILE - is standard output.\n\n"
 		"  caisson image export nginx docker-archive:- | docker load",
 		image_cmd_export},
+	{"commit", "[options] CONTAINER [NAME]", "Make an image of a container.",
+		"The image is the one that the container came from, and a layer of what the "
+		"container\n"
+		"changed. NAME is the new image's name (default: localhost/CONTAINER:latest). Of "
+		"a\n"
+		"container that runs, `caisson pause` it first. Prints the digest.\n\n"
+		"  caisson image commit -c 'CMD [\"sh\"]' web localhost/web:2",
+		image_cmd_commit},
+	{"diff", "CONTAINER", "List what a container changed.",
+		"A: added, C: changed, D: deleted, of what `caisson run --image` made.",
+		image_cmd_diff},
 	{"tag", "IMAGE NAME...", "Give an image more names.", NULL, image_cmd_tag},
 	{"rm", "IMAGE...", "Remove names, and what no name needs any more.",
 		"While another process uses the store, only the names go; `caisson image prune`\n"
