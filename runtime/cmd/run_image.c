@@ -123,7 +123,7 @@ static int prepare(struct image_run *r)
 	return result;
 }
 
-/* 12 hexadecimal digits. */
+/* Makes a random name of 12 hexadecimal digits. */
 static int random_name(struct arena *a, const char **ret)
 {
 	uint64_t random;
@@ -170,7 +170,7 @@ static void report_log(int log)
 		(void)!fd_write_all(STDERR_FILENO, text, (size_t)n);
 }
 
-/* A pidfd of the container's first process, whose pid `create` wrote to the bundle. */
+/* Opens a pidfd of the container's first process. `create` has written its pid to the bundle. */
 static int open_container(const struct run_bundle *b)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -192,7 +192,10 @@ static _Noreturn void delete_later(struct image_run *r)
 
 	setsid();
 	(void)!chdir("/");
-	/* Who reads this program's output waits for its end, not for the container's. */
+	/*
+	 * Closes the caller's output, because whoever reads it until its end would otherwise wait
+	 * for the container's end.
+	 */
 	int null = open("/dev/null", O_RDWR);
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
 		dup2(null, fd);
