@@ -7,7 +7,7 @@
 #define MAX_NESTED_INDEXES 4
 /* most entries and pages of a list of referrers */
 #define REFERRERS_MAX 100000u
-#define REFERRERS_PAGES_MAX 1000u
+#define REFERRERS_PAGES_MAX 100u
 
 /* Holds the state of one pull. */
 struct pull {

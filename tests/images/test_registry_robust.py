@@ -484,7 +484,7 @@ def helper(tmp, env, script):
 BAD_HELPERS = [
     ("echo it is broken; exit 3", "docker-credential-test: exit code 3: it is broken"), ("kill -9 $$", "docker-credential-test was killed by signal 9"),
     ("echo no json", "docker-credential-test"), ("echo '[]'", "docker-credential-test"), ("echo '{\"Username\":5,\"Secret\":\"x\"}'", "Username"),
-    ("echo '{\"Username\":\"me\",\"Secret\":{}}'", "Secret"), ("yes", "prints more than"), ("printf '\\033]0;evil\\007'; exit 1", "exit code 1"),
+    ("echo '{\"Username\":\"me\",\"Secret\":{}}'", "Secret"), ("exec yes 2>/dev/null", "prints more than"), ("printf '\\033]0;evil\\007'; exit 1", "exit code 1"),
     ("exit 0", "docker-credential-test")]
 
 
@@ -552,7 +552,7 @@ def test_referrers_in_pages(hostile, images, env):
 def test_referrers_in_a_ring(hostile, images, env):
     d, _ = hostile.image()
     page(hostile, [f'</v2/a/referrers/{d["digest"]}?page=0>; rel="next"'])
-    images.fails("referrers", f"{hostile.host}/a:t", env=env, saying="more than 1000 pages")
+    images.fails("referrers", f"{hostile.host}/a:t", env=env, saying="more than 100 pages")
 
 
 def test_next_page_elsewhere_gets_no_token(hostile, images, env):
