@@ -14,10 +14,12 @@
  */
 #include <dirent.h>
 #include <limits.h>
+#include <poll.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,7 +29,8 @@
 
 #define PROGRAM "dnsmasq"
 #define ENTRY_MAX (CONTAINER_KEY_MAX + IFNAMSIZ + 4)
-#define END_STEPS 100 /* number of checks, every 10 ms, whether dnsmasq has ended */
+#define END_MS 1000 /* how long dnsmasq may take to end, in ms */
+#define TRIES 10    /* number of starts, every 30 ms, while another process has the address */
 
 static bool find_program(char ret[PATH_MAX])
 {
@@ -89,24 +92,33 @@ static pid_t find_process(const char *path)
 	return line.s && memmem(line.s, line.len + 1, conf, strlen(conf) + 1) ? (pid_t)pid : 0;
 }
 
+/*
+ * Waits for the end of the process itself, because dnsmasq removes its pid file before it closes
+ * its sockets, and the next dnsmasq needs the same addresses.
+ */
 static void stop_process(const char *path)
 {
-	const struct timespec moment = {.tv_nsec = 10 * 1000 * 1000};
 	pid_t pid = find_process(path);
+	_cleanup_fd_ int process = pid ? pidfd_open(pid, 0) : -EBADF;
+	struct pollfd ended = {process, POLLIN, 0};
 
-	if (!pid || kill(pid, SIGTERM) < 0)
+	/* The pid could belong to another process by now, so the descriptor's is looked up again. */
+	if (process < 0 || find_process(path) != pid ||
+		pidfd_send_signal(process, SIGTERM, NULL, 0) < 0)
 		return;
-	for (int i = 0; i < END_STEPS && kill(pid, 0) == 0 && find_process(path); i++)
-		nanosleep(&moment, NULL);
-	if (find_process(path))
-		(void)kill(pid, SIGKILL);
+	if (poll(&ended, 1, END_MS) <= 0 && pidfd_send_signal(process, SIGKILL, NULL, 0) == 0)
+		(void)poll(&ended, 1, END_MS);
 }
 
-static int start_process(const struct network *n, const char *path)
+/*
+ * Runs dnsmasq once, which goes to the background if it can serve. Returns 1 if it does, or 0 with
+ * the last line that it wrote.
+ */
+static int try_start(const char *path, char *line, size_t size)
 {
 	_cleanup_helper_streams_ struct helper_streams s = HELPER_STREAMS_INIT;
 	_cleanup_strbuf_ struct strbuf lines = {0};
-	char program[PATH_MAX], conf[PATH_MAX + 40], line[512];
+	char program[PATH_MAX], conf[PATH_MAX + 40];
 	const char *const words[] = {PROGRAM, conf, NULL};
 	int status;
 
@@ -117,12 +129,28 @@ static int start_process(const struct network *n, const char *path)
 	if (r >= 0)
 		r = helper_run(&s, program, words, &status);
 	if (r < 0 || status == 0)
-		return r;
+		return r < 0 ? r : 1;
 	r = helper_read(&s, 2, &lines, 65536);
 	if (r < 0)
 		return r;
 	const char *last = helper_last_line(&lines);
-	str_clean(line, sizeof(line), last, strlen(last));
+	str_clean(line, size, last, strlen(last));
+	return 0;
+}
+
+static int start_process(const struct network *n, const char *path)
+{
+	const struct timespec moment = {.tv_nsec = 30 * 1000 * 1000};
+	char line[512];
+	int r = try_start(path, line, sizeof(line));
+
+	/* The dnsmasq that a killed command was ending may still have the address for a moment. */
+	for (int i = 1; i < TRIES && r == 0 && strstr(line, "in use"); i++) {
+		nanosleep(&moment, NULL);
+		r = try_start(path, line, sizeof(line));
+	}
+	if (r != 0)
+		return r < 0 ? r : 0;
 	return err_set(EIO,
 		"network %s: dnsmasq does not serve names on %s: %s (end the program that has "
 		"port 53, or make the network with --no-dns)",

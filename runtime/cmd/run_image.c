@@ -413,6 +413,11 @@ int cmd_run_image(const struct command *self, const struct globals *g, int argc,
 	int result = cmd_parse(&docker_like, defs, argc, argv, &args);
 	if (result != 0)
 		return result < 0 ? result : 0;
+	if (o.image && o.image[0] == '-')
+		return err_set(EINVAL,
+			"--image %s: expected the name of an image (`caisson run --image IMAGE "
+			"--help` lists the options)",
+			o.image);
 	o.command = args.v;
 	r.options = o;
 	result = run_image(&r, g);

@@ -67,8 +67,12 @@ int channel_recv(int sock, struct channel_msg *ret, int *ret_fd)
 	_cleanup_fd_ int fd = -EBADF;
 	ssize_t n = fd_recv(sock, ret, sizeof(*ret), &fd);
 
+	/*
+	 * If the other side closed the channel before it read all messages, the kernel reports
+	 * that first, once, and delivers what the other side has sent only afterwards.
+	 */
 	if (n == -ECONNRESET)
-		n = 0;
+		n = fd_recv(sock, ret, sizeof(*ret), &fd);
 	if (n <= 0)
 		return (int)n;
 	if (!channel_is_valid(ret, (size_t)n))
@@ -82,15 +86,25 @@ int channel_report(int sock, const char *barrier)
 	return channel_send(sock, CHANNEL_REACHED, 0, barrier, -EBADF);
 }
 
-int channel_await(int sock, const char *barrier)
+static ssize_t read_message(int sock, struct channel_msg *m)
 {
-	struct channel_msg m;
 	ssize_t n;
 
 	do
-		n = read(sock, &m, sizeof(m));
+		n = read(sock, m, sizeof(*m));
 	while (n < 0 && errno == EINTR);
-	if (n == 0 || (n < 0 && errno == ECONNRESET))
+	return n;
+}
+
+int channel_await(int sock, const char *barrier)
+{
+	struct channel_msg m;
+	ssize_t n = read_message(sock, &m);
+
+	/* As in channel_recv(), messages may still wait behind the report of a reset. */
+	if (n < 0 && errno == ECONNRESET)
+		n = read_message(sock, &m);
+	if (n == 0)
 		return 0;
 	if (n < 0)
 		return err_sys("receive a message");

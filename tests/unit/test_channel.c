@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests what a side of the channel still receives from the other side after that has ended. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/fd.h"
+#include "ns/channel.h"
+
+/*
+ * Each side sends a message, and the side `s[1]` ends before it has read its own. The kernel then
+ * reports a reset to the side `s[0]` before it delivers the message.
+ */
+static void end_with_unread_message(int s[2], enum channel_type type, int code)
+{
+	assert_int_equal(channel_pair(s), 0);
+	assert_true(channel_send(s[0], CHANNEL_REACHED, 0, "mapped", -EBADF) >= 0);
+	assert_true(channel_send(s[1], type, code, "why", -EBADF) >= 0);
+	fd_close(&s[1]);
+}
+
+static void test_runtime_gets_the_last_message(void **state)
+{
+	struct channel_msg m;
+	int s[2], fd;
+
+	end_with_unread_message(s, CHANNEL_FAILED, -EPERM);
+	assert_int_equal(channel_recv(s[0], &m, &fd), 1);
+	assert_int_equal(m.type, CHANNEL_FAILED);
+	assert_int_equal(m.code, -EPERM);
+	assert_string_equal(m.text, "why");
+	assert_int_equal(channel_recv(s[0], &m, &fd), 0);
+	fd_close(&s[0]);
+}
+
+static void test_init_gets_the_last_message(void **state)
+{
+	int s[2];
+
+	end_with_unread_message(s, CHANNEL_REACHED, 0);
+	assert_int_equal(channel_await(s[0], "why"), 1);
+	assert_int_equal(channel_await(s[0], "why"), 0);
+	fd_close(&s[0]);
+}
+
+static void test_end_without_a_message(void **state)
+{
+	struct channel_msg m;
+	int s[2], fd;
+
+	assert_int_equal(channel_pair(s), 0);
+	assert_true(channel_send(s[0], CHANNEL_REACHED, 0, "mapped", -EBADF) >= 0);
+	fd_close(&s[1]);
+	assert_int_equal(channel_recv(s[0], &m, &fd), 0);
+	fd_close(&s[0]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_runtime_gets_the_last_message),
+		cmocka_unit_test(test_init_gets_the_last_message),
+		cmocka_unit_test(test_end_without_a_message),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
