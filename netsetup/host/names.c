@@ -102,7 +102,7 @@ static void stop_process(const char *path)
 	_cleanup_fd_ int process = pid ? pidfd_open(pid, 0) : -EBADF;
 	struct pollfd ended = {process, POLLIN, 0};
 
-	/* The pid could belong to another process by now, so the descriptor's is looked up again. */
+	/* The pid could belong to another process by now, so the process is looked up again. */
 	if (process < 0 || find_process(path) != pid ||
 		pidfd_send_signal(process, SIGTERM, NULL, 0) < 0)
 		return;
