@@ -99,8 +99,11 @@ bool use_net(struct device *d)
 		return false;
 	memset(out, 0, NET_HEADER);
 	fill(out + NET_HEADER, 60);
-	/* A frame that was under way before the reset may arrive first. */
-	for (unsigned i = 0; i < 64; i++) {
+	/*
+	 * Frames that were under way before the reset arrive first. The host's socket holds some
+	 * hundreds of them if the host is busy.
+	 */
+	for (unsigned i = 0; i < 2000; i++) {
 		offer(d, 0, put(d, 0, &(struct part){in, 2048, true}, 1));
 		kick(d, 0);
 		if (i == 0 && request(d, 1, &(struct part){out, len, false}, 1) != 0)
