@@ -31,6 +31,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "images/guest/initramfs.h"
 
 #define FORMAT 1 /* part of the key; increase it if the same files are packed in a new way */
@@ -139,9 +140,9 @@ static int unpack_module(const struct module *m, int in)
 		return err_sys("fork");
 	if (pid == 0)
 		exec_unpacker(program, in, out);
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return err_sys("wait for %s", program);
+	int r = process_wait(pid, program, &status);
+	if (r < 0)
+		return r;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
 		return err_set(EOPNOTSUPP,
 			"kernel module %s is compressed, and this kernel can't unpack it "

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/process.h"
 #include "images/oci/auth_internal.h"
 #include "images/oci/fields.h"
 
@@ -88,9 +89,9 @@ static int reap(pid_t pid, const char *program)
 {
 	int status;
 
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return err_sys("wait for %s", program);
+	int r = process_wait(pid, program, &status);
+	if (r < 0)
+		return r;
 	if (WIFSIGNALED(status))
 		return err_set(EIO, "%s was killed by signal %d", program, WTERMSIG(status));
 	return WEXITSTATUS(status);

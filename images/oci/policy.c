@@ -119,54 +119,56 @@ static int load(struct arena *a, const char **ret_path, const struct json **ret)
 	return r < 0 ? r : fields_parse(a, &text, *ret_path, ret);
 }
 
-/* Finds the scopes of a transport. *ret is NULL if the policy does not name the transport. */
-static int find_transport(
-	const struct json *root, const char *path, const char *transport, const struct json **ret)
+/* What policy.json says of one transport. */
+struct rules {
+	const char *path;          /* of policy.json */
+	const struct json *root;   /* NULL: there is no policy.json */
+	const struct json *scopes; /* NULL: the policy does not name the transport */
+};
+
+static int load_rules(struct arena *a, const char *transport, struct rules *ret)
 {
 	const struct json *transports;
+	int r = load(a, &ret->path, &ret->root);
 
-	*ret = NULL;
-	int r = field_object(&(struct field){root, path, "transports"}, &transports);
+	ret->scopes = NULL;
+	if (r < 0 || !ret->root)
+		return r;
+	r = field_object(&(struct field){ret->root, ret->path, "transports"}, &transports);
 	return r < 0 || !transports
 		       ? r
-		       : field_object(&(struct field){transports, path, transport}, ret);
+		       : field_object(
+				 &(struct field){transports, ret->path, transport}, &ret->scopes);
 }
 
 /* Checks the requirements of the scope that was found, or the policy's default if there is none. */
-static int check(
-	const struct json *root, const char *path, const char *transport, const struct json *found)
+static int check(const struct rules *p, const char *transport, const struct json *found)
 {
+	if (!p->root)
+		return 0;
 	if (found)
-		return check_requirements(found, path, *found->key ? found->key : transport);
-	found = json_get(root, "default");
-	return found ? check_requirements(found, path, "default")
-		     : err_set(EINVAL, "%s: default is missing", path);
+		return check_requirements(found, p->path, *found->key ? found->key : transport);
+	found = json_get(p->root, "default");
+	return found ? check_requirements(found, p->path, "default")
+		     : err_set(EINVAL, "%s: default is missing", p->path);
 }
 
 int policy_check(const struct reference *r)
 {
 	_cleanup_arena_ struct arena a = {0};
-	const struct json *root, *scopes;
-	const char *path;
-	int e = load(&a, &path, &root);
+	struct rules p;
+	int e = load_rules(&a, "docker", &p);
 
-	if (e < 0 || !root)
-		return e;
-	e = find_transport(root, path, "docker", &scopes);
-	return e < 0 ? e : check(root, path, "docker", scopes ? find_scope(scopes, r) : NULL);
+	return e < 0 ? e : check(&p, "docker", p.scopes ? find_scope(p.scopes, r) : NULL);
 }
 
 int policy_check_path(const char *transport, const char *image, const char *tag)
 {
 	_cleanup_arena_ struct arena a = {0};
-	const struct json *root, *scopes;
-	const char *path;
-	int e = load(&a, &path, &root);
+	struct rules p;
+	int e = load_rules(&a, transport, &p);
 
-	if (e < 0 || !root)
-		return e;
-	e = find_transport(root, path, transport, &scopes);
 	return e < 0 ? e
-		     : check(root, path, transport,
-			       scopes ? find_path_scope(scopes, image, tag) : NULL);
+		     : check(&p, transport,
+			       p.scopes ? find_path_scope(p.scopes, image, tag) : NULL);
 }

@@ -90,21 +90,17 @@ static int make_layout(struct store *s)
 
 static int open_dirs(struct store *s)
 {
-	s->images = make_dir(s->dir, "images", s->path);
-	if (s->images < 0)
-		return s->images;
-	s->partial = make_dir(s->dir, "partial", s->path);
-	if (s->partial < 0)
-		return s->partial;
-	s->layers = make_dir(s->dir, "layers", s->path);
-	if (s->layers < 0)
-		return s->layers;
-	s->chains = make_dir(s->dir, "chains", s->path);
-	if (s->chains < 0)
-		return s->chains;
-	s->containers = make_dir(s->dir, "containers", s->path);
-	if (s->containers < 0)
-		return s->containers;
+	const struct {
+		int *fd;
+		const char *name;
+	} dirs[] = {{&s->images, "images"}, {&s->partial, "partial"}, {&s->layers, "layers"},
+		{&s->chains, "chains"}, {&s->containers, "containers"}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+		*dirs[i].fd = make_dir(s->dir, dirs[i].name, s->path);
+		if (*dirs[i].fd < 0)
+			return *dirs[i].fd;
+	}
 	_cleanup_fd_ int blobs = make_dir(s->images, "blobs", s->path);
 	if (blobs < 0)
 		return blobs;

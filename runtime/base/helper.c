@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
+
+#include "base/process.h"
 
 int helper_streams_open(struct helper_streams *s, const void *input, size_t len)
 {
@@ -64,10 +65,7 @@ int helper_run(
 		return err_sys("fork");
 	if (pid == 0)
 		become_helper(s, path, argv, self);
-	while (waitpid(pid, ret_status, 0) < 0)
-		if (errno != EINTR)
-			return err_sys("wait for %s", path);
-	return 0;
+	return process_wait(pid, path, ret_status);
 }
 
 const char *helper_last_line(struct strbuf *text)

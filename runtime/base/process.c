@@ -6,6 +6,14 @@
 
 #include "base/fd.h"
 
+int process_wait(pid_t pid, const char *what, int *ret_status)
+{
+	while (waitpid(pid, ret_status, 0) < 0)
+		if (errno != EINTR)
+			return err_sys("wait for %s", what);
+	return 0;
+}
+
 int process_start_time(pid_t pid, uint64_t *ret)
 {
 	char path[64], buf[1024];

@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads when a process was started. The time tells a process from a later one with the same pid. */
+/* Waits for a child process, and reads when a process was started. */
 #pragma once
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/wait.h>
 
 #include "base/err.h"
 
 /*
- * Reads the start time, field 22 of /proc/PID/stat. Returns -ESRCH if there is no such process or
+ * Waits until the child process has ended. *ret_status is as of waitpid(2). `what` names the child
+ * in the message of a failure.
+ */
+int process_wait(pid_t pid, const char *what, int *ret_status) must_check;
+
+/*
+ * Reads the start time, field 22 of /proc/PID/stat, which tells a process from a later one with the
+ * same pid. Returns -ESRCH if there is no such process or
  * it is a zombie.
  */
 int process_start_time(pid_t pid, uint64_t *ret) must_check;

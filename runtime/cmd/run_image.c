@@ -21,7 +21,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "base/log.h"
+#include "base/process.h"
+#include "base/program.h"
 #include "cmd/cmd.h"
 #include "launch/launch.h"
 #include "run/prepare.h"
@@ -79,19 +80,19 @@ static int wait_for(pid_t pid, const char *what)
 {
 	int status;
 
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return err_sys("wait for %s", what);
+	int r = process_wait(pid, what, &status);
+	if (r < 0)
+		return r;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 /* Ends a child: prints its failure, if it has one, on standard error. */
 static _Noreturn void end_child(int r)
 {
-	if (r < 0)
-		log_error(*err_msg() ? err_msg() : strerror(-r));
+	int code = r < 0 ? program_fail(r) : r;
+
 	fflush(stderr);
-	_exit(r < 0 ? CMD_EXIT_FAILURE : r);
+	_exit(code);
 }
 
 /* Makes the bundle in a child that becomes root of a user namespace. */
@@ -274,6 +275,11 @@ static int check_options(const struct run_options *o, bool tty_possible)
 {
 	if (!o->image)
 		return err_set(EINVAL, "--image is missing: it names the image to run");
+	if (o->image[0] == '-')
+		return err_set(EINVAL,
+			"--image %s: expected the name of an image (`caisson run --image IMAGE "
+			"--help` lists the options)",
+			o->image);
 	if (o->tty && !tty_possible)
 		return err_set(EINVAL,
 			"--tty: a container in the background has no terminal: leave out --tty or "
@@ -413,11 +419,6 @@ int cmd_run_image(const struct command *self, const struct globals *g, int argc,
 	int result = cmd_parse(&docker_like, defs, argc, argv, &args);
 	if (result != 0)
 		return result < 0 ? result : 0;
-	if (o.image && o.image[0] == '-')
-		return err_set(EINVAL,
-			"--image %s: expected the name of an image (`caisson run --image IMAGE "
-			"--help` lists the options)",
-			o.image);
 	o.command = args.v;
 	r.options = o;
 	result = run_image(&r, g);

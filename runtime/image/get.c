@@ -7,6 +7,7 @@
 
 #include "base/fd.h"
 #include "base/libexec.h"
+#include "base/process.h"
 #include "image/image.h"
 #include "image/registry_commands.h"
 #include "images/oci/reference.h"
@@ -64,6 +65,7 @@ static _Noreturn void run_pull(const struct image_globals *g, const struct store
 		argv[n++] = "--platform";
 		argv[n++] = platform;
 	}
+	argv[n++] = "--";
 	argv[n++] = name;
 	if (dup2(out, STDOUT_FILENO) >= 0)
 		execv(program, (char **)(uintptr_t)argv);
@@ -113,9 +115,9 @@ static int pull(const struct image_globals *g, const struct store *s, struct are
 		run_pull(g, s, program, name, platform, out);
 	fd_close(&out);
 	r = read_name(in, a, ret);
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return err_sys("wait for " REGISTRY_PROGRAM);
+	int e = process_wait(pid, REGISTRY_PROGRAM, &status);
+	if (e < 0)
+		return e;
 	if (r >= 0 && (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || !**ret))
 		return err_set(EIO,
 			"image \"%.200s\" is not in the store %s, and pulling it failed: see "

@@ -374,3 +374,15 @@ int inside_become_run(struct arena *a, const struct inside_run *run, const char 
 	execv(runtime, (char *const *)words);
 	return err_sys("execute %s", runtime);
 }
+
+int inside_execute(struct arena *a, const struct inside_run *run)
+{
+	const char *bundle;
+	int r = inside_make_bundle(a, run, &bundle);
+
+	if (r < 0)
+		return r;
+	r = inside_become_run(a, run, bundle);
+	inside_remove_bundle(bundle);
+	return r;
+}

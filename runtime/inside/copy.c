@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/process.h"
 #include "images/oci/tree.h"
 #include "inside/inside.h"
 
@@ -41,7 +42,6 @@ int inside_host_tar(
 {
 	_cleanup_arena_ struct arena a = {0};
 	struct inside_run run;
-	const char *bundle;
 
 	int r = inside_prepare(&a, self, o, argv[0], &run);
 	if (r >= 0 && argc == 3)
@@ -53,12 +53,7 @@ int inside_host_tar(
 			self->write ? "input" : "output");
 	run.words = argv + 1;
 	run.nwords = 1;
-	r = inside_make_bundle(&a, &run, &bundle);
-	if (r < 0)
-		return r;
-	r = inside_become_run(&a, &run, bundle);
-	inside_remove_bundle(bundle);
-	return r;
+	return inside_execute(&a, &run);
 }
 
 /* Starts `caisson run` with one end of a pipe as its standard input or output. */
@@ -88,9 +83,9 @@ static int end_run(pid_t pid, int r)
 {
 	int status;
 
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return err_sys("wait for caisson");
+	int e = process_wait(pid, "caisson", &status);
+	if (e < 0)
+		return e;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return r;
 	if (r < 0 && r != -EPIPE && r != -EBADMSG)

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "base/process.h"
 #include "images/guest/modules.h"
 #include "inside/inside.h"
 
@@ -35,9 +36,9 @@ int guest_run(const char *const *argv, struct strbuf *out)
 	_cleanup_strbuf_ struct strbuf ignored = {0};
 	r = fd_read_all(from, out ? out : &ignored, OUTPUT_MAX, argv[0]);
 	fd_close(&from);
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return err_sys("wait for %s", argv[0]);
+	int e = process_wait(pid, argv[0], &status);
+	if (e < 0)
+		return e;
 	if (r < 0)
 		return r;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);

@@ -120,7 +120,6 @@ static int run_plain(
 {
 	_cleanup_arena_ struct arena a = {0};
 	struct inside_run run;
-	const char *bundle;
 
 	int r = inside_prepare(&a, c, o, argv[0], &run);
 	if (r < 0)
@@ -128,12 +127,7 @@ static int run_plain(
 	run.words = argv + 1;
 	run.nwords = argc - 1;
 	run.terminal = c->guest == guest_shell && argc == 1 && isatty(STDIN_FILENO);
-	r = inside_make_bundle(&a, &run, &bundle);
-	if (r < 0)
-		return r;
-	r = inside_become_run(&a, &run, bundle);
-	inside_remove_bundle(bundle);
-	return r;
+	return inside_execute(&a, &run);
 }
 
 int inside_host(const struct inside_command *c, int argc, char **argv)

@@ -91,6 +91,8 @@ int inside_make_bundle(struct arena *a, const struct inside_run *r, const char *
 void inside_remove_bundle(const char *dir);
 /* Becomes `caisson run` with the bundle. Returns only after a failure. */
 int inside_become_run(struct arena *a, const struct inside_run *r, const char *bundle) must_check;
+/* Makes the bundle and becomes `caisson run` of it. Returns only after a failure. */
+int inside_execute(struct arena *a, const struct inside_run *r) must_check;
 /* Fills *ret from the options; `disk` is the argument DISK. */
 int inside_prepare(struct arena *a, const struct inside_command *c, const struct inside_options *o,
 	const char *disk, struct inside_run *ret) must_check;

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 
 #include "base/fd.h"
+#include "base/process.h"
 #include "ns/ns.h"
 
 int ns_open(enum spec_ns type, const char *path)
@@ -111,9 +112,9 @@ static int run_helper(const char *helper, pid_t pid, const struct spec_id_maps *
 		execvp(helper, argv);
 		_exit(127);
 	}
-	while (waitpid(child, &status, 0) < 0)
-		if (errno != EINTR)
-			return err_sys("wait for %s", helper);
+	int r = process_wait(child, helper, &status);
+	if (r < 0)
+		return r;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
 		return err_set(EPERM,
 			"an ordinary user who maps more than the own id needs %s: install the "

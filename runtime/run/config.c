@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "run/run.h"
+#include "spec/spec.h"
 
 #define ENV_FILE_MAX (4u << 20)
 #define ENV_FILE_VARIABLES_MAX 4096 /* most variables of all --env-file */
@@ -106,17 +107,6 @@ static void put_namespaces(struct run *r, struct json_out *o)
 	json_out_end_array(o);
 }
 
-static void put_id_map(struct json_out *o, const char *key, uint32_t host_id)
-{
-	json_out_array(o, key);
-	json_out_object(o, NULL);
-	json_out_u64(o, "containerID", 0);
-	json_out_u64(o, "hostID", host_id);
-	json_out_u64(o, "size", 1);
-	json_out_end_object(o);
-	json_out_end_array(o);
-}
-
 /* Writes the cgroup's path. With systemd's cgroups it has the form "SLICE:PREFIX:NAME". */
 static int put_cgroup(struct run *r, struct json_out *o)
 {
@@ -139,8 +129,8 @@ static int put_linux(struct run *r, struct json_out *o)
 {
 	json_out_object(o, "linux");
 	if (r->rootless) {
-		put_id_map(o, "uidMappings", r->uid);
-		put_id_map(o, "gidMappings", r->gid);
+		spec_write_id_map(o, "uidMappings", r->uid);
+		spec_write_id_map(o, "gidMappings", r->gid);
 	}
 	put_namespaces(r, o);
 	int result = put_cgroup(r, o);

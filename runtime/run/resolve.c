@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/libexec.h"
+#include "base/process.h"
 #include "run/prepare.h"
 
 #define PROGRAM "caisson-image"
@@ -62,9 +63,9 @@ static int run(const struct words *w)
 	}
 	if (pid < 0)
 		return err_sys("make a process");
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return err_sys("wait for " PROGRAM);
+	r = process_wait(pid, PROGRAM, &status);
+	if (r < 0)
+		return r;
 	return status == 0 ? 0 : 1;
 }
 

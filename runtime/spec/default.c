@@ -95,7 +95,7 @@ static void put_mount(struct json_out *o, const struct default_mount *m, bool ro
 	json_out_end_object(o);
 }
 
-static void put_id_map(struct json_out *o, const char *key, uint32_t host_id)
+void spec_write_id_map(struct json_out *o, const char *key, uint32_t host_id)
 {
 	json_out_array(o, key);
 	json_out_object(o, NULL);
@@ -147,8 +147,8 @@ int spec_write_default(struct json_out *o, bool rootless, uint32_t uid, uint32_t
 	json_out_end_array(o);
 	json_out_object(o, "linux");
 	if (rootless) {
-		put_id_map(o, "uidMappings", uid);
-		put_id_map(o, "gidMappings", gid);
+		spec_write_id_map(o, "uidMappings", uid);
+		spec_write_id_map(o, "gidMappings", gid);
 	} else {
 		put_resources(o);
 	}

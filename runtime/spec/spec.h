@@ -406,3 +406,5 @@ const char *const *spec_known_mempolicy_flags(void);
  * these ids.
  */
 int spec_write_default(struct json_out *o, bool rootless, uint32_t uid, uint32_t gid) must_check;
+/* Writes linux.uidMappings or gidMappings (`key`), which map the one id 0 to host_id. */
+void spec_write_id_map(struct json_out *o, const char *key, uint32_t host_id);
