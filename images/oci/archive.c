@@ -8,29 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "images/oci/fields.h"
-#include "images/oci/import_internal.h"
+#include "images/oci/archive_internal.h"
+#include "images/oci/policy.h"
 #include "images/oci/tar.h"
 
 #define MEMBERS_MAX 20000u
 #define LINKS_MAX 16
-
-struct member {
-	const char *path; /* path in the archive, without "./" in front */
-	/* if the member is a link, the path that it leads to; NULL: it is a file */
-	const char *link;
-	struct digest digest;
-	uint64_t size;
-	unsigned char head[4]; /* first bytes of the file, which tell how it is compressed */
-};
-
-struct archive {
-	const struct store *s;
-	struct arena *a;
-	struct member *v;
-	size_t n, cap;
-	struct strbuf index, manifest; /* contents of index.json and manifest.json */
-};
 
 static void release_archive(struct archive *ar)
 {
@@ -110,8 +93,6 @@ static int write_blob(struct tar *t, struct blob_writer *w, struct member *m)
 	while (r >= 0 && (n = tar_data(t, &p, &offset)) != 0) {
 		if (n < 0)
 			return (int)n;
-		for (ssize_t i = 0; i < n && done + (uint64_t)i < sizeof(m->head); i++)
-			m->head[done + (uint64_t)i] = p[i];
 		/*
 		 * Skips the bytes that an earlier writer of this blob has already stored, because
 		 * the archive always delivers the whole file.
@@ -228,7 +209,7 @@ static int read_archive(struct archive *ar, const char *path)
 	return fd < 0 ? err_sys("open %s", path) : read_members(ar, fd, path);
 }
 
-static int find_member(const struct archive *ar, const char *path, const struct member **ret)
+int archive_find(const struct archive *ar, const char *path, const struct member **ret)
 {
 	const char *wanted = clean(path);
 
@@ -279,160 +260,44 @@ int import_oci_archive(const struct store *s, struct arena *a, const char *text,
 	return import_from_index(&(struct index_source){s, a, &from, &ar.index, tag}, o, ret);
 }
 
-/* One image in the manifest.json of docker: an element of its array. */
-struct docker_image {
-	const char *config;
-	/* arrays of the member names of layers, and of tags; tags may be NULL */
-	const struct json *layers, *tags;
-};
-
-static int parse_docker_image(const struct json *n, struct docker_image *ret)
-{
-	static const char what[] = "manifest.json";
-
-	if (n->type != JSON_OBJECT)
-		return err_set(EINVAL, "%s has an element that is %s: expected an object", what,
-			json_type_name(n->type));
-	int r = field_string(&(struct field){n, what, "Config"}, &ret->config);
-	if (r >= 0)
-		r = field_array(&(struct field){n, what, "Layers"}, OCI_LAYERS_MAX, &ret->layers);
-	if (r >= 0)
-		r = field_array(&(struct field){n, what, "RepoTags"}, IMPORT_NAMES_MAX, &ret->tags);
-	if (r < 0)
-		return r;
-	if (!ret->config)
-		return err_set(EINVAL, "%s: Config is missing", what);
-	const struct json *lists[] = {ret->layers, ret->tags};
-	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
-		for (const struct json *m = lists[i] ? lists[i]->first : NULL; m; m = m->next)
-			if (m->type != JSON_STRING)
-				return err_set(EINVAL,
-					"%s: %s has an element that is %s: expected a string", what,
-					i ? "RepoTags" : "Layers", json_type_name(m->type));
-	return 0;
-}
-
-static const char *layer_type(const struct member *m)
-{
-	static const unsigned char zstd[] = {0x28, 0xb5, 0x2f, 0xfd};
-
-	if (m->head[0] == 0x1f && m->head[1] == 0x8b)
-		return MEDIA_OCI_LAYER_GZIP;
-	if (memcmp(m->head, zstd, sizeof(zstd)) == 0 ||
-		((m->head[0] & 0xf0) == 0x50 && m->head[1] == 0x2a && m->head[2] == 0x4d))
-		return MEDIA_OCI_LAYER_ZSTD;
-	return MEDIA_OCI_LAYER;
-}
-
-/*
- * Makes the descriptor of a layer. Reads the layer's first bytes from the store, because they are
- * not in memory if the store had the blob before the import.
- */
-static int describe_layer(const struct archive *ar, const struct member *m, struct descriptor *ret)
-{
-	struct member copy = *m;
-	_cleanup_fd_ int fd = store_open_blob(ar->s, &m->digest, NULL);
-
-	if (fd < 0)
-		return fd;
-	if (pread(fd, copy.head, sizeof(copy.head), 0) < 0)
-		return err_sys("read the blob %s", m->digest.text);
-	*ret = (struct descriptor){
-		.media_type = layer_type(&copy), .digest = m->digest, .size = m->size};
-	return 0;
-}
-
-static int write_manifest(
-	const struct archive *ar, const struct docker_image *img, struct descriptor *ret)
-{
-	_cleanup_json_out_ struct json_out o = {0};
-	const struct member *m;
-	struct descriptor d;
-	const char *text;
-	size_t len;
-
-	int r = find_member(ar, img->config, &m);
-	if (r >= 0)
-		r = json_out_init(&o, false);
-	if (r < 0)
-		return r;
-	d = (struct descriptor){
-		.media_type = MEDIA_OCI_CONFIG, .digest = m->digest, .size = m->size};
-	json_out_object(&o, NULL);
-	json_out_u64(&o, "schemaVersion", 2);
-	json_out_str(&o, "mediaType", MEDIA_OCI_MANIFEST);
-	descriptor_write(&o, "config", &d);
-	json_out_array(&o, "layers");
-	for (const struct json *n = img->layers ? img->layers->first : NULL; n && r >= 0;
-		n = n->next) {
-		r = find_member(ar, n->text, &m);
-		if (r >= 0)
-			r = describe_layer(ar, m, &d);
-		if (r >= 0)
-			descriptor_write(&o, NULL, &d);
-	}
-	json_out_end_array(&o);
-	json_out_end_object(&o);
-	if (r >= 0)
-		r = json_out_text(&o, &text, &len);
-	*ret = (struct descriptor){.media_type = MEDIA_OCI_MANIFEST};
-	return r < 0 ? r : store_add_blob(ar->s, text, len, ret);
-}
-
-static bool has_tag(const struct docker_image *img, const char *tag)
-{
-	for (const struct json *n = img->tags ? img->tags->first : NULL; n; n = n->next)
-		if (streq(n->text, tag))
-			return true;
-	return false;
-}
-
-static int import_docker_image(const struct archive *ar, const struct docker_image *img,
-	const char *ref, const struct import_options *o, struct import_result *ret)
-{
-	struct descriptor d;
-	int r = write_manifest(ar, img, &d);
-
-	if (r < 0)
-		return r;
-	if (o->name || ref)
-		return import_tag(ar->s, ar->a, o->name ? o->name : ref, &d, ret);
-	if (!img->tags || !img->tags->first)
-		return need_name(o, NULL, &ref);
-	for (const struct json *n = img->tags->first; n && r >= 0; n = n->next)
-		r = import_tag(ar->s, ar->a, n->text, &d, ret);
-	return r;
-}
-
 int import_docker_archive(const struct store *s, struct arena *a, const char *text,
 	const struct import_options *o, struct import_result *ret)
 {
 	__attribute__((cleanup(release_archive))) struct archive ar = {.s = s, .a = a};
 	const char *path, *ref;
-	struct json *root;
 
 	int r = split_path(a, text, &path, &ref);
 	if (r >= 0)
 		r = read_archive(&ar, path);
-	if (r < 0)
-		return r;
-	if (!ar.manifest.len)
-		return err_set(
-			ENOENT, "the archive has no manifest.json: it is not `docker save`'s");
-	r = json_parse(a, strbuf_str(&ar.manifest), ar.manifest.len, "manifest.json", &root);
-	if (r >= 0 && root->type != JSON_ARRAY)
-		r = err_set(EINVAL, "manifest.json is %s: expected an array",
-			json_type_name(root->type));
-	if (r >= 0 && root->count > 1 && o->name && !ref)
-		r = err_set(EINVAL, "the archive has %u images: a name can be given for one only",
-			root->count);
-	for (const struct json *n = r >= 0 ? root->first : NULL; n && r >= 0; n = n->next) {
-		struct docker_image img = {0};
-		r = parse_docker_image(n, &img);
-		if (r >= 0 && (!ref || has_tag(&img, ref)))
-			r = import_docker_image(&ar, &img, ref, o, ret);
-	}
-	if (r >= 0 && ret->n == 0)
-		r = err_set(ENOENT, "the archive has no image \"%.100s\"", ref ? ref : "");
-	return r;
+	return r < 0 ? r : archive_import_docker(&ar, ref, o, ret);
+}
+
+/*
+ * docker and podman save images with their names in index.json, in manifest.json or in both. The
+ * index keeps the manifests and their digests, so it is preferred if it has a name for every image.
+ */
+int image_load(const struct store *s, struct arena *a, const char *path,
+	const struct import_options *o, struct import_result *ret)
+{
+	__attribute__((cleanup(release_archive))) struct archive ar = {.s = s, .a = a};
+	const struct blob_source from = {open_nothing, NULL, "the archive"};
+	const struct index_source src = {s, a, &from, &ar.index, NULL};
+	bool named = false;
+
+	*ret = (struct import_result){0};
+	int r = read_archive(&ar, path);
+	if (r >= 0 && !ar.index.len && !ar.manifest.len)
+		r = err_set(EINVAL,
+			"the archive has neither manifest.json nor index.json: expected what "
+			"`docker save` or `caisson image save` writes");
+	if (r >= 0 && ar.index.len)
+		r = import_index_has_names(&src, &named);
+	named |= !ar.manifest.len;
+	if (r >= 0)
+		r = named ? policy_check_path("oci-archive", path, NULL)
+			  : policy_check_path("docker-archive", "-", NULL);
+	if (r >= 0)
+		r = named ? import_whole_index(&src, o, ret)
+			  : archive_import_docker(&ar, NULL, o, ret);
+	return r < 0 ? err_ctx(r, "%.200s", streq(path, "-") ? "standard input" : path) : 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Exports an image from the store, in the formats that import.h can read. */
+/* Exports images from the store, in the formats that import.h can read. */
 #pragma once
 #include "images/oci/image.h"
 
@@ -10,4 +10,20 @@
  * the image for this machine's platform.
  */
 int image_export(const struct store *s, struct arena *a, const char *name, const char *target)
+	must_check;
+
+enum save_form { SAVE_DOCKER_ARCHIVE, SAVE_OCI_ARCHIVE };
+
+struct image_saving {
+	enum save_form form;
+	const char *path;         /* path of the archive; "-": standard output */
+	const char *const *names; /* images of the store */
+	size_t nnames;
+};
+
+/*
+ * Writes several images into one archive. They keep their names, and blobs that they share are
+ * there once. No file is made if one of the images is not in the store.
+ */
+int image_save(const struct store *s, struct arena *a, const struct image_saving *saving)
 	must_check;

@@ -28,16 +28,21 @@ int split_path(struct arena *a, const char *text, const char **ret_path, const c
 int import_tag(const struct store *s, struct arena *a, const char *name, const struct descriptor *d,
 	struct import_result *ret)
 {
-	if (ret->n == IMPORT_NAMES_MAX)
-		return err_set(E2BIG, "the source has more than %u tags", IMPORT_NAMES_MAX);
+	if (ret->n == ret->cap) {
+		size_t cap = ret->cap ? ret->cap * 2 : 8;
+		struct imported *v = arena_array(a, cap, sizeof(*v));
+		if (!v)
+			return -ENOMEM;
+		if (ret->n)
+			memcpy(v, ret->v, ret->n * sizeof(*v));
+		ret->v = v;
+		ret->cap = cap;
+	}
 	int r = store_tag(s, name, d);
 	if (r < 0)
 		return r;
-	ret->names[ret->n] = arena_strdup(a, name);
-	if (!ret->names[ret->n])
-		return -ENOMEM;
-	ret->digests[ret->n++] = d->digest;
-	return 0;
+	ret->v[ret->n] = (struct imported){arena_strdup(a, name), d->digest};
+	return ret->v[ret->n].name ? (ret->n++, 0) : -ENOMEM;
 }
 
 static int copy_bytes(struct blob_writer *w, int fd, const char *what)
@@ -239,6 +244,11 @@ int need_name(const struct import_options *o, const char *found, const char **re
 		    : err_set(EINVAL, "the source has no name for the image: give one behind it");
 }
 
+static int parse_index(const struct index_source *src, struct document *ret)
+{
+	return document_parse(src->arena, src->index, "index.json", MEDIA_OCI_INDEX, ret);
+}
+
 int import_from_index(
 	const struct index_source *src, const struct import_options *o, struct import_result *ret)
 {
@@ -247,7 +257,7 @@ int import_from_index(
 	struct document index;
 	const char *name = NULL;
 
-	int r = document_parse(src->arena, src->index, "index.json", MEDIA_OCI_INDEX, &index);
+	int r = parse_index(src, &index);
 	if (r >= 0)
 		r = choose_tag(&index, "its index.json", src->tag, &d);
 	if (r >= 0)
@@ -255,6 +265,50 @@ int import_from_index(
 	if (r >= 0)
 		r = copy_image(src->store, src->blobs, d, o, &copied);
 	return r < 0 ? r : import_tag(src->store, src->arena, name, &copied, ret);
+}
+
+/*
+ * Returns the full name of an image in an index. docker writes only the tag as ref_name, and the
+ * full name as containerd's annotation.
+ */
+static const char *full_name(const struct descriptor *d)
+{
+	const struct json *full =
+		d->annotations ? json_get(d->annotations, "io.containerd.image.name") : NULL;
+
+	return full ? full->text : d->ref_name;
+}
+
+int import_index_has_names(const struct index_source *src, bool *ret)
+{
+	struct document index;
+	int r = parse_index(src, &index);
+
+	*ret = r >= 0 && index.nmanifests > 0;
+	for (size_t i = 0; r >= 0 && i < index.nmanifests; i++)
+		*ret &= full_name(&index.manifests[i]) != NULL;
+	return r;
+}
+
+int import_whole_index(
+	const struct index_source *src, const struct import_options *o, struct import_result *ret)
+{
+	struct descriptor copied;
+	struct document index;
+	int r = parse_index(src, &index);
+
+	for (size_t i = 0; r >= 0 && i < index.nmanifests; i++) {
+		const char *name = full_name(&index.manifests[i]);
+		if (!name)
+			return err_set(EINVAL,
+				"image %zu of index.json has no name: use `caisson image import "
+				"oci-archive:FILE NAME`",
+				i + 1);
+		r = copy_image(src->store, src->blobs, &index.manifests[i], o, &copied);
+		if (r >= 0)
+			r = import_tag(src->store, src->arena, name, &copied, ret);
+	}
+	return r;
 }
 
 static int import_oci(const struct store *s, struct arena *a, const char *text,

@@ -11,8 +11,6 @@
 #pragma once
 #include "images/oci/image.h"
 
-#define IMPORT_NAMES_MAX 64u
-
 struct copy_events {
 	/* Called before each blob; `present` says that the store has it already. May be NULL. */
 	void (*blob)(void *data, const struct descriptor *d, bool present);
@@ -28,13 +26,24 @@ struct import_options {
 	struct copy_events events;
 };
 
+struct imported {
+	const char *name; /* a tag that was set */
+	struct digest digest;
+};
+
 struct import_result {
-	const char *names[IMPORT_NAMES_MAX]; /* the tags that were set; they live in the arena */
-	struct digest digests[IMPORT_NAMES_MAX];
-	size_t n;
+	struct imported *v; /* lives in the arena */
+	size_t n, cap;
 };
 
 int image_import(const struct store *s, struct arena *a, const char *source,
+	const struct import_options *options, struct import_result *ret) must_check;
+
+/*
+ * Imports all images of an archive, which may have the form of oci-archive or of docker-archive, or
+ * both. They keep their names. `path` is "-" for standard input.
+ */
+int image_load(const struct store *s, struct arena *a, const char *path,
 	const struct import_options *options, struct import_result *ret) must_check;
 
 /* The source of a copy's blobs. open() returns -ENOENT if the source does not have the blob. */

@@ -16,6 +16,13 @@ struct index_source {
 int import_from_index(const struct index_source *src, const struct import_options *o,
 	struct import_result *ret) must_check;
 
+/* Sets *ret to whether every image of the index has a name. */
+int import_index_has_names(const struct index_source *src, bool *ret) must_check;
+
+/* Copies all images of the index, under their names. src->tag is not used. */
+int import_whole_index(const struct index_source *src, const struct import_options *o,
+	struct import_result *ret) must_check;
+
 /*
  * Sets *ret to the name that the imported image gets: the one that the user gave, or else `found`,
  * the name in the source.

@@ -45,6 +45,10 @@ int image_cmd_history(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_export(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
+int image_cmd_save(
+	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
+int image_cmd_load(
+	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_tag(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_rm(

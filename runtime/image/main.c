@@ -53,6 +53,17 @@ static const struct image_command commands[] = {
 		"dir:DIR; FILE - is standard output.\n\n"
 		"  caisson image export nginx docker-archive:- | docker load",
 		image_cmd_export},
+	{"save", "[options] IMAGE...", "Write images into one archive.",
+		"The images keep their names. The archive is docker's, or with --format "
+		"oci-archive\n"
+		"an OCI image layout in a tar.\n\n"
+		"  caisson image save nginx debian:12 | ssh other caisson image load",
+		image_cmd_save},
+	{"load", "[options]", "Read all images of an archive.",
+		"The archive is what `docker save`, `podman save` or `caisson image save` wrote; "
+		"it\n"
+		"may be compressed. Prints the names.",
+		image_cmd_load},
 	{"commit", "[options] CONTAINER [NAME]", "Make an image of a container.",
 		"The image is the one that the container came from, and a layer of what the "
 		"container\n"

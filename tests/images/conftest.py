@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness import oci
+from harness import machine, oci, rootfs
 
 
 @pytest.fixture(scope="session")
@@ -96,3 +96,18 @@ def refuse(images, layout, tmp, form):
         assert os.listdir(root) == []
         os.rmdir(root)
     return refuse
+
+
+def go_program(name, package):
+    """The path of a program from the Go module proxy, which is built once."""
+    path = os.path.join(rootfs.CACHE, "go", package.partition("@")[2], name)
+    if not os.path.exists(path):
+        if not shutil.which("go"):
+            pytest.skip("there is no Go to build " + name + " with")
+        machine.outside(["env", "GOBIN=" + os.path.dirname(path), "GOFLAGS=-mod=mod", "go", "install", package], check=True, timeout=900)
+    return path
+
+
+@pytest.fixture(scope="session")
+def crane():
+    return go_program("crane", "github.com/google/go-containerregistry/cmd/crane@v0.20.6")

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writes the files of an exported image, either into a directory or as members of a tar archive.
+ * The directory may be somebody else's: no symbolic link in it is followed, and no file that is
+ * there is opened for writing.
+ */
+#pragma once
+#include "images/oci/store.h"
+
+struct export_target {
+	int fd;   /* descriptor of the directory or of the tar file */
+	bool tar; /* otherwise a directory */
+	const struct store *s;
+	/* names of the blobs that the tar has already, because images share blobs */
+	const char **written;
+	size_t nwritten, cap;
+	struct arena arena;
+};
+
+#define EXPORT_TARGET_INIT \
+	{ \
+		.fd = -EBADF \
+	}
+
+/*
+ * Opens a directory, which is made if it does not exist, and with `layout` also its directories for
+ * blobs.
+ */
+int export_open_dir(struct export_target *t, const struct store *s, const char *path, bool layout)
+	must_check;
+/* Opens a tar archive. The path "-" is standard output. */
+int export_open_tar(struct export_target *t, const struct store *s, const char *path) must_check;
+
+/*
+ * Writes the two blocks of zeros that end a tar, and closes it. `r` is the result so far. After an
+ * error it removes the incomplete file. Returns r, or its own error.
+ */
+int export_close_tar(struct export_target *t, const char *path, int r) must_check;
+
+/* Closes *t if it is open. */
+void export_release(struct export_target *t);
+#define _cleanup_export_ __attribute__((cleanup(export_release), unused))
+
+/* Writes a file. `name` may have directories in front, which exist. */
+int export_bytes(struct export_target *t, const char *name, const void *data, size_t len)
+	must_check;
+
+/*
+ * Copies a blob of the store, and checks its digest at the same time, so that a damaged store does
+ * not produce damaged images. Does nothing if the target has the blob.
+ */
+int export_blob(struct export_target *t, const char *name, const struct descriptor *d) must_check;
