@@ -274,8 +274,8 @@ int agent_failure(const struct agent_frame *f)
 		return 0;
 	str_quote_end(line, sizeof(line), message ? message : "", message ? strlen(message) : 0);
 	/*
-	 * A message of line ends only is empty after cleaning. Then a text is put in, because an
-	 * error always has a message.
+	 * The message may be empty after it has been cleaned, for example if it was only line ends.
+	 * The error then has the text "failed", because an error always has a message.
 	 */
 	return err_set((int)code, "%s", line[0] ? line : "failed");
 }

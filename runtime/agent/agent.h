@@ -14,15 +14,15 @@ struct agent_frame {
 	const char *type;
 	const uint8_t *blob;
 	size_t blob_len;
-	/* descriptors that the frame owns, unless they were taken by take_fd() */
+	/* descriptors that came with the frame; the frame owns them until take_fd() takes them */
 	int fds[AGENT_FDS_MAX];
 	unsigned nfds;
 };
 
 /*
- * The bytes of a stream that were read so far. A zeroed struct is empty. agent_reader_receive()
- * reads the bytes that the socket has, and waits only if it has none and is a blocking socket.
- * agent_reader_next() takes whole frames out of them.
+ * The bytes that were read from a stream so far. A zeroed struct has read nothing.
+ * agent_reader_receive() reads the bytes that a socket has; if the socket is blocking and has none,
+ * it waits. agent_reader_next() takes whole frames out of the bytes.
  */
 struct agent_reader {
 	uint8_t *bytes;
@@ -59,8 +59,8 @@ struct agent_writer {
 int agent_begin(struct agent_writer *w, const char *type) must_check;
 int agent_send(struct agent_writer *w, int fd, const void *blob, size_t blob_len) must_check;
 /*
- * Does what agent_send() does, with a blob of two parts and n descriptors, which need a Unix
- * socket. The descriptors stay open in the caller.
+ * Does what agent_send() does, with a blob of two parts, and also sends n descriptors over a Unix
+ * socket. The caller keeps its own descriptors open.
  */
 int agent_send_fds(struct agent_writer *w, int sock, const struct iovec *blob, const int *fds,
 	unsigned n) must_check;

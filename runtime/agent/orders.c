@@ -22,8 +22,8 @@ PACK_TYPE(unified_type, struct cg_unified, PACK_STRING_NEEDED(struct cg_unified,
 
 /*
  * Describes to base/pack.h the limits that the guest sets. plan_vm_split_limits() clears the
- * members that the host sets. Their pointers are listed nevertheless, so that no pointer could be
- * copied as a number.
+ * members that the host sets. The pointers among those members are listed nevertheless, so that no
+ * pointer could be copied as a number.
  */
 PACK_TYPE(limits_type, struct cg_resources,
 	PACK_ARRAY(struct cg_resources, devices, ndevices, &device_rule_type),

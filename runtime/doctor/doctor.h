@@ -34,8 +34,8 @@ struct doctor_check {
 	enum doctor_verdict verdict;
 	const char
 		/*
-		 * name of the check in one word, such as "kernel"; each check of a mode has another
-		 * one
+		 * name of the check in one word, such as "kernel"; the names of a mode's checks
+		 * differ
 		 */
 		*name;
 	/* one line: what was found, and for a warning or a "no" also what to do */
@@ -47,10 +47,11 @@ struct doctor_check {
 struct doctor {
 	struct doctor_check v[DOCTOR_MAX_CHECKS]; /* the results, in the order of modes */
 	size_t n;
-	bool runs[DOCTOR_MODES]; /* whether each mode works: no check of it has the result "no" */
+	/* whether each mode works, which it does if none of its checks has the verdict "no" */
+	bool runs[DOCTOR_MODES];
 };
 
-/* Does all checks. Fails only if memory runs out. */
+/* Does all checks. Returns an error only if memory runs out. */
 int doctor_examine(struct arena *a, struct doctor *ret) must_check;
 
 const char *doctor_verdict_name(enum doctor_verdict v); /* Returns "ok", "warning" or "no". */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Checks whether guests on this host's KVM may run guests of their own, and whether the host's
- * kernel is safe then.
+ * kernel has the fix for a flaw by which such guests could get out to the host.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -29,8 +29,8 @@ static bool is_series(const struct release *a, const struct release *b)
 bool doctor_nested_fixed(const char *release, const char *version, const char **ret_fix)
 {
 	/*
-	 * The first fixed release of each series, in order. Series that are not listed ended before
-	 * the fix was made.
+	 * The first release of each kernel series that has the fix, in order. Series that are not
+	 * listed ended before the fix was made.
 	 */
 	static const char *const fixes[] = {
 		"5.10.260", "5.15.211", "6.1.177", "6.6.144", "6.12.95", "6.18.38", "7.1.3"};

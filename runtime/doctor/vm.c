@@ -116,7 +116,8 @@ static int qemu_version(const char *path, int *ret_major, int *ret_minor)
 		exec_version(path, out);
 	fd_close(&out);
 	read_version(in, text, sizeof(text));
-	kill(pid, SIGKILL); /* QEMU has printed its version, or it hangs, so it is killed. */
+	/* The child process has printed QEMU's version, or hangs, so it is killed. */
+	kill(pid, SIGKILL);
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	if (sscanf(text, "QEMU emulator version %d.%d", ret_major, ret_minor) != 2)
@@ -171,7 +172,9 @@ static int check_devices(struct doctor_ctx *c, const char *path)
 
 	if (r == -ENOMEM)
 		return r;
-	/* The file may be executed but not read, so it is not known which types it has. */
+	/*
+	 * This user may execute QEMU's file but not read it, so the types in the file stay unknown.
+	 */
 	if (r < 0)
 		return doctor_report(c, DOCTOR_WARNING, "machine", "%s", err_msg());
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++)

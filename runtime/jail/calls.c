@@ -4,8 +4,8 @@
  * them. If a thread makes a call that is not listed, the kernel kills the process, and the kernel's
  * log tells which call it was ("audit: type=1326 ... syscall=NUMBER").
  *
- * The filters are compiled while there is only one thread, because the other threads have small
- * stacks and no heap of their own. Those only load the filters.
+ * The first thread compiles the filters while it is the only one, because the other threads have
+ * small stacks and no heap of their own. The other threads only load the filters.
  */
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
@@ -51,22 +51,29 @@ static const struct call calls[] = {
 	 * writes the log.
 	 */
 	{SCMP_SYS(write), L | D | V},
-	/* control.c and monitor.c accept connections of `start` and other commands. */
+	/*
+	 * accept4(2) is used by control.c and monitor.c for connections of `start` and other
+	 * commands.
+	 */
 	{SCMP_SYS(accept4), L},
 	/*
-	 * agent.c and channel.c use these for messages, which carry descriptors if they come from
-	 * commands. vhost/front.c and vhost/back_messages.c use them for messages to the file
-	 * server or from QEMU. vsock_stream.c uses them for sockets as standard streams, even in
-	 * the vCPU that resets the device, because the guest's output is sent before the reset.
+	 * recvmsg(2) and sendmsg(2) are used by agent.c and channel.c for messages, which carry
+	 * descriptors if they come from commands, and by vhost/front.c and vhost/back_messages.c
+	 * for messages to the file server or from QEMU. vsock_stream.c uses the socket calls for
+	 * sockets as standard streams, even in the vCPU that resets the device, because the guest's
+	 * output is sent before the reset.
 	 */
 	{SCMP_SYS(recvmsg), L | D | V},
 	{SCMP_SYS(sendmsg), L | D | V},
 	{SCMP_SYS(recvfrom), D | V},
 	{SCMP_SYS(sendto), D | V},
 	{SCMP_SYS(shutdown), L | D | V},
-	/* streams.c finds out whether an exec's standard output and error are the same file. */
+	/* kcmp(2) tells streams.c whether an exec's standard output and error are the same file. */
 	{SCMP_SYS(kcmp), L},
-	/* streams.c makes the agent's stream when the agent has connected. */
+	/*
+	 * socketpair(2) is used by streams.c to make the agent's stream when the agent has
+	 * connected.
+	 */
 	{SCMP_SYS(socketpair), D},
 	/*
 	 * writev(2) is used by agent.c; by vsock_stream.c for pipes, terminals and files as
@@ -76,47 +83,55 @@ static const struct call calls[] = {
 	{SCMP_SYS(readv), D},
 	{SCMP_SYS(preadv2), D},
 	{SCMP_SYS(pwritev2), D | V},
-	/* vsock.c, vsock_stream.c and virtio_net.c have event loops of their own. */
+	/*
+	 * The epoll calls are used by vsock.c, vsock_stream.c and virtio_net.c, which have event
+	 * loops of their own.
+	 */
 	{SCMP_SYS(epoll_wait), D},
 	{SCMP_SYS(epoll_pwait), D},
 	{SCMP_SYS(epoll_ctl), L | D | V},
-	/* vhost/front.c replaces a lost connection by a new one under the same number. */
+	/*
+	 * dup3(2) is used by vhost/front.c to replace a lost connection by a new one with the same
+	 * descriptor number.
+	 */
 	{SCMP_SYS(dup3), D},
 	/*
-	 * vsock_stream.c finds out the kind of a stream's descriptor. vhost/back_requests.c and
-	 * memory.c check descriptors that QEMU has sent.
+	 * fstat(2) tells vsock_stream.c what kind of file a stream's descriptor is.
+	 * vhost/back_requests.c and memory.c use it to check descriptors that QEMU has sent.
 	 */
 	{SCMP_SYS(fstat), D},
 	{SCMP_SYS(newfstatat), D},
-	/* blk_file.c reads, writes, flushes and discards. */
+	/* blk_file.c uses these calls to read, write, flush and discard blocks of a disk image. */
 	{SCMP_SYS(pread64), D},
 	{SCMP_SYS(pwrite64), D},
 	{SCMP_SYS(preadv), D},
 	{SCMP_SYS(pwritev), D},
 	{SCMP_SYS(fdatasync), D},
 	{SCMP_SYS(fallocate), D},
-	/* rng.c and the heap of newer C libraries need random numbers. */
+	/* getrandom(2) is used by rng.c and by the heap of newer C libraries. */
 	{SCMP_SYS(getrandom), L | D | V},
 	/*
-	 * Descriptors are closed in many places, for example when a stream ends, a server is lost,
-	 * or the machine ends.
+	 * close(2) is used in many places, for example when a stream ends, when the connection to a
+	 * server is lost, or when the machine ends.
 	 */
 	{SCMP_SYS(close), L | D | V},
 	/*
-	 * These manage the heap and stacks, map the guest memory that QEMU has made (memory.c), and
-	 * free the balloon's pages. mmap(2) and mprotect(2) have a condition and are listed below.
+	 * brk(2), munmap(2), mremap(2) and madvise(2) manage the heap and stacks, map the guest
+	 * memory that QEMU has made (memory.c), and free the balloon's pages. mmap(2) and
+	 * mprotect(2) have a condition and are listed below.
 	 */
 	{SCMP_SYS(brk), L | D | V},
 	{SCMP_SYS(munmap), L | D | V},
 	{SCMP_SYS(mremap), L | D | V},
 	{SCMP_SYS(madvise), L | D | V},
-	/* Locks, pthread_join() and their timeouts use futexes. */
+	/* futex(2) is used by locks, by pthread_join() and by their timeouts. */
 	{SCMP_SYS(futex), L | D | V},
 	{SCMP_SYS(clock_gettime), L | D | V},
 	{SCMP_SYS(restart_syscall), L | D | V},
 	/*
-	 * vcpu.c returns from the handler of the kick signal. impersonate.c ends the process by the
-	 * signal that ended the program. abort() uses these calls too.
+	 * The signal calls are used by vcpu.c, which returns from the handler of the kick signal;
+	 * by impersonate.c, which ends the process by the signal that ended the container's
+	 * program; and by abort().
 	 */
 	{SCMP_SYS(rt_sigreturn), L | D | V},
 	{SCMP_SYS(rt_sigprocmask), L | D | V},
@@ -124,11 +139,13 @@ static const struct call calls[] = {
 	{SCMP_SYS(getpid), L | D | V},
 	{SCMP_SYS(gettid), L | D | V},
 	/*
-	 * engine/qemu.c and share.c reap child processes. kill(2) has a condition and is listed
-	 * below.
+	 * wait4(2) is used by engine/qemu.c and share.c to reap child processes. kill(2) has a
+	 * condition and is listed below.
 	 */
 	{SCMP_SYS(wait4), L},
-	/* Threads make these calls when they start and end, and the process when it ends. */
+	/*
+	 * The C library makes these calls when a thread starts or ends, and when the process ends.
+	 */
 	{SCMP_SYS(rseq), D | V},
 	{SCMP_SYS(set_robust_list), D | V},
 	{SCMP_SYS(exit), L | D | V},
@@ -136,8 +153,8 @@ static const struct call calls[] = {
 };
 
 /*
- * A call that is allowed if a condition on one argument is true. If a call is listed several times,
- * one true condition is enough.
+ * A call that is allowed only if a condition on one argument is true. If a call is listed several
+ * times, it is enough that one of its conditions is true.
  */
 struct narrow_call {
 	int number;
@@ -146,8 +163,9 @@ struct narrow_call {
 };
 
 /*
- * Compares the low 32 bits of the argument, because the kernel takes an ioctl's number from them.
- * musl fills the upper bits with the sign, which is set in a number such as KVM_GET_REGS.
+ * Compares the low 32 bits of the argument, because the kernel reads only these bits as the number
+ * of the ioctl. musl fills the upper bits with the sign, which is set in a number such as
+ * KVM_GET_REGS.
  */
 #define IOCTL(number) SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, number)
 
@@ -158,25 +176,34 @@ static const struct narrow_call narrow_calls[] = {
 	 */
 	{SCMP_SYS(mmap), L | D | V, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
 	{SCMP_SYS(mprotect), L | D | V, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
-	/* vcpu.c runs a vCPU, and regs.c reads the registers of a vCPU that cannot go on. */
+	/*
+	 * These ioctls are used by vcpu.c to run a vCPU, and by regs.c to read the registers of a
+	 * vCPU that cannot go on.
+	 */
 	{SCMP_SYS(ioctl), V, IOCTL(KVM_RUN)},
 	{SCMP_SYS(ioctl), V, IOCTL(KVM_GET_REGS)},
 	{SCMP_SYS(ioctl), V, IOCTL(KVM_GET_SREGS)},
 	{SCMP_SYS(ioctl), V, IOCTL(KVM_TRANSLATE)},
-	/* virtio_net.c sets the offloads that the driver has accepted, or none after a reset. */
+	/*
+	 * TUNSETOFFLOAD is used by virtio_net.c to set the offloads that the driver has accepted,
+	 * or none after a reset.
+	 */
 	{SCMP_SYS(ioctl), L | D | V, IOCTL(TUNSETOFFLOAD)},
-	/* isatty() of glibc and of musl, which vsock_stream.c calls, makes these ioctls. */
+	/*
+	 * TCGETS and TIOCGWINSZ are made by isatty() of glibc and of musl, which vsock_stream.c
+	 * calls.
+	 */
 	{SCMP_SYS(ioctl), D, IOCTL(TCGETS)},
 	{SCMP_SYS(ioctl), D, IOCTL(TIOCGWINSZ)},
-	/* monitor.c reads the size of the monitor's terminal. */
+	/* TIOCGWINSZ is used by monitor.c to read the size of the monitor's terminal. */
 	{SCMP_SYS(ioctl), L, IOCTL(TIOCGWINSZ)},
 	/*
-	 * vsock_stream.c reads a stream's access mode, and vhost/back_requests.c makes kicks
-	 * non-blocking.
+	 * fcntl(2) is used by vsock_stream.c to read the access mode of a stream, and by
+	 * vhost/back_requests.c to make kick descriptors non-blocking.
 	 */
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_GETFL)},
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_SETFL)},
-	/* impersonate.c forbids a core dump before the process ends. */
+	/* prctl(2) is used by impersonate.c, which forbids a core dump before the process ends. */
 	{SCMP_SYS(prctl), L, SCMP_A0(SCMP_CMP_EQ, PR_SET_DUMPABLE)},
 };
 
@@ -201,13 +228,14 @@ static int add_calls(scmp_filter_ctx ctx, enum jail_thread kind)
 static int add_own_calls(
 	scmp_filter_ctx ctx, enum jail_thread kind, const pid_t *killable, size_t n)
 {
-	/* tgkill(2) is for vcpu.c, which kicks a vCPU by it, and for glibc's abort(). */
+	/* tgkill(2) is used by vcpu.c, which kicks a vCPU by it, and by abort() of glibc. */
 	int r = seccomp_rule_add(
 		ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (uint64_t)getpid()));
 
 	/*
 	 * openat(2) and open(2) fail instead of killing the process, because vsock_stream.c tries
-	 * to open a stream a second time for itself, and goes on if that fails.
+	 * to open the file of a stream a second time, and uses the inherited descriptor if that
+	 * fails.
 	 */
 	if (r == 0 && kind == JAIL_DEVICES)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOENT), SCMP_SYS(openat), 0);
@@ -217,7 +245,7 @@ static int add_own_calls(
 		return r;
 	/*
 	 * kill(2) is allowed for this process itself, which may end by a signal (impersonate.c),
-	 * and for its children (engine/qemu.c, share.c).
+	 * and for its child processes (engine/qemu.c, share.c).
 	 */
 	if (r == 0)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(kill), 1,
@@ -226,14 +254,17 @@ static int add_own_calls(
 		if (killable[i] > 0)
 			r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(kill), 1,
 				SCMP_A0(SCMP_CMP_EQ, (uint64_t)killable[i]));
-	/* prlimit(2) is for impersonate.c, which forbids a core dump of this process. */
+	/* prlimit(2) is used by impersonate.c, which forbids a core dump of this process. */
 	if (r == 0)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2,
 			SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, RLIMIT_CORE));
 	return r;
 }
 
-/* Exports the filter through a file, because libseccomp before 2.6 has no other way. */
+/*
+ * Writes the filter to a memory file and reads it back, because libseccomp before 2.6 exports
+ * filters only to files.
+ */
 static int export_filter(scmp_filter_ctx ctx, struct sock_fprog *ret)
 {
 	_cleanup_fd_ int fd = memfd_create("filter", MFD_CLOEXEC);

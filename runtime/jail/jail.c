@@ -83,8 +83,9 @@ int jail_drop_rights(uid_t id)
 		if (prctl(PR_CAPBSET_DROP, cap) < 0 && errno != EINVAL)
 			return err_sys("drop capability %lu", cap);
 	/*
-	 * EPERM is ignored, because a user namespace can forbid setgroups(2). EINVAL from the calls
-	 * below is ignored too, because a user namespace may not map the id.
+	 * EPERM is ignored, because a user namespace can forbid setgroups(2). EINVAL from
+	 * setresgid(2) and setresuid(2) is ignored too, because a user namespace may not map the
+	 * id.
 	 */
 	if (setgroups(0, NULL) < 0 && errno != EPERM)
 		return err_sys("drop the supplementary groups");
@@ -186,8 +187,8 @@ int jail_enter(struct jail *ret, const pid_t *children, size_t n)
 	/*
 	 * The C library reads some files only when it first needs them: for the time zone, and, if
 	 * it is glibc, for the number of processors, from which it computes the number of heaps. In
-	 * the jail that would fail. So the time zone is read now, and the number of heaps is set to
-	 * one.
+	 * the jail these reads would fail. So the time zone is read now, and the number of heaps is
+	 * set to one.
 	 */
 	tzset();
 #ifdef M_ARENA_MAX

@@ -19,8 +19,8 @@
 #include "base/err.h"
 
 /*
- * It is 0 in a build with sanitizers, because the sanitizers' runtimes make other system calls with
- * each compiler.
+ * JAIL_HAS_FILTERS is 0 in a build with sanitizers, because the sanitizers' runtimes make other
+ * system calls with each compiler.
  */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define JAIL_HAS_FILTERS 0
@@ -35,7 +35,9 @@
 
 enum jail_thread {
 	JAIL_LOOP, /* the thread with the monitor's event loop */
-	/* the thread that serves the devices; with QEMU it serves only vsock and the relay */
+	/*
+	 * the thread that serves the devices; with QEMU it serves only vsock and relays the streams
+	 */
 	JAIL_DEVICES,
 	JAIL_VCPU, /* a thread that runs a vCPU */
 	JAIL_THREADS
@@ -48,20 +50,20 @@ struct jail {
 
 /*
  * Gives a child process standard streams of its own, because it must not hold the container's
- * streams open. `errors` becomes its standard error; if that is -EBADF, /dev/null does.
+ * streams open. Standard error becomes the descriptor `errors`, or /dev/null if `errors` is -EBADF.
  */
 int jail_leave_streams(int errors) must_check;
 
 /*
- * Returns the id of the user and the group as which this monitor and its children run. No other
- * monitor has the same id, because it contains the monitor's pid. The range is unused in systemd's
- * list of ids (systemd.io/UIDS-GIDS).
+ * Returns the user id and group id as which this monitor and its children run. No other monitor has
+ * the same id, because the id contains the monitor's pid. The range of these ids is unused in
+ * systemd's list of ids (systemd.io/UIDS-GIDS).
  */
 uid_t jail_id(pid_t monitor);
 
 /*
- * Gives up all capabilities for good, and changes to user and group `id`. In a user namespace that
- * does not map the id, the user stays as it is.
+ * Gives up all capabilities for good, and changes to the user and group `id`. In a user namespace
+ * that does not map the id, the process keeps its user.
  */
 int jail_drop_rights(uid_t id) must_check;
 
@@ -76,8 +78,9 @@ int jail_landlock(bool files) must_check;
 int jail_limit(unsigned files) must_check;
 
 /*
- * Makes a new mount namespace and attaches `root`, a detached mount, over its root. The caller can
- * then mount parts of the host's tree in `root`, until path_pivot() detaches everything but `root`.
+ * Makes a new mount namespace and attaches `root`, a detached mount, over the root directory of the
+ * namespace. The caller can then mount parts of the host's tree in `root`, until path_pivot()
+ * detaches everything but `root`.
  */
 int jail_attach_root(int root) must_check;
 
@@ -104,7 +107,7 @@ int jail_enter_thread(const struct jail *j, enum jail_thread kind) must_check;
 void jail_release(struct jail *j);
 
 /*
- * calls.c: compiles the filters of all kinds of threads. killable are the processes that may be
- * killed.
+ * Compiles the filters of all kinds of threads (calls.c). `killable` are the processes that the
+ * monitor may kill besides itself.
  */
 int jail_compile(struct jail *j, const pid_t *killable, size_t n) must_check;

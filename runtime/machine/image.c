@@ -6,10 +6,13 @@
 #define CACHE "io.caisson.vm.image-cache"
 #define BACKING "io.caisson.vm.image.backing"
 #define SNAPSHOT "io.caisson.vm.image.snapshot"
-/* most queues; more would only cost memory, because all threads wait for the same file */
+/*
+ * largest number of queues; more would only cost memory, because the threads of all queues wait for
+ * the same image file
+ */
 #define QUEUES_MAX 4
 
-/* Maps a format of vm.image.format to its name in images/disk. */
+/* A format of vm.image.format, and its name in images/disk. */
 struct format {
 	const char *name, *disk;
 	bool can_write;
@@ -91,8 +94,8 @@ static int decide_use(const struct spec *s, struct machine_config *m)
 }
 
 /*
- * Decides whether caisson-disk serves the image. It serves all formats but raw, and an image whose
- * writes are dropped, because they are kept in a qcow2 overlay.
+ * Decides whether caisson-disk serves the image. It serves all formats but raw. It also serves a
+ * raw image whose writes are dropped at the end, because it keeps those writes in a qcow2 overlay.
  */
 static int decide_server(
 	const struct machine_request *q, const struct format *f, struct machine_config *m)

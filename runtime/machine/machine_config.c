@@ -42,7 +42,7 @@ static int decide_memory(const struct spec *s, struct machine_config *m)
 	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 	/*
 	 * A memory limit above the host's memory is reduced to the host's memory and causes no
-	 * error, because such limits are common. Only vm.memory must be met exactly.
+	 * error, because such limits are common. Only vm.memory of config.json must be met exactly.
 	 */
 	if (wanted > host && !(s->vm && s->vm->memory.set))
 		wanted = host;
@@ -281,8 +281,8 @@ static int refuse_mergeable(const char *why)
 }
 
 /*
- * Refuses to combine merging with vhost-user servers. Every vhost-user server maps the guest's
- * memory too, and KSM does not merge memory that several processes share.
+ * Refuses to merge the guest's memory if the guest has vhost-user servers. Every vhost-user server
+ * maps the guest's memory too, and KSM does not merge memory that several processes share.
  */
 static int check_mergeable(struct arena *a, const struct spec *s, const struct machine_config *m)
 {
@@ -392,9 +392,9 @@ int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	 */
 	static const struct cg_device_rule rules[] = {
 		{.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"},
-		/* /dev/kvm */
+		/* This device is /dev/kvm. */
 		{.allow = true, .type = 'c', .major = 10, .minor = 232, .access = "rw"},
-		/* /dev/net/tun */
+		/* This device is /dev/net/tun. */
 		{.allow = true, .type = 'c', .major = 10, .minor = 200, .access = "rw"},
 	};
 	struct plan_vm_limits limits;
@@ -407,8 +407,8 @@ int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	ret->devices = rules;
 	ret->ndevices = ARRAY_SIZE(rules);
 	/*
-	 * The limit leaves room for the host's processes of the machine besides the guest's memory.
-	 * It is only an upper bound, so a host that cannot set it is no error, because the guest's
+	 * The cgroup's memory limit leaves room for the monitor, the file server and QEMU besides
+	 * the guest's memory. A host that cannot set the limit causes no error, because the guest's
 	 * kernel enforces the container's limit anyway.
 	 */
 	if (plan_vm_memory_limit(res, &field) > 0) {

@@ -28,15 +28,21 @@ struct machine_config {
 	uint64_t memory;     /* memory of the guest in bytes, a multiple of 2 MiB */
 	enum vm_pages pages; /* size of the host's pages that back the guest's memory */
 	bool mergeable;      /* the host's KSM may merge pages of the guest's memory */
-	/* paths of the kernel and the initramfs; NULL: the installed ones are found */
+	/*
+	 * paths of the guest's kernel and initramfs; NULL: caisson finds the ones that are
+	 * installed
+	 */
 	const char *kernel, *initrd;
 	struct spec_strings kernel_parameters;
 	/* path of vm.image or NULL, and its format by the name that caisson-disk knows */
 	const char *image, *image_format;
 	bool image_read_only, image_write_through;
-	/* open vm.image with O_DIRECT, so that the host's page cache is not used */
+	/* vm.image is opened with O_DIRECT, so that the host's page cache is not used */
 	bool image_direct;
-	/* path of caisson-disk, which serves vm.image; NULL: it is raw, the hypervisor serves it */
+	/*
+	 * path of caisson-disk if it serves vm.image; NULL: the hypervisor reads the raw image
+	 * itself
+	 */
 	const char *image_server;
 	/* value of caisson-disk's --backing: "on", "off" or a directory; NULL: no such option */
 	const char *image_backing;
@@ -55,8 +61,8 @@ struct machine_config {
 #define MACHINE_INTERFACES_MAX 8
 
 /*
- * Bytes of memory: what a machine without a memory limit gets, and what a machine gets beyond its
- * memory limit, for its kernel and page tables.
+ * The default memory of a machine in bytes. A machine without a memory limit gets this much. A
+ * machine with a limit gets this much beyond the limit, for its kernel and page tables.
  */
 #define MACHINE_MEMORY_DEFAULT (UINT64_C(512) << 20)
 #define MACHINE_MEMORY_GUEST (UINT64_C(128) << 20)
@@ -80,7 +86,7 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 	struct machine_config *ret) must_check;
 
 /*
- * How many network interfaces a machine can have besides vm.image and `backends` vhost-user
+ * How many network interfaces a machine can have if it also has vm.image and `backends` vhost-user
  * servers. Each device needs an interrupt line of its own, and a machine has MACHINE_LINES of them.
  */
 /* number of devices that every machine has: console, entropy, balloon, vsock and the share */

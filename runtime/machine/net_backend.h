@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The network interface of a vhost-user server. It is added to the list of interfaces that are
- * moved into the guest from the container's network namespace. So the guest configures it with the
- * same message and the same code as the others.
+ * Adds the network interface of a vhost-user server to the list of interfaces that are moved into
+ * the guest from the container's network namespace. So the guest configures it with the same
+ * message and the same code as the others.
  */
 #pragma once
 #include "netsetup/carry/net_config.h"

@@ -192,7 +192,7 @@ static int load_guest(struct machine *m, const struct machine_options *o)
 
 /*
  * Makes the parts that KVM provides: the VM, its memory, interrupt controllers and vCPUs. If KVM
- * refuses, the other hypervisor may still work, so the error message names it.
+ * refuses, QEMU may still work, so the error message names QEMU.
  */
 static int build_cpus(struct machine *m, const struct machine_options *o)
 {

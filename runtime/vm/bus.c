@@ -33,8 +33,8 @@ int vm_bus_add(struct vm_bus *b, const struct vm_bus_entry *entry)
 }
 
 /*
- * Returns the device that answers an access of `len` bytes at `addr`, or NULL if there is none or
- * if it does not support this width.
+ * Returns the device that answers an access of `len` bytes at `addr`. Returns NULL if no device is
+ * there, or if the device does not support this width.
  */
 static const struct vm_bus_entry *find_device(const struct vm_bus *b, uint64_t addr, unsigned len)
 {

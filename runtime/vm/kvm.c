@@ -75,8 +75,8 @@ static int check_dev(int dev, const char *path)
 
 /*
  * Returns the name of the processor extension that KVM needs to run guests, or NULL if the
- * processor has none (Intel SDM volume 2A, CPUID leaf 1, ECX bit 5; AMD APM volume 3, CPUID
- * 0x80000001, ECX bit 2).
+ * processor lacks both extensions (Intel SDM volume 2A, CPUID leaf 1, ECX bit 5; AMD APM volume 3,
+ * CPUID 0x80000001, ECX bit 2).
  */
 static const char *cpu_extension(void)
 {
@@ -141,7 +141,7 @@ int vm_kvm_open(struct vm_kvm *ret, const char *path)
 	int max = ioctl(dev, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 	_cleanup_fd_ int vm = -EBADF;
 	/*
-	 * The call is repeated after EINTR, because a signal interrupts it and the kernel does not
+	 * The ioctl is repeated after EINTR, because a signal interrupts it and the kernel does not
 	 * restart it.
 	 */
 	do

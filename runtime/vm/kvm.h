@@ -27,9 +27,9 @@ struct vm_kvm {
 };
 
 /*
- * Returns 1 if the KVM at `path` can run an unmodified Linux kernel, else 0. It decides by CPUID,
- * without a trial run, in microseconds. Writes a text for the user into `reason`, cut to `size`
- * bytes: why or why not, and what to do. Does not change err_msg().
+ * Returns 1 if the KVM at `path` can run an unmodified Linux kernel, else 0. The function decides
+ * by CPUID, without a trial run, in microseconds. Writes a text for the user into `reason`, cut to
+ * `size` bytes: why or why not, and what to do. Does not change err_msg().
  */
 int vm_kvm_runs_linux(const char *path, char *reason, size_t size) must_check;
 

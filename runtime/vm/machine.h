@@ -37,7 +37,7 @@ struct machine_disk {
 	 * vhost-user back end that serves the disk
 	 */
 	int fd;
-	/* fd is a connection to a back end, which knows the image and its size itself */
+	/* `fd` is a connection to a back end, which knows the image and the image's size itself */
 	bool remote;
 	const char *peer; /* name of the back end, which error messages use */
 	/*

@@ -221,8 +221,8 @@ static int check_file(const struct vm_memory_region *r, int fd, uint64_t *ret_un
 	uint64_t block = st.st_blksize > 0 ? (uint64_t)st.st_blksize : page;
 	/*
 	 * st_blksize is the page size on hugetlbfs, which has pages of up to 1 GiB. A larger value,
-	 * or one that is no power of two, comes from another file system and is only a preferred
-	 * I/O size.
+	 * or one that is no power of two, is from another file system, where st_blksize is only a
+	 * preferred I/O size.
 	 */
 	*ret_unit =
 		block > page && block <= UINT64_C(1) << 30 && !(block & (block - 1)) ? block : page;
@@ -254,8 +254,8 @@ int vm_memory_attach(struct vm_memory *m, const struct vm_memory_region *region,
 		return r;
 	}
 	/*
-	 * Keeps this memory out of core dumps. If the file system cannot do that, the region is
-	 * used anyway.
+	 * Keeps this memory out of core dumps. If the kernel cannot do that for this file, the
+	 * region is used anyway.
 	 */
 	(void)madvise(at, len, MADV_DONTDUMP);
 	g.host = at + skip;

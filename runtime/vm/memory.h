@@ -2,8 +2,8 @@
 /*
  * Guest RAM, and the only function that turns a guest address into a pointer.
  *
- *	vm_memory_init(&m, &options)   maps it
- *	vm_kvm_add_memory(&kvm, &m)    gives it to KVM (kvm.h)
+ *	vm_memory_init(&m, &options)   maps the RAM
+ *	vm_kvm_add_memory(&kvm, &m)    gives the RAM to KVM (kvm.h)
  *	p = vm_memory_at(&m, guest, len)
  *	vm_memory_release(&m)          after the last vCPU and device thread has ended
  *
@@ -15,9 +15,9 @@
  * so any thread may translate addresses without a lock.
  *
  * In a vhost-user back end the RAM belongs to another monitor. vm_memory_attach() maps each region
- * that this monitor announces, and vm_memory_at() works as before. While the machine runs, that
- * monitor may change its layout. The transport (vhost/back.c) makes the device stop using the
- * memory before such a change.
+ * that this monitor announces, and vm_memory_at() translates addresses in these regions too. While
+ * the machine runs, that monitor may change its layout. The transport (vhost/back.c) makes the
+ * device stop using the memory before such a change.
  */
 #pragma once
 #include <stdint.h>
@@ -42,7 +42,7 @@ enum vm_pages {
 	 * mount a tmpfs gets them only if the host's shmem_enabled is "advise" or "within_size".
 	 */
 	VM_PAGES_TRANSPARENT,
-	/* 2 MiB pages from the host's reserved pool; an error if the pool has too few */
+	/* 2 MiB pages from the host's reserved pool; it is an error if the pool has too few */
 	VM_PAGES_HUGETLB,
 };
 

@@ -34,7 +34,7 @@ struct vcpu {
 	int fd;
 	struct kvm_run *run;
 	pthread_t thread;
-	pid_t tid; /* 0 until the thread runs */
+	pid_t tid; /* thread id, by which kick() sends its signal; 0 until the thread runs */
 };
 
 static void on_kick(int sig)
@@ -42,9 +42,9 @@ static void on_kick(int sig)
 }
 
 /*
- * Makes the vCPU leave KVM_RUN. This is not pthread_kill(), because the jail allows signals only to
- * this process, and musl names only the thread. A thread that does not run yet enters KVM_RUN
- * later, and leaves it at once.
+ * Makes the vCPU leave KVM_RUN. Uses tgkill(2) instead of pthread_kill(), because the jail allows
+ * signals only to this process, and pthread_kill() of musl does not name the process. A thread that
+ * does not run yet enters KVM_RUN later, and leaves it at once.
  */
 static void kick(struct vcpu *v)
 {
@@ -133,7 +133,10 @@ void vcpus_end(struct vcpus *c, enum vm_end end, const char *fmt, ...)
 		vsnprintf(c->why, sizeof(c->why), fmt, ap);
 		va_end(ap);
 	}
-	/* Requests all vCPUs to stop, because the guest must not run on after its power is off. */
+	/*
+	 * Requests all vCPUs to stop, because a guest that has switched the machine off must not
+	 * run on.
+	 */
 	c->want = VCPU_STOP;
 	for (unsigned i = 0; i < c->threads; i++)
 		kick(&c->cpu[i]);

@@ -51,7 +51,8 @@ struct vcpus {
 	pthread_mutex_t lock; /* protects the members below */
 	pthread_cond_t changed;
 	enum vcpu_want want;
-	unsigned parked; /* number of threads that wait outside KVM_RUN */
+	/* number of threads that wait outside of KVM_RUN, because the vCPUs are paused */
+	unsigned parked;
 	enum vm_end end;
 	char why[ERR_MAX];
 };

@@ -92,8 +92,8 @@ static uint64_t next_random(void)
 }
 
 /*
- * Reads or writes the disk in sequence until the time is over, and starts again at its beginning
- * when it reaches the end.
+ * Reads or writes a disk or file in sequence until the measured time is over. Starts again at the
+ * beginning when it reaches the end of the disk or file.
  */
 static void sequence(const char *name, int fd, off_t len, int to_disk)
 {
@@ -280,8 +280,8 @@ static int dial(int family)
 }
 
 /*
- * Sends until the time is over. The measured time ends when the peer has received the last byte,
- * which it confirms with one byte.
+ * Sends data until the measured time is over. The time that is printed ends when the peer confirms
+ * with one byte that it has received all data.
  */
 static void send_stream(const char *name, int family)
 {

@@ -164,7 +164,7 @@ static void put_known(struct world *w, struct input *in)
 	json_out_u64(&o, "process", take(in, 1) % 4);
 	uint32_t value = take(in, 3);
 	json_out_u64(&o, "status", value);
-	/* The corpus has the value 1, which gives the right version. */
+	/* An input whose value is 1 sends the right version. The inputs of the corpus do so. */
 	json_out_u64(&o, "version", value + AGENT_VERSION - 1);
 	json_out_u64(&o, "id", value);
 	json_out_u64(&o, "errno", value);
@@ -229,7 +229,8 @@ static void play(struct world *w, struct input *in)
 		default:
 			len = w->frame_len ? take(in, 1) : 0;
 			/*
-			 * Only a count of 255 repeats a frame that often, because that takes long.
+			 * Only a count of 255 repeats the frame 255 times, because so many frames
+			 * take long.
 			 */
 			for (len = len == 255 ? len : len % 8; len > 0; len--)
 				send_bytes(w, w->frame, w->frame_len);
@@ -309,7 +310,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct world w; /* static because it is large */
+	static struct world w; /* static, because struct world is too large for the stack */
 	struct input in = {data, size};
 	unsigned before = descriptors_below(256);
 

@@ -88,7 +88,7 @@ static size_t use_limits(const struct cg_resources *l)
 static void use_orders(const struct agent_orders *o)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
-	volatile uint64_t sum = 0; /* volatile: the reads must happen */
+	volatile uint64_t sum = 0; /* volatile, so that the compiler keeps the reads */
 
 	for (size_t i = 0; i < o->plan.n; i++)
 		if (o->plan.steps[i].slot >= 0)
@@ -101,7 +101,10 @@ static void use_orders(const struct agent_orders *o)
 		abort();
 }
 
-/* Reads bytes of this kind, reads all that they refer to, and writes them again. */
+/*
+ * Reads orders or limits, as kind says, from the bytes, reads all that the orders or limits point
+ * to, and writes them as bytes again.
+ */
 static int read_one(unsigned kind, void *bytes, size_t len, struct strbuf *again)
 {
 	struct agent_orders *o;
@@ -131,7 +134,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	_cleanup_free_ char *bytes = image_copy(image);
 	image_change(bytes, image->len, data + 2, size - 2);
 	if (read_one(kind, bytes, image->len, &again) < 0) {
-		/* Bytes that the input has not changed must be accepted. */
+		/* Orders that the input has not changed must be accepted. */
 		if (size < 5)
 			abort();
 		return 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the readers of WWW-Authenticate, of a token server's answer, and of a URL, a range and a
- * Link in an answer. Accepted values must be allowed in a header, a redacted URL must have no
- * query, a range must lie within its size, and a link must be a part of the header.
+ * Fuzzes the readers of a registry's answers: the header WWW-Authenticate, the answer of a token
+ * server, and a URL, a range and a Link in headers. Accepted values must be allowed in a header, a
+ * redacted URL must have no query, a range must lie within its size, and a link must be a part of
+ * the header.
  */
 #include <stdlib.h>
 

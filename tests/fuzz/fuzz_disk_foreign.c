@@ -24,7 +24,10 @@ static void put_le32(uint8_t *p, uint32_t v)
 		p[i] = (uint8_t)(v >> 8 * i);
 }
 
-/* Returns how many bytes the file has: up to the end of the last piece. */
+/*
+ * Writes the pieces into the file. Returns the length of the file, which ends with the last byte of
+ * a piece.
+ */
 static size_t lay_out(const uint8_t *data, size_t size, uint8_t *file)
 {
 	size_t end = 0;
@@ -139,7 +142,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (ftruncate(fd, (off_t)end) < 0)
 		abort();
 	o.format = names[format];
-	/* `info` opens an image alone; everything else also opens the files that it names. */
+	/*
+	 * `caisson-disk info` opens an image alone. All other commands also open the files that the
+	 * image names.
+	 */
 	o.alone = data[0] & 0x80;
 	err_clear();
 	int r = disk_open(&d, fd, &o);

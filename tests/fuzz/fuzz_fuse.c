@@ -2,8 +2,8 @@
 /*
  * Fuzzes the FUSE server with sequences of requests. The server serves a tmpfs of 16 MiB of its
  * own, so that no request reaches the machine's files. The input is a list of records {opcode,
- * node, 2 bytes of length, bytes}; node numbers and file handles are mostly replaced by ones that
- * exist. It needs root.
+ * node, 2 bytes of length, bytes}; the fuzzer mostly replaces node numbers and file handles by ones
+ * that exist. Only root can run the fuzzer.
  */
 #include <sched.h>
 #include <stdio.h>
@@ -95,8 +95,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(in_space, &h, sizeof(h));
 		memcpy(in_space + sizeof(h), data, len);
 		/*
-		 * The arguments of most operations begin with a file handle, so that is replaced by
-		 * one that exists.
+		 * The arguments of most operations begin with a file handle, so the fuzzer replaces
+		 * the first 8 bytes by a handle that exists.
 		 */
 		if (len >= 8) {
 			uint64_t fh;

@@ -39,7 +39,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned 
 	return size;
 }
 
-/* A stream that returns the input in pieces of odd lengths, so that headers are split. */
+/* A stream that returns the input in pieces of odd lengths, so that tar headers are split. */
 struct pieces {
 	struct stream stream;
 	const uint8_t *p;
@@ -66,7 +66,7 @@ static void check_entry(const struct tar_entry *e)
 		(e->type != TAR_FILE && e->size) || e->mode & ~07777u || e->mtime.tv_nsec < 0 ||
 		e->mtime.tv_nsec > 999999999)
 		abort();
-	/* Every byte of the attributes must be readable, which the sanitizers check. */
+	/* Every byte of the extended attributes must be readable, which the sanitizers check. */
 	for (size_t i = 0; i < e->nxattrs; i++) {
 		_cleanup_free_ void *copy = malloc(e->xattrs[i].len + 1);
 		if (copy)
@@ -93,7 +93,10 @@ static void read_alone(const uint8_t *data, size_t size)
 		uint64_t end = 0;
 		check_entry(&e);
 		while ((n = tar_data(&t, &bytes, &offset)) > 0) {
-			/* Pieces of the file must come in order, and lie within the file. */
+			/*
+			 * The pieces of a file's content must come in order, and lie within the
+			 * file's size.
+			 */
 			if (offset < end || offset > e.size || (uint64_t)n > e.size - offset)
 				abort();
 			end = offset + (uint64_t)n;
@@ -109,7 +112,10 @@ static void read_alone(const uint8_t *data, size_t size)
 
 #define BOX_SIZE 64
 
-/* Makes the directory BOX/root for the tree, and BOX/outside, which the layer must not reach. */
+/*
+ * Makes the directory BOX/root, into which the layer is unpacked, and BOX/outside, which the layer
+ * must not reach.
+ */
 static int make_box(char box[BOX_SIZE])
 {
 	char path[128];
@@ -138,7 +144,7 @@ static void drop_box(const char *box, int root)
 	if (stat(path, &st) < 0 || (st.st_mode & 07777) != 0700 || st.st_nlink != 2 ||
 		st.st_uid != getuid())
 		abort();
-	/* rmdir() fails if the layer has put something into the directory. */
+	/* rmdir() fails if the layer has put something into the directory BOX/outside. */
 	if (rmdir(path) < 0)
 		abort();
 	if (tree_clear(root, NULL) < 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the parser of modules.dep and modules.builtin, which follows in the input after the first
- * line "%%". Then it resolves every module that was found. Inputs are a few KB long (-max_len), so
- * that a run is quick.
+ * Fuzzes the parsers of modules.dep and modules.builtin. The first line "%%" of the input separates
+ * the text of modules.dep from the text of modules.builtin. The fuzzer then resolves every module
+ * that was found. Inputs are a few KB long (-max_len), so that a run is quick.
  */
 #include <stdlib.h>
 
@@ -31,7 +31,10 @@ static void check(const struct module_list *list, const struct module *wanted)
 		abort();
 }
 
-/* Resolves the module of each line's path. The path is taken from the text itself. */
+/*
+ * Resolves the modules of the text, which is a modules.dep or a modules.builtin: each line begins
+ * with the path of a module.
+ */
 static void resolve_all(const struct modules *m, const struct strbuf *text)
 {
 	const char *line = strbuf_str(text), *end = line + text->len;

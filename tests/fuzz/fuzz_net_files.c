@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the readers of a network's file, of an attachment's record, of the text of -p, and of
- * netlink's reply to a request for an interface. What is accepted is written again and read again,
- * and must have the same content. Rules made of it must be one command on each line.
+ * Fuzzes the readers of the file of a network, of the record of an attachment to a network, of the
+ * option -p, and of netlink's reply to a request for an interface. What is accepted is written
+ * again and read again, and must have the same content. Firewall rules that are made of an accepted
+ * network must be one command on each line.
  */
 #include <stdlib.h>
 
@@ -41,7 +42,10 @@ static void check_network(const char *text, size_t len)
 				ip_compare(&picked, &n.pools[i].gateway) == 0))
 			abort();
 	}
-	/* A name with a quote or a line end would end the string in the rules. */
+	/*
+	 * A quote or a line end in the name of the interface would end the string that holds the
+	 * name in the firewall rules.
+	 */
 	if (strpbrk(n.interface, "\"\\\n ;{}") || rules_all(&rules, &n, 1, NULL, 0) < 0)
 		abort();
 	const char *first = write_network(&o, &n);

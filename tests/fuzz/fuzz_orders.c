@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the reader of caisson-init's orders, which are bytes that INIT and the guest read. The
- * input chooses a configuration and changes bytes of its orders. Orders that are accepted must name
- * only slots that exist, must be readable to their last byte, and must be accepted again after they
- * are written.
+ * Fuzzes the reader of caisson-init's orders, which are bytes that caisson-init and the guest read.
+ * The input chooses a configuration and changes bytes of its orders. Orders that are accepted must
+ * name only slots that exist, must be readable to their last byte, and must be accepted again after
+ * they are written.
  *
  * The input is: a byte, whose value modulo the number of configurations chooses one; a byte whose
  * bits say which of the optional members are present; then changes of three bytes each, two for the
@@ -104,8 +104,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 }
 
 /*
- * Reads everything that the orders point to, as INIT does, so that the sanitizers notice a pointer
- * that leads outside of the orders.
+ * Reads everything that the orders point to, as caisson-init does, so that the sanitizers notice a
+ * pointer that leads outside of the orders.
  */
 static void use(const struct init_orders *o)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the reader of a plan's image, the bytes that INIT and the guest read. The input chooses a
- * configuration and changes bytes of its image. It must be possible to print an image that is
- * accepted, and to write it as an image that is accepted too.
+ * Fuzzes the reader of a plan's image, which is the plan as bytes that caisson-init and the guest
+ * read. The input chooses a configuration and changes bytes of its image. It must be possible to
+ * print an image that is accepted, and to write it as an image that is accepted too.
  *
  * The input is: a byte, whose value modulo the number of configurations chooses one; then changes
  * of three bytes each, two for the offset in the image and one for the new value.

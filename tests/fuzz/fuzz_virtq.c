@@ -25,7 +25,7 @@
 #include "vm/virtio/virtio_net.h"
 
 #define DISK_LEN (64 * 512)
-#define USO 0x60 /* TUN_F_USO4 and TUN_F_USO6, since Linux 6.2 */
+#define USO 0x60 /* the flags TUN_F_USO4 and TUN_F_USO6, which exist since Linux 6.2 */
 #define OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN | USO)
 
 enum kind { RNG, CONSOLE, DISK, NET, BALLOON, DIRECT_DISK, NET_OFFLOADS, KINDS };
@@ -141,7 +141,10 @@ static int open_disk(bool direct)
 	int fd = direct ? open("/var/tmp", O_RDWR | O_TMPFILE | O_DIRECT | O_CLOEXEC, 0600)
 			: memfd_create("disk", MFD_CLOEXEC);
 
-	/* If the file system has no direct I/O, this disk is opened like the other one. */
+	/*
+	 * If the file system has no direct I/O, the disk that should use it is a memfd, like the
+	 * other disk.
+	 */
 	if (fd < 0)
 		fd = memfd_create("disk", MFD_CLOEXEC);
 	if (ftruncate(fd, DISK_LEN) < 0)

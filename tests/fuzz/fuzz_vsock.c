@@ -44,7 +44,10 @@ static uint32_t take(struct input *in, unsigned bytes)
 	return v;
 }
 
-/* Makes a descriptor for the device and keeps the other end in h. */
+/*
+ * Makes a descriptor for the device. If it is one end of a pipe or of a socket pair, keeps the
+ * other end in struct host.
+ */
 static int make_end(struct host *h, unsigned kind, unsigned *ret_use)
 {
 	int p[2] = {-EBADF, -EBADF};

@@ -30,7 +30,7 @@ static int setup_systemd(void **state)
 
 /*
  * Checks that systemd has each of these "PROPERTY=VALUE" lines for the scope. One call of systemctl
- * reads all.
+ * reads all properties.
  */
 static void expect_unit(struct fixture *f, const char *lines)
 {

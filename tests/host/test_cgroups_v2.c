@@ -377,8 +377,9 @@ static void test_internal_processes(void **state)
 	assert_non_null(strstr(err_msg(), number));
 	assert_non_null(strstr(err_msg(), "linux.resources.memory.limit: cgroup /"));
 	/*
-	 * caisson must not enable pids either, because that would make the upper cgroup a threaded
-	 * domain. The upper cgroup stays as it is, and a process can enter the lower one.
+	 * A limit of pids alone must also fail, because to enable the controller pids would make
+	 * the upper cgroup a threaded domain. The upper cgroup stays as it is, and a process can
+	 * enter the lower one.
 	 */
 	res = (struct cg_resources){.pids_limit = given(5)};
 	assert_int_equal(cg_apply(&sub, &res), -EBUSY);

@@ -168,7 +168,7 @@ static void vandalise(struct report *r, const struct target *t, const char *name
 	if (fd < 0)
 		fd = open_name(t, name, O_RDONLY);
 	snprintf(what, sizeof(what), "%s-lock", name);
-	/* The descriptor stays open, because the lock ends with it. */
+	/* The descriptor stays open, because the lock on the file ends when it is closed. */
 	say(r, what, fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 ? errno : 0, "");
 }
 

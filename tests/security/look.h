@@ -35,7 +35,10 @@ void cmdline(const struct target *t, char *ret, size_t size);
 /* Describes the file that fd refers to. */
 void describe(int fd, char *ret, size_t size);
 
-/* Calls one() for each entry of a directory of /proc/PID, with its name there: "fd/3". */
+/*
+ * Calls one() for each entry of a directory of /proc/PID. The name that one() gets begins with the
+ * directory, for example "fd/3".
+ */
 void each_entry(struct report *r, const struct target *t, const char *dir,
 	void (*one)(struct report *r, const struct target *t, const char *name));
 

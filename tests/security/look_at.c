@@ -76,8 +76,8 @@ int open_name(const struct target *t, const char *name, int flags)
 }
 
 /*
- * Reads the command line with one call. Between two, the process could become another program, and
- * the result would be the beginning of one command line and the end of another.
+ * Reads the command line with one call. Between two calls the process could become another program,
+ * and the result would be the beginning of one command line and the end of another.
  */
 void cmdline(const struct target *t, char *ret, size_t size)
 {

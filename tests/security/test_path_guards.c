@@ -115,8 +115,8 @@ static void proc_mounts_init(struct box *b)
 	_cleanup_fd_ int before = path_open_in_proc(proc, "sys/kernel/ostype", O_RDONLY);
 	EXPECT(before >= 0);
 	/*
-	 * The mounts are a file of another file system, a file of the same procfs, and a whole file
-	 * system.
+	 * The next lines mount over three places of the procfs: a file of another file system, a
+	 * file of the same procfs, and a whole file system.
 	 */
 	EXPECT(mount(BOX "/fake", "/proc/sys/kernel/hostname", NULL, MS_BIND, NULL) == 0);
 	EXPECT_ERR(path_write_proc(proc, "sys/kernel/hostname", "x"), EXDEV, "mounted over");
@@ -204,8 +204,8 @@ BOX_TEST(null_is_another_device, .prepare = null_other_prepare, .init = null_ini
 static void device_prepare(struct box *b)
 {
 	/*
-	 * The node has the number of the wanted device, but belongs to the host, and its mode would
-	 * be changed.
+	 * The node belongs to the host, and has the number of the device that the container wants.
+	 * If caisson followed a link of the image to the node, caisson would change its mode.
 	 */
 	EXPECT(mknod(HOSTDIR "/null", S_IFCHR | 0600, makedev(1, 3)) == 0);
 	EXPECT(mkdir(ROOTFS "/dev", 0755) == 0);
@@ -223,7 +223,10 @@ static void device_init(struct box *b)
 	box_attach(b);
 	EXPECT_ERR(box_device(b, null, -1), EEXIST, "symbolic link");
 	EXPECT(stat(HOSTDIR "/null", &st) == 0 && (st.st_mode & 07777) == 0600);
-	/* Before the step PIVOT a link would lead to a file of the host, so it is refused. */
+	/*
+	 * Before the step PIVOT a symbolic link at /dev/console would lead to a file of the host,
+	 * so caisson refuses the link.
+	 */
 	EXPECT_ERR(mnt_console_target(b->c.root), EEXIST, "a symbolic link");
 }
 

@@ -112,7 +112,7 @@ static void case_programs(void)
 static void case_read_only(void)
 {
 	CHECK(holds("/ro/file", "read only"));
-	/* The guest remounts the share read-write, which must not make it writable. */
+	/* The guest remounts the share /ro read-write, which must not make the share writable. */
 	CHECK(mount(NULL, "/ro", NULL, MS_REMOUNT, NULL) == 0);
 	FAILS(open("/ro/file", O_RDWR), EROFS);
 	FAILS(open("/ro/file", O_RDONLY | O_TRUNC), EROFS);
@@ -236,7 +236,10 @@ static void set_up(void)
 int main(void)
 {
 	int status;
-	/* Process 1 waits, so that the message about the failure still appears. */
+	/*
+	 * Process 1 only waits, because the kernel would panic at its end before the message about
+	 * a failure appears.
+	 */
 	setenv("PATH", "/bin", 1);
 	pid_t p = fork();
 	if (p == 0) {

@@ -40,7 +40,7 @@ void case_append(void)
 	CHECK(a >= 0 && b >= 0);
 	CHECK(write(a, "two", 3) == 3 && write(b, "three", 5) == 5 && write(a, "four", 4) == 4);
 	CHECK(holds("log", "onetwothreefour"));
-	/* Flags that fcntl() changes later take effect too. */
+	/* Flags that fcntl() changes after open() take effect too. */
 	CHECK(fcntl(a, F_SETFL, 0) == 0 && pwrite(a, "ONE", 3, 0) == 3);
 	CHECK(holds("log", "ONEtwothreefour"));
 }
@@ -168,7 +168,7 @@ void case_readdir(void)
 	long middle = 0;
 	char after[256] = "";
 	int n = 0;
-	DIR *d = opendir("/rw/many"); /* the host has made these files */
+	DIR *d = opendir("/rw/many"); /* The host has made the files in the directory "many". */
 	CHECK(d);
 	while ((e = readdir(d))) {
 		if (e->d_name[0] == '.')

@@ -44,7 +44,7 @@ static void acl_stranger(void)
 	FAILS(open("shared", O_RDONLY), EACCES);
 }
 
-/* ACLs also work in a host's file system that is mounted beneath the share. */
+/* POSIX ACLs also work in a file system that the host has mounted beneath the share. */
 void case_acl_submount(void)
 {
 	CHECK(mkdir("/rw/mounted/acl", 0777) == 0 && chdir("/rw/mounted/acl") == 0);
@@ -78,7 +78,8 @@ static void user_denied(void)
 	FAILS(unlink("private"), EACCES);
 	FAILS(chmod("private", 0777), EPERM);
 	FAILS(chown("private", 1000, 1000), EPERM);
-	FAILS(unlink("open/root-file"), EPERM); /* the directory is sticky */
+	/* the directory is sticky, so only the file's owner may remove the file */
+	FAILS(unlink("open/root-file"), EPERM);
 	put("open/mine", "x", 0644);
 	CHECK(mkdir("open/dir", 0700) == 0 && symlink("x", "open/link") == 0);
 	FAILS(chown("open/mine", 0, 0), EPERM);
@@ -107,8 +108,8 @@ void case_permissions(void)
 	CHECK(lstat("open/mine", &st) == 0 && st.st_uid == 1000 && st.st_gid == 1000);
 	CHECK(lstat("open/link", &st) == 0 && st.st_uid == 1000);
 	/*
-	 * The user has the right through a supplementary group, which the FUSE request does not
-	 * name.
+	 * User 1000 may write only as a member of the supplementary group 2000, which the FUSE
+	 * request does not name.
 	 */
 	as_user(1000, 1000, 2000, user_in_group);
 	umask(027);

@@ -38,7 +38,7 @@ struct boot_range {
 
 struct boot_info {
 	const char *cmdline;
-	/* where the initramfs is in guest memory; len is 0 if there is none */
+	/* place of the initramfs in guest memory; len is 0 if there is no initramfs */
 	struct boot_range initramfs;
 	uint64_t rsdp;
 };

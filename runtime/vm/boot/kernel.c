@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Implements what is the same for both boot protocols: it detects which of them a kernel file uses,
+ * Implements what is the same for both boot protocols: detects which protocol a kernel file uses,
  * and loads the initramfs and the command line.
  */
 #include <elf.h>

@@ -158,8 +158,8 @@ int fs_setxattr(struct fs_session *s, struct fs_request *r)
 }
 
 /*
- * Writes the reply for a guest that asks with size 0, which gets only the length `n` of the value.
- * Returns the length of the reply.
+ * Writes the reply to a request with size 0, by which the guest asks only for the length `n` of a
+ * value. Returns the length of the reply.
  */
 static int reply_size(struct fs_session *s, ssize_t n)
 {

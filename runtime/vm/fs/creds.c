@@ -2,8 +2,9 @@
 /*
  * Switches the user and group ids with which the server serves a request. Only requests that create
  * a file use the guest's ids. The server still has its capabilities then, because vmfs_jail() sets
- * SECBIT_NO_SETUID_FIXUP. It needs them because the guest's kernel has already decided whether the
- * program may create the file, by groups and capabilities that the request does not contain.
+ * SECBIT_NO_SETUID_FIXUP. The server needs these capabilities, because the guest's kernel has
+ * already decided whether the program may create the file, by groups and capabilities that the
+ * request does not contain.
  */
 #include <linux/capability.h>
 #include <sys/fsuid.h>

@@ -5,16 +5,16 @@
  * The guest may know many more inodes than this process or the host may have open descriptors: the
  * source of a kernel alone has 80,000 files. So the descriptors of nodes are a cache. If another
  * node needs a descriptor, the least recently used node is parked: its descriptor is closed,
- * provided that nothing is open on the node and its directory and name are known. When a parked
- * node is used again, the server opens a new descriptor by the node's name in its directory, which
- * may be parked and opened in the same way. The file there must be the same inode, by device,
- * number, mount and birth time. Otherwise the request fails with ESTALE, and the guest's kernel
- * looks the path up again.
+ * provided that no file is open on the node and that the node's directory and name are known. When
+ * a parked node is used again, the server opens a new descriptor by the node's name in its
+ * directory, which may be parked and opened in the same way. The file with that name must be the
+ * same inode, by device, number, mount and birth time. Otherwise the request fails with ESTALE, and
+ * the guest's kernel looks the path up again.
  *
  * These nodes keep their descriptors: the root, those that the guest has open, and those without a
  * known name, because they were unlinked or never had one. The server updates the recorded names at
- * each rename by the guest and at each lookup. It does not see renames on the host; after one,
- * requests for the node fail with ESTALE until the next lookup.
+ * each rename by the guest and at each lookup. The server does not see renames on the host; after a
+ * rename there, requests for the node fail with ESTALE until the next lookup.
  */
 #include "vm/fs/fs.h"
 
@@ -64,8 +64,8 @@ static void park_node(struct fs_session *s, struct fs_node *n)
 	struct statx st;
 
 	/*
-	 * Reads the inode's birth time once more, because overlayfs reports another one after it
-	 * has copied the file up.
+	 * Reads the inode's birth time once more, because overlayfs reports another birth time
+	 * after it has copied the file up.
 	 */
 	if (fs_node_stat(n->fd, &st) == 0)
 		n->birth = st.stx_btime;

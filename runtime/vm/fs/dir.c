@@ -46,8 +46,8 @@ static bool is_dot(const char *name)
 }
 
 /*
- * Writes one entry at s->reply + at. Returns the entry's length, or 0 if it would reach beyond
- * `room`.
+ * Writes one entry at s->reply + at. Returns the entry's length, or 0 if the entry would reach
+ * beyond `room`.
  */
 static size_t write_entry(struct fs_session *s, const struct fs_node *dir,
 	const struct linux_dirent64 *d, size_t at, size_t room, bool plus)
@@ -60,9 +60,9 @@ static size_t write_entry(struct fs_session *s, const struct fs_node *dir,
 		return 0;
 	memset(s->reply + at, 0, len);
 	/*
-	 * Node 0 tells the guest that the reply has no attributes of this entry. The server sends
-	 * it for "." and "..", for a file that was removed since the directory was read, and if it
-	 * already holds as many inodes as it may.
+	 * Node 0 tells the guest that the reply has no attributes of this entry. The server sends 0
+	 * for "." and "..", for a file that was removed since the directory was read, and if the
+	 * server already holds as many inodes as it may.
 	 */
 	uint64_t ino = fs_inode_number(s, dir->dev, d->d_ino);
 	if (plus && !is_dot(d->d_name)) {
@@ -140,14 +140,14 @@ static int read_block(struct fs_file *f, uint64_t cookie)
 }
 
 /*
- * Makes sure that s holds the entry that follows the cookie, by reading another block if necessary.
- * Returns the entry's offset in the block, or -errno.
+ * Makes sure that the block of `f` holds the entry that follows the cookie, and reads another block
+ * if necessary. Returns the entry's offset in the block, or -errno.
  */
 static long go_to(struct fs_file *f, uint64_t cookie)
 {
 	/*
-	 * Cookie 0 is the beginning of the directory. It is never looked up in the block, because
-	 * after rewinddir the guest wants the present entries.
+	 * Cookie 0 is the beginning of the directory. The server never looks for it in the block,
+	 * because after rewinddir(3) the guest wants the present entries.
 	 */
 	long at = cookie ? find_entry(f, cookie) : -1;
 

@@ -11,7 +11,7 @@
 
 /*
  * Flags of the guest's open(2) that the server passes to the host. O_APPEND is not among them,
- * because it comes with each write.
+ * because the guest sends this flag with each write.
  */
 #define OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME)
 
@@ -37,7 +37,7 @@ int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, ui
 	fs_node_used(s, n);
 	/*
 	 * Reserves some descriptors for nodes, so that a guest with many open files can still look
-	 * up others.
+	 * up other files.
 	 */
 	int e = fs_make_room(s, 1 + FOR_NODES);
 	if (e == 0)
@@ -179,7 +179,7 @@ static int reply_created(struct fs_session *s, struct fs_request *r, const char 
 
 /*
  * Opens a file that the host has created since the guest looked for it. The guest did not give
- * O_EXCL, so that is no error.
+ * O_EXCL, so an existing file is no error.
  */
 static int open_existing(struct fs_session *s, struct fs_request *r)
 {
@@ -277,8 +277,8 @@ int fs_write(struct fs_session *s, struct fs_request *r)
 		return -EINVAL;
 	n = iov_slice((struct iov_range){r->in, r->nin, before, in->size}, s->iov, FS_MAX_IOV);
 	/*
-	 * A write from the guest's page cache never appends, because these pages have their place
-	 * in the file, even if it was opened with O_APPEND.
+	 * A write from the guest's page cache never appends, even if the file was opened with
+	 * O_APPEND, because each cached page has its place in the file.
 	 */
 	int how = (in->flags & O_APPEND) && !(in->write_flags & FUSE_WRITE_CACHE) ? RWF_APPEND : 0;
 	if (kill) {

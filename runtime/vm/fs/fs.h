@@ -51,14 +51,15 @@ struct fs_slots {
  * as the host allows it.
  */
 int fs_slots_add(struct fs_slots *t, void *object, uint64_t *ret_id) must_check;
-/* Returns the object with this number, or NULL if there is none any more. */
+/* Returns the object with this number, or NULL if there is no such object any more. */
 void *fs_slots_get(const struct fs_slots *t, uint64_t id);
 void fs_slots_remove(struct fs_slots *t, uint64_t id);
 void fs_slots_release(struct fs_slots *t);
 
 /*
  * The POSIX locks that one process of the guest (the owner) holds on a file. Each owner has an open
- * file description of its own, because the server takes them as open file description locks.
+ * file description of its own, because the server takes these locks on the host as open file
+ * description locks.
  */
 struct fs_lock_owner {
 	struct fs_lock_owner *next;
@@ -94,7 +95,8 @@ struct fs_node {
 	bool listed;     /* the node is in the list of nodes that may be parked */
 	uint64_t parent; /* id of the directory in which the node was last found, under `name` */
 	char *name;      /* name in `parent`; NULL: not known */
-	bool opened;     /* size and mtime are valid: those of the file when it was last opened */
+	/* `size` and `mtime` are set: they are those of the file when it was last opened */
+	bool opened;
 	uint64_t size;
 	struct statx_timestamp mtime;
 	struct fs_lock_owner *owners;
@@ -147,7 +149,10 @@ struct fs_session {
 struct fs_request {
 	const struct iovec *in, *out;
 	unsigned int nin, nout;
-	/* if another owner holds the lock, answer -ENOLCK instead of returning FS_LATER */
+	/*
+	 * if another owner holds the lock, fs_handle() answers -ENOLCK instead of returning
+	 * FS_LATER
+	 */
 	bool give_up;
 	/* fs_handle() sets the members below. */
 	struct fuse_in_header head; /* header of the request, copied once from guest memory */
@@ -162,8 +167,8 @@ struct fs_request {
 };
 
 /*
- * returned by an operation that waits for a lock and has no answer yet: the caller must pass the
- * request again after the lock may have been released
+ * result of an operation that waits for a lock and has no answer yet: the caller must pass the same
+ * request again later, when the lock may have been released
  */
 #define FS_LATER (-4095)
 

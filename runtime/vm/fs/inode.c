@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Identifies the host's inodes: reads the key of an inode, and compares a node with it. */
+/*
+ * Identifies the host's inodes: reads the key by which an inode is known (device, number, mount),
+ * and compares a node with an inode.
+ */
 #include <stdlib.h>
 
 #include "vm/fs/fs.h"

@@ -40,7 +40,8 @@ _Static_assert(CAPS <= UINT32_MAX, "capabilities of the upper half");
  * files that a request opens for a moment
  */
 #define RESERVED_FILES 128
-#define MAX_NODES (1U << 20) /* each node takes some 150 bytes and its name */
+/* most inodes that the guest may know, because each takes some 150 bytes and its name */
+#define MAX_NODES (1U << 20)
 /* limit so that one guest cannot use up all files of the host (fs.file-max) */
 #define MAX_DESCRIPTORS (1U << 17)
 

@@ -4,7 +4,7 @@
  * respect each other's locks. A POSIX lock belongs to an owner, which is a process of the guest.
  * The server opens a file description for each owner of a node (lock_owner.c) and takes open file
  * description locks on it, which end when it is closed. A flock(2) lock belongs to an open file of
- * the guest, so the server takes the lock on the file that it has opened for that one.
+ * the guest, so the server takes the lock on the host's file that it has opened for this open file.
  *
  * For a request that has to wait for a lock the operation returns FS_LATER instead of an answer,
  * and serve.c tries the request again until it gets the lock.
@@ -76,8 +76,8 @@ int fs_getlk(struct fs_session *s, struct fs_request *r)
 		out->lk.start = (uint64_t)l.l_start;
 		out->lk.end = l.l_len ? (uint64_t)(l.l_start + l.l_len - 1) : INT64_MAX;
 		/*
-		 * The pid is 0 if a process of the host holds the lock, because it has no pid in
-		 * the guest.
+		 * The pid is 0 if a process of the host holds the lock, because that process has no
+		 * pid in the guest.
 		 */
 		out->lk.pid = fs_lock_owner_pid(r->node, in->owner, &l);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Keeps the owners of a node's POSIX locks. Each owner has an open file description of its own, for
- * the reason that lock.c gives.
+ * Keeps the owners of a node's POSIX locks. Each owner has an open file description of its own; the
+ * comment at the top of lock.c says why.
  */
 #include "vm/fs/fs.h"
 
@@ -40,9 +40,9 @@ void fs_lock_owner_name(struct fs_node *n, uint64_t owner, uint32_t pid)
 }
 
 /*
- * Finds the owner of a lock. The kernel does not tell which open file description holds it. But a
- * lock does not conflict with its own description, so the owner is the one for which the range is
- * free.
+ * Finds the owner of a lock. The kernel does not tell which open file description holds the lock.
+ * But a lock does not conflict with its own description, so the owner is the one for whose
+ * description the range is free.
  */
 uint32_t fs_lock_owner_pid(const struct fs_node *n, uint64_t owner, const struct flock *l)
 {

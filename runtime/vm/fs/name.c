@@ -180,9 +180,9 @@ int fs_link(struct fs_session *s, struct fs_request *r)
 	if (e < 0)
 		return e;
 	/*
-	 * Links the inode itself and not a name, so that this also works for files of O_TMPFILE.
-	 * The path goes through /proc/self/fd, because AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH
-	 * outside the server's user namespace.
+	 * Links the inode itself and not a name, because a file that was made with O_TMPFILE has no
+	 * name. The path goes through /proc/self/fd, because AT_EMPTY_PATH would need
+	 * CAP_DAC_READ_SEARCH outside the server's user namespace.
 	 */
 	e = linkat(AT_FDCWD, fs_node_path(n).s, r->node->fd, r->name[0], AT_SYMLINK_FOLLOW) < 0
 		    ? -errno

@@ -270,7 +270,7 @@ int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *
 		RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 	/*
 	 * Reports ENFILE instead of EMFILE, because EMFILE would tell the guest's program that it
-	 * has reached its own limit, but it is the server's.
+	 * has reached its own limit, although only the server has reached its limit.
 	 */
 	if (fd < 0)
 		return errno == EMFILE ? -ENFILE : -errno;
@@ -299,7 +299,7 @@ int fs_node_open(const struct fs_node *n, int flags)
 {
 	/*
 	 * Refuses devices, FIFOs and sockets, because opening one would act on the host. The
-	 * guest's kernel opens these files itself and never asks for it.
+	 * guest's kernel opens these files itself and never asks the server to do so.
 	 */
 	if (!S_ISREG(n->type) && !S_ISDIR(n->type))
 		return S_ISLNK(n->type) ? -ELOOP : -EINVAL;

@@ -3,14 +3,15 @@
  * Theory of operation. If a container's root is read-only, the guest still has to create mount
  * points in it. So the root's mount stays writable until the container is set up, and is then
  * sealed: made read-only. At that time neither the server nor the monitor may change mounts any
- * more. So a child of the server, in the server's mount namespace, does this and may do nothing
- * else. The child reads nothing from the guest, only one byte from the monitor.
+ * more. So a child process of the server, in the server's mount namespace, makes the mount
+ * read-only, and may do nothing else. The child reads nothing from the guest, only one byte from
+ * the monitor.
  *
  * After the seal the host's kernel refuses every change with EROFS, whatever the guest asks the
  * server, because all descriptors of nodes belong to that mount. A descriptor that is already open
- * for writing could still write, but the kernel does not make a mount read-only while one exists.
- * In that case the seal fails, and the container does not start. The guest's kernel reports closed
- * files a moment later, so the child tries several times.
+ * for writing could still write, but the kernel does not make a mount read-only while such a
+ * descriptor exists. In that case the seal fails, and the container does not start. The guest's
+ * kernel reports closed files a moment later, so the child tries several times.
  */
 #include <linux/capability.h>
 #include <seccomp.h>
@@ -86,7 +87,7 @@ int fs_seal_start(const struct vmfs_config *c)
 		return err_sys("virtio-fs: open %s, which has to be sealed", c->sealed);
 	/*
 	 * The server ignores SIGCHLD, so that the kernel reaps the child when it ends. The server
-	 * could not do that, because its jail forbids waitpid().
+	 * cannot reap the child itself, because its jail forbids waitpid().
 	 */
 	signal(SIGCHLD, SIG_IGN);
 	pid_t server = getpid();
@@ -101,7 +102,7 @@ int fs_seal_start(const struct vmfs_config *c)
 	if (wait_and_seal(c->seal, mount) < 0)
 		fd_say(STDERR_FILENO, "the file server", err_msg());
 	/*
-	 * Calls exit_group directly, because in a build with sanitizers _exit() makes further
+	 * Calls exit_group(2) directly, because in a build with sanitizers _exit() makes further
 	 * system calls, which the filter does not allow.
 	 */
 	for (;;)

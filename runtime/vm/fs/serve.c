@@ -36,8 +36,8 @@ struct virtio_fs_backend {
 };
 
 /*
- * Serves the request in *c. Returns true if it was answered, and false if it has to wait for a
- * lock. With `give_up` it is answered -ENOLCK instead of waiting.
+ * Serves the request in *c. Returns true if the request was answered, and false if it has to wait
+ * for a lock. With `give_up` the answer is -ENOLCK instead of waiting.
  */
 static bool answer_request(
 	struct virtio_fs_backend *f, unsigned queue, const struct virtq_chain *c, bool give_up)
@@ -88,8 +88,9 @@ static void keep_request(struct virtio_fs_backend *f, unsigned queue)
 }
 
 /*
- * Retries the deferred requests, which wait for file locks: those of queue `only`, or of all queues
- * if it is -1. With `give_up`, a request that still cannot get its lock is answered -ENOLCK.
+ * Retries the deferred requests, which wait for file locks: those of the queue number `only`, or of
+ * all queues if `only` is -1. With `give_up`, a request that still cannot get its lock is answered
+ * -ENOLCK.
  */
 static void retry_requests(struct virtio_fs_backend *f, int only, bool give_up)
 {
@@ -174,8 +175,8 @@ static const struct virtio_ops ops = {.serve = backend_serve,
 static int backend_init(struct virtio_fs_backend *f, const struct vmfs_config *c)
 {
 	/*
-	 * The device offers no configuration space, because the monitor that is at the other end of
-	 * vhost-user has the tag and the number of queues itself.
+	 * The device offers no configuration space, because the monitor at the other end of the
+	 * vhost-user socket knows the tag and the number of queues itself.
 	 */
 	f->dev = (struct virtio_device){
 		.ops = &ops, .name = "virtio-fs", .id = VIRTIO_ID_FS, .queue_count = QUEUES};

@@ -2,11 +2,11 @@
 /*
  * Theory of operation
  *
- * A request is a chain of guest memory: a header, the operation's fixed part, names, and data.
- * fs_handle() copies everything that decisions depend on, once, and checks the length, the node and
- * each name by the table below. Only then it calls the operation. The data of WRITE and the reply
- * to READ are never copied: the kernel moves them between the file and guest memory. If the guest
- * changes them in the meantime, only the guest is affected.
+ * A request is a chain of buffers in guest memory: a header, the operation's fixed part, names, and
+ * data. fs_handle() copies everything that decisions depend on, once, and checks the length, the
+ * node and each name by the table below. Only then it calls the operation. The data of WRITE and
+ * the reply to READ are never copied: the kernel moves them between the file and guest memory. If
+ * the guest changes this data in the meantime, only the guest is affected.
  *
  * The guest's kernel checks permissions (virtiofs always mounts with default_permissions). So the
  * server acts with the capabilities of a file server, and takes over the request's ids only to
@@ -92,7 +92,10 @@ static const struct fs_operation operations[] = {
 	[FUSE_COPY_FILE_RANGE] = {fs_copy_file_range, sizeof(struct fuse_copy_file_range_in), NULL,
 		FS_CHANGES},
 	[FUSE_SYNCFS] = {fs_syncfs, sizeof(struct fuse_syncfs_in), NULL, FS_IS_DIR},
-	/* The request has a name that the server ignores, because a temporary file has none. */
+	/*
+	 * A FUSE_TMPFILE request has a name that the server ignores, because a temporary file has
+	 * no name.
+	 */
 	[FUSE_TMPFILE] = {fs_tmpfile, sizeof(struct fuse_create_in), NULL, FS_CHANGES | FS_IS_DIR},
 	/*
 	 * The server answers ENOSYS to the other operations: ACCESS (the guest's kernel decides and
@@ -132,9 +135,9 @@ static uint32_t agree_features(const struct fs_session *s, uint32_t offered)
 	 * that it makes for a submount of FUSE. So the guest has the whole share as one file
 	 * system.
 	 *
-	 * It offers FUSE_POSIX_LOCKS and FUSE_FLOCK_LOCKS only if config->locks is set. Without
-	 * these the guest's kernel handles its locks alone, which is right and fast if only one
-	 * guest uses the share.
+	 * The server offers FUSE_POSIX_LOCKS and FUSE_FLOCK_LOCKS only if config->locks is set.
+	 * Without these flags the guest's kernel handles its locks alone, which is right and fast
+	 * if only one guest uses the share.
 	 */
 	if (s->config->locks)
 		want |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
@@ -161,7 +164,7 @@ static int fs_init(struct fs_session *s, struct fs_request *r)
 		return -EPROTO;
 	/*
 	 * Forgets all nodes and files of the session, because a guest that sends INIT again was
-	 * reset and knows none of them.
+	 * reset and knows none of these any more.
 	 */
 	if (reset_session(s) < 0)
 		return -EIO;
@@ -265,7 +268,10 @@ static int check_request(struct fs_session *s, const struct fs_operation *op, st
 	if (len < args)
 		return -EINVAL;
 	if (r->head.opcode == FUSE_WRITE)
-		/* copies only the arguments, because the data of a WRITE stays in guest memory */
+		/*
+		 * copies only the arguments, because the data of a WRITE request stays in guest
+		 * memory
+		 */
 		len = args;
 	else if (len > FS_ARGS_MAX)
 		return -E2BIG;

@@ -22,31 +22,33 @@ struct vmfs_config {
 	/* each operation of the guest that would change something fails with EROFS */
 	bool read_only;
 	/*
-	 * Decides which device nodes the guest may make, besides the whiteout of overlayfs. If
-	 * `devices` is set: all. Otherwise: those for which may_make returns true (NULL: none).
-	 * mknod of any other fails with EPERM. `type` is S_IFCHR or S_IFBLK.
+	 * Say which device nodes the guest may make, besides the whiteout of overlayfs. If
+	 * `devices` is set, the guest may make all. Otherwise it may make those for which
+	 * may_make() returns true, or none if may_make is NULL. For all others mknod fails with
+	 * EPERM. The argument `type` is S_IFCHR or S_IFBLK.
 	 */
 	bool devices;
 	bool (*may_make)(const void *data, mode_t type, dev_t dev);
 	const void *data;
 	/*
-	 * take the guest's file locks on the host too, so that several guests that use the share
-	 * respect each other's locks
+	 * the server takes the guest's file locks on the host too, so that several guests that use
+	 * the share respect each other's locks
 	 */
 	bool locks;
 	uint32_t cache_ms; /* how long the guest may cache names and attributes, in milliseconds */
 	/*
-	 * The most inodes that the guest may know at once. vmfs_jail() sets this and the next two
-	 * members.
+	 * The most inodes that the guest may know at once. vmfs_jail() sets this limit,
+	 * max_descriptors and max_handles.
 	 */
 	uint32_t max_nodes;
 	/* The most descriptors for inodes, open files and lock owners together; at least 64. */
 	uint32_t max_descriptors;
-	uint32_t max_handles; /* the most open files, and the most lock owners */
+	/* the most open files, and also the most lock owners, that the guest may have */
+	uint32_t max_handles;
 	/*
 	 * Descriptor of a user namespace that the server enters; 0: none. The namespace must map
-	 * each id to the same id outside. In it the server has no rights over files of users that
-	 * the namespace does not map, and acts as `uid` and `gid`, which must be mapped.
+	 * each id to the same id outside. In the namespace the server has no rights over files of
+	 * users that the namespace does not map, and acts as `uid` and `gid`, which must be mapped.
 	 */
 	int userns;
 	uid_t uid;

@@ -79,9 +79,8 @@ int vhost_take_kick(const struct vhost_backend *b, unsigned i)
 }
 
 /*
- * Serves the queues that were kicked or that have more requests than they could be served in their
- * last turn. Returns 1 if a queue still has more, or 0 if there is nothing to do before the next
- * event.
+ * Serves the queues that were kicked, and those in which their last turn left requests. Returns 1
+ * if a queue still has requests, or 0 if there is nothing to do before the next event.
  */
 static int serve_queues(struct vhost_backend *b)
 {
@@ -112,8 +111,8 @@ static int check_broken(struct virtio_device *d)
 
 /*
  * Waits for events (messages, kicks and the device's own event) and handles them. If `busy` is not
- * 0, queues have more requests, so it does not wait. Returns 1 to continue, 0 if the front end has
- * closed the connection or stop_fd is readable, or -errno.
+ * 0, queues have more requests, so the function does not wait. Returns 1 to continue, 0 if the
+ * front end has closed the connection or stop_fd is readable, or -errno.
  */
 static int serve_events(struct vhost_backend *b, int busy)
 {

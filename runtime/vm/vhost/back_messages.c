@@ -204,8 +204,8 @@ int vhost_forward(int sock, const struct vhost_message *m)
 		memcpy(CMSG_DATA(c), m->fds, m->fd_count * sizeof(int));
 	}
 	/*
-	 * MSG_DONTWAIT: messages are few and small. So if one does not fit into the socket, the
-	 * other end has stopped reading, and sending fails.
+	 * The flag MSG_DONTWAIT is safe, because messages are few and small. If a message does not
+	 * fit into the socket, the other end has stopped reading, and sending fails.
 	 */
 	ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0 && errno == EAGAIN)
@@ -231,8 +231,8 @@ int vhost_reply(int sock, const struct vhost_message *m, uint32_t len)
 	struct msghdr msg = {.msg_iov = v, .msg_iovlen = 2};
 
 	/*
-	 * MSG_DONTWAIT: a front end that sends requests but never reads the answers must not block
-	 * this process.
+	 * The flag MSG_DONTWAIT is set, because a front end that sends requests but never reads the
+	 * answers must not block this process.
 	 */
 	ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0 && errno == EAGAIN)

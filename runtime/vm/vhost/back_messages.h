@@ -28,8 +28,11 @@ int vhost_receive(int sock, int stop_fd, struct vhost_message *ret) must_check;
 int vhost_receive_any(int sock, int stop_fd, struct vhost_message *ret) must_check;
 void vhost_message_release(struct vhost_message *m);
 
-/* Sends *m unchanged, with its descriptors. The caller still has to close these. */
+/* Sends *m unchanged, with its descriptors. The caller still has to close these descriptors. */
 int vhost_forward(int sock, const struct vhost_message *m) must_check;
 
-/* Sends the answer to request *m. Its payload is the first `len` bytes of m's payload. */
+/*
+ * Sends the answer to request *m. The payload of the answer is the first `len` bytes of m's
+ * payload.
+ */
 int vhost_reply(int sock, const struct vhost_message *m, uint32_t len) must_check;

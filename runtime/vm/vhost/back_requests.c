@@ -27,8 +27,8 @@ void vhost_signal(void *transport, int queue)
 	uint64_t one = 1;
 
 	/*
-	 * Does not signal a change of the configuration, because the front end would need the
-	 * back-end channel for that, and this back end does not offer it.
+	 * Does not signal a change of the configuration, because the front end could learn of it
+	 * only over the back-end channel, which this back end does not offer.
 	 */
 	if (queue == VIRTIO_SIGNAL_CONFIG || b->queues[queue].call < 0)
 		return;
@@ -132,7 +132,7 @@ static int set_features(struct vhost_backend *b, uint64_t features)
 {
 	/*
 	 * While a queue runs, the front end may only repeat the features that it has set already.
-	 * It does so to change features that only the monitor itself uses.
+	 * QEMU repeats SET_FEATURES to change feature bits that only QEMU itself uses.
 	 */
 	for (unsigned i = 0; i < b->device->queue_count; i++)
 		if (b->queues[i].started && features != b->features)
@@ -351,8 +351,8 @@ static int set_vring_fd(struct vhost_backend *b, struct vhost_message *m)
 		return v->started ? 0 : start_queue(b, (unsigned)i);
 	/*
 	 * Raises one interrupt on the new descriptor, because an interrupt may have been lost on
-	 * the old one after the monitor stopped reading it. An interrupt too many does no harm, but
-	 * a lost one makes the guest hang.
+	 * the old descriptor after the monitor stopped reading it. A needless interrupt does no
+	 * harm, but a lost one makes the guest hang.
 	 */
 	if (v->started)
 		vhost_signal(b, i);
@@ -396,8 +396,8 @@ static int set_config(struct vhost_backend *b, const struct vhost_message *m)
 		return 0;
 	d->ops->configure(d, c->offset, c->data, c->size);
 	/*
-	 * Each queue is served once more, because a device may leave work that takes long, such as
-	 * a flush, to its serve().
+	 * Each queue is served once more, because after a change of the configuration a device may
+	 * leave work that takes long, such as a flush, to its serve().
 	 */
 	for (unsigned i = 0; i < d->queue_count; i++)
 		b->queues[i].more |= d->queues[i].ready;

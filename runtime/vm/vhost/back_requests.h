@@ -24,7 +24,7 @@ struct vhost_threads;
 
 struct vhost_backend {
 	struct virtio_device *device;
-	/* the threads that serve the queues; NULL: the thread that handles messages does */
+	/* the threads that serve the queues; NULL: the thread that handles messages serves them */
 	struct vhost_threads *threads;
 	int sock, stop_fd;
 	/* features that the front end has accepted, including VHOST_USER_F_PROTOCOL_FEATURES */

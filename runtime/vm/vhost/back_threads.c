@@ -4,15 +4,16 @@
  *
  * Each queue has a thread, and a lock that the thread holds while it serves the queue. The thread
  * that handles messages takes all these locks before it changes anything. A queue's thread with
- * many requests takes its lock again at once after each batch, so the other thread would never get
- * it. Therefore all pass through one more lock, the turnstile. The thread that handles messages
- * holds the turnstile from the time at which it begins to wait until it is done.
+ * many requests takes its lock again at once after each batch, so the thread that handles messages
+ * would never get that lock. Therefore all threads pass through one more lock, the turnstile,
+ * before they take a queue's lock. The thread that handles messages holds the turnstile from the
+ * time at which it begins to wait until it is done.
  *
- * Without its lock a thread waits for two events: the kick of its queue, and its own eventfd
- * `wake`, which says that a message may have changed the queue. The descriptor of the kick may be
- * closed, and its number used again, while the thread waits for it. So the thread reads it only
- * with the lock held, and only if the queue still has the same number; if it is another descriptor
- * then, it is an eventfd too and does not block.
+ * Without its lock a queue's thread waits for two events: the kick of its queue, and its own
+ * eventfd `wake`, which says that a message may have changed the queue. The descriptor of the kick
+ * may be closed, and its number used again, while the thread waits for it. So the thread reads the
+ * descriptor only with the lock held, and only if the queue's kick still has the same number; if
+ * the number belongs to another descriptor then, that is an eventfd too and does not block.
  *
  * A thread that finds an error keeps the message, makes `failed` readable, and ends. The thread
  * that handles messages then ends the connection.
@@ -27,8 +28,8 @@
 #include <sys/eventfd.h>
 
 /*
- * How many requests a thread serves before it lets messages through and raises the interrupt, so
- * that neither has to wait long.
+ * How many requests a thread serves before it lets the thread that handles messages run and raises
+ * the interrupt, so that neither a message nor the guest has to wait long.
  */
 #define BATCH 32
 
@@ -38,15 +39,15 @@ struct queue_thread {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	int wake;
-	int error;         /* protected by the lock; 0: none */
-	char why[ERR_MAX]; /* message of the error */
+	int error;         /* the error with which the thread ended, protected by `lock`; 0: none */
+	char why[ERR_MAX]; /* message of `error` */
 };
 
 struct vhost_threads {
 	pthread_mutex_t turnstile;
 	atomic_bool ending;
 	int failed;
-	unsigned count, started; /* number of queues, and of threads that run */
+	unsigned count, started; /* number of queues, and number of threads that were started */
 	struct queue_thread queues[];
 };
 
@@ -87,8 +88,8 @@ static void keep_error(struct queue_thread *q, int r)
 }
 
 /*
- * Waits until the queue is kicked or a message has been handled. Returns the number of the kick's
- * descriptor if the queue was kicked, -EAGAIN if not, or another error.
+ * Waits until the queue is kicked or a message has been handled. Returns the kick's descriptor
+ * number if the queue was kicked, -EAGAIN if a message was handled, or another error.
  */
 static int wait_for_work(const struct queue_thread *q, int kick)
 {

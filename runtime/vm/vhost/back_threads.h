@@ -7,14 +7,18 @@
 #pragma once
 #include "vm/vhost/back_requests.h"
 
-/* Starts a thread for each queue of the device and sets b->threads, even if it fails. */
+/*
+ * Starts a thread for each queue of the device. Sets b->threads, even if a thread cannot be
+ * started.
+ */
 int vhost_threads_start(struct vhost_backend *b) must_check;
 /* Ends and frees the threads, if there are any. */
 void vhost_threads_end(struct vhost_backend *b);
 
 /*
- * Pause and resume the threads. In between no thread serves its queue, so that a message may change
- * the queues, the memory and the device. After that each thread checks its queue again.
+ * Pause and resume the threads. While they are paused no thread serves its queue, so that a message
+ * may change the queues, the memory and the device. When they resume, each thread checks its queue
+ * again.
  */
 void vhost_threads_pause(struct vhost_threads *t);
 void vhost_threads_continue(struct vhost_threads *t);
@@ -24,5 +28,5 @@ int vhost_threads_failed(const struct vhost_threads *t);
 /* Returns the error of the thread that has stopped, with its message. */
 int vhost_threads_error(struct vhost_threads *t) must_check;
 
-/* back.c: reads the kick descriptor of queue i. */
+/* Reads the kick descriptor of queue i (back.c). */
 int vhost_take_kick(const struct vhost_backend *b, unsigned i) must_check;

@@ -31,7 +31,7 @@
 #define BIT(n) (UINT64_C(1) << (n))
 #define USER_BASE UINT64_C(0x100000000000)
 /*
- * The features that a back end can implement for any kind of device without help of this process.
+ * The features that a back end can implement for any kind of device without help from this process.
  */
 #define CARRIED VIRTIO_COMMON_FEATURES
 #define WANTED_PROTOCOL \
@@ -116,8 +116,8 @@ static int share_inflight(struct vhost_user *v)
 }
 
 /*
- * Starts queue `index` in the back end. `done` is the number of requests that the driver got back
- * from this queue before.
+ * Starts queue `index` in the back end. `done` is the number of requests that the driver has
+ * already got back from this queue.
  */
 static int start_queue(struct vhost_user *v, uint32_t index, uint16_t done)
 {
@@ -136,8 +136,8 @@ static int start_queue(struct vhost_user *v, uint32_t index, uint16_t done)
 	if (r >= 0)
 		r = vhost_front_tell_u64(v, VHOST_USER_SET_VRING_CALL, index, v->dev.call);
 	/*
-	 * Set before the next message, because the back end may serve the queue from here on, so
-	 * front_stop() must stop it even if that message fails.
+	 * `started` is set before the next message is sent, because the back end may serve the
+	 * queue from here on. So front_stop() must stop the queue even if that message fails.
 	 */
 	v->started[index] = r >= 0;
 	if (r >= 0)
@@ -171,8 +171,8 @@ static int front_start(struct virtio_device *d)
 	if (v->failed)
 		return err_set(EPIPE, "%s", v->why);
 	/*
-	 * Closes the memory in which the former back end recorded requests under way, because the
-	 * new rings have none.
+	 * Closes the memory in which the former back end recorded its requests under way, because
+	 * the driver's new rings have no such requests.
 	 */
 	fd_close(&v->inflight);
 	if (v->gone)
@@ -325,7 +325,11 @@ static void check_idle_socket(struct vhost_user *v)
 	ssize_t n = recv(v->sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return; /* nothing to read: it was the answer to another thread's message */
+		/*
+		 * there is nothing to read, because the event was the answer to another thread's
+		 * message
+		 */
+		return;
 	(void)lose_back_end(
 		v, n > 0 ? err_set(EPROTO, "it has sent a message that was not requested")
 			 : err_set(EPIPE, "it has hung up"));

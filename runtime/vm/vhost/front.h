@@ -39,11 +39,14 @@ struct vhost_user_options {
 	uint32_t id;
 	unsigned queue_count;
 	bool pairs; /* the back end counts queues in pairs, as for network devices */
-	/* features of the device's type; the driver is offered those that the back end has too */
+	/*
+	 * features of the device's type; the driver is offered those of them that the back end has
+	 * too
+	 */
 	uint64_t features;
 	/*
-	 * features that the driver is offered even if the back end lacks them; if the driver
-	 * accepts one that the back end has, the back end is told so
+	 * features that the driver is offered even if the back end lacks them; the back end is told
+	 * of the accepted ones that it has
 	 */
 	uint64_t own;
 	/*
@@ -68,7 +71,7 @@ struct vhost_user {
 	/* virtio features that the back end offered, with VHOST_USER_F_PROTOCOL_FEATURES */
 	uint64_t offered;
 	uint64_t protocol; /* protocol features that both ends use */
-	/* virtio features that are offered whether or not the back end has them */
+	/* virtio features that the driver is offered whether or not the back end has them */
 	uint64_t own;
 	bool pairs;
 	unsigned timeout_ms;
@@ -77,8 +80,8 @@ struct vhost_user {
 	bool started[VIRTIO_QUEUES_MAX];
 	int reconnect; /* socket over which new connections come; 0: none */
 	/*
-	 * gone: the back end has hung up and may come back; waiting: a new connection has been
-	 * requested
+	 * gone: the back end has hung up and may come back; waiting: the device has requested a new
+	 * connection
 	 */
 	bool gone, waiting;
 	/*

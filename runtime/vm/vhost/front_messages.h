@@ -20,7 +20,10 @@ _Static_assert(offsetof(struct vhost_front_message, p) ==
 		       offsetof(struct vhost_front_message, h) + sizeof(struct vhost_user_header),
 	"as on the wire");
 
-/* Starts the time limit. It is for all messages until the next call of this function. */
+/*
+ * Starts the time limit, which holds for all messages together until the next call of this
+ * function.
+ */
 void vhost_front_begin(struct vhost_user *v);
 
 int vhost_front_send(const struct vhost_user *v, const struct vhost_front_message *m,
@@ -42,8 +45,8 @@ int vhost_front_ask(const struct vhost_user *v, struct vhost_front_message *m, u
 int vhost_front_ask_u64(const struct vhost_user *v, uint32_t request, uint64_t *ret) must_check;
 
 /*
- * Sends a request to which vhost-user defines no reply. If the back end supports REPLY_ACK, it has
- * carried the request out when this returns 0.
+ * Sends a request to which vhost-user defines no reply. If the back end supports REPLY_ACK, the
+ * back end has carried the request out when this function returns 0.
  */
 int vhost_front_tell(const struct vhost_user *v, struct vhost_front_message *m, const int *fds,
 	unsigned count) must_check;

@@ -32,8 +32,8 @@ enum vhost_user_request {
 };
 
 /*
- * The virtio feature bit with which a back end says that it has protocol features. If it is
- * accepted, rings start disabled.
+ * The virtio feature bit with which a back end says that it has protocol features. If the front end
+ * accepts this feature, rings start disabled.
  */
 #define VHOST_USER_F_PROTOCOL_FEATURES 30
 

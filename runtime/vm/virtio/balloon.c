@@ -89,8 +89,8 @@ static int check_numbers(const struct virtq_chain *c)
 }
 
 /*
- * Handles one inflate request, or goes on with one whose turn ended before it was done. Returns 1
- * if the request is done, or 0 if there is none or if *pages is used up.
+ * Handles one inflate request, or goes on with one that an earlier turn has not finished. Returns 1
+ * if the request is done, or 0 if there is no request or if *pages is used up.
  */
 static int serve_inflate(struct virtio_balloon *b, struct virtq *q, unsigned *pages)
 {
@@ -135,7 +135,10 @@ static int discard_reported(struct virtio_balloon *b, const struct virtq_chain *
 	return 0;
 }
 
-/* Handles one request of the deflate or the reporting queue. Returns 1 if there was one, else 0. */
+/*
+ * Handles one request of the deflate or the reporting queue. Returns 1 if there was a request, else
+ * 0.
+ */
 static int serve_other(struct virtio_balloon *b, struct virtq *q, bool reporting, unsigned *pages)
 {
 	int r = virtq_pop(q, &b->chain);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Implements the memory balloon (virtio 1.2, 5.5). If the host asks for memory, the guest gives it
- * pages until it has as much as it asked for, and takes pages back if the guest itself needs them
- * (DEFLATE_ON_OOM). The guest also reports pages that it does not use at the moment, without being
- * asked (REPORTING). In both cases the host's memory behind the pages is free at once. If the guest
- * uses such a page again, the host gives it fresh memory.
+ * pages until the host has as much as it asked for. The guest takes pages back if it needs them
+ * itself (DEFLATE_ON_OOM). The guest also reports pages that it does not use at the moment, without
+ * being asked (REPORTING). In both cases the host's memory behind the pages is free at once. If the
+ * guest uses such a page again, the host gives it fresh memory.
  *
  * The queues are inflate (0), deflate (1) and reporting (2). Their numbers have no gap for queues
  * that are not offered, because drivers and other virtual machine monitors number the queues in
@@ -38,17 +38,18 @@ struct virtio_balloon {
 	struct virtq_chain numbers;
 	bool inflating;
 	uint64_t done;
-	struct virtq_chain chain; /* the present request of the deflate or the reporting queue */
-	uint64_t discarded;       /* number of pages given back to the host since the start */
+	/* the request of the deflate or the reporting queue that is being handled */
+	struct virtq_chain chain;
+	uint64_t discarded; /* number of pages given back to the host since the start */
 };
 
 void virtio_balloon_init(struct virtio_balloon *b, const struct vm_memory *m);
 
 /*
  * Asks the guest to give the host `pages` pages of VIRTIO_BALLOON_PAGE bytes in total; 0 returns
- * all to the guest. Any thread may call this.
+ * all pages to the guest. Any thread may call this.
  *
- * Meant for memory hotplug (issue 18). Until that exists, only tests call this and
+ * Meant for memory hotplug (issue 18). Until hotplug exists, only tests call this function and
  * virtio_balloon_actual(), because the guest already reports the pages that it does not use.
  */
 void virtio_balloon_set_target(struct virtio_balloon *b, uint32_t pages);

@@ -21,8 +21,8 @@
 #define HEADER_LEN 16
 
 /*
- * Holds the request that a queue serves. Each queue has one, because each queue may have a thread
- * of its own.
+ * The request that a queue serves. Each queue has such a struct, because each queue may have a
+ * thread of its own.
  */
 struct blk_queue {
 	struct virtq_chain chain;
@@ -48,8 +48,8 @@ static int flush_image(struct virtio_blk *b)
 
 /*
  * Returns the status of a finished write. If the driver has switched the write cache off or did not
- * accept FLUSH, this function flushes first, because the data must then be on stable storage before
- * the answer (virtio 5.2.6.2).
+ * accept FLUSH, this function flushes the data first, because the data must be on stable storage
+ * before the device answers (virtio 5.2.6.2).
  */
 static int finish_write(struct virtio_blk *b, int status)
 {
@@ -163,7 +163,10 @@ static uint32_t written_len(const struct virtq_chain *c, uint32_t type, int stat
 	if (type == VIRTIO_BLK_T_GET_ID && status == VIRTIO_BLK_S_OK)
 		return c->write_len == VIRTIO_BLK_ID_BYTES + 1 ? VIRTIO_BLK_ID_BYTES + 1
 							       : VIRTIO_BLK_ID_BYTES;
-	/* written only if the request has room for exactly the status byte */
+	/*
+	 * The status byte counts only if it is the whole writable part, because the result counts
+	 * written bytes from the start of that part without a gap.
+	 */
 	return c->write_len == 1;
 }
 
@@ -204,10 +207,10 @@ static void blk_reset(struct virtio_device *d)
 }
 
 /*
- * Handles a write to the configuration: the driver switches its write cache on or off, and all else
- * is read-only. Cached data need not become stable at once when the cache is switched off (virtio
- * 5.2.6.2), and a vCPU should not wait for a disk. So this function leaves the flush to the thread
- * that serves the queue, and kicks the queue to wake that thread.
+ * Handles a write to the configuration. The driver can only switch its write cache on or off; all
+ * else is read-only. Cached data need not become stable at once when the cache is switched off
+ * (virtio 5.2.6.2), and a vCPU should not wait for a disk. So this function leaves the flush to the
+ * thread that serves the queue, and kicks the queue to wake that thread.
  */
 static void blk_configure(struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
 {

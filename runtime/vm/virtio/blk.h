@@ -32,14 +32,14 @@ struct blk_image;
  */
 struct blk_image_ops {
 	/*
-	 * Read all bytes into the buffers, or write all bytes of them. They may change the entries
-	 * of `iov`, of which there are VIRTQ_CHAIN_MAX at most.
+	 * read() fills all the buffers, and write() writes all bytes in them. Both may change the
+	 * entries of `iov`, of which there are VIRTQ_CHAIN_MAX at most.
 	 */
 	int (*read)(struct blk_image *i, struct iovec *iov, unsigned n, uint64_t offset);
 	int (*write)(struct blk_image *i, struct iovec *iov, unsigned n, uint64_t offset);
 	/* Makes the range read as zeros. With `unmap` the image may free the range's storage. */
 	int (*zero)(struct blk_image *i, uint64_t offset, uint64_t length, bool unmap);
-	/* Tells that the range is no longer needed. An image may ignore this. */
+	/* Tells the image that the range is no longer needed. An image may ignore this. */
 	int (*discard)(struct blk_image *i, uint64_t offset, uint64_t length);
 	/* Makes all earlier writes durable. */
 	int (*flush)(struct blk_image *i);
@@ -47,11 +47,14 @@ struct blk_image_ops {
 
 struct blk_image {
 	const struct blk_image_ops *ops;
-	uint64_t size; /* bytes; the driver does not see what is behind the last whole sector */
+	/*
+	 * size of the image in bytes; the driver does not see what is behind the last whole sector
+	 */
+	uint64_t size;
 	bool read_only;
 	/* powers of two, in bytes: size of a block for the driver, and of a block of the storage */
 	uint32_t block, physical;
-	uint32_t optimal; /* best length of a transfer in bytes; 0: not known */
+	uint32_t optimal; /* best length of a transfer in bytes; 0: the image does not know */
 	uint32_t discard; /* alignment in bytes at which a discard frees storage */
 };
 
@@ -81,7 +84,7 @@ struct virtio_blk {
 	 */
 	atomic_bool flush_failed;
 	char serial[VIRTIO_BLK_ID_BYTES];
-	struct blk_queue *queues; /* one for each queue */
+	struct blk_queue *queues; /* the present requests, one for each queue */
 };
 
 /*

@@ -24,7 +24,7 @@ static struct blk_file *file_of(struct blk_image *i)
 	return (struct blk_file *)i;
 }
 
-/* Transfers all `len` bytes, or fails. A read that meets the end of the file fails. */
+/* Transfers all `len` bytes, or fails. A read that reaches the end of the file fails. */
 static int transfer_fully(
 	const struct blk_file *f, bool write, uint8_t *data, size_t len, uint64_t at)
 {
@@ -42,9 +42,9 @@ static int transfer_fully(
 }
 
 /*
- * Transfers the data through f->bounce in whole blocks, for requests that are not aligned. Before
- * it writes a part of a block it reads the block. `data` covers the whole request; it is not used
- * for ZEROES.
+ * Transfers the data through f->bounce in whole blocks, for requests that are not aligned. Reads a
+ * block before it writes a part of the block. `data` covers the whole request; it is not used if
+ * `how` is ZEROES.
  */
 static int transfer_bounced(
 	struct blk_file *f, enum direction how, struct iov_range data, uint64_t at)
@@ -154,7 +154,10 @@ static int file_zero(struct blk_image *i, uint64_t offset, uint64_t length, bool
 
 	if (fallocate(f->fd, mode, (off_t)offset, (off_t)length) == 0)
 		return 0;
-	/* The file system may not support fallocate(2) with this mode, so zeros are written. */
+	/*
+	 * If the file system does not support fallocate(2) with this mode, the function writes
+	 * zeros.
+	 */
 	return write_zeros(f, offset, length);
 }
 

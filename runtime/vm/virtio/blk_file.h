@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An image of a block device (blk.h) that is a raw file or a block device of the host. It serves
- * one request at a time, with preadv(2) and similar calls.
+ * An image for the block device (blk.h) that is a raw file or a block device of the host. The image
+ * serves one request at a time, with preadv(2) and similar calls.
  */
 #pragma once
 #include "vm/virtio/blk.h"
@@ -15,10 +15,10 @@ struct blk_file {
 };
 
 /*
- * Makes an image of the file fd, which the caller still owns. Its size is the present size of the
- * file. It uses direct I/O if the descriptor has O_DIRECT; requests that are not aligned for it go
- * through a buffer, in whole blocks. Returns -EINVAL if the file is smaller than a sector or, with
- * O_DIRECT, if its size is not a multiple of the block size.
+ * Makes an image of the file fd, which the caller still owns. The size of the image is the present
+ * size of the file. The image uses direct I/O if the descriptor has O_DIRECT; requests that are not
+ * aligned for it go through a buffer, in whole blocks. Returns -EINVAL if the file is smaller than
+ * a sector or, with O_DIRECT, if the file's size is not a multiple of the block size.
  */
 int blk_file_init(struct blk_file *f, int fd, bool read_only) must_check;
 void blk_file_release(struct blk_file *f);

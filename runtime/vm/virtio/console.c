@@ -29,7 +29,7 @@ static int send_output(struct virtio_console *c)
 		}
 		/*
 		 * Drops the output, because its reader has closed the other end and the guest must
-		 * not stop for that.
+		 * not wait for a reader.
 		 */
 		if (done <= 0)
 			break;

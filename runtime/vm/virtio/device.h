@@ -28,8 +28,8 @@ struct virtio_device;
 struct virtio_ops {
 	/*
 	 * Serves at most `budget` requests of queue `index`. The caller holds the lock. Returns 0
-	 * if no request is left, 1 if there may be more, so that it has to be called again soon, or
-	 * -errno with a message if the driver broke the rules.
+	 * if no request is left, or 1 if there may be more, so that the caller has to call again
+	 * soon. Returns -errno with a message if the driver broke the rules.
 	 */
 	int (*serve)(struct virtio_device *d, unsigned index, unsigned budget);
 	/*
@@ -38,9 +38,9 @@ struct virtio_ops {
 	 */
 	void (*reset)(struct virtio_device *d);
 	/*
-	 * Called when event_fd is readable, because something on the host is ready for the device.
-	 * Takes the lock itself. Returns 1 if it has to be called again soon. NULL if event_fd is
-	 * -EBADF.
+	 * The event loop calls this when event_fd is readable, because something on the host is
+	 * ready for the device. The function takes the lock itself. It returns 1 if the loop has to
+	 * call it again soon. NULL: event_fd is -EBADF.
 	 */
 	int (*event)(struct virtio_device *d);
 	/*
@@ -124,7 +124,7 @@ void virtio_init(struct virtio_device *d, const struct vm_memory *m);
 void virtio_release(struct virtio_device *d);
 
 /*
- * Handles the driver's write to the status register; called by transports that hold the lock.
+ * Handles the driver's write to the status register. Only transports call this, with the lock held.
  * Ignores a change that the device's state does not allow (virtio 1.2, 2.1).
  */
 void virtio_set_status(struct virtio_device *d, uint32_t status);
@@ -155,13 +155,15 @@ int virtio_kick(struct virtio_device *d, unsigned index);
 
 /*
  * Serves at most `budget` requests of queue `index`, for a transport that gives each queue a thread
- * of its own. The caller holds what keeps the queue and the device's status from changing. Returns
- * 1 if there may be more requests, 0 if not, or -errno with a message if the driver broke the
- * rules; then the transport must stop the device.
+ * of its own. The caller holds the locks that keep the queue and the device's status from changing.
+ * Returns 1 if there may be more requests, 0 if not, or -errno with a message if the driver broke
+ * the rules; then the transport must stop the device.
  */
 int virtio_serve_queue(struct virtio_device *d, unsigned index, unsigned budget) must_check;
 
-/* Raises the queue's interrupt if the driver wants one. Called by devices that hold the lock. */
+/*
+ * Raises the queue's interrupt if the driver wants one. Only devices call this, with the lock held.
+ */
 void virtio_signal_queue(struct virtio_device *d, unsigned index);
 void virtio_needs_reset(struct virtio_device *d);
 /* Tells the driver that the configuration has changed, if the driver is ready. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Declares the simple devices: entropy and console. The init function of each prepares its
+ * Declares the simple devices: entropy and console. The init function of each device prepares its
  * struct virtio_device for a transport. The release function may be called only after the last vCPU
  * and the event loop have ended. The caller owns all descriptors.
  */
@@ -25,12 +25,13 @@ void virtio_rng_init(struct virtio_rng *r, const struct vm_memory *m);
 struct virtio_console {
 	struct virtio_device dev;
 	struct virtio_console_config config;
-	/* non-blocking descriptors; -EBADF: there is no input, and output is dropped */
+	/* non-blocking descriptors; -EBADF: there is no input, or output is dropped */
 	int in, out;
 	bool out_full; /* `out` takes no more bytes, so the event loop waits until it is writable */
-	bool in_full;  /* the guest has no buffer for input, so the event loop waits for its kick */
-	bool in_end;   /* the end of the input was reached */
-	bool sending;  /* `tx` holds an output request of which `sent` bytes are written */
+	/* the guest has no buffer for input, so the event loop waits for the guest's kick */
+	bool in_full;
+	bool in_end;  /* the end of the input was reached */
+	bool sending; /* `tx` holds an output request of which `sent` bytes are written */
 	uint64_t sent;
 	struct virtq_chain tx, rx;
 	struct iovec part[VIRTQ_CHAIN_MAX];
@@ -39,15 +40,15 @@ struct virtio_console {
 void virtio_console_init(struct virtio_console *c, const struct vm_memory *m, int in, int out);
 
 /*
- * Return whether the event loop has to poll `in` (first function) or `out` (second) now. Both take
- * the lock.
+ * Return whether the event loop has to poll the descriptor `in`, or the descriptor `out`, now. Both
+ * functions take the lock.
  */
 bool virtio_console_wants_input(struct virtio_console *c);
 bool virtio_console_wants_output(struct virtio_console *c);
 
 /*
- * Called when `in` is readable, or when `out` is writable. They return 1 if they have to be called
- * again soon.
+ * The event loop calls virtio_console_input() when `in` is readable, and virtio_console_output()
+ * when `out` is writable. A result of 1 means that the function has to be called again soon.
  */
 int virtio_console_input(struct virtio_console *c);
 int virtio_console_output(struct virtio_console *c);

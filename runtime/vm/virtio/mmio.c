@@ -129,7 +129,7 @@ static void write_register(struct virtio_mmio *t, uint64_t offset, uint32_t valu
 	case VIRTIO_MMIO_STATUS:
 		virtio_set_status(d, value);
 		if (d->status == 0) {
-			/* A reset device has no pending interrupt (virtio 1.2, 4.2.2). */
+			/* A device that was reset has no pending interrupt (virtio 1.2, 4.2.2). */
 			__atomic_store_n(&t->interrupts, 0, __ATOMIC_SEQ_CST);
 			t->features_select = t->driver_select = t->queue_select = 0;
 		}
@@ -142,7 +142,7 @@ static void write_register(struct virtio_mmio *t, uint64_t offset, uint32_t valu
 static void read_config(
 	const struct virtio_device *d, uint64_t offset, void *ret_data, unsigned len)
 {
-	/* Bytes behind the end of the configuration read as 0, for any width and offset. */
+	/* Bytes behind the end of the configuration read as 0, for any access width and offset. */
 	memset(ret_data, 0, len);
 	if (offset >= d->config_len)
 		return;
@@ -163,8 +163,8 @@ static void mmio_read(void *device, uint64_t offset, void *ret_data, unsigned le
 	if (len != 4 || offset % 4)
 		return;
 	/*
-	 * This register is read without the lock, because the driver reads it at each interrupt and
-	 * must not wait while the event loop does I/O.
+	 * INTERRUPT_STATUS is read without the lock, because the driver reads this register at each
+	 * interrupt and must not wait while the event loop does I/O.
 	 */
 	if (offset == VIRTIO_MMIO_INTERRUPT_STATUS) {
 		value = __atomic_load_n(&t->interrupts, __ATOMIC_SEQ_CST);

@@ -10,8 +10,8 @@
 
 #define VIRTIO_MMIO_LEN 0x1000
 /*
- * the longest queue that a driver may set up, in entries; it is kept small, because Linux always
- * chooses the longest and the rings take guest memory
+ * the longest queue that a driver may set up, in entries; the limit is small, because Linux always
+ * chooses the longest queue, and its rings take guest memory
  */
 #define VIRTIO_MMIO_QUEUE_MAX 256
 /*
@@ -25,14 +25,14 @@ struct virtio_mmio {
 	void (*raise)(void *irq); /* raises the device's interrupt once (one edge) */
 	void *irq;
 	/*
-	 * Passes a kick that came by a write to the register, and not by an ioeventfd, to the
-	 * thread that serves the queue. NULL: virtio_kick() serves the queue at once.
+	 * Passes a kick to the thread that serves the queue. This is for kicks that come by a write
+	 * to the register, and not by an ioeventfd. NULL: virtio_kick() serves the queue at once.
 	 */
 	void (*kick)(void *ctx, unsigned queue);
 	void *kick_ctx;
 	/*
-	 * Bits of the register INTERRUPT_STATUS that are set. Accessed atomically, because it is
-	 * read without the lock.
+	 * Bits of the register INTERRUPT_STATUS that are set. The member is accessed atomically,
+	 * because the register is read without the lock.
 	 */
 	uint32_t interrupts;
 	uint32_t features_select, driver_select, queue_select;

@@ -6,7 +6,7 @@
 #pragma once
 #include <stdint.h>
 
-/* Returns the features that a device can offer if its tap supports these offloads. */
+/* Returns the virtio features that a device can offer if its tap supports these offloads. */
 uint64_t net_offload_features(unsigned offloads);
 
 /*

@@ -19,8 +19,8 @@ static void store16(__virtio16 *p, uint16_t value)
 }
 
 /*
- * The event index of a ring, behind its last entry. With EVENT_IDX each side writes there when it
- * wants to be notified (virtio 1.2, 2.7.10).
+ * Returns the place of the event index behind the last entry of the available ring. With EVENT_IDX
+ * the driver writes there at which used index it wants an interrupt (virtio 1.2, 2.7.10).
  */
 static __virtio16 *used_event(const struct virtq *q)
 {
@@ -44,7 +44,7 @@ static int find_rings(struct virtq *q, const struct vm_memory *m)
 			VIRTQ_SIZE_MAX);
 	/*
 	 * The size of each ring includes the event index at its end, even without EVENT_IDX,
-	 * because that may be negotiated later.
+	 * because the driver may accept EVENT_IDX later.
 	 */
 	struct vring_desc *desc = find_ring(m, q->desc_at, 16ULL * q->size, 16);
 	struct vring_avail *avail = find_ring(m, q->avail_at, 6 + 2ULL * q->size, 2);
@@ -278,8 +278,8 @@ void virtq_disarm(struct virtq *q)
 	if (!q->ready)
 		return;
 	/*
-	 * With EVENT_IDX, the driver sends no kick for an available index that it has already
-	 * passed.
+	 * With EVENT_IDX, the driver kicks when it reaches the index in avail_event. So an index
+	 * that the driver has already passed stops its kicks.
 	 */
 	if (q->event_idx)
 		store16(avail_event(q), (uint16_t)(q->next_avail - 1));

@@ -21,7 +21,7 @@
 #define VIRTQ_SIZE_MAX 1024 /* greatest queue size; a transport may allow less */
 /*
  * The most descriptors of a chain, including its indirect table; equal to the kernel's IOV_MAX. A
- * struct virtq_chain for so many is too large for the stack.
+ * struct virtq_chain for so many descriptors is too large for the stack.
  */
 #define VIRTQ_CHAIN_MAX 1024
 
@@ -46,22 +46,22 @@ struct virtq {
 /* The buffers of one request: first those that the device reads, then those that it writes. */
 struct virtq_chain {
 	uint16_t head;
-	/* number of entries of iov that the device reads, and writes */
+	/* number of entries of iov that the device reads, and number that it writes */
 	unsigned readable, writable;
 	uint64_t read_len, write_len; /* bytes in the readable and in the writable buffers */
 	struct iovec iov[VIRTQ_CHAIN_MAX];
 };
 
 /*
- * Makes the queue ready after it has checked size, alignment and place of the rings. If one is
+ * Makes the queue ready after it has checked size, alignment and place of the rings. If a ring is
  * invalid, returns -EINVAL with a message, and the queue stays stopped.
  */
 int virtq_enable(struct virtq *q, const struct vm_memory *m) must_check;
 void virtq_reset(struct virtq *q);
 
 /*
- * Makes the queue ready like virtq_enable(), but continues at request next_avail, where another
- * process has stopped serving it.
+ * Makes the queue ready like virtq_enable(), but continues at request next_avail, because another
+ * process has served the requests before it.
  */
 int virtq_resume(struct virtq *q, const struct vm_memory *m, uint16_t next_avail) must_check;
 
@@ -73,8 +73,8 @@ int virtq_resume(struct virtq *q, const struct vm_memory *m, uint16_t next_avail
 int virtq_move(struct virtq *q, const struct vm_memory *m) must_check;
 
 /*
- * Returns the number of requests, modulo 2^16, that were given back to the driver, by this or
- * another process.
+ * Returns the number of requests, modulo 2^16, that this or another process has given back to the
+ * driver.
  */
 uint16_t virtq_done(const struct virtq *q);
 
@@ -91,8 +91,8 @@ int virtq_pop(struct virtq *q, struct virtq_chain *ret) must_check;
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written);
 
 /*
- * Give several requests back to the driver at once: the first function prepares one request, the
- * second makes all prepared ones visible.
+ * Give several requests back to the driver at once: virtq_stage() prepares one request, and
+ * virtq_publish() makes all prepared ones visible.
  */
 void virtq_stage(struct virtq *q, uint16_t head, uint32_t written);
 void virtq_publish(struct virtq *q);
@@ -120,15 +120,15 @@ int virtq_next(struct virtq *q, struct virtq_chain *ret) must_check;
 void virtq_disarm(struct virtq *q);
 
 /*
- * Copy data from the readable part, or to the writable part, at `offset`. Both return the number of
- * bytes copied, which is less than `len` if the part ends earlier.
+ * Copy data from the readable part of the request, or to its writable part, at `offset`. Both
+ * functions return the number of bytes copied, which is less than `len` if the part ends earlier.
  */
 size_t virtq_read(const struct virtq_chain *c, uint64_t offset, void *ret_data, size_t len);
 size_t virtq_write(struct virtq_chain *c, uint64_t offset, const void *data, size_t len);
 
 /*
- * Writes the buffers of the bytes [offset, offset + len) of the readable or writable part into
- * `ret`, which has VIRTQ_CHAIN_MAX entries, and returns how many entries it has used.
+ * Writes the buffers of the bytes [offset, offset + len) of the request's readable or writable part
+ * into `ret`, which has VIRTQ_CHAIN_MAX entries. Returns how many entries it has used.
  */
 unsigned virtq_slice(const struct virtq_chain *c, bool writable, uint64_t offset, uint64_t len,
 	struct iovec *ret);

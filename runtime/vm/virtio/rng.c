@@ -21,8 +21,8 @@ static int rng_serve(struct virtio_device *d, unsigned index, unsigned budget)
 			return err_set(EPROTO, "a request for entropy without room for it: "
 					       "expected a buffer to write");
 		/*
-		 * The device gives fewer bytes than there is room for, so that many large requests
-		 * cost little. The specification allows this (virtio 1.2, 5.4.6.2).
+		 * The device gives fewer random bytes than there is room for, so that many large
+		 * requests cost little. The specification allows this (virtio 1.2, 5.4.6.2).
 		 */
 		uint64_t want = rng->chain.write_len;
 		ssize_t n =

@@ -7,7 +7,7 @@
 
 /*
  * The configuration ends with the members of VIRTIO_BLK_F_WRITE_ZEROES, because a back end refuses
- * a request for more than it has.
+ * to send more bytes of configuration than it has.
  */
 #define CONFIG_LEN (offsetof(struct virtio_blk_config, write_zeroes_may_unmap) + 4)
 

@@ -4,10 +4,12 @@
 #include "vm/vhost/front.h"
 
 struct virtio_blk_remote_options {
-	int sock;         /* connected to the back end; the caller closes it */
-	const char *peer; /* name of the back end, for messages; the device keeps the pointer */
-	int reconnect;    /* socket of the back end's connector, as in struct vhost_user_options */
-	unsigned queues;  /* number of queues, which the back end must have; 0: one */
+	int sock; /* socket that is connected to the back end; the caller closes it */
+	/* name of the back end for error messages; the device keeps the pointer */
+	const char *peer;
+	/* socket over which the device asks for new connections, as in struct vhost_user_options */
+	int reconnect;
+	unsigned queues; /* number of queues, which the back end must have; 0: one */
 };
 
 /*

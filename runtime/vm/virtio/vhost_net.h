@@ -9,8 +9,9 @@
 #include "vm/virtio/virtio_net.h"
 
 struct virtio_net_remote_options {
-	int sock;         /* socket connected to the back end; the caller closes it */
-	const char *peer; /* name of the back end, for messages; the device keeps the pointer */
+	int sock; /* socket connected to the back end; the caller closes it */
+	/* name of the back end for error messages; the device keeps the pointer */
+	const char *peer;
 	uint8_t mac[6];
 	/*
 	 * MTU that the guest's interface gets, at least VIRTIO_NET_MTU_MIN; 0: the driver chooses
@@ -23,6 +24,6 @@ struct virtio_net_remote {
 	struct virtio_net_space config;
 };
 
-/* Makes the device. The errors are those of vhost_user_init(). */
+/* Makes the network device. The errors are those of vhost_user_init(). */
 int virtio_net_remote_init(struct virtio_net_remote *n, const struct vm_memory *m,
 	const struct virtio_net_remote_options *options) must_check;

@@ -46,13 +46,13 @@ struct net_buffer {
 
 struct net_rx {
 	bool mergeable;
-	uint64_t want; /* bytes of room that any expected frame fits into */
+	uint64_t want; /* bytes of room that are enough for any expected frame */
 	/* Buffers taken from the queue and not yet given back, in the order of the queue. */
 	struct net_buffer buffer[BUFFERS_MAX];
 	struct iovec part[PARTS_MAX + 1];
 	unsigned buffers, parts;
 	uint64_t room;
-	bool full;          /* no more buffers can be held, because all entries are used */
+	bool full;          /* all entries are used, so that the device can hold no more buffers */
 	uint64_t kept;      /* length of the frame that waits for more buffers; 0: no frame waits */
 	uint64_t kept_rest; /* bytes of the waiting frame that are in `rest` */
 	struct virtq_chain chain;
@@ -103,7 +103,7 @@ static void copy_to_buffers(struct net_rx *rx, uint64_t offset, const void *data
 
 /*
  * Adds the taken request to the held buffers, as far as a frame can need it. Returns false if there
- * are not enough free entries for it.
+ * are not enough free entries for the request.
  */
 static bool hold_buffer(struct net_rx *rx)
 {
@@ -211,7 +211,7 @@ static bool deliver_kept(struct virtio_net *n)
 	if (rx->kept > rx->room && !rx->full)
 		return false;
 	if (rx->kept > rx->room) {
-		n->rx_dropped++; /* the frame is too long to fit ever */
+		n->rx_dropped++; /* the frame is longer than the whole queue has room for */
 	} else {
 		copy_to_buffers(rx, rx->kept - rx->kept_rest, rx->rest, (size_t)rx->kept_rest);
 		deliver_frame(n, rx->kept);
@@ -356,15 +356,17 @@ static int net_event(struct virtio_device *d)
 	bool rx, tx;
 
 	pthread_mutex_lock(&d->lock);
-	/* Stops watching the tap if the driver has broken the rules since the event. */
+	/*
+	 * update_watch() stops watching the tap if the driver has broken the rules since the event.
+	 */
 	update_watch(n);
 	rx = n->watched & EPOLLIN;
 	tx = n->watched & EPOLLOUT;
 	pthread_mutex_unlock(&d->lock);
 	/*
-	 * The results for frames to the guest are not used: frames that are left after this turn
-	 * are in the tap, so poll(2) reports it as readable and the event loop calls this function
-	 * once more.
+	 * The result of virtio_kick() for received frames is not used, because frames that are left
+	 * after this turn are still in the tap. poll(2) then reports the tap as readable, and the
+	 * event loop calls this function once more.
 	 */
 	if (rx)
 		(void)virtio_kick(d, QUEUE_RX);
@@ -419,7 +421,10 @@ static void net_reset(struct virtio_device *d)
 	if (!n->started)
 		return;
 	n->started = false;
-	/* Drops the frames in the tap, because they were made for the former driver's offloads. */
+	/*
+	 * Drops the frames in the tap, because the kernel made them for the offloads of the former
+	 * driver.
+	 */
 	if (set_offloads(n, 0) < 0)
 		err_clear();
 	for (int i = 0; i < STALE_MAX && read(n->options.tap, &byte, 1) >= 0; i++)
@@ -428,7 +433,7 @@ static void net_reset(struct virtio_device *d)
 
 /*
  * Puts the held buffers back into the queue, so that they count as not taken. This is possible
- * because they are the last ones that were taken, and are in order.
+ * because they are the last buffers that the device has taken, and are in order.
  */
 static void net_quiesce(struct virtio_device *d, unsigned index)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Implements the network device (virtio 1.2, 5.1) on a tap. Queue 0 carries frames to the guest,
- * queue 1 frames from it, and there is no control queue.
+ * queue 1 frames from the guest, and there is no control queue.
  *
  *	virtio_net_init(&n, &memory, &options)
  *	a transport serves n.dev: kicks, and n.dev.event_fd

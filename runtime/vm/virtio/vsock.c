@@ -4,11 +4,11 @@
  * same work: it takes the guest's packets, then fills the guest's receive buffers, first with reset
  * packets, then with the packets and data of one connection after the other.
  *
- * Nothing is read from a descriptor before there is a receive buffer and credit for the data. If
- * the guest has given no buffer, virtq_arm() asks for a kick at its next one. An answer that waits
- * is a bit in its connection, so it takes no memory. Answers without a connection wait in `resets`.
- * If that is full, the device takes no packet until the guest has given buffers (virtio 1.2,
- * 5.10.6.1.1).
+ * The device reads nothing from a descriptor before there is a receive buffer and credit for the
+ * data. If the guest has given no buffer, virtq_arm() asks for a kick when the guest gives the next
+ * one. An answer that waits is a bit in its connection, so it takes no memory. Answers without a
+ * connection wait in `resets`. If `resets` is full, the device takes no packet until the guest has
+ * given buffers (virtio 1.2, 5.10.6.1.1).
  */
 #include "vm/virtio/vsock.h"
 
@@ -196,8 +196,8 @@ static void vsock_reset(struct virtio_device *d)
 	struct virtio_vsock *v = (struct virtio_vsock *)d;
 
 	/*
-	 * Takes the last packets first, because the guest may have sent data right before the reset
-	 * and its kick is not served yet.
+	 * Handles the packets that are still in the queue, because the guest may have sent data
+	 * right before the reset with a kick that is not served yet.
 	 */
 	v->reset_count = 0;
 	v->ending = true;
@@ -301,7 +301,7 @@ static int dial_port(struct virtio_vsock *v, uint32_t guest_port, int fd, unsign
 	c->guest_port = guest_port;
 	c->port = port;
 	vsock_conn_start(c, VSOCK_DIALED);
-	/* wakes the thread that serves the device, because it makes the callbacks */
+	/* wakes the thread that serves the device, because that thread makes the callbacks */
 	eventfd_write(v->wake, 1);
 	return (int)port;
 }

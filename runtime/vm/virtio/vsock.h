@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Implements the socket device (virtio 1.2, 5.10), which connects ports of the guest with
- * descriptors of the host. Queue 0 carries packets to the guest, queue 1 packets from it; queue 2
- * is for events, and the device sends none.
+ * descriptors of the host. Queue 0 carries packets to the guest, queue 1 packets from the guest;
+ * queue 2 is for events, and the device sends none.
  *
  *	virtio_vsock_init(&v, &memory, &options)
  *	a transport serves v.dev: kicks, and v.dev.event_fd
@@ -15,7 +15,7 @@
  * process; vsock_stream.h explains why these calls never wait. The device keeps data that the
  * descriptor does not take at once, up to the credit of the guest: VSOCK_CREDIT bytes for each of
  * the first VSOCK_LARGE_MAX streams, and VSOCK_CREDIT_SMALL bytes for the others. So a guest can
- * make it allocate 11.5 MiB at most. SIGPIPE must be ignored.
+ * make the device allocate 11.5 MiB at most. SIGPIPE must be ignored.
  *
  * A descriptor is closed when its stream has ended in both directions and all data from the guest
  * is written, even if the guest resets the device or the stream before that.
@@ -113,7 +113,7 @@ void virtio_vsock_release(struct virtio_vsock *v);
  * the guest's driver is not ready, -EBUSY if VSOCK_CONNS_MAX connections are open.
  *
  * Meant for restored snapshots (issue 18), because a restore ends the connections that the guest's
- * agent has made. Until snapshots exist, only tests call it.
+ * agent has made. Until snapshots exist, only tests call this function.
  */
 int virtio_vsock_dial(struct virtio_vsock *v, uint32_t guest_port, int fd, unsigned use) must_check;
 
@@ -141,8 +141,9 @@ struct vsock_conn *vsock_find_conn(
 int vsock_add_conn(struct virtio_vsock *v, int fd, unsigned use, struct vsock_conn **ret)
 	must_check;
 /*
- * Completes a change of a connection; has to be called after each function that changes one. Tells
- * the owner if the descriptor was closed, and frees the connection if both sides have forgotten it.
+ * Completes a change of a connection; has to be called after each function that changes a
+ * connection. Tells the owner if the descriptor was closed, and frees the connection if both sides
+ * have forgotten it.
  */
 void vsock_settle_conn(struct virtio_vsock *v, struct vsock_conn *c);
 

@@ -8,9 +8,9 @@
  *	                 no more
  *
  * The device tells the guest by a SHUTDOWN packet which direction has ended on the host. When both
- * directions have ended, the side that was told so answers with RST, and both sides forget the
- * connection (virtio 1.2, 5.10.6.5). Until the guest answers, the connection stays in the table
- * without its descriptor.
+ * directions have ended, the side that has received the last SHUTDOWN answers with RST, and both
+ * sides forget the connection (virtio 1.2, 5.10.6.5). Until the guest answers, the connection stays
+ * in the table without its descriptor.
  */
 #include "vm/virtio/vsock_conn.h"
 
@@ -76,7 +76,7 @@ static void count_written(struct vsock_conn *c, uint32_t n)
 
 /*
  * Drops the data that the guest has sent and that is not written yet, because the reader of the
- * descriptor has gone.
+ * descriptor has closed it.
  */
 static void fail_output(struct vsock_conn *c)
 {
@@ -223,8 +223,8 @@ void vsock_conn_event(struct vsock_conn *c, uint32_t events)
 {
 	vsock_stream_event(&c->stream, events);
 	/*
-	 * For a pipe EPOLLERR means that its last reader has closed it. The guest is told now,
-	 * before its next write.
+	 * For a pipe EPOLLERR means that its last reader has closed it. The device tells the guest
+	 * now, before the guest's next write.
 	 */
 	if (c->stream.fifo && (events & EPOLLERR))
 		fail_output(c);
@@ -233,7 +233,7 @@ void vsock_conn_event(struct vsock_conn *c, uint32_t events)
 	update_conn(c);
 }
 
-/* Returns the flags of the SHUTDOWN packet that the guest should have got by now. */
+/* Returns the flags of the SHUTDOWN packet that the device has to have sent to the guest by now. */
 static uint32_t due_shutdown(const struct vsock_conn *c)
 {
 	uint32_t flags = 0;
@@ -241,8 +241,8 @@ static uint32_t due_shutdown(const struct vsock_conn *c)
 	if (!(c->stream.open & VSOCK_TO_GUEST))
 		flags |= VIRTIO_VSOCK_SHUTDOWN_SEND;
 	/*
-	 * If the guest itself has ended this direction, the device confirms that only in the last
-	 * SHUTDOWN.
+	 * If the guest itself has ended the direction from the guest, the device confirms that end
+	 * only in the last SHUTDOWN packet.
 	 */
 	if (!(c->stream.open & VSOCK_FROM_GUEST) && (!c->guest_ended || c->stream.fd < 0))
 		flags |= VIRTIO_VSOCK_SHUTDOWN_RCV;

@@ -40,7 +40,7 @@ struct vsock_conn {
 	enum vsock_state state;
 	struct vsock_stream stream;
 	bool told_closed; /* the callback closed() was called for this connection */
-	/* the guest sends no more data; some of it may still have to be written */
+	/* the guest sends no more data; some of the data may still have to be written */
 	bool guest_ended;
 	uint32_t guest_shutdown; /* VIRTIO_VSOCK_SHUTDOWN_ flags that the guest has sent */
 	/* VIRTIO_VSOCK_SHUTDOWN_ flags that the device has sent to the guest */
@@ -67,13 +67,13 @@ struct vsock_conn {
 };
 
 /*
- * Makes a connection for fd, which it then owns, even if the call fails. `use` is an enum
- * vsock_use.
+ * Makes a connection for fd, which the connection then owns, even if the call fails. `use` is an
+ * enum vsock_use.
  */
 int vsock_conn_new(struct vsock_conn **ret, int fd, unsigned use, int epoll) must_check;
 /*
- * Starts the connection, after the caller has set ports and size. With VSOCK_DIALED it asks the
- * guest to connect; with VSOCK_CONNECTED it accepts the guest's request.
+ * Starts the connection, after the caller has set ports and size. In the state VSOCK_DIALED the
+ * device asks the guest to connect; in the state VSOCK_CONNECTED it accepts the guest's request.
  */
 void vsock_conn_start(struct vsock_conn *c, enum vsock_state state);
 void vsock_conn_free(struct vsock_conn *c);
@@ -102,7 +102,7 @@ uint16_t vsock_conn_op(const struct vsock_conn *c, uint32_t *ret_flags);
 /* Records that a packet with this operation and the present credit was sent to the guest. */
 void vsock_conn_sent_op(struct vsock_conn *c, uint16_t op, uint32_t flags);
 
-/* Returns how many bytes may be read from the descriptor for the guest now. */
+/* Returns how many bytes the device may now read from the descriptor for the guest. */
 uint32_t vsock_conn_credit(struct vsock_conn *c);
 /*
  * Records the result of a read from the descriptor into the guest's buffers, which have `room`

@@ -10,7 +10,7 @@
 
 /*
  * Takes the next receive buffer of the guest. Returns 1 with the buffer in v->chain, or 0 if there
- * is none; the guest will kick when it gives one.
+ * is no buffer; the guest will kick when it gives one.
  */
 static int take_room(struct virtio_vsock *v)
 {
@@ -104,7 +104,7 @@ static int take_rooms(struct virtio_vsock *v, unsigned most, uint32_t credit, un
 		if (r == 0)
 			break;
 		if (parts + v->chain.writable > VIRTQ_CHAIN_MAX) {
-			/* puts the last buffer back, for the next read */
+			/* puts the last buffer back, so that the next read uses it */
 			v->dev.queues[VSOCK_QUEUE_RX].next_avail--;
 			break;
 		}
@@ -200,7 +200,7 @@ int vsock_fill_rx(struct virtio_vsock *v)
 		vsock_settle_conn(v, c);
 		/*
 		 * If the guest has no buffer left for this connection, the next turn starts with
-		 * this connection.
+		 * the same connection.
 		 */
 		if (v->count == before && (r > 0 || !v->starved))
 			v->turn = (v->turn + 1) % before;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The device must not wait for a descriptor, and must not set O_NONBLOCK on it
- * either, because other processes share its open file description. For a socket each call has a
- * flag not to wait. For a pipe or a terminal the device opens the same file again through /proc and
- * gets an open file description of its own. If it cannot (no /proc in the jail, or a terminal of
- * another user), it uses RWF_NOWAIT. If the file does not support that either, it calls poll(2)
- * before each read or write. Only in this last case may the device wait: if another process uses
- * the same terminal between poll(2) and the read or write.
+ * Theory of operation. The device must not wait for a descriptor, and must not set O_NONBLOCK on
+ * the descriptor either, because other processes share its open file description. For a socket each
+ * call has a flag not to wait. For a pipe or a terminal the device opens the same file again
+ * through /proc and gets an open file description of its own. If it cannot (no /proc in the jail,
+ * or a terminal of another user), it uses RWF_NOWAIT. If the file does not support RWF_NOWAIT
+ * either, the device calls poll(2) before each read or write. Only in this last case may the device
+ * wait: if another process uses the same terminal between poll(2) and the read or write.
  */
 #include "vm/virtio/vsock_stream.h"
 
@@ -20,8 +20,8 @@
 #include <sys/sysmacros.h>
 
 /*
- * Major number of /dev/tty, /dev/console and /dev/ptmx (Linux, major.h). Opening one of them again
- * may give another terminal, so the device does not.
+ * Major number of /dev/tty, /dev/console and /dev/ptmx (Linux, major.h). The device does not open
+ * these again, because it could get another terminal.
  */
 #define TTYAUX_MAJOR 5
 

@@ -24,8 +24,8 @@
 #define BOOT_NO_RTC (1U << 5)
 
 /*
- * Holds an ACPI table, or AML code, while it is being written. `bad` keeps the first error, so that
- * only finish_table() has to check it.
+ * Holds an ACPI table, or AML code, while the table is being written. `bad` keeps the first error,
+ * so that only finish_table() has to check for errors.
  */
 struct table {
 	struct strbuf b;
@@ -128,7 +128,7 @@ static void aml_crs(struct table *t, const struct acpi_device *d)
 	add_int(t, 0x11, 1);
 	size_t buffer = aml_open(t);
 	add_int(t, 0x0a, 1);
-	add_int(t, 12 + 9 + 2, 1); /* bytes of the descriptors that follow */
+	add_int(t, 12 + 9 + 2, 1); /* number of bytes of the resource descriptors that follow */
 	add_int(t, 0x86, 1);       /* AML resource: Memory32Fixed, read-write */
 	add_int(t, 9, 2);
 	add_int(t, 1, 1);

@@ -60,8 +60,8 @@ struct arch_cpu {
  */
 void arch_filter_cpuid(struct kvm_cpuid2 *c, const struct arch_cpu *cpu, bool deadline_timer);
 /*
- * Sets the CPUID of the vCPU: what KVM offers, after arch_filter_cpuid(). Returns -ENOTSUP if
- * cpu->nested is set and this host's KVM cannot nest.
+ * Sets the CPUID of the vCPU to what KVM offers, after arch_filter_cpuid() has changed it. Returns
+ * -ENOTSUP if cpu->nested is set and this host's KVM cannot nest.
  */
 int arch_set_cpuid(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu) must_check;
 
@@ -75,6 +75,6 @@ int arch_set_entry(int vcpu, const struct vm_memory *m, const struct arch_entry 
 
 /*
  * Prints the vCPU's registers and the bytes at RIP into ret_text, as several lines for an error
- * message. If they cannot be read, it prints "?".
+ * message. If KVM cannot read the registers, the text is "?".
  */
 void arch_print_regs(int vcpu, const struct vm_memory *m, char *ret_text, size_t size);

@@ -106,8 +106,8 @@ int arch_set_entry(int vcpu, const struct vm_memory *m, const struct arch_entry 
 	if (!msrs)
 		return err_set(ENOMEM, "out of memory for the first vCPU's MSRs");
 	/*
-	 * The MTRRs make all memory write-back by default. Firmware would have set this, and Linux
-	 * warns if it is not set.
+	 * The MTRRs make all memory write-back by default. On a PC the firmware does this, and
+	 * Linux warns if it was not done.
 	 */
 	msrs->nmsrs = 1;
 	msrs->entries[0].index = MSR_MTRR_DEF_TYPE;
