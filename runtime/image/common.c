@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/userns.h"
 #include "image/image.h"
 
 void image_size_text(uint64_t bytes, char *buf, size_t size)
@@ -93,4 +94,16 @@ int image_platform(
 		return 0;
 	*ret = buf;
 	return platform_parse(a, text, buf);
+}
+
+int image_open_container(const struct image_globals *g, struct arena *a, const char *name,
+	struct store *s, struct container_uses *ret)
+{
+	bool rootless;
+	/* The store is opened first, because its path depends on the caller's user id. */
+	int r = image_open_store(g, s);
+
+	if (r >= 0)
+		r = userns_become_root(&rootless);
+	return r < 0 ? r : container_dir_read(s, a, name, ret);
 }

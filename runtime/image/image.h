@@ -6,6 +6,7 @@
 #pragma once
 #include "base/program.h"
 #include "cmd/options.h"
+#include "images/oci/container_dir.h"
 #include "images/oci/image.h"
 #include "images/oci/import.h"
 
@@ -76,6 +77,9 @@ int image_parse(const struct image_command *self, const struct option_def *defs,
 	char **argv, struct image_arguments *args) must_check;
 
 int image_open_store(const struct image_globals *g, struct store *ret) must_check;
+/* Opens the store, becomes root in a user namespace, and reads what a container uses. */
+int image_open_container(const struct image_globals *g, struct arena *a, const char *name,
+	struct store *s, struct container_uses *ret) must_check;
 /*
  * Finds an image, and fetches it first if it is not in the store. Returns once the image is there,
  * whole.

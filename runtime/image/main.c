@@ -72,8 +72,11 @@ static const struct image_command commands[] = {
 		"container that runs, `caisson pause` it first. Prints the digest.\n\n"
 		"  caisson image commit -c 'CMD [\"sh\"]' web localhost/web:2",
 		image_cmd_commit},
-	{"diff", "CONTAINER", "List what a container changed.",
-		"A: added, C: changed, D: deleted, of what `caisson run --image` made.",
+	{"diff", "[options] CONTAINER | IMAGE1 IMAGE2",
+		"List what a container changed, or how images differ.",
+		"A: added, C: changed, D: deleted. A container is one that `caisson run --image` "
+		"made.\n\n"
+		"  caisson image diff debian:12 localhost/web:2",
 		image_cmd_diff},
 	{"tag", "IMAGE NAME...", "Give an image more names.", NULL, image_cmd_tag},
 	{"rm", "IMAGE...", "Remove names, and what no name needs any more.",

@@ -111,3 +111,21 @@ def go_program(name, package):
 @pytest.fixture(scope="session")
 def crane():
     return go_program("crane", "github.com/google/go-containerregistry/cmd/crane@v0.20.6")
+
+
+@pytest.fixture
+def podman(tmp):
+    """podman with an empty store of its own, which accepts every image."""
+    with open(tmp + "/policy.json", "w") as f:
+        f.write('{"default":[{"type":"insecureAcceptAnything"}]}')
+
+    def run(*args):
+        p = subprocess.run(["podman", "--root", tmp + "/podman", "--runroot", "/run/podman-test", "--storage-driver", run.driver, *args],
+                           capture_output=True, text=True, timeout=120, check=False)
+        assert p.returncode == 0, f"podman {args}: {p.stderr}"
+        return p.stdout
+    run.driver = "vfs"
+    run.policy = ("--signature-policy", tmp + "/policy.json")
+    yield run
+    run("rmi", "--all", "--force")
+    subprocess.run(["rm", "-rf", tmp + "/podman", "/run/podman-test", "/run/containers", "/run/libpod", "/dev/shm/libpod_lock"], check=True)

@@ -81,31 +81,18 @@ def test_skopeo_reads_saved_images(images, two, tmp):
         assert env == ours["config"]["config"]
 
 
-@pytest.fixture
-def podman(tmp):
-    """podman with an empty store of its own."""
-    with open(tmp + "/policy.json", "w") as f:
-        f.write('{"default":[{"type":"insecureAcceptAnything"}]}')
-    def run(*args, **kw):
-        return sh("podman", "--root", tmp + "/podman", "--runroot", "/run/podman-test", "--storage-driver", "vfs", *args, **kw)
-    yield run
-    run("rmi", "--all", "--force")
-    subprocess.run(["rm", "-rf", "/run/podman-test", "/run/containers", "/run/libpod", "/dev/shm/libpod_lock"], check=True)
-
-
 def test_podman_reads_and_writes(images, two, other, podman, tmp):
     """podman load reads every image of both forms, and what podman save --multi-image-archive writes is loaded."""
-    policy = ("--signature-policy", tmp + "/policy.json")
     for form in ("docker-archive", "oci-archive"):
         images("save", "-o", f"{tmp}/{form}.tar", "--format", form, *two)
-    said = podman("load", *policy, "-i", tmp + "/docker-archive.tar")
+    said = podman("load", *podman.policy, "-i", tmp + "/docker-archive.tar")
     assert all(n in said for n in NAMES)
     podman("save", "--multi-image-archive", "-o", tmp + "/p.tar", *NAMES)
     assert sorted(re.findall("Loaded image: (.*)", other("load", "-i", tmp + "/p.tar"))) == NAMES
     assert trees(other, NAMES, tmp, "o") == trees(images, NAMES, tmp, "i")
     podman("rmi", "--all", "--force")
     images("save", "-o", tmp + "/one.tar", "--format", "oci-archive", "a:1")
-    podman("load", *policy, "-i", tmp + "/one.tar")
+    podman("load", *podman.policy, "-i", tmp + "/one.tar")
     assert json.loads(podman("inspect", "docker.io/library/a:1"))[0]["Config"]["Env"] == ["A=1"]
     podman("save", "--format", "oci-archive", "-o", tmp + "/po.tar", "docker.io/library/a:1")
     assert "docker.io/library/a:1" in oci.Images(images.program, tmp + "/third")("load", "-i", tmp + "/po.tar")

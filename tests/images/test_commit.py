@@ -133,6 +133,17 @@ def test_diff(changed):
     lines = changed.images("diff", "b1").splitlines()
     assert {"D /gone", "C /d", "D /d/old", "A /d/new", "C /keep", "A /hard", "C /dir", "C /file", "A /file/in", "D /up/a", "A /up/b", "A /big"} <= set(lines)
     assert not [x for x in lines if x[2:].startswith(("/same", "/dev", "/proc", "/sys", "/etc/host"))]
+    assert changed.images("diff", "--json", "b1") and len(json.loads(changed.images("diff", "--json", "b1"))) == len(lines)
+
+
+def test_diff_of_images_is_that_of_the_container(changed):
+    """What the container changed is what its image has other than the one that the container came from."""
+    changed.images("commit", "b1", "new")
+    kinds = {"A": 1, "C": 1, "D": 1}
+    container, image = (set(changed.images("diff", *x).splitlines()) for x in (["b1"], ["box", "new"]))
+    assert {x[0] for x in image} == set(kinds)
+    # The kernel copies a directory up for a name in it that was changed back, or to mount something there.
+    assert image <= container and all(x.startswith("C ") for x in container - image), (container - image, image - container)
 
 
 def test_what_a_layer_cannot_have(box):
