@@ -15,8 +15,10 @@
 #include "base/log.h"
 #include "cgroups/cg_internal.h"
 
-#define PROGRAM_NAME "caisson_dev" /* at most BPF_OBJ_NAME_LEN - 1 = 15 bytes */
-#define ATTACHED_MAX 64            /* the kernel's BPF_CGROUP_MAX_PROGS */
+/* name of caisson's device programs; at most BPF_OBJ_NAME_LEN - 1 = 15 bytes */
+#define PROGRAM_NAME "caisson_dev"
+/* how many programs a cgroup can have: the kernel's BPF_CGROUP_MAX_PROGS */
+#define ATTACHED_MAX 64
 #define VERIFIER_LOG_SIZE 65536
 #define LOAD_TRIES 30
 
@@ -44,7 +46,7 @@ static int load_program(const struct bpf_insn *insns, size_t n)
 	int r = -EAGAIN;
 
 	/*
-	 * Loads the program once more after EAGAIN, which the verifier returns if a signal has
+	 * The load is repeated after EAGAIN, because the verifier returns EAGAIN if a signal has
 	 * interrupted it.
 	 */
 	for (int i = 0; i < LOAD_TRIES && r == -EAGAIN; i++)
@@ -109,8 +111,8 @@ static int find_our_programs(int dir, int fds[static ATTACHED_MAX], size_t *ret_
 		union bpf_attr get = {.prog_id = ids[i]};
 		_cleanup_fd_ int fd = cg_bpf(BPF_PROG_GET_FD_BY_ID, &get);
 		/*
-		 * If the program was detached in the meantime, or a security module hides it, it is
-		 * not caisson's.
+		 * A program that cannot be opened is not caisson's: it was detached in the
+		 * meantime, or a security module hides it.
 		 */
 		if (fd < 0)
 			continue;

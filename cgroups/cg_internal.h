@@ -14,16 +14,16 @@
 /* size of a buffer for cgroup.controllers, which fills about 60 bytes on a kernel of 2026 */
 #define CG_LIST_MAX 512
 
-/* detect.c: finds where cgroup2 is mounted, and which mount holds a controller. */
+/* The functions of detect.c find where cgroup2 is mounted, and which mount holds a controller. */
 
 /*
- * Finds where cgroup2 is mounted. *ret is a static string or is in the arena. Returns -ENOENT with
- * a message if cgroup2 is not mounted.
+ * Finds where cgroup2 is mounted. *ret is a static string or a string in the arena. Returns -ENOENT
+ * with a message if cgroup2 is not mounted.
  */
 int cg_find_mount(struct arena *a, const char **ret) must_check;
 /*
  * Finds the mount point of cgroup2 in the text of a mountinfo file; *ret stays NULL if the text has
- * none. It is declared for the unit tests.
+ * no cgroup2 mount. The function is declared for the unit tests.
  */
 int cg_mount_from_text(struct arena *a, const char *mountinfo, const char **ret) must_check;
 /* Finds the path of a process in cgroup2, such as "/a/b". pid 0 stands for the calling process. */
@@ -46,18 +46,19 @@ bool cg_list_covers(const char *list, const char *wanted);
  */
 bool cg_in_user_namespace(void);
 
-/* dir.c: opens cgroups, and reads and writes their control files. */
+/* The functions of dir.c open cgroups, and read and write their control files. */
 
 /*
  * Marks a directory that caisson made as the parent of a container's cgroup, so that
  * cg_remove_made() removes it once it is empty. The mark is an extended attribute of the directory,
- * because the container that caisson made it for may end long before the last container beneath it.
- * If the kernel does not store the attribute, the directory may stay behind.
+ * because the container that caisson made the directory for may end long before the last container
+ * beneath the directory. If the kernel does not store the attribute, the directory may stay behind.
  */
 void cg_mark_made(int mount, const char *path);
 /*
  * Removes the last directories of path, from the deepest upwards, as long as each of them is empty
- * and was made by caisson: its path is longer than `from` bytes, or cg_mark_made() has marked it.
+ * and was made by caisson. caisson made a directory if the directory's path is longer than `from`
+ * bytes, or if cg_mark_made() has marked the directory.
  */
 void cg_remove_made(int mount, const char *path, size_t from);
 
@@ -70,9 +71,10 @@ bool cg_is_gone(int r);
 typedef int cg_visit_fn(int dir, void *arg);
 int cg_walk(int dir, cg_visit_fn *visit, void *arg) must_check;
 
-int cg_open_mount(const struct cgroup *cg) must_check; /* O_PATH descriptor of cg->mount */
+/* returns an O_PATH descriptor of cg->mount */
+int cg_open_mount(const struct cgroup *cg) must_check;
 /*
- * Opens a cgroup beneath the mount, or the mount itself if path is "/". Its message for -ENOENT is
+ * Opens a cgroup beneath the mount, or the mount itself if path is "/". The message for -ENOENT is
  * not "No such file or directory", because engines take these words for a missing command of the
  * container.
  */
@@ -90,7 +92,7 @@ int cg_read_u64(int dir, const char *file, uint64_t *ret) must_check;
  */
 int cg_find_key(const char *text, const char *key, uint64_t *ret) must_check;
 /*
- * Writes the text with one write(2). It sets no error message; the caller does, for example with
+ * Writes the text with one write(2). Sets no error message; the caller sets one, for example with
  * cg_err_file().
  */
 int cg_write(int dir, const char *file, const char *text) must_check;
@@ -105,15 +107,18 @@ int cg_err_file(int r, const char *field, const char *file, const char *value, c
  */
 const char *cg_strerror(int code);
 /*
- * Waits until the key in cgroup.events has the value. Returns -ETIMEDOUT, without a message, if the
- * time is over, and -ENOENT or -ENODEV if the cgroup has been removed.
+ * Waits until the key in cgroup.events has the value. Returns -ETIMEDOUT, without a message, if
+ * this takes longer than the timeout, and -ENOENT or -ENODEV if the cgroup has been removed.
  */
 int cg_wait_event(int dir, const char *key, uint64_t value, int timeout_ms) must_check;
 
-/* create.c and explain.c: enable controllers, and explain why a cgroup lacks one. */
+/*
+ * The functions of create.c and explain.c enable controllers, and explain why a cgroup lacks a
+ * controller.
+ */
 
 /*
- * Enables the available controllers in every cgroup above path. It reports no failure, because
+ * Enables the available controllers in every cgroup above path. Reports no failure, because
  * cg_explain_missing() reports the missing controller if a limit needs it.
  */
 void cg_enable_controllers(int mount, const char *path, const char *available);
@@ -124,22 +129,22 @@ void cg_enable_controllers(int mount, const char *path, const char *available);
 int cg_explain_missing(const struct cgroup *cg, const char *controller, const char *field)
 	must_check;
 
-/* convert.c: converts values and names, without system calls. */
+/* The functions of convert.c convert values and names, without system calls. */
 
 uint64_t cg_weight_from_shares(uint64_t shares);
 uint64_t cg_io_weight_from_blkio(uint64_t weight);
 /*
  * Computes memory.swap.max from the specification's memory limit and its limit of memory and swap
- * together. *ret is -1 for unlimited. Returns 1, or 0 if memory.swap.max needs no value.
+ * together. *ret is -1 for unlimited. Returns 1, or 0 if memory.swap.max need not be written.
  */
 int cg_swap_from_spec(struct opt_i64 limit, struct opt_i64 swap, int64_t *ret) must_check;
 /*
  * Turns the name of a slice into its path: "a-b.slice" into "/a.slice/a-b.slice", and "-.slice"
- * into "/". It is declared for the unit tests.
+ * into "/". The function is declared for the unit tests.
  */
 int cg_expand_slice(struct arena *a, const char *slice, const char **ret) must_check;
 /*
- * Checks a cgroup path. It refuses "..", control characters and names that are too long, and merges
+ * Checks a cgroup path: refuses "..", control characters and names that are too long, and merges
  * repeated slashes. *ret starts with "/".
  */
 int cg_clean_path(struct arena *a, const char *path, const char **ret) must_check;
@@ -167,13 +172,16 @@ int cg_check_unified(const char *file, size_t *ret_len) must_check;
 #define CG_PERIOD_DEFAULT 100000
 bool cg_is_default(const struct cg_unified *u);
 
-/* target.c and io.c: write settings to control files. */
+/*
+ * A cgroup whose control files get settings. The functions of target.c and io.c write these
+ * settings.
+ */
 
 struct cg_target {
 	const struct cgroup *cg;
 	int dir;
 	/*
-	 * read: `controllers` has been filled in; enabled: caisson has tried to enable missing
+	 * read: `controllers` has been read; enabled: caisson has tried to enable missing
 	 * controllers
 	 */
 	bool read, enabled;
@@ -181,10 +189,10 @@ struct cg_target {
 };
 
 /*
- * Checks that the cgroup has the controller that the property `field` needs. Returns 1 if it has.
- * Returns 0 if the caller should leave the setting out: because the setting only lifts a limit
- * (`lifting`), or because in lenient mode a missing controller causes only a warning. Else returns
- * -errno with a message.
+ * Checks that the cgroup has the controller that the property `field` needs. Returns 1 if it has
+ * the controller. Returns 0 if the caller should leave the setting out, either because the setting
+ * only lifts a limit (`lifting`), or because in lenient mode a missing controller causes only a
+ * warning. Else returns -errno with a message.
  */
 int cg_require(struct cg_target *t, const char *controller, const char *field, bool lifting)
 	must_check;
@@ -192,39 +200,40 @@ int cg_put(struct cg_target *t, const char *field, const char *file, const char 
 	must_check printf_like(4, 5);
 int cg_apply_io(struct cg_target *t, const struct cg_resources *res) must_check;
 
-/* devices.c and bpf.c: decide which devices the container may use. */
+/* The functions of devices.c and bpf.c decide which devices the container may use. */
 
 /*
- * Makes the device program for the rules (resources.h says what they mean). *ret is allocated by
- * malloc(); if the rules deny nothing, *ret is NULL and *ret_n is 0. It is declared for the unit
- * tests.
+ * Makes the device program for the rules (resources.h says what the rules mean). *ret is allocated
+ * by malloc(); if the rules deny nothing, *ret is NULL and *ret_n is 0. The function is declared
+ * for the unit tests.
  */
 int cg_device_program(const struct cg_device_rule *rules, size_t n, struct bpf_insn **ret,
 	size_t *ret_n) must_check;
 /*
- * Attaches the program to the cgroup, in place of the one that an earlier call attached. If n is 0,
- * only removes that one.
+ * Attaches the device program to the cgroup, in place of the program that an earlier call attached.
+ * If n is 0, only removes the earlier program.
  */
 int cg_bpf_install(int dir, const struct bpf_insn *insns, size_t n, const char *path) must_check;
 /* Calls bpf(2). Returns a descriptor or 0, or -errno without a message. */
 int cg_bpf(enum bpf_cmd cmd, union bpf_attr *attr);
 /*
  * Returns whether the descriptor fd is a device program that root has loaded under caisson's name.
- * *ret_id gets the kernel's number of the program; ret_id may be NULL.
+ * *ret_id gets the kernel's id of the program; ret_id may be NULL.
  */
 bool cg_bpf_is_ours(int fd, uint32_t *ret_id);
 /*
- * pin.c: cg_pin_find() opens the pinned program that has exactly these instructions, or returns
- * -errno without a message. cg_pin_keep() pins a program that has just been loaded; a failure to
- * pin it does no harm and is not reported.
+ * The functions of pin.c keep device programs for later containers. cg_pin_find() opens the pinned
+ * program that has exactly these instructions, or returns -errno without a message. cg_pin_keep()
+ * pins a program that has just been loaded; it does not report a failure, because a missing pin
+ * only costs time.
  */
 int cg_pin_find(const struct bpf_insn *insns, size_t n) must_check;
 void cg_pin_keep(const struct bpf_insn *insns, size_t n, int fd);
 int cg_apply_devices(struct cg_target *t, const struct cg_resources *res) must_check;
 
 /*
- * systemd/gvariant.c: parses GVariant text, in which org.systemd.property.* annotations are
- * written.
+ * A value that systemd/gvariant.c has parsed from GVariant text, in which org.systemd.property.*
+ * annotations are written.
  */
 
 struct gv {
@@ -241,8 +250,8 @@ struct gv {
 int gv_parse(struct arena *a, const char *text, struct gv **ret) must_check;
 
 /*
- * systemd/client.c: asks the helper program caisson-systemd to make, change and stop the scope of a
- * container.
+ * The functions of systemd/client.c ask the helper program caisson-systemd to make, change and stop
+ * the scope of a container.
  */
 
 int cg_systemd_start(struct arena *a, struct cgroup *cg, const struct cg_options *opt,

@@ -4,16 +4,16 @@
  *
  * Order of calls when a container is made: cg_resolve() decides the path and touches nothing; the
  * caller records the path in its state; cg_create() makes the directories and enables controllers;
- * cg_apply() sets limits. Then the process enters: it is cloned into the cgroup with
- * CLONE_INTO_CGROUP and cg_open()'s descriptor, or cg_attach() moves a process that exists. Later
- * commands start from the recorded path with cg_from_state().
+ * cg_apply() sets limits. Then the process enters the cgroup: the caller clones the process into it
+ * with CLONE_INTO_CGROUP and cg_open()'s descriptor, or cg_attach() moves a process that exists.
+ * Later commands start from the recorded path with cg_from_state().
  *
  * cgroup2 is used where it is mounted: /sys/fs/cgroup, or /sys/fs/cgroup/unified on a hybrid host.
  * A limit whose controller v2 does not hold is an error, which names the controller and says what
  * holds it.
  *
- * All functions return >= 0, or -errno with the message set (err.h). One thread at a time may use a
- * struct.
+ * All functions return >= 0, or -errno with the message set (err.h). Only one thread at a time may
+ * use a struct cgroup.
  */
 #pragma once
 #include <sys/types.h>
@@ -27,16 +27,16 @@ enum cg_manager { CG_CGROUPFS, CG_SYSTEMD, CG_DISABLED };
 struct cg_options {
 	enum cg_manager manager;
 	const char *id;           /* the container's id */
-	const char *cgroups_path; /* linux.cgroupsPath or NULL; for systemd "slice:prefix:name" */
+	const char *cgroups_path; /* linux.cgroupsPath, for systemd "slice:prefix:name"; or NULL */
 	/*
-	 * The caller is an ordinary user. If that user may not make cgroups, the container gets
-	 * none, which is an error only if limits are asked for.
+	 * The caller is an ordinary user. If an ordinary user may not make cgroups, the container
+	 * gets none, which is an error only if limits are asked for.
 	 */
 	bool rootless;
 	bool lenient; /* a limit whose controller is missing causes a warning instead of an error */
 	/*
-	 * The annotations org.systemd.property.NAME: each has a name and a value in GVariant text.
-	 * Only the systemd manager uses them.
+	 * The annotations org.systemd.property.NAME: a name and a value in GVariant text for each.
+	 * Only the systemd manager uses these annotations.
 	 */
 	const struct cg_unified *systemd_properties;
 	size_t nsystemd_properties;
@@ -52,8 +52,8 @@ struct cgroup {
 	const char *path;
 	/*
 	 * The length in bytes of that part of `path` that existed before the container. The parents
-	 * beyond it are removed with the cgroup once they are empty. So are parents that caisson
-	 * made for another container.
+	 * beyond this length are removed with the cgroup once they are empty. So are parents that
+	 * caisson made for another container.
 	 */
 	size_t kept;
 	const char *scope; /* name of the systemd scope, or NULL */
@@ -67,16 +67,16 @@ struct cgroup {
 	 */
 	bool unit_current;
 	/*
-	 * The reason why a rootless container has no cgroup. cg_create() puts it into its error if
-	 * limits need a cgroup.
+	 * The reason why a rootless container has no cgroup. cg_create() puts this reason into its
+	 * error message if limits need a cgroup.
 	 */
 	const char *refused;
 };
 
 /*
- * Decides which cgroup a container gets. It changes nothing on the host; strings go to the arena.
+ * Decides which cgroup a container gets. Changes nothing on the host; strings go to the arena.
  *
- * cgroupfs: an absolute linux.cgroupsPath is beneath the mount. A relative one, and the default
+ * cgroupfs: an absolute linux.cgroupsPath is beneath the mount. A relative path, and the default
  * "caisson-ID", are beneath the mount's root, or beside the caller's own cgroup if the caller is
  * rootless. systemd: "slice:prefix:name" is prefix-name.scope in slice; the default is
  * caisson-ID.scope in system.slice (user.slice for the user's systemd).
@@ -85,17 +85,18 @@ int cg_resolve(struct arena *a, const struct cg_options *opt, struct cgroup *ret
 
 /*
  * Makes the container's cgroup. With cgroupfs it makes the missing directories and enables
- * controllers down the path; the cgroup is empty then. It returns -EBUSY if the cgroup exists and
+ * controllers down the path; the cgroup is empty then. Returns -EBUSY if the cgroup exists and
  * holds processes or is frozen. With systemd it does nothing, because a scope needs its first
- * process. If there is no cgroup (disabled, or rootless and refused), it returns -EACCES if res
- * asks for limits, else 0. After a failure it has removed what it made.
+ * process. If the container has no cgroup (disabled, or rootless and refused), it returns -EACCES
+ * if res asks for limits, else 0. After a failure it has removed what it made.
  */
 int cg_create(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
 /*
  * Returns whether a process is to be cloned into the cgroup with CLONE_INTO_CGROUP. If not,
- * cg_attach() moves the process afterwards: that concerns the first process of a systemd scope and
- * every process in a scope of the user's systemd. If there is no cgroup, cg_attach() does nothing.
+ * cg_attach() moves the process into the cgroup afterwards. cg_attach() moves the first process of
+ * a systemd scope and every process in a scope of the user's systemd. If the container has no
+ * cgroup, cg_attach() does nothing.
  */
 bool cg_clone_into(const struct cgroup *cg);
 
@@ -105,7 +106,7 @@ int cg_open(const struct cgroup *cg) must_check;
 /*
  * Moves pid into the cgroup. With systemd the first call (cg->path is NULL) starts the transient
  * scope around pid, waits for the job and sets cg->path, which the caller records in its state.
- * Only that call needs opt and res; later calls may pass NULL.
+ * Only the first call needs opt and res; later calls may pass NULL.
  */
 int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid) must_check;
@@ -117,7 +118,7 @@ int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
  */
 int cg_apply(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
-/* Returns whether res has a limit that needs a controller. Device rules need none. */
+/* Returns whether res has a limit that needs a controller. Device rules need no controller. */
 bool cg_wants_limits(const struct cg_resources *res);
 
 /*
@@ -128,9 +129,10 @@ bool cg_wants_limits(const struct cg_resources *res);
 int cg_delegate(const struct cgroup *cg, uid_t uid) must_check;
 
 int cg_freeze(const struct cgroup *cg, bool frozen)
-	/* returns once cgroup.events reports the new state */
+	/* returns once cgroup.events reports that the cgroup is frozen or thawed */
 	must_check;
-int cg_is_frozen(const struct cgroup *cg) must_check; /* returns 0 or 1 */
+/* returns 1 if the cgroup is frozen, else 0 */
+int cg_is_frozen(const struct cgroup *cg) must_check;
 
 /*
  * Sends the signal to every process of the cgroup; SIGKILL goes through cgroup.kill. Returns 0 even
@@ -145,39 +147,39 @@ int cg_kill(const struct cgroup *cg, int sig) must_check;
 int cg_pids(struct arena *a, const struct cgroup *cg, pid_t **ret, size_t *ret_n) must_check;
 
 /*
- * Kills all processes, removes the cgroup and all beneath it, and stops the scope. Returns 0 if the
- * cgroup is gone already.
+ * Kills all processes, removes the cgroup and all cgroups beneath it, and stops the scope. Returns
+ * 0 if the cgroup is gone already.
  */
 int cg_destroy(const struct cgroup *cg) must_check;
 
 /*
- * Makes a copy of cg for the cgroup `sub` beneath it, which `exec --cgroup` names. That cgroup must
- * exist already.
+ * Makes a copy of cg for the cgroup `sub` beneath it, which `exec --cgroup` names. The cgroup `sub`
+ * must exist already.
  */
 int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct cgroup *ret)
 	must_check;
 
 /*
- * Tells what the kernel says of the cgroup of the descriptor `dir`, which is from cg_open().
- * cg_is_busy() returns whether the cgroup can take no process: cgroup v2 refuses them (-EBUSY) if
- * the cgroup enables controllers for cgroups beneath it. cg_dir_is_frozen() returns whether it is
- * frozen. Both return false if the kernel does not say, and set no message then.
+ * What the kernel says of the cgroup of the descriptor `dir`, which is from cg_open(). cg_is_busy()
+ * returns whether the cgroup can take no process: cgroup v2 refuses processes (-EBUSY) if the
+ * cgroup enables controllers for cgroups beneath it. cg_dir_is_frozen() returns whether the cgroup
+ * is frozen. If the kernel does not say, both functions return false and set no message.
  */
 bool cg_is_busy(int dir);
 bool cg_dir_is_frozen(int dir);
 
 /*
- * Makes a copy of cg for the cgroup that the process pid is in, which must be cg or a cgroup
- * beneath it. `exec` needs this for a container that manages cgroups of its own, as systemd does:
- * such a container has moved its processes into cgroups beneath cg, and cg itself then refuses
- * processes with -EBUSY.
+ * Makes a copy of cg for the cgroup of the process pid, which must be cg or a cgroup beneath cg.
+ * `exec` needs this for a container that manages cgroups of its own, as systemd does: such a
+ * container has moved its processes into cgroups beneath cg, and cg itself then refuses processes
+ * with -EBUSY.
  */
 int cg_at_process(struct arena *a, const struct cgroup *cg, pid_t pid, struct cgroup *ret)
 	must_check;
 
 /*
- * Returns whether the kernel has killed a process of the cgroup because its memory limit was
- * reached.
+ * Returns whether the kernel has killed a process of the cgroup because the cgroup's memory limit
+ * was reached.
  */
 bool cg_ran_out_of_memory(const struct cgroup *cg);
 
@@ -196,8 +198,9 @@ int cg_from_state(struct arena *a, const struct json *state, struct cgroup *ret)
 int cg_stats(const struct cgroup *cg, struct json_out *o) must_check;
 
 /*
- * Watches memory.events and cgroup.events. cg_events_open() makes a descriptor that polls readable
- * after a change; cg_events_read() then returns what has happened since the last call.
+ * Watches memory.events and cgroup.events of a cgroup. cg_events_open() makes a descriptor that
+ * polls readable after a change; cg_events_read() then returns what has happened since its last
+ * call.
  */
 struct cg_events {
 	int fd;
@@ -213,14 +216,17 @@ int cg_events_read(const struct cgroup *cg, struct cg_events *ev) must_check;
 void cg_events_close(struct cg_events *ev);
 
 /*
- * Describes what cgroups this host offers, as text for people, and changes nothing. Returns -ENOENT
- * with a message if the host has no cgroup v2.
+ * Describes, as text for people, what cgroups this host offers. cg_survey() fills this struct and
+ * changes nothing on the host. It returns -ENOENT with a message if the host has no cgroup v2.
  */
 struct cg_survey {
 	const char *mount;
-	/* controllers of the root cgroup, as the kernel lists them; "": none */
+	/* controllers of the root cgroup, as the kernel lists them; "": the root cgroup has none */
 	const char *controllers;
-	/* missing controllers: "memory (on cgroup v1 at PATH), io (not offered)"; "": none */
+	/*
+	 * controllers that are missing, such as "memory (on cgroup v1 at PATH), io (not offered)";
+	 * "": none is missing
+	 */
 	const char *missing;
 	bool on_v1; /* a cgroup v1 mount holds some of the missing controllers */
 };

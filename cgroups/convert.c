@@ -14,8 +14,8 @@
 #define WEIGHT_MAX 10000
 
 /*
- * Returns the binary logarithm of v, which is at least 1. It is computed bit by bit, because
- * linking libm for this one formula would make the program larger.
+ * Returns the binary logarithm of v, which is at least 1. The logarithm is computed bit by bit,
+ * because linking libm for this one formula would make the program larger.
  */
 static double log2_of(double v)
 {
@@ -52,9 +52,9 @@ static double power_of_10(double exponent)
 
 /*
  * Computes cpu.weight from cpu.shares as runc 1.3.2 and crun 1.23 (2025) do: by the quadratic
- * through (2, 1), (1024, 100) and (262144, 10000) in logarithmic space. Their older formula, 1 +
- * (shares - 2) * 9999 / 262142, made the default of 1024 shares a weight of 39, so that such a
- * container got less than the other processes of the host, whose default is 100.
+ * through (2, 1), (1024, 100) and (262144, 10000) in logarithmic space. An older formula of runc
+ * and crun, 1 + (shares - 2) * 9999 / 262142, made the default of 1024 shares a weight of 39, so
+ * that such a container got less than the other processes of the host, whose default is 100.
  */
 uint64_t cg_weight_from_shares(uint64_t shares)
 {
@@ -66,8 +66,8 @@ uint64_t cg_weight_from_shares(uint64_t shares)
 	double weight = power_of_10((l * l + 125 * l) / 612.0 - 7.0 / 34.0);
 	uint64_t floor = (uint64_t)weight;
 	/*
-	 * Rounds the weight up, unless it is above a whole number only because of rounding errors
-	 * of the double.
+	 * The weight is rounded up, unless it is above a whole number only because of rounding
+	 * errors of the double.
 	 */
 	return weight - (double)floor > 1e-9 * weight ? floor + 1 : floor;
 }
@@ -84,7 +84,8 @@ int cg_swap_from_spec(struct opt_i64 limit, struct opt_i64 swap, int64_t *ret)
 
 	if (!swap.set || swap.v == 0) {
 		/*
-		 * -1 stands for unlimited: unlimited memory implies unlimited swap, as on cgroup v1
+		 * -1 stands for unlimited swap: unlimited memory implies unlimited swap, as on
+		 * cgroup v1
 		 */
 		*ret = -1;
 		return limited && limit.v < 0;
@@ -197,7 +198,7 @@ static int check_unit(const char *name)
 int cg_default_name(struct arena *a, const char *id, const char **ret)
 {
 	static const char prefix[] = "caisson-", suffix[] = ".scope";
-	uint64_t hash = 0xcbf29ce484222325; /* start value of the FNV-1a hash */
+	uint64_t hash = 0xcbf29ce484222325; /* start value of the FNV-1a hash function */
 
 	if (strlen(prefix) + strlen(id) + strlen(suffix) <= NAME_MAX) {
 		*ret = arena_printf(a, "%s%s", prefix, id);
@@ -234,8 +235,8 @@ int cg_scope_names(struct arena *a, const struct cg_options *opt, bool user, str
 		const char *prefix = first + 1, *name = second + 1;
 		int len = (int)(second - prefix);
 		/*
-		 * systemd takes a name that ends in .slice for a slice, which cannot hold
-		 * processes.
+		 * The name must not end in .slice, because systemd takes such a name for a slice,
+		 * which cannot hold processes.
 		 */
 		if (strlen(name) > 6 && streq(name + strlen(name) - 6, ".slice"))
 			return err_set(EINVAL,

@@ -2,13 +2,13 @@
 /*
  * Makes and enters cgroups.
  *
- * A controller works in a cgroup only if every cgroup above it lists the controller in
+ * A controller works in a cgroup only if every cgroup above that cgroup lists the controller in
  * cgroup.subtree_control. Like runc and crun, caisson enables all controllers that the mount
- * offers, because `stats` and a later `update` use them. It ignores failures: a cgroup that holds
- * processes cannot hand out memory or io ("no internal processes"), and an ordinary user cannot
- * write above the cgroup that was delegated. A failure becomes an error only if a limit needs the
- * controller; cg_explain_missing() words it. caisson never moves other processes out of the way,
- * because they are not its own.
+ * offers, because `stats` and a later `update` use them. caisson ignores failures: a cgroup that
+ * holds processes cannot hand out memory or io ("no internal processes"), and an ordinary user
+ * cannot write above the cgroup that was delegated. A failure becomes an error only if a limit
+ * needs the controller; cg_explain_missing() words that error. caisson never moves other processes
+ * out of the way, because they are not its own.
  *
  * The usual case is short, because every container start takes it: read the mount's controllers,
  * make one directory, and see in the new cgroup's own list that nothing is missing.
@@ -47,7 +47,7 @@ static void format_missing(const char *available, const char *enabled, char *ret
 /*
  * Enables the available controllers in one cgroup. If the cgroup holds processes, the kernel
  * refuses the whole line with EBUSY, and the cgroup stays as it is. The kernel would accept the
- * threaded controllers (cpu, pids, cpuset) one by one, but that would make the cgroup a "threaded
+ * threaded controllers (cpu, pids, cpuset) one by one, but then the cgroup would become a "threaded
  * domain", beneath which no ordinary cgroup can be.
  */
 static void enable_controllers_in(int dir, const char *available)
@@ -62,8 +62,8 @@ static void enable_controllers_in(int dir, const char *available)
 		return;
 	int r = cg_write(dir, file, wanted);
 	/*
-	 * ENOENT means that the cgroup does not have all of these controllers, so only those that
-	 * it has are enabled.
+	 * ENOENT means that the cgroup does not have all controllers of the line, so only the
+	 * controllers that it has are enabled.
 	 */
 	if (r == -ENOENT && cg_read(dir, "cgroup.controllers", own, sizeof(own)) == 0) {
 		format_missing(own, enabled, wanted, sizeof(wanted));
@@ -72,8 +72,8 @@ static void enable_controllers_in(int dir, const char *available)
 	if (r >= 0 || r == -EBUSY || r == -EACCES || r == -EPERM || r == -EROFS)
 		return;
 	/*
-	 * The kernel accepts or refuses the line as a whole, so try the words one by one. It
-	 * refuses cpu, for example, if a real-time task is in the cgroup.
+	 * The kernel accepts or refuses the line as a whole, so the words are tried one by one. The
+	 * kernel refuses cpu, for example, if a real-time task is in the cgroup.
 	 */
 	char *save = NULL;
 	for (char *one = strtok_r(wanted, " ", &save); one; one = strtok_r(NULL, " ", &save)) {
@@ -115,8 +115,8 @@ static int err_create(int code, const char *path)
 }
 
 /*
- * Makes the directories of the path one after the other. Returns 1 if it made the last one, 0 if
- * the last one existed, or -errno.
+ * Makes the directories of the path one after the other. Returns 1 if the last directory is new, 0
+ * if it existed, or -errno.
  */
 static int make_each(int mount, const char *path)
 {
@@ -143,9 +143,9 @@ static int make_each(int mount, const char *path)
 }
 
 /*
- * Makes all directories of the path. Returns 1 if it made the last one, 0 if the last one existed.
- * If another caisson removes one of the parents in the meantime, because its container has ended,
- * the function makes all of them anew.
+ * Makes all directories of the path. Returns 1 if the last directory is new, 0 if it existed. If
+ * another caisson process removes one of the parents in the meantime, because its own container has
+ * ended, the function makes all directories anew.
  */
 static int make_dirs(int mount, const char *path)
 {
@@ -160,9 +160,9 @@ static int make_dirs(int mount, const char *path)
 }
 
 /*
- * Refuses an existing cgroup that holds processes, because they would share the container's limits;
- * the specification allows a runtime to refuse it. Refuses a frozen cgroup, and a new one beneath a
- * frozen one, because the container's first process would hang in it.
+ * Refuses an existing cgroup that holds processes, because these would share the container's
+ * limits; the specification allows a runtime to refuse such a cgroup. Refuses a frozen cgroup, and
+ * a new one beneath a frozen one, because the container's first process would hang in it.
  */
 static int check_reused(int leaf, const char *path)
 {
@@ -198,8 +198,8 @@ static int prepare_leaf(int mount, int leaf, const char *path, const char *avail
 		return 0;
 	cg_enable_controllers(mount, path, available);
 	/*
-	 * A process cannot enter a new cgroup beneath a threaded one until the new one is threaded
-	 * too.
+	 * A process cannot enter a new cgroup beneath a threaded one until the new cgroup is
+	 * threaded too.
 	 */
 	if (cg_read(leaf, "cgroup.type", type, sizeof(type)) == 0 &&
 		streq(type, "domain invalid") && cg_write(leaf, "cgroup.type", "threaded") < 0)
@@ -260,7 +260,8 @@ int cg_create(const struct cgroup *cg, const struct cg_resources *res)
 	if (r >= 0)
 		r = prepare_leaf(mount, leaf, cg->path, available);
 	/*
-	 * cg->kept is at most the length of the parent's path, so the cgroup itself is removed too.
+	 * The cgroup itself is removed too, because cg->kept is at most the length of the parent's
+	 * path.
 	 */
 	if (r < 0 && made)
 		cg_remove_made(mount, cg->path, cg->kept);
@@ -271,7 +272,7 @@ bool cg_clone_into(const struct cgroup *cg)
 {
 	/*
 	 * The kernel does not let an ordinary user move a process into the cgroups of the user's
-	 * systemd. cg_attach() asks that systemd to do it.
+	 * systemd. Therefore cg_attach() asks that systemd to move the process.
 	 */
 	return cg->path && !(cg->scope && cg->user_instance);
 }
@@ -283,8 +284,8 @@ static int write_pid(int dir, pid_t pid)
 
 	snprintf(text, sizeof(text), "%d", pid);
 	/*
-	 * Repeats the write after EINVAL, which the kernel answers while the process is still being
-	 * forked.
+	 * The write is repeated after EINVAL, because the kernel answers EINVAL while the process
+	 * is still being forked.
 	 */
 	for (int i = 0; i < ATTACH_TRIES && r == -EINVAL; i++) {
 		if (i)
@@ -321,7 +322,7 @@ int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
 	return 0;
 }
 
-/* The file in which the kernel lists the files that can be delegated, since 4.15. */
+/* The file in which the kernel, since Linux 4.15, lists the control files that can be delegated. */
 #define DELEGATE_LIST "/sys/kernel/cgroup/delegate"
 
 int cg_delegate(const struct cgroup *cg, uid_t uid)

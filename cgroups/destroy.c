@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Removes a container's cgroup: kills the processes that are left, and removes the cgroups beneath
- * it, the cgroup itself, and the parents that were made for it.
+ * it, the cgroup itself, and the parents that caisson made for it.
  */
 #include <dirent.h>
 #include <signal.h>
@@ -16,7 +16,7 @@
 #define RMDIR_TRIES 12
 
 /*
- * Removes a cgroup and retries for some time, because the kernel drops the references that the last
+ * Removes a cgroup. Retries for some time, because the kernel drops the references that the last
  * process holds only a little after that process has ended.
  */
 static int rmdir_patiently(int parent, const char *name, const char *shown)
@@ -83,8 +83,8 @@ static int remove_tree(const struct cgroup *cg)
 }
 
 /*
- * Removes the parents that were made for the cgroup. A parent stays if another container's cgroup
- * is beneath it.
+ * Removes the parents that caisson made for the cgroup. A parent stays if another container's
+ * cgroup is beneath it.
  */
 static void remove_parents(const struct cgroup *cg)
 {

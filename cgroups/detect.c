@@ -2,9 +2,9 @@
 /*
  * Finds where cgroup2 is mounted, which cgroup a process is in, and what holds a controller.
  *
- * statfs(2) of the two places where every distribution mounts cgroup2 answers in a microsecond.
- * mountinfo takes the kernel longer, because it may list hundreds of mounts, so it is read only if
- * both calls fail or an error is to be explained.
+ * statfs(2) of the two places where every distribution mounts cgroup2 answers in a microsecond. The
+ * kernel takes longer to make mountinfo, because that may list hundreds of mounts, so mountinfo is
+ * read only if both calls fail or an error is to be explained.
  */
 #include <linux/magic.h>
 #include <stdio.h>
@@ -49,8 +49,8 @@ bool cg_list_covers(const char *list, const char *wanted)
 }
 
 /*
- * Returns a copy of a mount point in which each \ooo is replaced by its byte: the kernel writes
- * blanks and backslashes as such octal escapes (proc(5)).
+ * Returns a copy of a mount point in which each \ooo is replaced by its byte, because the kernel
+ * writes blanks and backslashes as such octal escapes (proc(5)).
  */
 static char *unescape(struct arena *a, const char *s, size_t len)
 {
@@ -126,7 +126,7 @@ int cg_mount_from_text(struct arena *a, const char *mountinfo, const char **ret)
 	*ret = NULL;
 	/*
 	 * The last cgroup2 mount in the list is used, because it may be mounted over the earlier
-	 * ones.
+	 * cgroup2 mounts.
 	 */
 	for (const char *line = mountinfo; *line; line = next_line(line)) {
 		if (!parse_line(line, &m) || !is_type(&m, "cgroup2"))

@@ -7,11 +7,11 @@
  * list. One open(2) may ask for two accesses at once, and needs both.
  *
  * The program goes through the rules from the last to the first and keeps the accesses that are
- * still undecided in a register. An allow rule removes its accesses and allows the device if none
- * is left; a deny rule that names one of them denies it. runc's emulation of cgroup v1 gives the
- * same result for every list that it accepts. It refuses or ignores some lists (a deny rule that
- * makes a hole in a wildcard, wildcards behind single devices, an 'a' rule with numbers); caisson
- * carries these out as they are written.
+ * still undecided in a register. An allow rule removes its accesses from the register and allows
+ * the device if none is left; a deny rule that names one of them denies the device. runc's
+ * emulation of cgroup v1 gives the same result for every list that it accepts. runc refuses or
+ * ignores some lists (a deny rule that makes a hole in a wildcard, wildcards behind single devices,
+ * an 'a' rule with numbers); caisson carries these out as they are written.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -22,27 +22,29 @@
 #define INSNS_PER_RULE 7
 #define INSNS_TAIL 2
 /*
- * A list with more rules than this is not searched for overridden rules, because the search takes
- * quadratic time.
+ * A list with more rules than this number is not searched for overridden rules, because the search
+ * takes quadratic time.
  */
 #define LIST_CHECKED 1024
 #define ACCESS_ALL (BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE | BPF_DEVCG_ACC_MKNOD)
 
 /*
- * The devices that every container may use. These rules come after the configuration's own, as with
- * runc, so that they hold whatever the configuration denies.
+ * The devices that every container may use. The rules for these devices come after the
+ * configuration's own, as with runc, so that they hold whatever the configuration denies.
  */
 /* clang-format off */
 static const struct cg_device_rule default_devices[] = {
 	{true, 'a', -1, -1, "m"},
-	{true, 'c', 1, 3, "rwm"},    /* /dev/null; one test checks all numbers of one major */
+	/* /dev/null; rules that differ only in the minor number share one test of the program */
+	{true, 'c', 1, 3, "rwm"},
 	{true, 'c', 1, 5, "rwm"},    /* /dev/zero */
 	{true, 'c', 1, 7, "rwm"},    /* /dev/full */
 	{true, 'c', 1, 8, "rwm"},    /* /dev/random */
 	{true, 'c', 1, 9, "rwm"},    /* /dev/urandom */
 	{true, 'c', 5, 0, "rwm"},    /* /dev/tty */
 	{true, 'c', 5, 2, "rwm"},    /* /dev/ptmx */
-	{true, 'c', 136, -1, "rwm"}, /* /dev/pts/N, and /dev/console, which is one of them */
+	/* /dev/pts/N, and /dev/console, which is a device of devpts too */
+	{true, 'c', 136, -1, "rwm"},
 	{true, 'c', 10, 200, "rwm"}, /* /dev/net/tun: runc allows it, and VPN images count on it */
 };
 /* clang-format on */
@@ -145,8 +147,8 @@ static bool denies_nothing(const struct cg_device_rule *rules, size_t n)
 }
 
 /*
- * Neighbouring rules that differ only in the minor number get one test, in which the minor numbers
- * are a set of bits.
+ * Neighbouring rules that differ only in the minor number share one test, in which the minor
+ * numbers are a set of bits.
  */
 #define MINORS_MAX 32
 
@@ -201,8 +203,8 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 	int bits = access_bits(rule, 0);
 
 	/*
-	 * The comparisons are of 32 bits, because device numbers use all 32 bits and an immediate
-	 * value is signed.
+	 * The comparisons are of 32 bits, because device numbers use all 32 bits and BPF would
+	 * extend the sign of an immediate value to 64 bits.
 	 */
 	if (rule->type != 'a') {
 		jumps[njumps++] = p->n;
@@ -236,8 +238,8 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 		emit_return(p, true);
 	} else {
 		/*
-		 * If one of the bits is set, JSET jumps to the refusal, over the jump that leaves
-		 * the rule.
+		 * If one of the bits is set, the program jumps to the refusal, over the jump that
+		 * leaves the rule.
 		 */
 		emit_insn(p, BPF_JMP32 | BPF_JSET | BPF_K, R_PENDING, 1, bits);
 		emit_insn(p, BPF_JMP | BPF_JA, 0, 2, 0);
@@ -263,9 +265,9 @@ static void emit_head(struct program *p)
 }
 
 /*
- * Each container start waits for the kernel's verifier, which follows every branch and needs some
- * microseconds for each. So a rule without effect gets no code, and neighbouring rules share one
- * test.
+ * Makes the device program. Each container start waits for the kernel's verifier, which follows
+ * every branch and needs some microseconds for each. So a rule without effect gets no code, and
+ * neighbouring rules share one test.
  */
 int cg_device_program(
 	const struct cg_device_rule *rules, size_t n, struct bpf_insn **ret, size_t *ret_n)
@@ -338,8 +340,8 @@ int cg_apply_devices(struct cg_target *t, const struct cg_resources *res)
 	r = cg_bpf_install(t->dir, insns, ninsns, t->cg->path);
 	/*
 	 * Only root of the host may call bpf(2). If the caller is in a user namespace, caisson goes
-	 * on without the device program, as runc does: such a container cannot make device nodes,
-	 * and opens the host's devices with the user's own rights.
+	 * on without the device program, as runc does, because such a container cannot make device
+	 * nodes, and opens the host's devices with the user's own rights.
 	 */
 	if ((r == -EPERM || r == -EACCES) && (list_only_allows(res) || cg_in_user_namespace())) {
 		err_clear();

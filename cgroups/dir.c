@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opens directories and reads and writes control files. A cgroup is opened beneath the descriptor
- * of the mount with openat2(2), which follows no symbolic links and does not leave the file system.
- * Its control files are opened relative to the cgroup's descriptor.
+ * Opens the directories of cgroups, and reads and writes control files. A cgroup is opened beneath
+ * the descriptor of the mount with openat2(2), which follows no symbolic links and does not leave
+ * the file system. The control files are opened relative to the cgroup's descriptor.
  */
 #include <dirent.h>
 #include <poll.h>
@@ -159,7 +159,7 @@ int cg_open(const struct cgroup *cg)
 
 /*
  * Name of the extended attribute by which caisson marks a cgroup. Linux 5.7 and later store such
- * attributes of cgroups, for ordinary users too.
+ * attributes of cgroups, even those that ordinary users set.
  */
 #define MADE_XATTR "user.caisson.made"
 
@@ -191,9 +191,9 @@ void cg_remove_made(int mount, const char *path, size_t from)
 }
 
 /*
- * Returns whether no cgroup is beneath this one. The kernel counts the links of a cgroup's
- * directory: two of its own, and one for each cgroup beneath it. The link count saves listing the
- * directory of most cgroups, which has many control files.
+ * Returns whether the cgroup `dir` has no cgroups beneath it. The kernel counts the links of a
+ * cgroup's directory: two of its own, and one for each cgroup beneath it. The link count saves
+ * listing the directory of most cgroups, which has many control files.
  */
 static bool is_leaf(int dir)
 {
@@ -203,17 +203,17 @@ static bool is_leaf(int dir)
 }
 
 /*
- * One level of a walk: a cgroup on the path from the cgroup where the walk began to the current
- * one.
+ * One level of a walk through a tree of cgroups: a cgroup on the path from where the walk began to
+ * the current cgroup.
  */
 struct level {
-	struct strbuf names; /* names of the cgroups beneath it, each with its NUL */
-	size_t next;         /* offset in `names` of the next name to visit */
+	/* names of the cgroups beneath this level's cgroup, each with its NUL */
+	struct strbuf names;
+	size_t next; /* offset in `names` of the next name to visit */
 };
 
 /*
- * Lists the names of the cgroups beneath dir. A cgroup that has been removed meanwhile counts as
- * one without any.
+ * Lists the names of the cgroups beneath dir. If dir has been removed meanwhile, the list is empty.
  */
 static int list_children(int dir, struct strbuf *ret)
 {
@@ -259,7 +259,8 @@ static void pop_level(struct strbuf *levels)
 }
 
 /*
- * Replaces *dir by the next unvisited cgroup beneath it. Returns 1, or 0 if all have been visited.
+ * Replaces *dir by the next unvisited cgroup beneath it. Returns 1, or 0 if all cgroups beneath
+ * *dir have been visited.
  */
 static int descend(struct strbuf *levels, int *dir)
 {
@@ -296,9 +297,9 @@ static int ascend(int *dir)
 }
 
 /*
- * The walk keeps only a few descriptors open, however deep the cgroups are nested, because a
- * container may nest its own as deep as it likes. It climbs by "..", which is safe because the
- * kernel moves no cgroup of v2 to another place.
+ * Walks a tree of cgroups. The walk keeps only a few descriptors open, however deep the cgroups are
+ * nested, because a container may nest its own as deep as it likes. The walk climbs by "..", which
+ * is safe because the kernel moves no cgroup of v2 to another place.
  */
 int cg_walk(int dir, cg_visit_fn *visit, void *arg)
 {

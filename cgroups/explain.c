@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Words the error for a limit whose controller is missing: what has the controller, or which cgroup
- * does not hand it out, and what to do.
+ * Words the error message for a limit whose controller is missing: what has the controller, or
+ * which cgroup does not hand it out, and what the user can do.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +14,8 @@
 
 /*
  * Reads /proc/cgroups, whose lines are: name, hierarchy, number of cgroups, enabled. Returns 1 if
- * the kernel has the controller enabled, 0 if it has it disabled, and -1 if the file does not list
- * it.
+ * the kernel has enabled the controller, 0 if it has disabled the controller, and -1 if the file
+ * does not list the controller.
  */
 static int kernel_has_controller(const char *controller)
 {
@@ -80,8 +80,8 @@ static int err_kept_back(int dir, const char *path, const char *controller, cons
 	procs[n > 0 ? n : 0] = '\0';
 	procs[strcspn(procs, "\n")] = '\0';
 	/*
-	 * The cgroup holds processes, so caisson does not try to enable the controller;
-	 * enable_controllers_in() says why.
+	 * caisson does not try to enable the controller, because the cgroup holds processes;
+	 * enable_controllers_in() says more.
 	 */
 	if (n > 0)
 		return err_set(EBUSY,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Freezes and thaws a cgroup: caisson writes cgroup.freeze, and cgroup.events reports when it is
- * done.
+ * Freezes and thaws a cgroup: caisson writes cgroup.freeze, and the kernel reports in cgroup.events
+ * when all processes are frozen or thawed.
  */
 #include "cgroups/cg_internal.h"
 
@@ -20,8 +20,8 @@ int cg_freeze(const struct cgroup *cg, bool frozen)
 	r = cg_wait_event(dir, "frozen", frozen, FREEZE_TIMEOUT_MS);
 	if (r == -ETIMEDOUT && frozen) {
 		/*
-		 * Thaws the cgroup, because one that is only partly frozen is of no use to the
-		 * caller.
+		 * The cgroup is thawed again, because a cgroup that is only partly frozen is of no
+		 * use to the caller.
 		 */
 		(void)!cg_write(dir, "cgroup.freeze", "0");
 		return err_set(ETIMEDOUT,

@@ -4,7 +4,7 @@
  *
  * Linux has two features that give block I/O a weight: the BFQ scheduler, with io.bfq.weight, whose
  * range includes the specification's 10 to 1000, and iocost, with io.weight from 1 to 10000. Like
- * runc, caisson uses the first one if it exists.
+ * runc, caisson uses io.bfq.weight if that file exists.
  */
 #include <inttypes.h>
 
@@ -63,7 +63,10 @@ static int apply_weights(struct cg_target *t, const struct cg_resources *res)
 	return r;
 }
 
-/* A rate of 0 removes the limit, as on cgroup v1; cgroup v2 calls that "max". */
+/*
+ * Writes a limit of a rate to io.max. A rate of 0 removes the limit, as on cgroup v1; cgroup v2
+ * calls this "max".
+ */
 static int apply_throttle(struct cg_target *t, const char *field, const char *key,
 	const struct cg_device_values *values)
 {

@@ -2,9 +2,9 @@
 /*
  * Lists and signals the processes of a cgroup.
  *
- * SIGKILL is one write to cgroup.kill, which no fork can escape. Other signals are sent to each
- * process, while the cgroup is frozen, so that the list is complete and no process id is reused
- * meanwhile.
+ * caisson sends SIGKILL by one write to cgroup.kill, which no fork can escape. It sends any other
+ * signal to each process, while the cgroup is frozen, so that the list of processes is complete and
+ * no process id is reused meanwhile.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -37,8 +37,8 @@ static int collect_pids(int dir, void *arg)
 	for (const char *p = strbuf_str(&text); *p; p += strcspn(p, "\n"), p += *p == '\n') {
 		pid_t pid = (pid_t)strtol(p, NULL, 10);
 		/*
-		 * The kernel lists a process as 0 if it is in a pid namespace that the reader
-		 * cannot see.
+		 * The kernel lists a process as 0 if the process is in a pid namespace that the
+		 * reader cannot see.
 		 */
 		if (pid > 0 && (r = strbuf_add(&list->text, &pid, sizeof(pid))) < 0)
 			return r;
@@ -99,7 +99,7 @@ int cg_kill(const struct cgroup *cg, int sig)
 		return dir;
 	if (sig == SIGKILL) {
 		int r = cg_write(dir, "cgroup.kill", "1");
-		if (r == -EOPNOTSUPP) /* cgroup.kill does not work in a threaded cgroup */
+		if (r == -EOPNOTSUPP) /* the kernel refuses cgroup.kill in a threaded cgroup */
 			return signal_each(dir, sig);
 		return r < 0 && !cg_is_gone(r) ? cg_err_file(r, NULL, "cgroup.kill", "1", cg->path)
 					       : 0;
@@ -108,8 +108,8 @@ int cg_kill(const struct cgroup *cg, int sig)
 	bool frozen = cg_read(dir, "cgroup.freeze", was, sizeof(was)) == 0 && streq(was, "0") &&
 		      cg_write(dir, "cgroup.freeze", "1") == 0;
 	/*
-	 * Goes on without the freeze if it takes too long, because a process in a system call that
-	 * cannot be interrupted freezes late.
+	 * caisson goes on without the freeze if it takes too long, because a process in a system
+	 * call that cannot be interrupted freezes late.
 	 */
 	if (frozen && cg_wait_event(dir, "frozen", 1, FREEZE_TIMEOUT_MS) == -ETIMEDOUT)
 		log_debug("cgroup %s did not freeze before signal %d", cg->path, sig);

@@ -6,11 +6,11 @@
  *
  * Theory of operation. A program is pinned in the BPF file system, which systemd mounts at
  * /sys/fs/bpf. Its file name is a hash of its instructions. The directory belongs to root and is
- * closed to others, and caisson uses a file in it only if it is a device program that root has
- * loaded under caisson's name. Only root of the host can load programs, and root could do
- * everything that a forged program could. On a host without that file system each container loads
- * its program anew. At most PINS_MAX programs are kept; each takes some kilobytes of memory until
- * the next boot.
+ * closed to others, and caisson uses a file in it only if the file is a device program that root
+ * has loaded under caisson's name. Only root of the host can load programs, and root could do
+ * everything that a forged program could. On a host without the BPF file system each container
+ * loads its program anew. At most PINS_MAX programs are kept; each takes some kilobytes of memory
+ * until the next boot.
  */
 #include <dirent.h>
 #include <linux/magic.h>
@@ -29,14 +29,14 @@ static uint64_t hash(const void *data, size_t len, uint64_t h)
 	const unsigned char *p = data;
 
 	for (size_t i = 0; i < len; i++)
-		/* Multiply by the prime of the FNV-1a hash. */
+		/* 0x100000001b3 is the prime of the FNV-1a hash function. */
 		h = (h ^ p[i]) * UINT64_C(0x100000001b3);
 	return h;
 }
 
 /*
- * Opens the directory of pinned programs; if `make` is set, it makes a missing directory. Returns
- * -errno without a message if the host cannot have one.
+ * Opens the directory of pinned programs; if `make` is set, makes the directory if it is missing.
+ * Returns -errno without a message if the host has no BPF file system.
  */
 static int open_pins(bool make)
 {

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Decides which cgroup a container gets, and writes it to and reads it from state.json.
+ * Decides which cgroup a container gets, writes the decision to state.json, and reads it from
+ * there.
  *
  * cgroupfs: an absolute linux.cgroupsPath is beneath the mount, as the specification says. A
- * relative one, and the default "caisson-ID", are beneath the mount's root for a privileged caller,
- * as with crun. For other callers they are beside the caller's own cgroup, as with runc, because an
- * ordinary user can have been given no other place. The default has a prefix, so that a container
- * named "system.slice" does not get the cgroup of that name.
+ * relative path, and the default "caisson-ID", are beneath the mount's root for a privileged
+ * caller, as with crun. For other callers they are beside the caller's own cgroup, as with runc,
+ * because an ordinary user can have been given no other place. The default has a prefix, so that a
+ * container named "system.slice" does not get the cgroup of that name.
  */
 #include <stdio.h>
 
@@ -39,9 +40,9 @@ static int choose_path(struct arena *a, const struct cg_options *opt, const char
 }
 
 /*
- * Finds what an unprivileged caller is not allowed to write to. That is the longest existing part
- * of path, in which the cgroup would have to be made, or cgroup.procs of the cgroup that path and
- * the caller's own cgroup have in common, because moving a process needs write access to it.
+ * Finds what an unprivileged caller is not allowed to write to: either the longest existing part of
+ * path, in which the cgroup would have to be made, or cgroup.procs of the cgroup that path and the
+ * caller's own cgroup have in common, because moving a process needs write access to that file.
  */
 static int find_refused(
 	struct arena *a, const char *mount, const char *path, const char **ret_refused)

@@ -2,7 +2,7 @@
 /*
  * Writes linux.resources to control files.
  *
- * Only what is set is written, so that `update` runs the same code. 0 means "not set" for the
+ * caisson writes only what is set, so that `update` runs the same code. 0 means "not set" for the
  * settings that resources.h lists, as with runc, because engines send zeros for what they do not
  * limit. A setting that only lifts a limit needs no controller, because without the controller
  * there is no limit. `unified` is written last and in its own order, so that it overrides the other
@@ -29,7 +29,7 @@ static bool is_given(struct opt_i64 v)
 }
 
 /*
- * Fails if the memory limit is below the current usage and the caller asked for that check, because
+ * Fails if the memory limit is below the current usage and the caller asked for this check, because
  * the kernel would kill processes to get below the limit.
  */
 static int check_usage(struct cg_target *t, const struct cg_resources *res)
@@ -83,14 +83,17 @@ static int put_swap(struct cg_target *t, const struct cg_resources *res)
 	uint64_t current;
 	int64_t swap;
 
-	/* For `update --memory-swap` alone, the memory limit is the current one. */
+	/*
+	 * If `update` gets --memory-swap alone, the memory limit is the one that the cgroup has
+	 * now.
+	 */
 	if (!is_given(limit) && res->memory.swap.v > 0 &&
 		cg_read_u64(t->dir, "memory.max", &current) == 0 && current <= INT64_MAX)
 		limit = (struct opt_i64){.set = true, .v = (int64_t)current};
 	int r = cg_swap_from_spec(limit, res->memory.swap, &swap);
 	if (r <= 0)
 		return r;
-	/* A kernel without swap does not have memory.swap.max, and has nothing to limit. */
+	/* A kernel without swap has no memory.swap.max, and no swap to limit. */
 	if (swap <= 0 && faccessat(t->dir, "memory.swap.max", F_OK, 0) < 0)
 		return 0;
 	return put_limit(t, F "memory.swap", "memory.swap.max", swap);
@@ -125,8 +128,8 @@ static int apply_memory(struct cg_target *t, const struct cg_resources *res)
 }
 
 /*
- * Writes quota and period. Without a new quota the current one stays, as `update --cpu-period`
- * alone expects.
+ * Writes quota and period. Without a new quota the current quota stays, because `update
+ * --cpu-period` alone expects that.
  */
 static int put_quota(struct cg_target *t, const struct cg_resources *res)
 {
@@ -155,7 +158,8 @@ static int put_quota(struct cg_target *t, const struct cg_resources *res)
 
 /*
  * Writes burst and quota. The kernel always requires burst <= quota, so burst is written first. If
- * that fails because only the new quota allows the burst, it is written again after the quota.
+ * this write fails because only the new quota allows the burst, the burst is written again after
+ * the quota.
  */
 static int put_bandwidth(struct cg_target *t, const struct cg_resources *res)
 {
@@ -197,8 +201,8 @@ static int put_weight(struct cg_target *t, const struct cg_resources *res)
 }
 
 /*
- * Writes a list of CPUs or memory nodes. If the list names what the machine does not have, the
- * kernel only answers EINVAL or ERANGE, so the message says what the machine has.
+ * Writes a list of CPUs or memory nodes. If the list names CPUs or nodes that the machine does not
+ * have, the kernel only answers EINVAL or ERANGE, so the message says what the machine has.
  */
 static int put_set(struct cg_target *t, const char *field, const char *file, const char *list)
 {
@@ -257,9 +261,9 @@ sets:
 
 /*
  * Writes pids.max. A limit of 0 becomes 1, because with 0 the kernel would refuse to clone the
- * container's own first process into the cgroup. 1 has the effect that 0 asks for: that process and
- * no other. runc does this too, and systemd accepts no 0 either. apply_unified() treats pids.max in
- * the same way.
+ * container's own first process into the cgroup. A limit of 1 has the effect that 0 asks for: the
+ * first process and no other. runc does this too, and systemd does not accept 0 either.
+ * apply_unified() treats pids.max in the same way.
  */
 static int apply_pids(struct cg_target *t, const struct cg_resources *res)
 {
@@ -288,7 +292,8 @@ static int check_page_size(const char *size)
 /*
  * Limits both the reserved and the used huge pages. The limit on reserved pages makes an excess
  * fail at mmap(2), as the specification wants, and not by SIGBUS. The limit on used pages covers
- * mappings with MAP_NORESERVE, which reserve none. A kernel before 5.7 does not count reservations.
+ * mappings with MAP_NORESERVE, which reserve no pages. A kernel before 5.7 does not count
+ * reservations.
  */
 static int apply_hugepages(struct cg_target *t, const struct cg_resources *res)
 {
@@ -354,7 +359,7 @@ static int apply_rdma(struct cg_target *t, const struct cg_resources *res)
 
 /*
  * Writes a value line by line, because files such as io.max accept one line with each write. A 0
- * for pids.max becomes 1, for the reason that apply_pids() gives.
+ * for pids.max becomes 1, because with 0 the container's first process could not be made.
  */
 static int put_lines(struct cg_target *t, const char *field, const struct cg_unified *u)
 {
@@ -451,7 +456,7 @@ static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res
 }
 
 /*
- * Returns whether systemd must be told the limits. A scope that was just started knows them
+ * Returns whether systemd must be told the limits. A scope that was just started knows its limits
  * already, except those that depend on the contents of the cgroup's files.
  */
 static bool tell_systemd(const struct cgroup *cg, const struct cg_resources *res)
@@ -468,7 +473,11 @@ int cg_apply(const struct cgroup *cg, const struct cg_resources *res)
 		apply_unified};
 	struct cg_target t = {.cg = cg};
 
-	if (!cg->path) /* cg_create() has reported the missing cgroup if limits were asked for */
+	/*
+	 * nothing is written, because cg_create() has reported a missing cgroup if limits were
+	 * asked for
+	 */
+	if (!cg->path)
 		return 0;
 	int r = check_v1_only(cg, res);
 	if (r < 0)

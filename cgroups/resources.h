@@ -6,8 +6,8 @@
  * where the specification says so.
  *
  * As with runc, 0 is the same as absent for memory.limit, reservation and swap, cpu.shares, quota
- * and period, and blockIO.weight, because engines send zeros for what they do not limit. It is a
- * value for pids.limit, cpu.burst and cpu.idle.
+ * and period, and blockIO.weight, because engines send zeros for what they do not limit. For
+ * pids.limit, cpu.burst and cpu.idle 0 is a value.
  */
 #pragma once
 #include <stddef.h>
@@ -17,8 +17,8 @@
 struct cg_device_rule {
 	bool allow;
 	char type;          /* 'a': all devices, 'c': character, 'b': block */
-	int64_t major;      /* -1: any */
-	int64_t minor;      /* -1: any */
+	int64_t major;      /* major number; -1: any */
+	int64_t minor;      /* minor number; -1: any */
 	const char *access; /* letters of "rwm", never NULL; "" stands for "rwm", as with crun */
 };
 
@@ -33,8 +33,8 @@ struct cg_device_values {
 };
 
 struct cg_hugepage_limit {
-	const char *page_size; /* such as "2MB", "1GB", "64KB" */
-	uint64_t limit;        /* bytes */
+	const char *page_size; /* size of a huge page, such as "2MB", "1GB", "64KB" */
+	uint64_t limit;        /* limit in bytes */
 };
 
 struct cg_rdma_limit {
@@ -48,20 +48,21 @@ struct cg_unified {
 };
 
 struct cg_resources {
-	/* in the order of config.json; later rules override earlier ones */
+	/* rules in the order of config.json; later rules override earlier ones */
 	const struct cg_device_rule *devices;
 	size_t ndevices;
 
 	struct {
 		struct opt_i64 limit, reservation, swap;
-		struct opt_i64 kernel, kernel_tcp;  /* cgroup v1 only */
-		struct opt_u64 swappiness;          /* cgroup v1 only */
-		struct opt_bool disable_oom_killer; /* cgroup v1 only */
-		struct opt_bool use_hierarchy;      /* cgroup v1 only: v2 is always hierarchical */
+		struct opt_i64 kernel, kernel_tcp;  /* limits that only cgroup v1 has */
+		struct opt_u64 swappiness;          /* a setting that only cgroup v1 has */
+		struct opt_bool disable_oom_killer; /* a setting that only cgroup v1 has */
+		/* a setting that only cgroup v1 has, because v2 is always hierarchical */
+		struct opt_bool use_hierarchy;
 		struct opt_bool check_before_update;
 		/*
-		 * The limit is not below what the processes can get anyway, so a missing controller
-		 * is no error.
+		 * memory.limit is not below what the container's processes can get anyway, so a
+		 * missing controller is no error.
 		 */
 		bool upper_bound;
 	} memory;
@@ -69,18 +70,19 @@ struct cg_resources {
 	struct {
 		struct opt_u64 shares, burst, period;
 		struct opt_i64 quota, idle;
-		struct opt_i64 realtime_runtime; /* cgroup v1 only */
-		struct opt_u64 realtime_period;  /* cgroup v1 only */
+		struct opt_i64 realtime_runtime; /* a setting that only cgroup v1 has */
+		struct opt_u64 realtime_period;  /* a setting that only cgroup v1 has */
 		const char *cpus, *mems;         /* lists such as "0-3,7"; NULL if absent */
 	} cpu;
 
-	struct opt_i64 pids_limit; /* 0: only the first process is allowed; negative: unlimited */
+	/* largest number of processes; 0: only the first process is allowed; negative: unlimited */
+	struct opt_i64 pids_limit;
 
 	struct {
 		struct opt_u64 weight;      /* from 10 to 1000 */
-		struct opt_u64 leaf_weight; /* cgroup v1 only */
+		struct opt_u64 leaf_weight; /* a setting that only cgroup v1 has */
 		struct cg_device_values weight_device;
-		struct cg_device_values leaf_weight_device; /* cgroup v1 only */
+		struct cg_device_values leaf_weight_device; /* a setting that only cgroup v1 has */
 		struct cg_device_values throttle_read_bps, throttle_write_bps;
 		struct cg_device_values throttle_read_iops, throttle_write_iops;
 	} block_io;
@@ -89,8 +91,9 @@ struct cg_resources {
 	size_t nhugepages;
 	const struct cg_rdma_limit *rdma;
 	size_t nrdma;
-	struct opt_u64 net_class_id; /* cgroup v1 only */
-	size_t nnet_priorities;      /* number of priorities in config.json; cgroup v1 only */
+	struct opt_u64 net_class_id; /* a setting that only cgroup v1 has */
+	/* number of priorities in config.json, which only cgroup v1 has */
+	size_t nnet_priorities;
 	const struct cg_unified *unified;
 	size_t nunified;
 };

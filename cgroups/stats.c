@@ -6,8 +6,8 @@
  * cpu, memory and blkio. "cgroup2" has the values that only cgroup v2 has, under the kernel's own
  * names.
  *
- * If a file does not exist, because its controller is not enabled, its numbers are zeros, as with
- * runc.
+ * If a file does not exist, because its controller is not enabled, the numbers that come from it
+ * are zeros, as with runc.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -127,7 +127,7 @@ static int put_cpu(int dir, struct json_out *o, struct text *t)
 	if (r == 0)
 		t->s[0] = '\0';
 	json_out_object(o, "cpu");
-	json_out_object(o, "usage"); /* in nanoseconds */
+	json_out_object(o, "usage"); /* the numbers in this object are in nanoseconds */
 	json_out_u64(o, "total", key_of(t->s, "usage_usec") * 1000);
 	json_out_u64(o, "kernel", key_of(t->s, "system_usec") * 1000);
 	json_out_u64(o, "user", key_of(t->s, "user_usec") * 1000);
@@ -190,7 +190,7 @@ static void put_memory_entry(struct json_out *o, const char *key, uint64_t limit
 	json_out_end_object(o);
 }
 
-/* Writes the object "memory". Its swap counts include memory, as on cgroup v1. */
+/* Writes the object "memory". The object's swap counts include memory, as on cgroup v1. */
 static int put_memory(int dir, struct json_out *o, struct text *t)
 {
 	uint64_t usage = number_of(dir, "memory.current"), limit = number_of(dir, "memory.max");
@@ -225,7 +225,7 @@ static int put_pids(int dir, struct json_out *o, struct text *t)
 	int r = cg_read_u64(dir, "pids.current", &current);
 
 	if (is_missing(r)) {
-		/* Without the pids controller the processes are counted, as by runc. */
+		/* Without the pids controller the lines of cgroup.procs are counted, as by runc. */
 		r = read_optional(dir, "cgroup.procs", t);
 		current = r > 0 && *t->s ? 1 : 0;
 		for (const char *p = r > 0 ? t->s : ""; *p; p++)
@@ -242,8 +242,8 @@ static int put_pids(int dir, struct json_out *o, struct text *t)
 }
 
 /*
- * Writes a list in the form of cgroup v1 from the values of two keys in lines such as "8:0 rbytes=1
- * wbytes=2 rios=3 wios=4 dbytes=0 dios=0".
+ * Writes a list in the form of cgroup v1. The values are those of two keys in lines such as "8:0
+ * rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0".
  */
 static void put_io_list(
 	struct json_out *o, const char *key, const char *text, const char *const keys[2])
@@ -290,7 +290,7 @@ static int put_blkio(int dir, struct json_out *o, struct text *t)
 
 /*
  * Writes the object "hugetlb". The page sizes come from the names of the files
- * hugetlb.SIZE.current. Like runc, it reports reservations if the kernel counts them.
+ * hugetlb.SIZE.current. Like runc, caisson reports reserved pages if the kernel counts them.
  */
 static void put_hugetlb(int dir, struct json_out *o, struct text *t)
 {
@@ -371,7 +371,10 @@ int cg_stats(const struct cgroup *cg, struct json_out *o)
 	if (r < 0)
 		return r;
 	put_hugetlb(dir, o, t);
-	/* These members of runc's object do not come from cgroups, and are empty here. */
+	/*
+	 * The objects "intel_rdt" and "network_interfaces" are empty here, because their numbers do
+	 * not come from cgroups.
+	 */
 	json_out_object(o, "intel_rdt");
 	json_out_end_object(o);
 	json_out_null(o, "network_interfaces");

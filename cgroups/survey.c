@@ -7,7 +7,8 @@
 #define MOUNTINFO_MAX (16 * 1024 * 1024)
 
 /*
- * Lists each controller that limits need and that cgroup v2 does not have, as "NAME (where it is)".
+ * Lists each controller that limits need and that cgroup v2 does not have, as "NAME (WHERE)", in
+ * which WHERE says what holds the controller.
  */
 static int list_missing(struct arena *a, const char *mountinfo, struct cg_survey *s)
 {

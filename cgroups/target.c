@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writes one setting of a cgroup, after a check that the cgroup has the controller for it. */
+/*
+ * Writes one setting of a cgroup, after checking that the cgroup has the controller for the
+ * setting.
+ */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -29,8 +32,8 @@ int cg_require(struct cg_target *t, const char *controller, const char *field, b
 		return 0;
 	if (!t->enabled) {
 		/*
-		 * systemd enables only the controllers that it knows, so caisson enables others,
-		 * such as hugetlb, here.
+		 * caisson enables missing controllers here too, because systemd enables only the
+		 * controllers that it knows, and not hugetlb, for example.
 		 */
 		t->enabled = true;
 		_cleanup_fd_ int mount = cg_open_mount(t->cg);

@@ -15,7 +15,7 @@
 
 /* the helper's directory in a build tree, relative to the directory of caisson */
 #define BUILT "../cgroups"
-#define LOG_KEPT 65536 /* how many bytes of the helper's log output caisson reads at most */
+#define LOG_KEPT 65536 /* how many bytes of the helper's log output caisson reads */
 
 static int find_helper(struct arena *a, const char **ret)
 {
@@ -118,8 +118,8 @@ static void set_limits(struct systemd_request *q, const struct cg_resources *res
 }
 
 /*
- * Finds the path of the scope's cgroup from /proc of the process in it, and checks that the path
- * ends in the scope's name, because someone may have moved the process elsewhere.
+ * Finds the path of the scope's cgroup in /proc/PID/cgroup of the process in the scope, and checks
+ * that the path ends in the scope's name, because someone may have moved the process elsewhere.
  */
 static int find_path(struct arena *a, struct cgroup *cg, pid_t pid)
 {

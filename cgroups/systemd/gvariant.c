@@ -13,7 +13,7 @@
 #include "cgroups/cg_internal.h"
 
 #define DEPTH_MAX 16
-#define SIGNATURE_MAX 255 /* the limit of the D-Bus specification */
+#define SIGNATURE_MAX 255 /* longest signature in bytes: the limit of the D-Bus specification */
 
 struct parser {
 	struct arena *a;
@@ -52,7 +52,10 @@ static struct gv *new_value(struct parser *s, const char *sig)
 	return v;
 }
 
-/* Returns the length of the first complete type of a signature, or 0 if there is none. */
+/*
+ * Returns the length of the first complete type of a signature, or 0 if the signature begins with
+ * no complete type.
+ */
 static size_t type_length(const char *sig, unsigned depth)
 {
 	size_t n = 1;
@@ -160,7 +163,7 @@ static int parse_string(struct parser *s, const char *want, struct gv **ret)
 	return *ret ? parse_quoted(s, &(*ret)->s) : -ENOMEM;
 }
 
-/* Parses b'text', which stands for an array of bytes that ends in a NUL. */
+/* Parses b'text', a notation for an array of bytes that ends in a NUL. */
 static int parse_bytes(struct parser *s, struct gv **ret)
 {
 	const char *text;
@@ -341,7 +344,7 @@ static int parse_variant(struct parser *s, const char *want, struct gv **ret)
 	return take_char(s, '>') ? 0 : err_syntax(s, "'>'");
 }
 
-/* Parses a type before the value, as in "uint64 5", "objectpath '/a'" or "@as []". */
+/* Parses the type that may precede a value, as in "uint64 5", "objectpath '/a'" or "@as []". */
 static int parse_typed(struct parser *s, const char **ret)
 {
 	static const struct {

@@ -4,11 +4,11 @@
  *
  * Theory of operation. With each change of a property, and on daemon-reload, systemd writes all
  * control files that it has properties for, with the values that it remembers. Therefore, after
- * cg_apply() has written the files, caisson tells systemd what the files contain. That includes
- * what an update did not mention (the period of a quota, the memory limit of a swap limit) and what
- * `unified` wrote. Two kinds of files do not survive that: systemd rounds cpu.max to whole
- * percents, and it writes memory.oom.group and others without having a property for them. caisson
- * writes these files again afterwards.
+ * cg_apply() has written the files, caisson tells systemd what the files contain. This includes
+ * values that an update did not mention (the period of a quota, the memory limit of a swap limit)
+ * and values that `unified` wrote. Two kinds of values do not survive a write by systemd: systemd
+ * rounds cpu.max to whole percents, and it writes memory.oom.group and other files without having a
+ * property for them. caisson writes these files again afterwards.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -35,7 +35,10 @@ static int put_number(struct sdbus *s, sd_bus_message *m, const char *property, 
 	return sd_put(s, m, property, "t", v == 0 && streq(property, "TasksMax") ? 1 : v);
 }
 
-/* The cpu.weight of an idle cgroup reads as 0, and systemd uses 0 for idle too. */
+/*
+ * Adds the weight of the CPU. The cpu.weight of an idle cgroup reads as 0, and systemd uses 0 for
+ * idle too.
+ */
 static int put_weight(struct sdbus *s, sd_bus_message *m, const char *property, const char *text)
 {
 	return streq(text, "0") ? sd_put_idle(s, m) : put_number(s, m, property, text);
@@ -64,8 +67,8 @@ static int put_list(struct sdbus *s, sd_bus_message *m, const char *property, co
 }
 
 /*
- * The control files that systemd writes in a scope. A file without a property can only be written
- * again after systemd has written it.
+ * The control files that systemd writes in a scope. If systemd has no property for a file, caisson
+ * can only write the file again after systemd has written it.
  */
 static const struct held_file {
 	const char *file, *property;
@@ -79,7 +82,7 @@ static const struct held_file {
 	{"io.weight", NULL, NULL}, {"io.bfq.weight", NULL, NULL}};
 
 struct sd_held {
-	/* Contents of each file; NULL: the file does not exist. */
+	/* Contents of each file; NULL for a file that does not exist. */
 	const char *text[ARRAY_SIZE(files)];
 };
 
@@ -110,8 +113,8 @@ static const char *text_of(const struct sd_held *held, const char *file)
 }
 
 /*
- * Computes systemd's weight, from 1 to 10000, from io.bfq.weight, from 1 to 1000. Both have the
- * default 100. systemd converts in the other direction by two straight lines, which meet at the
+ * Computes systemd's weight, from 1 to 10000, from io.bfq.weight, from 1 to 1000. Both weights have
+ * the default 100. systemd converts in the other direction by two straight lines, which meet at the
  * default.
  */
 static uint64_t from_bfq(uint64_t weight)
@@ -121,7 +124,7 @@ static uint64_t from_bfq(uint64_t weight)
 
 /*
  * Adds the "MAJOR:MINOR WEIGHT" lines. systemd takes the numbers from the name
- * /dev/block/MAJOR:MINOR, so the file need not exist.
+ * /dev/block/MAJOR:MINOR, so a file of that name need not exist.
  */
 static int put_device_weights(struct sdbus *s, sd_bus_message *m, const char *text, bool bfq)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * caisson-systemd: makes and changes the systemd scope of one container. caisson starts it; the
- * request is on standard input, and the reply goes to standard output (protocol.h).
+ * caisson-systemd: makes and changes the systemd scope of one container. caisson starts this
+ * program, which reads the request from standard input and writes the reply to standard output
+ * (protocol.h).
  */
 #include <stdio.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Replaces client.c in caisson-guest, because caisson-guest itself is the guest's init. The guest
- * uses CG_CGROUPFS, which calls none of these functions.
+ * These functions replace client.c in caisson-guest, because caisson-guest itself is the guest's
+ * init. caisson-guest uses CG_CGROUPFS, with which none of these functions is called.
  */
 #include "cgroups/cg_internal.h"
 

@@ -22,10 +22,10 @@ enum systemd_op { SYSTEMD_START, SYSTEMD_STOP, SYSTEMD_UPDATE, SYSTEMD_ATTACH, S
 struct systemd_request {
 	enum systemd_op op;
 	enum log_level log_level;
-	int32_t pid; /* set for START and ATTACH */
+	int32_t pid; /* for START and ATTACH: the process */
 	/*
-	 * Set for START: whether `limits` is set. Only those limits are set that become properties
-	 * of the scope.
+	 * For START: whether `limits` is set. Of the limits only those are set that become
+	 * properties of the scope.
 	 */
 	bool has_limits;
 	struct cgroup cg;
@@ -34,7 +34,7 @@ struct systemd_request {
 };
 
 struct systemd_reply {
-	int32_t error; /* 0 for success, else a positive errno */
+	int32_t error; /* 0 for success, else a positive errno number */
 	const char *message;
 };
 

@@ -24,7 +24,7 @@ static int load_library(struct sdbus *s)
 			LIBRARY, dlerror());
 	struct {
 		const char *name;
-		void *address; /* address of the function pointer in struct sdbus */
+		void *address; /* where struct sdbus stores the pointer to the function */
 	} table[] = {
 #define SDBUS_ENTRY(f) {#f, &s->f},
 		SDBUS_FUNCTIONS(SDBUS_ENTRY)
@@ -41,8 +41,8 @@ static int load_library(struct sdbus *s)
 }
 
 /*
- * Connects to systemd's private socket, without a D-Bus daemon. Only root may do that. It works
- * early in the boot and on small hosts, where no D-Bus daemon runs.
+ * Connects to systemd's private socket, without a D-Bus daemon. Only root may do that. The socket
+ * exists early in the boot and on small hosts, where no D-Bus daemon runs.
  */
 static int open_private(struct sdbus *s)
 {
@@ -120,8 +120,8 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error
 	if (r < 0)
 		return r;
 	/*
-	 * The signal that a job has ended may arrive before the reply that tells the path of our
-	 * own job. So every job that ends until then is noted.
+	 * The signal that a job has ended may arrive before the reply that tells the path of the
+	 * caller's own job. So every job that ends until then is noted.
 	 */
 	if (!*job->path)
 		snprintf(job->seen[job->nseen++ % 8], sizeof(job->seen[0]), "%s %s", path, result);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loads libsystemd's sd-bus at run time. caisson-systemd is not linked with the library, so that a
- * host without the library gets an error message of caisson's and not of the dynamic linker. Only
+ * Loads libsystemd's sd-bus at run time. caisson-systemd is not linked with libsystemd, so that on
+ * a host without it the user gets an error message of caisson's and not of the dynamic linker. Only
  * the types of libsystemd's header are used.
  */
 #pragma once
@@ -53,24 +53,23 @@ void sdbus_close(struct sdbus *s);
  */
 int sdbus_method(struct sdbus *s, const char *method, sd_bus_message **ret) must_check;
 
-/*
- * Sends a call and waits for its reply. ret_name gets the name of the D-Bus error, or "". reply may
- * be NULL.
- */
+/* Size of the name of a D-Bus error, which sdbus_call() returns. */
 #define SDBUS_NAME_MAX 128
 int sdbus_call(struct sdbus *s, sd_bus_message *m, sd_bus_message **reply,
 	char ret_name[static SDBUS_NAME_MAX]) must_check;
 
 /*
  * A job that systemd queues for a call. The caller calls sdbus_job_watch() first and then
- * sdbus_job_run(), which sends the call and waits until the job is done. It returns an error, whose
- * message has the result, if the result is not "done".
+ * sdbus_job_run(), which sends the call and waits until the job is done. If the job's result is not
+ * "done", sdbus_job_run() returns an error whose message has the result.
  */
 struct sdbus_job {
 	struct sdbus *bus;
 	char path[256];  /* D-Bus object path of the job */
 	char result[32]; /* result of the job: "done", "failed" and others */
-	/* "PATH RESULT" of the jobs that ended before the path of our own job was known. */
+	/*
+	 * "PATH RESULT" of each job that ended before the path of the caller's own job was known.
+	 */
 	char seen[8][288];
 	unsigned nseen;
 };
@@ -78,7 +77,7 @@ int sdbus_job_watch(struct sdbus *s, struct sdbus_job *job) must_check;
 int sdbus_job_run(struct sdbus_job *job, sd_bus_message *m, const char *what,
 	char ret_name[static SDBUS_NAME_MAX]) must_check;
 
-/* sdprops.c: adds the properties of a scope to an open array "a(sv)". */
+/* The functions of sdprops.c add the properties of a scope to an open array "a(sv)". */
 struct cg_resources;
 struct cg_options;
 int sd_put_resources(struct sdbus *s, sd_bus_message *m, const struct cg_resources *res) must_check;
@@ -89,17 +88,17 @@ int sd_put_idle(struct sdbus *s, sd_bus_message *m) must_check;
 int sd_put_quota(struct sdbus *s, sd_bus_message *m, int64_t quota, uint64_t period) must_check;
 /*
  * Checks the NAME of an org.systemd.property.NAME annotation. A name such as TimeoutStopSec becomes
- * TimeoutStopUSec, as it is called on the bus, and *ret_seconds is set to true. It is declared for
- * the unit tests.
+ * TimeoutStopUSec, its name on the bus, and *ret_seconds is set to true. The function is declared
+ * for the unit tests.
  */
 struct arena;
 int sd_property_name(struct arena *a, const char *name, const char **ret, bool *ret_seconds)
 	must_check;
 
 /*
- * keep.c: sd_put_held() adds the properties that describe the cgroup's control files to the
- * message, and stores the files' contents in *ret, in the arena. sd_put_back() writes those files
- * again that systemd has changed since then.
+ * The functions of keep.c. sd_put_held() adds the properties that describe the cgroup's control
+ * files to the message, and stores the files' contents in *ret, in the arena. sd_put_back() writes
+ * those files again that systemd has changed since then.
  */
 struct sd_held;
 int sd_put_held(struct sdbus *s, sd_bus_message *m, struct arena *a, int dir,

@@ -59,7 +59,10 @@ static int put_u64(struct sdbus *s, sd_bus_message *m, const char *name, uint64_
 	return sd_put(s, m, name, "t", v);
 }
 
-/* Adds the property for a limit: -1 becomes infinity, and 0 counts as not set. */
+/*
+ * Adds the property for a limit. A limit of -1 becomes infinity, and a limit of 0 counts as not
+ * set.
+ */
 static int put_limit(struct sdbus *s, sd_bus_message *m, const char *name, struct opt_i64 v)
 {
 	if (!v.set || v.v == 0)
@@ -124,8 +127,8 @@ static int put_quota(struct sdbus *s, sd_bus_message *m, const struct cg_resourc
 }
 
 /*
- * Adds CPUWeight=0, which stands for cpu.idle=1 since systemd 252. Older versions refuse 0, so the
- * property is left out for them.
+ * Adds CPUWeight=0, which stands for cpu.idle=1 since systemd 252. For older versions of systemd
+ * the property is left out, because they refuse 0.
  */
 int sd_put_idle(struct sdbus *s, sd_bus_message *m)
 {
@@ -155,7 +158,7 @@ int sd_put_resources(struct sdbus *s, sd_bus_message *m, const struct cg_resourc
 	struct opt_i64 tasks = res->pids_limit, swap = {0};
 
 	if (tasks.set && tasks.v == 0)
-		tasks.v = 1; /* 0 becomes 1, for the reason that apply_pids() gives */
+		tasks.v = 1; /* 0 becomes 1, because systemd refuses a limit of 0 tasks */
 	int r = put_limit(s, m, "MemoryMax", res->memory.limit);
 	if (r == 0)
 		r = put_limit(s, m, "MemoryLow", res->memory.reservation);
@@ -229,8 +232,8 @@ static int put_gv(struct sdbus *s, sd_bus_message *m, const struct gv *v)
 		break;
 	}
 	/*
-	 * `inner` is the signature of the contents: "s" for "as", "st" for "(st)", and the type of
-	 * the value for a variant.
+	 * The signature of what the value contains: "s" for "as", "st" for "(st)", and the type of
+	 * the inner value for a variant.
 	 */
 	char inner[256];
 	snprintf(inner, sizeof(inner), "%s", kind == 'v' ? v->first->sig : v->sig + 1);

@@ -65,8 +65,8 @@ static int put_properties(struct sdbus *s, sd_bus_message *m, const struct cgrou
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(on); i++)
 		r = sd_put(s, m, on[i], "b", 1);
 	/*
-	 * With its default dependencies systemd would stop the scope at shutdown before the engine
-	 * has stopped its containers, so they are switched off.
+	 * The scope gets no default dependencies, because with them systemd would stop the scope at
+	 * shutdown before the engine has stopped its containers.
 	 */
 	if (r == 0)
 		r = sd_put(s, m, "DefaultDependencies", "b", 0);
@@ -122,8 +122,8 @@ static int start_unit(struct sdbus *s, const struct cgroup *cg, const struct cg_
 		if (r >= 0 || attempt || !streq(name, ERROR_EXISTS))
 			break;
 		/*
-		 * An earlier container of this name may have left a failed scope, which is reset. A
-		 * running scope stays as it is, and the second attempt to start reports it.
+		 * An earlier container of this name may have left a failed scope, which is reset
+		 * here. A running scope stays as it is, and the second attempt to start reports it.
 		 */
 		reset_failed(s, cg->scope);
 		r = 0;
@@ -149,7 +149,7 @@ static int set_held(struct sdbus *s, struct arena *a, const struct cgroup *cg, i
 
 	if (r < 0)
 		return r;
-	/* 1 is true: the properties hold only until the next boot */
+	/* the argument 1 (true) makes the properties hold only until the next boot */
 	r = s->sd_bus_message_append(m, "sb", cg->scope, 1);
 	if (r >= 0)
 		r = s->sd_bus_message_open_container(m, 'a', "(sv)");
@@ -165,7 +165,8 @@ static int set_held(struct sdbus *s, struct arena *a, const struct cgroup *cg, i
 
 /*
  * Waits until systemd has written the control files. systemd answers a call before it writes the
- * files, but writes them before it handles the next call. So any second call returns after that.
+ * files, but writes them before it handles the next call. So any second call returns after the
+ * files are written.
  */
 static void wait_for_writes(struct sdbus *s, const char *unit)
 {
@@ -217,8 +218,8 @@ int systemd_attach(const struct cgroup *cg, pid_t pid)
 
 /*
  * Kills the processes of the scope, through the cgroup if its path is known, else through systemd.
- * Stopping the unit alone would send SIGTERM and wait as long as the unit's timeout says, but a
- * caller that destroys a container has waited already.
+ * The unit is not just stopped, because systemd would send SIGTERM and wait as long as the unit's
+ * timeout says, but a caller that destroys a container has waited already.
  */
 static int kill_unit(struct sdbus *s, const struct cgroup *cg)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Opens the other files that an image names, such as its backing file. Anyone may have made the
- * image, so its names are not trusted. A name is only resolved beneath the directory that the
+ * image, so the names in it are not trusted. A name is only resolved beneath the directory that the
  * caller allows, with the flag RESOLVE_BENEATH of openat2(2), which refuses "..", absolute names
- * and symbolic links that lead out of it.
+ * and symbolic links that lead out of that directory.
  */
 #include <sys/stat.h>
 
@@ -56,7 +56,8 @@ int disk_read_meta_of(
 
 /*
  * Sets *ret to the name relative to d->dir. If `name` is absolute, it must begin with the path of
- * that directory, which is removed. If it is relative, the folder of the image is put in front.
+ * that directory, which is removed from it. If `name` is relative, the folder of the image is put
+ * in front.
  */
 static int beneath(struct disk *d, const char *what, const char *name, char **ret)
 {
@@ -124,7 +125,9 @@ static int parse_json_name(struct disk *d, struct arena *a, const char **name, c
 	const char *filename = json_get_str(file, "filename");
 	if (!filename)
 		filename = json_get_str(j, "file.filename");
-	/* Accepts the short form without a format too: {"driver": "file", "filename": NAME}. */
+	/*
+	 * The short form without a format, {"driver": "file", "filename": NAME}, is accepted too.
+	 */
 	if (!filename && driver && streq(driver, "file")) {
 		filename = json_get_str(j, "filename");
 		driver = "raw";
@@ -218,8 +221,8 @@ int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64
 
 		there = b->size - offset < len ? (size_t)(b->size - offset) : len;
 		/*
-		 * Reads one buffer after the other, because the buffers may have more room than the
-		 * request is long.
+		 * The data goes into the buffers one after the other, because they may have more
+		 * room than the request is long.
 		 */
 		while (skipped < there) {
 			size_t here = part.iov->iov_len - part.skip;

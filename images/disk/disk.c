@@ -7,7 +7,7 @@
 
 #include "images/disk/formats.h"
 
-#define DEPTH_MAX 200 /* the most images in a chain of backing files */
+#define DEPTH_MAX 200 /* how many images a chain of backing files can have */
 
 /*
  * The greatest size of a disk: the greatest offset that off_t can hold, because the kernel takes
@@ -99,7 +99,8 @@ int disk_open(struct disk **ret, int fd, const struct disk_options *o)
 			o->format ? o->format : "");
 	d->format = format;
 	/*
-	 * The format's open() sees the disk below already. A failure gives it back to the caller.
+	 * The disk below is set before the format's open() is called, because open() may look at
+	 * it. If open() fails, the caller owns the disk below again.
 	 */
 	d->backing = o->below;
 	r = open_format(d, o);
@@ -108,8 +109,8 @@ int disk_open(struct disk **ret, int fd, const struct disk_options *o)
 	if (r < 0)
 		return r;
 	/*
-	 * Clears the link from the backing file to this image. Only check_loop() needs the link,
-	 * and only while the chain is being opened.
+	 * The link from the backing file to this image is cleared, because only check_loop() needs
+	 * it, and only while the chain is being opened.
 	 */
 	if (d->backing)
 		d->backing->above = NULL;
@@ -174,7 +175,10 @@ static int check_range(const struct disk *d, uint64_t offset, uint64_t length, b
 
 static int unpack(struct disk *d, const struct iov_part *p, uint64_t offset, size_t len)
 {
-	/* If one buffer has room for all the data, unpacks into it directly, which saves a copy. */
+	/*
+	 * If one buffer has room for all the data, the data is unpacked into that buffer directly,
+	 * which saves a copy.
+	 */
 	if (p->n > 0 && p->iov->iov_len - p->skip >= len)
 		return d->format->unpack(d, offset, (uint8_t *)p->iov->iov_base + p->skip, len);
 	_cleanup_free_ uint8_t *buf = malloc(len);
@@ -326,8 +330,8 @@ int disk_map_chain(struct disk *d, uint64_t offset, uint64_t length, struct disk
 	while (r >= 0 && ret->kind == DISK_HOLE && d->backing) {
 		d = d->backing;
 		/*
-		 * The backing file is shorter than this image. Behind its end the range reads as
-		 * zeros, and no image has data for it.
+		 * The backing file is shorter than this image. Behind the end of the backing file
+		 * the range reads as zeros, and no image has data for it.
 		 */
 		if (offset >= d->size)
 			return 0;

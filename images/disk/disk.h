@@ -25,29 +25,31 @@
 struct disk;
 
 /*
- * A directory of the host. An image may name other files (such as its backing file) only if they
- * lie beneath it.
+ * A directory of the host. An image may name other files (such as its backing file) only if these
+ * lie beneath the directory.
  */
 struct disk_dir {
 	/* descriptor of the directory, which may be O_PATH; the caller closes it */
 	int fd;
 	/*
 	 * absolute path of the directory, by which absolute names in images are recognized; NULL:
-	 * these are refused
+	 * absolute names are refused
 	 */
 	const char *path;
 };
 
 struct disk_options {
-	const char *format; /* required: a name that disk_format_names() returns */
-	const char *name;   /* required: name of the image in messages, such as its path */
+	const char *format; /* name of the format, one that disk_format_names() returns; required */
+	const char *name;   /* name of the image in messages, such as its path; required */
 	/* open the disk for writing; the descriptor must allow reading and writing */
 	bool write;
 	bool shared; /* open the image even if another process is writing it */
 	/* never sync the file; for an image that the caller can make anew after a crash */
 	bool unsafe;
-	bool alone;          /* do not open the backing file; for `info` and `check` */
-	bool ignore_dirty;   /* open an image that has to be repaired; for `check` */
+	/* do not open the backing file; `caisson disk info` and `check` set this */
+	bool alone;
+	/* open an image even if it has to be repaired; `caisson disk check` sets this */
+	bool ignore_dirty;
 	bool discard_zeroed; /* disk_zero() frees clusters instead of keeping them */
 	/* directory beneath which the image may name other files; NULL: it may name none */
 	const struct disk_dir *dir;
@@ -55,9 +57,10 @@ struct disk_options {
 	const char *path;
 	const char *backing_format; /* format of the backing file if the image does not say it */
 	size_t cache;               /* size of the cache for mapping tables in bytes; 0: 8 MiB */
-	/* number of images above this one in the chain; callers set 0 */
+	/* number of images above this image in the chain of backing files; callers set 0 */
 	unsigned depth;
-	const struct disk *above; /* the image whose backing file this one is; callers set NULL */
+	/* the image whose backing file is being opened; callers set NULL */
+	const struct disk *above;
 	/*
 	 * an open disk that is used in place of the backing file that the image names; the new disk
 	 * owns it once disk_open() has succeeded
@@ -81,7 +84,10 @@ enum disk_extent_kind {
 struct disk_extent {
 	enum disk_extent_kind kind;
 	uint64_t start, length; /* first byte and number of bytes of the range, on the disk */
-	/* offset of the bytes in `fd`, or DISK_NO_HOST; DISK_DATA always has one, DISK_ZERO may */
+	/*
+	 * offset of the bytes in `fd`, or DISK_NO_HOST; DISK_DATA always has an offset, DISK_ZERO
+	 * may have one
+	 */
 	uint64_t host;
 	/* file with the bytes, which the disk closes; -EBADF if host is DISK_NO_HOST */
 	int fd;
@@ -95,7 +101,7 @@ struct disk_extent {
 int disk_open(struct disk **ret, int fd, const struct disk_options *o) must_check;
 
 /*
- * Closes the disk and frees it; does nothing if d is NULL. It does not report write errors, so a
+ * Closes the disk and frees it; does nothing if d is NULL. Does not report write errors, so a
  * caller that has written must call disk_flush() before.
  */
 void disk_close(struct disk *d);
@@ -107,12 +113,12 @@ const char *disk_name(const struct disk *d);
 bool disk_writable(const struct disk *d);
 const char *disk_format_name(const struct disk *d);
 
-/* Returns the disk of the backing file, or NULL. */
+/* Returns the disk of the backing file, or NULL if there is none. */
 struct disk *disk_backing(const struct disk *d);
 
 /*
- * Read or write `len` bytes at `offset`. If the range reaches beyond the disk's end, they return
- * -EINVAL. Success means that all bytes were read or written.
+ * Read or write `len` bytes at `offset`. If the range reaches beyond the disk's end, the functions
+ * return -EINVAL. Success means that all bytes were read or written.
  */
 int disk_read(struct disk *d, void *buf, size_t len, uint64_t offset) must_check;
 int disk_readv(struct disk *d, const struct iovec *iov, int n, uint64_t offset) must_check;
@@ -120,14 +126,15 @@ int disk_write(struct disk *d, const void *buf, size_t len, uint64_t offset) mus
 int disk_writev(struct disk *d, const struct iovec *iov, int n, uint64_t offset) must_check;
 
 /*
- * Makes the range read as zeros. If the format can mark zeros in its tables, no zeros are written.
+ * Makes the range read as zeros. If the format can mark zeros in its tables, no zeros are written
+ * to the file.
  */
 int disk_zero(struct disk *d, uint64_t offset, uint64_t length) must_check;
 
 /*
- * Tells the disk that the bytes of the range are no longer needed. A format that supports this
- * frees the whole clusters in the range, which then read as zeros, and leaves the rest unchanged.
- * Other formats do nothing.
+ * Tells the disk that the bytes of the range are no longer needed. A format that can discard frees
+ * the whole clusters in the range, which then read as zeros, and leaves the rest unchanged. Other
+ * formats do nothing.
  */
 int disk_discard(struct disk *d, uint64_t offset, uint64_t length) must_check;
 
@@ -135,8 +142,8 @@ int disk_discard(struct disk *d, uint64_t offset, uint64_t length) must_check;
 int disk_flush(struct disk *d) must_check;
 
 /*
- * Changes the disk's size. The added part reads as zeros. Formats that cannot do this return
- * -EOPNOTSUPP.
+ * Changes the disk's size. The added part reads as zeros. A format whose images cannot change their
+ * size returns -EOPNOTSUPP.
  */
 int disk_resize(struct disk *d, uint64_t size) must_check;
 
@@ -147,9 +154,9 @@ int disk_resize(struct disk *d, uint64_t size) must_check;
 int disk_map(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret) must_check;
 
 /*
- * Reports what the chain of images has at `offset`. *ret is an extent as of disk_map(), and
- * *ret_depth the number of images above the one that has it. DISK_HOLE means that no image of the
- * chain has data there, so it reads as zeros.
+ * Reports what the chain of images has at `offset`. *ret is an extent as disk_map() returns it, and
+ * *ret_depth the number of images above the image that has the extent. DISK_HOLE means that no
+ * image of the chain has data there, so the extent reads as zeros.
  */
 int disk_map_chain(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret,
 	unsigned *ret_depth) must_check;
@@ -165,7 +172,7 @@ struct disk_fact {
 	const char *key; /* name of the fact as in qemu-img's JSON, such as "compression-type" */
 	enum disk_fact_type type;
 	const char *text;
-	uint64_t number; /* value of a number; of a DISK_FACT_BOOL, 0 or 1 */
+	uint64_t number; /* value of a number; of a DISK_FACT_BOOL the value is 0 or 1 */
 };
 
 struct disk_info {
@@ -173,7 +180,7 @@ struct disk_info {
 	const char *format;
 	uint64_t size;         /* size of the disk in bytes */
 	uint64_t used;         /* bytes of storage that the image takes on the host */
-	uint64_t cluster_size; /* bytes; 0: the format has no clusters */
+	uint64_t cluster_size; /* bytes of a cluster; 0: the format has no clusters */
 	const char *backing, *backing_format;
 	bool dirty, corrupt, encrypted, compressed;
 	struct disk_fact *facts, **facts_end;
@@ -184,7 +191,7 @@ void disk_info_release(struct disk_info *i);
 
 int disk_get_info(struct disk *d, struct disk_info *ret) must_check;
 
-/* The options and the results of a check. */
+/* The options and the results of a check of an image. */
 struct disk_check {
 	uint64_t errors; /* number of places where data is lost or would be lost */
 	/* number of clusters that are marked as used and are not; harmless */
@@ -194,7 +201,10 @@ struct disk_check {
 	uint64_t clusters;     /* number of clusters of the disk */
 	uint64_t used;         /* number of the disk's clusters that the image has data for */
 	uint64_t compressed;   /* how many of the used clusters are compressed */
-	/* how many of the used clusters do not follow the one before them in the file */
+	/*
+	 * how many of the used clusters do not follow, in the file, the cluster that precedes them
+	 * on the disk
+	 */
 	uint64_t fragmented;
 	uint64_t end;            /* offset behind the last used cluster of the file */
 	bool fix_leaks, fix_all; /* what to repair; the disk must be open for writing */

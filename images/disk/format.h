@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Defines what a disk format consists of. The files that implement formats include this; users of
- * disks do not.
+ * Defines what a disk format consists of. The files that implement formats include this header;
+ * users of disks do not.
  *
- * To add a format: write NAME.c with a `const struct disk_format format_NAME`, declare it below,
- * add it to the table in formats.c and the file to images/meson.build. A format that is only read
- * needs open(), map(), and close() if it keeps state; unpack() if it has compressed data; info().
- * The common code in disk.c and io.c does the rest: it checks ranges, follows the backing file, and
- * reads the extents that map() returns.
+ * To add a format: write NAME.c with a `const struct disk_format format_NAME`, declare format_NAME
+ * below, add it to the table in formats.c and the file to images/meson.build. A format that is only
+ * read needs open(), map(), and close() if it keeps state; unpack() if it has compressed data;
+ * info(). The common code in disk.c and io.c does the rest: it checks ranges, follows the backing
+ * file, and reads the extents that map() returns.
  */
 #pragma once
 #include <stdio.h>
@@ -22,9 +22,9 @@ struct disk_format {
 	bool can_write; /* whether a disk of this format can be opened for writing */
 
 	/*
-	 * Reads the image's headers, and sets d->size, and d->state for the format's own use. It
-	 * has to check every number in the file before it uses it, because anyone may have made the
-	 * file. If it fails, close() is called, so close() has to handle an incomplete d->state and
+	 * Reads the image's headers, and sets d->size, and d->state for the format's own use. Has
+	 * to check every number in the file before using it, because anyone may have made the file.
+	 * If open() fails, close() is called, so close() has to handle an incomplete d->state and
 	 * NULL.
 	 */
 	int (*open)(struct disk *d, const struct disk_options *o);
@@ -33,19 +33,19 @@ struct disk_format {
 	/*
 	 * Implements disk_map(). The caller has checked that length is at least 1 and that the
 	 * range is within the disk, and has set fd and host of *ret to "none". Several threads may
-	 * call it at a time.
+	 * call map() at a time.
 	 */
 	int (*map)(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret);
 
 	/*
-	 * Reads bytes from an extent that map() has called DISK_PACKED. All of them lie within one
-	 * extent.
+	 * Reads bytes from an extent that map() has called DISK_PACKED. All bytes of one call lie
+	 * within one extent.
 	 */
 	int (*unpack)(struct disk *d, uint64_t offset, void *buf, size_t len);
 
 	/*
-	 * The functions below may be NULL. read() is used instead of map() and unpack(); the sum of
-	 * the buffers in iov is the length to read.
+	 * The functions below may be NULL. If read() is set, it is called instead of map() and
+	 * unpack(); the sum of the buffers in iov is the length to read.
 	 */
 	int (*read)(struct disk *d, const struct iovec *iov, int n, uint64_t offset);
 	int (*write)(struct disk *d, const struct iovec *iov, int n, uint64_t offset);
@@ -97,29 +97,29 @@ uint64_t iov_length(const struct iovec *iov, int n);
 void iov_part_skip(struct iov_part *p, size_t len);
 
 /*
- * Copy the first `len` bytes of the part to buf, copy buf to them, or set them to zero. The start
- * of the part does not move.
+ * Copy the first `len` bytes of the part to buf (get), copy buf to these bytes (put), or set them
+ * to zero (clear). The start of the part does not move.
  */
 void iov_part_get(const struct iov_part *p, void *buf, size_t len);
 void iov_part_put(const struct iov_part *p, const void *buf, size_t len);
 void iov_part_clear(const struct iov_part *p, size_t len);
 
 /*
- * Read from fd into the first `len` bytes of the part, or write them to fd. Bytes behind the end of
- * the file read as zeros.
+ * Read `len` bytes from fd into the beginning of the part, or write the first `len` bytes of the
+ * part to fd. Bytes behind the end of the file read as zeros.
  */
 int iov_part_read(const struct iov_part *p, size_t len, int fd, uint64_t offset) must_check;
 int iov_part_write(const struct iov_part *p, size_t len, int fd, uint64_t offset) must_check;
 
 /*
- * Read or write all of a buffer. Bytes behind the end of the file read as zeros. They return -errno
- * without a message.
+ * Read or write all of a buffer. Bytes behind the end of the file read as zeros. The functions
+ * return -errno without a message.
  */
 int io_read(int fd, void *buf, size_t len, uint64_t offset) must_check;
 int io_write(int fd, const void *buf, size_t len, uint64_t offset) must_check;
 
 /*
- * Reads a table or a header of the image. If the file ends before the table does, that is an error.
+ * Reads a table or a header of the image. A file that ends before the table does is an error.
  * `what` is the name of the table in error messages.
  */
 int disk_read_meta(struct disk *d, void *buf, size_t len, uint64_t offset, const char *what)
@@ -136,8 +136,8 @@ int disk_read_meta_of(struct disk *d, int fd, void *buf, size_t len, uint64_t of
 int disk_file_size(struct disk *d, uint64_t *ret) must_check;
 
 /*
- * Opens a file that the image names, read-only, or for writing if `write` is set and the disk is
- * open for writing. A relative name starts at the image's folder, and an absolute name must be
+ * Opens a file that the image names, for reading, or for writing too if `write` is set and the disk
+ * is open for writing. A relative name starts at the image's folder, and an absolute name must be
  * beneath dir->path. Other names are refused, and so are symbolic links that lead out of that
  * directory. Sets *ret_path to the path beneath the directory; the caller frees it.
  */
@@ -152,8 +152,8 @@ int disk_open_backing(struct disk *d, const struct disk_options *o, const char *
 	const char *format) must_check;
 
 /*
- * Opens the backing file as a disk of its own in *ret, for writing if o->write is set. Takes over
- * the options `shared` and `cache` too.
+ * Opens the backing file as a disk of its own in *ret, for writing if o->write is set. The options
+ * `shared` and `cache` hold for that disk too.
  */
 int disk_open_below(struct disk *d, const struct disk_options *o, const char *name,
 	const char *format, struct disk **ret) must_check;
@@ -164,7 +164,10 @@ int disk_open_below(struct disk *d, const struct disk_options *o, const char *na
  */
 int disk_read_mapped(struct disk *d, const struct iovec *iov, int n, uint64_t offset) must_check;
 
-/* Reads `len` bytes from the backing file. Gives zeros behind its end, or if there is none. */
+/*
+ * Reads `len` bytes from the backing file. Behind the end of the backing file, or if there is none,
+ * the bytes are zeros.
+ */
 int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64_t offset)
 	must_check;
 
@@ -175,7 +178,7 @@ int disk_fact_text(struct disk_info *i, const char *key, const char *text) must_
 int disk_fact_number(struct disk_info *i, const char *key, uint64_t number) must_check;
 int disk_fact_bool(struct disk_info *i, const char *key, bool value) must_check;
 
-/* Returns whether length bytes from `at` on lie within a file of file_size bytes. */
+/* Returns whether `length` bytes from the offset `at` on lie within a file of file_size bytes. */
 static inline bool disk_inside(uint64_t at, uint64_t length, uint64_t file_size)
 {
 	return at <= file_size && length <= file_size - at;

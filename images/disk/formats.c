@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lists all disk formats. format.h says what a format consists of; a new one gets a line in the
+ * Lists all disk formats. format.h says what a format consists of; a new format gets a line in the
  * table here.
  */
 #include "images/disk/formats.h"

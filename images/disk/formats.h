@@ -2,5 +2,5 @@
 #pragma once
 #include "images/disk/format.h"
 
-/* Returns the format of that name, or NULL. */
+/* Returns the format with the name `name`, or NULL if there is none. */
 const struct disk_format *disk_format_find(const char *name);

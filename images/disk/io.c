@@ -7,7 +7,7 @@
 
 #include "images/disk/format.h"
 
-#define IOV_BATCH 64 /* the most buffers that one system call gets */
+#define IOV_BATCH 64 /* how many buffers one system call gets at most */
 
 uint64_t iov_length(const struct iovec *iov, int n)
 {
@@ -68,8 +68,8 @@ void iov_part_clear(const struct iov_part *p, size_t len)
 }
 
 /*
- * Writes the first `len` bytes of the part as an array of buffers to `out`, at most IOV_BATCH, and
- * returns their number.
+ * Writes the first `len` bytes of the part as an array of at most IOV_BATCH buffers to `out`, and
+ * returns the number of buffers.
  */
 static int iov_part_slice(const struct iov_part *p, size_t len, struct iovec *out)
 {

@@ -6,9 +6,9 @@
  * A lock is a set of bytes of the file, locked for reading by an open file description (OFD). A
  * lock on byte 100 + i says "I do i", a lock on byte 200 + i "nobody else may do i", where i is 0
  * for reading consistent data, 1 for writing and 3 for changing the size. A process that opens an
- * image first locks its own bytes, then checks whether another process holds the opposite ones. So
- * if two open the image at the same time, at least one sees the other. The bytes need not exist in
- * the file, and nothing is written.
+ * image first locks its own bytes, then checks whether another process holds a lock that excludes
+ * one of them. So if two processes open the image at the same time, at least one of them sees the
+ * other's locks. The bytes need not exist in the file, and nothing is written.
  */
 #include "images/disk/lock.h"
 
@@ -54,8 +54,9 @@ static int take_bytes(int fd, const char *name, const int *does, const int *forb
 	for (; *forbids >= 0 && r >= 0; forbids++)
 		r = lock_byte(fd, F_OFD_SETLK, FORBIDS_BASE + *forbids, &l);
 	/*
-	 * This error means that the file system does not support locks. It cannot mean that another
-	 * process holds the lock, because all take read locks, which do not conflict.
+	 * An error of fcntl(2) here means that the file system does not support locks. It cannot
+	 * mean that another process holds the lock, because all processes take read locks, which do
+	 * not conflict.
 	 */
 	return r < 0 ? err_set(-r, "%s: lock it: %s", name, err_text(-r)) : 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Declares what only qcow2 images have, besides the interface of images/disk/disk.h. All disks
- * passed to these functions must be open qcow2 images.
+ * Declares what only qcow2 images have, besides the interface of images/disk/disk.h. Every disk
+ * that a caller passes to these functions must be an open qcow2 image.
  */
 #pragma once
 #include "images/disk/disk.h"
@@ -11,22 +11,23 @@ enum qcow2_preallocation {
 	QCOW2_PREALLOC_OFF,
 	/* make the tables and assign a cluster of the file to each cluster of the disk */
 	QCOW2_PREALLOC_METADATA,
-	QCOW2_PREALLOC_FALLOC, /* as METADATA, and also reserve storage for the clusters */
-	QCOW2_PREALLOC_FULL,   /* as METADATA, and also write zeros to the clusters */
+	/* do what METADATA does, and also reserve storage for the clusters */
+	QCOW2_PREALLOC_FALLOC,
+	QCOW2_PREALLOC_FULL, /* do what METADATA does, and also write zeros to the clusters */
 };
 
 struct qcow2_create {
 	const char *name; /* name of the image, which error messages use */
 	uint64_t size;
 	unsigned version; /* format version, 2 or 3 */
-	/* bytes, a power of two from 512 to 2 MiB; 0 means the default, 64 KiB */
+	/* bytes of a cluster, a power of two from 512 to 2 MiB; 0 means the default, 64 KiB */
 	uint64_t cluster_size;
 	/* bits of a refcount: 1, 2, 4, 8, 16, 32 or 64; 0 means the default, 16 */
 	unsigned refcount_bits;
-	/* name of the backing file, written into the image as it is; NULL: none */
+	/* name of the backing file, which is written into the image as it is; NULL: none */
 	const char *backing;
 	const char *backing_format;
-	/* name of an external data file, written into the image as it is; NULL: none */
+	/* name of an external data file, which is written into the image as it is; NULL: none */
 	const char *data_file;
 	bool data_file_raw, lazy_refcounts, extended_l2;
 	enum qcow2_compression compression;
@@ -48,9 +49,10 @@ uint64_t qcow2_subcluster_size(struct disk *d);
 enum qcow2_compression qcow2_compression_of(struct disk *d);
 
 /*
- * Compresses single clusters. qcow2_compress() may be called by several threads; it returns the
- * length, or 0 if the cluster would not become smaller and has to be written uncompressed. `out`
- * must have room for a cluster, and `offset` be a multiple of the cluster size.
+ * Compresses single clusters. Several threads may call qcow2_compress() at a time; it returns the
+ * length of the compressed data, or 0 if the data would not become smaller than the cluster and has
+ * to be written uncompressed. `out` must have room for a cluster, and `offset` be a multiple of the
+ * cluster size.
  */
 struct qcow2_packer;
 int qcow2_packer_new(struct disk *d, struct qcow2_packer **ret) must_check;
@@ -59,19 +61,19 @@ int qcow2_compress(struct qcow2_packer *p, const void *in, void *out, size_t *re
 int qcow2_write_packed(struct disk *d, uint64_t offset, const void *data, size_t len) must_check;
 
 /*
- * Opens the backing file of an image that was itself opened with `alone`. Opens it for writing if
- * the options say so.
+ * Opens the backing file of an image that was itself opened with the option `alone`. Opens the
+ * backing file for writing if the options say so.
  */
 int qcow2_open_below(struct disk *d, const struct disk_options *o, struct disk **ret) must_check;
 /*
- * Writes another backing file name into the image, or removes it if `name` is NULL. Keeps the
- * image's own data unchanged.
+ * Writes the name of another backing file into the image, or removes the name if `name` is NULL.
+ * Keeps the image's own data unchanged.
  */
 int qcow2_set_backing(struct disk *d, const char *name, const char *format) must_check;
 
 /*
- * Frees all clusters, so that the disk reads like its backing file. Refused if the image has
- * internal snapshots.
+ * Frees all clusters, so that the disk reads like its backing file. Fails if the image has internal
+ * snapshots.
  */
 int qcow2_make_empty(struct disk *d) must_check;
 
@@ -79,7 +81,10 @@ struct qcow2_snapshot {
 	char *id, *name;
 	uint64_t l1_offset, vm_state_size, disk_size, vm_clock_ns, icount;
 	uint32_t l1_size, seconds, nanoseconds;
-	/* lengths in the file, because the texts may contain NUL bytes */
+	/*
+	 * lengths of `id` and `name` in the file, which are needed because the texts may contain
+	 * NUL bytes
+	 */
 	uint16_t id_length, name_length;
 	bool has_icount;
 	void *extra; /* the snapshot's extra data, unchanged from the file */
@@ -96,7 +101,7 @@ void qcow2_snapshots_release(struct qcow2_snapshots *s);
 int qcow2_snapshots_read(struct disk *d, struct qcow2_snapshots *ret) must_check;
 /*
  * Make, apply or delete an internal snapshot, and flush the disk. A new snapshot gets the name
- * `name`. `what` selects an existing one by its id, or by its name if no id matches.
+ * `name`. `what` selects an existing snapshot by its id, or by its name if no id matches.
  */
 int qcow2_snapshot_create(struct disk *d, const char *name) must_check;
 int qcow2_snapshot_apply(struct disk *d, const char *what) must_check;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Implements the raw format: the file's bytes are the disk's. A size that is no multiple of 512
- * bytes is rounded up, as QEMU does it, and the missing bytes read as zeros.
+ * bytes is rounded up, as in QEMU, and the missing bytes read as zeros.
  */
 #include <linux/falloc.h>
 #include <sys/stat.h>

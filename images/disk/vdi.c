@@ -20,9 +20,9 @@ enum { BLOCK_FREE = 0xffffffff, BLOCK_ZERO = 0xfffffffe };
 struct vdi {
 	uint64_t table;      /* offset of the table in the file */
 	uint64_t data;       /* file offset of the place of block number 0 */
-	uint64_t file_size;  /* bytes */
-	uint32_t block_size; /* bytes */
-	uint32_t blocks;     /* entries of the table */
+	uint64_t file_size;  /* size of the file in bytes */
+	uint32_t block_size; /* size of a block in bytes */
+	uint32_t blocks;     /* number of entries of the table */
 	uint32_t type;
 };
 

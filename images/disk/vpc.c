@@ -28,11 +28,11 @@ enum { TYPE_FIXED = 2, TYPE_DYNAMIC = 3, TYPE_DIFFERENCING = 4 };
 
 struct vpc {
 	uint32_t type;
-	uint64_t file_size;  /* bytes */
+	uint64_t file_size;  /* size of the file in bytes */
 	uint64_t table;      /* offset of the block table in the file */
-	uint32_t blocks;     /* entries of the table */
-	uint32_t block_size; /* bytes of the disk */
-	/* bytes of the sector bitmap before each block, a multiple of a sector */
+	uint32_t blocks;     /* number of entries of the block table */
+	uint32_t block_size; /* how many bytes of the disk a block has */
+	/* size in bytes of the sector bitmap before each block, a multiple of a sector */
 	uint32_t bitmap_size;
 	uint8_t uuid[16], parent_uuid[16];
 	/* name of the parent's file relative to the image's folder; NULL: no parent */
@@ -56,8 +56,8 @@ static bool footer_is_good(const uint8_t *f)
 }
 
 /*
- * Reads the footer at the end, or else the copy at the beginning, because a writer that was killed
- * may have left the file without its end.
+ * Reads the footer at the end of the file, or else the copy of the footer at the beginning, because
+ * a writer that was killed may have left the file without its end.
  */
 static int read_footer(struct disk *d, const struct vpc *v, uint8_t *f)
 {
@@ -72,8 +72,8 @@ static int read_footer(struct disk *d, const struct vpc *v, uint8_t *f)
 	if (r < 0)
 		return r;
 	/*
-	 * Does not use a copy that says it is of a fixed image: the beginning of a fixed image is
-	 * disk data, in which the guest may have written a false footer.
+	 * A copy that says that the image is fixed is not used, because the beginning of a fixed
+	 * image is disk data, in which the guest may have written a false footer.
 	 */
 	if (footer_is_good(f) && be32(f + 60) != TYPE_FIXED)
 		return 0;
@@ -331,9 +331,9 @@ static int bitmap_run(
 }
 
 /*
- * In a differencing image, a clear bit means that the sector is in the parent. In a dynamic image
- * the bits are ignored, as in QEMU, because some programs do not set the bits of blocks that they
- * fill.
+ * Finds how far the sectors of a block are of one kind. In a differencing image, a clear bit means
+ * that the sector is in the parent. In a dynamic image the bits are ignored, as in QEMU, because
+ * some programs do not set the bits of blocks that they fill.
  */
 static int map_sectors(struct disk *d, uint64_t bitmap, uint32_t within, struct disk_extent *ret)
 {

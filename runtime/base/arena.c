@@ -8,9 +8,9 @@
 #include <string.h>
 
 /*
- * The C libraries get a block of this size from mmap(2) by itself. So calloc() does not have to
- * clear it, and the kernel never makes pages that nothing uses. The size is a little more than 128
- * KiB, above which musl and glibc use mmap(2).
+ * The usual size of a block. It is a little more than 128 KiB, because musl and glibc get a block
+ * of more than 128 KiB from mmap(2) by itself. So calloc() does not have to clear the block, and
+ * the kernel never makes pages that nothing uses.
  */
 #define BLOCK_SIZE ((size_t)132 * 1024)
 #define ALIGNMENT _Alignof(max_align_t)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Allocates memory in an arena: many small allocations that are released together. The parsed
- * config.json and the plan each have one. The memory is zeroed. A function that runs out of memory
- * sets a message and returns NULL.
+ * config.json and the plan have an arena each. The memory is zeroed. A function that runs out of
+ * memory sets a message and returns NULL.
  */
 #pragma once
 #include "base/err.h"
@@ -17,7 +17,7 @@ void arena_release(struct arena *a);
 #define _cleanup_arena_ __attribute__((cleanup(arena_release), unused))
 
 void *arena_alloc(struct arena *a, size_t size) must_check;
-/* returns NULL if count * size overflows */
+/* Returns NULL if count * size overflows. */
 void *arena_array(struct arena *a, size_t count, size_t size) must_check;
 char *arena_strdup(struct arena *a, const char *s) must_check;
 char *arena_strndup(struct arena *a, const char *s, size_t len) must_check;

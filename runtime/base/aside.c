@@ -11,7 +11,7 @@
 #include "base/fd.h"
 #include "base/sys.h"
 
-/* Holds the answer of the process, in memory that it shares with the caller. */
+/* The answer of the short-lived process, in memory that the process shares with the caller. */
 struct answer {
 	int result;
 	char message[ERR_MAX];
@@ -23,7 +23,7 @@ static size_t answer_size(size_t n)
 	return sizeof(struct answer) + n * sizeof(int);
 }
 
-/* Takes the answer of a process that has ended, and the descriptors that it opened. */
+/* Takes the answer of a process that has ended, and the descriptors that the process opened. */
 static int take_answer(struct answer *a, int *fds, size_t n)
 {
 	if (a->result >= 0) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Runs a function in a short-lived process, which is in other namespaces than the caller, and gives
- * the caller the descriptors that it opens. The caller waits for it. Other threads of the caller
- * should not open or close descriptors in the meantime, because the process shares them.
+ * the caller the descriptors that the function opens. The caller waits for the process. Other
+ * threads of the caller should not open or close descriptors in the meantime, because the process
+ * shares the caller's table of descriptors.
  */
 #pragma once
 #include <stddef.h>

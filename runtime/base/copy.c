@@ -30,7 +30,7 @@ static int entry_failed(const char *name)
 
 /*
  * Copies the extended attributes, except for those that the file system or the user namespace does
- * not allow.
+ * not allow to set.
  */
 static int copy_xattrs(int in, int out, const char *name)
 {
@@ -54,7 +54,8 @@ static int copy_xattrs(int in, int out, const char *name)
 
 /*
  * Sets the owner of the copy at `path` in the directory fd, or of fd itself if path is empty. If
- * the user namespace does not map the owner's id (EINVAL), the copy keeps INIT as its owner.
+ * the user namespace does not map the owner's id (EINVAL), the copy keeps its owner, the user of
+ * this process.
  */
 static int copy_owner(int fd, const char *path, const struct stat *st)
 {
@@ -64,8 +65,9 @@ static int copy_owner(int fd, const char *path, const struct stat *st)
 }
 
 /*
- * The owner is set first, because chown(2) takes set-id bits and file capabilities away. The times
- * are set last, because the other changes would change them.
+ * Copies the attributes of a file. The owner is set first, because chown(2) takes set-id bits and
+ * file capabilities away. The times are set last, because setting the other attributes changes the
+ * times.
  */
 static int copy_attrs(int in, int out, const struct stat *st, const char *name)
 {
@@ -80,8 +82,8 @@ static int copy_attrs(int in, int out, const struct stat *st, const char *name)
 }
 
 /*
- * Copies the parts of the file that hold data, and skips the holes, because they would take up
- * memory or disk if they were written as zeros. Returns -1 and errno on failure.
+ * Copies the parts of the file that hold data, and skips the holes, because zeros written in place
+ * of the holes would take up memory or disk. Returns -1 and sets errno on failure.
  */
 static int copy_data(int in, int out, off_t size)
 {
@@ -100,7 +102,10 @@ static int copy_data(int in, int out, off_t size)
 			if (n < 0 && errno != EINTR)
 				return -1;
 			if (n == 0)
-				/* The file was shortened while it was copied. */
+				/*
+				 * The source was shortened while it was copied. The copy gets the
+				 * size that the source had at first.
+				 */
 				return ftruncate(out, size);
 		}
 	}
@@ -112,8 +117,8 @@ static int copy_file(int dir, int to, const char *name)
 	struct stat st;
 
 	/*
-	 * O_NONBLOCK, because the file may have been replaced by a FIFO, and opening that would
-	 * wait.
+	 * O_NONBLOCK is set because the file may have been replaced by a FIFO, and opening a FIFO
+	 * would wait for a writer.
 	 */
 	_cleanup_fd_ int in =
 		openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);

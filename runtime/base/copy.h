@@ -11,6 +11,7 @@
 int copy_tree(int from, int to) must_check;
 
 /*
- * Does the same, and also gives `to` the attributes of `from`. `from` must be open for reading.
+ * Copies the content of `from` as copy_tree() does, and also gives `to` the attributes of `from`.
+ * `from` must be open for reading.
  */
 int copy_tree_with_root(int from, int to) must_check;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#undef err_set /* err.h defines these names as macros for the static analyzer */
+#undef err_set /* err.h defines err_set and err_sys as macros for the static analyzer */
 #undef err_sys
 
 static _Thread_local char trail[ERR_MAX];
@@ -19,8 +19,8 @@ static void mark_cut(size_t len)
 int err_set(int code, const char *fmt, ...)
 {
 	/*
-	 * Formats the text into a buffer of its own first, because the arguments may point into the
-	 * trail, which is changed below.
+	 * The text is formatted into a buffer of its own first, because the arguments may point
+	 * into the trail, which is changed below.
 	 */
 	char text[ERR_MAX];
 	va_list ap;
@@ -58,7 +58,7 @@ int err_ctx(int r, const char *fmt, ...)
 	va_start(ap, fmt);
 	int len = vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	/* If the message begins with the name of the field already, the name is not added again. */
+	/* The name of the field is not added again if the message begins with it already. */
 	if (len > 0 && strncmp(trail, text, (size_t)len) == 0 && trail[len] &&
 		strchr(":.[", trail[len]))
 		return r;

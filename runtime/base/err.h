@@ -37,8 +37,8 @@ int err_set(int code, const char *fmt, ...) printf_like(2, 3);
 const char *err_text(int code);
 
 /*
- * Sets the trail to the formatted text, ": " and err_text(errno). Returns -errno, or -EIO if errno
- * is 0.
+ * Sets the trail to the formatted text, followed by ": " and err_text(errno). Returns -errno, or
+ * -EIO if errno is 0.
  */
 int err_sys(const char *fmt, ...) printf_like(1, 2);
 
@@ -59,9 +59,8 @@ void err_clear(void);
 
 #ifdef __clang_analyzer__
 /*
- * The static analyzer sees one file at a time. This function tells the analyzer that err_*() return
- * a negative number. Otherwise it would treat failures as successes, and warn of errors that cannot
- * happen.
+ * Tells the static analyzer, which sees one file at a time, that err_*() return a negative number.
+ * Otherwise the analyzer would treat failures as successes, and warn of errors that cannot happen.
  */
 static inline int err_is_negative(int r)
 {

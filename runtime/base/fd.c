@@ -73,9 +73,9 @@ int fd_write_all(int fd, const void *data, size_t len)
 		if (n < 0 && errno == EINTR)
 			continue;
 		/*
-		 * Writing nothing is an error, because this loop would otherwise never end. Of the
-		 * kernel itself no file does that, but a container's system call filter can make
-		 * write(2) return 0 in INIT.
+		 * A write(2) that writes nothing is an error, because this loop would otherwise
+		 * never end. The kernel itself never returns 0 here, but a container's system call
+		 * filter can make write(2) return 0 in INIT.
 		 */
 		if (n <= 0)
 			return n < 0 ? -errno : -EIO;
@@ -204,7 +204,7 @@ bool fd_is_null(int fd)
 
 	if (fstat(fd, &st) < 0)
 		return errno == EBADF;
-	/* The number of /dev/null, from the kernel's admin-guide/devices.txt. */
+	/* 1:3 is the device number of /dev/null in the kernel's admin-guide/devices.txt. */
 	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
 }
 
@@ -262,8 +262,8 @@ ssize_t fd_recv(int sock, void *data, size_t len, int *ret_fd)
 			continue;
 		/*
 		 * The padding at the end of a control message has room for a second descriptor,
-		 * which a sender may have added. The last descriptor is returned and all others are
-		 * closed.
+		 * which a sender may have added. The caller gets the last descriptor, and all
+		 * others are closed.
 		 */
 		for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
 			fd_close(&got);

@@ -34,8 +34,8 @@ int fd_read_all(int fd, struct strbuf *ret, size_t max, const char *what) must_c
 int fd_read_file(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
 
 /*
- * The same for a file in a directory that a stranger may have written. Refuses anything but a
- * regular file, because reading a FIFO could wait for ever.
+ * Reads a file as fd_read_file() does, but from a directory that a stranger may have written.
+ * Refuses anything but a regular file, because reading a FIFO could wait for ever.
  */
 int fd_read_regular(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
 
@@ -58,24 +58,25 @@ void fd_say(int fd, const char *who, const char *text);
 int fd_write_file(int dirfd, const char *path, const char *text) must_check;
 
 /*
- * Creates a file with a random name in the directory of `path`, which the caller writes and then
- * renames to `path`. O_EXCL guarantees that the file is new, even if others can write to the
+ * Creates a file with a random name in the directory of `path`. The caller writes the file and then
+ * renames it to `path`. O_EXCL guarantees that the file is new, even if others can write to the
  * directory.
  */
 #define FD_TMP_MAX 4096
 int fd_open_temporary(int dirfd, const char *path, mode_t mode, char ret_name[static FD_TMP_MAX])
 	must_check;
 /*
- * Returns whether the name has the form of the random names that FD_TMP files get, so that it can
- * be a leftover of a killed process.
+ * Returns whether `name` has the form of the random names that fd_open_temporary() makes. Such a
+ * file can be left over by a process that was killed.
  */
 bool fd_is_temporary_name(const char *name);
 
 /*
- * Writes a file so that a reader sees either all of the new contents or all of the old: it writes a
- * temporary file beside it and renames that. If `path` is no regular file, but a device, a FIFO or
- * a symbolic link, it stays in place and the data is written to it. It calls no fsync(2), because
- * the files are in /run, which is empty after a crash of the machine anyway.
+ * Writes a file so that a reader sees either all of the new contents or all of the old: writes a
+ * temporary file beside the old file and renames it to the old file's name. If `path` is no regular
+ * file, but a device, a FIFO or a symbolic link, it stays in place and the data is written to it.
+ * No fsync(2) is called, because the files are in /run, which is empty after a crash of the machine
+ * anyway.
  */
 int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 	must_check;
@@ -94,7 +95,7 @@ int fd_close_all_but(const int *keep, size_t n) must_check;
 /* Returns whether fd refers to /dev/null. A closed descriptor counts as /dev/null too. */
 bool fd_is_null(int fd);
 
-/* Sends one message over a Unix socket, together with the descriptor fd unless fd is < 0. */
+/* Sends one message over a Unix socket, together with the descriptor fd if fd is not negative. */
 int fd_send(int sock, const void *data, size_t len, int fd) must_check;
 
 /*

@@ -19,7 +19,7 @@ struct helper_streams {
 	}
 #define _cleanup_helper_streams_ __attribute__((cleanup(helper_streams_close), unused))
 
-/* Makes the memfds, and writes what the helper will read. */
+/* Makes the memfds for the three streams, and writes `input`, which the helper will read. */
 int helper_streams_open(struct helper_streams *s, const void *input, size_t len) must_check;
 void helper_streams_close(struct helper_streams *s);
 
@@ -28,13 +28,15 @@ int helper_read(const struct helper_streams *s, int stream, struct strbuf *ret, 
 	must_check;
 
 /*
- * Runs the program at `path` and waits for it. argv has NULL at its end. *ret_status is the status
- * as from waitpid(2). If the program could not be executed, it is that of exit code 127, and the
- * helper's standard error has a line that says why. The kernel kills the helper if its caller ends.
- * A terminal's keys do not reach it.
+ * Runs the helper program at `path` and waits for it. argv has NULL at its end. *ret_status is a
+ * status as waitpid(2) returns it. If the program could not be executed, its exit code is 127, and
+ * its standard error has a line that says why. The kernel kills the helper if its caller ends. The
+ * helper is in a process group of its own, so that the keys of a terminal do not end it.
  */
 int helper_run(const struct helper_streams *s, const char *path, const char *const *argv,
 	int *ret_status) must_check;
 
-/* Returns the last line of a text without its line end, which is cut off in the text too. */
+/*
+ * Returns the last line of a text without its line end, and cuts that line end off in the text too.
+ */
 const char *helper_last_line(struct strbuf *text);

@@ -67,8 +67,8 @@ int interrupt_wait(int interrupt, int fd)
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
 			return err_sys("poll");
 		/*
-		 * Checks fd before the signalfd: at the end of fd the container's program runs, and
-		 * a signal that came is then for that program.
+		 * fd is checked before the signalfd: if fd is at its end, the container's program
+		 * runs, and a signal that came is then for that program.
 		 */
 		if (!p[0].revents && p[1].revents)
 			r = interrupt_read(interrupt);

@@ -9,7 +9,7 @@
 
 struct frame {
 	struct json *node;
-	struct json **tail; /* pointer that will point to the next element */
+	struct json **tail; /* where to store the pointer to the next element */
 };
 
 struct reader {
@@ -176,8 +176,8 @@ static const yajl_callbacks callbacks = {
 };
 
 /*
- * Sets the error for invalid JSON. yajl's message has several lines and draws an arrow, so only its
- * first sentence is used, with the line number in the document.
+ * Sets the error message for invalid JSON. yajl's message has several lines and draws an arrow, so
+ * only its first sentence is used, with the line number in the document.
  */
 static int syntax_error(yajl_handle h, const char *text, size_t len, const char *what)
 {
@@ -194,8 +194,8 @@ static int syntax_error(yajl_handle h, const char *text, size_t len, const char 
 }
 
 /*
- * Describes a piece of memory of yajl. yajl gets its memory from the arena too, which frees it with
- * the tree. With malloc() the C library would return yajl's buffers to the kernel by system calls.
+ * A piece of memory of yajl. yajl gets its memory from the arena, because with malloc() the C
+ * library would return yajl's buffers to the kernel by system calls.
  */
 struct chunk {
 	size_t size;
@@ -325,7 +325,7 @@ static void note_failure(struct json_out *o, yajl_gen_status s)
 		o->failed = -EINVAL;
 }
 
-/* Copies the text, with U+FFFD in place of what is not UTF-8. */
+/* Copies the text to *ret, with U+FFFD in place of bytes that are not UTF-8. */
 static int make_utf8(const char *value, size_t len, struct strbuf *ret)
 {
 	uint32_t c;

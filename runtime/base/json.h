@@ -41,24 +41,28 @@ struct json {
 int json_parse(struct arena *a, const char *text, size_t len, const char *what, struct json **ret)
 	must_check;
 
-/* Returns the member of that name, or NULL if there is none. obj may be NULL or of another type. */
+/*
+ * Returns the member of obj with the name `key`, or NULL if there is none. obj may be NULL or no
+ * object.
+ */
 const struct json *json_get(const struct json *obj, const char *key);
 
 /*
- * Returns the string member of that name, or NULL if it is absent or no string. It is meant for
- * files that caisson itself wrote.
+ * Returns the string member of obj with the name `key`, or NULL if the member is absent or no
+ * string. This function is for files that caisson itself wrote.
  */
 const char *json_get_str(const struct json *obj, const char *key);
 /*
- * Reads the number member of that name, from files that caisson itself wrote. Returns 0, -ENOENT if
- * it is absent, or -EINVAL or -ERANGE, all without a message.
+ * Reads the number member of obj with the name `key`, in a file that caisson itself wrote. Returns
+ * 0, -ENOENT if the member is absent, or -EINVAL or -ERANGE, all without a message.
  */
 int json_get_i64(const struct json *obj, const char *key, int64_t *ret) must_check;
 int json_get_u64(const struct json *obj, const char *key, uint64_t *ret) must_check;
-/* Returns whether the member of that name is the boolean true; anything else counts as false. */
+/* Returns whether obj has a member with the name `key` that is the boolean true. */
 bool json_get_true(const struct json *obj, const char *key);
 
-const char *json_type_name(enum json_type t); /* for messages: "a string", "an object", ... */
+/* Returns the name of the type for messages: "a string", "an object", ... */
+const char *json_type_name(enum json_type t);
 
 struct json_out {
 	void *gen; /* the yajl_gen handle */

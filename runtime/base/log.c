@@ -74,8 +74,8 @@ static void write_line(int fd, bool json, enum log_level level, const char *msg)
 	str_clean(clean, sizeof(clean), msg, strlen(msg));
 	if (!json) {
 		/*
-		 * Lines in a log file have the time and the level. On standard error a line has
-		 * only the sentence, because people read it.
+		 * A line in a log file has the time and the level. On standard error a line has
+		 * only the sentence, because people read standard error.
 		 */
 		if (fd == STDERR_FILENO) {
 			r = strbuf_addf(&line, "caisson: %s%s\n",

@@ -11,8 +11,9 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /*
  * Opens the log file at path; if path is NULL, the log goes to standard error. format is "text" or
- * "json". Lines whose level comes after `level` in enum log_level are left out. The caller calls it
- * once, before any log_line(). Until then errors and warnings go to standard error as text.
+ * "json". Lines whose level comes after `level` in enum log_level are left out. The caller calls
+ * log_open() once, before any log_line(). Until then errors and warnings go to standard error as
+ * text.
  */
 int log_open(const char *path, const char *format, enum log_level level) must_check;
 
@@ -32,13 +33,13 @@ void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 void log_notice(const char *fmt, ...) printf_like(1, 2);
 
 /*
- * Prints the command's one error line. It goes to the log file, if there is one, and always to
- * standard error, because people and conmon read that.
+ * Prints the command's one error line. The line goes to the log file, if there is one, and always
+ * to standard error, because people and conmon read standard error.
  */
 void log_error(const char *msg);
 
 /*
- * Returns the log file's descriptor, or -EBADF. A process that closes its descriptors leaves this
- * one open if it goes on logging.
+ * Returns the log file's descriptor, or -EBADF if there is none. A process that goes on logging
+ * leaves this descriptor open when it closes its descriptors.
  */
 int log_fd(void);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Since Linux 6.8 fsconfig(2) takes the lower directories one at a time.
- * Before that it takes all of them as one value of at most 255 bytes. If that is not enough,
- * mount(2) is used, which takes a page of options.
+ * Theory of operation. Since Linux 6.8 fsconfig(2) takes the lower directories one at a time. Older
+ * kernels take all lower directories as one value of at most 255 bytes. If 255 bytes are not
+ * enough, mount(2) is used, which takes a page of options.
  *
- * mount(2) attaches what it mounts. So a child process calls it in a mount namespace of its own,
- * and opens a detached copy of the mount. The child shares its table of descriptors with this
+ * mount(2) attaches what it mounts. So a child process calls mount(2) in a mount namespace of its
+ * own, and opens a detached copy of the mount. The child shares its table of descriptors with this
  * process, which thereby gets the copy. The child's working directory is the directory that holds
- * the lower ones, and their names are relative to it, so that a page is enough for 500 names.
+ * the lower directories, whose names are relative to it, so that a page is enough for 500 names.
  */
 #include "base/overlay.h"
 
@@ -19,26 +19,26 @@
 #include "base/fd.h"
 #include "base/sys.h"
 
-#define FSCONFIG_MAX 255 /* most bytes of a value */
-#define OPTIONS_MAX 4096 /* most bytes of mount(2)'s options: one page */
+#define FSCONFIG_MAX 255 /* longest value in bytes */
+#define OPTIONS_MAX 4096 /* longest options of mount(2) in bytes: one page */
 
 /*
- * redirect_dir is "nofollow" and not "off", because the kernel refuses "off" together with
- * userxattr.
+ * The options of every overlay mount. redirect_dir is "nofollow" and not "off", because the kernel
+ * refuses "off" together with userxattr.
  */
 static const char *const fixed_options[][2] = {
 	{"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}, {"volatile", NULL}};
 
 /*
- * Returns how many of the fixed options are used. "volatile" is the last one, and is an error
- * without an upper directory.
+ * Returns how many of the fixed options are used. The last one, "volatile", is an error without an
+ * upper directory.
  */
 static size_t count_options(const struct overlay *o)
 {
 	return ARRAY_SIZE(fixed_options) - (o->upper ? 0 : 1);
 }
 
-/* Sets an option by fsconfig(2). Like that call, returns -1 and sets errno if it fails. */
+/* Sets an option by fsconfig(2). Like fsconfig(2), returns -1 and sets errno on failure. */
 static int set(int fs, const char *key, const char *value)
 {
 	if (value && strlen(value) > FSCONFIG_MAX) {
@@ -94,8 +94,8 @@ static int options_text(const struct overlay *o, char buf[OPTIONS_MAX])
 }
 
 /*
- * Mounts, in the child, and gives the detached mount the descriptor number `fd`. Returns an errno
- * as the child's exit code.
+ * Mounts the overlay in the child, and gives the detached mount the descriptor number `fd`. Returns
+ * an errno as the child's exit code.
  */
 static int mount_in_child(const struct overlay *o, const char *options, int fd)
 {

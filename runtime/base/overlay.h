@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mounts an overlay that is detached: it is in no mount namespace and has no mount point. It ends
- * when nobody uses it any more, neither by a descriptor nor in a container, so a process that is
- * killed leaves no mount behind.
+ * Mounts an overlay that is detached: it is in no mount namespace and has no mount point. The
+ * kernel unmounts it when no process has a descriptor of it and no container uses it, so a process
+ * that is killed leaves no mount behind.
  */
 #pragma once
 #include "base/err.h"
@@ -14,19 +14,23 @@ struct overlay {
 	/* names of the lower directories, the topmost first, with ":" in between */
 	const char *lower;
 	/*
-	 * Absolute paths on one file system. Files that are written go to `upper`, and overlayfs
-	 * uses `work` itself. NULL: the mount is read-only, and has at least two lower directories.
+	 * Absolute paths on one file system. Files that are written go to `upper`, and `work` is
+	 * overlayfs's own work directory. If both are NULL, the mount is read-only, and has at
+	 * least two lower directories.
 	 */
 	const char *upper, *work;
-	/* overlayfs keeps its marks in user.overlay.*, because the caller is in a user namespace */
+	/*
+	 * overlayfs keeps its marks in the extended attributes user.overlay.*, because the caller
+	 * is in a user namespace
+	 */
 	bool userxattr;
 };
 
 /*
- * Mounts the overlay. A directory of the upper one is merged with that of the same name below,
- * unless it replaces that. Renaming a lower directory fails with EXDEV. A file is copied up as a
- * whole (no metacopy). The mount is volatile (Linux 5.10): fsync(2) on it does nothing, and its
- * upper and work directories cannot be mounted a second time.
+ * Mounts the overlay. A directory in `upper` is merged with the directory of the same name in the
+ * lower ones, unless it is marked as a replacement. Renaming a lower directory fails with EXDEV. A
+ * file is copied up as a whole (no metacopy). The mount is volatile (Linux 5.10): fsync(2) on it
+ * does nothing, and its upper and work directories cannot be mounted a second time.
  *
  * Returns a close-on-exec descriptor. Returns -EPERM, -ENODEV or -EINVAL if overlayfs cannot be
  * used on this host.

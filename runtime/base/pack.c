@@ -2,10 +2,10 @@
 /*
  * Theory of operation. The writer appends the objects depth first: a structure, then the object
  * that its first pointer points to, with everything below that, then the object of its second
- * pointer. The reader visits in the same order, so it knows where each object has to be: directly
- * behind the previous one. It accepts an offset only if it is that place, or the place of a
- * structure of the same type that it has checked already. Therefore no byte is used as two
- * different objects, and reading takes time in proportion to the length.
+ * pointer. The reader visits the objects in the same order, so it knows where each object has to
+ * be: directly behind the previous one. The reader accepts an offset only if it leads to that
+ * place, or to a structure of the same type that the reader has checked already. Therefore no byte
+ * is used as two different objects, and reading takes time in proportion to the length.
  *
  * An offset is counted from the first byte of the header and is never 0, so 0 stands for NULL.
  */
@@ -43,8 +43,8 @@ struct packer {
 };
 
 /*
- * bytes of memory, with which an image rarely has to be moved to a larger place; the kernel makes
- * only the pages that are written
+ * The first allocation in bytes. An image is rarely larger and then has to be moved to a larger
+ * place; the kernel makes only the pages that are written.
  */
 #define USUAL_ROOM ((size_t)132 * 1024)
 

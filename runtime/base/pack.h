@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes C structures as bytes that another process of the same build can use in place. HOST hands
- * a plan to INIT in this form, and the monitor hands one to the guest.
+ * Writes C structures as bytes that another process of the same build can use in place. The host's
+ * side hands a plan to INIT in this form, and the monitor hands one to the guest.
  *
  * A struct pack_type describes a structure: its size, and those of its members that cannot be
  * copied as they are. pack_write() copies the structure, appends the objects that its pointers
@@ -10,8 +10,7 @@
  * type does not list are plain numbers and are copied as they are.
  *
  * 	PACK_TYPE(hook, struct spec_hook,
- * 		PACK_STRING(struct spec_hook, path),
- * 		PACK_BOOL(struct spec_hook, has_env));
+ * 		PACK_STRING(struct spec_hook, path), PACK_BOOL(struct spec_hook, has_env));
  *
  * The format is no interface: the header holds a hash of all sizes, offsets and kinds, and a reader
  * of another build refuses the bytes.
@@ -25,8 +24,8 @@ enum pack_kind {
 	PACK_KIND_STRING,  /* a char *, which may be NULL */
 	PACK_KIND_STRINGS, /* a char ** and a count; the array ends in NULL */
 	/*
-	 * a pointer to one structure, or NULL; pointers to the same structure still point to the
-	 * same one after reading
+	 * a pointer to one structure, or NULL; pointers to the same structure point to the same one
+	 * after reading, too
 	 */
 	PACK_KIND_POINTER,
 	PACK_KIND_ARRAY, /* a pointer to an array of structures, and a count */
@@ -44,9 +43,9 @@ struct pack_field {
 	uint32_t count_offset; /* STRINGS, ARRAY: offset of the count, a size_t */
 	uint32_t limit;        /* ENUM: the first value that is too large */
 	bool needed;           /* STRING, POINTER: NULL is an error */
-	/* POINTER, ARRAY, EMBED: type of the object; an array of numbers has NULL */
+	/* POINTER, ARRAY, EMBED: type of the object; NULL for an array of numbers */
 	const struct pack_type *type;
-	uint32_t element; /* ARRAY of numbers: size of one in bytes */
+	uint32_t element; /* ARRAY of numbers: size of one number in bytes */
 };
 
 struct pack_type {

@@ -13,7 +13,7 @@
 #define OPEN_RETRIES 64
 #define MAX_LINKS 40 /* the kernel's own limit, MAXSYMLINKS */
 
-/* Opens path beneath root, as path_open() does, but sets no message. */
+/* Opens path beneath root, as path_open() does, but sets no error message. */
 static int open_quiet(int root, const char *path, int flags, uint64_t resolve)
 {
 	resolve |= RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
@@ -78,9 +78,9 @@ static char *replace_link(int dir, const char *path, size_t at, size_t len)
 }
 
 /*
- * Makes missing directories component by component, because mkdirat(2) has no RESOLVE_IN_ROOT: it
- * resolves every existing prefix anew from the root, and makes a new directory only in the
- * directory that it has just opened. If a component is a dangling link, it returns -ELOOP and sets
+ * Makes missing directories component by component, because mkdirat(2) has no RESOLVE_IN_ROOT.
+ * Resolves every existing prefix anew from the root, and makes a new directory only in the
+ * directory that was just opened. If a component is a dangling link, returns -ELOOP and sets
  * *ret_path, the path to walk instead.
  */
 static int mkdirs_walk(int root, const char *path, char **ret_path)
@@ -147,8 +147,8 @@ int path_parent(int root, const char *path, const char **ret_name)
 	if (!*name || streq(name, ".") || streq(name, ".."))
 		return err_set(EINVAL, "%s does not end in a file name", path);
 	/*
-	 * The path is on the stack and not on the heap, because caisson-init does this for each
-	 * device and link.
+	 * The path is on the stack, because caisson-init calls this function for each device and
+	 * link, and would otherwise allocate memory each time.
 	 */
 	char parent[PATH_MAX] = ".";
 	size_t len = (size_t)(name - path);
@@ -223,8 +223,8 @@ int path_open_in_proc(int proc, const char *path, int flags)
 {
 	const uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
 	/*
-	 * openat2(2) refuses O_NOCTTY together with O_PATH. It is not needed then, because O_PATH
-	 * opens no terminal.
+	 * O_NOCTTY is left out with O_PATH, because openat2(2) refuses the two together, and O_PATH
+	 * opens no terminal anyway.
 	 */
 	const uint64_t more = O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY);
 	int fd = sys_openat2(proc, path, (uint64_t)flags | more, 0, resolve);

@@ -8,8 +8,8 @@
 #include "base/err.h"
 
 /*
- * Waits until the child process has ended. *ret_status is as of waitpid(2). `what` names the child
- * in the message of a failure.
+ * Waits until the child process has ended. *ret_status is the status that waitpid(2) returns.
+ * `what` names the child in the message of a failure.
  */
 int process_wait(pid_t pid, const char *what, int *ret_status) must_check;
 

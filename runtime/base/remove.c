@@ -30,7 +30,7 @@ static bool keeps(const struct remove_keep *k, uint64_t dir, const char *name)
 	return k && k->has(k->data, dir, name);
 }
 
-/* Moves a directory to `top`. Returns 1 if it cannot be moved. */
+/* Moves a directory to `top`. Returns 1 if the file system refuses to move it (EXDEV). */
 static int move_up(struct remover *r, int dir, const char *name)
 {
 	char moved[64];
@@ -51,8 +51,8 @@ static int move_up(struct remover *r, int dir, const char *name)
 }
 
 /*
- * Opens a directory. If the directory's mode forbids that to its owner, who may be an ordinary
- * user, the mode is changed first.
+ * Opens a directory. If the directory's mode forbids its owner to open it, and the owner may be an
+ * ordinary user, the mode is changed first.
  */
 static int open_to_remove(int dir, const char *name)
 {
@@ -92,14 +92,17 @@ static int remove_at(struct remover *r, int dir, const char *name, int depth)
 		return 0;
 	/*
 	 * The directory may still hold files that are kept, or directories that were moved into it
-	 * and that the next round removes.
+	 * and that the next round removes. Then it stays.
 	 */
 	if ((r->keep || r->again) && (errno == ENOTEMPTY || errno == EEXIST))
 		return 0;
 	return err_sys("remove the directory %s", name);
 }
 
-/* Removes what is in a directory that itself is kept. Files in it that are kept too stay. */
+/*
+ * Removes the contents of a directory that itself is kept, except for files in it that are kept
+ * too.
+ */
 static int clear_kept(struct remover *r, int dir, const char *name, int depth)
 {
 	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

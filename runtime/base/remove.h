@@ -15,8 +15,8 @@ struct remove_keep {
 };
 
 /*
- * Removes the file or tree `name` from the directory `dir`. Keeps the files that `keep` (NULL:
- * none) says, and all directories that lead to them. It is no error if the name does not exist.
+ * Removes the file or tree `name` from the directory `dir`. Keeps the files that `keep` names
+ * (NULL: none), and all directories that lead to them. It is no error if `name` does not exist.
  */
 int remove_tree(int dir, const char *name, const struct remove_keep *keep) must_check;
 /* Removes everything in the directory, with the same exceptions as remove_tree(). */

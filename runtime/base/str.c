@@ -216,8 +216,8 @@ int str_to_i64(const char *s, int64_t *ret)
 #define DIGITS "0123456789"
 
 /*
- * Returns the factor that a unit such as "", "b", "m", "mb" or "mib" stands for, or 0 if it is
- * none.
+ * Returns the factor that a unit such as "", "b", "m", "mb" or "mib" stands for, or 0 if the text
+ * is no unit.
  */
 static uint64_t unit_factor(const char *unit)
 {
@@ -272,8 +272,8 @@ int str_to_size(const char *s, uint64_t *ret)
 }
 
 /*
- * The first and the last signal for programs, as glibc and most programs number them. musl keeps
- * one more for itself, so that its SIGRTMIN is 35.
+ * The first and the last real-time signal for programs, as glibc and most programs number them.
+ * musl keeps one more real-time signal for itself, so its SIGRTMIN is 35.
  */
 #define FIRST_RT 34
 #define LAST_RT 64
@@ -315,7 +315,7 @@ int str_to_signal(const char *s)
 		if (known && streq(known, bare))
 			return i;
 	}
-	/* These signals have a second name, which glibc does not list. */
+	/* Three signals have a second name, which sigabbrev_np(3) does not know. */
 	if (streq(bare, "CLD"))
 		return SIGCHLD;
 	if (streq(bare, "IOT"))

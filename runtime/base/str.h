@@ -26,7 +26,7 @@ static inline bool str_starts(const char *s, const char *prefix)
  * A growing string that is always NUL-terminated. {0} initialises it; strbuf_release() releases it.
  */
 struct strbuf {
-	char *s; /* NULL if nothing was ever added, so read it through strbuf_str() */
+	char *s; /* NULL if nothing was ever added, so strbuf_str() is the way to read the string */
 	size_t len;
 	size_t cap;
 };
@@ -59,8 +59,9 @@ void str_clean(char *dst, size_t size, const char *src, size_t len);
 int str_quote(struct strbuf *ret, const char *src) must_check;
 
 /*
- * Decodes the UTF-8 character at the start of s, which has len > 0 bytes. Returns its length in
- * bytes. If s does not start with a valid character, returns 1 and sets *ret to STR_NO_UTF8;
+ * The "character" that str_utf8() reports for bytes that are not UTF-8. str_utf8() decodes the
+ * character at the start of s, which has len > 0 bytes, and returns the character's length in
+ * bytes. If s does not start with a valid character, it returns 1 and sets *ret to STR_NO_UTF8;
  * overlong forms and surrogates are invalid.
  */
 #define STR_NO_UTF8 UINT32_MAX
@@ -73,9 +74,9 @@ size_t str_utf8(const char *s, size_t len, uint32_t *ret);
 void str_quote_end(char *dst, size_t size, const char *src, size_t len);
 
 /*
- * Parse a string that is a decimal number and nothing else: no blanks, no sign if the type is
- * unsigned, no overflow. They return 0, -EINVAL or -ERANGE, and set no message, because only the
- * caller knows which field the text came from.
+ * These functions parse a string that is a decimal number and nothing else: no blanks, no sign if
+ * the type is unsigned, no overflow. They return 0, -EINVAL or -ERANGE, and set no message, because
+ * only the caller knows which field the text came from.
  */
 int str_to_u64(const char *s, uint64_t *ret) must_check;
 int str_to_i64(const char *s, int64_t *ret) must_check;

@@ -37,7 +37,7 @@ static inline int sys_pivot_root(const char *new_root, const char *put_old)
 }
 
 /*
- * Returns whether this process is in another user namespace than the initial one, whose inode is
+ * Returns whether this process is in a user namespace other than the initial one, whose inode is
  * always PROC_USER_INIT_INO (linux/proc_ns.h). The id map does not tell this, because since systemd
  * 260 a service may have a user namespace of its own that maps all ids to themselves.
  */

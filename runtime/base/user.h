@@ -9,13 +9,13 @@
 #define USER_NAME_MAX 64 /* size of a name in bytes, with the NUL */
 
 /*
- * The contents of /etc/passwd, which is read once, when the first name is asked for. {0}
- * initialises it; user_names_release() releases it.
+ * The contents of /etc/passwd, which is read once, when a caller asks for the first name. {0}
+ * initialises the structure; user_names_release() releases it.
  */
 struct user_names {
 	struct strbuf text;
 	bool read;
-	unsigned last; /* the uid that was asked for last, and its name */
+	unsigned last; /* the uid that a caller asked for last, and its name */
 	char last_name[USER_NAME_MAX];
 	char number[12];
 };
@@ -24,8 +24,8 @@ void user_names_release(struct user_names *u);
 #define _cleanup_user_names_ __attribute__((cleanup(user_names_release), unused))
 
 /*
- * Returns the name of the user, or NULL if /etc/passwd has none or the name is too long. The name
- * is valid until the next call.
+ * Returns the name of the user, or NULL if /etc/passwd has no such user or the name is too long.
+ * The name is valid until the next call.
  */
 const char *user_name(struct user_names *u, unsigned uid);
 
@@ -36,7 +36,7 @@ const char *user_name(struct user_names *u, unsigned uid);
 const char *user_name_or_number(struct user_names *u, unsigned uid);
 
 /*
- * Finds the name of a user in the text of a passwd file. Returns false if there is none. It is
- * declared for the unit tests.
+ * Finds the name of a user in the text of a passwd file. Returns false if the text has no such
+ * user. The function is declared here for the unit tests.
  */
 bool user_find(const char *passwd, unsigned uid, char ret[static USER_NAME_MAX]);

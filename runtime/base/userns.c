@@ -11,7 +11,7 @@
 #include "base/path.h"
 #include "base/sys.h"
 
-#define MAP_MAX (64 * 1024) /* most bytes of an id map; the kernel takes up to 340 lines */
+#define MAP_MAX (64 * 1024) /* largest id map in bytes; the kernel takes up to 340 lines */
 
 static int write_map(int proc, pid_t pid, const char *file, const char *map)
 {
@@ -64,8 +64,8 @@ int userns_open(const char *uid_map, const char *gid_map)
 	int ends[2];
 
 	/*
-	 * The helper process, which holds the namespace, ends when this process closes the pipe or
-	 * dies.
+	 * The child process, in which the new user namespace lives, ends when this process closes
+	 * the pipe or dies.
 	 */
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_sys("make a pipe");
@@ -84,8 +84,8 @@ int userns_open(const char *uid_map, const char *gid_map)
 }
 
 /*
- * Runs in a process of its own: enters the namespace, reports that on the pipe `said`, and waits
- * until the caller has read the maps.
+ * Runs in a child process: enters the user namespace `fd`, reports that on the pipe `said`, and
+ * waits until the caller has read the maps.
  */
 _Noreturn static void show_maps(int fd, int said, int wait)
 {

@@ -21,8 +21,9 @@ int userns_read_maps(int fd, struct strbuf *uid_map, struct strbuf *gid_map) mus
 
 /*
  * Makes a process without privileges the root of a new user namespace, with its own ids only, and
- * of a new mount namespace, which belongs to it. Then the process may enter and remove directories
- * whose modes forbid it to their owner, may set extended attributes that need a capability in their
- * namespace, and may mount overlays. Does nothing for root. *ret_rootless says whether it did.
+ * of a new mount namespace, which belongs to that user namespace. Then the process may enter and
+ * remove directories whose modes forbid it to their owner, may set extended attributes that need a
+ * capability in their namespace, and may mount overlays. Does nothing for root. *ret_rootless says
+ * whether the process had no privileges.
  */
 int userns_become_root(bool *ret_rootless) must_check;

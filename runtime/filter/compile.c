@@ -4,15 +4,15 @@
  *
  * Theory of operation. Compiling the usual profile of an engine takes longer than making the
  * container. The program depends only on the profile, on libseccomp's version and on this file, so
- * the cache's key consists of these, written out as bytes. A hash of the key is the name of the
- * cache file. The file contains the whole key and is used only if the key is equal byte by byte, so
- * that a collision of hashes only costs a compilation. If a file is cut off, damaged, owned by
- * another user or writable by others, it is ignored and replaced.
+ * the cache's key consists of these three, written out as bytes. A hash of the key is the name of
+ * the cache file. The file contains the whole key and is used only if the key is equal byte by
+ * byte, so that a collision of hashes only costs a compilation. If a file is cut off, damaged,
+ * owned by another user or writable by others, it is ignored and replaced.
  *
  * 	cache file = struct cache_head, key, program (struct sock_filter[])
  *
- * The caller gets a descriptor of the cache file or of a memfd. Its offset is at the program's
- * first instruction, and the program ends where the file ends.
+ * The caller gets a descriptor of the cache file or of a memfd. The descriptor's offset is at the
+ * program's first instruction, and the program ends where the file ends.
  *
  * SECCOMP_FILTER_FLAG_* and no_new_privs only matter when the filter is loaded: see step/seccomp.c.
  */
@@ -32,8 +32,8 @@
 #include "filter/stub.h"
 
 /*
- * version of the compiled programs, a part of the cache's key; raise it if the code here compiles a
- * profile to another program than before
+ * The version of the compiled programs, which is a part of the cache's key. Whoever changes this
+ * file so that it compiles a profile to another program than before raises the version.
  */
 #define CACHE_FORMAT 1
 #define CACHE_MAGIC "caisbpf1"
@@ -45,7 +45,8 @@ struct cache_head {
 	char magic[8];
 	uint64_t
 		/*
-		 * detects damage, not malice, because only the runtime's user can write to the file
+		 * hash of the program; detects damage, not malice, because only the runtime's user
+		 * can write to the file
 		 */
 		program_hash;
 	uint32_t key_len, program_len;
@@ -113,7 +114,7 @@ static int make_key(const struct spec_seccomp *s, struct strbuf *b)
 }
 
 /*
- * Opens the cache file. Returns -ENOENT, without a message, if it is missing, damaged or has
+ * Opens the cache file. Returns -ENOENT, without a message, if the file is missing, damaged or has
  * another key.
  */
 static int cache_open(int dir, const char *name, const struct strbuf *key)
@@ -210,9 +211,9 @@ static int add_archs(scmp_filter_ctx ctx, const struct spec_seccomp *s)
 		int r = seccomp_arch_add(ctx, s->architectures[i]);
 		if (r == -EDOM || r == -EINVAL || r == -ENOTSUP)
 			/*
-			 * This machine cannot run programs of the architecture: libseccomp does not
-			 * know it, or it has another byte order. So the filter works the same
-			 * without it.
+			 * The architecture is left out, because this machine cannot run its
+			 * programs: libseccomp does not know it, or it has another byte order. The
+			 * filter works the same without it.
 			 */
 			log_debug("linux.seccomp.architectures[%zu]: %s (0x%x) is left out: this "
 				  "machine does not have this architecture",
@@ -266,7 +267,7 @@ static int add_rule(scmp_filter_ctx ctx, const struct spec_seccomp *s, size_t in
 	struct scmp_arg_cmp cmp[32] = {0};
 
 	/*
-	 * The rule has the default action, so it changes nothing. It is skipped, because libseccomp
+	 * A rule with the default action changes nothing. The rule is skipped, because libseccomp
 	 * refuses it.
 	 */
 	if (rule->action == s->default_action)
@@ -337,9 +338,9 @@ static int compile_profile(const struct spec_seccomp *s, struct strbuf *ret)
 			EINVAL, "defaultAction: libseccomp does not take 0x%x", s->default_action);
 	int r = add_archs(ctx, s);
 	/*
-	 * This makes libseccomp build a binary tree of the call numbers instead of a list, so that
-	 * a call costs a few comparisons and not hundreds. It is only set for large filters,
-	 * because libseccomp before 2.5.5 compiles small ones wrongly this way.
+	 * This attribute makes libseccomp build a binary tree of the call numbers instead of a
+	 * list, so that a call costs a few comparisons and not hundreds. The attribute is only set
+	 * for large filters, because libseccomp before 2.5.5 compiles small ones wrongly with it.
 	 */
 	if (r >= 0 && count_names(s) > 32)
 		seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);

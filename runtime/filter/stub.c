@@ -5,16 +5,17 @@
  * glibc tries a new system call first and uses an old one instead if it gets ENOSYS. A profile that
  * is older than the new call answers with the profile's default action, mostly EPERM, and so
  * programs fail on a newer kernel or distribution. Therefore runc answers ENOSYS for every number
- * above the largest one that the profile names (on that architecture), because the author of the
- * profile can only have known the calls up to there.
+ * above the largest one that the profile names (on the architecture of the call), because the
+ * author of the profile can only have known the calls up to there.
  *
- * caisson does this too if the default action is to return an error. A default of killing, tracing
- * or notifying is a policy and stays as the configuration says, although runc's stub covers killing
- * too. A default of ENOSYS needs no stub.
+ * caisson also answers ENOSYS for these numbers if the default action is to return an error. A
+ * default of killing, tracing or notifying is a policy and stays as the configuration says,
+ * although runc's stub covers killing too. A default of ENOSYS needs no stub.
  *
  * The program loads the architecture. It has a section for each architecture of the filter, and
  * skips those of other architectures. A section loads the number of the call and returns ENOSYS if
- * the number is too large. Otherwise it jumps to the end, where libseccomp's program begins.
+ * the number is too large. Otherwise the section jumps to the end, where libseccomp's program
+ * begins.
  */
 #include "filter/stub.h"
 
@@ -28,7 +29,7 @@
  * x86-64
  */
 #define X32_BIT 0x40000000
-#define MAX_SECTIONS 24 /* limit of architectures; more than libseccomp knows */
+#define MAX_SECTIONS 24 /* how many architectures a filter can have; more than libseccomp knows */
 #define SECTION_SIZE 12 /* largest number of instructions in a section */
 
 struct section {
@@ -54,8 +55,8 @@ static int last_call(const struct spec_seccomp *s, uint32_t arch)
 	for (size_t i = 0; i < s->nrules; i++) {
 		for (size_t n = 0; n < s->rules[i].names.n; n++) {
 			/*
-			 * A negative number is made up by libseccomp and means that the
-			 * architecture lacks the call.
+			 * libseccomp answers a negative number of its own if the architecture lacks
+			 * the call.
 			 */
 			int nr = seccomp_syscall_resolve_name_arch(arch, s->rules[i].names.v[n]);
 			if (nr > last)
@@ -118,8 +119,8 @@ static void emit_section(struct prog *p, const struct section *s)
 	} else {
 		if (s->arch == SCMP_ARCH_S390 || s->arch == SCMP_ARCH_S390X) {
 			/*
-			 * The kernel reports call 0 for a call whose number does not fit into the
-			 * instruction that makes the call.
+			 * Call 0 gets ENOSYS too, because the kernel reports call 0 for a call
+			 * whose number does not fit into the instruction that makes the call.
 			 */
 			emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1));
 			emit(p, (struct sock_filter)BPF_STMT(

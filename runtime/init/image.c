@@ -2,8 +2,8 @@
 /*
  * Theory of operation. A container can make the kernel open the file from which INIT was executed:
  * an entrypoint "#!/proc/self/exe" is enough (CVE-2019-5736). So the file is a memfd that is made
- * for this start alone. Seals keep everyone from writing to it. No other start shares it, because a
- * container could still change its mode and its times and lock it.
+ * for one start of a container alone. Seals keep everyone from writing to the memfd. No other start
+ * shares the memfd, because a container could still change its mode and its times and lock it.
  *
  * With the sysctl vm.memfd_noexec=2 no memfd can be executed. Then the file is an unnamed one in
  * the state directory, executed through a read-only mount that belongs to no mount namespace. The
@@ -24,10 +24,10 @@
 #include "base/sys.h"
 
 #ifndef MFD_EXEC
-#define MFD_EXEC 0x10U /* flag of memfd_create(2) since Linux 6.3 */
+#define MFD_EXEC 0x10U /* flag of memfd_create(2), in the kernel since Linux 6.3 */
 #endif
 #ifndef F_SEAL_EXEC
-#define F_SEAL_EXEC 0x20 /* seal of fcntl(2) since Linux 6.3 */
+#define F_SEAL_EXEC 0x20 /* seal of fcntl(2), in the kernel since Linux 6.3 */
 #endif
 #define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
@@ -49,7 +49,7 @@ static int make_memfd(bool readable)
 
 	/*
 	 * With the sysctl vm.memfd_noexec=1 a memfd can be executed only if it was made with
-	 * MFD_EXEC. Linux before 6.3 does not know the flag.
+	 * MFD_EXEC. Linux before 6.3 does not know MFD_EXEC.
 	 */
 	_cleanup_fd_ int fd = memfd_create("caisson-init", flags | MFD_EXEC);
 	if (fd < 0 && errno == EINVAL)

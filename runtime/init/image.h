@@ -4,8 +4,8 @@
 #include "base/err.h"
 
 /*
- * Makes a file that contains the program, for one start only, and returns a descriptor by which it
- * can be executed (execveat(2)). No process can write to the file.
+ * Makes a file that contains caisson-init, for one start of a container only, and returns a
+ * descriptor by which the file can be executed (execveat(2)). No process can write to the file.
  *
  * If `readable` is set, the process that executes the file stays "dumpable", so that its user can
  * write its id maps. Otherwise nobody may read the file, and so the kernel makes the process

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Implements base/log.h for INIT: each line is sent to the runtime, which writes it to its log.
- * INIT itself has neither the log file nor the standard error of caisson.
+ * Implements base/log.h for INIT: INIT sends each line to the runtime, which writes the line to its
+ * own log. INIT itself has neither the log file nor the standard error of caisson.
  */
 #include "base/log.h"
 
@@ -50,8 +50,8 @@ void log_line(enum log_level level, const char *fmt, ...)
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
 	/*
-	 * A log line may be about a failure whose error message is still needed. Sending the line
-	 * does not overwrite that message.
+	 * channel_write() is used, because it leaves the error message of this process alone: the
+	 * log line may be about a failure whose error message is still needed.
 	 */
 	if (channel_write(out.channel, CHANNEL_LOG, (int)level, msg) < 0)
 		out.channel = -EBADF;

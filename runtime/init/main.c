@@ -3,10 +3,10 @@
  * caisson-init: the first process of a container, and of an exec, until it executes the container's
  * program.
  *
- * Theory of operation. This is a program of its own, because a process of the container may look at
- * it. The file from which it is executed is used by nothing else (init/image.h), and its command
- * line, its environment and its memory contain nothing of the host. The runtime starts it with only
- * those descriptors that the orders name; all others are close-on-exec.
+ * Theory of operation. caisson-init is a program of its own, because a process of the container may
+ * look at it. The file from which caisson-init is executed is used by nothing else (init/image.h),
+ * and its command line, its environment and its memory contain nothing of the host. The runtime
+ * starts it with only those descriptors that the orders name; all others are close-on-exec.
  *
  * The program is small and starts fast, because every start of a container waits for it.
  */
@@ -51,8 +51,8 @@ static void take_pid(void *data, pid_t pid)
 }
 
 /*
- * Returns the state for hooks. The runtime has made the JSON text without the status and the pid,
- * because only INIT knows these two.
+ * Makes the container's state for hooks. The runtime has made the JSON text without the status and
+ * the pid, because only INIT knows these two.
  */
 static int state_json(void *data, const char *status, struct strbuf *ret)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The orders: everything that caisson-init has to know, in a sealed memfd that it gets as
- * descriptor 0. They are not on the command line or in the environment, because other processes can
- * read those.
+ * descriptor 0. The orders are not on the command line or in the environment, because other
+ * processes can read the command line and the environment.
  *
  * A member for a descriptor holds the number that the descriptor has in INIT; -1: there is none.
  */
@@ -15,34 +15,35 @@ struct init_orders {
 	/* array of plan.nslots descriptors, which steps of the plan refer to by index */
 	int32_t *slots;
 	size_t nslots;
-	/* environment of the program if has_env is set; else it is process.env */
+	/* environment of the program if has_env is set; else the environment is process.env */
 	struct spec_strings env;
 	bool has_env;
 	int32_t channel, start_fifo, result_fifo;
 	/* the container's standard input; descriptor 0 holds the orders instead */
 	int32_t stdin_fd;
 	int32_t container; /* exec: a pidfd of the container's first process */
-	int32_t pid_ns;    /* exec with a seccomp listener: the pid namespace of that process */
+	/* exec with a seccomp listener: the pid namespace of the container's first process */
+	int32_t pid_ns;
 	int32_t hook_out[2];
-	/* CLONE_NEW* flags of the namespaces that INIT enters by `container` */
+	/* CLONE_NEW* flags of those namespaces of the process `container` that INIT enters */
 	uint64_t enter_flags;
 	uint32_t preserve_fds;
 	uint64_t *filter; /* the compiled system call filter, one number per instruction */
 	size_t nfilter;
-	/* become non-dumpable only after the id maps are written, as struct ns_init_args says */
+	/* INIT becomes non-dumpable only after the id maps are written: see struct ns_init_args */
 	bool hide_late;
 	uint32_t log_level;
-	bool tell_steps; /* tell the runtime which steps were done and how long each took */
+	bool tell_steps; /* INIT tells the runtime which steps were done and how long each took */
 	/*
 	 * The parts of the container's state (JSON) before the status and after the pid, for hooks;
-	 * NULL: no hooks.
+	 * NULL: INIT runs no hooks.
 	 */
 	const char *state_head, *state_tail;
 };
 
 /*
- * Turn orders into bytes, or such bytes into orders, as pack_write() and pack_read() (base/pack.h)
- * do.
+ * init_orders_pack() turns orders into bytes, and init_orders_unpack() turns such bytes into
+ * orders, like pack_write() and pack_read() (base/pack.h).
  */
 int init_orders_pack(const struct init_orders *orders, struct strbuf *ret) must_check;
 int init_orders_unpack(void *bytes, size_t len, struct init_orders **ret) must_check;

@@ -6,7 +6,7 @@
 #include "base/fd.h"
 #include "plan/image.h"
 
-#define PASS_MAX 8 /* most descriptors besides the slots */
+#define PASS_MAX 8 /* how many descriptors INIT can get besides those of the slots */
 
 int init_filter_read(struct arena *a, int fd, uint64_t **ret, size_t *ret_n)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Starts caisson-init. The runtime calls these functions for a container on the host's own kernel,
- * and the agent in the guest of a microVM (guest/spawn.c).
+ * and the agent in the guest of a microVM calls them too (guest/spawn.c).
  *
  * The caller sets the descriptors of `struct init_orders`, and its members for hooks, environment
- * and log. Then it calls these functions in this order.
+ * and log. Then the caller calls these functions in the order in which they are declared.
  */
 #pragma once
 #include "base/arena.h"
@@ -13,27 +13,27 @@
 
 /*
  * Reads a compiled system call filter, one number for each instruction. INIT gets the numbers
- * instead of the descriptor, because the file may be in a cache that others use too.
+ * instead of the descriptor, because the file may be in a cache that other containers use too.
  */
 int init_filter_read(struct arena *a, int fd, uint64_t **ret, size_t *ret_n) must_check;
 
 /*
  * Puts INIT's steps, which follow the step `clone`, into the orders. Also puts in those of the
- * plan->nslots descriptors that the steps need, and, if o->container is set, the namespaces to
- * enter. The arena must live as long as the orders.
+ * plan->nslots descriptors that the steps need, and, if o->container is set, the flags of the
+ * namespaces to enter. The arena must live as long as the orders.
  */
 int init_orders_put_plan(struct arena *a, const struct plan *plan, const struct step *clone,
 	const int *slots, struct init_orders *o) must_check;
 
 /*
- * Puts the state for hooks into the orders. It is JSON in which "status" is "" and the next member,
- * "pid", is 0.
+ * Puts the container's state for hooks into the orders. `json` is the state as JSON in which
+ * "status" is "" and the next member, "pid", is 0.
  */
 int init_orders_put_state(struct arena *a, const char *json, struct init_orders *o) must_check;
 
 /*
- * Makes the process, as ns_spawn() does. init_start() itself sets the members `orders`, `pass` and
- * `npass` of *args.
+ * Starts INIT, as ns_spawn() starts a process. init_start() itself sets the members `orders`,
+ * `pass` and `npass` of *args.
  */
 int init_start(struct arena *a, const struct init_orders *o, const struct ns_spawn_args *args,
 	struct ns_child *ret) must_check;

@@ -101,7 +101,10 @@ int channel_await(int sock, const char *barrier)
 	struct channel_msg m;
 	ssize_t n = read_message(sock, &m);
 
-	/* As in channel_recv(), messages may still wait behind the report of a reset. */
+	/*
+	 * As in channel_recv(), ECONNRESET may come before messages that the other side has sent,
+	 * so the next read(2) returns these messages.
+	 */
 	if (n < 0 && errno == ECONNRESET)
 		n = read_message(sock, &m);
 	if (n == 0)

@@ -27,8 +27,9 @@
 enum channel_type {
 	CHANNEL_REACHED = 1,
 	CHANNEL_FD,
-	CHANNEL_FORKED, /* code: pid of the new process in the runtime's pid namespace */
-	CHANNEL_LOG,    /* code: severity of the line (enum log_level) */
+	/* code: pid of the process that FORK made, in the runtime's pid namespace */
+	CHANNEL_FORKED,
+	CHANNEL_LOG, /* text: a line for the log; code: its severity (enum log_level) */
 	/*
 	 * INIT has done a step. code: the step's index in INIT's own plan; text: the ns that it
 	 * took
@@ -39,7 +40,8 @@ enum channel_type {
 
 struct channel_msg {
 	uint32_t type;
-	int32_t code;  /* its meaning depends on the type; for CHANNEL_FAILED it is -errno */
+	/* a number whose meaning depends on the type; for CHANNEL_FAILED it is -errno */
+	int32_t code;
 	uint64_t time; /* time of sending (CLOCK_MONOTONIC), in ns */
 	char text[ERR_MAX];
 };
@@ -47,7 +49,7 @@ struct channel_msg {
 int channel_pair(int ret_fds[2]) must_check;
 /*
  * Sends a message without a descriptor by write(2), which INIT's system call filter allows. fd may
- * also be a pipe. If the other side is closed, this process gets SIGPIPE.
+ * also be a pipe. If the other side is closed, the kernel sends SIGPIPE to this process.
  */
 int channel_write(int fd, enum channel_type type, int code, const char *text) must_check;
 
@@ -67,8 +69,8 @@ int channel_report(int sock, const char *barrier) must_check;
 void channel_log(const struct channel_msg *m);
 
 /*
- * Says whether these len bytes are a well-formed message. The sender may be controlled by the
- * container, so every member is checked.
+ * Says whether the first `len` bytes of *m are a well-formed message. The container may control the
+ * sender, so every member is checked.
  */
 bool channel_is_valid(const struct channel_msg *m, size_t len);
 

@@ -75,8 +75,8 @@ static int deny_setgroups(pid_t pid)
 }
 
 /*
- * Runs `newuidmap PID INSIDE OUTSIDE COUNT ...` or newgidmap, set-uid programs that check the
- * ranges against /etc/subuid and /etc/subgid.
+ * Runs the set-uid program newuidmap or newgidmap with the arguments PID INSIDE OUTSIDE COUNT ...
+ * These programs check the ranges against /etc/subuid and /etc/subgid.
  */
 static int run_helper(const char *helper, pid_t pid, const struct spec_id_maps *m)
 {
@@ -102,8 +102,8 @@ static int run_helper(const char *helper, pid_t pid, const struct spec_id_maps *
 		return err_sys("fork");
 	if (child == 0) {
 		/*
-		 * All descriptors above 2 are closed, because the set-uid program must not get
-		 * those that --preserve-fds keeps open for the container.
+		 * All descriptors above 2 are closed, because the set-uid program must not get the
+		 * descriptors that --preserve-fds keeps open for the container.
 		 */
 		sigset_t none;
 		sigemptyset(&none);
@@ -158,7 +158,7 @@ int ns_id_map(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_ma
 	}
 	if (root || is_own_id(gid, getegid())) {
 		/*
-		 * An ordinary user may map groups only after giving up setgroups(2) in the
+		 * An ordinary user may write a group map only after giving up setgroups(2) in the
 		 * namespace (CVE-2014-8989).
 		 */
 		r = root ? 0 : deny_setgroups(pid);

@@ -24,8 +24,8 @@ static int report(void *data, const char *barrier)
 	struct init *i = data;
 
 	/*
-	 * Stops logging before the report, because the runtime of `create` may end as soon as it
-	 * has read the report.
+	 * INIT stops logging before it reports the barrier "created", because the runtime of
+	 * `create` may end as soon as it has read the report.
 	 */
 	if (i->a->stop_log && i->a->start_fifo >= 0 && streq(barrier, "created"))
 		i->a->stop_log();
@@ -38,7 +38,10 @@ static int await(void *data, const char *barrier)
 
 	int r = channel_await(i->a->channel, barrier);
 	if (r == 0)
-		/* The runtime has failed or was killed, so there is no one to report to. */
+		/*
+		 * INIT exits, because the runtime has failed or was killed, so no process is left
+		 * to which INIT could report.
+		 */
 		_exit(1);
 	if (r > 0 && i->a->hide_late && streq(barrier, "placed") && prctl(PR_SET_DUMPABLE, 0) < 0)
 		return err_sys("make this process non-dumpable");
@@ -60,7 +63,7 @@ static int take_fd_named(void *data, const char *what)
 
 	int r = channel_recv(i->a->channel, &m, &fd);
 	if (r == 0)
-		_exit(1); /* the runtime has ended, as in await() */
+		_exit(1); /* INIT exits, because the runtime has ended */
 	if (r > 0 && m.type == CHANNEL_FD && streq(m.text, what) && fd >= 0)
 		return fd;
 	fd_close(&fd);
@@ -84,10 +87,10 @@ static void reborn(void *data, pid_t pid)
 
 /*
  * Waits for `start`. The runtime of `create` is about to end, so INIT can no longer report on the
- * channel. It uses two FIFOs in the state directory, which only the runtime's user can enter;
- * `start` opens them there. INIT's descriptors are open for reading and writing, so that read(2)
- * waits while no other process has the FIFO open. INIT makes no other call here, because the system
- * call filter may already be loaded.
+ * channel. INIT uses two FIFOs in the state directory, which only the runtime's user can enter;
+ * `start` opens the FIFOs there. INIT's descriptors are open for reading and writing, so that
+ * read(2) waits while no other process has the FIFO open. INIT makes no other call here, because
+ * the system call filter may already be loaded.
  */
 static int wait_start(void *data)
 {
@@ -164,8 +167,8 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 	};
 
 	/*
-	 * All other descriptors are closed, so that those of the runtime, and those that its caller
-	 * leaked into it, do not reach the container (CVE-2024-21626).
+	 * All other descriptors are closed, so that neither the descriptors of the runtime, nor
+	 * those that caisson's caller leaked into it, reach the container (CVE-2024-21626).
 	 */
 	int r = 0;
 	/*

@@ -21,7 +21,7 @@ struct ns_child {
 
 struct ns_clone_args {
 	const struct step *clone; /* the plan's STEP_CLONE */
-	int cgroup; /* directory of the cgroup into which the process is cloned, or -EBADF */
+	int cgroup; /* directory of the cgroup into which clone3(2) puts the process, or -EBADF */
 };
 
 /*
@@ -32,10 +32,10 @@ int ns_clone(const struct ns_clone_args *args, struct ns_child *ret) must_check;
 
 /*
  * Waits until a stage, which is a process that only forks the next one, has reported its child on
- * the channel and has ended. *child is the stage before the call, and the stage's child after it.
- * That process is a child of the caller too. `interrupt` is the descriptor of interrupt_block(),
- * which ends the wait if a signal comes, or -EBADF. `told` is called for each CHANNEL_STEP; if it
- * is NULL, these messages are dropped.
+ * the channel and has ended. *child is the stage before the call, and the stage's child after it;
+ * the stage's child is a child of the caller too. `interrupt` is the descriptor of
+ * interrupt_block(), which ends the wait if a signal comes, or -EBADF. `told` is called for each
+ * CHANNEL_STEP; if `told` is NULL, these messages are dropped.
  */
 typedef void (*ns_told_fn)(void *data, const struct channel_msg *m);
 int ns_await_fork(int channel, int interrupt, struct ns_child *child, ns_told_fn told, void *data)
@@ -43,8 +43,9 @@ int ns_await_fork(int channel, int interrupt, struct ns_child *child, ns_told_fn
 
 /*
  * Waits for the first message of INIT, which an INIT with `hide_late` sends once it runs. An
- * ordinary user can write the id maps only after that: the kernel makes the process dumpable only
- * after execve(2) has closed the caller's descriptors, so that their end is too early a sign.
+ * ordinary user can write the id maps only after this message, because execve(2) closes the
+ * caller's descriptors before the kernel makes the process dumpable, so the end of these
+ * descriptors is too early a sign.
  */
 int ns_await_hello(int channel) must_check;
 
@@ -52,8 +53,9 @@ int ns_await_hello(int channel) must_check;
 int ns_take_forked(pid_t pid, struct ns_child *child) must_check;
 
 /*
- * Returns the CLONE_NEW* flags without CLONE_NEWUSER if the process of pidfd is in the caller's own
- * user namespace, because setns(2) to that fails with EINVAL.
+ * Returns `flags`, a set of CLONE_NEW*, without CLONE_NEWUSER if the process of pidfd is in the
+ * caller's own user namespace, because setns(2) to the caller's own user namespace fails with
+ * EINVAL.
  */
 uint64_t ns_flags_to_enter(int pidfd, uint64_t flags);
 
@@ -69,7 +71,7 @@ int ns_id_map(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_ma
  */
 int ns_open(enum spec_ns type, const char *path) must_check;
 
-/* Says whether the namespace is the one that the calling process is in. */
+/* Says whether the namespace that fd refers to is the one that the calling process is in. */
 bool ns_is_own(enum spec_ns type, int fd);
 
 struct ns_init_args {
@@ -78,9 +80,9 @@ struct ns_init_args {
 	int *slots;
 	int channel; /* socket to the runtime */
 	/*
-	 * create: FIFOs of the state directory. A byte in the first one means that `start` was
-	 * called. INIT writes into the second one why the start failed, or closes it if the program
-	 * runs. run, exec: -EBADF.
+	 * create: FIFOs of the state directory. A byte in the first FIFO means that `start` was
+	 * called. INIT writes into the second FIFO why the start failed, or closes it if the
+	 * program runs. run, exec: -EBADF.
 	 */
 	int start_fifo, result_fifo;
 	int proc;      /* descriptor from path_open_proc() */
@@ -93,7 +95,7 @@ struct ns_init_args {
 	size_t filter_len;
 	/*
 	 * INIT stays dumpable until the barrier "placed", because until then an ordinary user has
-	 * to write its id maps.
+	 * to write INIT's id maps.
 	 */
 	bool hide_late;
 	int preserve_fds;    /* how many descriptors from 3 on stay open for the program */
@@ -106,7 +108,8 @@ struct ns_init_args {
 	struct arena *arena;
 	/* called with the index of each step that was done, and of each barrier; or NULL */
 	void (*told)(size_t index, uint64_t took_ns);
-	void (*stop_log)(void); /* called before the runtime stops reading INIT's log; or NULL */
+	/* INIT calls it before the runtime stops reading INIT's log; or NULL */
+	void (*stop_log)(void);
 };
 
 /*

@@ -8,14 +8,14 @@
  * plan has CGROUP_LIMIT after CLONE, and a process that is cloned into a cgroup that may have
  * limits already gets memory of its own.
  *
- * The caller waits for the execve(2), which closes a pipe, but not longer than WAIT_MS: in a frozen
- * cgroup the new process does not execute before it is thawed. CLONE_VFORK is not used, because the
- * caller could not react to signals then.
+ * The caller waits for the execve(2), which closes a pipe, but not longer than WAIT_MS, because in
+ * a frozen cgroup the new process does not execute before it is thawed. CLONE_VFORK is not used,
+ * because the caller could not react to signals then.
  *
  * execve(2) decides about capabilities:
  *
- * - In a new user namespace no id is mapped yet, so execve(2) would drop all capabilities. They are
- *   put into the ambient set, which survives execve(2); MAPPED_ROOT clears that set.
+ * - In a new user namespace no id is mapped yet, so execve(2) would drop all capabilities. They
+ *   are put into the ambient set, which survives execve(2); MAPPED_ROOT clears that set.
  * - Elsewhere root gets all capabilities from execve(2). The two that would let it read the
  *   program's file are removed from the effective set before, so that the process is non-dumpable
  *   from its first instruction on: see init/image.h.
@@ -40,8 +40,8 @@
 #define WAIT_MS 1000
 
 /*
- * The data of the new process. The caller must not change it before the execve(2), because both may
- * share memory.
+ * The data of the new process. The caller must not change this data before the execve(2), because
+ * the caller and the process may share memory.
  */
 struct spawn {
 	struct ns_spawn_args args;
@@ -191,8 +191,8 @@ static bool wait_for_execve(int pipe_end)
 }
 
 /*
- * Makes the process while the caller is not dumpable, and waits until it no longer shares memory
- * with the caller. Returns 0, or 1 if that takes too long.
+ * Makes the process while the caller is not dumpable, and waits until the process no longer shares
+ * memory with the caller. Returns 0, or 1 if the process still shares memory after WAIT_MS.
  */
 static int spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 {

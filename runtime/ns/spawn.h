@@ -5,17 +5,17 @@
 
 struct ns_spawn_args {
 	const struct step *clone; /* the plan's STEP_CLONE */
-	int cgroup; /* directory of the cgroup into which the process is cloned, or -EBADF */
-	bool cgroup_is_new; /* that cgroup has no limits yet */
+	int cgroup; /* directory of the cgroup into which clone3(2) puts the process, or -EBADF */
+	bool cgroup_is_new; /* the cgroup `cgroup` has no limits yet */
 	int image;          /* file of caisson-init, from init_image_open() */
 	/* file from init_orders_write() with what caisson-init is to do; becomes descriptor 0 */
 	int orders;
-	/* become descriptors 1 and 2; -EBADF: the process has those of the caller */
+	/* files that become descriptors 1 and 2; -EBADF: the process has those of the caller */
 	int stdout_fd, stderr_fd;
 	int channel; /* the runtime's end of the channel */
 	/*
-	 * descriptors that the process gets, besides 0 to 2 and the preserved ones; the first is
-	 * its own end of the channel
+	 * descriptors that the process gets, besides 0 to 2 and the preserved ones; the first of
+	 * `pass` is the process's own end of the channel
 	 */
 	const int *pass;
 	size_t npass;

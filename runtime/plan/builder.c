@@ -5,8 +5,9 @@ struct step *builder_add_step(
 	struct builder *b, enum step_kind kind, enum step_place place, const char *field)
 {
 	/*
-	 * If memory runs out, builder_add_step() returns this step, so that the caller has
-	 * something to write to. It is not part of the plan, and plan_build() fails at the end.
+	 * The step that builder_add_step() returns if memory runs out, so that the caller has
+	 * something to write to. The step is not part of the plan, and plan_build() fails at the
+	 * end.
 	 */
 	static _Thread_local struct step nowhere;
 

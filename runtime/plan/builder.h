@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The struct and the functions that the files which build a plan share: a growing array of steps,
- * and functions that append to it. plan.c (for create) and exec.c (for exec) call them in the order
- * in which the steps will be done.
+ * A growing array of steps, and functions that append to it, for the files that build a plan.
+ * plan.c (for create) and exec.c (for exec) call these functions in the order in which the steps
+ * will be done.
  *
  * A function here that runs out of memory sets b->failed and goes on; plan_build() and
  * plan_build_exec() return b->failed at the end. Only the files of plan/ include this header.
@@ -21,13 +21,16 @@ struct builder {
 	bool userns; /* the process is in another user namespace than the runtime */
 	/* INIT mounts device nodes, because the kernel refuses mknod(2) to it */
 	bool no_mknod;
-	/* HOST makes the nodes of linux.devices; other nodes are bind-mounted from the host */
+	/*
+	 * the host's side makes the nodes of linux.devices; other nodes are bind-mounted from the
+	 * host
+	 */
 	bool make_nodes;
 	bool dev_is_bound; /* /dev is a bind mount, so no device node is made in it */
 	int failed;        /* error that the building will return (-errno), or 0 */
 };
 
-/* builder.c: appends one step. The returned pointer is valid until the next step is appended. */
+/* Appends one step (builder.c). The returned pointer is valid until the next step is appended. */
 struct step *builder_add_step(
 	struct builder *b, enum step_kind kind, enum step_place place, const char *field);
 void builder_add_text(struct builder *b, enum step_kind kind, const char *field, const char *text);
@@ -35,10 +38,13 @@ void builder_add_process(
 	struct builder *b, enum step_kind kind, const char *field, const struct spec_process *p);
 void builder_add_barrier(struct builder *b, enum step_place place, const char *name);
 
-/* Returns the name of an array's element for messages, such as "mounts[3]". */
+/* Returns the name of an array's element, such as "mounts[3]", for messages. */
 const char *builder_field(struct builder *b, const char *array, size_t i);
 
-/* mounts.c: appends the steps for the root file system, the mounts in it, and the device nodes. */
+/*
+ * The functions of mounts.c append the steps for the root file system, the mounts in it, and the
+ * device nodes.
+ */
 int builder_check_mounts(const struct builder *b) must_check;
 void builder_decide_devices(struct builder *b);
 void builder_add_notify_dir(struct builder *b);
@@ -50,7 +56,9 @@ void builder_add_names_files(struct builder *b);
 int builder_add_opens(struct builder *b);
 void builder_add_mounts(struct builder *b, int root_slot);
 
-/* process.c: appends the steps that the process of a create and that of an exec both need. */
+/*
+ * The functions of process.c append the steps that a create and an exec both need for the process.
+ */
 void builder_add_mapped_root(struct builder *b);
 void builder_add_oom_score(struct builder *b, const struct spec_process *p);
 void builder_add_host_rlimits(struct builder *b, const struct spec_process *p);

@@ -86,8 +86,8 @@ PACK_TYPE(memory_policy_type, struct spec_memory_policy,
 /* --- the members of a step, for each kind of step --- */
 
 /*
- * Each kind of step uses other members of the union in struct step. So each of these types
- * describes a struct step with only the members that its kinds use.
+ * The types below describe a struct step once for each group of kinds, with only those members of
+ * its union that steps of these kinds use.
  */
 static const struct pack_type nothing_type = {.name = "struct step", .size = sizeof(struct step)};
 PACK_TYPE(text_step, struct step, PACK_STRING(struct step, text));
@@ -142,7 +142,10 @@ PACK_TYPE(memory_policy_step, struct step,
 	PACK_POINTER_NEEDED(struct step, mempolicy, &memory_policy_type));
 PACK_TYPE(process_step, struct step, PACK_POINTER_NEEDED(struct step, process, &process_type));
 
-/* Kinds without an entry are never sent, and reading or writing such a step is an error. */
+/*
+ * Steps of a kind that has no entry here are never sent. Reading or writing such a step is an
+ * error.
+ */
 static const struct pack_type *const by_kind[STEP_COUNT] = {
 	[STEP_CGROUP_CREATE] = &nothing_type,
 	[STEP_CGROUP_LIMIT] = &nothing_type,

@@ -10,8 +10,8 @@
 #include "plan/plan.h"
 
 /*
- * For a structure of another folder that contains a plan, as in PACK_EMBED(struct x, plan,
- * &plan_type).
+ * The type of struct plan, for a structure of another folder that contains a plan:
+ * PACK_EMBED(struct x, plan, &plan_type).
  */
 extern const struct pack_type plan_type;
 extern const struct pack_type plan_strings_type; /* describes struct spec_strings */
@@ -19,11 +19,11 @@ extern const struct pack_type plan_opt_i64_type; /* describes struct opt_i64 */
 extern const struct pack_type plan_opt_u64_type;
 
 /*
- * Selects the steps from `from` on that one of these places does (1 << PLACE_INIT | ...), and all
- * barriers after `from`. *ret shares everything but the array of steps with `p`.
+ * Selects, from the step `from` on, those steps that one of `places` (1 << PLACE_INIT | ...) does,
+ * and all barriers. *ret shares everything but the array of steps with `p`.
  */
 int plan_select(struct arena *a, const struct plan *p, unsigned places, size_t from,
 	struct plan *ret) must_check;
 
-/* Checks that the plan has n slots, and that its steps name only these. */
+/* Checks that the plan has n slots, and that its steps name no others. */
 int plan_check_slots(const struct plan *p, size_t n) must_check;

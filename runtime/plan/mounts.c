@@ -8,7 +8,7 @@
 #include "plan/builder.h"
 
 /*
- * Returns a path of config.json as an absolute path. A relative path starts at the bundle's
+ * Returns a path of config.json as an absolute path. A relative path is relative to the bundle's
  * directory.
  */
 static const char *in_bundle(struct builder *b, const char *path)
@@ -22,9 +22,10 @@ static const char *in_bundle(struct builder *b, const char *path)
 }
 
 /*
- * Appends a step that opens a path. If root runs caisson, the host does the step, because it
+ * Appends a step that opens a path. If root runs caisson, the host's side does the step, because it
  * reaches sources that root of the container's user namespace may not reach. If an ordinary user
- * runs caisson, INIT does it, because such a user may copy mounts only in INIT's user namespace.
+ * runs caisson, INIT does the step, because an ordinary user may copy mounts only in INIT's user
+ * namespace.
  */
 static int add_open(
 	struct builder *b, enum step_kind kind, const char *field, const char *path, bool recursive)
@@ -125,8 +126,8 @@ static const char *root_path(struct builder *b, const char *rest)
 /*
  * Returns the path in the container's root of a source that an earlier mount of the container made,
  * or NULL if the source is the host's. The specification (config.md) mounts in the listed order, so
- * the source of a bind mount may lie in what an earlier entry has mounted. The host would find
- * there what that mount covers, or nothing.
+ * the source of a bind mount may lie in what an earlier entry has mounted. The host would not find
+ * that source at the path, because the earlier mount exists only in the container.
  */
 static const char *source_in_root(struct builder *b, size_t index)
 {
@@ -192,7 +193,8 @@ static int add_source(struct builder *b, size_t index, const char *path)
 
 /*
  * Appends a step by which INIT opens a source that is inside the container's root. The step comes
- * after the mounts that config.json lists before this one. Returns the source's slot.
+ * after the mounts that config.json lists before the mount of this source. Returns the source's
+ * slot.
  */
 static int add_source_in_root(struct builder *b, size_t index, const char *path)
 {
@@ -254,9 +256,9 @@ void builder_decide_devices(struct builder *b)
 }
 
 /*
- * Adds a step in which HOST makes the nodes of linux.devices, because INIT may not make them in its
- * user namespace. INIT mounts them. The host's own nodes cannot take their place, because they may
- * have another owner, mode or path.
+ * Appends a step in which the host's side makes the nodes of linux.devices, because INIT may not
+ * make device nodes in its user namespace. INIT mounts these nodes. The host's own nodes cannot
+ * take their place, because they may have another owner, mode or path.
  */
 static void add_device_nodes(struct builder *b)
 {
@@ -290,7 +292,7 @@ static void add_device_nodes(struct builder *b)
 }
 
 /*
- * Adds the steps that open or make the device nodes to mount. The order is the one in which
+ * Appends the steps that open or make the device nodes to mount, in the order in which
  * add_devices() counts their slots.
  */
 static void add_device_sources(struct builder *b)
@@ -312,7 +314,10 @@ static void add_device_sources(struct builder *b)
 				s->devices[i].path, false);
 }
 
-/* Has the step that was added last open an overlay of the image's layers, if there are any. */
+/*
+ * Changes the step that was added last, OPEN_ROOT, so that it opens an overlay of the image's
+ * layers, if there are any.
+ */
 static void add_layers(struct builder *b)
 {
 	struct step *s = &b->steps[b->n - 1];
@@ -327,8 +332,8 @@ static void add_layers(struct builder *b)
 }
 
 /*
- * The order of the calls here matters: builder_add_mounts() and add_devices() find a source by
- * counting the slots from that of the root.
+ * Appends the steps that open the root and all sources. Their order matters, because
+ * builder_add_mounts() and add_devices() find a source by counting the slots from that of the root.
  */
 int builder_add_opens(struct builder *b)
 {
@@ -407,7 +412,7 @@ void builder_add_mounts(struct builder *b, int root_slot)
 	add_devices(b, slot);
 }
 
-/* Appends a mount after those of config.json. */
+/* Appends a mount after the mounts of config.json. */
 static void add_mount(struct builder *b, const struct spec_mount *m)
 {
 	const struct spec *s = b->spec;
@@ -429,7 +434,7 @@ static void add_mount(struct builder *b, const struct spec_mount *m)
 
 /*
  * Appends the mount of the directory with the container's NOTIFY_SOCKET. The directory is mounted
- * and not the socket, because the socket is made only when the program is started.
+ * and not the socket, because the host's side makes the socket only when the program is started.
  */
 void builder_add_notify_dir(struct builder *b)
 {
@@ -452,8 +457,8 @@ static bool is_mounted(const struct spec *s, const char *path)
 }
 
 /*
- * Appends the mounts of hosts and resolv.conf. Mounts of config.json at the same places are used
- * instead.
+ * Appends the mounts of hosts and resolv.conf, except where config.json has a mount at the same
+ * place.
  */
 void builder_add_names_files(struct builder *b)
 {

@@ -22,9 +22,10 @@ static bool is_new(const struct spec *s, enum spec_ns type)
 }
 
 /*
- * Returns whether HOST makes the container's network namespace. It cannot if the namespace must
- * belong to a new user namespace, because a process in that one must make it, or if there is a
- * stage, which then makes it.
+ * Returns whether the host's side makes the container's network namespace. In two cases it cannot:
+ * if the network namespace must belong to a new user namespace, because then a process in that user
+ * namespace must make it, and if there is a stage (see add_clone()), because then the stage makes
+ * it.
  */
 bool plan_makes_network(const struct spec *s, bool rootless)
 {
@@ -105,10 +106,11 @@ static uint64_t add_namespaces(struct builder *b)
  * Returns whether namespaces by path are joined before the user namespace is entered.
  *
  * setns(2) needs CAP_SYS_ADMIN in the user namespace that owns the other namespace. A new user
- * namespace owns no existing namespaces, and a joined one may not own those that the container
- * joins. Root has the capability everywhere as long as it is in its own user namespace, so it joins
- * first. An ordinary user has the capability nowhere before it has joined a user namespace. In VM
- * mode the monitor joins, which is in no user namespace of the container.
+ * namespace owns no existing namespaces, and a joined user namespace may not own those that the
+ * container joins. Root has the capability everywhere as long as it is in its own user namespace,
+ * so root joins the namespaces first. An ordinary user has the capability nowhere before it has
+ * joined a user namespace. In VM mode the monitor joins, which is in no user namespace of the
+ * container.
  */
 static bool joins_first(const struct builder *b)
 {
@@ -118,7 +120,7 @@ static bool joins_first(const struct builder *b)
 /*
  * Returns in which phase a namespace is joined. Phase 1 and then phase 2 come before the FORK of a
  * stage, and phase 3 after it. The mount namespace is always the last, because a container cannot
- * mount anything in one that its user namespace does not own.
+ * mount anything in a mount namespace that its user namespace does not own.
  */
 static int join_phase(const struct builder *b, enum spec_ns type)
 {
@@ -132,7 +134,7 @@ static int join_phase(const struct builder *b, enum spec_ns type)
 static void add_joins(struct builder *b, int phase)
 {
 	for (size_t i = 0, n = b->n; i < n; i++) {
-		/* Copies the step, because builder_add_step() may move the array of steps. */
+		/* The step is copied, because builder_add_step() may move the array of steps. */
 		const struct step open = b->steps[i];
 		if (open.kind != STEP_OPEN_NAMESPACE || join_phase(b, open.ns.type) != phase)
 			continue;
@@ -176,8 +178,8 @@ static bool is_set_first(const struct builder *b, const struct spec_pair *sysctl
 }
 
 /*
- * Adds the steps for sysctls: with `first` those of namespaces that are joined before the user
- * namespace, else the others.
+ * Appends the steps for sysctls: if `first` is set, those for sysctls of namespaces that are joined
+ * before the user namespace, else those for the other sysctls.
  */
 static void add_sysctls(struct builder *b, bool first)
 {
@@ -190,8 +192,8 @@ static void add_sysctls(struct builder *b, bool first)
 }
 
 /*
- * Adds the steps of the stage for namespaces that another user namespace owns: joining them, and
- * setting their sysctls and names. INIT has no rights in these namespaces.
+ * Appends the steps by which the stage joins namespaces that another user namespace owns, and sets
+ * their sysctls and names. INIT itself has no rights in these namespaces.
  */
 static void add_first_joins(struct builder *b)
 {
@@ -209,12 +211,12 @@ static void add_first_joins(struct builder *b)
  * In four cases CLONE makes a process called the stage, which does the first of INIT's steps and
  * makes INIT at FORK. First, an existing user namespace must be entered before anything else.
  * Second, the members of an existing pid namespace can only be made from within it. Third,
- * namespaces that the container's user namespace does not own must be entered before it: see
- * joins_first(). Fourth, time offsets can only be written as long as no process is in the time
- * namespace.
+ * namespaces that the container's user namespace does not own must be entered before that user
+ * namespace: see joins_first(). Fourth, time offsets can only be written as long as no process is
+ * in the time namespace.
  *
  * A new user namespace is made by CLONE, and INIT inherits it from the stage. If the stage has to
- * join other namespaces before, FORK makes it instead.
+ * join other namespaces before, FORK makes the new user namespace instead.
  */
 static void add_clone(struct builder *b)
 {
@@ -340,7 +342,7 @@ static void add_restrictions(struct builder *b)
 
 /*
  * Appends the step that makes the terminal. If consoleSize is not given, the terminal gets the size
- * of the caller's.
+ * of the terminal of caisson's caller.
  */
 static void add_console(struct builder *b, const struct spec_process *p)
 {
@@ -384,8 +386,9 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	s = b.spec;
 
 	/*
-	 * HOST sets the limits while INIT begins. They must be in force before INIT mounts
-	 * anything, because the device rules hold for the mounts and the nodes that INIT makes.
+	 * The host's side sets the limits while INIT begins. The limits must be in force before
+	 * INIT mounts anything, because the device rules hold for the mounts and the nodes that
+	 * INIT makes.
 	 */
 	const bool late = env->cgroup && !env->cgroup_attach && env->isolation != PLAN_VM;
 	if (env->cgroup && !env->cgroup_attach) {
@@ -436,16 +439,16 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	if (env->rootless)
 		root_slot = builder_add_opens(&b);
 	/*
-	 * The step comes late in INIT's part, so that HOST has sent the namespace by then and INIT
-	 * need not wait for it.
+	 * NEW_NETWORK comes late among INIT's steps, so that the host's side has sent the network
+	 * namespace by then and INIT need not wait for it.
 	 */
 	if (makes_network(&b))
 		builder_add_step(&b, STEP_NEW_NETWORK, PLACE_INIT, "linux.namespaces");
 	if (late)
 		builder_add_barrier(&b, PLACE_HOST, "limited");
 	/*
-	 * HOST does this step while INIT mounts. It is done before the hooks run, which may need
-	 * the interfaces.
+	 * The host's side joins the networks while INIT mounts, and before the hooks run, because
+	 * hooks may need the interfaces.
 	 */
 	if (env->networks.n)
 		builder_add_step(&b, STEP_NETWORKS, PLACE_HOST, "--network")->networks =
@@ -455,7 +458,7 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	builder_add_step(&b, STEP_PIVOT, PLACE_INIT, NULL)->number = env->no_pivot;
 	add_console(&b, s->process);
 	/*
-	 * This step comes before the root becomes read-only, because it makes the directory
+	 * FIND_PROGRAM comes before the root becomes read-only, because it makes the directory
 	 * process.cwd if that is missing.
 	 */
 	if (s->process)

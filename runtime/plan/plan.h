@@ -4,17 +4,17 @@
  * steps.
  *
  * Two parties walk the same array in order. The HOST is the runtime. INIT is the container's first
- * process, which STEP_CLONE makes. Each party does its own steps and skips the other's. They meet
- * at STEP_BARRIERs: the party that `place` names reports that it has reached the barrier, and the
- * other one waits for that report. There is no other handshake. A party learns at its next barrier
- * that the other one has failed.
+ * process, which STEP_CLONE makes. Each party does its own steps and skips the other's. The two
+ * meet at STEP_BARRIERs: the party that `place` names reports that it has reached the barrier, and
+ * the other one waits for that report. There is no other handshake. A party learns at its next
+ * barrier that the other one has failed.
  *
- * In VM mode two more parties stand between them. The MONITOR is the process that HOST's STEP_CLONE
- * makes: it boots the machine (STEP_MACHINE), and the rest of the host sees it as the container.
- * The GUEST is caisson-guest, the machine's first process, whose own STEP_CLONE makes INIT. A party
- * waits for the barriers of the party that made it: the MONITOR for HOST's, and INIT for the
- * GUEST's. HOST also waits for the barriers of the MONITOR and of INIT, and the GUEST for those of
- * INIT.
+ * In VM mode two more parties stand between HOST and INIT. The MONITOR is the process that HOST's
+ * STEP_CLONE makes: it boots the machine (STEP_MACHINE), and the rest of the host sees it as the
+ * container. The GUEST is caisson-guest, the machine's first process, whose own STEP_CLONE makes
+ * INIT. A party waits for the barriers of the party that made it: the MONITOR for HOST's, and INIT
+ * for the GUEST's. HOST also waits for the barriers of the MONITOR and of INIT, and the GUEST for
+ * those of INIT.
  *
  * plan_build() is pure: it reads the spec and the facts in struct plan_env and makes no system
  * call. The plan points into the spec, and is allocated in the same arena.
@@ -22,11 +22,17 @@
 #pragma once
 #include "spec/spec.h"
 
-/* The directory in the container in which its NOTIFY_SOCKET is, if caisson's caller has one. */
+/*
+ * The directory in the container that holds the container's NOTIFY_SOCKET, if caisson's caller has
+ * one.
+ */
 #define PLAN_NOTIFY_DIR "/run/notify"
 #define PLAN_NOTIFY_SOCKET PLAN_NOTIFY_DIR "/notify.sock"
 
-/* names of the files in the container's /etc that are written if it joins networks of the host */
+/*
+ * names of the files that caisson writes for the container's /etc if the container joins networks
+ * of the host
+ */
 #define PLAN_HOSTS "hosts"
 #define PLAN_RESOLV_CONF "resolv.conf"
 
@@ -39,7 +45,10 @@ enum step_place { PLACE_HOST, PLACE_INIT, PLACE_MONITOR, PLACE_GUEST };
 
 enum plan_isolation { PLAN_NS, PLAN_VM };
 
-/* X(kind, name as printed, what the step does), in the order of first use. */
+/*
+ * The kinds of steps as X(kind, name as printed, what the step does), in the order in which a plan
+ * uses them.
+ */
 #define PLAN_STEP_KINDS(X) \
 	X(CGROUP_CREATE, "cgroup-create", "make the cgroup") \
 	X(CGROUP_LIMIT, "cgroup-limit", "write the limits and the device program") \
@@ -105,7 +114,7 @@ enum step_kind {
 		STEP_COUNT
 };
 
-/* Describes a device node that another party makes for INIT, and the slot that gets its mount. */
+/* A device node that another party makes for INIT, and the slot for the node's mount. */
 struct plan_node {
 	const struct spec_device *device;
 	const char *field; /* property of config.json, such as "linux.devices[0]" */
@@ -120,13 +129,13 @@ struct step {
 	const char *field;
 	union {
 		/*
-		 * its meaning depends on the kind: the barrier's name, the host name, the path to
-		 * mask and so on; for AFFINITY NULL means all CPUs
+		 * a text whose meaning depends on the kind of step: the barrier's name, the host
+		 * name, the path to mask and so on; for AFFINITY NULL means all CPUs
 		 */
 		const char *text;
 		/*
-		 * its meaning depends on the kind of step: propagation, personality, priority, or
-		 * (kind ENTER) a set of CLONE_NEW* flags
+		 * a number whose meaning depends on the kind of step: propagation, personality,
+		 * priority, or (kind ENTER) a set of CLONE_NEW* flags
 		 */
 		uint64_t number;
 		struct {                /* members of the step CLONE */
@@ -163,7 +172,9 @@ struct step {
 			const char *layers, *lower, *upper, *work;
 			bool userxattr;
 			uint32_t propagation; /* MS_* flags that the copy of the mount gets */
-			/* only in OPEN_SOURCE: the mount whose source this is */
+			/*
+			 * OPEN_SOURCE: the mount to which the source belongs; NULL in other steps
+			 */
 			const struct spec_mount *mount;
 			/* if n > 0: id maps for an idmapped mount */
 			struct spec_id_maps idmap_uid, idmap_gid;
@@ -183,7 +194,7 @@ struct step {
 			const struct spec_mount *mount;
 			const char *device; /* name in the guest: /dev/vdX, or a virtio-fs tag */
 		} connect;
-		/* in CONNECT_NET: the network interface that a back end serves */
+		/* member of the step CONNECT_NET: the network interface that a back end serves */
 		const struct spec_vm_net *net;
 		struct { /* members of the step MOUNT */
 			const struct spec_mount *mount;
@@ -197,15 +208,18 @@ struct step {
 			const struct spec_device *device;
 			/* mount the device node that is in the slot instead of calling mknod(2) */
 			bool bind;
-			/* DEVICE_NODES made that node; false: it is the host's own node */
+			/*
+			 * the node in the slot was made by DEVICE_NODES; false: it is the host's
+			 * own node
+			 */
 			bool made;
 		} device;
 		struct { /* members of the step SYMLINK */
 			const char *target, *path;
 		} link;
-		/* members of the step NETWORKS: the values of --network */
+		/* member of the step NETWORKS: the values of --network */
 		struct spec_strings networks;
-		/* in SYSCTL: name and value; in NET_DEVICE: old and new name */
+		/* member of the steps SYSCTL (name and value) and NET_DEVICE (old and new name) */
 		struct spec_pair pair;
 		struct { /* members of the step HOOKS */
 			/* name of the property in hooks, such as "createRuntime" */
@@ -236,7 +250,10 @@ struct step {
 		} seccomp;
 		const struct spec_intel_rdt *rdt;
 		const struct spec_memory_policy *mempolicy;
-		/* the process of config.json; in steps that set one property of the process */
+		/*
+		 * member of the steps that set one property of the process: the process of
+		 * config.json
+		 */
 		const struct spec_process *process;
 	};
 };
@@ -272,19 +289,22 @@ struct plan_env {
 	/* size of the caller's terminal, used if config.json has no consoleSize; 0: no terminal */
 	uint16_t console_height, console_width;
 	bool attached; /* `run`: the program starts without a separate `start` command */
-	bool cgroup;   /* a cgroup will be made, because cgroups are not disabled */
+	bool cgroup;   /* caisson makes a cgroup, because cgroups are not disabled */
 	struct spec_strings networks; /* networks that the container joins (--network) */
 	/* directory of the host with PLAN_HOSTS and PLAN_RESOLV_CONF; NULL: none */
 	const char *names_dir;
 	/* directory of the host that is mounted on PLAN_NOTIFY_DIR; NULL: none */
 	const char *notify_dir;
-	/* the process is moved into its cgroup once it exists, because systemd makes the cgroup */
+	/*
+	 * caisson moves the process into its cgroup once the cgroup exists, because systemd makes
+	 * the cgroup
+	 */
 	bool cgroup_attach;
 };
 
 /*
- * Returns whether HOST makes the container's network namespace, in a thread, and gives it to INIT
- * (NEW_NETWORK). Otherwise CLONE makes the namespace.
+ * Returns whether the host's side makes the container's network namespace in a thread and gives it
+ * to INIT (NEW_NETWORK). If not, CLONE makes the namespace.
  */
 bool plan_makes_network(const struct spec *s, bool rootless);
 
@@ -305,8 +325,8 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 
 /*
  * Turn `ns`, the plan for a container in namespaces, into the plan for a microVM. If the
- * configuration asks for something that a VM cannot honour, they fail with an error that names the
- * field. plan_build() and plan_build_exec() call them if `isolation` says so.
+ * configuration asks for something that a VM cannot honour, these functions fail with an error that
+ * names the field. plan_build() and plan_build_exec() call them if `isolation` says so.
  */
 int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *env,
 	const struct plan *ns, struct plan *ret) must_check;
@@ -314,8 +334,8 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) m
 
 /*
  * Says whether the microVM ignores this device of the host. It does if linux.resources.devices has
- * a rule that allows all devices: engines write that rule for --privileged, and then also list
- * every device of the host. Without that rule a device that the guest lacks is an error.
+ * a rule that allows all devices, because engines write that rule for --privileged, and then also
+ * list every device of the host. Without that rule a device that the guest lacks is an error.
  */
 bool plan_vm_drops_device(const struct spec *s, const struct spec_device *d);
 
@@ -329,9 +349,9 @@ struct plan_vm_limits {
 int plan_vm_split_limits(
 	struct arena *a, const struct cg_resources *all, struct plan_vm_limits *ret) must_check;
 /*
- * Returns the container's memory limit in bytes; 0: no limit. It comes from memory.limit, or from
- * memory.max of `unified`, which overrides it. *ret_field is the name of that property, which error
- * messages use.
+ * Returns the container's memory limit in bytes; 0: no limit. The limit is that of memory.limit, or
+ * that of memory.max in `unified`, which overrides memory.limit. *ret_field is the name of the
+ * property, which error messages use.
  */
 uint64_t plan_vm_memory_limit(const struct cg_resources *res, const char **ret_field);
 
@@ -359,14 +379,18 @@ bool plan_awaits(const struct plan *p, enum step_place who, const struct step *b
 /* Returns the process's user id as seen from outside the container's user namespace. */
 uint32_t plan_uid(const struct spec *s, const struct spec_process *p);
 /*
- * Says whether the process's user becomes the owner of the cgroup. This is so if the container has
- * a cgroup namespace of its own and a writable /sys/fs/cgroup (config-linux.md "Cgroup ownership").
+ * Says whether the process's user becomes the owner of the cgroup. The user does if the container
+ * has a cgroup namespace of its own and a writable /sys/fs/cgroup (config-linux.md "Cgroup
+ * ownership").
  */
 bool plan_delegates_cgroup(const struct spec *s);
 
 const char *plan_step_name(enum step_kind k);
 const char *plan_place_name(enum step_place p);
-/* Appends the step's object, such as the path of a mount, to `out`. Some steps have none. */
+/*
+ * Appends to `out` what the step acts on, such as the path of a mount. For some steps this is
+ * nothing.
+ */
 int plan_step_text(const struct step *s, struct strbuf *out) must_check;
 uint64_t plan_ns_flag(enum spec_ns type); /* Returns the CLONE_NEW* flag of the namespace type. */
 /* Returns the name of the namespace type, such as "network". */

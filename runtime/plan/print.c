@@ -24,7 +24,7 @@ static int ns_text(uint64_t flags, struct strbuf *out)
 	return r;
 }
 
-/* Writes the names of the namespaces that a CLONE or FORK step makes. */
+/* Writes the names of the namespaces that a CLONE or FORK step makes to `out`. */
 static int new_text(uint64_t flags, struct strbuf *out)
 {
 	int r = strbuf_addf(out, "new: ");
@@ -234,7 +234,10 @@ static const char *waiting_place(const struct plan *p, const struct step *barrie
 
 int plan_print(const struct plan *p, struct strbuf *out)
 {
-	/* The column fits the longest name of a party, "monitor" in a microVM, else "host". */
+	/*
+	 * The column is as wide as the longest name of a party: "monitor" in a microVM, else
+	 * "host".
+	 */
 	const int width = p->isolation == PLAN_VM ? 7 : 4;
 	int r = strbuf_addf(out, "%4s  %-*s  %-18s %s\n", "#", width, "who", "step", "what");
 

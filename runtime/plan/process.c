@@ -4,8 +4,8 @@
 
 /*
  * Says whether the process keeps its caller's supplementary groups. podman's --group-add
- * keep-groups asks for this by an annotation of crun's. It gives the container of an ordinary user
- * access to files by groups that the user namespace does not map.
+ * keep-groups asks for this by an annotation of crun's. The container of an ordinary user can then
+ * access files by groups that the user namespace does not map.
  */
 static bool keeps_groups(const struct spec *s)
 {
@@ -22,8 +22,8 @@ void builder_add_mapped_root(struct builder *b)
 }
 
 /*
- * Appends the step that sets oom_score_adj. The host does it, because lowering the score needs a
- * right that the root of a user namespace does not have.
+ * Appends the step that sets oom_score_adj. The host's side does this step, because lowering the
+ * score needs a right that the root of a user namespace does not have.
  */
 void builder_add_oom_score(struct builder *b, const struct spec_process *p)
 {
@@ -90,9 +90,10 @@ int builder_add_seccomp_compile(struct builder *b)
 }
 
 /*
- * Appends the step that loads the filter. It comes before any process of the container can look at
- * INIT, and before hooks of the image run. If the filter does not allow what INIT still has to do,
- * it is loaded later, at EXEC and in each of those hooks: see step/seccomp.c.
+ * Appends the step that loads the system call filter. The step comes before any process of the
+ * container can look at INIT, and before hooks of the image run. If the filter does not allow what
+ * INIT still has to do, the filter is loaded later, at EXEC and in each startContainer hook: see
+ * step/seccomp.c.
  */
 void builder_add_seccomp(struct builder *b, const struct spec_process *p, int seccomp_slot)
 {

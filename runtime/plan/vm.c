@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation: the plan for a microVM is made from the plan for namespaces. This file gives
- * each of its steps to one or two of four parties. Steps that concern the host stay HOST's: its
- * cgroup, copies of mounts, hooks. Steps that concern the kernel on which the process runs go to
- * the GUEST: namespaces, id maps, a cgroup for freezing and for statistics. INIT's own steps stay
- * INIT's, but happen in the guest's kernel. In between, the MONITOR enters the network namespace
- * and boots the machine.
+ * each step of that plan to one or two of four parties. Steps that concern the host stay HOST's:
+ * its cgroup, copies of mounts, hooks. Steps that concern the kernel on which the process runs go
+ * to the GUEST: namespaces, id maps, a cgroup for freezing and for statistics. INIT's own steps
+ * stay INIT's, but happen in the guest's kernel. In between, the MONITOR enters the network
+ * namespace and boots the machine.
  *
- * Like all of plan/ this is a pure function of its arguments. The whole plan is made on the host,
- * and the guest is sent its steps and INIT's as checked bytes (agent/orders.h).
+ * Like all of plan/ this file makes no system call and decides only by its arguments. The whole
+ * plan is made on the host, and the guest is sent its own steps and INIT's as checked bytes
+ * (agent/orders.h).
  */
 #include <sched.h>
 #include <sys/mount.h>
@@ -72,8 +73,9 @@ static size_t deal_kind(
 static int refuse_namespaces(const struct spec *s)
 {
 	/*
-	 * The types of namespaces that the container must not share with the host. Without its own
-	 * namespace of such a type a container sees the host's, which a guest's kernel cannot show.
+	 * The types of namespaces that the container must not share with the host. A container
+	 * without its own namespace of such a type sees the host's namespace, which a guest's
+	 * kernel cannot show.
 	 */
 	static const enum spec_ns needed[] = {
 		SPEC_NS_NETWORK, SPEC_NS_PID, SPEC_NS_IPC, SPEC_NS_UTS};
@@ -107,8 +109,9 @@ static bool guest_has_device(const struct spec_device *d)
 }
 
 /*
- * Says whether the device rules allow all devices. Engines write such rules for --privileged, and
- * then also list every device of the host.
+ * Says whether the device rules allow all devices. If they do, devices of the host that the guest
+ * lacks are no error, because engines write such rules for --privileged, and then also list every
+ * device of the host.
  */
 static bool may_use_all_devices(const struct spec *s)
 {
@@ -212,8 +215,8 @@ static void deal_host(struct dealer *d, const struct spec *s)
 		const struct step *o = &d->ns->steps[i];
 		bool image = spec_image_is_root(s);
 		/*
-		 * The host opens no device nodes, because the guest has its own, and no root if
-		 * vm.image provides one.
+		 * The host's side opens no device nodes, because the guest has its own, and no root
+		 * if vm.image provides one.
 		 */
 		if ((o->kind == STEP_OPEN_ROOT && !image) ||
 			(o->kind == STEP_OPEN_SOURCE && o->open.mount && !o->open.in_root) ||
@@ -262,9 +265,9 @@ static void deal_monitor(struct dealer *d, const struct spec *s)
 }
 
 /*
- * Gives the step that opens the root to the GUEST too, which opens the share that holds it. If the
- * root is an overlay of an image's layers, the host mounts it for the share, and the guest never
- * sees the layers.
+ * Gives the step that opens the root to the GUEST too, which opens the share that holds the root.
+ * If the root is an overlay of an image's layers, the host mounts the overlay for the share, and
+ * the guest never sees the layers.
  */
 static void deal_guest_root(struct dealer *d)
 {
@@ -312,8 +315,8 @@ static void deal_guest(struct dealer *d)
 }
 
 /*
- * Removes the caller's supplementary groups from the step, because they are groups of the host and
- * a process in the guest cannot have them.
+ * Removes the supplementary groups of caisson's caller from the step, because they are groups of
+ * the host and a process in the guest cannot have them.
  */
 static void set_own_groups(struct step *s)
 {
@@ -338,7 +341,10 @@ static void deal_init(struct dealer *d)
 			(s->kind == STEP_BARRIER && streq(s->text, "mounted")))
 			continue;
 		struct step *new = deal_step(d, PLACE_INIT, s);
-		/* The label is dropped, because the guest's kernel knows no SELinux labels. */
+		/*
+		 * The SELinux label of the mount is dropped, because the guest's kernel knows no
+		 * SELinux labels.
+		 */
 		if (s->kind == STEP_MOUNT)
 			new->mount.label = NULL;
 		set_own_groups(new);
@@ -388,8 +394,8 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 		return r;
 	deal_kind(&d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
 	/*
-	 * This process on the host stands for the one in the guest: it has its terminal, its
-	 * signals and its exit code.
+	 * In the plan of an exec, HOST's CLONE makes a process that stands for the process in the
+	 * guest: it has that process's terminal, signals and exit code.
 	 */
 	deal_step(&d, PLACE_HOST, &clone);
 	for (size_t i = 0; i < ns->n; i++) {

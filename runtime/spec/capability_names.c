@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lists the names of capabilities. names.c has all other names; these are in a file of their own
- * because caisson-init needs them for messages and needs none of the others.
+ * Lists the names of capabilities. All other names are in names.c. The names of capabilities have a
+ * file of their own, because caisson-init needs them for messages and needs none of the other
+ * names.
  */
 #include <linux/capability.h>
 

@@ -15,7 +15,7 @@ int spec_id_maps_text(const struct spec_id_maps *maps, struct strbuf *out)
 
 /*
  * Returns whether the path has only components of ordinary characters, of which none is empty, "."
- * or "..". Such components could lead out of /proc/sys.
+ * or "..", because other components could lead out of /proc/sys.
  */
 static bool is_path(const char *path)
 {

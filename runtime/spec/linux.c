@@ -53,14 +53,18 @@ static int check_device(struct parser *p, const struct json *node, void *obj)
 	struct spec_device *d = obj;
 
 	/*
-	 * Programs written in Go put the whole st_mode of stat(2) here, including the file type.
-	 * These bits are dropped, because the property `type` decides the type.
+	 * Programs written in Go put the whole st_mode of stat(2) into fileMode, including the file
+	 * type. The bits of the file type are dropped, because the property `type` decides the
+	 * type.
 	 */
 	d->file_mode.v &= 07777;
 	return 0;
 }
 
-/* mknod(2) would silently cut numbers that are larger than the kernel's 12 and 20 bits. */
+/*
+ * The ranges of major and minor are checked, because mknod(2) would silently cut numbers that are
+ * larger than the kernel's 12 and 20 bits.
+ */
 static const struct field device_fields[] = {
 	FIELD(STRING, "path", spec_device, path, .flags = FIELD_REQUIRED | FIELD_ABSOLUTE),
 	FIELD(ENUM, "type", spec_device, type, REQUIRED, .names = device_types),
@@ -114,8 +118,8 @@ static const struct object_type time_offset_type = {.size = sizeof(struct spec_t
 	.check = check_time_offset};
 
 /*
- * The keys of linux.timeOffsets are names of clocks, so an unknown key is an error, although an
- * unknown property is none.
+ * Checks the keys of linux.timeOffsets. The keys are names of clocks, so an unknown key is an
+ * error, although an unknown property is none.
  */
 static int check_time_offsets(struct parser *p, const struct json *node, void *obj)
 {
@@ -138,7 +142,10 @@ struct personality {
 	uint32_t domain, flags;
 };
 
-/* No flag is known, because config-linux.md says: "Currently no flag values are supported." */
+/*
+ * The list of the flags of linux.personality is empty, because config-linux.md says: "Currently no
+ * flag values are supported."
+ */
 static const struct spec_name no_flags[] = {{NULL, 0}};
 
 static const struct field personality_fields[] = {
@@ -160,7 +167,7 @@ static int parse_personality(struct parser *p, const struct json *node, void *ob
 
 /*
  * Checks linux.intelRdt. closID becomes the name of a directory in the resctrl file system, so it
- * may not lead out of it; "/" is that file system's root.
+ * may not lead out of that file system; "/" stands for the root of the file system.
  */
 static int check_intel_rdt(struct parser *p, const struct json *node, void *obj)
 {

@@ -14,9 +14,9 @@
 
 enum effect {
 	NOTHING,
-	ATTR,     /* changes attributes of the mount; set and clr are MOUNT_ATTR_* */
+	ATTR,     /* changes attributes of the mount; set and clr of OPTIONS are MOUNT_ATTR_* */
 	REC_ATTR, /* changes attributes of the mount and of all mounts beneath it */
-	SUPER,    /* changes flags of the file system; set and clr are MS_* */
+	SUPER,    /* changes flags of the file system; set and clr of OPTIONS are MS_* */
 	PROPAGATION,
 	BIND,
 	RBIND,
@@ -193,8 +193,8 @@ static const struct option *find_option(const char *name)
 
 /*
  * Stores the text of crun's option "idmap=uids=0-1000-10;gids=0-1000-10" or "ridmap=...". The text
- * is parsed later, because that needs linux.uidMappings and gidMappings, which may not be parsed
- * yet. Returns false if the option is another one.
+ * is parsed later, because the parsing needs linux.uidMappings and gidMappings, which may not be
+ * parsed yet. Returns false if the option is another one.
  */
 static bool take_idmap_option(struct spec_mount *m, const char *option)
 {

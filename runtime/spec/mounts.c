@@ -60,7 +60,8 @@ int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps m
 
 /*
  * Parses a range such as "0-1000-10": the first id in the file system, the first id on the host,
- * and the number of ids. Returns the text behind it, or NULL if the text is no such range.
+ * and the number of ids. Returns the text behind the range, or NULL if the text begins with no
+ * range.
  */
 static const char *parse_id_map(const char *s, struct spec_id_map *ret)
 {
@@ -82,8 +83,8 @@ static const char *parse_id_map(const char *s, struct spec_id_map *ret)
 }
 
 /*
- * Replaces an id of the user namespace by the host's id that the maps give for it. Returns false if
- * they give none.
+ * Replaces an id of the user namespace by the host's id to which `maps` map it. Returns false if
+ * `maps` do not map the id.
  */
 static bool map_id(struct spec_id_maps maps, uint32_t *id)
 {
@@ -244,10 +245,11 @@ static bool is_mount8_option(const char *option)
 }
 
 /*
- * Refuses an unknown option of a bind mount. No file system would refuse it, so a misspelt "nosuid"
- * would go unnoticed and its protection would be missing. An option with a value is accepted: it is
- * a parameter of some file system ("size=64m"), which engines leave in the list when they replace a
- * tmpfs by a bind mount. It protects nothing, and the step that mounts warns of it.
+ * Refuses an unknown option of a bind mount. No file system would refuse such an option, so a
+ * misspelt "nosuid" would go unnoticed and its protection would be missing. An option with a value
+ * is accepted, because it is a parameter of some file system ("size=64m"), which engines leave in
+ * the list when they replace a tmpfs by a bind mount. Such an option protects nothing, and the step
+ * that mounts warns of it.
  */
 static int check_bind_options(struct parser *p, const struct spec_mount *m)
 {

@@ -18,7 +18,7 @@
 #include <sys/resource.h>
 
 #ifndef MPOL_WEIGHTED_INTERLEAVE
-#define MPOL_WEIGHTED_INTERLEAVE 6 /* since Linux 6.9 */
+#define MPOL_WEIGHTED_INTERLEAVE 6 /* the kernel's number since Linux 6.9 */
 #endif
 /*
  * Architectures that libseccomp supports since 2.6. The numbers are those of AUDIT_ARCH_* in
@@ -36,7 +36,8 @@
 #ifndef SCMP_ARCH_SHEB
 #define SCMP_ARCH_SHEB 0x2a
 #endif
-#define SCHED_ISO_RESERVED 4 /* reserved in linux/sched.h; the kernel refuses it */
+/* the number that linux/sched.h reserves; the kernel refuses this policy */
+#define SCHED_ISO_RESERVED 4
 
 #define NAME_VALUE(name, value) {name, value},
 #define NAME_ONLY(name, value) name,

@@ -58,7 +58,7 @@ int parse_strings(
 		if (r < 0)
 			return r;
 		if (!v[n])
-			v[n] = ""; /* an element may be empty */
+			v[n] = ""; /* an element that is not a path may be "" */
 		parse_leave(p);
 	}
 	*ret = (struct spec_strings){.v = v, .n = n};
@@ -181,7 +181,7 @@ static int parse_flags(
 	return 0;
 }
 
-/* Stores a number, whose range the caller has checked, in a member of `size` bytes. */
+/* Stores a number in a member of `size` bytes. The caller has checked the range of the number. */
 static void store_number(void *member, size_t size, uint64_t value)
 {
 	switch (size) {
@@ -281,8 +281,7 @@ static const struct field *find_field(const struct object_type *t, const char *n
 }
 
 /*
- * Sets every list of strings that is absent to an empty list, so that loops can run to the NULL at
- * its end.
+ * Sets every absent list of strings to an empty list, so that loops can run to the NULL at its end.
  */
 static void set_empty_lists(const struct object_type *t, char *obj)
 {

@@ -21,8 +21,8 @@
 #include "spec/spec.h"
 
 /*
- * The largest user or group id. The next number is (uid_t)-1, which stands for "unchanged" in
- * setresuid(2) and chown(2), and which no id map can have.
+ * The largest user or group id. The next number is (uid_t)-1, which no id map can have, because it
+ * stands for "unchanged" in setresuid(2) and chown(2).
  */
 #define SPEC_ID_MAX (UINT32_MAX - 1)
 
@@ -54,25 +54,35 @@ enum field_kind {
 	/* an array of `names`, stored as the union (|) of their values in an integer */
 	FIELD_FLAGS,
 	FIELD_STRINGS, /* an array of strings, stored as struct spec_strings */
-	/* an array of integers, each checked against min and max: const uint32_t *, size_t */
+	/*
+	 * an array of integers, each checked against min and max, stored as const uint32_t *,
+	 * size_t
+	 */
 	FIELD_INTS,
-	/* an array of `names`, stored as their values: const uint32_t *, size_t */
+	/* an array of `names`, stored as the values of the names: const uint32_t *, size_t */
 	FIELD_ENUMS,
-	/* an object, stored in a structure inside this one; its rows' offsets count from it */
+	/*
+	 * an object, stored in a structure inside the enclosing one; the offsets of the object's
+	 * rows count from the inner structure
+	 */
 	FIELD_OBJECT,
 	FIELD_OBJECT_PTR, /* an object, stored in a structure of its own: const struct * */
 	/* an array of objects, stored as an array of structures: const struct *, size_t */
 	FIELD_ARRAY,
 	/*
-	 * an object whose members are objects: const struct *, size_t; keys are the first members
+	 * an object whose members are objects, stored as const struct *, size_t; the key is the
+	 * first member of each structure
 	 */
 	FIELD_MAP,
 	/*
-	 * an object whose members are strings: struct spec_pairs, or {const char *, const char *}
-	 * array
+	 * an object whose members are strings, stored as struct spec_pairs or as an array of {const
+	 * char *, const char *}
 	 */
 	FIELD_PAIRS,
-	/* the row's custom() parses it; `type`, if set, lists the properties for tests */
+	/*
+	 * a value that the row's custom() parses; `type`, if set, lists the value's properties for
+	 * tests
+	 */
 	FIELD_CUSTOM,
 };
 
@@ -83,16 +93,16 @@ enum field_kind {
 #define FIELD_NONEMPTY (1 << 3) /* the array has at least one element */
 #define FIELD_WARN (1 << 4)     /* for FIELD_FLAGS: an unknown name causes only a warning */
 #define FIELD_ONE_LINE (1 << 5) /* the string, or each string of an array, has no newline */
-/* the value is checked but not stored; check() reads it from the JSON */
+/* the value is checked but not stored; the check() of the object's type reads it from the JSON */
 #define FIELD_CHECK_ONLY (1 << 6)
 
 struct spec_name {
-	const char *name; /* NULL ends the table */
+	const char *name; /* name of the value; NULL ends the table */
 	uint64_t value;
 };
 
 struct field {
-	const char *name; /* NULL ends the table */
+	const char *name; /* name of the property; NULL ends the table */
 	enum field_kind kind;
 	unsigned flags;
 	size_t offset, size; /* offset and size of the member in its structure */
@@ -139,30 +149,36 @@ int parse_strings(struct parser *p, const struct json *node, unsigned flags,
 	struct spec_strings *ret) must_check;
 
 /*
- * Sets the message that begins with the document's name and the path of the object that is being
- * parsed, followed by the text. Returns -EINVAL.
+ * Sets the error message: the document's name, the path of the object that is being parsed, and the
+ * formatted text. Returns -EINVAL.
  */
 int parse_error(struct parser *p, const char *fmt, ...) printf_like(2, 3);
-/* As parse_error(), but the path names the object's property `name`. */
+/*
+ * Does what parse_error() does, but the path in the message names the property `name` of the
+ * object.
+ */
 int parse_error_at(struct parser *p, const char *name, const char *fmt, ...) printf_like(3, 4);
 /*
- * Sets the message "WHAT: PATH: expected <text>, found <node>", or that the required property is
- * missing if node is NULL. Returns -EINVAL.
+ * Sets the error message "WHAT: PATH: expected <text>, found <node>" or, if node is NULL, that the
+ * required property is missing. Returns -EINVAL.
  */
 int parse_unexpected(struct parser *p, const struct json *node, const char *fmt, ...)
 	printf_like(3, 4);
 
 /*
  * parse_enter() and parse_enter_index() append a property or an index to p->path when the parser
- * enters it; parse_leave() removes it again.
+ * enters that value; parse_leave() removes the last part of p->path again.
  */
 void parse_enter(struct parser *p, const char *name);
 void parse_enter_index(struct parser *p, size_t index);
 void parse_leave(struct parser *p);
 
-/* Returns whether the property is present and not null. */
+/* Returns whether the object `node` has the property `name` and the property is not null. */
 bool parse_has(const struct json *node, const char *name);
-/* Returns a number that the table has already checked, or `otherwise` if it is absent. */
+/*
+ * Returns the number property `name` of the object `node`, which the table has already checked, or
+ * `otherwise` if it is absent.
+ */
 uint64_t parse_number_or(const struct json *node, const char *name, uint64_t otherwise);
 
 /*
@@ -176,8 +192,8 @@ extern const struct object_type spec_linux_type, spec_mount_type, spec_vm_type, 
 	spec_id_map_type;
 
 /*
- * Checks that the ranges of an id map do not overlap or overflow, and that there are not more than
- * the kernel allows. `name` is the name of the property, which error messages use.
+ * Checks that the ranges of an id map do not overlap or overflow, and that the map has no more
+ * ranges than the kernel allows. `name` is the name of the property, which error messages use.
  */
 int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps maps) must_check;
 /*
@@ -186,7 +202,10 @@ int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps m
  */
 int spec_parse_idmaps(struct parser *p, struct spec *s) must_check;
 int spec_check_sysctl(struct parser *p, const struct spec *s) must_check;
-/* Checks hostname and domainname against linux.sysctl, once the whole document has been parsed. */
+/*
+ * Checks hostname and domainname against linux.sysctl. Must be called once the whole document has
+ * been parsed.
+ */
 int spec_check_uts_sysctl(struct parser *p, const struct spec *s) must_check;
 
 /*

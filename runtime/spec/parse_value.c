@@ -157,8 +157,8 @@ int parse_unexpected(struct parser *p, const struct json *node, const char *fmt,
 }
 
 /*
- * Returns whether a JSON number consists only of digits and a sign, because JSON's other forms
- * (1.0, 1e3) are floating-point numbers.
+ * Returns whether a JSON number consists only of digits and a sign. JSON's other forms (1.0, 1e3)
+ * are floating-point numbers.
  */
 static bool is_integer(const char *text)
 {
@@ -210,8 +210,8 @@ int parse_enum(struct parser *p, const struct json *node, const struct field *f,
 }
 
 /*
- * Returns whether the string is a list in the format of cpuset(7). Numbers have at most five
- * digits, which is more than the kernel's largest CPU and node masks need.
+ * Returns whether the string is a list in the format of cpuset(7). Numbers in the list have at most
+ * five digits, because the kernel's largest CPU and node masks need no more.
  */
 static bool is_list(const char *s)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Parses the process object (config.md "Process"): which program runs, as which user, and with
- * which limits. The file of exec --process is such an object, too.
+ * which limits. The file of exec --process holds a process object, too.
  */
 #include <linux/ioprio.h>
 #include <linux/sched.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Parses linux.resources (config-linux.md "Control groups"). The file of update --resources is such
- * an object, too.
+ * Parses linux.resources (config-linux.md "Control groups"). The file of update --resources holds a
+ * resources object, too.
  */
 #include <ctype.h>
 
@@ -45,7 +45,10 @@ static int check_memory(struct parser *p, const struct json *node, void *obj)
 	struct cg_resources *res = obj;
 	struct opt_u64 *swappiness = &res->memory.swappiness;
 
-	/* Docker writes -1 for "not given", which is UINT64_MAX as an unsigned number. */
+	/*
+	 * Docker writes -1 for a swappiness that was not given, which is UINT64_MAX as an unsigned
+	 * number.
+	 */
 	if (swappiness->v == UINT64_MAX)
 		*swappiness = (struct opt_u64){0};
 	if (swappiness->v > 100)
@@ -137,8 +140,8 @@ static const struct object_type weight_device_type = {.size = sizeof(struct weig
 	.check = check_weight_device};
 
 /*
- * Parses blockIO.weightDevice into two lists: one entry may have both a weight and a leafWeight,
- * but the controller has a file for each.
+ * Parses blockIO.weightDevice into two lists, because one entry may have both a weight and a
+ * leafWeight, and the kernel's controller has a file for each of the two.
  */
 static int parse_weight_devices(struct parser *p, const struct json *node, void *obj)
 {
@@ -235,8 +238,8 @@ static const struct object_type net_priority_type = {
 	.size = sizeof(struct net_priority), .fields = net_priority_fields};
 
 /*
- * Counts the network priorities. Only cgroup v1 has them, and caisson does not use v1, so their
- * number is enough for the message that refuses them.
+ * Counts the network priorities. Only cgroup v1 has network priorities, and caisson does not use
+ * v1, so their number is enough for the message that refuses them.
  */
 static int parse_net_priorities(struct parser *p, const struct json *node, void *obj)
 {
@@ -271,8 +274,8 @@ static const struct object_type rdma_type = {
 	.size = sizeof(struct cg_rdma_limit), .fields = rdma_fields, .check = check_rdma};
 
 /*
- * Checks the keys of `unified`. They become names of files in the container's cgroup, so none may
- * lead out of that directory.
+ * Checks the keys of `unified`. The keys become names of files in the container's cgroup, so no key
+ * may lead out of the cgroup's directory.
  */
 static int check_resources(struct parser *p, const struct json *node, void *obj)
 {

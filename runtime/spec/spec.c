@@ -42,7 +42,10 @@ static const struct field hooks_fields[] = {
 
 static const struct object_type hooks_type = {.fields = hooks_fields};
 
-/* Skips a SemVer number: digits without a leading zero. Returns NULL if there is none. */
+/*
+ * Skips a SemVer number: digits without a leading zero. Returns NULL if the text begins with no
+ * such number.
+ */
 static const char *skip_number(const char *s)
 {
 	size_t n = strspn(s, "0123456789");
@@ -50,7 +53,7 @@ static const char *skip_number(const char *s)
 	return n == 0 || (n > 1 && s[0] == '0') ? NULL : s + n;
 }
 
-/* Skips dot-separated identifiers of [0-9A-Za-z-]. Returns NULL if one is empty. */
+/* Skips dot-separated identifiers of [0-9A-Za-z-]. Returns NULL if an identifier is empty. */
 static const char *skip_identifiers(const char *s)
 {
 	for (;; s++) {

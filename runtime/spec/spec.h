@@ -18,12 +18,12 @@
 #include "base/opt.h"
 #include "cgroups/resources.h"
 
-/* the newest version that caisson knows; it accepts any 1.x.y */
+/* the newest version that caisson knows; caisson accepts any 1.x.y */
 #define SPEC_VERSION "1.3.0"
 #define SPEC_MAX_SIZE (8 * 1024 * 1024) /* largest config.json, in bytes */
 
 struct spec_strings {
-	const char *const *v; /* array of n strings, followed by NULL */
+	const char *const *v; /* array of n strings, followed by a NULL */
 	size_t n;
 };
 
@@ -39,7 +39,10 @@ struct spec_id_maps {
 /* A mount. spec_parse_mount_options() sets the members from `bind` on, from mounts[].options. */
 struct spec_mount {
 	const char *destination; /* absolute; a relative one is taken as relative to "/" */
-	/* NULL if absent; the type "bind" makes a bind mount even without the option */
+	/*
+	 * type of the file system; NULL if absent; the type "bind" makes a bind mount even without
+	 * the option
+	 */
 	const char *type;
 	const char *source; /* NULL if absent; may be relative to the bundle */
 	/* PATH of a source "vhost-user:PATH": socket of the process that serves the file system */
@@ -48,12 +51,15 @@ struct spec_mount {
 	/* the bind mount includes all mounts beneath the source; `bind` is set too */
 	bool rbind;
 	/*
-	 * MOUNT_ATTR_* of the mount itself, in the form of mount_setattr(2). "ro" is stored only
-	 * here: the step that mounts a new file system decides whether its super block becomes
+	 * MOUNT_ATTR_* that the mount itself gets, as mount_setattr(2) takes them. "ro" is stored
+	 * only here: the step that mounts a new file system decides whether its super block becomes
 	 * read-only too.
 	 */
 	uint64_t attr_set, attr_clr;
-	/* MOUNT_ATTR_* for all mounts beneath as well: rro, rnosuid, ... */
+	/*
+	 * MOUNT_ATTR_* that the mount and all mounts beneath it get, from options such as rro and
+	 * rnosuid
+	 */
 	uint64_t rec_attr_set, rec_attr_clr;
 	/* flags of the file system: MS_SYNCHRONOUS and the like */
 	uint32_t sb_flags;
@@ -61,8 +67,8 @@ struct spec_mount {
 	/* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with or without MS_REC; 0: absent */
 	uint32_t propagation;
 	/*
-	 * idmap: ids are mapped (mappings alone set it too); ridmap: ids of all mounts beneath it
-	 * as well
+	 * idmap: the mount's ids are mapped (id mappings in config.json set idmap too); ridmap: the
+	 * ids of all mounts beneath it are mapped as well
 	 */
 	bool idmap, ridmap;
 	/* TEXT of the option "idmap=TEXT", which is parsed into the mappings below; or NULL */
@@ -82,16 +88,16 @@ struct spec_mount {
 };
 
 struct spec_rlimit {
-	int resource; /* RLIMIT_* */
+	int resource; /* a number of the kernel: RLIMIT_* */
 	const char *name;
 	uint64_t soft, hard; /* values of the limit; RLIM_INFINITY is 2^64-1 */
 };
 
 struct spec_scheduler {
-	int policy; /* SCHED_* */
+	int policy; /* a number of the kernel: SCHED_* */
 	int32_t nice, priority;
-	uint64_t flags;                     /* SCHED_FLAG_* */
-	uint64_t runtime, deadline, period; /* nanoseconds */
+	uint64_t flags;                     /* flags of sched_setattr(2): SCHED_FLAG_* */
+	uint64_t runtime, deadline, period; /* times in nanoseconds */
 };
 
 struct spec_user {
@@ -112,7 +118,7 @@ struct spec_capabilities {
 struct spec_process {
 	bool terminal;
 	bool has_user;                          /* the property `user` is present */
-	uint16_t console_height, console_width; /* 0: absent */
+	uint16_t console_height, console_width; /* size of the terminal in characters; 0: absent */
 	struct spec_user user;
 	struct spec_strings args, env;
 	const char *cwd;
@@ -121,10 +127,11 @@ struct spec_process {
 	size_t nrlimits;
 	bool no_new_privileges;
 	const char *apparmor_profile, *selinux_label;
-	struct opt_i64 oom_score_adj; /* -1000..1000 */
+	struct opt_i64 oom_score_adj; /* from -1000 to 1000 */
 	const struct spec_scheduler *scheduler;
 	struct opt_i64 io_priority; /* in the form of ioprio_set(2): class << 13 | priority */
-	const char *exec_affinity_initial, *exec_affinity_final; /* CPU lists */
+	/* lists of CPUs, such as "0-3,7" */
+	const char *exec_affinity_initial, *exec_affinity_final;
 };
 
 struct spec_hook {
@@ -132,9 +139,12 @@ struct spec_hook {
 	/* all arguments, including args[0]; if empty, args[0] is the path */
 	struct spec_strings args;
 	struct spec_strings env;
-	/* `env` is present, perhaps as []; if not, the hook gets its caller's environment */
+	/*
+	 * the hook has the property `env`, perhaps as []; a hook without `env` gets its caller's
+	 * environment
+	 */
 	bool has_env;
-	struct opt_i64 timeout; /* seconds, > 0 */
+	struct opt_i64 timeout; /* seconds, larger than 0 */
 };
 
 struct spec_hooks {
@@ -195,16 +205,17 @@ struct spec_seccomp_arg {
 
 struct spec_seccomp_rule {
 	struct spec_strings names;
-	uint32_t action; /* SCMP_ACT_*, with errnoRet in its low bits */
+	uint32_t action; /* the action SCMP_ACT_*, with errnoRet in its low bits */
 	const struct spec_seccomp_arg *args;
 	size_t nargs;
 };
 
 struct spec_seccomp {
-	uint32_t default_action;       /* SCMP_ACT_*, with defaultErrnoRet in its low bits */
-	const uint32_t *architectures; /* SCMP_ARCH_* */
+	/* the action SCMP_ACT_*, with defaultErrnoRet in its low bits */
+	uint32_t default_action;
+	const uint32_t *architectures; /* numbers SCMP_ARCH_* of libseccomp */
 	size_t narchitectures;
-	uint64_t flags; /* SECCOMP_FILTER_FLAG_* */
+	uint64_t flags; /* flags of seccomp(2): SECCOMP_FILTER_FLAG_* */
 	const char *listener_path, *listener_metadata;
 	const struct spec_seccomp_rule *rules;
 	size_t nrules;
@@ -218,7 +229,7 @@ struct spec_intel_rdt {
 };
 
 struct spec_memory_policy {
-	int mode;          /* MPOL_* | MPOL_F_* */
+	int mode;          /* argument of set_mempolicy(2): MPOL_* | MPOL_F_* */
 	const char *nodes; /* a list such as "0-3,7", or NULL */
 };
 
@@ -237,7 +248,7 @@ struct spec_vm {
 	const char *image_path, *image_format; /* the format is "raw" if absent */
 	struct spec_strings hypervisor_parameters, kernel_parameters;
 	struct opt_u64 vcpus, memory; /* number of CPUs; memory in bytes */
-	struct spec_strings dtdevs;   /* the three members are for device passthrough */
+	struct spec_strings dtdevs;   /* dtdevs, iomems and irqs are for device passthrough */
 	const struct spec_vm_iomem *iomems;
 	size_t niomems;
 	const uint32_t *irqs;
@@ -258,14 +269,18 @@ struct spec_ips {
 	size_t n;
 };
 
-/* The annotation SPEC_VM_NET: a network device of a microVM, served by a vhost-user back end. */
+/*
+ * The name of the annotation that describes a network device of a microVM, which a vhost-user back
+ * end serves.
+ */
 #define SPEC_VM_NET "io.caisson.vm.net"
 struct spec_vm_net {
 	const char *socket; /* path of the back end's socket */
 	const char *name;   /* name of the interface in the guest; "eth0" if absent */
-	uint8_t mac[6];     /* valid if has_mac is set; else caisson chooses the address */
+	/* address of the interface, if has_mac is set; else caisson chooses the address */
+	uint8_t mac[6];
 	bool has_mac;
-	uint16_t mtu; /* 0: absent */
+	uint16_t mtu; /* MTU of the interface; 0: absent */
 	/*
 	 * `gateways` has at most one address for each family. A gateway is in the network of one of
 	 * the addresses, or is link-local.
@@ -275,7 +290,8 @@ struct spec_vm_net {
 
 struct spec {
 	const char *oci_version;
-	const char *root_path; /* absolute, or relative to the bundle; never NULL */
+	/* path of the root directory, absolute or relative to the bundle; never NULL */
+	const char *root_path;
 	bool root_readonly;
 	const char *hostname, *domainname;
 	const struct spec_mount *mounts;
@@ -287,11 +303,12 @@ struct spec {
 	} hooks;
 	struct spec_pairs annotations;
 
-	/* Properties of the object `linux`. */
+	/* The members from here on are properties of the object `linux`. */
 	struct spec_namespace ns[SPEC_NS_COUNT];
 	/*
-	 * Either both maps are given or neither. If neither is given with a new user namespace, the
-	 * plan maps an ordinary user to root and no other id; for root it is an error.
+	 * config.json has either both maps or neither. If it has neither and asks for a new user
+	 * namespace, the plan maps an ordinary user to root and no other id; for root this is an
+	 * error.
 	 */
 	struct spec_id_maps uid_mappings, gid_mappings;
 	struct spec_time_offset time_monotonic, time_boottime;
@@ -304,7 +321,7 @@ struct spec {
 	bool has_resources;
 	const struct spec_intel_rdt *intel_rdt;
 	const struct spec_memory_policy *memory_policy;
-	uint32_t rootfs_propagation; /* MS_*, with or without MS_REC; 0: absent */
+	uint32_t rootfs_propagation; /* propagation MS_*, with or without MS_REC; 0: absent */
 	const struct spec_seccomp *seccomp;
 	struct spec_pairs sysctl; /* names as in config.json, with dots or with slashes */
 	struct spec_strings masked_paths, readonly_paths;
@@ -329,7 +346,7 @@ int spec_parse_process(struct arena *a, const char *text, size_t len, const char
 	const struct spec_process **ret) must_check;
 
 /*
- * Completes p by copying from `from` those properties that p leaves out and that say as which user,
+ * Completes p: copies from `from` those properties that p leaves out and that say as which user,
  * with which rights and with which priority a process runs. The program and its arguments are not
  * copied.
  */
@@ -343,10 +360,10 @@ int spec_parse_resources(struct arena *a, const struct json *node, const char *w
 	struct cg_resources *ret) must_check;
 
 /*
- * Adapts limits to the version of the specification that s is written in. spec_parse() has done
- * this for the limits of s itself; limits that a later `update` brings need it too. Up to version
- * 1.2 pids.limit 0 has no meaning of its own: engines write 0 for "unlimited", and Go programs
- * write 0 for a limit that was not given. Since 1.3 it is a limit.
+ * Adapts limits to the version of the specification in which s is written. spec_parse() has adapted
+ * the limits of s itself; limits that a later `update` brings need it too. Up to version 1.2 a
+ * pids.limit of 0 has no meaning of its own: engines write 0 for "unlimited", and Go programs write
+ * 0 for a limit that was not given. Since version 1.3 a pids.limit of 0 is a limit.
  */
 void spec_settle_resources(const struct spec *s, struct cg_resources *res);
 
@@ -354,14 +371,16 @@ void spec_settle_resources(const struct spec *s, struct cg_resources *res);
  * Parsers of single values, which the command line uses too. They return -EINVAL with a message
  * that says what was expected.
  */
-int spec_parse_capability(const char *name, unsigned *ret_number) must_check; /* "CAP_CHOWN" */
+/* name is a capability such as "CAP_CHOWN" */
+int spec_parse_capability(const char *name, unsigned *ret_number) must_check;
 int spec_parse_mount_options(struct arena *a, struct spec_strings options, struct spec_mount *m)
 	must_check;
-const char *spec_annotation(const struct spec *s, const char *key); /* returns NULL if absent */
+/* returns NULL if the annotation is absent */
+const char *spec_annotation(const struct spec *s, const char *key);
 
 /*
- * Annotation that says what vm.image is for: "root", the root file system, or "disk", a block
- * device of the guest beside the root file system of root.path.
+ * The name of the annotation that says what vm.image is for: "root", the root file system, or
+ * "disk", a block device of the guest beside the root file system of root.path.
  */
 #define SPEC_IMAGE_USE "io.caisson.vm.image.use"
 bool spec_image_is_root(const struct spec *s);
@@ -371,12 +390,12 @@ bool spec_image_is_root(const struct spec *s);
  * is none. `a` is for temporary memory.
  */
 const char *spec_sysctl_of(struct arena *a, const struct spec *s, enum spec_ns ns);
-/* Returns whether the sysctl of that name belongs to namespaces of this type. */
+/* Returns whether the sysctl `key` belongs to a namespace of the type ns. */
 bool spec_sysctl_is_of(struct arena *a, const char *key, enum spec_ns ns);
 
 /*
- * kernel_text.c, which is also linked into caisson-init. spec_id_maps_text() appends id maps in the
- * form of /proc/PID/uid_map.
+ * Appends id maps in the form of /proc/PID/uid_map. This function is in kernel_text.c, which is
+ * also linked into caisson-init.
  */
 int spec_id_maps_text(const struct spec_id_maps *maps, struct strbuf *out) must_check;
 /*
@@ -388,8 +407,8 @@ int spec_id_maps_text(const struct spec_id_maps *maps, struct strbuf *out) must_
 bool spec_sysctl_path(char *name);
 
 /*
- * Return every name that caisson accepts, with NULL at the end, for `caisson features`. The
- * arrays are static.
+ * Return a static array of every name that caisson accepts, with NULL at its end, for `caisson
+ * features`.
  */
 const char *const *spec_known_mount_options(void);
 const char *const *spec_known_namespaces(void);
@@ -402,9 +421,12 @@ const char *const *spec_known_mempolicy_modes(void);
 const char *const *spec_known_mempolicy_flags(void);
 
 /*
- * Writes the config.json of `caisson spec`. If rootless is set, it is for an ordinary user with
- * these ids.
+ * Writes the config.json of `caisson spec`. If rootless is set, this config.json is for the
+ * ordinary user with the ids uid and gid.
  */
 int spec_write_default(struct json_out *o, bool rootless, uint32_t uid, uint32_t gid) must_check;
-/* Writes linux.uidMappings or gidMappings (`key`), which map the one id 0 to host_id. */
+/*
+ * Writes linux.uidMappings or gidMappings (`key`) as a list of one entry, which maps the id 0 to
+ * host_id.
+ */
 void spec_write_id_map(struct json_out *o, const char *key, uint32_t host_id);

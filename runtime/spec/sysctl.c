@@ -30,7 +30,10 @@ static const struct {
 	{"user.", SPEC_NS_USER, "a user"},
 };
 
-/* Returns a copy of the name as a path below /proc/sys. *ret_valid may be NULL. */
+/*
+ * Returns a copy of a sysctl's name as a path below /proc/sys. *ret_valid, if not NULL, says
+ * whether the name is valid.
+ */
 static char *sysctl_path(struct arena *a, const char *name, bool *ret_valid)
 {
 	char *path = arena_strdup(a, name);
@@ -90,8 +93,8 @@ int spec_check_sysctl(struct parser *p, const struct spec *s)
 
 /*
  * Checks that linux.sysctl and the properties hostname and domainname ask for the same values,
- * because the kernel has only one value for each. kernel.hostname is refused if the property
- * hostname is not set, as with runc and crun.
+ * because the kernel has only one host name and one domain name. kernel.hostname is refused if the
+ * property hostname is not set, as with runc and crun.
  */
 int spec_check_uts_sysctl(struct parser *p, const struct spec *s)
 {

@@ -186,8 +186,8 @@ static bool share_network(const struct spec_ip *a, const struct spec_ip *b)
 }
 
 /*
- * The gateway is checked here, because the guest's kernel would only say "Network is unreachable",
- * without naming the gateway.
+ * Checks that the gateway can be reached, because the guest's kernel would only say "Network is
+ * unreachable", without naming the gateway.
  */
 static int check_gateway(const struct spec_vm_net *n, const struct spec_ip *g)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The capability sets of a process as bit sets, which two steps of this folder write. */
+/* Reads and writes the capability sets of this process, each as a bit set. */
 #pragma once
 #include "spec/spec.h"
 
@@ -11,8 +11,8 @@ int cap_sets_read(struct cap_sets *ret) must_check;
 int cap_sets_write(const struct cap_sets *sets) must_check;
 
 /*
- * Returns the part of `caps` that a process whose present sets are `now` can be given. If caps is
- * NULL, the result is empty.
+ * Returns those of the capabilities `caps` that a process whose present sets are `now` can be
+ * given. If `caps` is NULL, the result is empty.
  */
 struct cap_sets cap_sets_grantable(
 	const struct spec_capabilities *caps, const struct cap_sets *now);

@@ -27,8 +27,8 @@ static bool has_later_hooks(const struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Returns the slot of the file that holds the system call filter, or -1. In a microVM the SECCOMP
- * step reads the filter from that file.
+ * Returns the index in c->slots of the file that holds the compiled system call filter, or -1 if no
+ * file holds it. In a microVM the SECCOMP step reads the filter from this file.
  */
 static int filter_slot(const struct step_ctx *c)
 {

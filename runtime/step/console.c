@@ -5,7 +5,7 @@
  * it to --console-socket or relays it to its own terminal.
  *
  * Everything in the container may be forged, and the container is already running when an exec asks
- * for a terminal. So this file checks the file system type of the devpts, opens "ptmx" in it
+ * for a terminal. So the CONSOLE step checks the file system type of the devpts, opens "ptmx" in it
  * without crossing links or mounts, and gets the slave side from the master itself (TIOCGPTPEER),
  * not from a path (CVE-2025-52565).
  */
@@ -148,8 +148,8 @@ int step_console(struct step_ctx *c, const struct step *s)
 	if (slave < 0)
 		return slave;
 	/*
-	 * An exec does not mount on /dev/console, because the container's own terminal may be
-	 * there.
+	 * An exec does not mount its terminal on /dev/console, because the container's own terminal
+	 * may be there.
 	 */
 	if (!c->plan->exec) {
 		int r = mount_on_console(c, slave);

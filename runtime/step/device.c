@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes device nodes and the links of /dev. The last component of a path is never followed: if an
- * image has a link there, it is an error. If an image links /dev itself to a place outside of the
- * root, the node is made inside the root (CVE-2026-47766).
+ * Makes device nodes and the symbolic links in /dev. Never follows a link in the last component of
+ * a path: if the image has a link there, the step fails. If an image links /dev itself to a place
+ * outside of the root, the node is made inside the root (CVE-2026-47766).
  */
 #include <stdio.h>
 #include <sys/sysmacros.h>
@@ -58,8 +58,8 @@ static int not_the_device(const struct spec_device *d, const struct stat *st, co
 }
 
 /*
- * Changes the mode through /proc/self/fd (fd is an O_PATH descriptor), because before Linux 6.6 no
- * chmod(2) by name can refuse to follow a link.
+ * Changes the mode of the file behind the O_PATH descriptor `fd` through /proc/self/fd, because
+ * before Linux 6.6 no system call changes a mode by name without following links.
  */
 static int change_mode(struct step_ctx *c, int fd, mode_t mode)
 {
@@ -70,16 +70,16 @@ static int change_mode(struct step_ctx *c, int fd, mode_t mode)
 	if (errno != ENOSYS)
 		return -1;
 	/*
-	 * This path can reach no other file than that of fd, because proc is the host's own procfs,
-	 * and the path is a magic link in it.
+	 * This path leads to the file of `fd` and to no other file, because `proc` is the host's
+	 * own procfs, where self/fd/N is a magic link.
 	 */
 	snprintf(path, sizeof(path), "self/fd/%d", fd);
 	return fchmodat(c->proc, path, mode, 0);
 }
 
 /*
- * Sets the owner and the mode of dir/name if they differ from d. Fails if dir/name is anything but
- * the wanted device.
+ * Sets the owner and the mode of the node dir/name if they differ from those that `d` asks for.
+ * Fails if dir/name is anything but the device `d`.
  */
 static int adjust_node(struct step_ctx *c, int dir, const char *name, const struct spec_device *d)
 {
@@ -152,7 +152,8 @@ static int bind_device(
 
 /*
  * Bind-mounts the host's device node, because mknod(2) failed although the plan expected it to
- * succeed. This happens if caisson was started in a user namespace and did not find that out.
+ * succeed. mknod(2) fails in this way if caisson was started in a user namespace and did not detect
+ * that.
  */
 static int bind_instead(int dir, const char *name, const struct step *s)
 {
@@ -179,8 +180,8 @@ int step_device(struct step_ctx *c, const struct step *s)
 	if (r < 0)
 		return err_ctx(r, "path");
 	/*
-	 * A device /dev/ptmx is skipped, because /dev/ptmx is always a link to the container's own
-	 * pts/ptmx, which SYMLINK makes.
+	 * A device /dev/ptmx in linux.devices is skipped, because /dev/ptmx is always a link to the
+	 * container's own pts/ptmx, which SYMLINK makes.
 	 */
 	if (streq(path, "/dev/ptmx"))
 		return 0;

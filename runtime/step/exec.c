@@ -27,7 +27,10 @@
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define PASSWD_MAX (1024 * 1024)
 
-/* Returns a descriptor of the root file system. Opens "/" if CLOSE has closed the descriptor. */
+/*
+ * Returns a descriptor of the root file system. Opens "/" if the CLOSE step has closed the
+ * descriptor in c->root.
+ */
 static int open_root(struct step_ctx *c)
 {
 	if (c->root < 0)
@@ -54,8 +57,8 @@ static int cwd_error(const char *cwd, int r)
 }
 
 /*
- * Changes into process.cwd. If the directory is missing, it is made for a new container, as root's;
- * for an exec this is an error. runc does the same.
+ * Changes into the directory process.cwd. If the directory is missing, INIT makes it as root for a
+ * new container, and an exec fails. runc does the same.
  */
 static int enter_cwd(struct step_ctx *c, const struct spec_process *p)
 {
@@ -83,7 +86,7 @@ static int enter_cwd(struct step_ctx *c, const struct spec_process *p)
 	return 0;
 }
 
-/* Returns the value of the variable, or NULL. */
+/* Returns the value of the environment variable `name`, or NULL if `env` does not have it. */
 static const char *env_get(char *const *env, const char *name)
 {
 	size_t len = strlen(name);
@@ -95,8 +98,9 @@ static const char *env_get(char *const *env, const char *name)
 }
 
 /*
- * Returns the home directory (sixth field) of the user's line in /etc/passwd, or NULL. The text
- * comes from the container and may contain anything.
+ * Returns the home directory (sixth field) in the user's line of `text`, the content of
+ * /etc/passwd, or NULL if there is none. The text comes from the container and may contain
+ * anything.
  */
 static const char *passwd_home(struct arena *a, const char *text, uint32_t uid)
 {
@@ -134,7 +138,10 @@ static const char *home_of(struct step_ctx *c, uint32_t uid)
 
 	if (root < 0)
 		return "/";
-	/* O_NONBLOCK, because the file could be a FIFO, and opening that would wait. */
+	/*
+	 * O_NONBLOCK is set because the container's /etc/passwd could be a FIFO, and open(2) of a
+	 * FIFO would wait for a writer.
+	 */
 	_cleanup_fd_ int fd = path_open(root, "/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return "/";
@@ -156,9 +163,9 @@ static size_t name_hash(const char *entry, size_t len)
 }
 
 /*
- * Copies env without an empty HOME. If a name occurs more than once, only the last entry is copied,
- * because getenv(3) would find the first one and shells the last. A hash table makes this fast,
- * because Kubernetes passes thousands of variables.
+ * Copies the environment without a variable HOME that is empty. If a name occurs more than once,
+ * only the last entry is copied, because getenv(3) would find the first entry and shells the last.
+ * A hash table makes this fast, because Kubernetes passes thousands of variables.
  */
 static int copy_env(struct arena *a, char *const *env, size_t n, char **out, size_t *ret_n)
 {
@@ -220,7 +227,7 @@ static int make_env(struct step_ctx *c, const struct spec_process *p)
 
 /*
  * Returns 0 if the program can be executed, -ENOEXEC if the file is not executable, and -EACCES if
- * this process's rights do not suffice to look the file up.
+ * this process lacks the rights to look the file up.
  */
 static int check_program(int root, const char *cwd, const char *path)
 {
@@ -258,8 +265,8 @@ static int program_error(const char *path, int r)
 	case EISDIR:
 		return err_set(EISDIR, "exec: \"%s\": is a directory: permission denied", path);
 	/*
-	 * This is not EACCES, on which EXEC searches once more with the user's rights, because
-	 * those would not help.
+	 * The error is not EACCES, because after EACCES the EXEC step searches once more with the
+	 * user's rights, and no user's rights make a file executable.
 	 */
 	case ENOEXEC:
 		return err_set(EPERM, "exec: \"%s\": permission denied", path);
@@ -274,8 +281,8 @@ static int program_error(const char *path, int r)
 }
 
 /*
- * Searches PATH as execvp(3) does: an empty element means the working directory, and a file that
- * cannot be executed is skipped.
+ * Searches the directories of PATH for the program as execvp(3) does: an empty element means the
+ * working directory, and a file that cannot be executed is skipped.
  */
 static int search_path(struct step_ctx *c, const struct spec_process *p, const char **ret)
 {
@@ -298,14 +305,15 @@ static int search_path(struct step_ctx *c, const struct spec_process *p, const c
 		if (!*dir)
 			break;
 	}
-	/* Engines recognise this failure by these two texts only. */
+	/* Engines recognise that the program is missing by exactly these two message texts. */
 	return err_set(denied ? EACCES : ENOENT,
 		"exec: \"%s\": executable file not found in $PATH: %s", name,
 		denied ? "permission denied" : "no such file or directory");
 }
 
 /*
- * Finds the program. Returns -EACCES if this process's present rights do not suffice to look it up.
+ * Finds the program that process.args names. Returns -EACCES if this process lacks the rights to
+ * look it up.
  */
 static int find_program(struct step_ctx *c, const struct spec_process *p, const char **ret)
 {
@@ -334,10 +342,10 @@ static void exit_as_killed(int sig)
 }
 
 /*
- * Says whether INIT needs a handler for this signal. INIT is the first process of a pid namespace,
- * and the kernel drops a signal to such a process if its action is the default one
- * (pid_namespaces(7)). People use these signals to stop a container whose INIT still waits for
- * `start`. execve(2) removes the handlers.
+ * Says whether INIT needs a handler for the signal `sig`. INIT is the first process of a pid
+ * namespace, and the kernel drops a signal to such a process if its action is the default one
+ * (pid_namespaces(7)). People use SIGHUP, SIGINT, SIGQUIT and SIGTERM to stop a container whose
+ * INIT still waits for `start`. execve(2) removes the handlers.
  */
 static bool needs_handler(int sig, bool first)
 {
@@ -347,7 +355,8 @@ static bool needs_handler(int sig, bool first)
 /*
  * Resets all signals, so that the program starts with none ignored and none blocked. Callers of
  * caisson ignore some: conmon and Go programs ignore SIGPIPE, and a shell's background job ignores
- * SIGINT. This is not left to EXEC, because EXEC runs under the seccomp filter.
+ * SIGINT. FIND_PROGRAM resets the signals, and not EXEC, because EXEC runs under the seccomp
+ * filter.
  */
 static int reset_signals(void)
 {
@@ -355,7 +364,10 @@ static int reset_signals(void)
 	sigset_t none;
 
 	for (int sig = 1; sig < NSIG; sig++)
-		/* signal() fails for SIGKILL, SIGSTOP and two signals of glibc's own. */
+		/*
+		 * signal() fails for SIGKILL, SIGSTOP and the two signals that glibc keeps for
+		 * itself, and nothing has to be reset for these.
+		 */
 		(void)signal(sig, needs_handler(sig, first) ? exit_as_killed : SIG_DFL);
 	sigemptyset(&none);
 	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)

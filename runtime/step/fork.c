@@ -18,7 +18,9 @@
 #include "base/sys.h"
 #include "step/step.h"
 
-/* Mounts a detached procfs of this process's pid namespace. Sets no message. */
+/*
+ * Mounts a detached procfs of this process's pid namespace. Returns no error message if this fails.
+ */
 static int make_private_proc(void)
 {
 	_cleanup_fd_ int fs = fsopen("proc", FSOPEN_CLOEXEC);
@@ -56,8 +58,8 @@ int step_join(struct step_ctx *c, const struct step *s)
 		return 0;
 	/*
 	 * A child makes the procfs, because only a child of this process is in the joined pid
-	 * namespace. It is made before the user namespace is entered, because the kernel refuses it
-	 * in a user namespace that does not own the pid namespace.
+	 * namespace. The procfs is made before this process enters the user namespace, because the
+	 * kernel makes no procfs in a user namespace that does not own the pid namespace.
 	 */
 	return aside_run(0, make_proc_aside, NULL, &c->joined_proc, 1);
 }
@@ -78,11 +80,12 @@ static bool has_listener(const struct plan *p)
 int step_enter(struct step_ctx *c, const struct step *s)
 {
 	/*
-	 * The thread that hands over a seccomp listener cannot be started after the pid namespace
-	 * was entered. So the other namespaces are entered first, then the thread is started, then
-	 * the pid namespace is entered. The pid namespace has a descriptor of its own for this,
-	 * because once this process is in the other namespaces, it may not look at the container's
-	 * first process in /proc any more.
+	 * The thread that hands over a seccomp listener cannot be started after this process has
+	 * entered the pid namespace, because the kernel makes no thread in a process whose children
+	 * get another pid namespace. So the other namespaces are entered first, then the thread is
+	 * started, then the pid namespace is entered. The pid namespace has a descriptor of its own
+	 * for this, because once this process is in the other namespaces, it may not look at the
+	 * container's first process in /proc any more.
 	 */
 	const bool split = has_listener(c->plan) && c->enter_flags & CLONE_NEWPID;
 	const uint64_t flags = c->enter_flags & ~(uint64_t)(split ? CLONE_NEWPID : 0);
@@ -175,8 +178,8 @@ static pid_t fork_into_namespaces(struct step_ctx *c, const struct step *s)
 	pid_t pid = sys_clone3(&args);
 	if (pid > 0 && write(end[1], &pid, sizeof(pid)) < 0)
 		/*
-		 * A failure is ignored. The pipe has room, so writing does not wait, and the child
-		 * can go on without knowing its pid.
+		 * A failure of write(2) is ignored, because the child can go on without knowing its
+		 * pid. write(2) never waits, because the pipe is empty.
 		 */
 		err_clear();
 	if (pid != 0)
@@ -209,7 +212,7 @@ int step_fork(struct step_ctx *c, const struct step *s)
 	if (hide_proc)
 		fd_close(&c->proc);
 	pid_t pid = s->fork.staged ? fork_into_namespaces(c, s) : fork_under_filter();
-	/* The kernel fails with ENOMEM if the first process of the pid namespace has ended. */
+	/* clone(2) fails with ENOMEM if the first process of the pid namespace has ended. */
 	if (pid < 0)
 		return err_sys("make the container's process");
 	int r = pid == 0 && hide_proc ? replace_proc(c) : 0;
@@ -218,7 +221,7 @@ int step_fork(struct step_ctx *c, const struct step *s)
 	if (pid == 0)
 		return lead_session(c);
 	r = c->peer.forked(c->peer.data, pid);
-	/* The child ends, because the host's side was not told of the child's pid. */
+	/* The parent kills the child if the host's side could not be told the child's pid. */
 	if (r < 0)
 		kill(pid, SIGKILL);
 	_exit(r < 0);

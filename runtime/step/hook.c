@@ -49,14 +49,14 @@ struct hook_run {
 	size_t nkept;
 };
 
-/* Holds what all hooks of one kind share. */
+/* What all hooks of one kind, such as createContainer, have in common. */
 struct hook_env {
 	const char *state;
 	size_t len;
 	const int *out;
 	/*
-	 * INIT's context, because a hook may have to load its seccomp filter; NULL: the host runs
-	 * the hooks
+	 * INIT's context, because a startContainer hook may have to load INIT's seccomp filter;
+	 * NULL: the host's side runs the hooks
 	 */
 	struct step_ctx *ctx;
 };
@@ -79,16 +79,16 @@ static void __attribute__((noreturn)) become_hook(const struct spec_hook *hook,
 	char *const only_path[] = {(char *)hook->path, NULL};
 	char *const *args = hook->args.n ? (char *const *)hook->args.v : only_path;
 	/*
-	 * A hook without `env` gets the runtime's environment, as in runc and crun, because short
-	 * hooks rely on PATH.
+	 * A hook without `env` gets the runtime's environment, as in runc and crun, because many
+	 * hooks are short scripts that rely on PATH.
 	 */
 	char *const *env = hook->has_env ? (char *const *)hook->env.v : environ;
 	sigset_t none;
 	int code;
 
 	/*
-	 * clone3() has reset the signals that had handlers, but not those that were ignored, so
-	 * these are reset here.
+	 * clone3() has reset the signals that had handlers, but not the signals that were ignored,
+	 * so the child resets the ignored signals here.
 	 */
 	for (int sig = 1; sig < NSIG; sig++)
 		(void)signal(sig, SIG_DFL);
@@ -96,8 +96,8 @@ static void __attribute__((noreturn)) become_hook(const struct spec_hook *hook,
 	errno = 0;
 	/*
 	 * dup2() clears close-on-exec, unless both descriptors are the same, which they never are,
-	 * because make_pipe() makes none below 3. The parent may have ended before prctl(), so
-	 * getppid() is checked afterwards.
+	 * because make_pipe() makes none below 3. The parent may have ended before the child asked
+	 * by prctl() to be killed at the parent's end, so the child checks getppid() afterwards.
 	 */
 	if (setsid() < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent ||
 		dup2(stdio[0], 0) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0 ||
@@ -105,7 +105,7 @@ static void __attribute__((noreturn)) become_hook(const struct spec_hook *hook,
 		sigprocmask(SIG_SETMASK, &none, NULL) < 0) {
 		code = errno ? errno : ESRCH;
 	} else if (e->ctx && (code = -seccomp_load_late(e->ctx)) > 0) {
-		/* The parent gets the error code of the failed call. */
+		/* The child sends `code`, the error of the failed call, to the parent. */
 	} else {
 		execve(hook->path, args, env);
 		code = errno;
@@ -141,9 +141,9 @@ static int set_nonblocking(int fd)
 
 /*
  * Forks, and opens the child's pidfd. clone3(2) is tried first. Seccomp profiles of engines deny it
- * with various error numbers, so clone(2) is tried after any failure; if the kernel itself has
- * refused, clone(2) fails too. The pidfd belongs to the child even after clone(2), because this
- * process has not reaped the child yet.
+ * with various error numbers, so clone(2) is tried after any failure of clone3(2); if the kernel
+ * itself has refused, clone(2) fails too. pidfd_open(2) after clone(2) cannot open another process,
+ * because this process has not reaped the child yet.
  */
 static pid_t fork_hook(int *ret_pidfd)
 {
@@ -336,8 +336,9 @@ static int run_hook(const struct spec_hook *hook, const struct hook_env *e)
 		timeout = INT64_MAX / 2000;
 	int64_t deadline = timeout > 0 ? clock_ms() + timeout * 1000 : -1;
 	/*
-	 * A caller that wants to undo its work when a signal comes has blocked the signals. If it
-	 * has not, such a signal ends this process, and the kernel then kills the hook.
+	 * If the caller wants to undo its work when a signal asks this process to end, it has
+	 * blocked such signals, and interrupt_open() reports them. Otherwise such a signal ends
+	 * this process, and the kernel then kills the hook.
 	 */
 	run.interrupt = interrupt_open();
 	int r = start_hook(&run, hook, e);

@@ -3,9 +3,9 @@
  * Makes device nodes for a container in a user namespace.
  *
  * Theory of operation. In a user namespace mknod(2) is refused, and a node that is bind-mounted
- * from the host keeps the host's owner and mode. So the party that makes INIT makes the nodes, on a
- * tmpfs of their own that no path leads to. The container gets a mount of each node alone, and
- * never the directory. The directory and the file system belong to the outer user namespace, so the
+ * from the host keeps the host's owner and mode. So the process that starts INIT makes the nodes,
+ * on a new tmpfs that no path leads to. The container gets a mount of each node alone, and never
+ * the directory. The directory and the file system belong to the outer user namespace, so the
  * container can neither add a node nor change the file system's options. The mounts have the flags
  * nosuid and noexec.
  *
@@ -49,8 +49,8 @@ static int parse_map(struct arena *a, const struct strbuf *text, struct spec_id_
 }
 
 /*
- * Reads the id maps of the user namespace that the container joins, because they are not in
- * config.json.
+ * Reads the id maps of the user namespace that the container joins, because config.json does not
+ * contain the maps of a joined namespace.
  */
 static int find_maps(struct arena *a, int userns, struct nodes *n)
 {
@@ -99,9 +99,9 @@ static int make_tmpfs(size_t count)
 }
 
 /*
- * Opens a detached mount of the host's node. It is used if caisson cannot make a node either,
- * because it lacks CAP_MKNOD or its own cgroup forbids the device. INIT warns if the owner or the
- * mode is not the one of config.json.
+ * Opens a detached mount of the host's device node. The caller uses this mount if caisson cannot
+ * make a node either, because caisson lacks CAP_MKNOD or its own cgroup forbids the device. INIT
+ * then warns if the node's owner or mode is not the one that config.json gives.
  */
 static int take_hosts_node(const struct spec_device *d)
 {

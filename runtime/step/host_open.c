@@ -19,7 +19,8 @@
 #include "step/mnt.h"
 
 /*
- * Returns the property of config.json, within the step's field, from which the source's path came.
+ * Returns the name of the property that holds the source's path, below the property of config.json
+ * that the step names; or "" if the step's own property is the path.
  */
 static const char *source_property(const struct step *s)
 {
@@ -80,8 +81,9 @@ static int set_propagation(int tree, const struct step *s)
 	if (s->kind != STEP_OPEN_SOURCE && base == MS_SHARED)
 		base = MS_SLAVE;
 	/*
-	 * An unbindable mount is made private, because the container's masked and read-only paths
-	 * are made by binding parts of it.
+	 * An unbindable mount is made private, because caisson makes masked and read-only paths by
+	 * bind-mounting parts of the container's mounts, and parts of an unbindable mount cannot be
+	 * bound.
 	 */
 	if (base == MS_UNBINDABLE)
 		base = MS_PRIVATE;
@@ -89,7 +91,7 @@ static int set_propagation(int tree, const struct step *s)
 		base = MS_SLAVE;
 	/*
 	 * If config.json asks for "shared" and not for "rshared", the copy stays in the source's
-	 * peer group. If it were made a slave first, it would leave that group.
+	 * peer group. A copy that is made a slave first would leave that group.
 	 */
 	bool keep = (own & MS_SHARED) && !(own & MS_REC);
 	if (!(own & MS_REC) && !keep && mnt_set_propagation(tree, base | MS_REC) < 0)
@@ -268,8 +270,8 @@ int step_open(struct step_ctx *c, const struct step *s)
 	if (fd < 0)
 		return fd;
 	/*
-	 * Writes to INIT's own copy of the array, in which the host's side has left this slot
-	 * empty.
+	 * INIT writes to its own copy of the array `slots`, in which the host's side has left this
+	 * slot empty.
 	 */
 	((int *)c->slots)[s->slot] = fd;
 	return 0;

@@ -50,9 +50,9 @@ static int drop_groups(int proc)
 }
 
 /*
- * Empties the ambient set. It holds capabilities that had to survive execve(2) (ns/spawn.c). INIT
- * is root of the user namespace now and has these capabilities anyway, and hooks must not inherit
- * them.
+ * Empties the ambient capability set, which holds capabilities that had to survive execve(2)
+ * (ns/spawn.c). INIT is root of the user namespace now and has these capabilities anyway, and hooks
+ * must not inherit them.
  */
 static int clear_inherited_caps(void)
 {
@@ -235,8 +235,8 @@ static int cut_bounding_set(uint64_t want, uint64_t *ret_have)
 		if (errno == EINVAL)
 			return 0;
 		/*
-		 * Without CAP_SETPCAP this call fails even for a capability that is not in the
-		 * bounding set. That is no error, because nothing had to be removed.
+		 * Without CAP_SETPCAP, PR_CAPBSET_DROP fails even for a capability that is not in
+		 * the bounding set. That is no error, because nothing had to be removed.
 		 */
 		int code = errno;
 		int have = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
@@ -330,10 +330,10 @@ int step_capabilities(struct step_ctx *c, const struct step *s)
 		return r;
 	struct cap_sets final = cap_sets_grantable(want, &now);
 	/*
-	 * First all permitted capabilities become effective, CAP_SETPCAP among them, which the next
-	 * calls need. The inheritable set is written in the same call, because capabilities must
-	 * still be in the bounding set for this. When the bounding set is cut afterwards, they stay
-	 * inheritable.
+	 * First all permitted capabilities become effective, because the next calls need
+	 * CAP_SETPCAP. The same call writes the inheritable set, because a capability can become
+	 * inheritable only while it is in the bounding set. The capabilities stay inheritable when
+	 * the bounding set is cut afterwards.
 	 */
 	struct cap_sets all = {now.permitted, now.permitted, final.inheritable};
 	if (memcmp(&all, &now, sizeof(all)) != 0 && (r = cap_sets_write(&all)) < 0)

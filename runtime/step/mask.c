@@ -4,10 +4,10 @@
  * container will see. A usual config.json has more than a dozen such paths, so each must cost as
  * few system calls as possible.
  *
- * The covers are made once: the host's /dev/null for files (root.c), and an empty file system for
- * directories. The cover itself is attached at its first use, and a clone of it at each further
- * use, because the kernel clones only mounts that are attached in this namespace; before Linux 6.15
- * it does not clone detached ones.
+ * A path is hidden by a mount on it, its cover: the host's /dev/null on a file (root.c), and an
+ * empty file system on a directory. Each of the two covers is made once. The cover itself is
+ * attached at its first use, and a clone of it at each further use, because the kernel clones only
+ * mounts that are attached in this namespace; before Linux 6.15 it does not clone detached ones.
  */
 #include "base/path.h"
 #include "step/mnt.h"
@@ -18,8 +18,8 @@ static int make_empty_fs(struct step_ctx *c)
 	_cleanup_fd_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
 
 	/*
-	 * The file system has only one inode, its root directory. The limits keep it empty even if
-	 * the container can remount it as writable.
+	 * The file system has only one inode, its root directory. The limits of inodes and blocks
+	 * keep the file system empty even if the container can remount it as writable.
 	 */
 	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "2", 0) < 0 ||
 		fsconfig(fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) < 0 ||
@@ -48,8 +48,8 @@ static int cover_path(struct step_cover *with, int target, const char *path)
 }
 
 /*
- * Opens the path in the container. Returns -ENOENT if it does not exist, so that there is nothing
- * to hide.
+ * Opens the path in the container. Returns -ENOENT if the path does not exist, because then there
+ * is nothing to hide.
  */
 static int open_path(struct step_ctx *c, const char *path)
 {

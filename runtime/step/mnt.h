@@ -57,7 +57,7 @@ struct mnt_target {
 	char path[PATH_MAX]; /* path of the target without "//", "." and ".." */
 };
 
-/* mnt.c: what several files of this folder need. */
+/* The functions of mnt.c, which several files of this folder call. */
 
 /* mnt.c: functions for several files of this folder */
 int mnt_clean_path(const char *path, char ret[static PATH_MAX]) must_check;
@@ -68,7 +68,10 @@ int mnt_clean_path(const char *path, char ret[static PATH_MAX]) must_check;
  */
 int mnt_path_error(int r, const char *what, const char *path);
 
-/* Applies attr_set, attr_clr and their recursive counterparts to a detached or attached mount. */
+/*
+ * Sets and clears the attributes of `m` (attr_set, attr_clr, rec_attr_set and rec_attr_clr) on the
+ * mount `tree`, which may be detached or attached.
+ */
 int mnt_apply_attrs(int tree, const struct spec_mount *m) must_check;
 
 /*
@@ -103,8 +106,8 @@ int mnt_reconfigure(int fd, const struct spec_mount *m) must_check;
 int mnt_console_target(int root) must_check;
 
 /*
- * An entry of the list of mounts that PIVOT makes read-only, because until then other steps make
- * files in them.
+ * An entry of the list of mounts that become read-only at PIVOT and not before, because earlier
+ * steps make files in them.
  */
 struct step_late_ro {
 	struct step_late_ro *next;

@@ -165,8 +165,8 @@ static int attach_mount(int tree, const struct mnt_target *t)
 }
 
 /*
- * Makes, in the container, a copy of the source, which is a symbolic link. So the link is resolved
- * in the container and not on the host.
+ * Copies the symbolic link that is the mount's source into the container, so that the link is
+ * resolved in the container and not on the host.
  */
 static int copy_link(struct step_ctx *c, const struct spec_mount *m, int link)
 {
@@ -206,8 +206,8 @@ static int mount_bind(struct step_ctx *c, const struct step *s)
 	if (r >= 0)
 		r = mnt_apply_attrs(tree, m);
 	/*
-	 * The host's side has already set the propagation of the copy. It must be set when the copy
-	 * is made, while the copy can still leave the source's peer group.
+	 * The host's side has already set the propagation of the copy, because the copy can leave
+	 * the source's peer group only at the time when it is made.
 	 */
 	return r < 0 ? r : attach_mount(tree, &t);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Prepares each type of file system as it needs when it is newly mounted; new_fs.c makes the mount.
+ * Decides what each type of file system needs when caisson mounts a new one; new_fs.c makes the
+ * mount.
  *
- * "ro" makes the mount read-only. It also makes the super block read-only, as mount(8) does,
- * because the medium may not be writable. The exceptions are pseudo file systems and tmpfs, because
- * their super blocks are shared or still have to be filled.
+ * The mount option "ro" makes the mount read-only. It also makes the super block read-only, as
+ * mount(8) does, because the medium may not be writable. The exceptions are pseudo file systems and
+ * tmpfs, because their super blocks are shared or still have to be filled.
  */
 #include <linux/magic.h>
 #include <stdio.h>
@@ -195,8 +196,8 @@ int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target
 	if (tree < 0)
 		return tree;
 	/*
-	 * fsmount(2) has set the attributes of the mount itself, so only those remain that apply to
-	 * the mounts beneath it too.
+	 * fsmount(2) has set the attributes of the mount itself, so only those attributes remain
+	 * that also apply to the mounts beneath it.
 	 */
 	struct spec_mount rest = {.rec_attr_set = m->rec_attr_set, .rec_attr_clr = m->rec_attr_clr};
 	int r = mnt_apply_attrs(tree, &rest);

@@ -309,7 +309,8 @@ static int make_by_mount2(const struct new_fs *f)
 		return err_sys("make a tmpfs to mount %s on", f->type);
 	_cleanup_fd_ int tree = mount2_on_stage(f, stage);
 	/*
-	 * The stage is unmounted even after a failure, and with it the mount on its directory "m".
+	 * The tmpfs `stage` is unmounted even after a failure, and with it the mount on its
+	 * directory "m".
 	 */
 	if (fchdir(stage) < 0 || umount2(".", MNT_DETACH) < 0 || fchdir(cwd) < 0)
 		return err_sys("unmount the tmpfs that %s was mounted on", f->type);

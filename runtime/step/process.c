@@ -81,8 +81,8 @@ int step_rlimits(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Says whether the file contains this number already. Sets no error message, also if it cannot be
- * read.
+ * Says whether the file at `path` in procfs contains this number already. Returns no error message,
+ * even if the file cannot be read.
  */
 static bool file_holds_number(int proc, const char *path, int64_t number)
 {
@@ -209,7 +209,7 @@ int step_io_priority(struct step_ctx *c, const struct step *s)
 /*
  * Allows the process to run on all CPUs; the kernel leaves out those that are not in the cgroup's
  * cpuset. If the kernel refuses, the caller's CPU mask stays. This is not an error, because
- * config.json asks for nothing.
+ * config.json asks for no particular CPUs.
  */
 static void set_all_cpus(void)
 {

@@ -107,9 +107,9 @@ static int make_late_ro(struct step_ctx *c)
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 
 	/*
-	 * Makes the file /dev/console here, on which CONSOLE mounts the terminal, because /dev may
-	 * be read-only after PIVOT. CONSOLE itself comes after PIVOT, because it takes the terminal
-	 * from the container's own devpts.
+	 * INIT makes the file /dev/console before PIVOT, because /dev may be read-only after PIVOT.
+	 * The CONSOLE step mounts the terminal on this file after PIVOT, because it takes the
+	 * terminal from the container's own devpts.
 	 */
 	if (c->late_ro && c->plan->terminal) {
 		_cleanup_fd_ int target = mnt_console_target(c->root);
@@ -160,8 +160,8 @@ static int hide_mount(char *line, const char *keep)
 	if (umount2(field[4], MNT_DETACH) == 0 || errno == ENOENT)
 		return 0;
 	/*
-	 * In a user namespace the mount may be locked and cannot be unmounted, so it is covered by
-	 * a tmpfs instead.
+	 * In a user namespace the host's mount may be locked, so that it cannot be unmounted. Then
+	 * a tmpfs covers it.
 	 */
 	if (mount("tmpfs", field[4], "tmpfs", MS_RDONLY, NULL) < 0 && errno != ENOENT)
 		return err_sys("--no-pivot: hide the host's %s", field[4]);
@@ -240,7 +240,10 @@ int step_readonly_root(struct step_ctx *c, const struct step *s)
 {
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 
-	/* Changes no other attribute, because the kernel may have locked some of them. */
+	/*
+	 * The call changes no other attribute of the mount, because the kernel may have locked some
+	 * of them.
+	 */
 	if (mnt_setattr(c->root, false, &attr) < 0)
 		return err_sys("make the root file system read-only");
 	return 0;

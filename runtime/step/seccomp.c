@@ -103,8 +103,8 @@ struct call {
 	int nr;
 	uint64_t args[2];
 	/*
-	 * The filter may deny this call or ask the agent. INIT then has another way, or has nothing
-	 * left to do.
+	 * INIT can go on if the filter denies this call or asks the agent, because INIT then has
+	 * another way or has nothing left to do.
 	 */
 	bool may_fail;
 };
@@ -171,8 +171,8 @@ static const char *find_obstacle(const struct strbuf *filter, const struct call 
 #define FIND_OBSTACLE(filter, calls) find_obstacle(filter, calls, ARRAY_SIZE(calls))
 
 /*
- * Returns the name of a call that INIT makes in the rest of the plan after s and that the filter
- * does not allow, or NULL.
+ * Returns the name of a call that INIT makes in the steps after `s` and that the filter does not
+ * allow, or NULL if the filter allows all of them.
  */
 static const char *find_obstacle_behind(
 	const struct step_ctx *c, const struct step *s, const struct strbuf *filter)
@@ -260,8 +260,8 @@ int seccomp_start_sender(struct step_ctx *c)
 }
 
 /*
- * Waits for the thread without a system call, because the filter could make any call wait for the
- * agent.
+ * Waits in a loop, without a system call, until the thread has sent the listener, because the
+ * filter could make any system call wait for the agent.
  */
 static void wait_for_sender(struct step_sender *s)
 {

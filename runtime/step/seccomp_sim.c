@@ -81,7 +81,7 @@ static bool is_taken(const struct machine *m, uint16_t code, uint32_t operand)
 		return m->a > operand;
 	case BPF_JGE:
 		return m->a >= operand;
-	default: /* The remaining comparison is BPF_JSET. */
+	default: /* The only comparison that is left is BPF_JSET. */
 		return (m->a & operand) != 0;
 	}
 }

@@ -10,8 +10,8 @@
 #include <stdint.h>
 
 /*
- * Returns SECCOMP_RET_*, with its data, as the kernel would for this call. Returns
- * SECCOMP_RET_KILL_PROCESS if the kernel would reject the program.
+ * Returns the filter's answer to the call as the kernel would compute it: SECCOMP_RET_* with its
+ * data. Returns SECCOMP_RET_KILL_PROCESS if the kernel would reject the program.
  */
 uint32_t seccomp_simulate(
 	const struct sock_filter *program, size_t n, const struct seccomp_data *call);

@@ -40,7 +40,7 @@ struct step_peer {
 	 */
 	void (*reborn)(void *data, pid_t pid);
 	int (*wait_start)(
-		/* waits for `start`; later errors are reported to the `start` command */
+		/* waits for the command `start`, which also gets the errors of all later steps */
 		void *data);
 };
 
@@ -73,11 +73,11 @@ struct step_ctx {
 	/* exec: pidfd of the container's first process, whose namespaces ENTER enters */
 	int container;
 	/*
-	 * exec: the pid namespace of that process, which is entered last if a seccomp listener has
-	 * to be handed over
+	 * exec: the pid namespace of the container's first process, which is entered last if a
+	 * seccomp listener has to be handed over
 	 */
 	int pid_ns;
-	/* exec: CLONE_NEW* flags of the namespaces that ENTER enters by that pidfd */
+	/* exec: CLONE_NEW* flags of the namespaces that ENTER enters by the pidfd `container` */
 	uint64_t enter_flags;
 	/*
 	 * The descriptors that CLOSE leaves open, besides all below 3 + preserve_fds, and those for
@@ -86,10 +86,11 @@ struct step_ctx {
 	int keep[STEP_KEEP_MAX];
 	size_t nkeep;
 	unsigned preserve_fds;
-	const void *filter; /* the compiled seccomp filter; NULL: a slot holds a file with it */
+	/* the compiled seccomp filter; NULL: the file in one of the slots holds it */
+	const void *filter;
 	size_t filter_len;
 	bool forked;   /* whether the FORK step is done */
-	bool detached; /* the process that made this one with FORK ends before the program runs */
+	bool detached; /* the parent of this process ended after FORK, before the program runs */
 	/*
 	 * The filter that SECCOMP did not load, and that EXEC and startContainer hooks load;
 	 * late_step is NULL if there is none.
@@ -103,8 +104,8 @@ struct step_ctx {
 	const char *exe;     /* path of the program; FIND_PROGRAM sets it */
 	const int *hook_out; /* two files to which hooks write: see hooks_run(); NULL: none */
 	/*
-	 * Writes the container's state with this status into *ret. createContainer and
-	 * startContainer hooks, which INIT runs, get it on standard input.
+	 * Writes the container's state, with `status` as its status, into *ret. createContainer and
+	 * startContainer hooks, which INIT runs, get this state on standard input.
 	 */
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *state_data;
@@ -124,8 +125,8 @@ struct step_ctx {
 int step_walk(struct step_ctx *c, size_t from) must_check;
 
 /*
- * Does the step if it belongs to this place, or if it is a barrier that this place reports or waits
- * for.
+ * Does the step if it is one of the party c->place (INIT or the monitor), or if it is a barrier
+ * that this party reports or waits for.
  */
 int step_do(struct step_ctx *c, const struct step *s) must_check;
 
@@ -141,32 +142,35 @@ int step_do(struct step_ctx *c, const struct step *s) must_check;
  */
 int step_open(struct step_ctx *c, const struct step *s) must_check;
 
-/* root.c: attaches the root file system and moves INIT into it */
+/* root.c attaches the root file system and moves INIT into it. */
 int step_attach_root(struct step_ctx *c, const struct step *s) must_check;
 int step_pivot(struct step_ctx *c, const struct step *s) must_check;
 int step_readonly_root(struct step_ctx *c, const struct step *s) must_check;
 int step_root_propagation(struct step_ctx *c, const struct step *s) must_check;
 
-/* mount.c: mounts */
+/* mount.c makes the container's mounts. */
 int step_mount(struct step_ctx *c, const struct step *s) must_check;
 
-/* device.c: device nodes and the links of /dev */
+/* device.c makes device nodes and the symbolic links in /dev. */
 int step_device(struct step_ctx *c, const struct step *s) must_check;
 int step_symlink(struct step_ctx *c, const struct step *s) must_check;
 
-/* mask.c: hidden and read-only paths */
+/* mask.c hides paths and makes paths read-only. */
 int step_readonly_path(struct step_ctx *c, const struct step *s) must_check;
 int step_mask_path(struct step_ctx *c, const struct step *s) must_check;
 
-/* console.c: the terminal */
+/* console.c makes the container's terminal. */
 int step_console(struct step_ctx *c, const struct step *s) must_check;
 
-/* kernel.c: host name, domain name and sysctls, which are kernel settings of a namespace */
+/*
+ * kernel.c sets the host name, the domain name and sysctls, which are kernel settings of a
+ * namespace.
+ */
 int step_hostname(struct step_ctx *c, const struct step *s) must_check;
 int step_domainname(struct step_ctx *c, const struct step *s) must_check;
 int step_sysctl(struct step_ctx *c, const struct step *s) must_check;
 
-/* process.c: attributes that the process keeps over execve(2) */
+/* process.c sets attributes that the process keeps over execve(2). */
 int step_rlimits(struct step_ctx *c, const struct step *s) must_check;
 int step_oom_score(struct step_ctx *c, const struct step *s) must_check;
 int step_scheduler(struct step_ctx *c, const struct step *s) must_check;
@@ -178,32 +182,32 @@ int step_keyring(struct step_ctx *c, const struct step *s) must_check;
 int step_exec_label(struct step_ctx *c, const struct step *s) must_check;
 
 /*
- * Set the property for another process (pid > 0), or for this one (pid 0). The host's side calls
- * them if INIT is in another user namespace: there INIT may neither raise a hard limit nor lower
- * the OOM score adjustment, and once its user has changed it may not write to its own files in
- * /proc. The caller adds the field to the error messages. proc is a descriptor from
- * path_open_proc().
+ * Set the resource limits, or the OOM score adjustment, for another process (pid > 0) or for this
+ * one (pid 0). The host's side calls these functions if INIT is in another user namespace: there
+ * INIT may neither raise a hard limit nor lower the OOM score adjustment, and once INIT's user has
+ * changed it may not write to its own files in /proc. The caller adds the field to the error
+ * messages. proc is a descriptor from path_open_proc().
  */
 int process_set_rlimits(const struct spec_process *p, pid_t pid) must_check;
 int process_set_oom_score(const struct spec_process *p, int proc, pid_t pid) must_check;
 
-/* ids.c: user, groups and capabilities */
+/* ids.c sets user, groups and capabilities. */
 int step_mapped_root(struct step_ctx *c, const struct step *s) must_check;
 int step_user(struct step_ctx *c, const struct step *s) must_check;
 int step_capabilities(struct step_ctx *c, const struct step *s) must_check;
 int step_no_new_privs(struct step_ctx *c, const struct step *s) must_check;
 
-/* fork.c: enters namespaces that already exist, and forks */
+/* fork.c enters namespaces that already exist, and forks. */
 int step_join(struct step_ctx *c, const struct step *s) must_check;
 int step_enter(struct step_ctx *c, const struct step *s) must_check;
 int step_time_ns(struct step_ctx *c, const struct step *s) must_check;
 /* Forks, and returns in the child only; the parent ends. */
 int step_fork(struct step_ctx *c, const struct step *s) must_check;
 
-/* close.c: closes descriptors */
+/* close.c closes descriptors. */
 int step_close(struct step_ctx *c, const struct step *s) must_check;
 
-/* seccomp.c loads the filter that HOST compiled (filter/filter.h) */
+/* seccomp.c loads the filter that the host's side compiled (filter/filter.h). */
 int step_seccomp(struct step_ctx *c, const struct step *s) must_check;
 /*
  * Starts the thread that hands over a seccomp listener. SECCOMP calls this function unless ENTER
@@ -211,17 +215,14 @@ int step_seccomp(struct step_ctx *c, const struct step *s) must_check;
  * make threads until it forks.
  */
 int seccomp_start_sender(struct step_ctx *c) must_check;
-/*
- * Loads the filter that SECCOMP could not load yet, if there is one, in INIT or in a process that
- * INIT made.
- */
+/* Loads the filter in INIT or in a process that INIT made, if SECCOMP could not load it yet. */
 int seccomp_load_late(struct step_ctx *c) must_check;
 
-/* exec.c: finds the program and executes it */
+/* exec.c finds the program and executes it. */
 int step_find_program(struct step_ctx *c, const struct step *s) must_check;
 int step_exec(struct step_ctx *c, const struct step *s) must_check;
 
-/* hook.c: runs hooks */
+/* hook.c runs hooks. */
 int step_hooks(struct step_ctx *c, const struct step *s) must_check;
 
 /*

@@ -89,8 +89,8 @@ static const step_fn step_functions[STEP_COUNT] = {
 int step_do(struct step_ctx *c, const struct step *s)
 {
 	/*
-	 * Steps of another place are skipped, but not its barriers, because this place may have to
-	 * wait for them.
+	 * The steps of other parties are skipped, but not their barriers, because this party may
+	 * have to wait for a barrier.
 	 */
 	if (s->place != c->place && s->kind != STEP_BARRIER)
 		return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Allocates and frees clusters of the image file. It allocates the lowest free ones. It frees a
- * cluster only when tables without any reference to it are on the disk.
+ * Allocates and frees clusters of the image file. The lowest free clusters are allocated first. A
+ * cluster is freed only when tables without any reference to it are on the disk.
  */
 #include <linux/falloc.h>
 
@@ -45,7 +45,7 @@ static void used_up_to(struct qcow2 *q, uint64_t cluster)
 
 /*
  * Makes an empty refcount block in cluster `cluster`, as entry i of the refcount table. The caller
- * still has to count that cluster itself.
+ * still has to set the refcount of this cluster.
  */
 static int make_block(struct qcow2 *q, uint32_t i, uint64_t cluster)
 {
@@ -64,7 +64,7 @@ static int make_block(struct qcow2 *q, uint32_t i, uint64_t cluster)
 }
 
 /*
- * Returns how many refcount blocks are needed to count `clusters` clusters and these blocks
+ * Returns how many refcount blocks are needed to count `clusters` clusters and the refcount blocks
  * themselves.
  */
 static uint64_t blocks_for(const struct qcow2 *q, uint64_t clusters)
@@ -119,8 +119,8 @@ static int switch_table(struct qcow2 *q, uint64_t host, uint64_t clusters)
 }
 
 /*
- * Moves the refcount table to a larger place. The new table, and the blocks that count its
- * clusters, go to the first clusters that the old table could not count, because these are
+ * Moves the refcount table to a larger place. The new table, and the refcount blocks that count its
+ * clusters, go to the first clusters that the old table could not count, because these clusters are
  * certainly unused.
  */
 static int grow_table(struct qcow2 *q)
@@ -154,8 +154,8 @@ static int grow_table(struct qcow2 *q)
 }
 
 /*
- * Makes the refcount block that counts `cluster`, if it does not exist. Sets *ret_took if the new
- * block was put into `cluster` itself.
+ * Makes the refcount block that counts `cluster`, if the block does not exist. Sets *ret_took if
+ * the new block was put into `cluster` itself.
  */
 static int qcow2_block_for(struct qcow2 *q, uint64_t cluster, bool *ret_took)
 {
@@ -207,8 +207,8 @@ int qcow2_alloc(
 	}
 	q->hint = cluster;
 	/*
-	 * Takes the following clusters too, while they are free and counted by the same refcount
-	 * block.
+	 * The following clusters are taken too, as long as they are free and counted by the same
+	 * refcount block.
 	 */
 	do {
 		int r = check_free(q, cluster + n);
@@ -257,7 +257,7 @@ static int is_free_run(struct qcow2 *q, uint64_t cluster, uint64_t n, uint64_t *
 }
 
 /*
- * Returns how many refcount blocks are still missing to count the clusters from `first` to `end`.
+ * Returns how many refcount blocks that count the clusters from `first` to `end` are still missing.
  */
 static uint64_t missing_blocks(const struct qcow2 *q, uint64_t first, uint64_t end)
 {
@@ -269,9 +269,9 @@ static uint64_t missing_blocks(const struct qcow2 *q, uint64_t first, uint64_t e
 }
 
 /*
- * Allocates n free clusters in a row, starting at *cluster, and makes the refcount blocks that they
- * need. It puts these blocks into the first clusters of the row and moves *cluster behind them.
- * Returns 0 if the row is not free, and the caller then has to search on from *cluster.
+ * Allocates n free clusters in a row, starting at *cluster, and makes the refcount blocks that
+ * count these clusters. The blocks go into the first clusters of the row, and *cluster moves behind
+ * them. Returns 0 if the row is not free, and the caller then has to search on from *cluster.
  */
 static int make_run(struct qcow2 *q, uint64_t *cluster, uint64_t n)
 {
@@ -285,7 +285,7 @@ static int make_run(struct qcow2 *q, uint64_t *cluster, uint64_t n)
 	if (r <= 0)
 		return r;
 	/*
-	 * If the refcount table is too short for this row of clusters, it is made longer here, and
+	 * If the refcount table is too short for this row of clusters, it becomes longer here, and
 	 * the caller has to search again, because the longer table may have taken clusters of the
 	 * row.
 	 */
@@ -302,8 +302,8 @@ static int make_run(struct qcow2 *q, uint64_t *cluster, uint64_t n)
 	}
 	for (uint64_t i = 0; i < blocks + n && r >= 0; i++) {
 		/*
-		 * The clusters of the new refcount blocks are not checked here. The guard knows
-		 * them as tables already, so the check would fail for them.
+		 * The clusters of the new refcount blocks are not checked here, because the guard
+		 * knows them as tables already, so the check would fail for them.
 		 */
 		r = i < blocks ? 0 : check_free(q, first + i);
 		if (r >= 0)
@@ -375,7 +375,10 @@ int qcow2_free_entry(struct qcow2 *q, uint64_t entry)
 	return host && !q->has_data_file ? qcow2_free_later(q, host, 1) : 0;
 }
 
-/* Frees the storage of unused clusters in the host's file system, if it supports that. */
+/*
+ * Frees the storage of unused clusters in the host's file system, if that file system supports
+ * holes.
+ */
 static void punch(struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
 	if (n == 0)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Maintains persistent dirty bitmaps. A bitmap with the flag "auto" must record every write. So
- * before the first write this code marks the bitmap as in use. It collects the changes in memory
- * and adds them to the bitmap when the image is closed. If the process dies before the image is
- * closed, the mark stays and tells QEMU that the bitmap is incomplete. If a bitmap cannot be
- * maintained, the header declares all bitmaps invalid.
+ * before the first write this code marks the bitmap as in use, collects the changes in memory, and
+ * adds them to the bitmap when the image is closed. If the process dies before the image is closed,
+ * the mark stays and tells QEMU that the bitmap is incomplete. If a bitmap cannot be maintained,
+ * the header declares all bitmaps invalid.
  */
 #include "images/disk/qcow2/bitmaps.h"
 
@@ -99,8 +99,8 @@ static int write_flags(struct qcow2 *q, const struct qcow2_bitmap *b, uint32_t f
 }
 
 /*
- * Starts to record changes for the bitmap, if it is an "auto" bitmap. Returns 1 if that is not
- * possible.
+ * Starts to record changes for the bitmap, if it is an "auto" bitmap. Returns 1 if the changes
+ * cannot be recorded.
  */
 static int track(void *data, struct qcow2 *q, const struct qcow2_bitmap *b)
 {
@@ -161,7 +161,7 @@ int qcow2_bitmaps_touch(struct qcow2 *q, uint64_t offset, uint64_t length)
 	return r;
 }
 
-/* Adds the changes of one cluster of the bitmap, entry i of its table. */
+/* Adds the recorded changes to one cluster of the bitmap, entry i of its table. */
 static int store_cluster(
 	struct qcow2 *q, const struct qcow2_tracked_bitmap *t, uint64_t i, uint8_t *buf)
 {

@@ -2,8 +2,8 @@
 /*
  * A cache of limited size for slices of tables. The clock algorithm selects the slot to reuse: a
  * slice that was used since the clock hand last passed stays for another round. If the slice in the
- * selected slot is dirty, all dirty slices are written at once, because the order of writes needs
- * syncs and they are then needed only once.
+ * selected slot is dirty, all dirty slices are written at once, because each writing needs syncs,
+ * and writing all slices at once needs them only once.
  */
 #include <sys/mman.h>
 
@@ -24,7 +24,10 @@ int qcow2_cache_init(struct qcow2 *q, struct qcow2_cache *c, const char *what, s
 	c->mask = hashes - 1;
 	c->slots = calloc(c->n, sizeof(*c->slots));
 	c->heads = malloc(hashes * sizeof(*c->heads));
-	/* Allocates by mmap(2), because pages of the mapping that are never used take no memory. */
+	/*
+	 * The cache is allocated by mmap(2), because pages of the mapping that are never used take
+	 * no memory.
+	 */
 	c->data = mmap(
 		NULL, c->n * c->slice, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (c->data == MAP_FAILED)
@@ -110,7 +113,8 @@ static int take_slot(struct qcow2 *q, struct qcow2_cache *c, uint32_t *ret)
 		if (s->offset && s->dirty) {
 			/*
 			 * The refcounts of new clusters must be on the disk before L2 tables refer
-			 * to these clusters, so qcow2_flush_tables() writes both in this order.
+			 * to these clusters, so qcow2_flush_tables() writes first the refcounts and
+			 * then the L2 tables.
 			 */
 			int r = c == &q->l2 ? qcow2_flush_tables(q) : qcow2_cache_write(q, c);
 			if (r < 0)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checks an image: counts how many references the tables have to each cluster, and compares that
- * with the refcounts. A refcount that is too high is a leak, one that is too low is an error. After
- * that it checks the COPIED flags. If refcount blocks are missing or damaged, a repair writes all
- * of them anew, at the end of the file.
+ * Checks an image: counts how many references the tables have to each cluster, and compares these
+ * numbers with the refcounts. A refcount that is too high is a leak, one that is too low is an
+ * error. After that the COPIED flags are checked. If refcount blocks are missing or damaged, a
+ * repair writes all refcount blocks anew, at the end of the file.
  */
 #include <stdarg.h>
 
@@ -38,7 +38,10 @@ static uint32_t *counts_of(struct qcow2_checker *k, uint64_t block)
 	return k->counts[block];
 }
 
-/* Adds one reference to each cluster of a range of the file; `what` names its owner in messages. */
+/*
+ * Adds one reference to each cluster of a range of the file; `what` names what owns the range in
+ * messages.
+ */
 int qcow2_check_count(struct qcow2_checker *k, uint64_t host, uint64_t length, const char *what)
 {
 	struct qcow2 *q = k->q;
@@ -116,8 +119,7 @@ static int count_entry(struct qcow2_checker *k, uint64_t guest, const uint8_t *p
 }
 
 /*
- * Reads a slice of a table into buf. Returns 1, after it has reported the error, if the slice
- * cannot be read.
+ * Reads a slice of a table into buf. If the slice cannot be read, reports the error and returns 1.
  */
 static int get_slice(struct qcow2_checker *k, uint64_t table, uint64_t at, uint8_t *buf)
 {
@@ -282,7 +284,7 @@ static int count_crypto(struct qcow2_checker *k)
 	return r;
 }
 
-/* Counts all references but those to the refcount table and its blocks. */
+/* Counts all references except those to the refcount table and the refcount blocks. */
 static int count_all(struct qcow2_checker *k)
 {
 	struct qcow2 *q = k->q;
@@ -346,8 +348,8 @@ int qcow2_check(struct disk *d, struct disk_check *c)
 	if (!q->table)
 		return disk_err(d, EINVAL, "was opened without its refcounts: open it alone");
 	/*
-	 * Counts up to the end of the present refcount table. A rebuilt table may be able to count
-	 * more.
+	 * The check covers the file up to the end of what the present refcount table can count. A
+	 * table that a repair writes may be able to count more.
 	 */
 	k.blocks = q->table_n;
 	bool lazy = q->lazy;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Defines the state of a check. check.c counts the references; check_counts.c compares them with
- * the refcounts and repairs these.
+ * Defines the state of a check. check.c counts the references; check_counts.c compares the numbers
+ * of references with the refcounts, and repairs the refcounts.
  */
 #pragma once
 #include "images/disk/qcow2/bitmaps.h"
@@ -11,8 +11,8 @@ struct qcow2_checker {
 	struct qcow2 *q;
 	struct disk_check *c;
 	/*
-	 * for each refcount block an array with the number of references found to each cluster;
-	 * NULL: no references to these clusters
+	 * for each refcount block an array with the number of references found to each cluster that
+	 * the block counts; NULL: no references to these clusters
 	 */
 	uint32_t **counts;
 	/*
@@ -23,7 +23,7 @@ struct qcow2_checker {
 	uint64_t next_host;
 	/* the tables of the disk's present state are being checked, not those of a snapshot */
 	bool active;
-	/* there are references to clusters that the refcount table cannot count */
+	/* there are references to clusters beyond those that the refcount table can count */
 	bool out_of_bounds;
 	/* some tables could not be read, so it is not known which clusters they use */
 	bool unreadable;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The second half of a check: compares refcounts and COPIED flags with the counted references, and
- * repairs them.
+ * repairs the refcounts and flags.
  */
 #include "images/disk/qcow2/check.h"
 
@@ -24,7 +24,7 @@ static void bad_block(struct qcow2_checker *k, uint32_t i, const char *what)
 		what);
 }
 
-/* Counts the references to the refcount table and to its blocks. */
+/* Counts the references to the refcount table and to the refcount blocks. */
 static int count_blocks(struct qcow2_checker *k)
 {
 	struct qcow2 *q = k->q;
@@ -81,8 +81,8 @@ static int compare(struct qcow2_checker *k, uint64_t cluster, uint64_t have, uin
 
 /*
  * Compares the refcounts in refcount block i with the numbers of references that the check has
- * found, and repairs wrong ones if that was asked for. If the block is missing, every reference to
- * one of its clusters is an error.
+ * found, and repairs wrong refcounts if the caller asked for that. If the block is missing, every
+ * reference to one of the clusters that it would count is an error.
  */
 static int compare_block(struct qcow2_checker *k, uint64_t i)
 {
@@ -123,7 +123,7 @@ static uint64_t last_used(const struct qcow2_checker *k)
 
 /*
  * Computes how many refcount blocks and how many clusters of refcount table are needed to count all
- * clusters up to `first` and these tables themselves.
+ * clusters up to `first`, the new blocks and the new table.
  */
 static void plan_rebuild(
 	const struct qcow2 *q, uint64_t first, uint64_t *ret_blocks, uint64_t *ret_clusters)
@@ -238,7 +238,7 @@ static int rebuild(struct qcow2_checker *k)
 
 /*
  * Counts the references once more, leaving out those to the old refcount table and blocks, because
- * new ones will replace these.
+ * a new table and new blocks will replace these.
  */
 static int recount_without_blocks(struct qcow2_checker *k)
 {
@@ -272,8 +272,8 @@ int qcow2_check_refcounts(struct qcow2_checker *k)
 	if (r < 0 || !k->damaged || !k->c->fix_all)
 		return r;
 	/*
-	 * Refuses the rebuild, because clusters that an unreadable table uses would be marked as
-	 * free.
+	 * The refcounts are not rebuilt, because a rebuild would mark clusters that an unreadable
+	 * table uses as free.
 	 */
 	if (k->unreadable || k->out_of_bounds) {
 		report(k, "the refcounts are not written anew, because tables could not be read");
@@ -285,7 +285,7 @@ int qcow2_check_refcounts(struct qcow2_checker *k)
 
 /*
  * Checks the COPIED flag of an entry, which must be set if the cluster's refcount is one. Returns 1
- * if the flag was wrong and *entry now has the right one.
+ * if the flag was wrong; *entry then has the right flag.
  */
 static int check_flag(struct qcow2_checker *k, const char *what, uint64_t where, uint64_t *entry)
 {
@@ -320,7 +320,8 @@ static int check_table_flags(struct qcow2_checker *k, uint64_t table, uint64_t g
 		int r = qcow2_cache_get(q, &q->l2, table + at, &slice);
 
 		/*
-		 * This error is ignored, because it was reported when the references were counted.
+		 * An unreadable slice is ignored here, because it was reported when the references
+		 * were counted.
 		 */
 		if (r < 0) {
 			err_clear();
@@ -349,8 +350,8 @@ int qcow2_check_flags(struct qcow2_checker *k)
 	bool changed = false;
 
 	/*
-	 * Skips the flags if refcount blocks cannot be read, because there is nothing to compare
-	 * the flags with.
+	 * The COPIED flags are not checked if refcount blocks cannot be read, because there is
+	 * nothing to compare the flags with.
 	 */
 	if (k->damaged && !k->c->errors_fixed)
 		return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes new images. It writes the header, a refcount table that is long enough for the whole disk,
- * the refcount blocks that count the clusters of the new file, and an empty L1 table.
+ * Makes new images. Writes the header, a refcount table that is long enough for the whole disk, the
+ * refcount blocks that count the clusters of the new file, and an empty L1 table.
  */
 #include <sys/stat.h>
 
@@ -107,8 +107,8 @@ static int fill_names(const struct qcow2_create *c, struct qcow2_header *h)
 	if (r >= 0)
 		r = copy_name(c, c->data_file, &h->data_file);
 	/*
-	 * Adds the table of feature names only to images with larger clusters, because a cluster of
-	 * 512 bytes has no room for it.
+	 * Only images with larger clusters get the table of feature names, because a cluster of 512
+	 * bytes has no room for the table.
 	 */
 	for (size_t i = 0;
 		i < ARRAY_SIZE(features) && r >= 0 && c->version >= 3 && h->cluster_bits > 11;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Writes the changed tables in the order that keeps the image consistent after a crash: a table
- * reaches the disk before another one refers to it.
+ * reaches the disk before another table refers to it.
  */
 #include "images/disk/qcow2/internal.h"
 
@@ -47,14 +47,14 @@ static int flush_table(struct qcow2 *q)
 	return r;
 }
 
-/* writes the refcounts and the refcount table, and syncs the file */
+/* Writes the refcounts and the refcount table, and syncs the file. */
 static int qcow2_flush_refs(struct qcow2 *q)
 {
 	int r = 0;
 
 	/*
 	 * With lazy refcounts the refcounts are written when the image is closed. Until then the
-	 * header says that they may be wrong.
+	 * header says that the refcounts may be wrong.
 	 */
 	if (!q->lazy) {
 		r = qcow2_cache_write(q, &q->refs);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Refuses writes of data to places in the file where tables are, because entries of a damaged image
+ * Refuses to write data to places in the file where tables are, because entries of a damaged image
  * may lead there. If an L2 entry referred to a refcount block, for example, the guest could
  * otherwise write refcounts.
  */
@@ -19,8 +19,8 @@ int qcow2_damaged(struct qcow2 *q, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	/*
-	 * Sets the corrupt bit in the header, to warn other programs. If that fails, the caller
-	 * still gets the first error.
+	 * The corrupt bit is set in the header, to warn other programs. If that write fails, the
+	 * caller still gets the first error.
 	 */
 	if (q->d->write && !q->broken && q->h.version >= 3) {
 		put_be64(b, value);
@@ -45,8 +45,8 @@ int qcow2_guard(struct qcow2 *q, uint64_t host, uint64_t length, const char *wha
 	uint64_t first = host & ~(q->cluster_size - 1);
 	const char *hit = NULL;
 	/*
-	 * Length 0 means that the caller writes a table. It may lie where L2 tables and refcount
-	 * blocks are, but not on the header or on the L1, refcount or snapshot table.
+	 * Length 0 means that the caller writes a table. A table may lie where L2 tables and
+	 * refcount blocks are, but not on the header or on the L1, refcount or snapshot table.
 	 */
 	bool table = length == 0;
 
@@ -89,7 +89,7 @@ int qcow2_guard_build(struct qcow2 *q)
 	for (size_t i = 0; i < q->h.l1_size && r >= 0; i++)
 		/*
 		 * An L2 table without the COPIED flag is not added to the protected tables, because
-		 * nothing is written to it: it is copied before it is changed.
+		 * nothing is written to such a table: it is copied before it is changed.
 		 */
 		if (q->l1[i] & QCOW2_COPIED)
 			r = add_table(q, q->l1[i] & QCOW2_OFFSET, "L2 table", i);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads the header, its extensions and the names in it, checking every number, and writes them. */
+/*
+ * Reads the header, its extensions and the names in the header, checking every number, and writes
+ * them.
+ */
 #include "images/disk/qcow2/internal.h"
 
 struct parser {
@@ -83,8 +86,8 @@ static const char *feature_name(const struct qcow2_header *h, unsigned bit, char
 }
 
 /*
- * Refuses images with unknown incompatible features. Called after the extensions are read, because
- * one of them contains the names of the features, for the message.
+ * Refuses images with unknown incompatible features. The caller has read the extensions before,
+ * because one of them contains the names of the features, which the error message uses.
  */
 static int check_features(struct disk *d, const struct qcow2_header *h)
 {
@@ -213,7 +216,7 @@ static int parse_extensions(struct parser *p, size_t end)
 			return 0;
 		/*
 		 * The length is rounded up to 8 bytes, because the padding counts too: the backing
-		 * file's name may begin right behind it.
+		 * file's name may begin right behind the padding.
 		 */
 		if (len > end - at - 8 || (len + 7) / 8 * 8 > end - at - 8)
 			return disk_err(p->d, EINVAL,
@@ -432,8 +435,8 @@ int qcow2_header_write(struct qcow2 *q)
 
 	int r = qcow2_header_format(q->d, &q->h, &out);
 	/*
-	 * Pads the header with zeros up to the end of its cluster, so that nothing of a longer old
-	 * header is left.
+	 * The header is padded with zeros up to the end of its cluster, so that nothing of a longer
+	 * old header is left.
 	 */
 	while (r >= 0 && out.len < q->cluster_size)
 		r = strbuf_add(&out, zeros,

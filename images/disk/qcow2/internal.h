@@ -23,10 +23,10 @@
 #include "images/disk/qcow2.h"
 
 #define QCOW2_MAGIC 0x514649fbu
-#define QCOW2_L1_MAX (32u << 20)   /* most bytes of an L1 table: QEMU's limit */
-#define QCOW2_TABLE_MAX (8u << 20) /* most bytes of a refcount table: QEMU's limit */
-#define QCOW2_SNAPSHOTS_MAX 65536u /* most snapshots: QEMU's limit */
-#define QCOW2_BITMAPS_MAX 65535u   /* most bitmaps: QEMU's limit */
+#define QCOW2_L1_MAX (32u << 20)   /* largest L1 table in bytes: QEMU's limit */
+#define QCOW2_TABLE_MAX (8u << 20) /* largest refcount table in bytes: QEMU's limit */
+#define QCOW2_SNAPSHOTS_MAX 65536u /* largest number of snapshots: QEMU's limit */
+#define QCOW2_BITMAPS_MAX 65535u   /* largest number of bitmaps: QEMU's limit */
 #define QCOW2_HEADER_V2 72
 #define QCOW2_HEADER_V3 104
 #define QCOW2_NAME_MAX 1023
@@ -53,15 +53,16 @@
 #define QCOW2_OFFSET 0x00fffffffffffe00ull
 #define QCOW2_L1_RESERVED (0x7full << 56 | 0x1ff)
 #define QCOW2_L2_RESERVED (0x3full << 56 | 0x1fe)
-/* bits of a refcount table entry that hold the block's offset */
+/* bits of a refcount table entry that hold the offset of a refcount block */
 #define QCOW2_TABLE_OFFSET 0xfffffffffffffe00ull
 #define QCOW2_SUBCLUSTERS 32
 
 /* Offsets of header fields that are updated alone, without writing the whole header. */
 #define QCOW2_AT_SIZE 24
-#define QCOW2_AT_L1 36        /* fields l1_size and l1_table_offset */
-#define QCOW2_AT_TABLE 48     /* fields refcount_table_offset and refcount_table_clusters */
-#define QCOW2_AT_SNAPSHOTS 60 /* fields nb_snapshots and snapshots_offset */
+#define QCOW2_AT_L1 36 /* offset of the fields l1_size and l1_table_offset */
+/* offset of the fields refcount_table_offset and refcount_table_clusters */
+#define QCOW2_AT_TABLE 48
+#define QCOW2_AT_SNAPSHOTS 60 /* offset of the fields nb_snapshots and snapshots_offset */
 #define QCOW2_AT_INCOMPATIBLE 72
 #define QCOW2_AT_AUTOCLEAR 88
 
@@ -83,7 +84,8 @@ struct qcow2_header {
 	 */
 	uint8_t *additional;
 	size_t additional_length;
-	char *backing, *backing_format, *data_file; /* names in the image; NULL: none */
+	/* the names that the image contains; NULL: the image has no such name */
+	char *backing, *backing_format, *data_file;
 	/* number of bitmaps; 0: there is no bitmaps extension */
 	uint32_t bitmaps;
 	uint64_t bitmaps_offset, bitmaps_size;
@@ -100,7 +102,7 @@ struct qcow2_slot {
 };
 
 struct qcow2_cache {
-	const char *what; /* what the cache holds, such as "L2 table"; error messages use it */
+	const char *what; /* name of what the cache holds, such as "L2 table", for error messages */
 	size_t slice, n, hand, dirty;
 	uint8_t *data;
 	struct qcow2_slot *slots;
@@ -114,7 +116,10 @@ struct qcow2_set {
 	size_t n, cap;
 };
 
-/* A request that is being served, with its range of the disk, so that others can wait for it. */
+/*
+ * A request that is being served, with its range of the disk. Other requests on the range may have
+ * to wait for it.
+ */
 struct qcow2_request {
 	uint64_t start, end;
 	bool exclusive;
@@ -125,7 +130,7 @@ struct qcow2_freed {
 	uint64_t cluster, count;
 };
 
-struct qcow2_tracked_bitmap; /* defined in bitmaps.c */
+struct qcow2_tracked_bitmap; /* bitmaps.c defines this structure */
 
 struct qcow2 {
 	struct disk *d;
@@ -133,7 +138,7 @@ struct qcow2 {
 	uint64_t cluster_size;
 	unsigned l2_bits;     /* log2 of the number of entries in an L2 table */
 	unsigned block_bits;  /* log2 of the number of refcounts in a refcount block */
-	unsigned entry_size;  /* bytes of an L2 entry: 8, or 16 with subclusters */
+	unsigned entry_size;  /* size of an L2 entry in bytes: 8, or 16 with subclusters */
 	unsigned subclusters; /* number of subclusters in a cluster: 1 or 32 */
 	uint64_t subcluster_size;
 	int data_fd; /* file with the disk's data: the image itself, or its external data file */
@@ -155,7 +160,10 @@ struct qcow2 {
 	uint64_t hint; /* number of the first cluster that may be free */
 	/* file offset from which on clusters were never used, so that they read as zeros */
 	uint64_t fresh_from;
-	/* file offset for the next compressed cluster; 0: it needs a new cluster */
+	/*
+	 * file offset for the next compressed cluster; 0: the next compressed cluster needs a new
+	 * cluster of the file
+	 */
 	uint64_t packed_at;
 	struct qcow2_freed *freed;
 	size_t freed_n, freed_cap;
@@ -166,12 +174,14 @@ struct qcow2 {
 	 */
 	bool lazy;
 	bool marked; /* this process has set the dirty bit in the header */
-	/* the bitmaps were handled: changes are recorded, or they are declared invalid */
+	/*
+	 * the bitmaps are taken care of: changes are recorded, or the bitmaps are declared invalid
+	 */
 	bool bitmaps_off;
 	struct qcow2_tracked_bitmap *tracked;
 	size_t tracked_n;
 
-	pthread_mutex_t unpack_lock; /* guards the members below */
+	pthread_mutex_t unpack_lock; /* guards the members from here to `generation` */
 	uint64_t unpacked_entry, unpacked_generation;
 	uint8_t *unpacked;
 	uint64_t generation; /* incremented when compressed data is freed or written */
@@ -192,13 +202,15 @@ int qcow2_header_read(struct disk *d, struct qcow2_header *h) must_check;
 void qcow2_header_release(struct qcow2_header *h);
 /*
  * Appends the header, its extensions and the backing file's name to *out, in the on-disk format.
- * They take at most a cluster.
+ * All of these together take at most a cluster.
  */
 int qcow2_header_format(struct disk *d, const struct qcow2_header *h, struct strbuf *out)
 	must_check;
-/* Writes the whole header, for rare changes. The caller must flush before and after it. */
+/* Writes the whole header, for rare changes. The caller must flush before and after this call. */
 int qcow2_header_write(struct qcow2 *q) must_check;
-/* Writes `len` bytes of the header at offset `at`, and syncs the file before and after that. */
+/*
+ * Writes `len` bytes of the header at offset `at`, and syncs the file before and after the write.
+ */
 int qcow2_header_patch(struct qcow2 *q, unsigned at, const void *bytes, size_t len) must_check;
 int qcow2_mark_dirty(struct qcow2 *q, bool dirty) must_check;
 
@@ -212,12 +224,12 @@ void qcow2_cache_release(struct qcow2_cache *c);
 int qcow2_cache_get(struct qcow2 *q, struct qcow2_cache *c, uint64_t offset, uint8_t **ret)
 	must_check;
 void qcow2_cache_dirty(struct qcow2_cache *c, const uint8_t *p);
-/* Removes these bytes of the file from the cache, without writing them. */
+/* Removes a range of the file from the cache, without writing it. */
 void qcow2_cache_forget(struct qcow2_cache *c, uint64_t offset, uint64_t length);
 int qcow2_cache_write(struct qcow2 *q, struct qcow2_cache *c) must_check;
 
 /* --- set.c: a set of file offsets --- */
-/* returns 1 if the offset is in the set already */
+/* Returns 1 if the offset is in the set already. */
 int qcow2_set_add(struct qcow2_set *s, uint64_t offset) must_check;
 bool qcow2_set_has(const struct qcow2_set *s, uint64_t offset);
 void qcow2_set_remove(struct qcow2_set *s, uint64_t offset);
@@ -245,25 +257,26 @@ void qcow2_ref_write_entry(unsigned order, uint8_t *block, uint64_t i, uint64_t 
 
 /* --- alloc.c: allocates and frees clusters of the file; the caller holds the lock --- */
 /*
- * Allocates 1 to `want` neighbouring clusters, with a refcount of 1. Sets *ret_fresh if they are
- * known to read as zeros.
+ * Allocates 1 to `want` neighbouring clusters, with a refcount of 1. Sets *ret_fresh if the
+ * clusters are known to read as zeros.
  */
 int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *ret_host, uint64_t *ret_n,
 	bool *ret_fresh) must_check;
 /* Allocates exactly n neighbouring clusters, for tables. */
 int qcow2_alloc_table(struct qcow2 *q, uint64_t n, uint64_t *ret_host) must_check;
 /*
- * Frees clusters that nothing refers to yet. If that fails, they stay counted, which is harmless.
+ * Frees clusters that nothing refers to yet. If that fails, the clusters stay counted, which is
+ * harmless.
  */
 void qcow2_alloc_undo(struct qcow2 *q, uint64_t host, uint64_t n);
 /*
- * Notes that the refcounts of n clusters have to be decreased. qcow2_free_apply() does so once the
- * tables that no longer refer to these clusters are on the disk.
+ * Notes that the refcounts of n clusters have to be decreased. qcow2_free_apply() decreases them
+ * once the tables that no longer refer to these clusters are on the disk.
  */
 int qcow2_free_later(struct qcow2 *q, uint64_t host, uint64_t n) must_check;
 /*
- * Decreases the refcounts of the clusters that an L2 entry refers to, at the same time as
- * qcow2_free_later() does.
+ * Notes, as qcow2_free_later() does, that the refcounts of the clusters that an L2 entry refers to
+ * have to be decreased.
  */
 int qcow2_free_entry(struct qcow2 *q, uint64_t entry) must_check;
 int qcow2_free_apply(struct qcow2 *q) must_check;
@@ -280,29 +293,30 @@ int qcow2_entry_for_write(struct qcow2 *q, uint64_t guest, uint8_t **ret, uint64
 	must_check;
 bool qcow2_has_table(const struct qcow2 *q, uint64_t guest);
 /*
- * Decodes where the compressed cluster of an L2 entry is: *ret_length bytes at *ret_host of the
- * file.
+ * Decodes where the compressed cluster of an L2 entry is: *ret_length bytes at offset *ret_host of
+ * the file.
  */
 void qcow2_packed_place(
 	const struct qcow2 *q, uint64_t entry, uint64_t *ret_host, uint64_t *ret_length);
 
-/* Says what the image has for a cluster or a subcluster. */
+/* What the image has for a cluster or a subcluster. */
 enum qcow2_kind { QCOW2_K_HOLE, QCOW2_K_ZERO, QCOW2_K_DATA, QCOW2_K_PACKED };
 /*
- * Returns the kind of subcluster i of the cluster (i is 0 without subclusters), or -EIO with a
- * message if the entry is invalid.
+ * Returns the kind of subcluster i of the cluster at `guest` (i is 0 without subclusters), or -EIO
+ * with a message if the entry is invalid.
  */
 int qcow2_entry_kind(struct qcow2 *q, uint64_t guest, const uint8_t *entry, unsigned i) must_check;
 uint64_t qcow2_entry_host(const struct qcow2 *q, uint64_t guest, uint64_t entry, bool *ret_has);
 
 /* --- request.c: keeps requests apart that change the same clusters --- */
-/* takes the lock, which the caller has to release */
+/* Takes the lock, which the caller has to release. */
 void qcow2_request_begin(struct qcow2 *q, struct qcow2_request *r);
-/* Returns whether the request has to wait for another one. The caller holds the lock. */
+/* Returns whether the request has to wait for another request. The caller holds the lock. */
 bool qcow2_request_blocked(const struct qcow2 *q, const struct qcow2_request *r);
 void qcow2_request_wait(struct qcow2 *q);
 void qcow2_request_add(struct qcow2 *q, struct qcow2_request *r);
-void qcow2_request_end(struct qcow2 *q, struct qcow2_request *r); /* the caller holds the lock */
+/* ends a request; the caller holds the lock */
+void qcow2_request_end(struct qcow2 *q, struct qcow2_request *r);
 
 /* --- read.c: maps and reads the disk --- */
 int qcow2_map(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret) must_check;
@@ -317,8 +331,8 @@ int qcow2_write(struct disk *d, const struct iovec *iov, int n, uint64_t offset)
 int qcow2_zero(struct disk *d, uint64_t offset, uint64_t length) must_check;
 int qcow2_discard(struct disk *d, uint64_t offset, uint64_t length) must_check;
 /*
- * Has to be called before each change by the guest: refuses it if the image is damaged, records it
- * in bitmaps, and sets the dirty bit if refcounts are lazy.
+ * Must be called before each change by the guest. Refuses the change if the image is damaged,
+ * records it in bitmaps, and sets the dirty bit if refcounts are lazy.
  */
 int qcow2_before_change(struct qcow2 *q, uint64_t offset, uint64_t length) must_check;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opens and closes qcow2 images, collects the facts about them, and defines the format's table of
- * functions.
+ * Opens and closes qcow2 images, collects the facts about an image, and defines the format's table
+ * of functions.
  */
 #include "images/disk/qcow2/internal.h"
 
@@ -55,8 +55,8 @@ static int open_data_file(struct qcow2 *q)
 }
 
 /*
- * Prepares the image for writing: refuses a damaged image, repairs one that was not closed, and
- * clears feature bits that this code does not know.
+ * Prepares the image for writing: refuses a damaged image, repairs an image that was not closed,
+ * and clears feature bits that this code does not know.
  */
 static int prepare_writing(struct qcow2 *q, const struct disk_options *o)
 {
@@ -92,8 +92,9 @@ static int prepare_writing(struct qcow2 *q, const struct disk_options *o)
 	if (r < 0 || q->h.version < 3 || known == q->h.autoclear)
 		return r;
 	/*
-	 * Clears the unknown autoclear bits, as the format requires: they tell other programs
-	 * whether data of unknown features is still valid, and the writes make it invalid.
+	 * The unknown autoclear bits are cleared, as the format requires, because they tell other
+	 * programs that data of unknown features is still valid, and writing to the disk makes that
+	 * data invalid.
 	 */
 	uint8_t b[8];
 	put_be64(b, known);
@@ -117,8 +118,8 @@ static int load(struct qcow2 *q, const struct disk_options *o)
 	int r = load_table(q, "L1 table", q->h.l1_offset, q->h.l1_size, &q->l1);
 	q->table_n = q->h.table_clusters << (q->h.cluster_bits - 3);
 	/*
-	 * Reads the refcount table only to write or check the image, because reading needs no
-	 * refcounts.
+	 * The refcount table is read only if the image is written or checked, because reading the
+	 * disk needs no refcounts.
 	 */
 	if (r >= 0 && (q->d->write || q->d->alone))
 		r = load_table(q, "refcount table", q->h.table_offset, q->table_n, &q->table);
@@ -157,8 +158,8 @@ static int qcow2_open(struct disk *d, const struct disk_options *o)
 
 /*
  * Completes a written image before it is closed: writes lazy refcounts and clears the dirty bit.
- * Errors are ignored, because close has no caller that could handle them, and an earlier error must
- * not be replaced.
+ * Errors are ignored, because closing has no caller that could handle them, and an earlier error
+ * message must not be replaced.
  */
 static void finish(struct qcow2 *q)
 {

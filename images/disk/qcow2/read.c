@@ -23,7 +23,8 @@ static int classify(struct qcow2 *q, uint64_t guest, const uint8_t *entry, struc
 }
 
 /*
- * Returns whether `next`, which begins `distance` bytes behind the start of the run, continues it.
+ * Returns whether the run `next`, which begins `distance` bytes behind the start of `run`,
+ * continues that run.
  */
 static bool continues(const struct run *run, const struct run *next, uint64_t distance)
 {
@@ -34,7 +35,7 @@ static bool continues(const struct run *run, const struct run *next, uint64_t di
 }
 
 /*
- * Finds how far the run reaches, up to `length` bytes, looking only at the `entries` L2 entries
+ * Finds how far the run reaches, up to `length` bytes. Looks only at `entries` L2 entries, those
  * that are in this slice.
  */
 static int extend(struct qcow2 *q, uint64_t offset, uint64_t length, const uint8_t *entry,
@@ -57,7 +58,8 @@ static int extend(struct qcow2 *q, uint64_t offset, uint64_t length, const uint8
 
 		r = classify(q, at, entry + (at - first) / q->cluster_size * q->entry_size, &next);
 		/*
-		 * The run ends before a bad entry. Only a request that reads there gets an error.
+		 * The run ends before an invalid entry, so that only a request that reads there
+		 * gets an error.
 		 */
 		if (r < 0 || !continues(run, &next, at - offset))
 			break;
@@ -114,8 +116,8 @@ int qcow2_read(struct disk *d, const struct iovec *iov, int n, uint64_t offset)
 	struct qcow2_request req = {.start = offset, .end = offset + iov_length(iov, n)};
 
 	/*
-	 * If the disk is open only for reading, nothing changes it, so the read need not be
-	 * registered as a request.
+	 * A read of a disk that is open only for reading is not registered as a request, because
+	 * nothing changes the disk.
 	 */
 	if (!d->write)
 		return disk_read_mapped(d, iov, n, offset);

@@ -49,8 +49,8 @@ void qcow2_ref_write_entry(unsigned order, uint8_t *block, uint64_t i, uint64_t 
 }
 
 /*
- * Finds the slice of the refcount block that counts `cluster`, and the cluster's index in it. Sets
- * *ret to NULL if there is no such block, which means that the refcounts are 0.
+ * Finds the slice of the refcount block that counts `cluster`, and the cluster's index in the
+ * slice. Sets *ret to NULL if there is no such block, which means that the refcounts are 0.
  */
 static int find_slice(struct qcow2 *q, uint64_t cluster, uint8_t **ret, uint64_t *ret_i)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Keeps the list of requests that are being served. A request that changes tables excludes all
- * others on its clusters.
+ * other requests for the same clusters.
  */
 #include "images/disk/qcow2/internal.h"
 

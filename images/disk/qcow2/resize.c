@@ -60,8 +60,8 @@ static uint32_t l1_entries(const struct qcow2 *q, uint64_t size)
 }
 
 /*
- * Makes the part that was added to the disk read as zeros. Otherwise it would show old bytes in the
- * rest of the last cluster, or bytes of the backing file.
+ * Makes the part that was added to the disk read as zeros. Otherwise the added part would show old
+ * bytes in the rest of the last cluster, or bytes of the backing file.
  */
 static int clear_new_part(struct qcow2 *q, uint64_t old)
 {
@@ -115,7 +115,7 @@ static int empty_table(struct qcow2 *q, uint32_t i)
 
 /*
  * Clears those entries of the last L2 table still in use that lie behind the disk's new end, and
- * frees their clusters.
+ * frees the clusters of these entries.
  */
 static int drop_entries(struct qcow2 *q, uint64_t from)
 {

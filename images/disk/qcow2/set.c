@@ -54,8 +54,8 @@ void qcow2_set_remove(struct qcow2_set *s, uint64_t offset)
 	s->v[i] = 0;
 	s->n--;
 	/*
-	 * Inserts the entries that follow in the array a second time, up to the next empty place,
-	 * because the removed entry may have forced some of them out of their own place.
+	 * The entries that follow in the array are inserted a second time, up to the next empty
+	 * place, because the removed entry may have forced some of them out of their own place.
 	 */
 	for (i = (i + 1) & (s->cap - 1); s->v[i]; i = (i + 1) & (s->cap - 1)) {
 		uint64_t v = s->v[i];

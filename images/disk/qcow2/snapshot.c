@@ -48,8 +48,8 @@ static int write_snapshots(struct qcow2 *q, const struct qcow2_snapshots *s, uin
 }
 
 /*
- * Changes the refcounts of the clusters that an L2 entry refers to: increases them now, or
- * decreases them after the next flush.
+ * Changes the refcounts of the clusters that an L2 entry refers to: increases them now if `up` is
+ * set, or decreases them after the next flush.
  */
 static int count_entry(struct qcow2 *q, uint64_t entry, bool up)
 {
@@ -250,8 +250,8 @@ static int may_change(struct disk *d, const char *what, uint64_t changed)
 }
 
 /*
- * Flushes, and sets the dirty bit in the header, which stays set while flags and refcounts may not
- * match.
+ * Begins an operation: flushes, and sets the dirty bit in the header, which stays set while flags
+ * and refcounts may not match.
  */
 static int begin(struct qcow2 *q)
 {
@@ -269,8 +269,8 @@ static int end(struct qcow2 *q)
 	int r = qcow2_flush_all(q);
 
 	/*
-	 * Flushes a second time. The first flush wrote the increased refcounts and the tables, and
-	 * only after that decreased the other refcounts, which are not on the disk yet.
+	 * The second flush is needed, because the first one wrote the increased refcounts and the
+	 * tables, and only after that decreased the other refcounts, which are not on the disk yet.
 	 */
 	if (r >= 0)
 		r = qcow2_flush_all(q);
@@ -417,7 +417,7 @@ static int drop(struct qcow2 *q, struct qcow2_snapshots *all, size_t i)
 	if (r < 0)
 		return r;
 	/*
-	 * Moves the deleted snapshot behind the end of the list, so that its memory is freed
+	 * The deleted snapshot moves behind the end of the list, so that its memory is freed
 	 * together with the array.
 	 */
 	memmove(&all->v[i], &all->v[i + 1], (all->n - i - 1) * sizeof(s));

@@ -158,8 +158,8 @@ int qcow2_snapshot_format(const struct qcow2_snapshot *s, struct strbuf *out)
 }
 
 /*
- * Returns the number of bytes that the first n entries take in the image file. Entries have no
- * fixed length.
+ * Returns the number of bytes that the first n entries take in the image file. The number must be
+ * computed, because entries have no fixed length.
  */
 uint64_t qcow2_snapshots_length(const struct qcow2_snapshots *s, size_t n)
 {

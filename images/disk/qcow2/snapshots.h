@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Declares the functions for the table of internal snapshots. snapshot.c uses them to change
- * snapshots, check.c to count their clusters.
+ * snapshots, check.c to count the clusters of snapshots.
  */
 #pragma once
 #include "images/disk/qcow2/internal.h"

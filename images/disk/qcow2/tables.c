@@ -13,8 +13,8 @@ bool qcow2_has_table(const struct qcow2 *q, uint64_t guest)
 }
 
 /*
- * Finds the L2 entry for `guest` in the cached slice of `table`. Sets *ret_left to the number of
- * entries from it to the end of the slice.
+ * Finds the L2 entry for the disk offset `guest` in the cached slice of `table`. Sets *ret_left to
+ * the number of entries from there to the end of the slice.
  */
 static int entry_in(
 	struct qcow2 *q, uint64_t table, uint64_t guest, uint8_t **ret, uint64_t *ret_left)
@@ -82,8 +82,8 @@ static int copy_table(struct qcow2 *q, uint64_t from, uint64_t to)
 }
 
 /*
- * Makes L2 table i belong to the disk alone: makes a new one if there is none, and copies one that
- * a snapshot also uses.
+ * Makes L2 table i belong to the disk alone: makes a new table if there is none, and copies a table
+ * that a snapshot also uses.
  */
 static int own_table(struct qcow2 *q, uint64_t i)
 {
@@ -126,7 +126,7 @@ uint64_t qcow2_entry_host(const struct qcow2 *q, uint64_t guest, uint64_t entry,
 {
 	uint64_t host = entry & QCOW2_OFFSET;
 
-	/* In an external data file, data may also be at offset 0. */
+	/* In an external data file the offset 0 can mean data too. */
 	*ret_has = host != 0 || (q->has_data_file && (entry & QCOW2_COPIED));
 	return host;
 }
@@ -134,8 +134,8 @@ uint64_t qcow2_entry_host(const struct qcow2 *q, uint64_t guest, uint64_t entry,
 static int bad_entry(struct qcow2 *q, uint64_t guest, uint64_t entry, const char *why)
 {
 	/*
-	 * A reader gets an error for this entry only. For a writer the whole image counts as
-	 * damaged.
+	 * An invalid entry is an error for a reader of this entry only. For a writer the whole
+	 * image counts as damaged.
 	 */
 	if (q->d->write)
 		return qcow2_damaged(q, "L2 entry 0x%016llx of offset %llu: %s",

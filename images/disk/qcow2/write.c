@@ -16,14 +16,16 @@ struct run {
 	enum way way;
 	uint64_t offset, length; /* range of the disk that this run writes */
 	uint64_t host;           /* file offset of the run's first cluster */
-	uint64_t first, end;     /* the run's range of the disk, extended to whole clusters */
-	bool fresh;              /* the new clusters are known to read as zeros */
+	uint64_t first, end;     /* the range of the disk, extended to whole clusters */
+	/* the new clusters are known to read as zeros before they are written */
+	bool fresh;
 	/* the old bytes before (head) or behind (tail) the request are zeros */
 	bool zero_head, zero_tail;
 	/* range of the disk that is written to the file: the request, with old bytes around it */
 	uint64_t head, tail;
 	/*
-	 * all old data of the first (head) or last (tail) cluster has to be copied to the new one
+	 * all old data of the first (head) or last (tail) cluster has to be copied to the new
+	 * cluster
 	 */
 	bool keep_head, keep_tail;
 };
@@ -53,7 +55,10 @@ static bool is_zero(const struct qcow2 *q, uint64_t guest, int kind)
 	       (kind == QCOW2_K_HOLE && (!q->d->backing || guest >= q->d->backing->size));
 }
 
-/* Returns whether the cluster has data that would be lost if only a subcluster moved. */
+/*
+ * Returns whether the cluster has data that would be lost if only a part of the cluster moved to a
+ * new place.
+ */
 static bool has_data(const struct qcow2 *q, const uint8_t *entry)
 {
 	uint64_t e = be64(entry);
@@ -65,8 +70,9 @@ static bool has_data(const struct qcow2 *q, const uint8_t *entry)
 
 /*
  * Returns how to write the cluster at disk offset `at`, of which the request covers the bytes up to
- * `end`: IN_PLACE (to its present cluster), NEW (to a new cluster) or REUSE (to its allocated
- * cluster, which holds no data yet). Sets *ret_host to the file offset of its data.
+ * `end`: IN_PLACE (to its present cluster of the file), NEW (to a new cluster) or REUSE (to its
+ * allocated cluster, which holds no data yet). Sets *ret_host to the file offset of the cluster's
+ * data.
  */
 static int cluster_way(
 	struct qcow2 *q, uint64_t at, uint64_t end, const uint8_t *entry, uint64_t *ret_host)
@@ -128,7 +134,10 @@ static int plan_without_table(struct qcow2 *q, struct run *run)
 	run->way = NEW;
 	run->zero_head = is_zero(q, run->offset, QCOW2_K_HOLE);
 	run->zero_tail = is_zero(q, run->offset + run->length - 1, QCOW2_K_HOLE);
-	/* If the backing file ends in this cluster, it may have data there before its end. */
+	/*
+	 * If the backing file ends in this cluster, the backing file may have data in the cluster
+	 * before that end.
+	 */
 	if (run->zero_head && !is_zero(q, run->offset & ~(q->cluster_size - 1), QCOW2_K_HOLE))
 		run->zero_head = false;
 	return 0;
@@ -169,7 +178,10 @@ static int plan_run(struct qcow2 *q, struct run *run)
 	return r;
 }
 
-/* Computes the range to write to new or reused clusters, with old bytes around the request. */
+/*
+ * Computes the range that is written to new or reused clusters: the request with the old bytes
+ * around it.
+ */
 static void find_edges(struct qcow2 *q, struct run *run)
 {
 	uint64_t head_unit = run->keep_head ? q->cluster_size : q->subcluster_size;
@@ -242,7 +254,7 @@ static int write_edge(struct qcow2 *q, const struct run *run, uint64_t from, uin
 	return r < 0 ? r : write_host(q, &p, v.iov_len, run->host + (from - run->first));
 }
 
-/* Writes the request's data and the old bytes around it through one buffer. */
+/* Writes the request's data and the old bytes around the request through one buffer. */
 static int write_bounced(struct qcow2 *q, const struct run *run, const struct iov_part *p,
 	uint64_t from, uint64_t to)
 {
@@ -267,7 +279,10 @@ static int write_data(struct qcow2 *q, const struct run *run, const struct iov_p
 	uint64_t from = run->offset, to = run->offset + run->length, end = to;
 
 	if (run->way != IN_PLACE) {
-		/* Zeros need not be written to fresh clusters, which read as zeros. */
+		/*
+		 * No zeros are written before the request's data if the clusters are fresh, because
+		 * fresh clusters read as zeros.
+		 */
 		if (!(run->fresh && run->zero_head && !run->keep_head))
 			from = run->head;
 		if (!(run->fresh && run->zero_tail && !run->keep_tail))
@@ -281,7 +296,7 @@ static int write_data(struct qcow2 *q, const struct run *run, const struct iov_p
 	return r < 0 ? r : write_edge(q, run, end, to);
 }
 
-/* Sets the L2 entry of a cluster, and marks the written subclusters as having data. */
+/* Sets the L2 entry of a cluster, and marks the subclusters that were written as having data. */
 static int set_entry(struct qcow2 *q, const struct run *run, uint64_t cluster, uint8_t *entry)
 {
 	uint64_t old = be64(entry), host = run->host + (cluster - run->first);
@@ -327,7 +342,7 @@ static int link_clusters(struct qcow2 *q, const struct run *run)
 	return 0;
 }
 
-/* Takes the lock and plans the first run. Waits while other requests use its clusters. */
+/* Takes the lock and plans the first run. Waits while other requests use the run's clusters. */
 static int begin_run(struct qcow2 *q, struct run *run, struct qcow2_request *req)
 {
 	const struct run wanted = *run;
@@ -415,8 +430,8 @@ static int place_packed(struct qcow2 *q, size_t len, uint64_t *ret)
 			return r;
 	}
 	/*
-	 * The refcount of a cluster counts the compressed clusters in it, so it limits how many
-	 * fit.
+	 * The refcount of a cluster counts the compressed clusters in it, so the largest refcount
+	 * limits how many compressed clusters fit.
 	 */
 	if (len <= room && refs < qcow2_ref_max(q)) {
 		*ret = q->packed_at;
@@ -427,8 +442,8 @@ static int place_packed(struct qcow2 *q, size_t len, uint64_t *ret)
 	if (r < 0)
 		return r;
 	/*
-	 * If the new cluster follows the one with the last compressed data, the data begins in the
-	 * room left at the end of that one.
+	 * If the new cluster follows the cluster with the last compressed data, the new data begins
+	 * in the room that is left at the end of that cluster.
 	 */
 	if (room && refs < qcow2_ref_max(q) && *ret == q->packed_at + room) {
 		*ret = q->packed_at;

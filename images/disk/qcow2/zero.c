@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Zeroes and discards ranges. It changes the L2 entries of whole clusters and subclusters, and
- * writes zeros to the rest.
+ * Zeroes and discards ranges. For whole clusters and subclusters only the L2 entries are changed;
+ * zeros are written to the rest.
  */
 #include <linux/falloc.h>
 
@@ -36,7 +36,7 @@ static int write_zeros(struct qcow2 *q, uint64_t offset, uint64_t length)
 	return 0;
 }
 
-/* Writes zeros to a part of a subcluster, except where it reads as zeros already. */
+/* Writes zeros to a part of a subcluster, except if the part reads as zeros already. */
 static int zero_part(struct qcow2 *q, uint64_t offset, uint64_t length)
 {
 	while (length > 0) {
@@ -144,7 +144,7 @@ static int zero_slice(struct qcow2 *q, uint64_t offset, uint64_t length, const s
 
 /*
  * Punches a hole into the external data file. For a raw data file this must succeed, because other
- * programs read it without the L2 tables.
+ * programs read a raw data file without the L2 tables.
  */
 static int zero_data_file(struct qcow2 *q, uint64_t offset, uint64_t length)
 {
@@ -194,8 +194,8 @@ static int zero_clusters(struct qcow2 *q, uint64_t offset, uint64_t length, cons
 		offset += done;
 		length -= done;
 		/*
-		 * Stops here for a discard. The rest cannot be discarded, because version 2 has no
-		 * way to mark zeros above a backing file.
+		 * A discard ends here. The rest of its range cannot be discarded, because version 2
+		 * has no way to mark zeros above a backing file.
 		 */
 		if (r < 0 || length == 0 || job->discard)
 			return r;
@@ -209,8 +209,8 @@ static int zero_clusters(struct qcow2 *q, uint64_t offset, uint64_t length, cons
 }
 
 /*
- * Zeroes a part of a cluster: marks whole subclusters, if there are any, and writes zeros to the
- * rest.
+ * Zeroes a part of a cluster: marks whole subclusters as zeros, if the image has subclusters, and
+ * writes zeros to the rest.
  */
 static int zero_in_cluster(struct qcow2 *q, uint64_t offset, uint64_t length)
 {
@@ -252,7 +252,7 @@ int qcow2_zero(struct disk *d, uint64_t offset, uint64_t length)
 	if (end == d->size)
 		last = qcow2_round_up(q, end);
 	/*
-	 * The range lies within one cluster, so the whole of it is handled as a part of that
+	 * The range lies within one cluster, so the whole range is handled as a part of that
 	 * cluster.
 	 */
 	if (end < first)

@@ -4,14 +4,15 @@
  *
  * The file begins with an identifier, two headers of which the newer one is valid, and two copies
  * of the region table, which says where the block allocation table (BAT) and the metadata are. A
- * log holds changes of these structures that the last writer may not have written to their places
- * yet. If the log is not empty, this code applies the changes in memory only: it reads a page from
- * the log instead of the file if the log has it. All numbers are little-endian.
+ * log holds changes of these structures that the last writer may not have written to the
+ * structures' places yet. If the log is not empty, this code applies the changes in memory only: it
+ * reads a page from the log instead of the file if the log has that page. All numbers are
+ * little-endian.
  */
 #pragma once
 #include "images/disk/format.h"
 
-#define VHDX_PAGE 4096u /* bytes: the unit of the log */
+#define VHDX_PAGE 4096u /* size of a page in bytes, the unit of the log */
 #define VHDX_MIB (1u << 20)
 
 /* A page of the file that the log changes. */
@@ -21,18 +22,21 @@ struct vhdx_page {
 };
 
 struct vhdx {
-	uint64_t file_size; /* bytes */
+	uint64_t file_size; /* size of the file in bytes */
 	uint64_t log_at, log_size;
 	uint8_t log_guid[16]; /* all zeros: the log is empty */
 	/* the pages that the log changes, sorted by `at`; no two have the same `at` */
 	struct vhdx_page *pages;
 	size_t n_pages;
 
-	uint64_t bat_at, bat_size;           /* bytes */
-	uint64_t metadata_at, metadata_size; /* bytes */
-	uint32_t block_size;                 /* bytes */
-	uint32_t sector_size;                /* bytes; of the disk, as the guest sees it */
-	uint64_t chunk_ratio;                /* blocks between two sector bitmaps in the BAT */
+	uint64_t bat_at, bat_size; /* offset and size of the BAT in the file, in bytes */
+	/* offset and size of the metadata in the file, in bytes */
+	uint64_t metadata_at, metadata_size;
+	uint32_t block_size; /* size of a block in bytes */
+	/* size in bytes of a sector of the disk, as the guest sees it */
+	uint32_t sector_size;
+	/* number of blocks between two sector bitmaps in the BAT */
+	uint64_t chunk_ratio;
 };
 
 static inline struct vhdx *vhdx_of(const struct disk *d)
@@ -52,8 +56,8 @@ uint32_t vhdx_crc(const uint8_t *p, size_t len, size_t field);
 int vhdx_read_log(struct disk *d) must_check;
 
 /*
- * Reads bytes of the file with the changes of the log applied. Used for all structures, but not for
- * the disk's data.
+ * Reads bytes of the file with the changes of the log applied. All structures are read with this
+ * function, but not the disk's data.
  */
 int vhdx_read_meta(struct disk *d, void *buf, size_t len, uint64_t offset, const char *what)
 	must_check;

@@ -10,8 +10,9 @@
 #define LOG_MAX (16u << 20)
 #define ENTRY_HEADER 64
 #define DESCRIPTOR 32
-#define OVERLAP_MAX 8  /* how often each byte of the ring may be examined, on average */
-#define PAGES_MAX 8192 /* the most changed pages that are held in memory: 32 MiB */
+/* how often each byte of the ring may be examined, on average; a larger number is an error */
+#define OVERLAP_MAX 8
+#define PAGES_MAX 8192 /* how many changed pages may be held in memory: 32 MiB of them */
 #define CHANGES_MAX 65536
 
 struct entry {
@@ -19,7 +20,7 @@ struct entry {
 	 * length of the entry in bytes, a multiple of a page; 0: no valid entry begins at this page
 	 */
 	uint32_t length;
-	/* offset in the log of the first entry of the sequence to which this entry belongs */
+	/* offset in the log of the first entry of the sequence that ends with this entry */
 	uint32_t tail;
 	uint64_t sequence;
 	uint32_t descriptors;
@@ -28,9 +29,9 @@ struct entry {
 
 struct log {
 	struct disk *d;
-	uint8_t *bytes; /* the whole ring */
+	uint8_t *bytes; /* the contents of the whole ring */
 	uint32_t size;
-	struct entry *entries; /* array with an entry for each page of the ring */
+	struct entry *entries; /* array with an element for each page of the ring */
 	/* number of page changes in the log; a page that is changed twice counts twice */
 	unsigned changes;
 };
@@ -49,7 +50,7 @@ uint32_t vhdx_crc(const uint8_t *p, size_t len, size_t field)
 	return ~crc;
 }
 
-/* Copies bytes out of the ring. Behind the end of the ring it continues at the beginning. */
+/* Copies bytes out of the ring. Behind the end of the ring the copy goes on at the beginning. */
 static void ring_get(const struct log *l, uint32_t at, uint8_t *out, uint32_t len)
 {
 	uint32_t first = l->size - at < len ? l->size - at : len;
@@ -59,7 +60,8 @@ static void ring_get(const struct log *l, uint32_t at, uint8_t *out, uint32_t le
 }
 
 /*
- * Reads the entry's header. Returns whether it can be a header; the checksum is not checked here.
+ * Reads the header of an entry. Returns whether the bytes can be a header; the checksum is not
+ * checked here.
  */
 static bool read_entry(const struct log *l, uint32_t at, struct entry *e, uint32_t *ret_crc)
 {
@@ -156,7 +158,7 @@ static struct vhdx_page *find_page(const struct vhdx *v, uint64_t at)
 			  : NULL;
 }
 
-/* Stores the bytes of a page, which then replace those of the file. NULL stands for zeros. */
+/* Stores the bytes of a page, which then replace the bytes of the file. NULL stands for zeros. */
 static int set_page(struct log *l, uint64_t at, const uint8_t *bytes)
 {
 	struct disk *d = l->d;
@@ -208,8 +210,8 @@ static int bad_descriptor(struct disk *d, const struct entry *e, uint32_t i)
 }
 
 /*
- * Applies a data descriptor. It holds the first and the last bytes of the page, which the data page
- * in the log replaces by its own signature and sequence number.
+ * Applies a data descriptor. The descriptor holds the first and the last bytes of the page, because
+ * the data page in the log has its own signature and sequence number in their place.
  */
 static int apply_data(
 	struct log *l, const struct entry *e, const uint8_t *desc, const uint8_t *data, uint32_t i)
@@ -284,7 +286,7 @@ static int apply_run(struct log *l, const struct entry *head, uint8_t *buf)
 
 static int replay(struct log *l)
 {
-	/* Allocates the ring, and room for a copy of one entry. */
+	/* The buffer has room for the ring and for a copy of one entry. */
 	_cleanup_free_ uint8_t *bytes = malloc((size_t)l->size * 2);
 	_cleanup_free_ struct entry *entries = calloc(l->size / VHDX_PAGE, sizeof(*entries));
 

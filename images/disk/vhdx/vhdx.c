@@ -33,7 +33,7 @@ static const uint8_t guid_physical[16] = {0xc7, 0x48, 0xa3, 0xcd, 0x5d, 0x44, 0x
 /* Values of the state of a block in the BAT. */
 enum { BLOCK_NOT_PRESENT, BLOCK_UNDEFINED, BLOCK_ZERO, BLOCK_UNMAPPED, BLOCK_PRESENT = 6 };
 
-/* Reads the header at `at`. Returns 1 if it is valid, else 0. */
+/* Reads the header at the file offset `at`. Returns 1 if the header is valid, else 0. */
 static int read_header(struct disk *d, uint64_t at, uint8_t *h)
 {
 	int r = disk_read_meta(d, h, HEADER_SIZE, at, "VHDX header");
@@ -128,7 +128,7 @@ static int find_regions(struct disk *d, struct vhdx *v)
 	return r;
 }
 
-/* The contents of the metadata. `seen` has a bit for each item that was read. */
+/* The contents of the metadata. `seen` has a bit for each metadata item that was read. */
 struct metadata {
 	enum { SEEN_PARAMETERS = 1, SEEN_SIZE = 2, SEEN_SECTOR = 4, SEEN_ALL = 7 } seen;
 	uint32_t parameters;

@@ -28,9 +28,9 @@ struct vmdk_extent {
 
 	/* The members from here on are for VMDK_SPARSE. */
 	uint64_t directory; /* offset of the grain directory in the file */
-	uint32_t tables;    /* entries of the grain directory */
-	uint32_t entries;   /* entries of a grain table */
-	uint32_t grain;     /* bytes of a grain */
+	uint32_t tables;    /* number of entries of the grain directory */
+	uint32_t entries;   /* number of entries of a grain table */
+	uint32_t grain;     /* size of a grain in bytes */
 	bool zero_grains;   /* a table entry of 1 means a grain of zeros */
 	bool compressed;
 };
@@ -38,7 +38,8 @@ struct vmdk_extent {
 struct vmdk {
 	struct vmdk_extent *extents;
 	size_t n;
-	char create_type[32]; /* "" if the image has no descriptor */
+	/* the value of createType in the descriptor; "" if the image has no descriptor */
+	char create_type[32];
 	/*
 	 * content ids of this image and of its parent; programs change an image's id when they
 	 * write to it
@@ -48,9 +49,9 @@ struct vmdk {
 };
 
 /*
- * Parses the descriptor, a text of len bytes that is followed by a zero byte. Adds its extents to v
- * without opening them. If the descriptor is embedded in a sparse extent, its extent lines are
- * ignored.
+ * Parses the descriptor, a text of len bytes that is followed by a zero byte. Adds the extents that
+ * the descriptor lists to v without opening them. If the descriptor is embedded in a sparse extent,
+ * its extent lines are ignored.
  */
 int vmdk_parse_descriptor(struct disk *d, struct vmdk *v, const char *text, bool embedded)
 	must_check;
@@ -58,18 +59,18 @@ int vmdk_parse_descriptor(struct disk *d, struct vmdk *v, const char *text, bool
 /*
  * Reads the header of the sparse extent in e->fd. Sets *ret_descriptor and *ret_descriptor_size to
  * offset and size, in bytes, of the embedded descriptor; both are 0 if there is none. If e->length
- * is 0, sets it from the header.
+ * is 0, sets it to the length that the header gives.
  */
 int vmdk_sparse_open(struct disk *d, struct vmdk_extent *e, uint64_t *ret_descriptor,
 	uint64_t *ret_descriptor_size) must_check;
 
 /*
- * Does what disk_map() does, within one sparse extent. offset is in bytes from the extent's
- * beginning.
+ * Does what disk_map() does, within one sparse extent. offset is in bytes from the beginning of the
+ * extent.
  */
 int vmdk_sparse_map(struct disk *d, const struct vmdk_extent *e, uint64_t offset,
 	struct disk_extent *ret) must_check;
 
-/* Reads bytes of one compressed grain, which lie within that grain. */
+/* Reads bytes of one compressed grain. All bytes of one call lie within that grain. */
 int vmdk_sparse_unpack(struct disk *d, const struct vmdk_extent *e, uint64_t offset, void *buf,
 	size_t len) must_check;

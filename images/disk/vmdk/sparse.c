@@ -96,8 +96,9 @@ static int check_geometry(struct disk *d, struct vmdk_extent *e, uint64_t capaci
 }
 
 /*
- * Reads the copy of the header at the end of the file. A program that writes a stream knows the
- * offset of the grain directory only at the end, so only this copy contains it.
+ * Reads the copy of the header at the end of the file. Only this copy contains the offset of the
+ * grain directory in a file that was written as a stream, because the program that writes a stream
+ * knows the offset only at the end.
  */
 static int read_footer(struct disk *d, const struct vmdk_extent *e, uint8_t *h)
 {
@@ -146,8 +147,8 @@ int vmdk_sparse_open(struct disk *d, struct vmdk_extent *e, uint64_t *ret_descri
 }
 
 /*
- * Reads the table entry of the grain. Sets *ret to the grain's file offset; 0: the grain has no
- * data.
+ * Reads the grain table's entry of the grain. Sets *ret to the grain's file offset; 0: the grain
+ * has no data.
  */
 static int find_grain(
 	struct disk *d, const struct vmdk_extent *e, uint64_t grain, uint64_t *ret, bool *ret_table)
@@ -182,7 +183,7 @@ int vmdk_sparse_map(
 	int r = find_grain(d, e, grain, &host, &table);
 	if (r < 0)
 		return r;
-	/* The directory has no table for these grains, so none of them has data. */
+	/* The directory has no table for these grains, so none of the grains has data. */
 	if (!table)
 		covered += (e->entries - 1 - grain % e->entries) * (uint64_t)e->grain;
 	if (covered > e->length - offset)
@@ -226,7 +227,7 @@ static int inflate_grain(const uint8_t *in, size_t in_len, uint8_t *out, size_t 
 	return left || (r != Z_STREAM_END && r != Z_BUF_ERROR) ? -EIO : 0;
 }
 
-/* Decompresses the first out_len bytes of the grain at file offset `host`. */
+/* Decompresses the first out_len bytes of the grain that is at the file offset `host`. */
 static int unpack_grain(
 	struct disk *d, const struct vmdk_extent *e, uint64_t host, uint8_t *out, size_t out_len)
 {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Debian compiles the archives of libseccomp and yajl with -D_FORTIFY_SOURCE=2. So they call these
- * functions of glibc in place of memcpy(), sprintf(), snprintf() and fprintf(), and pass the size
- * of the destination, which the functions check. musl has none of them. Their interface is part of
- * the Linux Standard Base, so it does not change.
+ * Functions of glibc that the archives of libseccomp and yajl call. Debian compiles these archives
+ * with -D_FORTIFY_SOURCE=2, so they call the functions below in place of memcpy(), sprintf(),
+ * snprintf() and fprintf(), and pass the size of the destination, which the functions check. musl
+ * has none of these functions. Their interface is part of the Linux Standard Base, so it does not
+ * change.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The names begin with "__", so no header declares them. */
+/* The prototypes are here, because no header of musl declares these functions of glibc. */
 void *__memcpy_chk(void *dst, const void *src, size_t n, size_t size);
 int __snprintf_chk(char *dst, size_t n, int flag, size_t size, const char *format, ...);
 int __sprintf_chk(char *dst, int flag, size_t size, const char *format, ...);

@@ -2,7 +2,7 @@
 /*
  * Declares what the rest of the tree uses and musl 1.2.3 (in Debian 12), the C library of caisson
  * and caisson-init, lacks. The build with musl includes this file in front of every source
- * (-include); nothing else includes it. Each part is left out if the C library has it.
+ * (-include); nothing else includes it. Each part is left out if the C library has it already.
  */
 #pragma once
 #include <dirent.h>
@@ -137,7 +137,7 @@ static inline int close_range(unsigned first, unsigned last, int flags)
 	return (int)syscall(SYS_close_range, first, last, flags);
 }
 
-/* In glibc's <sys/resource.h> the type of a resource's number has this name. */
+/* glibc's <sys/resource.h> gives this name to the type of a resource's number. */
 #define __rlimit_resource caisson_rlimit_resource
 enum caisson_rlimit_resource { CAISSON_RLIMIT_LARGEST = 255 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The calls of glibc's <sys/pidfd.h>, which musl has not. */
+/* Declares the calls of glibc's <sys/pidfd.h>, because musl has no such header. */
 #pragma once
 #include <signal.h>
 #include <sys/syscall.h>
