@@ -84,6 +84,15 @@ static const struct command commands[] = {
 		cmd_image},
 	{"net", "[options] COMMAND ...", "Make networks, and attach containers to them.", NULL,
 		cmd_net},
+	{"volume", "COMMAND [options] ...", "Keep directories that containers mount by name.",
+		"A volume stays when the containers that mount it are removed. `caisson run "
+		"--image\n"
+		"... -v NAME:PATH` makes it if there is none, and fills it with what the image "
+		"has\n"
+		"at PATH.\n\n"
+		"  caisson run --image postgres -d --name db -v db:/var/lib/postgresql/data\n"
+		"  caisson volume ls",
+		cmd_volume},
 	{"doctor", "[options]", "Say which isolation modes this host can run, and why not.",
 		"Prints a line for each check: ok, no, or warning (it runs, with a limit),\n"
 		"with what was found and what to do. Changes nothing. The exit code is 0 if\n"

@@ -8,6 +8,7 @@
  *	DIR/partial/            blobs that are being written
  *	DIR/layers, chains      unpacked layers: see chain.h
  *	DIR/containers/NAME/    what a container uses: see container_dir.h
+ *	DIR/volumes/NAME/       directories that containers mount by name: see volumes.h
  *
  * Order of calls: store_open(), then any others, then store_close(). In between the process holds a
  * shared lock, so that no other process removes blobs. If the process is killed at any point, no

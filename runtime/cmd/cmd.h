@@ -50,6 +50,7 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 int cmd_events(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_features(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_image(const struct command *self, const struct globals *g, int argc, char **argv);
+int cmd_volume(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_net(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_doctor(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_spec(const struct command *self, const struct globals *g, int argc, char **argv);

@@ -34,8 +34,8 @@ static bool has_option(const struct run_mount *m, const char *const *names, size
 	return false;
 }
 
-/* Adds the mount, and checks its destination, for all three options. */
-static int add_mount(struct run_mounts *all, const struct run_mount *m, const char *option)
+/* Checks the destination of a mount that one of the three options asks for. */
+static int check_mount(const struct run_mounts *all, const struct run_mount *m, const char *option)
 {
 	if (!m->destination || m->destination[0] != '/' || streq(m->destination, "/"))
 		return err_set(EINVAL, "%s: a mount on \"%.200s\": expected an absolute path",
@@ -44,8 +44,22 @@ static int add_mount(struct run_mounts *all, const struct run_mount *m, const ch
 		if (streq(all->v[i].destination, m->destination))
 			return err_set(EINVAL, "%s: there are two mounts on %.200s", option,
 				m->destination);
-	all->v[all->n++] = *m;
 	return 0;
+}
+
+static int add_mount(struct run_mounts *all, const struct run_mount *m, const char *option)
+{
+	int result = check_mount(all, m, option);
+
+	if (result >= 0)
+		all->v[all->n++] = *m;
+	return result;
+}
+
+/* Tells a path of the host from the name of a volume. */
+static bool is_path(const char *source)
+{
+	return *source == '/' || *source == '.';
 }
 
 /* Finds the absolute path of a bind mount's source. */
@@ -53,10 +67,11 @@ static int resolve_source(struct run *r, const char *text, bool create, const ch
 {
 	char real[PATH_MAX];
 
-	if (*text != '/' && *text != '.')
+	if (!is_path(text))
 		return err_set(EINVAL,
-			"the mount's source \"%.200s\": named volumes are not supported: give a "
-			"path of the host, which begins with / or .",
+			"--mount type=bind,source=%.200s: expected a path of the host, which "
+			"begins "
+			"with / or .; type=volume takes the name of a volume",
 			text);
 	if (create && mkdir(text, 0755) < 0 && errno != EEXIST)
 		return err_sys("-v: create %s", text);
@@ -83,9 +98,12 @@ static int add_volume_option(struct run_mount *m, const char *option)
 {
 	static const char *const passed[] = {"ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec",
 		"exec", "bind", "rbind", "idmap"};
-	static const char *const ignored[] = {
-		"z", "Z", "nocopy", "cached", "delegated", "consistent"};
+	static const char *const ignored[] = {"z", "Z", "cached", "delegated", "consistent"};
 
+	if (streq(option, "nocopy")) {
+		m->no_copy = true;
+		return 0;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
 		if (streq(option, ignored[i]))
 			return 0;
@@ -109,7 +127,9 @@ static int each_option(
 	return result;
 }
 
-/* Parses "SOURCE:DESTINATION[:OPTIONS]" or "DESTINATION". */
+/*
+ * Parses "SOURCE:DESTINATION[:OPTIONS]" or "DESTINATION". SOURCE is a path or the name of a volume.
+ */
 static int add_volume(struct run *r, struct run_mounts *all, const char *text)
 {
 	struct run_mount m = {.type = "bind"};
@@ -128,9 +148,13 @@ static int add_volume(struct run *r, struct run_mounts *all, const char *text)
 		char *options = strchr(destination, ':');
 		if (options)
 			*options++ = '\0';
-		result = resolve_source(r, copy, true, &m.source);
+		result = check_mount(all, &m, "-v");
 		if (result >= 0 && options)
 			result = each_option(options, &m, add_volume_option);
+		if (result >= 0)
+			result = is_path(copy) ? resolve_source(r, copy, true, &m.source)
+					       : run_use_volume(r, copy, m.destination, !m.no_copy,
+							 &m.source);
 	}
 	if (result >= 0)
 		result = finish_bind(&m);
@@ -166,7 +190,7 @@ static int add_tmpfs(struct run *r, struct run_mounts *all, const char *text)
 /* Holds the words of --mount until the type of the mount is known. */
 struct mount_words {
 	const char *type, *source, *target, *propagation, *size, *mode;
-	bool read_only;
+	bool read_only, no_copy;
 };
 
 static int read_word(struct mount_words *w, char *word)
@@ -193,14 +217,18 @@ static int read_word(struct mount_words *w, char *word)
 		w->read_only = !value || streq(value, "true") || streq(value, "1");
 		return 0;
 	}
+	if (streq(word, "volume-nocopy")) {
+		w->no_copy = !value || streq(value, "true") || streq(value, "1");
+		return 0;
+	}
 	for (size_t i = 0; value && i < ARRAY_SIZE(names); i++)
 		if (streq(word, names[i].name)) {
 			*(const char **)((char *)w + names[i].offset) = value;
 			return 0;
 		}
 	return err_set(EINVAL,
-		"--mount: unknown word \"%.100s\": expected type=bind|tmpfs, source=, target=, "
-		"readonly, bind-propagation=, tmpfs-size= or tmpfs-mode=",
+		"--mount: unknown word \"%.100s\": expected type=bind|volume|tmpfs, source=, "
+		"target=, readonly, volume-nocopy, bind-propagation=, tmpfs-size= or tmpfs-mode=",
 		word);
 }
 
@@ -212,6 +240,19 @@ static int add_bind_words(struct run *r, struct run_mount *m, const struct mount
 	int result = resolve_source(r, w->source, false, &m->source);
 	if (result >= 0 && w->propagation)
 		result = add_volume_option(m, w->propagation);
+	return result < 0 ? result : finish_bind(m);
+}
+
+static int add_volume_words(struct run *r, const struct run_mounts *all, struct run_mount *m,
+	const struct mount_words *w)
+{
+	int result = check_mount(all, m, "--mount");
+
+	m->type = "bind";
+	if (result >= 0)
+		result = w->source ? run_use_volume(
+					     r, w->source, m->destination, !w->no_copy, &m->source)
+				   : run_make_volume(r, all->n, m->destination, &m->source);
 	return result < 0 ? result : finish_bind(m);
 }
 
@@ -245,15 +286,11 @@ static int add_mount_words(struct run *r, struct run_mounts *all, const char *te
 		result = add_bind_words(r, &m, &w);
 	} else if (streq(w.type, "tmpfs")) {
 		result = add_tmpfs_words(r, &m, &w);
-	} else if (streq(w.type, "volume") && !w.source) {
-		m.type = "bind";
-		result = run_make_volume(r, all->n, m.destination ? m.destination : "", &m.source);
-		if (result >= 0)
-			result = finish_bind(&m);
+	} else if (streq(w.type, "volume")) {
+		result = add_volume_words(r, all, &m, &w);
 	} else {
-		return err_set(EINVAL,
-			"--mount type=%.100s: expected bind, tmpfs, or volume without a source",
-			w.type);
+		return err_set(
+			EINVAL, "--mount type=%.100s: expected bind, volume or tmpfs", w.type);
 	}
 	if (result >= 0 && w.read_only)
 		result = add_option(&m, "ro");

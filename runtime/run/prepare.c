@@ -225,7 +225,13 @@ int run_prepare(const struct run_options *o, struct arena *a, const char *name, 
 	_cleanup_store_ struct store s = STORE_INIT;
 	struct preparing p = {.o = o,
 		.store = &s,
-		.run = {.o = o, .arena = a, .dir_fd = -EBADF, .uid = geteuid(), .gid = getegid()}};
+		.run = {.o = o,
+			.arena = a,
+			.dir_fd = -EBADF,
+			.uid = geteuid(),
+			.gid = getegid(),
+			.store = &s,
+			.volumes_lock = -EBADF}};
 	int r = store_open(&s, o->store, STORE_SYNC);
 
 	if (r >= 0)
@@ -233,6 +239,7 @@ int run_prepare(const struct run_options *o, struct arena *a, const char *name, 
 	if (r == 0)
 		r = make_container(&p, name, maker);
 	fd_close(&p.run.dir_fd);
+	fd_close(&p.run.volumes_lock);
 	return r != 0 ? r : set_bundle(&s, a, name, p.image.layers, ret);
 }
 

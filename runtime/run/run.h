@@ -46,6 +46,9 @@ struct run {
 	const char *stop_signal;
 	const struct image *image;
 	int root; /* directory with the image's tree, from which volumes are filled */
+	const struct store *store;
+	/* lock of the store's volumes until config.json is written; -EBADF: no volume is mounted */
+	int volumes_lock;
 };
 
 /* Describes a mount of config.json. */
@@ -53,6 +56,7 @@ struct run_mount {
 	const char *destination, *type, *source;
 	const char *options[24];
 	size_t noptions;
+	bool no_copy; /* a volume is not filled with what the image has at the destination */
 };
 
 struct run_mounts {
@@ -72,6 +76,12 @@ int run_collect_mounts(struct run *r, struct run_mounts *ret) must_check;
  */
 int run_make_volume(struct run *r, size_t index, const char *destination, const char **ret)
 	must_check;
+/*
+ * volume.c: makes the store's volume of that name if there is none, and fills it like
+ * run_make_volume() if it is empty and `copy` is set. *ret is the absolute path of its content.
+ */
+int run_use_volume(struct run *r, const char *name, const char *destination, bool copy,
+	const char **ret) must_check;
 /* mounts.c: writes the files hosts, hostname and resolv.conf into the bundle. */
 int run_write_files(struct run *r) must_check;
 

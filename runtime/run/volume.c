@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes the volumes that a container has of its own, and fills them from the image. */
+/*
+ * Makes the volumes that a container has of its own, and the named ones that it mounts, and fills
+ * them from the image.
+ */
 #include <stdio.h>
 #include <sys/stat.h>
 
 #include "base/copy.h"
 #include "base/path.h"
+#include "images/oci/volumes.h"
 #include "run/run.h"
 
 /*
@@ -48,4 +52,33 @@ int run_make_volume(struct run *r, size_t index, const char *destination, const 
 		return err_sys("open %s", *ret);
 	int result = copy_tree_with_root(from, to);
 	return result < 0 ? err_ctx(result, "the volume on %.200s", destination) : 0;
+}
+
+static int fill(const struct run *r, const char *name, const char *destination)
+{
+	int empty = volume_is_empty(r->store, name);
+
+	if (empty <= 0)
+		return empty;
+	_cleanup_fd_ int from = open_source(r, destination);
+	if (from < 0)
+		return from == -ENOENT ? 0 : from;
+	int result = volume_fill(r->store, name, from);
+	return result < 0 ? err_ctx(result, "the volume \"%s\" on %.200s", name, destination) : 0;
+}
+
+int run_use_volume(
+	struct run *r, const char *name, const char *destination, bool copy, const char **ret)
+{
+	static const char *const no_labels[] = {NULL};
+
+	if (r->volumes_lock < 0)
+		r->volumes_lock = volumes_lock(r->store, true);
+	int result = r->volumes_lock < 0 ? r->volumes_lock : volume_make(r->store, name, no_labels);
+	if (result >= 0 && copy)
+		result = fill(r, name, destination);
+	if (result < 0)
+		return result;
+	*ret = volume_path(r->store, r->arena, name);
+	return *ret ? 0 : -ENOMEM;
 }

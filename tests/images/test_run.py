@@ -167,7 +167,7 @@ def test_mounts(box, tmp):
 
 
 @pytest.mark.parametrize("option, text", [
-    (("-v", "name:/x"), "named volumes"), (("-v", "/:x"), "absolute path"), (("-v", "/etc:/x:wrong"), "unknown option"),
+    (("-v", ":/x"), "the volume's name"), (("-v", "/:x"), "absolute path"), (("-v", "/etc:/x:wrong"), "unknown option"),
     (("-v", "/etc:/x", "--tmpfs", "/x"), "two mounts"), (("--mount", "type=bind,source=/nosuch,target=/x"), "/nosuch"),
     (("--mount", "type=nfs,target=/x"), "expected bind"), (("--mount", "wrong=1"), "unknown word"), (("--tmpfs", "x"), "absolute"),
     (("-v", "/etc:/"), "absolute path"),
@@ -461,6 +461,8 @@ def test_microvm(box, work):
     assert box.rt("exec", "b1", "cat", "/d/new", timeout=120).ok().out == "2"
     box.rt("stop", "-t", "1", "b1", timeout=120).ok()
     box.rt("rm", "b1").ok()
+    box.sh("echo 1 > /v/f; ls /d2", "-v", "vol:/v", "-v", "copy:/d", "--isolation", "vm", "--kernel", kernel, timeout=120)
+    assert box.sh("cat /v/f /d/new", "-v", "vol:/v", "-v", "copy:/d").ok().out == "1\n2"
 
 
 def notes(box):

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "images/oci/volumes.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/copy.h"
+#include "base/json.h"
+#include "base/remove.h"
+#include "images/oci/container_dir.h"
+#include "images/oci/store_internal.h"
+
+#define VOLUME_JSON "volume.json"
+#define VOLUME_JSON_MAX 65536
+#define CONFIG_JSON_MAX (16u << 20)
+#define NAME_SIZE 128 /* longest name of a volume, and a NUL */
+
+static int check_name(const char *name)
+{
+	static const char rest[] =
+		"_.-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+	size_t len = strlen(name);
+
+	if (len >= 1 && len < NAME_SIZE && !strchr("_.-", name[0]) && strspn(name, rest) == len)
+		return 0;
+	return err_set(EINVAL,
+		"the volume's name \"%.200s\": expected up to %d letters, digits, \"_\", \".\" and "
+		"\"-\", with a letter or digit first",
+		name, NAME_SIZE - 1);
+}
+
+static int open_dir(int at, const char *name)
+{
+	return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* Opens DIR/volumes, and makes the directory if there is none. */
+static int open_volumes(const struct store *s)
+{
+	if (mkdirat(s->dir, "volumes", 0700) < 0 && errno != EEXIST)
+		return err_sys("create %s/volumes", s->path);
+	int fd = open_dir(s->dir, "volumes");
+	return fd < 0 ? err_sys("open %s/volumes", s->path) : fd;
+}
+
+/* Opens the directory of a volume. Returns -ENOENT, with a message, if there is none. */
+static int open_volume(const struct store *s, const char *name)
+{
+	int r = check_name(name);
+	if (r < 0)
+		return r;
+	_cleanup_fd_ int all = open_volumes(s);
+	if (all < 0)
+		return all;
+	int fd = open_dir(all, name);
+	if (fd < 0 && errno == ENOENT)
+		return err_set(
+			ENOENT, "there is no volume \"%s\": `caisson volume ls` lists them", name);
+	return fd < 0 ? err_sys("open %s/volumes/%s", s->path, name) : fd;
+}
+
+int volumes_lock(const struct store *s, bool exclusive)
+{
+	_cleanup_fd_ int all = open_volumes(s);
+	if (all < 0)
+		return all;
+	_cleanup_fd_ int fd = openat(all, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_sys("open %s/volumes/lock", s->path);
+	int r = store_lock_file(fd, exclusive ? LOCK_EX : LOCK_SH);
+	return r < 0 ? err_set(-r, "lock %s/volumes/lock: %s", s->path, err_text(-r))
+		     : take_fd(&fd);
+}
+
+/* Puts a random part behind the first letters of a temporary name, which no volume can have. */
+static int temporary_name(const char *first, char ret[32])
+{
+	uint64_t random;
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return err_sys("get random bytes");
+	snprintf(ret, 32, ".%s-%016" PRIx64, first, random);
+	return 0;
+}
+
+static int write_volume_json(int dir, const char *const *labels)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+	char created[32], key[NAME_MAX + 1];
+	time_t now = time(NULL);
+	const char *text;
+	struct tm tm;
+	size_t len;
+	int r = json_out_init(&o, true);
+
+	if (r < 0)
+		return r;
+	strftime(created, sizeof(created), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+	json_out_object(&o, NULL);
+	json_out_str(&o, "created", created);
+	json_out_object(&o, "labels");
+	for (; *labels; labels++) {
+		size_t n = strcspn(*labels, "=");
+		if (n == 0 || n >= sizeof(key))
+			return err_set(EINVAL, "the label \"%.200s\": expected KEY=VALUE", *labels);
+		memcpy(key, *labels, n);
+		key[n] = '\0';
+		json_out_str(&o, key, (*labels)[n] ? *labels + n + 1 : "");
+	}
+	json_out_end_object(&o);
+	json_out_end_object(&o);
+	r = json_out_text(&o, &text, &len);
+	return r < 0 ? r : fd_write_new_file(dir, VOLUME_JSON, text, len, 0600);
+}
+
+static int make_in(int all, const char *temporary, const char *const *labels)
+{
+	if (mkdirat(all, temporary, 0700) < 0)
+		return -errno;
+	_cleanup_fd_ int dir = open_dir(all, temporary);
+	if (dir < 0 || mkdirat(dir, "data", 0755) < 0)
+		return -errno;
+	/* The caller's umask does not count, because the container's users read the directory. */
+	if (fchmodat(dir, "data", 0755, 0) < 0)
+		return -errno;
+	return write_volume_json(dir, labels);
+}
+
+int volume_make(const struct store *s, const char *name, const char *const *labels)
+{
+	char temporary[32], message[ERR_MAX];
+	struct stat st;
+	int r = check_name(name);
+
+	if (r < 0)
+		return r;
+	_cleanup_fd_ int all = open_volumes(s);
+	if (all < 0)
+		return all;
+	if (fstatat(all, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return 1;
+	r = temporary_name("new", temporary);
+	if (r < 0)
+		return r;
+	err_clear();
+	r = make_in(all, temporary, labels);
+	if (r >= 0 && renameat2(all, temporary, all, name, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (r >= 0)
+		r = -errno;
+	if (r != -EEXIST && !*err_msg())
+		err_set(-r, "create %s/volumes/%s: %s", s->path, name, err_text(-r));
+	snprintf(message, sizeof(message), "%s", err_msg());
+	if (remove_tree(all, temporary, NULL) < 0)
+		err_clear();
+	return r == -EEXIST ? 1 : err_set(-r, "%s", message);
+}
+
+/* Returns 1 if the directory has no entry, else 0. */
+static int is_empty(int dir)
+{
+	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	int r = 1;
+
+	if (!d) {
+		r = err_sys("read the volume");
+		fd_close(&copy);
+		return r;
+	}
+	for (struct dirent *e; r == 1 && (e = readdir(d));)
+		if (!streq(e->d_name, ".") && !streq(e->d_name, ".."))
+			r = 0;
+	closedir(d);
+	return r;
+}
+
+static int open_data(int volume, const char *name)
+{
+	int fd = open_dir(volume, "data");
+
+	return fd < 0 ? err_sys("open the content of the volume \"%s\"", name) : fd;
+}
+
+int volume_is_empty(const struct store *s, const char *name)
+{
+	_cleanup_fd_ int dir = open_volume(s, name);
+	if (dir < 0)
+		return dir;
+	_cleanup_fd_ int data = open_data(dir, name);
+	return data < 0 ? data : is_empty(data);
+}
+
+int volume_fill(const struct store *s, const char *name, int from)
+{
+	_cleanup_fd_ int dir = open_volume(s, name);
+	if (dir < 0)
+		return dir;
+	/* The rest of a fill that was interrupted goes first. */
+	int r = remove_tree(dir, "new", NULL);
+	if (r < 0)
+		return r;
+	if (mkdirat(dir, "new", 0700) < 0)
+		return err_sys("create %s/volumes/%s/new", s->path, name);
+	_cleanup_fd_ int new = open_dir(dir, "new");
+	r = new < 0 ? err_sys("open %s/volumes/%s/new", s->path, name)
+		    : copy_tree_with_root(from, new);
+	/* rename(2) replaces an empty directory, and no other. */
+	if (r >= 0 && renameat(dir, "new", dir, "data") < 0)
+		r = err_sys("fill the volume \"%s\"", name);
+	return r;
+}
+
+/* Returns whether the container's config.json has a bind mount of that file. */
+static bool config_mounts(const struct json *config, const struct stat *data)
+{
+	const struct json *mounts = json_get(config, "mounts");
+	struct stat st;
+
+	for (const struct json *m = mounts && mounts->type == JSON_ARRAY ? mounts->first : NULL; m;
+		m = m->next) {
+		const char *source = json_get_str(m, "source");
+		if (source && *source == '/' && stat(source, &st) == 0 &&
+			st.st_dev == data->st_dev && st.st_ino == data->st_ino)
+			return true;
+	}
+	return false;
+}
+
+/* Returns 1 if the container mounts the volume whose content has this inode, else 0. */
+static int container_mounts(
+	const struct store *s, struct arena *a, const char *container, const struct stat *data)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	char path[NAME_MAX + sizeof("/config.json")];
+	struct json *config;
+	int r = container_dir_is_needed(s, container);
+
+	if (r <= 0)
+		return r;
+	snprintf(path, sizeof(path), "%s/config.json", container);
+	r = fd_read_file(s->containers, path, &text, CONFIG_JSON_MAX);
+	/* A container that is being made has no config.json yet, and will lock volumes first. */
+	if (r == -ENOENT) {
+		err_clear();
+		return 0;
+	}
+	if (r >= 0)
+		r = json_parse(a, strbuf_str(&text), text.len, path, &config);
+	return r < 0 ? r : config_mounts(config, data);
+}
+
+/* Sets *ret to the name of a container that mounts the volume, or to NULL. */
+static int find_user(const struct store *s, struct arena *a, int volume, const char **ret)
+{
+	struct dirent **entries;
+	struct stat data;
+	int r = 0;
+
+	*ret = NULL;
+	if (fstatat(volume, "data", &data, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_sys("look at the content of a volume");
+	int n = scandirat(s->containers, ".", &entries, NULL, alphasort);
+	if (n < 0)
+		return err_sys("read %s/containers", s->path);
+	for (int i = 0; i < n; i++) {
+		const char *name = entries[i]->d_name;
+		if (r == 0 && !*ret && *name != '.')
+			r = container_mounts(s, a, name, &data);
+		if (r > 0) {
+			*ret = arena_strdup(a, name);
+			r = *ret ? 0 : -ENOMEM;
+		}
+		free(entries[i]);
+	}
+	free(entries);
+	return r;
+}
+
+const char *volume_path(const struct store *s, struct arena *a, const char *name)
+{
+	return arena_printf(a, "%s/volumes/%s/data", s->path, name);
+}
+
+int volume_read(const struct store *s, struct arena *a, const char *name, struct volume *ret)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	struct json *j;
+
+	*ret = (struct volume){0};
+	_cleanup_fd_ int dir = open_volume(s, name);
+	if (dir < 0)
+		return dir;
+	int r = fd_read_file(dir, VOLUME_JSON, &text, VOLUME_JSON_MAX);
+	if (r >= 0)
+		r = json_parse(a, strbuf_str(&text), text.len, VOLUME_JSON, &j);
+	if (r < 0)
+		return err_ctx(r, "the volume \"%s\"", name);
+	ret->name = arena_strdup(a, name);
+	ret->path = volume_path(s, a, name);
+	ret->created = json_get_str(j, "created");
+	ret->labels = json_get(j, "labels");
+	if (!ret->name || !ret->path)
+		return -ENOMEM;
+	return find_user(s, a, dir, &ret->user);
+}
+
+int volumes_read(const struct store *s, struct arena *a, struct volume **ret, size_t *ret_n)
+{
+	_cleanup_fd_ int all = open_volumes(s);
+	struct dirent **entries;
+	int r = 0;
+
+	*ret_n = 0;
+	if (all < 0)
+		return all;
+	int n = scandirat(all, ".", &entries, NULL, alphasort);
+	if (n < 0)
+		return err_sys("read %s/volumes", s->path);
+	*ret = arena_array(a, (size_t)n, sizeof(**ret));
+	if (!*ret)
+		r = -ENOMEM;
+	for (int i = 0; i < n; i++) {
+		const char *name = entries[i]->d_name;
+		if (r >= 0 && *name != '.' && !streq(name, "lock"))
+			r = volume_read(s, a, name, &(*ret)[*ret_n]);
+		/* Another process may remove a volume after its name was read. */
+		if (r == -ENOENT)
+			r = 0;
+		else if (r >= 0 && *name != '.' && !streq(name, "lock"))
+			++*ret_n;
+		free(entries[i]);
+	}
+	free(entries);
+	return r;
+}
+
+int volume_remove(const struct store *s, struct arena *a, const char *name)
+{
+	struct volume v;
+	char gone[32];
+	int r = volume_read(s, a, name, &v);
+
+	if (r < 0)
+		return r;
+	if (v.user)
+		return err_set(EBUSY,
+			"the volume \"%s\" is mounted in the container \"%s\": `caisson rm %s` "
+			"first",
+			name, v.user, v.user);
+	r = temporary_name("old", gone);
+	if (r < 0)
+		return r;
+	_cleanup_fd_ int all = open_volumes(s);
+	if (all < 0)
+		return all;
+	if (renameat(all, name, all, gone) < 0)
+		return err_sys("remove %s/volumes/%s", s->path, name);
+	return remove_tree(all, gone, NULL);
+}

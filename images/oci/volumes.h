@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Keeps DIR/volumes/NAME: directories with names, which containers of the store mount with `-v
+ * NAME:PATH` and which stay when the containers are removed, as docker's named volumes do.
+ *
+ *	DIR/volumes/NAME/volume.json  when the volume was made, and its labels; written before the
+ *				      directory gets its name
+ *	DIR/volumes/NAME/data/        the content
+ *	DIR/volumes/lock              locked in shared mode by whoever is about to mount a volume,
+ *				      and in exclusive mode by whoever fills or removes one
+ *
+ * If a process is killed at any point, a volume exists as a whole or not at all, and it has either
+ * the whole first content or none.
+ */
+#pragma once
+#include "images/oci/store.h"
+
+struct volume {
+	const char *name;
+	const char *path;    /* absolute path of the content if the store's path is absolute */
+	const char *created; /* date and time as RFC 3339 has them, in UTC */
+	const struct json *labels; /* object of strings, or NULL */
+	const char *user;          /* name of a container that mounts the volume, or NULL */
+};
+
+/* Returns a descriptor that holds the lock of all volumes, in exclusive or in shared mode. */
+int volumes_lock(const struct store *s, bool exclusive) must_check;
+
+/* Returns the path of a volume's content, or NULL if there is no memory. */
+const char *volume_path(const struct store *s, struct arena *a, const char *name);
+
+/*
+ * Makes a volume with the given labels, each "KEY=VALUE" or "KEY", with NULL at their end. Returns
+ * 0, or 1 if a volume of that name exists, which then stays as it is. The caller holds the lock.
+ */
+int volume_make(const struct store *s, const char *name, const char *const *labels) must_check;
+
+/*
+ * Gives the volume's content to a first user: if the volume is empty, it gets a copy of the
+ * directory `from` with its owner and mode. The caller holds the exclusive lock.
+ */
+int volume_fill(const struct store *s, const char *name, int from) must_check;
+
+/* Returns 1 if the volume has no content, 0 if it has, or -ENOENT if there is no such volume. */
+int volume_is_empty(const struct store *s, const char *name) must_check;
+
+/*
+ * Reads one volume, or all of them in the order of their names. volume_read() returns -ENOENT if
+ * there is none of that name. What is returned is in the arena.
+ */
+int volume_read(const struct store *s, struct arena *a, const char *name, struct volume *ret)
+	must_check;
+int volumes_read(const struct store *s, struct arena *a, struct volume **ret, size_t *ret_n)
+	must_check;
+
+/*
+ * Removes a volume with its content. Returns -EBUSY if a container mounts the volume, and -ENOENT
+ * if there is no such volume. The caller holds the exclusive lock.
+ */
+int volume_remove(const struct store *s, struct arena *a, const char *name) must_check;

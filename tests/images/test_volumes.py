@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`caisson volume`, and `caisson run --image -v NAME:PATH`: what is in a volume, who uses it, and what a kill leaves."""
+import json
+import os
+
+import pytest
+
+from harness.oci import entry, tar
+from test_run import CONFIG, box, volumes  # noqa: F401
+
+
+@pytest.fixture
+def volume(rt, images):
+    def call(command, *args, **kw):
+        return rt("volume", command, "--store", images.store, *args, **kw)
+    return call
+
+
+def content(box, name):
+    return os.path.join(box.images.store, "volumes", name, "data")
+
+
+def test_commands(box, volume):
+    assert volume("create", "--label", "a=1", "--label", "b", "data").ok().out == "data\n"
+    volume("create", "data").failed('there is a volume "data" already')
+    assert volume("ls", "-q").ok().out == "data\n"
+    table = volume("ls").ok().out.splitlines()
+    assert table[0].split() == ["NAME", "CREATED", "CONTAINER"] and table[1].split()[0::2] == ["data", "-"]
+    one, = json.loads(volume("inspect", "data").ok().out)
+    assert one["labels"] == {"a": "1", "b": ""} and one["mountpoint"] == content(box, "data") and "container" not in one
+    assert json.loads(volume("ls", "--json").ok().out) == [one]
+    volume("rm", "data").ok()
+    assert json.loads(volume("ls", "--json").ok().out) == []
+    volume("rm", "data").failed('there is no volume "data"')
+    volume("rm", "-f", "data").ok()
+    volume("inspect", "data").failed('there is no volume "data"')
+    assert os.listdir(os.path.join(box.images.store, "volumes")) == ["lock"]
+
+
+@pytest.mark.parametrize("name", ["", "_x", ".x", "-x", "a/b", "..", "a b", "é", "x" * 128, "lock/../x"])
+def test_names_that_cannot_be(volume, box, name):
+    volume("create", "--", name).failed("the volume's name")
+    volume("rm", "--", name).failed("the volume's name")
+    if not name or name[0] not in ".-" and "/" not in name:
+        box.sh("true", "-v", f"{name}:/x").failed("the volume's name")
+    assert set(os.listdir(os.path.join(box.images.store, "volumes"))) <= {"lock"}
+
+
+def test_a_label_without_a_key(volume, box):
+    volume("create", "--label", "=1", "v").failed("expected KEY=VALUE")
+    assert os.listdir(os.path.join(box.images.store, "volumes")) == ["lock"]
+
+
+def test_a_volume_outlives_its_containers(box, volume):
+    box.sh("echo 1 > /x/f; chown 5:6 /x/f", "-v", "data:/x").ok()
+    assert box.sh("cat /y/f; stat -c %u:%g /y/f", "-v", "data:/y:ro").ok().out == "1\n5:6\n"
+    assert "Read-only" in box.sh("touch /y/g", "-v", "data:/y:ro").err
+    assert box.sh("cat /z/f", "--mount", "type=volume,source=data,target=/z").ok().out == "1\n"
+    with open(os.path.join(content(box, "data"), "f"), encoding="ascii") as f:
+        assert f.read() == "1\n"
+
+
+def test_a_new_volume_begins_with_what_the_image_has(box, volume, volumes):
+    assert volumes("--rm", "-u", "0", "-v", "a:/data", "ls", "/data").ok().out.split() == ["f", "l", "sub"]
+    volumes("--rm", "-u", "0", "-v", "a:/data", "sh", "-c", "rm -r /data/*; touch /data/mine").ok()
+    assert volumes("--rm", "-v", "a:/data", "ls", "/data").ok().out == "mine\n"
+    # One that was made before is filled by its first user, but not if that user says no, and not with a place that the image has not.
+    volume("create", "b").ok()
+    assert volumes("--rm", "-u", "0", "-v", "b:/data:nocopy", "ls", "/data").ok().out == ""
+    assert volumes("--rm", "-u", "0", "--mount", "type=volume,src=b,dst=/data,volume-nocopy", "ls", "/data").ok().out == ""
+    assert volumes("--rm", "-u", "0", "-v", "b:/nowhere", "ls", "/nowhere").ok().out == ""
+    assert volumes("--rm", "-u", "0", "-v", "b:/data", "ls", "/data").ok().out.split() == ["f", "l", "sub"]
+    same = [os.stat(content(box, n)).st_mode for n in "ab"]
+    assert same[0] == same[1]
+
+
+def test_the_rest_of_a_fill_that_was_killed_is_not_used(box, volume, volumes):
+    volume("create", "a").ok()
+    new = os.path.join(box.images.store, "volumes", "a", "new")
+    os.makedirs(new + "/half")
+    assert volumes("--rm", "-u", "0", "-v", "a:/data", "ls", "/data").ok().out.split() == ["f", "l", "sub"]
+    assert sorted(os.listdir(os.path.dirname(new))) == ["data", "volume.json"]
+
+
+def test_a_volume_in_use_stays(box, volume):
+    box("-d", "-v", "data:/x", "-v", "more:/y", "sh", "-c", "sleep 1000", name="b1").ok()
+    volume("rm", "data").failed('the volume "data" is mounted in the container "b1"', "caisson rm b1")
+    assert volume("ls").ok().out.splitlines()[1].split()[2] == "b1"
+    assert json.loads(volume("inspect", "more").ok().out)[0]["container"] == "b1"
+    box.rt("rm", "-f", "b1").ok()
+    volume("rm", "data", "more").ok()
+    assert volume("ls", "-q").ok().out == ""
+
+
+def test_a_container_that_cannot_be_made_leaves_no_volume_of_a_wrong_option(box, volume):
+    box.sh("true", "-v", "data:x").failed("absolute path")
+    box.sh("true", "-v", "data:/x:wrong").failed("unknown option")
+    box.sh("true", "--mount", "type=bind,source=data,target=/x").failed("type=volume takes the name of a volume")
+    assert volume("ls", "-q").ok().out == ""
+
+
+def test_links_in_a_volume_lead_nowhere(box, volume, tmp):
+    """What a container leaves in a volume is hostile: neither filling nor removing follows it."""
+    outside = os.path.join(tmp, "outside")
+    os.mkdir(outside)
+    with open(outside + "/f", "w", encoding="ascii") as f:
+        f.write("kept")
+    box.sh(f"ln -s {outside} /x/l; mkfifo /x/p; mkdir -p /x/d/e; chmod 0 /x/d", "-v", "data:/x").ok()
+    volume("rm", "data").ok()
+    assert os.listdir(outside) == ["f"]
