@@ -189,7 +189,8 @@ static int read_back(struct arena *a, const struct agent_orders *o)
 }
 
 /*
- * Checks slots, which the guest uses as indices of arrays, and flags, which it uses for its mounts.
+ * Checks that orders with bad slots or flags are refused. The guest uses slots as indices of
+ * arrays, and the flags for its mounts.
  */
 static void bad_orders_are_refused(void **state)
 {
@@ -218,7 +219,7 @@ static void bad_orders_are_refused(void **state)
 	assert_int_equal(read_back(&a, &o), -EPROTO);
 }
 
-/* Changes one byte at a time. Orders that are still accepted must be safe to use. */
+/* Changes one byte of the orders at a time. Orders that are still accepted must be safe to use. */
 static void changed_bytes(void **state)
 {
 	static const unsigned char values[] = {0x01, 0x80, 0xff};

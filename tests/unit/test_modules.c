@@ -30,7 +30,10 @@ static int parse(struct arena *a, const char *dep, const char *builtin, const st
 	return modules_parse(a, &d, &b, "/lib/modules/6.1", ret);
 }
 
-/* Resolves up to three modules. *ret is the paths, joined by blanks, or the error's message. */
+/*
+ * Resolves up to three modules. *ret becomes the paths of the modules to load, joined by blanks, or
+ * the error's message.
+ */
 static int resolve(
 	struct arena *a, const struct modules *m, const char *const wanted[3], struct strbuf *ret)
 {
@@ -194,8 +197,8 @@ static void test_hostile_texts(void **state)
 }
 
 /*
- * Writes a chain of n modules, each of which needs the next one. Unlike depmod, it names only the
- * direct dependencies.
+ * Writes a modules.dep in which each of n modules needs the next one. Unlike depmod, the function
+ * names only the direct dependencies.
  */
 static void chain(struct strbuf *ret, int n)
 {

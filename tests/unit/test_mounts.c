@@ -186,7 +186,7 @@ static void locked_init(struct box *b)
 	box_attach(b);
 	keep = box_entry(b, "bind", "/keep", OPTS("bind", "nosuid"));
 	clear = box_entry(b, "bind", "/clear", OPTS("bind", "rw"));
-	/* For an ordinary user INIT itself copies the mounts, and not the host. */
+	/* An ordinary user's mounts are copied by INIT itself, and not by the host. */
 	s.slot = 1;
 	EXPECT(step_open(&b->c, &s) >= 0);
 	s.slot = 2;
@@ -399,7 +399,7 @@ static void idmap_host(struct box *b)
 	s.open.path = BOX "/file";
 	int fd = open_tree_copy(&s, -EBADF);
 	idmapped = fd >= 0;
-	/* tmpfs supports id-mapped mounts since Linux 6.3. */
+	/* Before Linux 6.3 tmpfs does not support id-mapped mounts. */
 	if (!idmapped)
 		EXPECT_ERR(open_tree_copy(&s, -EBADF), EINVAL, "no idmapped mounts");
 	b->slots[b->nslots++] = fd;

@@ -102,7 +102,10 @@ static void test_wrong_blobs(void **state)
 	assert_true(is_there(b, partial));
 }
 
-/* Checks that the bytes of a killed writer stay, and that the next writer continues behind them. */
+/*
+ * Checks that the bytes that a killed writer has written stay, and that the next writer continues
+ * behind them.
+ */
 static void test_resume(void **state)
 {
 	struct box *b = *state;

@@ -39,7 +39,10 @@ static struct plan build(struct arena *a, const char *name, enum plan_isolation 
 		.bundle = "/bundle",
 		.keyring = "_ses.x",
 		.cgroup = true,
-		/* An ordinary user's INIT mounts the layers of an image itself. */
+		/*
+		 * The layers of an image are mounted by the first process of an ordinary user's
+		 * container itself.
+		 */
 		.layers = rootless ? "/store/layers" : NULL,
 		.lower = rootless ? "top:base" : NULL,
 		.rootless = rootless};
@@ -180,7 +183,8 @@ static void test_another_build_is_refused(void **state)
 }
 
 /*
- * Changes one byte at a time to other values. An image that is still accepted must be safe to use.
+ * Changes one byte of a plan's image at a time to other values. An image that is still accepted
+ * must be safe to use.
  */
 static void test_changed_bytes(void **state)
 {

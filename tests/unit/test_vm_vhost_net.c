@@ -78,8 +78,8 @@ static void read_config(struct device *d, uint8_t to[12])
 }
 
 /*
- * Tests a back end like passt, with hardly any feature and no configuration, and one like DPDK,
- * with one pair of queues.
+ * Tests two back ends: one like passt, with hardly any feature and no configuration, and one like
+ * DPDK, with one pair of queues.
  */
 static void features_of_both_sides(void **state)
 {
@@ -129,9 +129,9 @@ static void features_that_the_back_end_lacks(void **state)
 	all = offered(&d);
 	assert_int_equal(all, BACK_V1 | BACK_RINGS | MAC | STATUS | MERGE | 0x7f83);
 	bring_up(&d.w.g, all & ~BACK_V1);
-	/* A back end that knows MAC and STATUS gets them. */
+	/* The back end knows MAC and STATUS, so caisson must send it these features too. */
 	assert_int_equal(d.b.set_features, all | BACK_PROTOCOL_BIT);
-	/* refused, because there is no MTU to announce */
+	/* the device refuses the feature MTU, because it has no MTU to announce */
 	assert_false(negotiate(&d.w.g, V1 | MTU));
 	end(&d);
 }

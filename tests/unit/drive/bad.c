@@ -54,8 +54,8 @@ static void poke(const struct device *d, uint32_t offset)
 }
 
 /*
- * Checks that a driver cannot change size and addresses of a queue after the device is active
- * (CVE-2026-5747).
+ * Checks that a driver cannot change the size and the addresses of a queue after the device is
+ * active (CVE-2026-5747).
  */
 static void frozen(struct device *d)
 {
@@ -158,8 +158,8 @@ static void refused(struct device *d, uint64_t desc, uint64_t avail, uint64_t us
 }
 
 /*
- * Checks that the device accepts these ring addresses. It finds no request there, because that
- * memory is zero.
+ * Checks that the device accepts these ring addresses. The device finds no request there, because
+ * the memory at these addresses is zero.
  */
 static void taken(struct device *d, uint64_t desc, uint64_t avail, uint64_t used)
 {
@@ -273,7 +273,7 @@ static bool bad_chain(struct device *d, unsigned which)
 	case 3:
 		r->desc[0].next = 0;
 		break;
-	case 4: /* the same loop, of buffers without length */
+	case 4: /* a loop of buffers without length */
 		for (unsigned i = 0; i < RING; i++)
 			r->desc[i] = (struct vring_desc){0, 0, NEXT, (uint16_t)((i + 1) % RING)};
 		break;

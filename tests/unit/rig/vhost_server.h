@@ -62,8 +62,8 @@ bool server_answered(const struct server *s, unsigned slot, const char *text);
 uint16_t server_used_index(const struct server *s);
 
 /*
- * Waits until the server has handled all messages so far. It handles messages in order, so the
- * function sends one more and waits for its answer.
+ * Waits until the server has handled all messages so far. The server handles messages in order, so
+ * the function sends one more message and waits for its answer.
  */
 void server_settle(struct server *s);
 
