@@ -88,8 +88,8 @@ static int share_memory(const struct vhost_user *v)
 
 /*
  * Sets up the shared memory in which the back end records the requests under way (INFLIGHT). At
- * first the back end makes it. After a reconnection this process passes the memory of the former
- * back end to the new one.
+ * first the back end makes this memory. After a reconnection this process passes the memory of the
+ * former back end to the new back end.
  */
 static int share_inflight(struct vhost_user *v)
 {
