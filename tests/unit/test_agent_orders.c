@@ -18,7 +18,10 @@
 #include "agent/orders.h"
 #include "base/fd.h"
 
-/* distance of the bytes that are changed, without a common factor with the sizes of structures */
+/*
+ * distance between the bytes that the test changes; 5 has no common factor with the sizes of
+ * structures, so bytes at every offset in a structure are changed
+ */
 #define STRIDE 5
 
 static const struct spec *parse(struct arena *a, const char *text, size_t len)

@@ -264,8 +264,8 @@ static void test_foreign_text(void **state)
 }
 
 /*
- * Checks that values which are nested too deeply are left out, together with everything inside
- * them.
+ * Checks that the JSON parser leaves out values that are nested too deeply, together with
+ * everything inside them.
  */
 static void test_json_depth(void **state)
 {

@@ -225,7 +225,7 @@ static void test_cache(void **state)
 	assert_int_equal(glob(CACHED, 0, NULL, &g), 0);
 	assert_int_equal(g.gl_pathc, 1);
 
-	/* Checks that a cached file to which others may write is replaced and not used. */
+	/* Checks that a cached file to which other users may write is replaced and not used. */
 	assert_int_equal(chmod(g.gl_pathv[0], 0620), 0);
 	open_with(&request, &two, &again);
 	assert_int_not_equal(first, again);

@@ -337,7 +337,7 @@ static void test_step(void **state)
 	assert_int_equal(step_hooks(&c, &step), 0);
 	assert_string_equal(content("step"), "{\"status\":\"created\",\"n\":42}");
 	assert_non_null(strstr(content("step-env"), "FROM=process"));
-	/* Checks that hooks of the other kinds do not get the process's environment. */
+	/* Checks that hooks other than startContainer do not get the process's environment. */
 	step.hooks.name = "createContainer";
 	s.args[2] = "/usr/bin/cat >$1/step; /usr/bin/env >$1/step-env";
 	assert_int_equal(step_hooks(&c, &step), 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the order in which kernel modules are loaded. The texts are made up, and some are
- * malformed; a distribution's own modules.dep is compared with the answer of modprobe(8).
+ * Tests the order in which kernel modules are loaded. The texts of modules.dep are made up, and
+ * some are malformed; a distribution's own modules.dep is compared with the answer of modprobe(8).
  */
 #include <glob.h>
 #include <setjmp.h>
@@ -76,8 +76,8 @@ static void test_order(void **state)
 		{{"top", "top", "one_two"},
 			"kernel/a/one-two.ko kernel/b/mid.ko.zst kernel/b/top.ko.xz"},
 		/*
-		 * The module's line names only its direct dependency. The indirect ones must be in
-		 * the list too.
+		 * The module's line in modules.dep names only its direct dependency. The result
+		 * must also have the indirect ones.
 		 */
 		{{"direct"}, "kernel/a/one-two.ko kernel/b/mid.ko.zst kernel/b/top.ko.xz "
 			     "extra/direct.ko"},

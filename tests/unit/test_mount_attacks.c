@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Hostile root file systems that try to mislead the mount steps of the container's first process
- * (INIT). The tests cover the rows of runtime-cves.md that concern paths, and each names its CVE.
- * HOSTDIR is outside of the root file system and must never change.
+ * (INIT). The tests cover the rows of runtime-cves.md that concern paths, and each test names its
+ * CVE. HOSTDIR is outside of the root file system and must never change.
  */
 #include <dirent.h>
 #include <linux/magic.h>
@@ -295,8 +295,8 @@ static void mask_init(struct box *b)
 		EXPECT(S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3));
 		EXPECT(!box_has(files[i], "secret"));
 		/*
-		 * The bound node belongs to the host, so the container must not be able to change
-		 * it.
+		 * The device node that INIT has bound into the container belongs to the host, so
+		 * the container must not be able to change it.
 		 */
 		EXPECT(chmod(files[i], 0) < 0 && errno == EROFS);
 		EXPECT(chown(files[i], 1, 1) < 0 && errno == EROFS);
@@ -338,7 +338,7 @@ static void console_init(struct box *b)
 	EXPECT(mount("/dev/old/ptmx", "/dev/pts/ptmx", NULL, MS_BIND, NULL) == 0);
 	EXPECT_ERR(box_console(b), EXDEV, "mounted over");
 	EXPECT(umount2("/dev/pts/ptmx", 0) == 0);
-	/* CVE-2026-88264: the link is neither followed nor replaced. */
+	/* CVE-2026-88264: INIT must neither follow nor replace a symbolic link at /dev/console. */
 	EXPECT_ERR(box_console(b), EEXIST, "/dev/console is a symbolic link");
 	EXPECT(b->console < 0);
 	EXPECT(unlink("/dev/console") == 0);

@@ -186,7 +186,7 @@ static void locked_init(struct box *b)
 	box_attach(b);
 	keep = box_entry(b, "bind", "/keep", OPTS("bind", "nosuid"));
 	clear = box_entry(b, "bind", "/clear", OPTS("bind", "rw"));
-	/* An ordinary user's mounts are copied by INIT itself, and not by the host. */
+	/* INIT itself, and not the host, copies the mounts of an ordinary user. */
 	s.slot = 1;
 	EXPECT(step_open(&b->c, &s) >= 0);
 	s.slot = 2;
@@ -297,7 +297,7 @@ static void copyup_init(struct box *b)
 	EXPECT(getxattr(ROOTFS "/var/dir/file", "trusted.t", value, 8) == 1 && value[0] == 'v');
 	EXPECT(lstat(ROOTFS "/var/link", &st) == 0 && S_ISLNK(st.st_mode) && st.st_uid == 7);
 	EXPECT(lstat(ROOTFS "/var/fifo", &st) == 0 && S_ISFIFO(st.st_mode));
-	/* The mount must become read-only only after the copied files are in it. */
+	/* The tmpfs must become read-only only after the copied files are in it. */
 	EXPECT(box_new(b, "tmpfs", "/var/later", NULL) >= 0);
 	/* Checks that it is an error if the copy does not fit in the tmpfs. */
 	box_write(ROOTFS "/tmp/big", "x");

@@ -73,8 +73,8 @@ static void fill_box(const struct nets *n)
 }
 
 /*
- * Makes the guest's devices in another order than the box's. Two of them have names that the box
- * gives to other interfaces.
+ * Makes the guest's devices in another order than those of the namespace `box`. Two of them have
+ * names that other interfaces of `box` have.
  */
 static void fill_guest(void)
 {

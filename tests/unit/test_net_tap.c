@@ -223,7 +223,10 @@ static void test_stale_redirection(void **state)
 	assert_int_equal(ping(n, -1), 64);
 }
 
-/* Checks that a qdisc that was there before stays, with its filters. */
+/*
+ * Checks that a queueing discipline that is on the interface before the tap stays there, with its
+ * filters.
+ */
 static void test_foreign_qdisc(void **state)
 {
 	struct nets *n = nets_of(state);

@@ -117,7 +117,7 @@ static void test_resume(void **state)
 	if (child == 0) {
 		if (blob_begin(&b->s, &d, 5, &w) < 0 || blob_write(&w, "hel", 3) < 0)
 			_exit(1);
-		_exit(0); /* ends without closing anything, as after kill -9 */
+		_exit(0); /* the writer ends without closing anything, as after kill -9 */
 	}
 	int status;
 	assert_int_equal(waitpid(child, &status, 0), child);

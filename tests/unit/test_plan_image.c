@@ -40,8 +40,8 @@ static struct plan build(struct arena *a, const char *name, enum plan_isolation 
 		.keyring = "_ses.x",
 		.cgroup = true,
 		/*
-		 * The layers of an image are mounted by the first process of an ordinary user's
-		 * container itself.
+		 * The first process of an ordinary user's container mounts the image's layers
+		 * itself.
 		 */
 		.layers = rootless ? "/store/layers" : NULL,
 		.lower = rootless ? "top:base" : NULL,
@@ -113,7 +113,8 @@ static void test_plans_survive(void **state)
 
 /*
  * Checks that shared objects are written once. Ten steps point to the process object, but the image
- * has it only twice, because CONSOLE has a copy of its own, with the size of the caller's terminal.
+ * has it only twice, because the step CONSOLE has a copy of its own, with the size of the caller's
+ * terminal.
  */
 static void test_shared_objects_are_written_once(void **state)
 {

@@ -182,8 +182,8 @@ static void test_stub_of_other_machines(void **state)
 #endif
 
 /*
- * Checks that the stub is added only if the default action returns an error, because any other
- * default is a policy of its own.
+ * Checks that calls newer than the profile get ENOSYS only if the default action returns an error,
+ * because any other default action is a policy of its own.
  */
 static void test_defaults_without_stub(void **state)
 {

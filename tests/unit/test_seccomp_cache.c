@@ -149,7 +149,7 @@ static void test_cache(void **state)
 	cache_file(path, sizeof(path));
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
-	/* The filter of a profile with other flags must be found, because it is the same. */
+	/* The cache must find this filter, because flags are not part of the compiled program. */
 	big.s.flags = SECCOMP_FILTER_FLAG_LOG;
 	expect(s, true, &want);
 

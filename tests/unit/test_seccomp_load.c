@@ -154,8 +154,8 @@ static int send_over(void *data, const char *what, int fd)
 static void ask_the_agent(int sock)
 {
 	/*
-	 * Sending must work although the process sends the listener with sendmsg(2), a call for
-	 * which the filter asks the agent too.
+	 * Sending the listener must work although the process sends it with sendmsg(2), a call
+	 * about which the filter asks the agent too.
 	 */
 	const struct spec_seccomp_rule rules[] = {
 		{.names = NAMES("getppid", "sendmsg"), .action = SCMP_ACT_NOTIFY}};

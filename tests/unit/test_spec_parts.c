@@ -281,8 +281,8 @@ static void test_parts(void **state)
 }
 
 /*
- * Tests crun's option with id maps. Its ids are absolute, or relative to the container's user
- * namespace.
+ * Tests crun's mount option "idmap" with id maps. Its ids are absolute, or relative to the
+ * container's user namespace.
  */
 static void test_idmap_option(void **state)
 {
@@ -312,8 +312,8 @@ static void test_idmap_option(void **state)
 }
 
 /*
- * Checks that exec --process takes properties that its file leaves out from the container's
- * process, except the program.
+ * Checks that exec --process takes from the container's process the properties that its file leaves
+ * out, except the program.
  */
 static void test_process_inherits(void **state)
 {

@@ -19,7 +19,10 @@
 #include "spec/parse.h"
 #include "unit/spec_properties.h"
 
-/* Properties of the schema that belong to other platforms. They are ignored like unknown ones. */
+/*
+ * Properties of the schema that belong to other platforms. The parser ignores them like unknown
+ * properties.
+ */
 static const char *const elsewhere[] = {
 	"freebsd", "solaris", "windows", "zos", "process.commandLine", "process.user.username"};
 

@@ -103,7 +103,7 @@ static void run_directories(void)
 	CHECK(access("/not", F_OK) < 0);
 	p.cwd = "/etc/passwd";
 	CHECK(find_program(&c, &p) == -ENOTDIR);
-	/* A link to the outside must lead to a place inside the root. */
+	/* A symbolic link that leads out of the root must be resolved inside the root. */
 	p.cwd = "/up";
 	CHECK(find_program(&c, &p) == 0);
 	CHECK(getcwd(path, sizeof(path)) && streq(path, "/etc"));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests what must hold for every device behind the mmio transport, whatever the driver writes to
- * each register in each state and to each byte of the configuration in each width. It uses plain
- * memory and no KVM; the file system's server is a fake one.
+ * each register in each state and to each byte of the configuration in each width. The test uses
+ * plain memory and no KVM; the file system's server is a fake one.
  */
 #include <setjmp.h>
 #include <stdarg.h>

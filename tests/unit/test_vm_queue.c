@@ -179,7 +179,10 @@ static void rings_outside_ram(void **state)
 		assert_true(is_broken(g));
 		assert_non_null(strstr(g->dev->broken, "expected a power of two"));
 	}
-	/* The last addresses at which the rings still have room in memory must be accepted. */
+	/*
+	 * The test places each ring at the last address at which it still has room in memory, which
+	 * must be accepted.
+	 */
 	assert_true(negotiate(g, V1));
 	set_queue(g, 0, RIG_RAM - 16 * RIG_SIZE, AVAIL(0), USED(0));
 	assert_false(is_broken(g));

@@ -395,14 +395,17 @@ static void acpi_tables(void **state)
 	assert_int_equal(madt[44 + 2 * 8 + 3], 2); /* APIC id of the third CPU */
 	const uint8_t *dsdt = table(&m, le32(fadt + 140), "DSDT");
 	/*
-	 * The scope's PkgLength, and that of the package after it, must end exactly at the table's
-	 * end.
+	 * The PkgLength of the DSDT's scope, and that of the package after the scope, must end
+	 * exactly at the table's end.
 	 */
 	assert_int_equal(dsdt[36], 0x10);
 	uint32_t scope = (dsdt[37] & 0xf) | (uint32_t)dsdt[38] << 4 | (uint32_t)dsdt[39] << 12;
 	assert_memory_equal(dsdt + 37 + scope, "\x08_S5_\x12", 6);
 	assert_int_equal(37 + scope + 6 + (dsdt[37 + scope + 6] & 0xf), le32(dsdt + 4));
-	/* With as many devices as there are interrupts, and the most CPUs, the tables must fit. */
+	/*
+	 * With as many devices as there are interrupts, and the most CPUs, the tables must still
+	 * fit below 1 MiB.
+	 */
 	struct acpi_device many[VM_GSI_COUNT] = {0};
 	OK(acpi_write(&m, &(struct acpi_machine){VCPUS_MAX, many, VM_GSI_COUNT}, &rsdp));
 	vm_memory_release(&m);

@@ -98,7 +98,7 @@ static void features_of_both_sides(void **state)
 	assert_memory_equal(got, space, sizeof(space));
 	bring_up(&d.w.g, MERGE | MAC | STATUS | MTU);
 	assert_int_equal(get(&d.w.g, VIRTIO_MMIO_STATUS), 15);
-	/* caisson sends the back end only features that the back end knows. */
+	/* caisson must send the back end only features that the back end knows. */
 	assert_int_equal(d.b.set_features, PLAIN | MERGE);
 	assert_int_equal(d.b.seen[VHOST_USER_GET_CONFIG], 0);
 	assert_int_equal(d.b.fds[VHOST_USER_SET_VRING_KICK], 2);

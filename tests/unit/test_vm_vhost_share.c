@@ -93,8 +93,8 @@ static pid_t serve_tree(const char *dir, int *ret_sock)
 }
 
 /*
- * The path of virtiofsd, the server of QEMU's developers, which shows how others understand the
- * protocol.
+ * The path of virtiofsd, the server of QEMU's developers, which shows how another project
+ * understands the protocol.
  */
 #define VIRTIOFSD "/usr/lib/qemu/virtiofsd"
 

@@ -248,8 +248,8 @@ static void terminal_side(bool is_master, enum way way)
 	assert_string_equal(text, "shown");
 	assert_int_equal(fcntl(held, F_GETFL) & O_NONBLOCK, 0);
 	/*
-	 * Nobody reads the terminal. Data that the terminal does not take must wait, but the device
-	 * must not.
+	 * Nobody reads the terminal. The device must keep the data that the terminal does not take,
+	 * and must not wait for the terminal.
 	 */
 	_cleanup_free_ uint8_t *data = malloc(0x20000), *got = malloc(0x20000);
 	fill_with_pattern(data, 0x20000);

@@ -98,7 +98,9 @@ static void run_links_out(void)
 	CHECK(front_fuse(&f, FUSE_SETATTR, node, &chmod_in, sizeof(chmod_in), NULL, 0) ==
 		-EOPNOTSUPP);
 	CHECK(stat("/etc", &after) == 0 && before.st_mode == after.st_mode);
-	/* CREATE on a link, without O_EXCL, must not follow it. */
+	/*
+	 * CREATE without O_EXCL must not follow a symbolic link that has the name of the new file.
+	 */
 	struct fuse_create_in create_in = {
 		.flags = O_RDWR | O_CREAT | O_TRUNC, .mode = S_IFREG | 0600};
 	snprintf(path, sizeof(path), "%s/victim", f.dir);
@@ -163,8 +165,8 @@ static void run_ids(void)
 			-EBADF);
 	}
 	/*
-	 * The server must refuse a file handle together with another node, and a file's handle as a
-	 * directory's.
+	 * The server must refuse a file handle together with another node, and must refuse a handle
+	 * of a file in a request for directories.
 	 */
 	read_in.fh = other;
 	CHECK(front_fuse(&f, FUSE_READ, a, &read_in, sizeof(read_in), NULL, 0) == -EBADF);
@@ -296,7 +298,10 @@ static void run_limits(void)
 	node = front_entry(&f);
 	CHECK(front_make(&f, "more", S_IFREG | 0600, 0) == -ENFILE);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "more") == -ENFILE);
-	/* Known nodes can still be used, and directories can still be listed. */
+	/*
+	 * When the guest knows as many nodes as it may, it must still be able to use them, and to
+	 * list directories.
+	 */
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "f1") == 0);
 	for (int i = 0; i < 16 && e == 0; i++)
 		e = front_fuse(&f, FUSE_OPEN, node, &in, sizeof(in), NULL, 0);

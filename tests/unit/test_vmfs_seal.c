@@ -29,7 +29,7 @@ struct sealed {
 };
 
 /*
- * Serves two mounts in the child process, which it makes as runtime/engine/share.c does. The mount
+ * Makes two mounts, as runtime/engine/share.c does, and serves them in the child process. The mount
  * "0" will be sealed.
  */
 _Noreturn static void serve(const struct front *f, int sock, int seal)

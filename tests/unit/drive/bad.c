@@ -135,8 +135,8 @@ void sweep_config(struct device *d)
 		for (uint32_t i = 0; i < CONFIG_SWEEP; i++)
 			sweep_at(d, i);
 		/*
-		 * The last bytes of the page are read and written, some accesses reaching across
-		 * its end.
+		 * The test reads and writes the last bytes of the register page; some accesses
+		 * reach across the page's end.
 		 */
 		for (uint32_t i = 0xef0; i < 0xf00; i++)
 			sweep_at(d, i);
@@ -246,11 +246,11 @@ static void bad_table(struct device *d, unsigned which)
 		t[0] = (struct vring_desc){SPARE_AT, 16, TABLE, 0};
 	if (which == 4)
 		first->flags |= NEXT;
-	if (which == 6) /* the `next` field points outside the table */
+	if (which == 6) /* the `next` field points outside of the indirect table */
 		first->addr = edges[0] - 16;
 }
 
-/* Lays out the broken chain with this number. Returns false if there is no such number. */
+/* Lays out the broken chain number `which`. Returns false if there is no such number. */
 static bool bad_chain(struct device *d, unsigned which)
 {
 	struct ring *r = &d->ring[d->main_queue];

@@ -231,7 +231,7 @@ void begin_work(struct device *d)
 		count = 2;
 	} else if (d->id == ID_CONSOLE) {
 		memset(out, '.', 64);
-	} else { /* requests of network and vsock begin with a header */
+	} else { /* requests of the network and vsock devices begin with a header */
 		memset(out, 0, 64);
 		offer(d, 0, put(d, 0, &(struct part){in, 2048, true}, 1));
 		kick(d, 0);

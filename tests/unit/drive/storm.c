@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Resets while requests are under way. vCPUs write the device's registers while the host's event
- * loop (or another process) serves its queues. A reset must come between requests, and afterwards
- * the guest's memory must not change (CVE-2026-45782).
+ * Resets devices while requests are under way. vCPUs write a device's registers while the host's
+ * event loop (or another process) serves its queues. A reset must come between requests, and
+ * afterwards the guest's memory must not change (CVE-2026-45782).
  */
 #include "unit/drive/drive.h"
 

@@ -51,7 +51,7 @@
 struct box {
 	struct step_ctx c;
 	struct plan plan;
-	struct spec_id_maps gid_maps; /* gid mappings of the container, for messages */
+	struct spec_id_maps gid_maps; /* gid mappings of the container, for error messages */
 	bool cgroup_ns;
 	struct spec_process process;
 	struct arena arena;
@@ -73,8 +73,8 @@ const char *box_mountinfo(const char *point);
 bool has(const char *line, const char *text);
 
 /*
- * Opens the source of a bind mount, as the host does. Returns the number of the slot that holds the
- * descriptor.
+ * Opens the source of a bind mount, as the host process does. Returns the number of the slot that
+ * holds the descriptor.
  */
 int box_open(struct box *b, const char *path, const struct spec_mount *m);
 int box_mount(struct box *b, const struct spec_mount *m, int slot);
