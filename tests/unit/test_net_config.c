@@ -380,7 +380,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_bad_json),
 	};
 
-	if (argc > 1) /* the argument is a pattern of test names, because the test host is slow */
+	/* the argument chooses tests by name, because all of them take long on the test host */
+	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("net_config", tests, NULL, NULL);
 }

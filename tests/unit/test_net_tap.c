@@ -294,7 +294,8 @@ int main(int argc, char **argv)
 		IN_NETS(test_tap_errors),
 	};
 
-	if (argc > 1) /* the argument is a pattern of test names, because the test host is slow */
+	/* the argument chooses tests by name, because all of them take long on the test host */
+	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("net_config", tests, NULL, NULL);
 }

@@ -199,7 +199,10 @@ static void run_exec_errors(void)
 	p.args = (struct spec_strings)STRINGS("no-format");
 	run(&c, &p);
 	CHECK_MSG("exec /bin/no-format: exec format error");
-	/* The test removes the program after it was found and before it is executed. */
+	/*
+	 * The test removes the program after the search has found it and before the process
+	 * executes it.
+	 */
 	p.args = (struct spec_strings)STRINGS("/bin/prog");
 	struct step s = {.process = &p};
 	CHECK(find_program(&c, &p) == 0 && unlink("/bin/prog") == 0);

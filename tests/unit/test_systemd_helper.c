@@ -223,7 +223,9 @@ static void test_start_is_sent_whole(void **state)
 	assert_false(sent(&bytes)->has_limits);
 }
 
-/* Runs the real helper. Its standard output goes to "reply" and its errors to "request". */
+/*
+ * Runs the real caisson-systemd. Its standard output goes to "reply" and its errors to "request".
+ */
 static int run_real(const void *request, size_t len)
 {
 	int status;
@@ -307,8 +309,8 @@ static void test_incomplete_requests(void **state)
 }
 
 /*
- * Checks that the real helper sends a valid reply to a complete request, whatever this machine's
- * init is.
+ * Checks that the real caisson-systemd sends a valid reply to a complete request, whatever this
+ * machine's init is.
  */
 static void test_real_reply(void **state)
 {

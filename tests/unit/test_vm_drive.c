@@ -267,7 +267,7 @@ static void expect_ok(const char *what, unsigned least)
 	size_t skip = h.said_len > 300 ? h.said_len - 300 : 0;
 	if (!ok)
 		fail_msg("%s: the guest says: %s", h.progress, h.said + skip);
-	/* The guest has run to its end and made at least this number of checks. */
+	/* The guest must have run to its end, and must have made at least `least` checks. */
 	assert_true(strtoul(ok + 4, NULL, 10) >= least);
 }
 

@@ -60,7 +60,7 @@ static void test_device(void **state)
 	assert_string_equal(cut, "/dev/no");
 }
 
-/* Checks the error if the device exists but belongs to another user. */
+/* Checks the error if /dev/kvm exists but belongs to another user. */
 static void test_not_permitted(void **state)
 {
 	char path[] = "/tmp/kvm-test.XXXXXX", reason[512];

@@ -365,7 +365,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(reset_and_quiesce),
 	};
 
-	if (argc > 1) /* the argument is a pattern of test names, because the test host is slow */
+	/* the argument chooses tests by name, because all of them take long on the test host */
+	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("vm_net", tests, NULL, NULL);
 }

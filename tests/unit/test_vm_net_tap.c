@@ -169,7 +169,8 @@ static void peer_sends(struct wire *w, size_t len, int segment)
 static struct datagram guest_gets(struct wire *w, unsigned *ret_first, uint32_t *ret_len)
 {
 	struct vring_used *u = used(&w->t.g, RX);
-	static uint16_t seen; /* the caller's bring_up() sets it to 0 */
+	/* number of used buffers that were read since the caller's bring_up() */
+	static uint16_t seen;
 	struct datagram d;
 
 	if (u->idx == 0)
@@ -316,7 +317,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(lost_tap),
 	};
 
-	if (argc > 1) /* the argument is a pattern of test names, because the test host is slow */
+	/* the argument chooses tests by name, because all of them take long on the test host */
+	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("vm_net", tests, NULL, NULL);
 }

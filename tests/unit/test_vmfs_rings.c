@@ -97,7 +97,7 @@ static const struct {
 	struct front_message m;
 	size_t cut; /* number of bytes of the message that are sent; 0: all */
 	unsigned fds;
-	/* kind of the descriptor that is sent `fds` times */
+	/* kind of the descriptor, of which the message carries `fds` copies */
 	enum { MEMORY_FD, KICK_FD, SOCKET_FD } which;
 	bool running;  /* the queue runs when the message arrives */
 	bool may_pass; /* the server may also end without an error after this message */

@@ -116,7 +116,9 @@ static bool hold_buffer(struct net_rx *rx)
 
 		if (parts == PARTS_MAX && rx->parts > 0)
 			return false;
-		/* the request has more parts than one read can use, so the others stay unused */
+		/*
+		 * the request has more parts than one read can use, so the other parts stay unused
+		 */
 		if (parts == PARTS_MAX)
 			break;
 		len = len < left ? len : left;
