@@ -254,8 +254,8 @@ int vm_memory_attach(struct vm_memory *m, const struct vm_memory_region *region,
 		return r;
 	}
 	/*
-	 * Keeps this memory out of core dumps. If the kernel cannot do that for this file, the
-	 * region is used anyway.
+	 * Keeps the region's memory out of core dumps. If the kernel cannot do that for this file,
+	 * the region is used anyway.
 	 */
 	(void)madvise(at, len, MADV_DONTDUMP);
 	g.host = at + skip;

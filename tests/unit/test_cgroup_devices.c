@@ -137,7 +137,7 @@ static void test_device_program(void **state)
 
 	/*
 	 * The test draws hundreds of random lists. The first ones are short, and every second one
-	 * begins as the lists of engines do.
+	 * begins as the lists of engines such as Docker do.
 	 */
 	for (size_t round = 0; round < 600; round++) {
 		size_t n = 1 + round % ARRAY_SIZE(rules);

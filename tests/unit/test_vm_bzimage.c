@@ -252,7 +252,7 @@ static void every_byte(void **state)
 	}
 }
 
-/* Tests Debian's kernel, which tests/host/image.sh leaves beside the unpacked one. */
+/* Tests Debian's bzImage, which tests/host/image.sh leaves beside the unpacked kernel. */
 static void kernel_of_debian(void **state)
 {
 	struct boot_kernel got;

@@ -176,7 +176,10 @@ static void console_input(void **state)
 	assert_int_equal(used(&t.g, 0)->ring[0].len, 4);
 	assert_int_equal(used(&t.g, 0)->ring[1].len, 2);
 	assert_memory_equal(at(&t.g, DATA, 6), "abcdef", 6);
-	/* The third buffer must stay in the queue, because there is no more input. */
+	/*
+	 * The last of the guest's three buffers must stay in the queue, because there is no more
+	 * input.
+	 */
 	assert_true(virtio_console_wants_input(&t.c));
 	assert_int_equal(write(t.in[1], "g", 1), 1);
 	virtio_console_input(&t.c);

@@ -97,8 +97,8 @@ static void features(void **state)
 	set(g, VIRTIO_MMIO_DRIVER_FEATURES, (uint32_t)EVENT);
 	assert_int_equal(g->dev->driver_features, V1);
 	/*
-	 * The driver must not be able to clear single bits, nor to set the bit that belongs to the
-	 * device.
+	 * The driver must not be able to clear single bits of the status, nor to set the bit
+	 * NEEDS_RESET, which belongs to the device.
 	 */
 	set(g, VIRTIO_MMIO_STATUS, 3);
 	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 11);

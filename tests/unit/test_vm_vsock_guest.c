@@ -30,7 +30,7 @@ static void credit_of_guest(void **state)
 	guest_expect_quiet(&s);
 	assert_int_equal(ioctl(pair[0], FIONREAD, &left), 0);
 	assert_int_equal(left, 12);
-	/* If the guest's answer gives no credit, the device must not ask again. */
+	/* If the guest's answer gives no credit, the device must not ask for credit again. */
 	h.op = OP(CREDIT_UPDATE);
 	guest_send_raw(&s, &h, NULL, 0);
 	guest_expect_quiet(&s);

@@ -260,7 +260,8 @@ static void run_bad_rings(void)
 }
 
 /*
- * Checks the same descriptors offered again and again, with a full queue of requests for each kick.
+ * Checks that the server withstands the same descriptors offered again and again, with a full queue
+ * of requests for each kick.
  */
 static void run_replay(void)
 {

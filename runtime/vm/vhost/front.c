@@ -182,7 +182,10 @@ static int front_start(struct virtio_device *d)
 	return r < 0 ? lose_back_end(v, r) : 0;
 }
 
-/* Stops all queues. When this returns, the back end does not use the driver's rings any more. */
+/*
+ * Stops all queues. When this function returns, the back end does not use the driver's rings any
+ * more.
+ */
 static void front_stop(struct virtio_device *d)
 {
 	struct vhost_user *v = (struct vhost_user *)d;
