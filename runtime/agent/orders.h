@@ -28,7 +28,7 @@ struct agent_orders {
 	/* The member `subgroup` is for an exec only. */
 	const char *subgroup; /* value of the option --cgroup of `caisson exec`, or NULL */
 
-	/* The members from here on are for create only. */
+	/* The members from here on are only for the message "create". */
 	const char *id; /* ID of the container */
 	/*
 	 * the container's state as JSON, which hooks read, from init_orders_put_state(); NULL: no

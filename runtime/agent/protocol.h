@@ -40,7 +40,8 @@
  *	hello    {version: AGENT_VERSION, kernel: "6.1.0"}
  *	reached  {process, barrier}
  *	failed   {process, errno, message}   the process could not be made; its last message
- *	running  {process, pid}   it has become the program; not sent if it died before "start"
+ *	running  {process, pid}   the process has become the program; not sent if it died before
+ *		 "start"
  *	exited   {process, status}   status as of waitpid(2). Sent after the end of the process's
  *		 output. If others still hold its pipes (a daemon that an exec left behind), it is
  *		 sent half a second after the exit and after all output so far; later output flows

@@ -44,7 +44,10 @@ struct machine_config {
 	 * itself
 	 */
 	const char *image_server;
-	/* value of caisson-disk's --backing: "on", "off" or a directory; NULL: no such option */
+	/*
+	 * value of caisson-disk's option --backing: "on", "off" or a directory; NULL: the option is
+	 * not used
+	 */
 	const char *image_backing;
 	bool image_snapshot; /* what the guest writes to vm.image is dropped at the machine's end */
 	unsigned image_queues; /* number of queues of a disk that caisson-disk serves */

@@ -64,7 +64,7 @@ static int add_addresses(struct arena *a, const struct spec_ips *from, struct ne
 		memcpy(list[i].local, ip->bytes, sizeof(ip->bytes));
 		/*
 		 * Switches router advertisements off for an interface with configured IPv6
-		 * addresses, so that it gets no other addresses from them.
+		 * addresses, so that the interface gets no other addresses from a router.
 		 */
 		if (ip->family == AF_INET6)
 			to->ipv6.accept_ra = to->ipv6.autoconf = 0;

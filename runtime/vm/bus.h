@@ -31,7 +31,7 @@ struct vm_bus_entry {
 	uint64_t len;
 	const char *name;
 	const struct vm_bus_ops *ops;
-	void *device; /* passed to read and write; not owned by the bus */
+	void *device; /* the device, which the bus passes to read() and write() but does not own */
 };
 
 struct vm_bus {

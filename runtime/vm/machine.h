@@ -127,8 +127,8 @@ int machine_build(struct machine *ret, const struct machine_options *options) mu
 void machine_release(struct machine *m);
 
 /*
- * Starts the threads of the vCPUs in the paused state. machine_run() calls this if the caller has
- * not.
+ * Starts the threads of the vCPUs in the paused state. machine_run() calls this function if the
+ * caller has not called it.
  */
 int machine_start(struct machine *m) must_check;
 

@@ -115,7 +115,7 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 	if (o->pages == VM_PAGES_HUGETLB)
 		/*
 		 * Without MAP_NORESERVE, mmap() fails at once if the pool has too few huge pages.
-		 * With that flag, a later access to a page that is missing would raise SIGBUS.
+		 * With MAP_NORESERVE, a later access to a page that is missing would raise SIGBUS.
 		 */
 		flags &= ~MAP_NORESERVE;
 	uint8_t *host =
@@ -204,8 +204,8 @@ static int check_region(const struct vm_memory *m, const struct vm_memory_region
 }
 
 /*
- * Checks the size of the region's file, and sets *ret_unit to its page size, because offset and
- * length of a mapping must be multiples of that.
+ * Checks the size of the region's file, and sets *ret_unit to the file's page size, because offset
+ * and length of a mapping must be multiples of the page size.
  */
 static int check_file(const struct vm_memory_region *r, int fd, uint64_t *ret_unit)
 {
@@ -254,8 +254,8 @@ int vm_memory_attach(struct vm_memory *m, const struct vm_memory_region *region,
 		return r;
 	}
 	/*
-	 * Keeps this memory out of core dumps. If the kernel cannot do that for this file, the
-	 * region is used anyway.
+	 * Keeps the region's memory out of core dumps. If the kernel cannot do that for this file,
+	 * the region is used anyway.
 	 */
 	(void)madvise(at, len, MADV_DONTDUMP);
 	g.host = at + skip;
@@ -287,8 +287,8 @@ void *vm_memory_at(const struct vm_memory *m, uint64_t guest, uint64_t len)
 		if (guest < g->guest || guest - g->guest >= g->size)
 			continue;
 		/*
-		 * The difference cannot wrap around, because the checks before this one have shown
-		 * that `guest` lies in the region (CVE-2019-18960).
+		 * `guest` minus the region's start cannot wrap around, because the checks before
+		 * this one have shown that `guest` lies in the region (CVE-2019-18960).
 		 */
 		if (len > g->size - (guest - g->guest))
 			return NULL;

@@ -213,8 +213,8 @@ static void handle_exit(struct vcpu *v)
 		break;
 	case KVM_EXIT_HLT:
 		/*
-		 * KVM reports this exit only if the interrupt controllers are not in the kernel,
-		 * and then nothing can wake the vCPU.
+		 * KVM reports a halt only if the interrupt controllers are not in the kernel, and
+		 * then nothing can wake the vCPU.
 		 */
 		end_with_registers(
 			v, "the guest halted and nothing can wake it; the registers are");

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs the vCPUs of a machine. Each has a thread; they are started, paused, resumed and stopped
- * together.
+ * Runs the vCPUs of a machine. Each vCPU has a thread; the threads are started, paused, resumed and
+ * stopped together.
  *
- *	vcpus_init(&c, &options)              creates them in KVM and sets CPUID
+ *	vcpus_init(&c, &options)              creates the vCPUs in KVM and sets their CPUID
  *	arch_set_entry(vcpus_fd(&c, 0), ...)  sets where the first one starts; the others wait for
  *	                                      its start-up interrupt (SIPI)
  *	vcpus_start(&c)                       starts the threads, all paused
  *	vcpus_resume(&c); vcpus_pause(&c); ...
- *	poll(c.ended); vcpus_stop(&c)         joins the threads; c.end and c.why say how it ended
+ *	poll(c.ended); vcpus_stop(&c)         joins the threads; c.end and c.why say how the
+ *	                                      machine ended
  *	vcpus_release(&c)
  *
  * Only the machine's main thread may make these calls. Any thread may call vcpus_end().

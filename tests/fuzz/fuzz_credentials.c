@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the reader of auth.json. Credentials for three registries are looked up in the file, and
- * what is found must be fit for a header. Credential helpers that the file names do not exist,
- * because PATH names a directory that has no programs.
+ * Fuzzes the reader of auth.json. The fuzzer looks up credentials for three registries in the file,
+ * and what it finds must be allowed in an HTTP header. Credential helpers that the file names do
+ * not exist, because PATH names a directory that has no programs.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -86,7 +86,7 @@ static void check_port(const char *text)
 		abort();
 }
 
-/* The first byte of the input chooses the reader, and the other bytes are read. */
+/* The first byte of the input chooses the reader, which gets the other bytes. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	_cleanup_free_ char *text = size ? malloc(size) : NULL;

@@ -29,7 +29,10 @@ static void check(struct arena *a, const struct reference *r)
 		abort();
 	if (r->host && reference_check_host(r->host) < 0)
 		abort();
-	/* The repository may become too long by the prefix "library/". */
+	/*
+	 * The prefix "library/", which the reader adds to some names, may make a long repository
+	 * too long.
+	 */
 	if (strlen(r->repository) > REFERENCE_NAME_MAX - 20)
 		return;
 	if (reference_parse(a, text, &again) < 0 || !same(again.host, r->host) ||

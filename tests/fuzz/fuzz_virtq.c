@@ -120,8 +120,8 @@ static void play(struct rig *g, struct input *in)
 }
 
 /*
- * The tap is replaced by a socket, which accepts frames like a tap but knows no offloads, so the
- * ioctl for offloads does nothing.
+ * A socket takes the place of the tap. A socket accepts frames like a tap but knows no offloads, so
+ * the fuzzer replaces ioctl(2), and the ioctl for offloads does nothing.
  */
 int __real_ioctl(int fd, unsigned long request, ...);
 int __wrap_ioctl(int fd, unsigned long request, ...);

@@ -89,8 +89,8 @@ static void test_throttle(void **state)
 }
 
 /*
- * Uses the CPU, together with the other groups' processes, until a second after all of them have
- * started.
+ * Uses the CPU, together with the other groups' processes, until a second after all of these
+ * processes have started.
  */
 static int compete(int go)
 {

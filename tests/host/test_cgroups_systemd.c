@@ -276,8 +276,8 @@ static void write_text(const char *path, const char *text)
 }
 
 /*
- * Runs as an ordinary user, with the user's systemd. It runs twice: the second time as root of a
- * user namespace, as podman would.
+ * Tests scopes as an ordinary user, with the user's systemd. The test calls this function twice:
+ * the second time as root of a user namespace, as podman would.
  */
 static int as_user(struct user_test *t)
 {
@@ -293,7 +293,7 @@ static int as_user(struct user_test *t)
 	unsetenv("DBUS_SESSION_BUS_ADDRESS");
 	if (setresgid(USER, USER, USER) < 0 || setresuid(USER, USER, USER) < 0)
 		return user_fail(t, "setresuid");
-	/* After the change of uid /proc/self would otherwise belong to root. */
+	/* Without this call /proc/self would belong to root after the change of the uid. */
 	prctl(PR_SET_DUMPABLE, 1);
 	if (t->in_user_namespace) {
 		if (unshare(CLONE_NEWUSER) < 0)

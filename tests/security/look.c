@@ -64,9 +64,9 @@ static bool is_program(const char *line, const char *program)
 }
 
 /*
- * Looks once, and keeps only what it has found while the process was still INIT. A process turns
- * from INIT into the program and never back, so one look at its command line afterwards is enough.
- * A process that is ending has an empty command line.
+ * Looks once, and keeps only what it has found while the process was still the container's first
+ * process (INIT). A process turns from INIT into the program and never back, so one look at its
+ * command line afterwards is enough. A process that is ending has an empty command line.
  */
 static bool look_once(struct report *all, const struct target *t, const char *program)
 {

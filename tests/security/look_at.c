@@ -167,7 +167,7 @@ static void look_links(struct report *r, const struct target *t)
 	}
 }
 
-/* Calls the function for each entry of a directory of /proc/PID. */
+/* Calls one() for each entry of a directory of /proc/PID. */
 void each_entry(struct report *r, const struct target *t, const char *dir,
 	void (*f)(struct report *, const struct target *, const char *))
 {

@@ -7,8 +7,8 @@
 
 #define MAX_BAD 10
 
-#define REQ 1 /* required */
-/* other properties of spec_full.json need this one, so its removal may be an error */
+#define REQ 1 /* the property is required */
+/* other properties of spec_full.json need this property, so its removal may be an error */
 #define CROSS 2
 #define EMPTY 4 /* the property is required, but may be "" */
 

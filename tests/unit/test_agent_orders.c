@@ -18,7 +18,10 @@
 #include "agent/orders.h"
 #include "base/fd.h"
 
-/* distance of the bytes that are changed, without a common factor with the sizes of structures */
+/*
+ * distance between the bytes that the test changes; 5 has no common factor with the sizes of
+ * structures, so bytes at every offset in a structure are changed
+ */
 #define STRIDE 5
 
 static const struct spec *parse(struct arena *a, const char *text, size_t len)
@@ -189,7 +192,8 @@ static int read_back(struct arena *a, const struct agent_orders *o)
 }
 
 /*
- * Checks slots, which the guest uses as indices of arrays, and flags, which it uses for its mounts.
+ * Checks that orders with bad slots or flags are refused. The guest uses slots as indices of
+ * arrays, and the flags for its mounts.
  */
 static void bad_orders_are_refused(void **state)
 {
@@ -218,7 +222,7 @@ static void bad_orders_are_refused(void **state)
 	assert_int_equal(read_back(&a, &o), -EPROTO);
 }
 
-/* Changes one byte at a time. Orders that are still accepted must be safe to use. */
+/* Changes one byte of the orders at a time. Orders that are still accepted must be safe to use. */
 static void changed_bytes(void **state)
 {
 	static const unsigned char values[] = {0x01, 0x80, 0xff};

@@ -240,7 +240,7 @@ static void test_foreign_text(void **state)
 		assert_int_equal(str_quote(&quoted, rows[i].in), 0);
 		assert_string_equal(strbuf_str(&quoted), rows[i].quoted);
 	}
-	/* fd_say() is for a process without a log, and writes one line. */
+	/* fd_say() writes one line of text, for processes that have no log. */
 	char said[64] = "";
 	int ends[2];
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
@@ -249,7 +249,10 @@ static void test_foreign_text(void **state)
 	assert_int_equal(read(ends[0], said, sizeof(said) - 1), 33);
 	assert_string_equal(said, "the file server: open a|?[2J: no\n");
 	close(ends[0]);
-	/* The text is shortened, and no character may be cut in two at its beginning or its end. */
+	/*
+	 * str_clean() and str_quote_end() shorten a text to the size of the buffer. No character
+	 * may be cut in two where the text is shortened.
+	 */
 	char few[6];
 	str_clean(few, sizeof(few), "abcd\xc3\xbc", 6);
 	assert_string_equal(few, "abcd");
@@ -261,8 +264,8 @@ static void test_foreign_text(void **state)
 }
 
 /*
- * Checks that values which are nested too deeply are left out, together with everything inside
- * them.
+ * Checks that the JSON parser leaves out values that are nested too deeply, together with
+ * everything inside them.
  */
 static void test_json_depth(void **state)
 {
@@ -302,7 +305,8 @@ static void test_users(void **state)
 	assert_false(user_find(passwd, 1, name));
 	assert_false(user_find("", 0, name));
 	/*
-	 * The number must not match uid 12, to which it would be equal if it were cut to 32 bits.
+	 * The uid 4294967308 of this line must not match uid 12, to which it would be equal if it
+	 * were cut to 32 bits.
 	 */
 	assert_false(user_find("a:x:4294967308:", 12, name));
 	assert_string_equal(user_name(&names, 0), "root");
@@ -339,7 +343,7 @@ static void test_paths(void **state)
 	assert_int_equal(symlinkat("/proc/self/fd", root, "magic"), 0);
 	_cleanup_fd_ int made = path_mkdirs(root, "/out/x/../y/z");
 	/*
-	 * The link names /etc, but is resolved inside the tree: the file is made in the tree's
+	 * The link names /etc, but must be resolved inside the tree: the file is made in the tree's
 	 * "etc", and nothing is made in /etc.
 	 */
 	assert_true(made >= 0);
@@ -357,7 +361,8 @@ static void test_paths(void **state)
 	assert_true(path_open_in_proc(proc, "self/exe", O_RDONLY) < 0);
 	_cleanup_fd_ int status = path_open_in_proc(proc, "self/status", O_RDONLY);
 	/*
-	 * The call must succeed, although openat2(2) itself refuses O_NOCTTY together with O_PATH.
+	 * path_open_in_proc() adds O_NOCTTY to the flags of most calls, but must not do so with
+	 * O_PATH, because openat2(2) refuses the two flags together.
 	 */
 	_cleanup_fd_ int as_path = path_open_in_proc(proc, "self/ns", O_PATH);
 	_cleanup_fd_ int as_dir = path_open_in_proc(proc, "self/ns", O_PATH | O_DIRECTORY);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Compares caisson's table of capability names with libcap, name by name and number by number.
- * caisson has a table of its own, because INIT, which prints the names too, is not linked with
- * libcap.
+ * caisson has a table of its own, because caisson-init, which prints the names too, is not linked
+ * with libcap.
  */
 #include <setjmp.h>
 #include <stdarg.h>

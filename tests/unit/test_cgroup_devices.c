@@ -14,8 +14,8 @@
 #include "cgroups/cg_internal.h"
 
 /*
- * Interprets a BPF program. It knows the instructions that cg_device_program() may use; any other
- * one fails the test. Returns the program's result.
+ * Interprets a BPF program. The interpreter knows the instructions that cg_device_program() may
+ * use; any other instruction fails the test. Returns the program's result.
  */
 static int run(const struct bpf_insn *p, size_t n, struct bpf_cgroup_dev_ctx *ctx)
 {
@@ -77,8 +77,8 @@ static int bit_of(char c)
 }
 
 /*
- * Decides by the plainest form of the rule in resources.h: for each access, the last rule that
- * names it decides.
+ * Decides by the plainest form of the rule in resources.h: for each access, the last rule in the
+ * list that names the access decides.
  */
 static bool reference(const struct cg_device_rule *rules, size_t n, char type, uint32_t major,
 	uint32_t minor, int access)
@@ -137,7 +137,7 @@ static void test_device_program(void **state)
 
 	/*
 	 * The test draws hundreds of random lists. The first ones are short, and every second one
-	 * begins as the lists of engines do.
+	 * begins as the lists of engines such as Docker do.
 	 */
 	for (size_t round = 0; round < 600; round++) {
 		size_t n = 1 + round % ARRAY_SIZE(rules);

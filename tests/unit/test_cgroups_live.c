@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests cgroups/ on this machine's kernel with a cgroup2 mount that has no controllers, so that the
- * tests run on hybrid hosts too. They need root and a cgroup2 mount, and are skipped otherwise. The
- * tests that need controllers are in tests/host/.
+ * tests run on hybrid hosts too. The tests need root and a cgroup2 mount, and are skipped
+ * otherwise. The tests that need controllers are in tests/host/.
  */
 #include <poll.h>
 #include <signal.h>
@@ -24,8 +24,8 @@ static void test_create(void **state)
 	struct cgroup cg = f->cg;
 
 	/*
-	 * Checks that cg_create() takes an existing cgroup if it is empty, refuses one that is in
-	 * use or frozen, and makes all missing parents.
+	 * Checks that cg_create() takes an existing cgroup if the cgroup is empty, refuses one that
+	 * is in use or frozen, and makes all missing parents.
 	 */
 	OK(cg_create(&cg, NULL));
 	pid_t pid = fixture_spawn(f, sleep_for_ever, NULL);
@@ -242,8 +242,9 @@ static void test_stats(void **state)
 }
 
 /*
- * Checks that a limit without its controller is an error, which names the hierarchy that holds the
- * controller, or says that the kernel has none. A lenient update must go on without the limit.
+ * Checks that a limit without its controller is an error. The error names the hierarchy that holds
+ * the controller, or says that the kernel has no such controller. A lenient update must go on
+ * without the limit.
  */
 static void test_missing_controller(void **state)
 {
@@ -272,7 +273,7 @@ static void test_missing_controller(void **state)
 	res.pids_limit = (struct opt_i64){true, -1};
 	OK(cg_apply(&f->cg, &res));
 	res.memory.limit.v = 1 << 20;
-	/* Checks that a memory value which is only an upper bound needs no controller either. */
+	/* Checks that a memory value which is only an upper bound needs no controller. */
 	res.memory.upper_bound = true;
 	OK(cg_apply(&f->cg, &res));
 	res.memory.upper_bound = false;
@@ -346,7 +347,7 @@ static int delegated_user(void *arg)
 	struct cg_options opt = {.id = "inner", .rootless = true};
 	struct cgroup cg;
 
-	/* The caller is in the cgroup F/own, and F belongs to the user. */
+	/* The calling process is in the cgroup "own" beneath a cgroup that belongs to the user. */
 	if (setresuid(65534, 65534, 65534) < 0 || cg_resolve(&f->arena, &opt, &cg) < 0)
 		return 1;
 	if (!cg.path || strncmp(cg.path, f->cg.path, strlen(f->cg.path) - strlen("/own")) != 0 ||

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the device program of a cgroup on this machine's kernel. It needs root and a cgroup2 mount.
+ * Tests the device program of a cgroup on this machine's kernel. The tests need root and a cgroup2
+ * mount.
  */
 #include <dirent.h>
 #include <sched.h>
@@ -79,7 +80,8 @@ static uint32_t program_of(struct fixture *f)
 }
 
 /*
- * Removes the rules and sets them again. Returns the number of the program that is then in force.
+ * Removes the device rules of the cgroup and sets them again. Returns the number of the program
+ * that is then in force.
  */
 static uint32_t program_for(struct fixture *f, const struct cg_device_rule *rules, size_t n)
 {
@@ -125,7 +127,10 @@ static void try_kept(struct fixture *f)
 	/* Checks that the program stays attached if the same rules are set a second time. */
 	set_devices(f, more, 2);
 	assert_int_equal(program_of(f), second);
-	/* Checks that no pinned program is used if others may write to the directory or own it. */
+	/*
+	 * Checks that no pinned program is used if a user other than root may write to the
+	 * directory of pinned programs or owns it.
+	 */
 	assert_int_equal(chmod(PINS, 0722), 0);
 	assert_int_not_equal(program_for(f, &deny, 1), first);
 	assert_int_equal(chmod(PINS, 0700), 0);
@@ -133,7 +138,10 @@ static void try_kept(struct fixture *f)
 	assert_int_equal(chown(PINS, 1000, 0), 0);
 	assert_int_not_equal(program_for(f, &deny, 1), first);
 	assert_int_equal(chown(PINS, 0, 0), 0);
-	/* Checks that no pinned program is used if the directory is a symbolic link. */
+	/*
+	 * Checks that no pinned program is used if the directory of pinned programs is a symbolic
+	 * link.
+	 */
 	assert_int_equal(rename(PINS, "/sys/fs/bpf/moved"), 0);
 	assert_int_equal(symlink("/sys/fs/bpf/moved", PINS), 0);
 	assert_int_not_equal(program_for(f, &deny, 1), first);
@@ -263,8 +271,8 @@ static void test_devices(void **state)
 	assert_int_equal(fixture_run(f, try_open, &rd), EPERM);
 	assert_int_equal(fixture_run(f, try_open, &wr), 0);
 	/*
-	 * Checks that an update without rules leaves the program attached, and that a list that
-	 * denies nothing removes it.
+	 * Checks that an update without rules leaves the program attached, and that a list of rules
+	 * that denies nothing removes the program.
 	 */
 	set_devices(f, NULL, 0);
 	assert_int_equal(count_programs(f), 1);
@@ -274,7 +282,10 @@ static void test_devices(void **state)
 	unlink(node);
 }
 
-/* Opens a denied device over and over while the test replaces the rules. No attempt may succeed. */
+/*
+ * Opens a denied device over and over while the test replaces the rules. None of these opens may
+ * succeed.
+ */
 static int hammer(void *arg)
 {
 	struct timespec t0, t;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tests what a side of the channel still receives from the other side after that has ended. */
+/*
+ * Tests what one side of the channel still receives from the other side after the other side has
+ * ended.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,8 +15,8 @@
 #include "ns/channel.h"
 
 /*
- * Each side sends a message, and the side `s[1]` ends before it has read its own. The kernel then
- * reports a reset to the side `s[0]` before it delivers the message.
+ * Each side sends a message, and the side `s[1]` ends before it has read the message of `s[0]`. The
+ * kernel then reports a reset to the side `s[0]` before it delivers the message of `s[1]`.
  */
 static void end_with_unread_message(int s[2], enum channel_type type, int code)
 {

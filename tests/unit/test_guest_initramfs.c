@@ -26,7 +26,10 @@
 static const struct guest_kernel_request request = {
 	.init = "caisson-guest", .cache = "cache", .root = "root"};
 
-/* Reads the initramfs into *ret and stores its inode number in *ret_ino, which may be NULL. */
+/*
+ * Opens the initramfs that `q` asks for, reads it into *ret, and stores the inode number of its
+ * file in *ret_ino, which may be NULL.
+ */
 static void open_with(const struct guest_kernel_request *q, struct strbuf *ret, ino_t *ret_ino)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -138,7 +141,7 @@ static void test_contents(void **state)
 	list_archive(&got, &list);
 	assert_string_equal(list.s, HEAD "init 100755=#!init;");
 
-	/* The user's own initrd comes first, and this archive follows it. */
+	/* The user's own initrd must come first, and caisson's archive must follow it. */
 	q.initrd = "theirs";
 	put_file("theirs", got.s, got.len);
 	put_text("caisson-guest", "#!second");
@@ -160,7 +163,7 @@ static void test_compressed_modules(void **state)
 	_cleanup_strbuf_ struct strbuf got = {0}, list = {0};
 	_cleanup_strbuf_ struct strbuf dep = {0};
 
-	/* As DEP, with the suffix. */
+	/* This modules.dep is the text DEP with the suffix ".gz" behind the name of each module. */
 	for (const char *p = DEP, *next; *p; p = next) {
 		next = strstr(p, ".ko");
 		next = next ? next + 3 : p + strlen(p);
@@ -176,7 +179,7 @@ static void test_compressed_modules(void **state)
 	list_archive(&got, &list);
 	assert_true(str_starts(list.s, HEAD BODY("")));
 	assert_non_null(strstr(list.s, "modules.list 100644=/modules/virtio.ko\n"));
-	/* A kernel that unpacks them itself gets them as they are. */
+	/* A kernel that unpacks compressed modules itself must get the compressed files. */
 	put_text("k/config-6.6", "CONFIG_MODULE_DECOMPRESS=y\n");
 	open_with(&q, &got, NULL);
 	assert_non_null(memmem(got.s, got.len, "modules/virtio.ko.gz\0", 21));
@@ -191,8 +194,8 @@ static void test_compressed_modules(void **state)
 }
 
 /*
- * Replaces init by one of the same length, so that only the time stamps show the change. The wait
- * is longer than a tick of the kernel, by which it counts time stamps.
+ * Replaces init by a program of the same length, so that only the time stamps of the file show the
+ * change. The wait is longer than a tick of the kernel, which is the resolution of time stamps.
  */
 static void change_init(const char *text)
 {
@@ -222,7 +225,7 @@ static void test_cache(void **state)
 	assert_int_equal(glob(CACHED, 0, NULL, &g), 0);
 	assert_int_equal(g.gl_pathc, 1);
 
-	/* Checks that a cached file to which others may write is replaced and not used. */
+	/* Checks that a cached file to which other users may write is replaced and not used. */
 	assert_int_equal(chmod(g.gl_pathv[0], 0620), 0);
 	open_with(&request, &two, &again);
 	assert_int_not_equal(first, again);
@@ -234,7 +237,7 @@ static void test_cache(void **state)
 		open_with(&request, &two, &first);
 		assert_int_not_equal(first, again);
 	}
-	/* Checks that a symbolic link to a cached file is not used either. */
+	/* Checks that a symbolic link to a cached file is not used. */
 	assert_int_equal(rename(g.gl_pathv[0], "elsewhere"), 0);
 	assert_int_equal(symlink("../elsewhere", g.gl_pathv[0]), 0);
 	open_with(&request, &two, NULL);
@@ -324,7 +327,7 @@ static void test_many_at_once(void **state)
 		assert_int_equal(read(out[0], &ino, sizeof(ino)), sizeof(ino));
 		if (i == 0)
 			first = ino;
-		/* One process has built the file, and all must have opened that one. */
+		/* One process has built the file, and all processes must have opened that file. */
 		assert_int_equal(ino, first);
 	}
 	close(out[0]);

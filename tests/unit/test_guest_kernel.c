@@ -58,8 +58,8 @@ static void test_formats(void **state)
 	put_vmlinuz("bz", "6.1.0-56-amd64");
 	read_image("bz", KERNEL_BZIMAGE, "6.1.0-56-amd64");
 	/*
-	 * The search must find the version wherever it is: around the end of a chunk, and at the
-	 * end of the file.
+	 * The search must find the version wherever it is: around the end of a chunk that the
+	 * search reads, and at the end of the file.
 	 */
 	for (size_t at = 65536 - 90; at < 65536 + 20; at++) {
 		put_vmlinux("elf", "6.1.192-caisson", 70000, at);
@@ -107,7 +107,7 @@ static void test_no_kernel(void **state)
 
 /*
  * Changes four bytes of the ELF header, at each offset in turn. The reader must return an error or
- * the same release, and must not crash.
+ * the same release as for the good header, and must not crash.
  */
 static void test_damaged_elf(void **state)
 {

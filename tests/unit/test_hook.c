@@ -204,8 +204,8 @@ static void test_timeout_not_reached(void **state)
 }
 
 /*
- * Checks that a state far larger than a pipe's buffer blocks no one. One hook reads it late, one
- * never, and one closes its input.
+ * Checks that a container's state that is far larger than a pipe's buffer blocks no one. One hook
+ * reads the state late, one never reads it, and one closes its input.
  */
 static void test_large_state(void **state)
 {
@@ -235,7 +235,8 @@ static void test_daemon_does_not_block(void **state)
 
 static void test_descriptors(void **state)
 {
-	int extra = open("/dev/null", O_RDONLY); /* stays open across execve(2) */
+	/* this descriptor has no O_CLOEXEC, so it stays open across execve(2) */
+	int extra = open("/dev/null", O_RDONLY);
 
 	assert_true(extra >= 0);
 	/* ls itself has descriptor 3 open, for the directory that it reads. */
@@ -336,7 +337,7 @@ static void test_step(void **state)
 	assert_int_equal(step_hooks(&c, &step), 0);
 	assert_string_equal(content("step"), "{\"status\":\"created\",\"n\":42}");
 	assert_non_null(strstr(content("step-env"), "FROM=process"));
-	/* Checks that hooks of the other kinds do not get the process's environment. */
+	/* Checks that hooks other than startContainer do not get the process's environment. */
 	step.hooks.name = "createContainer";
 	s.args[2] = "/usr/bin/cat >$1/step; /usr/bin/env >$1/step-env";
 	assert_int_equal(step_hooks(&c, &step), 0);

@@ -208,7 +208,8 @@ static void test_concatenation(void **state)
 	assert_int_equal(write(fd, "\0\0\0\0\0", 5), 5);
 	assert_int_equal(initramfs_begin(&second, fd, "second"), 0);
 	assert_int_equal(second.offset % 4, 0);
-	add_data(&second, "a", "2"); /* a later archive may replace a file of an earlier one */
+	/* an archive that follows may replace a file of an archive before it */
+	add_data(&second, "a", "2");
 	assert_int_equal(initramfs_end(&second), 0);
 
 	cached = archive(&third);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the order in which kernel modules are loaded. The texts are made up, and some are
- * malformed; a distribution's own modules.dep is compared with the answer of modprobe(8).
+ * Tests the order in which kernel modules are loaded. The texts of modules.dep are made up, and
+ * some are malformed; a distribution's own modules.dep is compared with the answer of modprobe(8).
  */
 #include <glob.h>
 #include <setjmp.h>
@@ -30,7 +30,10 @@ static int parse(struct arena *a, const char *dep, const char *builtin, const st
 	return modules_parse(a, &d, &b, "/lib/modules/6.1", ret);
 }
 
-/* Resolves up to three modules. *ret is the paths, joined by blanks, or the error's message. */
+/*
+ * Resolves up to three modules. *ret becomes the paths of the modules to load, joined by blanks, or
+ * the error's message.
+ */
 static int resolve(
 	struct arena *a, const struct modules *m, const char *const wanted[3], struct strbuf *ret)
 {
@@ -73,8 +76,8 @@ static void test_order(void **state)
 		{{"top", "top", "one_two"},
 			"kernel/a/one-two.ko kernel/b/mid.ko.zst kernel/b/top.ko.xz"},
 		/*
-		 * The module's line names only its direct dependency. The indirect ones must be in
-		 * the list too.
+		 * The module's line in modules.dep names only its direct dependency. The result
+		 * must also have the indirect ones.
 		 */
 		{{"direct"}, "kernel/a/one-two.ko kernel/b/mid.ko.zst kernel/b/top.ko.xz "
 			     "extra/direct.ko"},
@@ -194,8 +197,8 @@ static void test_hostile_texts(void **state)
 }
 
 /*
- * Writes a chain of n modules, each of which needs the next one. Unlike depmod, it names only the
- * direct dependencies.
+ * Writes a modules.dep in which each of n modules needs the next one. Unlike depmod, the function
+ * names only the direct dependencies.
  */
 static void chain(struct strbuf *ret, int n)
 {

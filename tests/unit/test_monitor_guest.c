@@ -148,7 +148,7 @@ static void malformed(void **state)
 	ENDS("malformed \"exited\"", "{\"type\":\"exited\",\"process\":0}");
 	ENDS("malformed \"failed\"", "{\"type\":\"failed\",\"process\":0,\"errno\":0}");
 	ENDS("malformed \"failed\"", "{\"type\":\"failed\",\"process\":0,\"errno\":-5}");
-	/* The messages have control sequences that a terminal would obey. */
+	/* The texts in these messages have control sequences that a terminal would obey. */
 	ENDS("?[2Jcleared", "{\"type\":\"failed\",\"process\":0,\"errno\":22,"
 			    "\"message\":\"\\u001b[2Jcleared\"}");
 }
@@ -203,8 +203,8 @@ static void messages_for_nobody(void **state)
 }
 
 /*
- * Reads the next message that the monitor sends to the guest, but not its blob. Returns 0 if there
- * is none.
+ * Reads the next message that the monitor sends to the guest, but not the message's blob. Returns 0
+ * if there is no message.
  */
 static int next_message(struct rig *g, struct agent_reader *reader, struct agent_frame *ret)
 {

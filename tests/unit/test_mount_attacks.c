@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Hostile root file systems that try to mislead the mount steps of the container's first process
- * (INIT). The tests cover the rows of runtime-cves.md that concern paths, and each names its CVE.
- * HOSTDIR is outside of the root file system and must never change.
+ * (INIT). The tests cover the rows of runtime-cves.md that concern paths, and each test names its
+ * CVE. HOSTDIR is outside of the root file system and must never change.
  */
 #include <dirent.h>
 #include <linux/magic.h>
@@ -63,7 +63,8 @@ static void link_init(struct box *b)
 		EXPECT(box_mount(b, &file_binds[i], 1 + (int)i) >= 0);
 	EXPECT(box_new(b, "tmpfs", "/etc/dir/deep", OPTS("size=4k")) >= 0);
 	/*
-	 * The directories were made inside the root file system, where the links lead if it is "/".
+	 * The directories must have been made inside the root file system, at the places to which
+	 * the links lead if the root file system is "/".
 	 */
 	EXPECT(box_has(ROOTFS HOSTDIR "/x", "from the host"));
 	EXPECT(box_has(ROOTFS HOSTDIR "/y", "from the host"));
@@ -187,8 +188,8 @@ static void race_init(struct box *b)
 				       : box_new(b, "tmpfs", dest, OPTS("size=4k"));
 		done += r >= 0;
 		/*
-		 * Unmounting keeps the number of mounts small. It may fail, because the directory
-		 * may have been moved.
+		 * Unmounting keeps the number of mounts small. The call may fail, because the
+		 * attacker may have moved the directory.
 		 */
 		if (r >= 0 && fchdir(b->c.root) == 0)
 			(void)umount2(dest + 1, MNT_DETACH);
@@ -206,7 +207,10 @@ static void race_init(struct box *b)
 
 BOX_TEST(swap_race, .prepare = race_prepare, .init = race_init, .check = host_untouched)
 
-/* The directory is removed in any case, so that a failing test leaves nothing behind. */
+/*
+ * Returns false if the directory cannot be made because its mount is read-only. If the directory
+ * can be made, removes it, so that a failing test leaves nothing behind.
+ */
 static bool can_make(const char *dir)
 {
 	if (mkdir(dir, 0755) < 0)
@@ -291,8 +295,8 @@ static void mask_init(struct box *b)
 		EXPECT(S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3));
 		EXPECT(!box_has(files[i], "secret"));
 		/*
-		 * The bound node belongs to the host, so the container must not be able to change
-		 * it.
+		 * The device node that INIT has bound into the container belongs to the host, so
+		 * the container must not be able to change it.
 		 */
 		EXPECT(chmod(files[i], 0) < 0 && errno == EROFS);
 		EXPECT(chown(files[i], 1, 1) < 0 && errno == EROFS);
@@ -321,7 +325,7 @@ static void console_init(struct box *b)
 	box_attach(b);
 	EXPECT(box_new(b, "devpts", "/other", OPTS("newinstance", "ptmxmode=0666")) >= 0);
 	EXPECT(box_number(b, step_pivot, 0) >= 0);
-	/* This is a real ptmx node, but it is not in a devpts. */
+	/* The node at /dev/ptmx is a real ptmx node, but it is not in a devpts. */
 	EXPECT_ERR(box_console(b), ENODEV, "needs a devpts");
 	EXPECT(rename("/dev/pts", "/dev/old") == 0);
 	EXPECT_ERR(box_console(b), ENODEV, "needs a devpts");
@@ -334,7 +338,7 @@ static void console_init(struct box *b)
 	EXPECT(mount("/dev/old/ptmx", "/dev/pts/ptmx", NULL, MS_BIND, NULL) == 0);
 	EXPECT_ERR(box_console(b), EXDEV, "mounted over");
 	EXPECT(umount2("/dev/pts/ptmx", 0) == 0);
-	/* CVE-2026-88264: the link is neither followed nor replaced. */
+	/* CVE-2026-88264: INIT must neither follow nor replace a symbolic link at /dev/console. */
 	EXPECT_ERR(box_console(b), EEXIST, "/dev/console is a symbolic link");
 	EXPECT(b->console < 0);
 	EXPECT(unlink("/dev/console") == 0);
@@ -378,7 +382,7 @@ static void dev_link_init(struct box *b)
 	EXPECT_ERR(box_device(b, bad, -1), EEXIST, "symbolic link");
 	EXPECT_ERR(box_device(b, zero, -1), EEXIST, "symbolic link");
 	EXPECT_ERR(box_device(b, bad, 1), EEXIST, "symbolic link");
-	/* The image's link stays as it is, and nothing is written through it. */
+	/* INIT must leave the image's link as it is, and must write nothing through the link. */
 	EXPECT(box_link(b, "/proc/self/fd", "/dev2/fd") >= 0);
 	EXPECT(box_has(BOX "/victim", "precious"));
 	EXPECT(lstat(BOX "/victim", &st) == 0 && st.st_uid == 0 && (st.st_mode & 0777) == 0644);
@@ -387,7 +391,10 @@ static void dev_link_init(struct box *b)
 BOX_TEST(dev_links, .prepare = dev_link_prepare, .host = dev_link_host, .init = dev_link_init,
 	.check = host_untouched)
 
-/* The root of the container is not a mount point under any of its names. */
+/*
+ * Checks that a mount on the root of the container is refused, whatever name config.json uses for
+ * the root.
+ */
 static void root_prepare(struct box *b)
 {
 	EXPECT(symlink("/", ROOTFS "/self") == 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests how the mount steps of the container's first process (INIT) make devices and the console;
- * the kernel says whether they are right.
+ * Tests how the mount steps of the container's first process (INIT) make devices and the console.
+ * The tests ask the kernel whether devices and console are right.
  */
 #include <fcntl.h>
 #include <sys/ioctl.h>

@@ -186,7 +186,7 @@ static void locked_init(struct box *b)
 	box_attach(b);
 	keep = box_entry(b, "bind", "/keep", OPTS("bind", "nosuid"));
 	clear = box_entry(b, "bind", "/clear", OPTS("bind", "rw"));
-	/* For an ordinary user INIT itself copies the mounts, and not the host. */
+	/* INIT itself, and not the host, copies the mounts of an ordinary user. */
 	s.slot = 1;
 	EXPECT(step_open(&b->c, &s) >= 0);
 	s.slot = 2;
@@ -297,7 +297,7 @@ static void copyup_init(struct box *b)
 	EXPECT(getxattr(ROOTFS "/var/dir/file", "trusted.t", value, 8) == 1 && value[0] == 'v');
 	EXPECT(lstat(ROOTFS "/var/link", &st) == 0 && S_ISLNK(st.st_mode) && st.st_uid == 7);
 	EXPECT(lstat(ROOTFS "/var/fifo", &st) == 0 && S_ISFIFO(st.st_mode));
-	/* The mount must become read-only only after the copied files are in it. */
+	/* The tmpfs must become read-only only after the copied files are in it. */
 	EXPECT(box_new(b, "tmpfs", "/var/later", NULL) >= 0);
 	/* Checks that it is an error if the copy does not fit in the tmpfs. */
 	box_write(ROOTFS "/tmp/big", "x");
@@ -399,7 +399,7 @@ static void idmap_host(struct box *b)
 	s.open.path = BOX "/file";
 	int fd = open_tree_copy(&s, -EBADF);
 	idmapped = fd >= 0;
-	/* tmpfs supports id-mapped mounts since Linux 6.3. */
+	/* Before Linux 6.3 tmpfs does not support id-mapped mounts. */
 	if (!idmapped)
 		EXPECT_ERR(open_tree_copy(&s, -EBADF), EINVAL, "no idmapped mounts");
 	b->slots[b->nslots++] = fd;

@@ -2,7 +2,7 @@
 /*
  * Tests netsetup/ on this machine's kernel, in two new network namespaces that stand for the host's
  * and the container's. The tests look at the results with libc and ioctls, not with netsetup/
- * itself. They need root.
+ * itself. The tests need root.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,7 +24,7 @@
 #include "netsetup/rtnl/netlink.h"
 #include "unit/rig/net.h"
 
-/* Makes a veth pair: one end is called `name`, the other `peer`. */
+/* Makes a veth pair, whose ends have the names `name` and `peer`. */
 static void add_veth(const char *name, const char *peer)
 {
 	_cleanup_nl_ struct nl nl = NL_INIT;
@@ -72,7 +72,7 @@ static void add_address(const char *dev, const char *text, int prefix, int scope
 		fail_msg("add address %s: %s", text, err_msg());
 }
 
-/* Does an ioctl on an interface. The request goes in and out through req. */
+/* Does an ioctl on an interface. `req` is the request before the call, and the answer after it. */
 static void ask(unsigned long what, const char *dev, struct ifreq *req)
 {
 	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -144,8 +144,8 @@ static void test_loopback(void **state)
 }
 
 /*
- * Makes h0 on the host. It is up, and has settings and addresses of which some must be kept when it
- * moves and others must not.
+ * Makes the interface h0 on the host. The interface is up, and has settings and addresses, some of
+ * which must be kept when it moves to a container, and some not.
  */
 static void make_h0(void)
 {
@@ -209,8 +209,8 @@ static void test_move_same_name_and_down(void **state)
 }
 
 /*
- * Checks a move into a container that has interfaces with the moved one's old name, its index, and
- * some of the names that a template would give.
+ * Checks that an interface can move into a container that already has interfaces with the old name
+ * and the index of the moved one, and with some of the names that a name template would give.
  */
 static void test_move_among_others(void **state)
 {
@@ -309,7 +309,7 @@ static void test_bad_input(void **state)
 
 /*
  * Checks that an interface comes back if the kernel moves it and then refuses its new name. The
- * kernel refuses "all", because IPv6 keeps that name for itself.
+ * kernel refuses "all", because IPv6 uses that name itself.
  */
 static void test_rename_refused_after_move(void **state)
 {

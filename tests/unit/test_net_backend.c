@@ -44,7 +44,10 @@ static const struct spec_vm_net *parse(struct arena *a, const char *value)
 	",mtu=1400,address=10.0.2.15/24,address=fd00::15/64,gateway=fe80::1,gateway=10.0.2.2," \
 	"name=net0"
 
-/* Returns the network as the guest will read it: written as JSON and parsed again. */
+/*
+ * Returns the network as the guest will read it: the function writes the network as JSON and parses
+ * it again.
+ */
 static struct net_config carried(struct arena *a, const struct net_config *c)
 {
 	_cleanup_json_out_ struct json_out o = {0};
@@ -345,8 +348,8 @@ static void relay_meets_qemu(void **state)
 	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
 	fd_close(&ready[1]);
 	/*
-	 * Two cases in which QEMU does not connect: it fails before the relay's socket exists, or
-	 * it runs but never connects.
+	 * Checks two cases in which QEMU does not connect: QEMU fails before the relay's socket
+	 * exists, or QEMU runs but never connects.
 	 */
 	assert_int_equal(relay_meet(&r, ready[0], -EBADF, TIMEOUT_MS), 0);
 	assert_true(r.qemu < 0);

@@ -2,8 +2,8 @@
 /*
  * Tests how a namespace's network is carried into a guest. The namespace `box` is the container's,
  * as an engine leaves it; `guest` stands for the guest's kernel, and `peer` for the outside world.
- * The tests compare the results with ip(8) and tc(8), not with netsetup/ itself. They need root,
- * except the test of JSON.
+ * The tests compare the results with ip(8) and tc(8), not with netsetup/ itself. All tests but the
+ * one of JSON need root.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,8 +26,8 @@
 #include "unit/rig/net.h"
 
 /*
- * Configures the namespace `box` as podman, docker and CNI do, and adds one of everything else that
- * can be carried.
+ * Configures the namespace `box` as podman, docker and CNI do, and adds one setting of every other
+ * kind that can be carried into a guest.
  */
 static void fill_box(const struct nets *n)
 {
@@ -41,7 +41,7 @@ static void fill_box(const struct nets *n)
 	add_interface(n, "wan.5", "p2", "02:00:00:00:00:0c");
 	run_shell("ip addr add 10.88.0.7/16 brd 10.88.255.255 dev eth0 label eth0:web &&"
 		  "ip link set eth1 txqueuelen 77 &&"
-		  "ip addr add 10.88.0.8/16 dev eth0 &&" /* a secondary address */
+		  "ip addr add 10.88.0.8/16 dev eth0 &&" /* this is a secondary address */
 		  "ip addr add fd00:88::7/64 dev eth0 nodad &&"
 		  "ip addr add 192.0.2.1 peer 192.0.2.2/32 dev eth1 &&"
 		  "ip addr add 169.254.9.9/16 scope link metric 77 dev eth1 noprefixroute &&"
@@ -73,8 +73,8 @@ static void fill_box(const struct nets *n)
 }
 
 /*
- * Makes the guest's devices in another order than the box's. Two of them have names that the box
- * gives to other interfaces.
+ * Makes the guest's devices in another order than those of the namespace `box`. Two of them have
+ * names that other interfaces of `box` have.
  */
 static void fill_guest(void)
 {
@@ -88,8 +88,8 @@ static void fill_guest(void)
 }
 
 /*
- * Commands that print what ip(8) shows of the carried interfaces, without states of detection and
- * without timers.
+ * Commands that print what ip(8) shows of the carried interfaces, without timers and without the
+ * states of duplicate address detection.
  */
 static const char state_of_net[] =
 	"for d in eth0 eth1 wan.5; do ip -o link show dev $d |"
@@ -380,7 +380,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_bad_json),
 	};
 
-	if (argc > 1) /* the argument is a pattern of test names, because the test host is slow */
+	/* the argument chooses tests by name, because all of them take long on the test host */
+	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("net_config", tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests a tap that takes over the traffic of a container's network interface. The test plays the
- * guest and answers pings. It needs root.
+ * guest and answers pings. The tests need root.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -193,7 +193,7 @@ static void test_tap(void **state)
 	assert_int_equal(t.fd, -EBADF);
 	assert_no_trace();
 	assert_int_equal(ping(n, -1), 64);
-	assert_ok(net_tap_close(&t)); /* closing it again does nothing */
+	assert_ok(net_tap_close(&t)); /* closing the tap a second time does nothing */
 }
 
 /*
@@ -211,8 +211,8 @@ static void test_stale_redirection(void **state)
 	assert_ok(net_tap_open(&c.interfaces[0], &t));
 	fd_close(&t.fd);
 	/*
-	 * A ping would not show this soon, because the peer's neighbour table waits before it tries
-	 * again.
+	 * The test looks at the filters, because a ping would fail only later: the peer's neighbour
+	 * table waits before it tries again.
 	 */
 	shell_output("tc filter show dev eth0 ingress", buf, sizeof(buf));
 	assert_non_null(strstr(buf, "Egress Redirect to device *"));
@@ -223,7 +223,10 @@ static void test_stale_redirection(void **state)
 	assert_int_equal(ping(n, -1), 64);
 }
 
-/* Checks that a qdisc that was there before stays, with its filters. */
+/*
+ * Checks that a queueing discipline that is on the interface before the tap stays there, with its
+ * filters.
+ */
 static void test_foreign_qdisc(void **state)
 {
 	struct nets *n = nets_of(state);
@@ -291,7 +294,8 @@ int main(int argc, char **argv)
 		IN_NETS(test_tap_errors),
 	};
 
-	if (argc > 1) /* the argument is a pattern of test names, because the test host is slow */
+	/* the argument chooses tests by name, because all of them take long on the test host */
+	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("net_config", tests, NULL, NULL);
 }

@@ -68,7 +68,8 @@ static void test_replies(void **state)
 	assert_error(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EBADMSG,
 		"error -100000, expected one from -4095 to 0");
 	m = error_reply();
-	m.words[11] = 'x'; /* without a terminating NUL the kernel's words are left out */
+	/* without a terminating NUL the error must not quote the kernel's text */
+	m.words[11] = 'x';
 	assert_int_equal(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EPERM);
 	assert_null(strstr(err_msg(), "hello"));
 	m = error_reply();
@@ -113,7 +114,7 @@ static void test_attributes(void **state)
 
 /*
  * Checks that random bytes neither make the reader crash nor make it read past their end, which the
- * sanitizers check. It must give one of its three results.
+ * sanitizers check. The reader must give one of its three results.
  */
 static void test_noise(void **state)
 {

@@ -52,8 +52,8 @@ static void assert_fails(const struct ns_spawn_args *a, bool descriptors, const 
 	assert_non_null(strstr(err_msg(), message));
 	assert_int_equal(child.pid, -1);
 	/*
-	 * The caller must be dumpable again, because an ordinary user could not write to its own
-	 * files in /proc otherwise.
+	 * The caller must be dumpable again, because a process of an ordinary user that is not
+	 * dumpable cannot write to its own files in /proc.
 	 */
 	assert_int_equal(prctl(PR_GET_DUMPABLE), 1);
 }
@@ -68,8 +68,8 @@ static void test_caller_stays_dumpable(void **state)
 }
 
 /*
- * Checks that no pipe is used for a process that is born in a cgroup, because it shares no memory
- * with the caller.
+ * Checks that ns_spawn() uses no pipe for a process that is born in a cgroup, because that process
+ * shares no memory with the caller.
  */
 static void test_no_pipe_without_shared_memory(void **state)
 {

@@ -102,7 +102,10 @@ static void test_wrong_blobs(void **state)
 	assert_true(is_there(b, partial));
 }
 
-/* Checks that the bytes of a killed writer stay, and that the next writer continues behind them. */
+/*
+ * Checks that the bytes that a killed writer has written stay, and that the next writer continues
+ * behind them.
+ */
 static void test_resume(void **state)
 {
 	struct box *b = *state;
@@ -114,7 +117,7 @@ static void test_resume(void **state)
 	if (child == 0) {
 		if (blob_begin(&b->s, &d, 5, &w) < 0 || blob_write(&w, "hel", 3) < 0)
 			_exit(1);
-		_exit(0); /* ends without closing anything, as after kill -9 */
+		_exit(0); /* the writer ends without closing anything, as after kill -9 */
 	}
 	int status;
 	assert_int_equal(waitpid(child, &status, 0), child);

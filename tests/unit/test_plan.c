@@ -126,8 +126,8 @@ static void test_slots(void **state)
 			if (s->slot < 0)
 				continue;
 			/*
-			 * In VM mode a source has two steps: HOST copies its mounts, and GUEST
-			 * finds it in the share.
+			 * In VM mode a source has two steps: the host copies the source's mounts,
+			 * and the guest finds the source in the share.
 			 */
 			if (s->place != PLACE_GUEST)
 				assert_true(opened[s->slot] == !opens);
@@ -167,7 +167,7 @@ static void test_refused(void **state)
 	"{\"type\":\"mount\"},{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"uts\"},{\"type\":" \
 	"\"network\"}"
 
-/* Checks that the plan refuses what a microVM cannot do, and names it. */
+/* Checks that the plan refuses what a microVM cannot do, and names the property of config.json. */
 static void test_refused_in_a_vm(void **state)
 {
 	const struct plan_env vm = {FACTS, .isolation = PLAN_VM};

@@ -39,7 +39,10 @@ static struct plan build(struct arena *a, const char *name, enum plan_isolation 
 		.bundle = "/bundle",
 		.keyring = "_ses.x",
 		.cgroup = true,
-		/* An ordinary user's INIT mounts the layers of an image itself. */
+		/*
+		 * The first process of an ordinary user's container mounts the image's layers
+		 * itself.
+		 */
 		.layers = rootless ? "/store/layers" : NULL,
 		.lower = rootless ? "top:base" : NULL,
 		.rootless = rootless};
@@ -110,7 +113,8 @@ static void test_plans_survive(void **state)
 
 /*
  * Checks that shared objects are written once. Ten steps point to the process object, but the image
- * has it only twice, because CONSOLE has a copy of its own, with the size of the caller's terminal.
+ * has it only twice, because the step CONSOLE has a copy of its own, with the size of the caller's
+ * terminal.
  */
 static void test_shared_objects_are_written_once(void **state)
 {
@@ -180,7 +184,8 @@ static void test_another_build_is_refused(void **state)
 }
 
 /*
- * Changes one byte at a time to other values. An image that is still accepted must be safe to use.
+ * Changes one byte of a plan's image at a time to other values. An image that is still accepted
+ * must be safe to use.
  */
 static void test_changed_bytes(void **state)
 {

@@ -15,7 +15,7 @@
 /* Parses the 22 fields of a process that started 1000 s after the boot. */
 static int parse(const char *name, char state, int tty, unsigned ticks, struct ps_row *row)
 {
-	/* the time is 2000 s after the boot, on 1 January 2020 */
+	/* the clock shows 1 January 2020, 2000 s after the boot */
 	const struct ps_clock clock = {.now = 157783680000, .up = 200000};
 	char text[256], *ret_name, ret_state;
 
@@ -37,7 +37,8 @@ static void test_fields(void **state)
 	assert_int_equal(parse("sleep", 'S', 0, 0, &row), 0);
 	assert_int_equal(row.pid, 1234);
 	assert_int_equal(row.ppid, 1);
-	assert_int_equal(row.start, 1577835800); /* 1000 s before now */
+	/* the process started 1000 s before the time of the clock */
+	assert_int_equal(row.start, 1577835800);
 	assert_int_equal(row.seconds, 0);
 	assert_int_equal(row.cpu, 0);
 	assert_string_equal(row.tty, "?");
@@ -50,10 +51,14 @@ static void test_processor_time(void **state)
 {
 	struct ps_row row;
 
-	assert_int_equal(parse("a", 'R', 0, 50000, &row), 0); /* CPU time: 500 of 1000 seconds */
+	/* the process has used 500 s of CPU time in the 1000 s since its start */
+	assert_int_equal(parse("a", 'R', 0, 50000, &row), 0);
 	assert_int_equal(row.cpu, 50);
 	assert_int_equal(row.seconds, 500);
-	/* CPU time of threads on four processors */
+	/*
+	 * Threads of the process have run on four processors at once, so its CPU time is longer
+	 * than the time since its start.
+	 */
 	assert_int_equal(parse("a", 'R', 0, 400000, &row), 0);
 	assert_int_equal(row.cpu, 99);
 }

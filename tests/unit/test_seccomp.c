@@ -103,7 +103,7 @@ static void test_architectures(void **state)
 	struct spec_seccomp s = PROFILE(EPERM_DEFAULT, rules);
 	const uint32_t allow = SECCOMP_RET_ALLOW, eperm = SECCOMP_RET_ERRNO | EPERM,
 		       enosys = SECCOMP_RET_ERRNO | ENOSYS, kill = SECCOMP_RET_KILL_THREAD;
-	const int x32 = 0x40000000, last = 437; /* 437 is openat2 */
+	const int x32 = 0x40000000, last = 437; /* system call 437 is openat2 */
 	struct program p;
 
 	s.architectures = archs;
@@ -182,8 +182,8 @@ static void test_stub_of_other_machines(void **state)
 #endif
 
 /*
- * Checks that the stub is added only if the default action returns an error, because any other
- * default is a policy of its own.
+ * Checks that calls newer than the profile get ENOSYS only if the default action returns an error,
+ * because any other default action is a policy of its own.
  */
 static void test_defaults_without_stub(void **state)
 {

@@ -149,7 +149,7 @@ static void test_cache(void **state)
 	cache_file(path, sizeof(path));
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
-	/* Flags are not part of the compiled program. */
+	/* The cache must find this filter, because flags are not part of the compiled program. */
 	big.s.flags = SECCOMP_FILTER_FLAG_LOG;
 	expect(s, true, &want);
 
@@ -194,8 +194,8 @@ static void test_cache(void **state)
 }
 
 /*
- * Checks that an intact file with the right name and another profile's filter is not used. A
- * collision of the hash would cause it.
+ * Checks that the compiler does not use an intact file with the right name and the filter of
+ * another profile, as there would be after a collision of the hash.
  */
 static void test_cache_collision(void **state)
 {

@@ -60,8 +60,8 @@ static uint32_t ask_kernel(const struct sock_filter *f, size_t n, const struct s
 }
 
 /*
- * Instructions that turn any value of A into an errno from 1 to 127 and return it, so that the
- * kernel's answer shows the value.
+ * Instructions that turn any value of the register A into an errno from 1 to 127 and return it, so
+ * that the kernel's answer shows the value.
  */
 static const struct sock_filter to_errno[] = {
 	BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x3f),
@@ -100,8 +100,8 @@ static void test_arithmetic(void **state)
 			LOAD(ARG(0)), BPF_STMT(BPF_ALU | ops[i] | BPF_X, 0)};
 		compare(by_constant, ARRAY_SIZE(by_constant));
 		/*
-		 * The pairs have a 0 as the second value, and the kernel ends a filter that divides
-		 * by 0.
+		 * The loop leaves out division, because some pairs of values have 0 as the second
+		 * value, and the kernel ends a filter that divides by 0.
 		 */
 		if (ops[i] != BPF_DIV)
 			compare(by_x, ARRAY_SIZE(by_x));

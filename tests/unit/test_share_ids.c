@@ -60,7 +60,7 @@ static void a_long_map_fits(void **state)
 		}
 		assert_true(v[i].host_id >= at);
 	}
-	/* Ranges are joined across the smallest gaps, so the largest gaps must remain. */
+	/* caisson joins ranges of ids across the smallest gaps, so the largest gaps must remain. */
 	assert_true(at == v[ARRAY_SIZE(v) - 1].host_id && covered == 1);
 }
 

@@ -92,7 +92,7 @@ static void test_hooks(void **state)
 	assert_int_equal(s->hooks.create_runtime.v[0].env.n, 0);
 	assert_int_equal(s->hooks.poststop.v[0].timeout.v, 2147483647);
 	assert_false(s->hooks.poststop.v[1].timeout.set);
-	/* A list that is absent is an empty list. */
+	/* A list that config.json leaves out must be an empty list. */
 	assert_int_equal(s->hooks.poststop.v[1].args.n, 0);
 	assert_null(s->hooks.poststop.v[1].args.v[0]);
 }
@@ -200,7 +200,8 @@ static void test_devices(void **state)
 	assert_int_equal(d[0].type, 'c');
 	assert_int_equal(d[0].major, 10);
 	assert_int_equal(d[0].minor, 229);
-	assert_int_equal(d[0].file_mode.v, 0666); /* S_IFCHR is removed */
+	/* the parser must have removed the bits of S_IFCHR from the mode */
+	assert_int_equal(d[0].file_mode.v, 0666);
 	assert_int_equal(d[0].uid.v, 3);
 	assert_int_equal(d[0].gid.v, 4);
 	assert_int_equal(d[1].type, 'b');

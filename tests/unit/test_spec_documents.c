@@ -29,7 +29,7 @@ static const struct {
 	const char *text;
 	const char *error;
 } documents[] = {
-	/* The document as a whole */
+	/* These rows test the document as a whole. */
 	{"", "config.json is empty"},
 	{"{", "not valid JSON"},
 	{"[]", "config.json: expected an object, found an empty array"},
@@ -41,7 +41,7 @@ static const struct {
 	{DOC(""), NULL},
 	{DOC(",\"x\":{\"process\":7}"), NULL},
 
-	/* Versions */
+	/* These rows test ociVersion. */
 	{"{\"ociVersion\":\"1.3.0-rc.1+dev\",\"root\":{\"path\":\"r\"}}", NULL},
 	{"{\"ociVersion\":\"1.99.0\",\"root\":{\"path\":\"r\"}}", NULL},
 	{"{\"ociVersion\":\"1.0.0-rc5-dev\",\"root\":{\"path\":\"r\"}}", NULL},
@@ -49,7 +49,7 @@ static const struct {
 		"ociVersion: expected a version 1.x (caisson knows the runtime specification up "
 		"to 1.3.0), found \"2.0.0\""},
 
-	/* A host name or domain name needs a namespace */
+	/* These rows check that hostname and domainname need a UTS namespace. */
 	{DOC(",\"hostname\":\"h\""), "hostname: unable to set hostname without a private UTS "
 				     "namespace: expected nothing"},
 	{DOC(",\"domainname\":\"h\""), "domainname: unable to set domainname without a private UTS "
@@ -57,7 +57,7 @@ static const struct {
 	{DOC(",\"hostname\":\"\",\"domainname\":null"), NULL},
 	{DOC(",\"hostname\":\"h\",\"linux\":{" NS("uts") "}"), NULL},
 
-	/* texts of errors */
+	/* These rows check the texts of errors about types and ranges. */
 	{PROCESS(",\"rlimits\":[{\"type\":\"RLIMIT_CPU\",\"soft\":1,\"hard\":\"x\"}]"),
 		"config.json: process.rlimits[0].hard: expected a number from 0 to "
 		"18446744073709551615, found \"x\""},
@@ -78,7 +78,7 @@ static const struct {
 	{DOC(",\"annotations\":{\"a.b\":1}"),
 		"config.json: annotations[\"a.b\"]: expected a string, found 1"},
 
-	/* process */
+	/* These rows test the object `process`. */
 	{DOC(",\"process\":null"), NULL},
 	{PROCESS(""), NULL},
 	{PROCESS(",\"apparmorProfile\":\"\",\"capabilities\":null,\"rlimits\":null"), NULL},
@@ -92,7 +92,7 @@ static const struct {
 	{PROCESS(",\"scheduler\":{\"policy\":\"SCHED_DEADLINE\",\"runtime\":2,\"deadline\":1}"),
 		"process.scheduler: expected 0 < runtime <= deadline <= period"},
 
-	/* mounts */
+	/* These rows test the array `mounts`. */
 	{MOUNT(""), NULL},
 	{MOUNT(",\"type\":\"bind\""), "mounts[0].source: expected the path to bind-mount"},
 	{MOUNT(",\"options\":[\"rbind\"]"), "mounts[0].source: expected the path to bind-mount"},
@@ -100,7 +100,8 @@ static const struct {
 	{MOUNT(BOUND "\"nosiud\"]"), "mounts[0].options: expected options that a bind mount can"},
 	{MOUNT(BOUND "\"remount\",\"nosiud\"]"), "mounts[0].options: expected options that"},
 	{MOUNT(BOUND "\"size=64m\",\"x-systemd.automount\",\"nofail\",\"\"]"), NULL},
-	{MOUNT(",\"type\":\"tmpfs\",\"options\":[\"nosiud\"]"), NULL}, /* the kernel refuses it */
+	/* the parser leaves an unknown option of tmpfs to the kernel */
+	{MOUNT(",\"type\":\"tmpfs\",\"options\":[\"nosiud\"]"), NULL},
 	{MOUNT(",\"options\":[\"copy-symlink\"]"), "mounts[0].options: copy-symlink, src-nofollow"},
 	{MOUNT(",\"source\":\"/s\",\"options\":[\"bind\",\"copy-symlink\",\"dest-nofollow\"]"),
 		"mounts[0].options: expected copy-symlink without src-nofollow"},
@@ -129,13 +130,13 @@ static const struct {
 		 0, 1, 1) "],\"gidMappings\":[" MAP(0, 1, 1) "]"),
 		"mounts[0].options: expected \"idmap\" without ids"},
 
-	/* namespaces, and properties that need one */
+	/* These rows test linux.namespaces, and properties that need a namespace. */
 	{LINUX("\"namespaces\":[{\"type\":\"ipc\"},{\"type\":\"ipc\"}]"),
 		"linux.namespaces: expected each type once, found \"ipc\" again in entry 1"},
 	{LINUX("\"namespaces\":[{\"type\":\"disk\"}]"),
 		"linux.namespaces[0].type: expected one of cgroup, ipc, mount, network, pid, time, "
 		"user, uts, found \"disk\""},
-	{LINUX(NS("user")), NULL}, /* the plan checks this */
+	{LINUX(NS("user")), NULL}, /* only the plan checks that a user namespace has id maps */
 	{LINUX(NS("user") ",\"uidMappings\":[" MAP(0, 1, 1) "]"),
 		"linux.gidMappings: expected an id map"},
 	{LINUX("\"uidMappings\":[" MAP(0, 1, 1) "],\"gidMappings\":[" MAP(0, 1, 1) "]"),
@@ -165,7 +166,7 @@ static const struct {
 	{LINUX(NS("network") ",\"netDevices\":{\"a\":{\"name\":\"e%d\"},\"b\":{\"name\":\"e%d\"}}"),
 		NULL},
 
-	/* sysctl */
+	/* These rows test linux.sysctl. */
 	{LINUX(NS("user") ",\"sysctl\":{\"user.max_user_namespaces\":\"0\"}"), NULL},
 	{LINUX(NS("network") ",\"sysctl\":{\"user.max_user_namespaces\":\"0\"}"),
 		"\"user.max_user_namespaces\" is not allowed without a user namespace"},
@@ -207,7 +208,10 @@ static const struct {
 	{LINUX(NS("uts") ",\"sysctl\":{\"kernel.panic\":\"1\"}"),
 		"\"kernel.panic\" is not allowed: it is not in a separate kernel namespace"},
 
-	/* resources: values that Docker writes for limits that were not given */
+	/*
+	 * These rows of linux.resources have the values that Docker writes for limits that were not
+	 * given.
+	 */
 	{LINUX("\"resources\":{\"blockIO\":{\"weight\":0},\"memory\":"
 	       "{\"swappiness\":18446744073709551615}}"),
 		NULL},
@@ -216,7 +220,7 @@ static const struct {
 		"linux.resources.cpu.burst: expected at most the quota, 4, found 5"},
 	{LINUX("\"intelRdt\":{\"closID\":\"/\"}"), NULL},
 
-	/* memoryPolicy */
+	/* These rows test linux.memoryPolicy. */
 	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_LOCAL\"}"), NULL},
 	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_PREFERRED\"}"), NULL},
 	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_WEIGHTED_INTERLEAVE\",\"nodes\":\"0\"}"), NULL},
@@ -229,7 +233,7 @@ static const struct {
 	{LINUX("\"personality\":{\"domain\":\"LINUX\",\"flags\":[\"x\"]}"),
 		"linux.personality.flags[0]: expected an empty array"},
 
-	/* seccomp */
+	/* These rows test linux.seccomp. */
 	{SECCOMP("\"defaultAction\":\"SCMP_ACT_NOTIFY\""), "linux.seccomp.listenerPath: expected"},
 	{SECCOMP("\"defaultAction\":\"SCMP_ACT_ALLOW\",\"listenerPath\":\"/ignored\""), NULL},
 	{SECCOMP("\"defaultAction\":\"SCMP_ACT_ALLOW\",\"listenerMetadata\":\"x\""),
@@ -238,7 +242,7 @@ static const struct {
 		"linux.seccomp.defaultErrnoRet: expected nothing: only SCMP_ACT_ERRNO and "
 		"SCMP_ACT_TRACE have it"},
 
-	/* vm */
+	/* These rows test the object `vm`. */
 	{VM(""), NULL},
 	{VM("\"hwConfig\":{\"vcpus\":2}"), NULL},
 	{VM("\"kernel\":{\"path\":\"\"},\"hypervisor\":{\"path\":\"\"},"

@@ -246,7 +246,10 @@ static void check_number(struct fixture *f, const struct number *n)
 		return;
 	}
 	if (n->missing == ABSENT) {
-		/* A check that compares two numbers may still require it. */
+		/*
+		 * Without the number, a check that compares it with another number may still refuse
+		 * the document.
+		 */
 		if (r < 0 && !strstr(why, "expected"))
 			fail_msg("%s missing: %s", n->path, why);
 		return;

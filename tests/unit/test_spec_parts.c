@@ -47,7 +47,7 @@ static void test_minimal(void **state)
 	assert_false(s->process->oom_score_adj.set || s->process->io_priority.set);
 	assert_false(s->process->user.umask.set);
 	assert_non_null(s->process->capabilities);
-	/* If there is no terminal, the size is ignored. */
+	/* If process.terminal is not set, the parser must ignore process.consoleSize. */
 	assert_int_equal(s->process->console_height, 0);
 	for (int i = 0; i < SPEC_NS_COUNT; i++)
 		assert_false(s->ns[i].set);
@@ -77,7 +77,10 @@ static void test_unknown_capability(void **state)
 	unsigned n = 0;
 	const char *text = PROCESS(",\"capabilities\":{\"bounding\":[\"CAP_KILL\",\"CAP_X\"]}");
 
-	/* The warning goes to standard error, as the specification demands. */
+	/*
+	 * The parser must accept the unknown capability CAP_X with a warning in the log, as the
+	 * specification demands.
+	 */
 	assert_int_equal(spec_parse(&a, text, strlen(text), "config.json", &s), 0);
 	assert_true(s->process->capabilities->bounding == CAP(KILL));
 	assert_string_equal(err_msg(), "");
@@ -259,7 +262,7 @@ static void test_parts(void **state)
 	temporary(path, sizeof(path), "{\"args\":[\"a\"],\"cwd\":\"/\"}");
 	assert_int_equal(spec_load_process(&a, path, &p), 0);
 	assert_strings(p->args, "a");
-	/* The document has no known property. */
+	/* The document has no property that caisson knows. */
 	assert_int_equal(spec_load_resources(&a, path, &res), 0);
 	unlink(path);
 	temporary(path, sizeof(path), "{\"pids\":{\"limit\":5},\"memory\":{\"limit\":\"x\"}}");
@@ -278,8 +281,8 @@ static void test_parts(void **state)
 }
 
 /*
- * Tests crun's option with id maps. Its ids are absolute, or relative to the container's user
- * namespace.
+ * Tests crun's mount option "idmap" with id maps. Its ids are absolute, or relative to the
+ * container's user namespace.
  */
 static void test_idmap_option(void **state)
 {
@@ -309,8 +312,8 @@ static void test_idmap_option(void **state)
 }
 
 /*
- * Checks that exec --process takes properties that its file leaves out from the container's
- * process, except the program.
+ * Checks that exec --process takes from the container's process the properties that its file leaves
+ * out, except the program.
  */
 static void test_process_inherits(void **state)
 {

@@ -19,7 +19,10 @@
 #include "spec/parse.h"
 #include "unit/spec_properties.h"
 
-/* Properties of the schema that belong to other platforms. They are ignored like unknown ones. */
+/*
+ * Properties of the schema that belong to other platforms. The parser ignores them like unknown
+ * properties.
+ */
 static const char *const elsewhere[] = {
 	"freebsd", "solaris", "windows", "zos", "process.commandLine", "process.user.username"};
 
@@ -78,7 +81,7 @@ static void locate(struct fixture *f, const char *path)
 	}
 }
 
-/* Parses the document as it is now. */
+/* Parses the document in its present state. */
 static int parse_now(const struct fixture *f)
 {
 	_cleanup_json_out_ struct json_out out;
@@ -94,7 +97,9 @@ static int parse_now(const struct fixture *f)
 	return spec_parse(&a, text, len, "config.json", &s);
 }
 
-/* Parses the document with this value in the property's place, and puts the old value back. */
+/*
+ * Parses the document with the value `json` in the property's place, and puts the old value back.
+ */
 static int parse_with(const struct fixture *f, const char *json)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -115,7 +120,10 @@ static void expect_error(const struct fixture *f, int r, const char *json)
 
 	if (r != -EINVAL)
 		fail_msg("%s = %s: expected -EINVAL, got %d %s", f->path, json, r, err_msg());
-	/* A check that involves two properties may name the other one, or at least its parent. */
+	/*
+	 * The error of a check that involves two properties may name the other property, or at
+	 * least the parent of both.
+	 */
 	if (!at && !str_starts(err_msg(), "config.json: "))
 		fail_msg("%s = %s: no path in: %s", f->path, json, err_msg());
 	if (!strstr(err_msg(), "expected") && !strstr(err_msg(), "not allowed"))

@@ -80,13 +80,13 @@ static void run_hostile_passwd(void)
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
 	CHECK(unlink("/etc/passwd") == 0);
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	/* The file is larger than the part that is read. */
+	/* This /etc/passwd is larger than the part of it that caisson reads. */
 	int fd = open("/etc/passwd", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 	memset(block, ':', sizeof(block));
 	for (int i = 0; i < 17; i++)
 		CHECK(write(fd, block, sizeof(block)) == sizeof(block));
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	/* The text has malformed lines and then a good one. */
+	/* This /etc/passwd has malformed lines and then a good one. */
 	static const char odd[] =
 		"\n:\n::::::\nx:x:0x0:0::/hex:\nx:x:99999999999999999999:0::/big:\n"
 		"x:x:-0:0::/minus:\nx:x: 0:0::/blank:\nroot:x:0:0::/good:/bin/sh";

@@ -38,8 +38,8 @@ static void run_programs(void)
 	CHECK(find_program(&c, &p) == -EPERM);
 	CHECK(streq(err_msg(), "exec: \"/etc/passwd\": permission denied"));
 	/*
-	 * `create` must report the error for an ordinary user too, because no user could execute
-	 * these.
+	 * `create` must report the error for an ordinary user too, because no user could execute a
+	 * file without execute permission.
 	 */
 	p.user.uid = 1000;
 	CHECK(find_program(&c, &p) == -EPERM);
@@ -76,9 +76,7 @@ static void run_programs(void)
 	p.args = (struct spec_strings)STRINGS("prog");
 	p.env = (struct spec_strings)STRINGS("PATH=/nope:");
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "./prog"));
-	/*
-	 * Without PATH in the environment the usual directories are searched, but PATH is not set.
-	 */
+	/* Without PATH the usual directories are searched, but the environment gets no PATH. */
 	p.cwd = "/";
 	p.env = (struct spec_strings){0};
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "/bin/prog"));
@@ -105,7 +103,7 @@ static void run_directories(void)
 	CHECK(access("/not", F_OK) < 0);
 	p.cwd = "/etc/passwd";
 	CHECK(find_program(&c, &p) == -ENOTDIR);
-	/* A link to the outside must lead to a place inside the root. */
+	/* A symbolic link that leads out of the root must be resolved inside the root. */
 	p.cwd = "/up";
 	CHECK(find_program(&c, &p) == 0);
 	CHECK(getcwd(path, sizeof(path)) && streq(path, "/etc"));
@@ -201,7 +199,10 @@ static void run_exec_errors(void)
 	p.args = (struct spec_strings)STRINGS("no-format");
 	run(&c, &p);
 	CHECK_MSG("exec /bin/no-format: exec format error");
-	/* The program is removed before it is executed. */
+	/*
+	 * The test removes the program after the search has found it and before the process
+	 * executes it.
+	 */
 	p.args = (struct spec_strings)STRINGS("/bin/prog");
 	struct step s = {.process = &p};
 	CHECK(find_program(&c, &p) == 0 && unlink("/bin/prog") == 0);
@@ -254,8 +255,8 @@ static struct spec_process private_pick(uint32_t id)
 }
 
 /*
- * Checks that INIT searches for the program again when it is about to run it. The process that
- * searches first may have fewer rights than the one that runs the program, as root has on NFS.
+ * Checks that caisson-init searches for the program again when it is about to run it. The process
+ * that searches first may have fewer rights than the one that runs the program, as root has on NFS.
  */
 static void looked_up_later(void)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the messages between caisson and caisson-systemd, and how each handles a partner that is
- * missing, dies, or sends nonsense. The helpers here are shell scripts; the last tests send broken
- * requests to the real one. tests/host/test_cgroups_systemd.c runs the real one with a real
- * systemd.
+ * Tests the messages between caisson and caisson-systemd, and how each of the two programs handles
+ * a partner that is missing, dies, or sends nonsense. The helpers here are shell scripts; the last
+ * tests send broken requests to the real caisson-systemd. tests/host/test_cgroups_systemd.c runs
+ * caisson-systemd with a real systemd.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -135,7 +135,8 @@ static void test_answers(void **state)
 }
 
 /*
- * Checks that the helper gets no descriptor of caisson's, but its environment, which sd-bus needs.
+ * Checks that the helper gets none of caisson's descriptors, but gets caisson's environment, which
+ * sd-bus needs.
  */
 static void test_inherits(void **state)
 {
@@ -222,7 +223,9 @@ static void test_start_is_sent_whole(void **state)
 	assert_false(sent(&bytes)->has_limits);
 }
 
-/* Runs the real helper. Its standard output goes to "reply" and its errors to "request". */
+/*
+ * Runs the real caisson-systemd. Its standard output goes to "reply" and its errors to "request".
+ */
 static int run_real(const void *request, size_t len)
 {
 	int status;
@@ -306,8 +309,8 @@ static void test_incomplete_requests(void **state)
 }
 
 /*
- * Checks that the real helper sends a valid reply to a complete request, whatever this machine's
- * init is.
+ * Checks that the real caisson-systemd sends a valid reply to a complete request, whatever this
+ * machine's init is.
  */
 static void test_real_reply(void **state)
 {

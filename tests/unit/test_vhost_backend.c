@@ -30,8 +30,8 @@ static void run_works(void)
 	server_check_works(s);
 	server_check_works(s);
 	/*
-	 * The device answers these requests in another order than they came in. Each answer must
-	 * go to the request that it belongs to.
+	 * The device answers these requests in another order than that in which they came. Each
+	 * answer must go to the request to which it belongs.
 	 */
 	server_request(s, 1, 'H');
 	server_request(s, 0, 'E');
@@ -95,7 +95,10 @@ static void run_quiesces(void)
 	front_set_vring(&s->f, 10, 1, 3);
 	front_set_fd(&s->f, 12, 1, s->f.kick);
 	CHECK(front_wait(&s->f) == 4 && server_answered(s, 0, "echo"));
-	/* The queue is disabled. */
+	/*
+	 * When the front end disables the queue, the device must give back the request that it
+	 * holds.
+	 */
 	server_request(s, 0, 'H');
 	while (__atomic_load_n(&s->d.served, __ATOMIC_SEQ_CST) != 5)
 		usleep(1000);
@@ -106,7 +109,10 @@ static void run_quiesces(void)
 	CHECK(server_used_index(s) == 5);
 	front_set_vring(&s->f, 18, 1, 1);
 	CHECK(front_wait(&s->f) == 4);
-	/* The memory is replaced: the same bytes get another guest address. */
+	/*
+	 * When the front end sets the same memory again, the device must give back the request that
+	 * it holds.
+	 */
 	server_request(s, 0, 'H');
 	while (__atomic_load_n(&s->d.served, __ATOMIC_SEQ_CST) != 7)
 		usleep(1000);
@@ -116,7 +122,7 @@ static void run_quiesces(void)
 	server_settle(s);
 	CHECK(s->d.quiesced > before);
 	server_check_works(s);
-	/* The connection ends while a request is held. */
+	/* When the connection ends, the device must give back the request that it holds. */
 	server_request(s, 0, 'H');
 	while (__atomic_load_n(&s->d.served, __ATOMIC_SEQ_CST) != 9)
 		usleep(1000);
@@ -142,8 +148,8 @@ static void run_kick_before_driver_ok(void)
 	usleep(20000);
 	CHECK(s->d.served == 0 && server_used_index(s) == 0);
 	/*
-	 * Now the features are negotiated. The message has no feature set, which counts, so the
-	 * waiting kick is handled.
+	 * The message SET_FEATURES negotiates the features, although it sets none. So the server
+	 * must now handle the kick that has waited.
 	 */
 	front_set(&s->f, 2, 0);
 	CHECK(front_wait(&s->f) == 4);
@@ -194,12 +200,18 @@ static void run_config(void)
 		.request = 25, .flags = 1, .size = 15, .offset = 13, .len = 3, .data = "new"};
 	front_send_raw(&s->f, &m, 27, NULL, 0);
 	CHECK(ask_config(s, 10, 6, &m) == 30 && memcmp(m.data, "ionnew", 6) == 0);
-	/* The length is larger than the payload that was sent. */
+	/*
+	 * The message says that the configuration is longer than its payload, so the server must
+	 * end the connection.
+	 */
 	m = (struct config_message){.request = 25, .flags = 1, .size = 13, .offset = 0, .len = 3};
 	front_send_raw(&s->f, &m, 25, NULL, 0);
 	server_end(s, -EPROTO, "of the configuration in a payload of 13");
 
-	/* The configuration was not negotiated, or not even offered. */
+	/*
+	 * The server must end the connection if the front end uses CONFIG without negotiating it,
+	 * or negotiates CONFIG although the server does not offer it.
+	 */
 	s = server_begin(true);
 	CHECK(ask_config(s, 0, 1, &m) <= 0);
 	server_end(s, -EPROTO, "request 24, which was not negotiated");
@@ -223,13 +235,13 @@ static void run_reset(void)
 	server_settle(s);
 	CHECK(server_answered(s, 0, "stopped") && s->d.resets == 1 && s->d.dev.status == 0);
 	CHECK(front_ask(&s->f, 11, 1) == 1);
-	/* The device is as it was at the beginning. */
+	/* After RESET_DEVICE the device must work as at the beginning. */
 	memset(s->f.ram, 0, 0x4000);
 	s->f.avail = 0;
 	front_start_queue(&s->f);
 	server_check_works(s);
 	server_end(s, 0, NULL);
-	/* Stopping all queues does not reset the device, because a paused machine goes on later. */
+	/* Stopping all queues must not reset the device, because a paused machine goes on later. */
 	s = server_begin(false);
 	front_start_queue(&s->f);
 	CHECK(front_ask(&s->f, 11, 1) == 1);

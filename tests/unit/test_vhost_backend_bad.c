@@ -100,7 +100,8 @@ static void run_regions(void)
 }
 
 /*
- * Checks rings of which one in turn is outside of the memory, crosses its end, or is not aligned.
+ * Checks rings in which one of the three parts lies outside of the memory, crosses its end, or is
+ * not aligned.
  */
 static void run_rings(void)
 {
@@ -173,7 +174,10 @@ static void run_descriptors(void)
 		case 3:
 			front_set_fd(&s->f, 12, 1, s->f.memory);
 			break;
-		/* no descriptor and no flag that says so, or a descriptor together with the flag */
+		/*
+		 * Case 4 sends neither a descriptor nor the flag that says so, and case 5 sends a
+		 * descriptor together with the flag.
+		 */
 		case 4:
 			front_send(&s->f, &kick, NULL, 0);
 			break;
@@ -194,7 +198,7 @@ static void run_descriptors(void)
 	}
 }
 
-/* Sends every request with every length, and hangs up after every byte of it. */
+/* Sends every request with every length, and hangs up after every byte of the message. */
 static void run_garbage(void)
 {
 	static const uint32_t sizes[] = {0, 1, 7, 8, 11, 12, 16, 39, 40, 72, 264, 272};

@@ -282,8 +282,8 @@ static void comes_back_as_another(void **state)
 }
 
 /*
- * Checks that any other failure of the back end is final: the device does not ask for a new
- * connection.
+ * Checks that a failure of the back end other than a hang-up is final: the device does not ask for
+ * a new connection.
  */
 static void speaks_unasked(void **state)
 {

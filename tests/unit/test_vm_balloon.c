@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests the memory balloon: pages that the guest gives, takes back and reports, with good and bad
- * drivers. It runs without KVM.
+ * drivers. The tests run without KVM.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +20,7 @@
 #define INFLATE 0
 #define DEFLATE 1
 #define REPORT 2
-#define FIRST 0x200 /* the first page after rings and data */
+#define FIRST 0x200 /* number of the first page behind the rings and the data */
 #define LAST (RIG_RAM / PAGE - 1)
 
 struct bal {
@@ -151,7 +151,7 @@ static void bad_numbers(void **state)
 	rig_release(&t.g);
 }
 
-/* Checks very long requests: the device handles one in many short turns, and a reset ends it. */
+/* Checks very long requests: the device handles each in many short turns, and a reset ends it. */
 static void flood(void **state)
 {
 	const uint32_t count = 5 * VIRTIO_BALLOON_TURN + 100;
@@ -184,8 +184,8 @@ static void flood(void **state)
 	assert_int_equal(used(&t.g, INFLATE)->idx, 0);
 	assert_int_equal(t.b.discarded, count + VIRTIO_BALLOON_TURN);
 	/*
-	 * The guest never stops sending small requests. One turn handles as many as the queue is
-	 * long.
+	 * The guest never stops sending small requests. One turn must handle only as many requests
+	 * as the queue has entries.
 	 */
 	for (unsigned i = 0; i < RIG_SIZE; i++) {
 		put_desc(desc(&t.g, INFLATE, i), DATA, 4, 0, 0);
@@ -205,7 +205,10 @@ static void reports(void **state)
 		begin(&t, private);
 		fill(&t);
 		put_desc(desc(&t.g, REPORT, 0), FIRST * PAGE, 16 * PAGE, WRITE | NEXT, 1);
-		/* If a range does not consist of whole pages, the whole pages in it are given. */
+		/*
+		 * If a range of reported pages begins or ends inside a page, the device must give
+		 * back only the whole pages in it.
+		 */
 		put_desc(desc(&t.g, REPORT, 1), (FIRST + 20) * PAGE + 1, 3 * PAGE, WRITE | NEXT, 2);
 		put_desc(desc(&t.g, REPORT, 2), (FIRST + 30) * PAGE, PAGE - 1, WRITE | NEXT, 3);
 		put_desc(desc(&t.g, REPORT, 3), (FIRST + 40) * PAGE + 8, 8, WRITE | NEXT, 4);
@@ -246,7 +249,10 @@ static void target(void **state)
 	assert_int_not_equal(get(&t.g, VIRTIO_MMIO_CONFIG_GENERATION), generation);
 	virtio_balloon_set_target(&t.b, 300);
 	assert_int_equal(t.g.interrupts, 1);
-	/* The driver can write the number of pages that it has given, and nothing else. */
+	/*
+	 * The driver must be able to write the number of pages that it has given, and nothing else
+	 * of the configuration.
+	 */
 	v = 299;
 	vm_bus_write(&t.g.bus, VIRTIO_MMIO_CONFIG + 4, &v, 4);
 	assert_int_equal(virtio_balloon_actual(&t.b), 299);
@@ -259,8 +265,8 @@ static void target(void **state)
 	assert_int_equal(virtio_balloon_actual(&t.b), 299);
 	assert_int_equal(get(&t.g, VIRTIO_MMIO_CONFIG + 8), 0);
 	/*
-	 * A device without a driver raises no interrupt. A driver reads the requested number of
-	 * pages when it starts.
+	 * A device without a driver must raise no interrupt when the target changes, because a
+	 * driver reads the target when it starts.
 	 */
 	set(&t.g, VIRTIO_MMIO_STATUS, 0);
 	virtio_balloon_set_target(&t.b, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests the block device beyond plain reads and writes (virtio 1.2, 5.2): direct I/O with unaligned
- * requests, the write cache, discard, topology. It runs without KVM.
+ * requests, the write cache, discard, topology. The tests run without KVM.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -155,8 +155,8 @@ static void direct(void **state)
 	memset(d.want + 3 * 512UL, 0, 10 * 512UL);
 	check_disk();
 	/*
-	 * The file becomes shorter while it is used. The guest gets an error, and no stale bytes of
-	 * a buffer.
+	 * The file becomes shorter while the device uses it. The guest must get an error, and no
+	 * stale bytes of a buffer.
 	 */
 	assert_int_equal(ftruncate(d.plain, 8192), 0);
 	assert_int_equal(request(VIRTIO_BLK_T_IN, 64, 512, 8, 100), VIRTIO_BLK_S_IOERR);
@@ -240,7 +240,7 @@ static void set_wce(uint8_t v)
 
 /*
  * Tests the write cache. The test cannot see whether a file's data is on the disk, so it checks the
- * flags that decide that.
+ * flags on which flushing depends.
  */
 static void write_cache(void **state)
 {
@@ -255,8 +255,8 @@ static void write_cache(void **state)
 	set_wce(1);
 	assert_int_equal(wce(), 1);
 	/*
-	 * A reset switches the cache on again. A driver that did not negotiate the switch does not
-	 * have one.
+	 * A reset must switch the write cache on again. A driver that did not negotiate the feature
+	 * to switch the cache must not be able to switch it.
 	 */
 	set_wce(0);
 	bring_up(&d.g, FLUSH);
@@ -267,8 +267,8 @@ static void write_cache(void **state)
 	read_and_write(6, 1024, 0, 512);
 	check_disk();
 	/*
-	 * A write that can't be made stable has failed. The disk is a pipe here, which can't be
-	 * synchronised.
+	 * A flush must fail if the data cannot be made durable. The image is a pipe here, and
+	 * fdatasync(2) refuses pipes.
 	 */
 	int p[2];
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
@@ -276,8 +276,8 @@ static void write_cache(void **state)
 	d.file.fd = p[1];
 	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0, 0), VIRTIO_BLK_S_IOERR);
 	/*
-	 * When the driver switches the cache off, the serving thread flushes it. The thread is
-	 * woken, and an error is reported once.
+	 * When the driver switches the write cache off, the device must wake the serving thread,
+	 * which flushes the cache and reports an error once.
 	 */
 	int kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	eventfd_t kicks = 0;

@@ -289,7 +289,7 @@ static int take_processor(void)
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0 ? -errno : 0;
 }
 
-/* Checks that the error names the other hypervisor if KVM exists but is in use. */
+/* Checks that the error names the other hypervisor, QEMU, if KVM exists but is in use. */
 static void busy(void **state)
 {
 	struct kernel k = good();

@@ -104,7 +104,9 @@ static void loads(void **state)
 	assert_int_equal(got.end, 4 * MIB + 65536);
 	assert_int_equal(got.initramfs_end, 0);
 	assert_memory_equal(vm_memory_at(&m, 4 * MIB, CODE_LEN), k.code, CODE_LEN);
-	/* An image without the signature must not be loaded at all. */
+	/*
+	 * The signature that follows the kernel in the file must not be loaded into guest memory.
+	 */
 	assert_int_equal(*(uint8_t *)vm_memory_at(&m, 4 * MIB + CODE_LEN, 1), 0);
 	assert_int_equal(boot_write_info(&m, &got, &info), 0);
 	zero = vm_memory_at(&m, ARCH_ZERO_PAGE, 4096);
@@ -222,7 +224,7 @@ static void cut_anywhere(void **state)
 }
 
 /*
- * Checks that no value of any byte of the header confuses the reader; it tries values that a
+ * Checks that no value of any byte of the header confuses the reader; the test tries values that a
  * careless reader would trust.
  */
 static void every_byte(void **state)
@@ -250,7 +252,7 @@ static void every_byte(void **state)
 	}
 }
 
-/* Tests Debian's kernel, which tests/host/image.sh leaves beside the unpacked one. */
+/* Tests Debian's bzImage, which tests/host/image.sh leaves beside the unpacked kernel. */
 static void kernel_of_debian(void **state)
 {
 	struct boot_kernel got;

@@ -59,7 +59,10 @@ static void no_guest_runs_guests_by_default(void **state)
 		assert_int_equal(leaf(c, 1)->ecx & VMX, 0);
 		assert_int_equal(leaf(c, 0x80000001)->ecx & SVM, 0);
 		assert_null(leaf(c, 0x8000000a));
-		/* Other features must stay. */
+		/*
+		 * The guest must still see the features that have nothing to do with guests of its
+		 * own.
+		 */
 		assert_int_equal(leaf(c, 1)->ecx & TSC_DEADLINE, TSC_DEADLINE);
 		assert_int_equal(leaf(c, 0x80000001)->edx, ~0U);
 		free(c);

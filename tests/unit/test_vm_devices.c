@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests the entropy, console and disk devices behind the mmio transport, with good and bad
- * requests. They use plain memory and no KVM.
+ * requests. The tests use plain memory and no KVM.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -176,7 +176,10 @@ static void console_input(void **state)
 	assert_int_equal(used(&t.g, 0)->ring[0].len, 4);
 	assert_int_equal(used(&t.g, 0)->ring[1].len, 2);
 	assert_memory_equal(at(&t.g, DATA, 6), "abcdef", 6);
-	/* The third buffer must stay in the queue, because there is no more input. */
+	/*
+	 * The last of the guest's three buffers must stay in the queue, because there is no more
+	 * input.
+	 */
 	assert_true(virtio_console_wants_input(&t.c));
 	assert_int_equal(write(t.in[1], "g", 1), 1);
 	virtio_console_input(&t.c);
@@ -202,7 +205,7 @@ struct disk {
 static void disk_init(struct disk *d, bool read_only)
 {
 	d->fd = memfd_create("disk", MFD_CLOEXEC);
-	/* The file now ends with a part of a sector. */
+	/* The image file now ends with a part of a sector. */
 	assert_int_equal(ftruncate(d->fd, SECTORS * 512 + 100), 0);
 	for (unsigned i = 0; i < SECTORS; i++) {
 		char sector[512];
@@ -308,7 +311,10 @@ static void disk_bounds(void **state)
 	assert_int_equal(on_disk(&d, SECTORS - 1), 0);
 	assert_int_equal(on_disk(&d, SECTORS - 2), SECTORS - 1);
 	assert_int_equal(lseek(d.fd, 0, SEEK_END), SECTORS * 512 + 100);
-	/* The image becomes shorter while it is used. The guest gets an error and does not hang. */
+	/*
+	 * The image becomes shorter while the device uses it. The guest must get an error and must
+	 * not hang.
+	 */
 	assert_int_equal(ftruncate(d.fd, 512 * 3 + 7), 0);
 	assert_int_equal(blk(&d, VIRTIO_BLK_T_IN, 2, NULL, 1024), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(blk(&d, VIRTIO_BLK_T_IN, 2, NULL, 512), VIRTIO_BLK_S_OK);
@@ -348,7 +354,9 @@ static void disk_discard_and_zeroes(void **state)
 		assert_int_equal(blk(&d, types[i], 0, two, 31), VIRTIO_BLK_S_IOERR);
 		assert_int_equal(blk(&d, types[i], 0, two, 15), VIRTIO_BLK_S_IOERR);
 	}
-	/* The device must refuse this combination, which virtio 1.2, 5.2.6.2 forbids. */
+	/*
+	 * The device must refuse a discard with the flag UNMAP, which virtio 1.2, 5.2.6.2 forbids.
+	 */
 	assert_int_equal(trim(&d, types[0], 0, 1, 1), VIRTIO_BLK_S_UNSUPP);
 	assert_int_equal(lseek(d.fd, 0, SEEK_END), SECTORS * 512 + 100);
 	disk_release(&d);
@@ -392,7 +400,10 @@ static void disk_layouts(void **state)
 	assert_int_equal(used(&d.g, 0)->ring[0].len, 513);
 	assert_int_equal(*(uint8_t *)at(&d.g, DATA + 16 + 511, 1), 2);
 	assert_int_equal(*(uint8_t *)at(&d.g, DATA + 16 + 512, 1), VIRTIO_BLK_S_OK);
-	/* Requests without room for a status, or with half a header, can't be answered. */
+	/*
+	 * The device must break at requests without room for a status, or with half a header,
+	 * because it cannot answer them.
+	 */
 	ask(&d.g, 0, &r, 16, 0);
 	assert_non_null(strstr(d.b.dev.broken, "blk: queue 0: a request with 16 bytes of header"));
 	bring_up(&d.g, 0);

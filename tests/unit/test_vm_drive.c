@@ -3,7 +3,7 @@
  * Tests a whole machine with every device that it can have. A bare-metal guest (drive/) drives each
  * of them, correctly and incorrectly. This file is the host's side: a thread that reads the
  * console, echoes network and sockets and serves the file system, and a timer that ends a machine
- * that hangs. It needs /dev/kvm.
+ * that hangs. The tests need /dev/kvm.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,7 +33,7 @@
  * it
  */
 #define MEMORY (VM_HOLE_START + 16 * MIB)
-#define PROGRESS_AT 0x4000 /* the same value as in drive.h */
+#define PROGRESS_AT 0x4000 /* guest address of the progress text, the same as in drive.h */
 #define BALLOON_PAGES 16
 #define ECHO_PORT 7
 #define ECHOES_MAX 1024
@@ -43,7 +43,7 @@ struct host {
 	struct machine m;
 	pthread_t thread;
 	int console[2], keys[2], net[2],
-		stop; /* the thread uses [0] of each pair, and [1] of keys */
+		stop; /* the host's thread uses console[0], keys[1], net[0] and stop */
 	int disk, kernel;
 	pid_t server;
 	pthread_mutex_t lock;
@@ -114,7 +114,10 @@ static void *live(void *arg)
 		p[0] = (struct pollfd){h->stop, POLLIN, 0};
 		p[1] = (struct pollfd){h->console[0], POLLIN, 0};
 		p[2] = (struct pollfd){h->net[0], POLLIN, 0};
-		/* The wait is short, because the other thread may add sockets. */
+		/*
+		 * The wait is short, because the thread that runs the machine may add sockets
+		 * meanwhile.
+		 */
 		(void)poll(p, 3 + n, 5);
 		if (p[1].revents)
 			hear(h);
@@ -264,7 +267,7 @@ static void expect_ok(const char *what, unsigned least)
 	size_t skip = h.said_len > 300 ? h.said_len - 300 : 0;
 	if (!ok)
 		fail_msg("%s: the guest says: %s", h.progress, h.said + skip);
-	/* The guest has run to its end and made at least this number of checks. */
+	/* The guest must have run to its end, and must have made at least `least` checks. */
 	assert_true(strtoul(ok + 4, NULL, 10) >= least);
 }
 
@@ -304,8 +307,8 @@ static void two_cpus(void **state)
 }
 
 /*
- * Checks that a back end that gives up on the guest ends the machine, or only its own device if
- * that is optional.
+ * Checks that the machine ends if a back end gives up on the guest, but that only the device ends
+ * if the device is optional.
  */
 static void broken_share(void **state)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests what must hold for every device behind the mmio transport, whatever the driver writes to
- * each register in each state and to each byte of the configuration in each width. It uses plain
- * memory and no KVM; the file system's server is a fake one.
+ * each register in each state and to each byte of the configuration in each width. The test uses
+ * plain memory and no KVM; the file system's server is a fake one.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -45,8 +45,8 @@ struct every {
 };
 
 /*
- * A kind of device, and a request that it answers at once. The request has bytes to read and bytes
- * to write, and goes into `queue`.
+ * A kind of device, and a request that the device answers at once. The request has bytes to read
+ * and bytes to write, and goes into the queue number `queue`.
  */
 struct kind {
 	const char *name;
@@ -54,7 +54,7 @@ struct kind {
 	void (*release)(struct every *e);
 	unsigned queue;
 	uint32_t read, write;
-	/* The driver may write this part of the configuration. A reset restores it. */
+	/* The part of the configuration that the driver may write. A reset restores this part. */
 	size_t own, own_len;
 };
 
@@ -261,7 +261,7 @@ static void every_register_in_every_state(void **state)
 	}
 }
 
-/* A writable byte has the new value, and every other one must be unchanged. */
+/* Checks that a writable byte has the new value, and that every other byte is unchanged. */
 static void sweep(struct rig *g, const struct kind *k, const uint8_t *want)
 {
 	uint8_t got[8], ones[8];
@@ -276,7 +276,7 @@ static void sweep(struct rig *g, const struct kind *k, const uint8_t *want)
 			assert_memory_equal(got, want + offset, width);
 		}
 	}
-	/* A read that goes beyond the end of the page, and so of the device, gives all ones. */
+	/* A read that goes beyond the end of the register page must give all ones. */
 	for (unsigned width = 2; width <= 8; width *= 2) {
 		vm_bus_write(&g->bus, VIRTIO_MMIO_LEN - 1, ones, width);
 		vm_bus_read(&g->bus, VIRTIO_MMIO_LEN - 1, got, width);
@@ -285,8 +285,8 @@ static void sweep(struct rig *g, const struct kind *k, const uint8_t *want)
 }
 
 /*
- * Checks accesses of every width at every offset of the configuration, also across its end. Such a
- * sweep found CVE-2021-45464.
+ * Checks accesses of every width at every offset of the configuration, also across its end. A sweep
+ * of this kind found CVE-2021-45464.
  */
 static void every_byte_of_the_configuration(void **state)
 {

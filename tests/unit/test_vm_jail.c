@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests that the system calls which a vCPU's thread may make suffice for the devices. The code that
- * runs when a guest writes a register runs in that thread. The test runs it for each device with
- * only these system calls; any other call would end the monitor.
+ * Tests that the system calls which the jail allows to a vCPU's thread suffice for the devices. The
+ * code that runs when a guest writes a register runs in that thread. The test runs this code for
+ * each device with only these system calls; any other call would end the monitor.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the check whether KVM can run Linux: the answer, its reason and its duration, compared with
- * what the kernel says.
+ * Tests the check whether KVM can run Linux: its answer, the reason that it gives and its duration,
+ * compared with what the kernel says.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -19,7 +19,10 @@
 #include "base/str.h"
 #include "vm/kvm.h"
 
-/* Returns whether the flags of /proc/cpuinfo have a word. kvm.c finds it out in another way. */
+/*
+ * Returns whether the flags of /proc/cpuinfo have this word. kvm.c asks the processor by CPUID
+ * instead.
+ */
 static bool cpuinfo_has(const char *flag)
 {
 	char line[16384], *save;
@@ -57,7 +60,7 @@ static void test_device(void **state)
 	assert_string_equal(cut, "/dev/no");
 }
 
-/* Checks the error if the device exists but belongs to another user. */
+/* Checks the error if /dev/kvm exists but belongs to another user. */
 static void test_not_permitted(void **state)
 {
 	char path[] = "/tmp/kvm-test.XXXXXX", reason[512];

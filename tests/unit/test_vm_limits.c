@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests linux.resources in VM mode: which part applies in the guest, which part on the host, and
- * how it is sent there.
+ * Tests linux.resources in VM mode: which part of it applies in the guest, which part on the host,
+ * and how the guest's part is sent to the guest.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -81,7 +81,7 @@ static void split(void **state)
 	assert_string_equal(l.host.cpu.cpus, "0");
 	assert_int_equal(l.host.block_io.weight.v, 100);
 	assert_int_equal(l.host.nrdma, 1);
-	/* Splitting the guest's part a second time must change nothing. */
+	/* Splitting the guest's part of the limits a second time must change nothing. */
 	assert_int_equal(plan_vm_split_limits(&a, &l.guest, &again), 0);
 	check_unified(&again.guest, ARRAY_SIZE(guest), guest);
 	assert_false(cg_wants_limits(&again.host));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests the guest's memory, the translation of its addresses at every boundary, and the bus and its
- * access widths. It runs without KVM.
+ * access widths. The tests run without KVM.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,7 +40,10 @@ static void edges_of_one_region(void **state)
 	assert_null(vm_memory_at(&m, 16 * MIB, 1));
 	assert_null(vm_memory_at(&m, 0, 16 * MIB + 1));
 	assert_null(vm_memory_at(&m, 0, 0));
-	/* These sums wrap around to a small number: CVE-2019-18960. */
+	/*
+	 * The sum of address and length wraps around to a small number (CVE-2019-18960), so these
+	 * calls must return NULL.
+	 */
 	assert_null(vm_memory_at(&m, 4096, UINT64_MAX));
 	assert_null(vm_memory_at(&m, 4096, UINT64_MAX - 4095));
 	assert_null(vm_memory_at(&m, UINT64_MAX, 2));
@@ -59,7 +62,10 @@ static void the_hole(void **state)
 	uint8_t *low = vm_memory_at(&m, 0, 3 * GIB), *high = vm_memory_at(&m, 4 * GIB, GIB);
 	assert_non_null(low);
 	assert_non_null(high);
-	/* The regions are adjacent on the host, but no range may run from one into the other. */
+	/*
+	 * The two regions of memory are adjacent on the host, but no range may run from one region
+	 * into the other.
+	 */
 	assert_ptr_equal(high, low + 3 * GIB);
 	assert_null(vm_memory_at(&m, 3 * GIB - 1, 2));
 	assert_null(vm_memory_at(&m, 3 * GIB, 1));
@@ -92,7 +98,10 @@ static void shared_and_sealed(void **state)
 	vm_memory_release(&m);
 }
 
-/* Checks that memory that memory.c makes as another kind of file works like a memfd. */
+/*
+ * Checks that memory with transparent huge pages, which memory.c makes as another kind of file,
+ * works like a memfd.
+ */
 static void transparent_is_shared(void **state)
 {
 	const struct vm_memory_options o = {.size = 8 * MIB, .pages = VM_PAGES_TRANSPARENT};
@@ -121,7 +130,7 @@ static void mergeable_is_private(void **state)
 	struct vm_memory m;
 	int r = vm_memory_init(&m, &(struct vm_memory_options){.size = 4 * MIB, .mergeable = true});
 
-	if (r == -EINVAL) /* a kernel without CONFIG_KSM reports it */
+	if (r == -EINVAL) /* a kernel without CONFIG_KSM returns EINVAL */
 		assert_non_null(strstr(err_msg(), "KSM"));
 	else {
 		assert_int_equal(r, 0);
@@ -147,8 +156,8 @@ static void refused(void **state)
 						    .mergeable = true}),
 		-EINVAL);
 	/*
-	 * No pool of huge pages holds that many. The error must come now, because the guest would
-	 * get a SIGBUS later.
+	 * No pool of huge pages is this large. vm_memory_init() must fail, because the guest would
+	 * get a SIGBUS later otherwise.
 	 */
 	assert_true(vm_memory_init(&m, &(struct vm_memory_options){.size = VM_MEMORY_MAX,
 					       .pages = VM_PAGES_HUGETLB}) < 0);
@@ -188,7 +197,7 @@ static void attached(void **state)
 	assert_string_equal(seen, "high");
 	assert_int_equal(pread(fd, seen, 4, (off_t)(MIB - 3)), 4);
 	assert_string_equal(seen, "low");
-	close(fd); /* the mappings do not need it */
+	close(fd); /* the mappings stay when the file's descriptor is closed */
 	static const uint64_t outside[] = {
 		0, MIB - 1, 2 * MIB, 4 * GIB - 1, 5 * GIB - 4096, 4 * GIB + MIB - 4096, UINT64_MAX};
 	for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++)
@@ -206,7 +215,10 @@ static void attached(void **state)
 	vm_memory_release(&m);
 	assert_int_equal(m.count, 0);
 	assert_int_equal(vm_memory_from_user(&m, 0x10000, &guest), -EPROTO);
-	/* This monitor's own memory has no addresses of another monitor to translate. */
+	/*
+	 * This monitor's own memory has no region of another monitor, so there is no address to
+	 * translate.
+	 */
 	ram(&m, 2 * MIB);
 	assert_int_equal(vm_memory_from_user(&m, 0, &guest), -EPROTO);
 	vm_memory_release(&m);

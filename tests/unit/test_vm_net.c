@@ -88,7 +88,7 @@ static void transmit(void **state)
 	uint8_t got[2048];
 
 	nic_init(&t, 0);
-	/* The device must accept a frame that the driver cuts into two buffers at any byte. */
+	/* The device must accept a frame that the driver splits into two buffers at any byte. */
 	for (uint32_t cut = 1; cut < 60; cut += 11) {
 		send_chain(&t, 0, cut, 72 - cut);
 		kick(&t.g, TX);
@@ -167,7 +167,8 @@ static void receive(void **state)
 
 	nic_init(&t, 0);
 	nic_send_from_wire(&t, 100);
-	assert_true(nic_serve_event(&t));  /* there is no buffer for it */
+	/* the frame waits in the tap, because the guest has given no buffer */
+	assert_true(nic_serve_event(&t));
 	assert_false(nic_serve_event(&t)); /* the event loop must not spin */
 	assert_int_equal(used(&t.g, RX)->idx, 0);
 	nic_give_buffer(&t, 0, 2000);
@@ -175,14 +176,14 @@ static void receive(void **state)
 	assert_int_equal(used(&t.g, RX)->idx, 1);
 	assert_frame(&t, 0, 100, 2000);
 	/*
-	 * A frame that is longer than the one buffer that it may have is dropped, and the buffer
-	 * takes the next frame.
+	 * The device must drop a frame that is longer than the only buffer that the frame may use,
+	 * and must put the next frame into that buffer.
 	 */
 	nic_give_buffer(&t, 1, 200);
 	kick(&t.g, RX);
 	nic_send_from_wire(&t, 201);
 	nic_send_from_wire(&t, 200);
-	nic_send_from_wire(&t, HEADER - 1); /* shorter than a header */
+	nic_send_from_wire(&t, HEADER - 1); /* this frame is shorter than a header */
 	while (nic_serve_event(&t))
 		;
 	assert_int_equal(used(&t.g, RX)->idx, 2);
@@ -231,7 +232,10 @@ static void receive_merged(void **state)
 	assert_frame(&t, 0, 250, 100);
 	assert_frame(&t, 3, 40, 100);
 	assert_int_equal(t.g.interrupts, interrupts + 1);
-	/* The buffers run out in the middle of a frame. The rest of the frame waits for more. */
+	/*
+	 * The buffers run out in the middle of a frame. The rest of the frame must wait for more
+	 * buffers.
+	 */
 	nic_give_buffer(&t, 5, 100);
 	kick(&t.g, RX);
 	nic_send_from_wire(&t, 340);
@@ -259,7 +263,7 @@ static void receive_merged(void **state)
 	assert_int_equal(t.n.rx_dropped, 1);
 	assert_int_equal(used(&t.g, RX)->idx, 16);
 	assert_frame(&t, 8, 800, 100);
-	/* The frame is longer than the MTU allows, so it takes more buffers than any other. */
+	/* This frame is longer than the MTU allows, so it takes more buffers than any other. */
 	bring_up(&t.g, MERGEABLE);
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&t, i, 400);
@@ -292,7 +296,7 @@ static void receive_many_parts(void **state)
 	for (unsigned i = HEADER; i < 900; i++)
 		assert_int_equal(*(uint8_t *)at(&t.g, BUFFER(0) + i, 1), frame_byte(i));
 	assert_int_equal(*(uint8_t *)at(&t.g, BUFFER(0) + 10, 1), 1);
-	/* The frame does not fit in what is left of the ring, so it is dropped. */
+	/* The frame does not fit in what is left of the ring, so the device must drop it. */
 	nic_send_from_wire(&t, 1100);
 	nic_send_from_wire(&t, 100);
 	while (nic_serve_event(&t))
@@ -361,7 +365,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(reset_and_quiesce),
 	};
 
-	if (argc > 1) /* the argument is a pattern of test names, because the test host is slow */
+	/* the argument chooses tests by name, because all of them take long on the test host */
+	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("vm_net", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tests the network device on a real tap between two network namespaces. It needs root. */
+/* Tests the network device on a real tap between two network namespaces. The tests need root. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,10 +27,13 @@ struct wire {
 	int before, box, peer;
 	struct net_tap tap;
 	struct nic t;
-	int udp; /* a socket in `peer`, bound to 10.9.0.1 port 7777 */
+	int udp; /* a UDP socket in `peer`, bound to 10.9.0.1 port 7777 */
 };
 
-/* A kernel thread notices a carrier some time later, and a frame that is sent before is lost. */
+/*
+ * Waits until the interface has this state. A kernel thread notices a new carrier some time later,
+ * and a frame that is sent before that is lost.
+ */
 #define UNTIL_UP(dev, state) \
 	"for i in $(seq 100); do ip link show " dev " | grep -q '" state \
 	"' && exit 0; sleep 0.1; " \
@@ -166,7 +169,8 @@ static void peer_sends(struct wire *w, size_t len, int segment)
 static struct datagram guest_gets(struct wire *w, unsigned *ret_first, uint32_t *ret_len)
 {
 	struct vring_used *u = used(&w->t.g, RX);
-	static uint16_t seen; /* the caller's bring_up() sets it to 0 */
+	/* number of used buffers that were read since the caller's bring_up() */
+	static uint16_t seen;
 	struct datagram d;
 
 	if (u->idx == 0)
@@ -208,7 +212,7 @@ static void on_a_tap(void **state)
 
 	need_root();
 	wire_init(&w);
-	/* A driver without offloads gets plain frames with complete checksums. */
+	/* A driver without offloads must get plain frames with complete checksums. */
 	bring_up(&w.t.g, MERGEABLE);
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&w.t, i, 4096);
@@ -218,11 +222,14 @@ static void on_a_tap(void **state)
 	assert_int_equal(d.h.flags, 0);
 	assert_int_equal(d.h.num_buffers, 1);
 	assert_int_equal(len, sizeof(d) + 500);
-	/* The kernel refuses a header that is inconsistent. The device must go on. */
+	/*
+	 * The kernel refuses a frame whose header is inconsistent. The device must go on with the
+	 * next frame.
+	 */
 	guest_sends(&w, 100, 0x55);
 	assert_int_equal(w.t.n.tx_dropped, 1);
 	assert_false(is_broken(&w.t.g));
-	/* With offloads, both sides leave the checksums incomplete. */
+	/* With offloads, the host and the guest leave the checksums incomplete. */
 	bring_up(&w.t.g, MERGEABLE | 1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_GUEST_CSUM);
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&w.t, i, 4096);
@@ -236,8 +243,8 @@ static void on_a_tap(void **state)
 }
 
 /*
- * Checks large frames: in both directions one frame carries many datagrams, 30 kB in merged
- * buffers.
+ * Checks large frames: in each direction one frame of 30 kB, in merged buffers, carries many
+ * datagrams.
  */
 static void large_frames(void **state)
 {
@@ -310,7 +317,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(lost_tap),
 	};
 
-	if (argc > 1) /* the argument is a pattern of test names, because the test host is slow */
+	/* the argument chooses tests by name, because all of them take long on the test host */
+	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("vm_net", tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests queues and the mmio transport, with drivers that follow virtio 1.2 and drivers that do not.
- * The device is the entropy device. They use plain memory and no KVM.
+ * The device is the entropy device. The tests use plain memory and no KVM.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -81,11 +81,14 @@ static void features(void **state)
 	assert_int_equal(get(g, VIRTIO_MMIO_DEVICE_FEATURES), V1 >> 32);
 	set(g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 2);
 	assert_int_equal(get(g, VIRTIO_MMIO_DEVICE_FEATURES), 0);
-	assert_false(negotiate(g, 0)); /* a legacy driver is refused */
+	assert_false(negotiate(g, 0)); /* the device refuses a legacy driver */
 	assert_false(negotiate(g, V1 | 1));
 	assert_false(negotiate(g, V1 | 1ULL << VIRTIO_F_RING_PACKED));
 	assert_false(negotiate(g, ~0ULL));
-	/* The device must refuse DRIVER_OK without FEATURES_OK, and both without DRIVER. */
+	/*
+	 * The device must refuse the status DRIVER_OK without FEATURES_OK, and must refuse these
+	 * two bits without DRIVER.
+	 */
 	set(g, VIRTIO_MMIO_STATUS, 7);
 	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 3);
 	assert_true(negotiate(g, V1));
@@ -94,8 +97,8 @@ static void features(void **state)
 	set(g, VIRTIO_MMIO_DRIVER_FEATURES, (uint32_t)EVENT);
 	assert_int_equal(g->dev->driver_features, V1);
 	/*
-	 * The driver must not be able to clear single bits, nor to set the bit that belongs to the
-	 * device.
+	 * The driver must not be able to clear single bits of the status, nor to set the bit
+	 * NEEDS_RESET, which belongs to the device.
 	 */
 	set(g, VIRTIO_MMIO_STATUS, 3);
 	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 11);
@@ -109,8 +112,8 @@ static void features(void **state)
 }
 
 /*
- * Checks that a driver cannot change size and addresses of a queue after the device is active
- * (CVE-2026-5747).
+ * Checks that a driver cannot change the size and the addresses of a queue after the device is
+ * active (CVE-2026-5747).
  */
 static void frozen_at_driver_ok(void **state)
 {
@@ -125,7 +128,8 @@ static void frozen_at_driver_ok(void **state)
 	assert_memory_equal(&before, &g->dev->queues[0], sizeof(before));
 	assert_int_equal(get(g, VIRTIO_MMIO_QUEUE_READY), 1);
 	/*
-	 * Between READY and DRIVER_OK the driver can change them only after it has cleared READY.
+	 * Between QueueReady and DRIVER_OK the driver can change the size and the addresses of a
+	 * queue only after it has cleared QueueReady.
 	 */
 	assert_true(negotiate(g, V1));
 	g->size = RIG_SIZE;
@@ -175,7 +179,10 @@ static void rings_outside_ram(void **state)
 		assert_true(is_broken(g));
 		assert_non_null(strstr(g->dev->broken, "expected a power of two"));
 	}
-	/* The last address at which each ring still has room must be accepted. */
+	/*
+	 * The test places each ring at the last address at which it still has room in memory, which
+	 * must be accepted.
+	 */
 	assert_true(negotiate(g, V1));
 	set_queue(g, 0, RIG_RAM - 16 * RIG_SIZE, AVAIL(0), USED(0));
 	assert_false(is_broken(g));
@@ -209,7 +216,7 @@ static void broken_chains(void **state)
 	struct rig *g = &((struct box *)*state)->g;
 
 	bring_up(g, 0);
-	avail(g, 0)->idx = RIG_SIZE; /* makes the index RIG_SIZE + 1 ahead */
+	avail(g, 0)->idx = RIG_SIZE; /* makes the available index RIG_SIZE + 1 entries ahead */
 	expect_broken(g, "available index is 9 ahead in a queue of 8");
 	bring_up(g, 0);
 	avail(g, 0)->ring[0] = RIG_SIZE;
@@ -223,7 +230,7 @@ static void broken_chains(void **state)
 	put_desc(desc(g, 0, 0), DATA, 8, WRITE | NEXT, 0);
 	expect_broken(g, "loops");
 	bring_up(g, 0);
-	for (unsigned i = 0; i < RIG_SIZE; i++) /* the case of a loop of buffers without length */
+	for (unsigned i = 0; i < RIG_SIZE; i++) /* makes a loop of buffers without length */
 		put_desc(desc(g, 0, i), 0, 0, NEXT, (i + 1) % RIG_SIZE);
 	expect_broken(g, "loops");
 	bring_up(g, 0);
@@ -315,14 +322,14 @@ static void interrupts_only_when_wanted(void **state)
 		offer(g, 0, 0);
 		kick(g, 0);
 		assert_int_equal(g->interrupts, before + (i >= 2));
-		/* avail_event: the device wants a kick for the next request. */
+		/* avail_event: the device asks for a kick at the next request */
 		assert_memory_equal(&used(g, 0)->ring[RIG_SIZE], &(uint16_t){(uint16_t)(i + 1)}, 2);
 	}
 }
 
 /*
- * Checks that a turn of the event loop is bounded even if the driver has filled the whole ring. The
- * indices wrap around.
+ * Checks that a turn of the event loop is bounded even if the driver has filled the whole ring,
+ * also when the 16-bit indices wrap around.
  */
 static void long_runs(void **state)
 {

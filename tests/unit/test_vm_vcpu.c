@@ -151,7 +151,7 @@ static enum vm_end run(struct box *b, enum arch_mode mode, uint64_t argument)
 	assert_int_equal(poll(&p, 1, LIMIT_MS), 1);
 	vcpus_stop(&b->cpus);
 	if (b->cpus.end == VM_END_FAULT)
-		print_message("%s\n", b->cpus.why); /* shown if the test fails */
+		print_message("%s\n", b->cpus.why); /* cmocka shows this text if the test fails */
 	return b->cpus.end;
 }
 
@@ -183,7 +183,7 @@ static void entry_state(void **state)
 	LOAD(&b, pvh);
 	assert_int_equal(run(&b, ARCH_PVH, 0x6000), VM_END_POWEROFF);
 	assert_int_equal(b.values[0], 0x6000);
-	assert_int_equal(b.values[1] & 0x80000001, 1); /* in protected mode, without paging */
+	assert_int_equal(b.values[1] & 0x80000001, 1); /* CR0 shows protected mode without paging */
 	box_release(&b);
 }
 
@@ -242,7 +242,10 @@ static void pause_and_resume(void **state)
 		vcpus_resume(&b.cpus);
 		wait_past(counter, seen);
 	}
-	/* The machine is stopped while the guest spins, and again while it is paused. */
+	/*
+	 * Checks that the machine can be stopped while the guest spins, and also while it is
+	 * paused.
+	 */
 	vcpus_stop(&b.cpus);
 	assert_int_equal(b.cpus.end, VM_END_STOPPED);
 	box_release(&b);
@@ -263,7 +266,7 @@ static void stop_while_halted(void **state)
 	for (int i = 0; i < LIMIT_MS / 10 && *(volatile char *)b.log != '.'; i++)
 		sleep_ms(10);
 	assert_int_equal(b.log[0], '.');
-	vcpus_pause(&b.cpus); /* the other two CPUs wait in the kernel for a SIPI */
+	vcpus_pause(&b.cpus); /* the second and third CPU still wait in the kernel for a SIPI */
 	vcpus_resume(&b.cpus);
 	vcpus_stop(&b.cpus);
 	assert_int_equal(b.cpus.end, VM_END_STOPPED);
@@ -392,14 +395,17 @@ static void acpi_tables(void **state)
 	assert_int_equal(madt[44 + 2 * 8 + 3], 2); /* APIC id of the third CPU */
 	const uint8_t *dsdt = table(&m, le32(fadt + 140), "DSDT");
 	/*
-	 * The scope's PkgLength, and that of the package after it, must end exactly at the table's
-	 * end.
+	 * The PkgLength of the DSDT's scope, and that of the package after the scope, must end
+	 * exactly at the table's end.
 	 */
 	assert_int_equal(dsdt[36], 0x10);
 	uint32_t scope = (dsdt[37] & 0xf) | (uint32_t)dsdt[38] << 4 | (uint32_t)dsdt[39] << 12;
 	assert_memory_equal(dsdt + 37 + scope, "\x08_S5_\x12", 6);
 	assert_int_equal(37 + scope + 6 + (dsdt[37 + scope + 6] & 0xf), le32(dsdt + 4));
-	/* With as many devices as there are interrupts, and the most CPUs, the tables must fit. */
+	/*
+	 * With as many devices as there are interrupts, and the most CPUs, the tables must still
+	 * fit below 1 MiB.
+	 */
 	struct acpi_device many[VM_GSI_COUNT] = {0};
 	OK(acpi_write(&m, &(struct acpi_machine){VCPUS_MAX, many, VM_GSI_COUNT}, &rsdp));
 	vm_memory_release(&m);

@@ -78,8 +78,8 @@ static void read_config(struct device *d, uint8_t to[12])
 }
 
 /*
- * Tests a back end like passt, with hardly any feature and no configuration, and one like DPDK,
- * with one pair of queues.
+ * Tests two back ends: one like passt, with hardly any feature and no configuration, and one like
+ * DPDK, with one pair of queues.
  */
 static void features_of_both_sides(void **state)
 {
@@ -98,7 +98,7 @@ static void features_of_both_sides(void **state)
 	assert_memory_equal(got, space, sizeof(space));
 	bring_up(&d.w.g, MERGE | MAC | STATUS | MTU);
 	assert_int_equal(get(&d.w.g, VIRTIO_MMIO_STATUS), 15);
-	/* caisson sends the back end only features that the back end knows. */
+	/* caisson must send the back end only features that the back end knows. */
 	assert_int_equal(d.b.set_features, PLAIN | MERGE);
 	assert_int_equal(d.b.seen[VHOST_USER_GET_CONFIG], 0);
 	assert_int_equal(d.b.fds[VHOST_USER_SET_VRING_KICK], 2);
@@ -129,9 +129,9 @@ static void features_that_the_back_end_lacks(void **state)
 	all = offered(&d);
 	assert_int_equal(all, BACK_V1 | BACK_RINGS | MAC | STATUS | MERGE | 0x7f83);
 	bring_up(&d.w.g, all & ~BACK_V1);
-	/* A back end that knows MAC and STATUS gets them. */
+	/* The back end knows MAC and STATUS, so caisson must send it these features too. */
 	assert_int_equal(d.b.set_features, all | BACK_PROTOCOL_BIT);
-	/* refused, because there is no MTU to announce */
+	/* the device refuses the feature MTU, because it has no MTU to announce */
 	assert_false(negotiate(&d.w.g, V1 | MTU));
 	end(&d);
 }

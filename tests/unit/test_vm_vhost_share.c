@@ -48,7 +48,8 @@ static int fuse(struct wired *w, uint32_t opcode, const void *args, uint32_t len
 	memcpy(at(g, DATA + sizeof(in), len), args, len);
 	put_desc(desc(g, REQUESTS, 0), DATA, in.len, NEXT, 1);
 	put_desc(desc(g, REQUESTS, 1), DATA_OUT, 0x10000, WRITE, 0);
-	avail(g, REQUESTS)->ring[g->size] = before; /* EVENT_IDX: interrupt at the next one */
+	/* used_event: the driver wants an interrupt for this request */
+	avail(g, REQUESTS)->ring[g->size] = before;
 	offer(g, REQUESTS, 0);
 	eventfd_write(w->kicks[REQUESTS], 1);
 	while (__atomic_load_n(&used(g, REQUESTS)->idx, __ATOMIC_SEQ_CST) == before)
@@ -92,8 +93,8 @@ static pid_t serve_tree(const char *dir, int *ret_sock)
 }
 
 /*
- * The path of virtiofsd, the server of QEMU's developers, which shows how others understand the
- * protocol.
+ * The path of virtiofsd, the server of QEMU's developers, which shows how another project
+ * understands the protocol.
  */
 #define VIRTIOFSD "/usr/lib/qemu/virtiofsd"
 
@@ -133,7 +134,7 @@ static void use_share(struct wired *w)
 	assert_int_equal(fuse(w, FUSE_LOOKUP, "gone", 5), -ENOENT);
 	/*
 	 * The interrupt came from the back end and not from the transport. The driver must still
-	 * see its reason.
+	 * see the interrupt's reason in the register INTERRUPT_STATUS.
 	 */
 	assert_int_equal(w->g.interrupts, 0);
 	assert_int_equal(get(&w->g, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
@@ -164,8 +165,8 @@ static void share_of(pid_t (*serve)(const char *dir, int *ret_sock))
 	assert_int_equal(get(&w.g, VIRTIO_MMIO_CONFIG + VIRTIO_FS_TAG_MAX), 1);
 	use_share(&w);
 	/*
-	 * After a reset nothing is pending, and the test may write the queue. Then a second driver
-	 * starts, as after a reboot.
+	 * After a reset no request is pending, so the test may write the queue. Then a second
+	 * driver starts, as after a reboot.
 	 */
 	set(&w.g, VIRTIO_MMIO_STATUS, 0);
 	assert_int_equal(get(&w.g, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
@@ -176,8 +177,8 @@ static void share_of(pid_t (*serve)(const char *dir, int *ret_sock))
 	assert_int_equal(used(&w.g, REQUESTS)->idx, idle);
 	use_share(&w);
 	/*
-	 * The server dies. The driver and the monitor are each told once, and the device cannot be
-	 * started any more.
+	 * The server dies. The device must tell the driver once and the monitor once, and must not
+	 * start any more.
 	 */
 	kill(server, SIGKILL);
 	assert_true(wired_serve_event(&w, PATIENCE_MS));

@@ -59,7 +59,10 @@ static int64_t ms_since(const struct timespec *from)
 	       (now.tv_nsec - from->tv_nsec) / 1000000;
 }
 
-/* The request at which the back end misbehaves, and the name that the error must contain. */
+/*
+ * Each row is a request at which the back end misbehaves, and the name of the request that the
+ * error must contain.
+ */
 static const struct {
 	uint32_t request;
 	enum { AT_INIT, AT_START, AT_STOP } when;
@@ -158,12 +161,18 @@ static void misbehaving_back_ends(void **state)
 			misbehave(p, REFUSES, "refuses");
 		assert_int_equal(descriptors_below(1024), before);
 	}
-	/* The answer has another queue's index, or another part of the configuration. */
+	/*
+	 * A back end that answers for another queue, or with another part of the configuration,
+	 * must be refused.
+	 */
 	misbehave(12, WRONG_CONTENT, "answers for queue 1");
 	misbehave(3, WRONG_CONTENT, "8 bytes at 1: expected 8 at 0");
 }
 
-/* Checks that an answer without a request is noticed at once, or at the next exchange. */
+/*
+ * Checks that the front end notices an answer without a request at once, or at the next exchange of
+ * messages.
+ */
 static void answer_that_nobody_asked_for(void **state)
 {
 	struct back b = {.features = ALL_FEATURES,
@@ -243,13 +252,14 @@ static void missing_features(void **state)
 	attempt(&a, BACK_V1, 0, 2);
 	assert_int_equal(a.result, 0);
 	set(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
-	assert_int_equal(get(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES), 1); /* only VERSION_1 */
+	/* the only offered feature is VIRTIO_F_VERSION_1 */
+	assert_int_equal(get(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES), 1);
 	set(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
 	assert_int_equal(get(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES), 0);
 	assert_false(
 		/*
-		 * The front end waits for the answer to a reset, so the back end has received
-		 * everything sent before.
+		 * The front end waits for the answer to a reset, so the back end has received every
+		 * message that was sent before the reset.
 		 */
 		negotiate(&a.w.g, V1 | EVENT));
 	assert_int_equal(a.b.seen[VHOST_USER_GET_VRING_BASE], 2);
@@ -267,7 +277,7 @@ static void missing_features(void **state)
 	assert_int_equal(a.b.fds[VHOST_USER_SET_VRING_KICK], 2);
 	assert_int_equal(a.b.fds[VHOST_USER_SET_VRING_CALL], 2);
 	attempt_over(&a);
-	/* This memory has no descriptor to send. */
+	/* This memory has no descriptor that could be sent to the back end. */
 	assert_int_equal(vm_memory_init(&private,
 				 &(struct vm_memory_options){.size = RIG_RAM, .mergeable = true}),
 		0);

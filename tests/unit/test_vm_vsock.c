@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests the vsock device behind the mmio transport: every kind of descriptor, both directions, and
- * how streams end. It uses plain memory and no KVM.
+ * how streams end. The tests use plain memory and no KVM.
  */
 #include "unit/rig/descriptors.h"
 #include "unit/rig/vsock_peer.h"
@@ -15,8 +15,9 @@
 #include <sys/wait.h>
 
 /*
- * The ways in which the device avoids blocking on a stream. OWN: it opens a file description of its
- * own. LIMIT: it may open no files, so it uses the caller's. POLLED: as LIMIT, and it polls first.
+ * The ways in which the device avoids blocking on a stream. OWN: the device opens a file
+ * description of its own. LIMIT: the device may open no files, so it uses the caller's description.
+ * POLLED: as LIMIT, and the device polls first.
  */
 enum way { OWN, LIMIT, POLLED, WAYS };
 
@@ -44,9 +45,13 @@ static void input_pipe(void **state)
 
 		guest_begin(&s);
 		assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-		int held = dup(p[0]); /* held open, as the parent process of the runtime does */
+		/* the test keeps the other end open, as the parent process of the runtime does */
+		int held = dup(p[0]);
 		connect_way(&s, way, p[0], VSOCK_BOTH);
-		/* The guest may not send, because the stream cannot be written to. */
+		/*
+		 * The device must tell the guest not to send, because nothing can be written to
+		 * this stream.
+		 */
 		guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV));
 		/* The device must not block in a read. */
 		guest_expect_quiet(&s);
@@ -120,8 +125,8 @@ static void output_pipe(void **state)
 		assert_memory_equal(got, data, len);
 		assert_int_equal(s.v.conns[0]->done, len);
 		/*
-		 * The guest closes at once, and then resets the connection. All its data must
-		 * arrive.
+		 * The guest closes the stream right after its data, and then resets the connection.
+		 * All its data must arrive.
 		 */
 		for (uint32_t i = 0; i < len; i += 0x10000)
 			guest_send_data(&s, HOST_PORT, data + len + i, 0x10000);
@@ -156,7 +161,9 @@ static void output_without_reader(void **state)
 	int p[2];
 
 	guest_begin(&s);
-	/* The reader closes while nothing is written. The guest is told at once. */
+	/*
+	 * The reader closes the pipe while no data waits. The device must tell the guest at once.
+	 */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	guest_connect_to(&s, p[1], VSOCK_FROM_GUEST);
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
@@ -165,7 +172,10 @@ static void output_without_reader(void **state)
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
 	assert_int_equal(s.closed, 1);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
-	/* The reader closes while data waits. */
+	/*
+	 * The reader closes the pipe while data waits. The device must drop the data and tell the
+	 * guest.
+	 */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	guest_connect_to(&s, p[1], VSOCK_FROM_GUEST);
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
@@ -178,8 +188,8 @@ static void output_without_reader(void **state)
 	assert_int_equal(s.closed, 2);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	/*
-	 * The reader has closed before the connection. /proc gives no new file description then, so
-	 * the first event must tell the device.
+	 * The reader has closed the pipe before the guest connects. The device then gets no file
+	 * description of its own from /proc, so the first event must show that the reader is gone.
 	 */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	fd_close(&p[0]);
@@ -238,8 +248,8 @@ static void terminal_side(bool is_master, enum way way)
 	assert_string_equal(text, "shown");
 	assert_int_equal(fcntl(held, F_GETFL) & O_NONBLOCK, 0);
 	/*
-	 * Nobody reads the terminal. Data that the terminal does not take must wait, but the device
-	 * must not.
+	 * Nobody reads the terminal. The device must keep the data that the terminal does not take,
+	 * and must not wait for the terminal.
 	 */
 	_cleanup_free_ uint8_t *data = malloc(0x20000), *got = malloc(0x20000);
 	fill_with_pattern(data, 0x20000);
@@ -258,8 +268,8 @@ static void terminal_side(bool is_master, enum way way)
 	fd_close(&other);
 	await_event(&s);
 	/*
-	 * A read from a master whose slave is closed gives EIO; a read from a slave whose master is
-	 * closed gives the end.
+	 * Reading from a terminal's master whose slave is closed gives EIO; reading from a slave
+	 * whose master is closed gives the end of the input.
 	 */
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
@@ -298,7 +308,7 @@ static void terminal_for_output(void **state)
 	guest_expect_quiet(&s);
 	guest_send_data(&s, HOST_PORT, "out", 3);
 	assert_int_equal(read(master, text, sizeof(text)), 3);
-	/* The bytes are still in the terminal for another reader. */
+	/* The device must have left the bytes in the terminal for another reader. */
 	assert_int_equal(read(held, text, sizeof(text)), 5);
 	fd_close(&held);
 	fd_close(&master);
@@ -313,8 +323,8 @@ static void regular_files(void **state)
 
 	guest_begin(&s);
 	/*
-	 * Output: others write to the same file description, so the device must use it and its
-	 * position.
+	 * Tests output to a file: other processes write to the same file description, so the device
+	 * must use it and its position.
 	 */
 	int file = memfd_create("out", MFD_CLOEXEC);
 	assert_int_equal(write(file, "head:", 5), 5);
@@ -326,7 +336,7 @@ static void regular_files(void **state)
 	guest_expect(&s, OP(RST), HOST_PORT, 0);
 	assert_int_equal(pread(file, text, sizeof(text), 0), 9);
 	assert_string_equal(text, "head:body");
-	/* Input: a file is always ready, and has an end. */
+	/* Tests input from a file, which is always ready, and has an end. */
 	fill_with_pattern(big, sizeof(big));
 	assert_int_equal(pwrite(file, big, sizeof(big), 0), sizeof(big));
 	lseek(file, 0, SEEK_SET);
@@ -342,7 +352,7 @@ static void regular_files(void **state)
 	assert_int_equal(s.h.flags, SHUT_BOTH);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	fd_close(&file);
-	/* /dev/null takes everything, and is at its end. */
+	/* /dev/null takes all output, and its input is at its end. */
 	guest_connect_to(&s, open("/dev/null", O_RDWR | O_CLOEXEC), VSOCK_BOTH);
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	for (int i = 0; i < 64; i++) {
@@ -353,8 +363,8 @@ static void regular_files(void **state)
 }
 
 /*
- * Checks that data that still waits when the machine ends is written, however the device learns of
- * the end.
+ * Checks that data that still waits when the machine ends is written to the descriptor, however the
+ * device learns of the machine's end.
  */
 enum end { END_UNSEEN, END_RESET, END_QUIESCE, ENDS };
 
@@ -371,7 +381,7 @@ static void drained_after(enum end end)
 	for (int i = 0; i < 3; i++)
 		guest_send_data(&s, HOST_PORT, NULL, 0x10000);
 	assert_int_equal(virtio_vsock_drain(&s.v, 20), -ETIMEDOUT);
-	/* The guest ends with a packet in the queue without a kick for it. */
+	/* The guest ends with a packet in the queue, for which it has sent no kick. */
 	struct virtio_vsock_hdr h = guest_header(HOST_PORT, OP(RW), 4);
 	memcpy(at(&s.g, DATA, VSOCK_HEADER), &h, VSOCK_HEADER);
 	memcpy(at(&s.g, DATA + VSOCK_HEADER, 4), "last", 4);
@@ -383,8 +393,8 @@ static void drained_after(enum end end)
 		size_t n = 0;
 		fd_close(&p[1]);
 		/*
-		 * The test itself holds the device's descriptor, so it can't wait for the end of
-		 * the data.
+		 * The test reads a fixed number of bytes, because it holds the device's descriptor
+		 * open itself and would wait for ever for the end of the data.
 		 */
 		while (n < 0x30004) {
 			ssize_t r = read(p[0], got + n, sizeof(got) - n);

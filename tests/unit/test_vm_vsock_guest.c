@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the vsock device: credit, room for data, and guests that lie. It uses plain memory and no
- * KVM.
+ * Tests the vsock device: credit, room for data, and guests that lie. The tests use plain memory
+ * and no KVM.
  */
 #include "unit/rig/descriptors.h"
 #include "unit/rig/vsock_peer.h"
@@ -30,7 +30,7 @@ static void credit_of_guest(void **state)
 	guest_expect_quiet(&s);
 	assert_int_equal(ioctl(pair[0], FIONREAD, &left), 0);
 	assert_int_equal(left, 12);
-	/* If the answer gives no credit, the device does not ask again. */
+	/* If the guest's answer gives no credit, the device must not ask for credit again. */
 	h.op = OP(CREDIT_UPDATE);
 	guest_send_raw(&s, &h, NULL, 0);
 	guest_expect_quiet(&s);
@@ -39,8 +39,8 @@ static void credit_of_guest(void **state)
 	guest_expect_data(&s, "89a");
 	guest_expect(&s, OP(CREDIT_REQUEST), HOST_PORT, 0);
 	/*
-	 * The guest claims to have received more than was sent, or to have less room than the data
-	 * that is on its way.
+	 * The guest claims to have received more bytes than the device has sent, or to have less
+	 * room than the data that is on its way needs.
 	 */
 	h.fwd_cnt = 12;
 	guest_send_raw(&s, &h, NULL, 0);
@@ -58,7 +58,7 @@ static void credit_of_guest(void **state)
 	guest_expect(&s, OP(CREDIT_UPDATE), HOST_PORT, 0);
 	assert_int_equal(s.h.buf_alloc, VSOCK_CREDIT);
 	guest_expect_quiet(&s);
-	/* The guest sends more data than it has credit for. */
+	/* The guest sends more data than its credit allows. */
 	guest_send_data(&s, HOST_PORT, "ok", 2);
 	while (s.v.count > 0 && s.v.conns[0]->len < VSOCK_CREDIT - 0x10000)
 		guest_send_data(&s, HOST_PORT, NULL, 0x10000);
@@ -84,7 +84,7 @@ static unsigned wanted_kick(struct guest *s)
 
 /*
  * Checks that the device reads nothing from the descriptor and the event loop does not spin while
- * the guest has no room.
+ * the guest has given no receive buffer.
  */
 static void no_buffers(void **state)
 {
@@ -100,7 +100,9 @@ static void no_buffers(void **state)
 		guest_expect_quiet(&s);
 		guest_offer(&s, 0, VSOCK_HEADER + 2);
 		guest_offer(&s, 1, VSOCK_HEADER + 2);
-		/* The device has asked for this kick. */
+		/*
+		 * With EVENT_IDX the device must have asked for a kick at the first receive buffer.
+		 */
 		if (features)
 			assert_int_equal(wanted_kick(&s), 0);
 		kick(&s.g, 0);
@@ -239,10 +241,11 @@ static void unknown_connections(void **state)
 		else
 			guest_expect(&s, OP(RST), HOST_PORT, 0);
 	}
-	assert_int_equal(s.connects, 1); /* the owner of the port was asked and has refused */
+	/* the host's connect callback was called for this port and has refused */
+	assert_int_equal(s.connects, 1);
 	/*
-	 * A packet to another host is answered by a reset from that host. A packet from another
-	 * guest is ignored.
+	 * The device must answer a packet to another host by a reset from that host, and must
+	 * ignore a packet from another guest.
 	 */
 	h = guest_header(HOST_PORT, OP(REQUEST), 0);
 	h.dst_cid = 99;
@@ -256,7 +259,9 @@ static void unknown_connections(void **state)
 	h.src_cid = VSOCK_HOST_CID;
 	guest_send_raw(&s, &h, NULL, 0);
 	guest_expect_quiet(&s);
-	/* A packet of a type that was not offered is answered by a reset of that type. */
+	/*
+	 * The device must answer a packet of a type that it does not offer by a reset of that type.
+	 */
 	h = guest_header(HOST_PORT, OP(REQUEST), 0);
 	h.type = VIRTIO_VSOCK_TYPE_SEQPACKET;
 	guest_send_raw(&s, &h, NULL, 0);
@@ -282,7 +287,9 @@ static void wrong_for_connection(void **state)
 		assert_int_equal(s.v.count, 0);
 		fd_close(&pair[1]);
 	}
-	/* The guest sends shutdowns with every combination of flags, and data after each. */
+	/*
+	 * The guest sends shutdowns with every combination of flags, and data after each shutdown.
+	 */
 	for (uint32_t flags = 0; flags < 16; flags++) {
 		uint32_t known = flags & SHUT_BOTH;
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -334,8 +341,8 @@ static void bad_lengths(void **state)
 	kick(&s.g, 1);
 	assert_true(is_broken(&s.g));
 	/*
-	 * The receive buffers are bad: readable, without length, too small, or as long as a header.
-	 * The device looks at one only when it needs it.
+	 * The receive buffers are bad: readable, without length, too small, or only as long as a
+	 * header. The device looks at a buffer only when it needs one.
 	 */
 	for (uint32_t i = 0; i < 4; i++) {
 		static const uint32_t sizes[] = {100, 0, 43, 44};
@@ -380,7 +387,8 @@ static void layouts(void **state)
 	assert_true(is_hung_up(pair[1]));
 	fd_close(&pair[1]);
 	/*
-	 * In the direction to the guest, each byte of the header goes to a descriptor of its own.
+	 * In the direction to the guest, the receive buffer has a descriptor of its own for each
+	 * byte of the header.
 	 */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	s.next_fd = pair[0];
@@ -403,8 +411,8 @@ static void layouts(void **state)
 }
 
 /*
- * Checks that resets without a receive buffer hold up the queue, take bounded memory, and are not
- * lost.
+ * Checks that resets for which there is no receive buffer stop the queue of packets from the guest,
+ * take bounded memory, and are not lost.
  */
 static void flood(void **state)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tests the vsock device with sockets behind it. It uses plain memory and no KVM. */
+/* Tests the vsock device with sockets behind it. The tests use plain memory and no KVM. */
 #include "unit/rig/vsock_peer.h"
 
 #include <sys/socket.h>
@@ -50,8 +50,8 @@ static void guest_closes(void **state)
 
 	guest_begin(&s);
 	/*
-	 * The guest closes at once, with data on the way. The host's side must get what the guest
-	 * has written.
+	 * The guest closes the stream at once, with data still on the way. The host's side must get
+	 * all that the guest has written.
 	 */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	guest_connect_to(&s, pair[0], VSOCK_BOTH);
@@ -63,7 +63,7 @@ static void guest_closes(void **state)
 	assert_int_equal(write(pair[1], "x", 1), -1);
 	assert_int_equal(s.v.count, 0);
 	fd_close(&pair[1]);
-	/* The guest ends only its reading, and the host's writer must see that. */
+	/* The guest ends only its reading, and the host's writer must see that end. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	guest_connect_to(&s, pair[0], VSOCK_BOTH);
 	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(RCV));
@@ -72,7 +72,10 @@ static void guest_closes(void **state)
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	guest_send_data(&s, HOST_PORT, "still", 5);
 	assert_int_equal(read(pair[1], text, sizeof(text)), 5);
-	/* The host's reader closes. The guest's writer must see that, and the stream is over. */
+	/*
+	 * The host's reader closes its socket. The guest's writer must see that end, and then the
+	 * stream is over.
+	 */
 	fd_close(&pair[1]);
 	guest_send_data(&s, HOST_PORT, "x", 1);
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
@@ -101,7 +104,7 @@ static void host_opens_a_connection(void **state)
 	int port = virtio_vsock_dial(&s.v, GUEST_PORT, pair[0], VSOCK_BOTH);
 	assert_int_equal(port, VSOCK_DIAL_PORT_FIRST);
 	guest_expect(&s, OP(REQUEST), (uint32_t)port, 0);
-	guest_expect_quiet(&s); /* no data is sent before the guest has answered */
+	guest_expect_quiet(&s); /* the device sends no data before the guest has answered */
 	guest_send_op(&s, (uint32_t)port, OP(RESPONSE), 0);
 	guest_expect(&s, OP(RW), (uint32_t)port, 0);
 	assert_string_equal((char *)s.data, "early");

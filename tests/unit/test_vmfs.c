@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the virtio-fs server with well-formed and hostile FUSE requests. It must answer each as the
- * protocol demands.
+ * Tests the virtio-fs server with well-formed and hostile FUSE requests. The server must answer
+ * each request as the protocol demands.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -98,7 +98,9 @@ static void run_links_out(void)
 	CHECK(front_fuse(&f, FUSE_SETATTR, node, &chmod_in, sizeof(chmod_in), NULL, 0) ==
 		-EOPNOTSUPP);
 	CHECK(stat("/etc", &after) == 0 && before.st_mode == after.st_mode);
-	/* CREATE on a link, without O_EXCL, must not follow it. */
+	/*
+	 * CREATE without O_EXCL must not follow a symbolic link that has the name of the new file.
+	 */
 	struct fuse_create_in create_in = {
 		.flags = O_RDWR | O_CREAT | O_TRUNC, .mode = S_IFREG | 0600};
 	snprintf(path, sizeof(path), "%s/victim", f.dir);
@@ -121,8 +123,8 @@ static void run_devices(void)
 	CHECK(front_make(&f, "link", S_IFLNK | 0777, 0) == -EINVAL);
 	CHECK(front_make(&f, "whiteout", S_IFCHR, 0) == 0);
 	/*
-	 * The server does not open a FIFO, which would block it, nor a device, which would act on
-	 * the host.
+	 * The server must not open a FIFO, which would block the server, nor a device, which would
+	 * act on the host.
 	 */
 	CHECK(front_make(&f, "fifo", S_IFIFO | 0600, 0) == 0);
 	CHECK(front_fuse(&f, FUSE_OPEN, front_entry(&f), &in, sizeof(in), NULL, 0) == -EINVAL);
@@ -152,7 +154,7 @@ static void run_ids(void)
 		CHECK(front_fuse(&f, FUSE_FORGET, bad[i], &forget_in, sizeof(forget_in), NULL, 0) ==
 			INT_MIN);
 	}
-	/* The root node stays, however often the guest forgets it. */
+	/* The root node must stay, however often the guest forgets it. */
 	CHECK(front_fuse(&f, FUSE_FORGET, 1, &forget_in, sizeof(forget_in), NULL, 0) == INT_MIN);
 	CHECK(front_fuse(&f, FUSE_GETATTR, 1, &getattr_in, sizeof(getattr_in), NULL, 0) == 0);
 	uint64_t fh = front_create(&f, "a", &a), other = front_create(&f, "b", &b);
@@ -163,15 +165,15 @@ static void run_ids(void)
 			-EBADF);
 	}
 	/*
-	 * The server must refuse a file handle together with another node, and a file's handle as a
-	 * directory's.
+	 * The server must refuse a file handle together with another node, and must refuse a handle
+	 * of a file in a request for directories.
 	 */
 	read_in.fh = other;
 	CHECK(front_fuse(&f, FUSE_READ, a, &read_in, sizeof(read_in), NULL, 0) == -EBADF);
 	CHECK(front_fuse(&f, FUSE_READDIR, a, &read_in, sizeof(read_in), NULL, 0) == -ENOTDIR);
 	/*
-	 * A forgotten node lives as long as a file is open on it. After that its number is never
-	 * used again.
+	 * A node that the guest has forgotten lives as long as a file is open on it. After that its
+	 * number is never used again.
 	 */
 	CHECK(front_fuse(&f, FUSE_FORGET, a, &forget_in, sizeof(forget_in), NULL, 0) == INT_MIN);
 	write_in.fh = fh;
@@ -226,8 +228,8 @@ static void run_lengths(void)
 		CHECK(front_wait(&f) == 16 && out->error == -EINVAL);
 	}
 	/*
-	 * There is no room for the answer or for a part of it. Then nothing is done, and nothing is
-	 * written behind the room.
+	 * The request has no room for the answer or for a part of it. The server must not make the
+	 * directory, and must write nothing behind the room.
 	 */
 	struct fuse_mkdir_in in = {.mode = 0700};
 	for (uint32_t room = 0; room < 32; room += 8) {
@@ -296,7 +298,10 @@ static void run_limits(void)
 	node = front_entry(&f);
 	CHECK(front_make(&f, "more", S_IFREG | 0600, 0) == -ENFILE);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "more") == -ENFILE);
-	/* Known nodes can still be used, and directories can still be listed. */
+	/*
+	 * When the guest knows as many nodes as it may, it must still be able to use them, and to
+	 * list directories.
+	 */
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "f1") == 0);
 	for (int i = 0; i < 16 && e == 0; i++)
 		e = front_fuse(&f, FUSE_OPEN, node, &in, sizeof(in), NULL, 0);
@@ -337,12 +342,12 @@ static void run_budget(void)
 		n++;
 	/*
 	 * The budget is 200, of which the root and a minimum of nodes need a part. Each open file
-	 * takes two.
+	 * takes two of it.
 	 */
 	CHECK(n >= 80 && n <= 100);
 	/*
-	 * When no more files can be opened, other files can still be looked up and their attributes
-	 * read.
+	 * When no more files can be opened, the guest must still be able to look up other files and
+	 * read their attributes.
 	 */
 	for (unsigned i = 0; i < ARRAY_SIZE(known); i++) {
 		struct fuse_getattr_in getattr_in = {0};

@@ -29,7 +29,7 @@
 struct listing {
 	struct front f;
 	uint64_t node;
-	struct fuse_read_in in; /* the next request */
+	struct fuse_read_in in; /* arguments of the next request for entries */
 	char path[128];
 };
 
@@ -69,7 +69,7 @@ static void end(struct listing *l)
 
 /*
  * Asks for entries, and accepts at most `most` of those in the reply. Returns how many files it has
- * accepted; if `removes` is set, it removes each of them.
+ * accepted; if `removes` is set, the function removes each of these files.
  */
 static unsigned take(struct listing *l, unsigned most, bool plus, bool removes)
 {

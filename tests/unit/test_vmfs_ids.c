@@ -165,7 +165,10 @@ static void run_names(void)
 
 	begin(&f, true);
 	uint64_t dir = look(&f, 1, "open");
-	/* The guest can make no file as root, and none in a directory that belongs to root. */
+	/*
+	 * The guest must be able to make no file as root, and no file in a directory that belongs
+	 * to root.
+	 */
 	CHECK(create(&f, dir, "as-root", 0) == -EPERM);
 	CHECK(create(&f, dir, "as-none", 7) == -EPERM);
 	CHECK(create(&f, dir, "as-mapped", FIRST + 9) == 0);
@@ -178,7 +181,7 @@ static void run_names(void)
 	 * user namespace.
 	 */
 	CHECK(front_fuse(&f, FUSE_MKNOD, dir, &null, sizeof(null), "null", 5) == -EPERM);
-	/* A file of a mapped user can get a second name. */
+	/* The guest must be able to give a file of a mapped user a second name. */
 	link_in.oldnodeid = look(&f, 1, "mapped");
 	CHECK(front_fuse(&f, FUSE_LINK, dir, &link_in, sizeof(link_in), "second", 7) == 0);
 	CHECK(front_end(&f) == 0);

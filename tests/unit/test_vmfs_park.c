@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests the virtio-fs server if it may have far fewer descriptors than the guest knows inodes
- * (vm/fs/descriptor_cache.c). The server then "parks" a node: it closes the node's descriptor and
- * opens it again when it is needed.
+ * (vm/fs/descriptor_cache.c). The server then "parks" a node: it closes the node's descriptor, and
+ * opens it again when a request needs the node.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -91,7 +91,8 @@ static int count_descriptors(void)
 }
 
 /*
- * Makes the files. File i has i bytes. Afterwards the guest knows all of them, and most are parked.
+ * Makes the files "0" to "499", where file i has i bytes. Afterwards the guest knows all files, and
+ * most are parked.
  */
 static void begin(void)
 {
@@ -138,8 +139,8 @@ static void run_all_stay_known(void)
 	begin();
 	all_are_themselves();
 	/*
-	 * By now the directory is parked too. It must have the same node number when it is looked
-	 * up again.
+	 * By now the directory "d" is parked too. The directory must have the same node number when
+	 * the guest looks it up again.
 	 */
 	CHECK(look_up(1, "d") == dir && look_up(dir, "7") == known[7]);
 	end();
@@ -155,7 +156,7 @@ static void run_renamed(void)
 	CHECK(rename_to(dir, "1", 1, "one", 0) == 0);
 	CHECK(rename_to(dir, "2", dir, "3", RENAME_EXCHANGE) == 0);
 	CHECK(rename_to(dir, "4", dir, "5", 0) == 0);
-	/* File 5 has no name any more, so it cannot be parked: its descriptor stays open. */
+	/* File 5 has no name any more, so the server cannot park it: its descriptor stays open. */
 	all_are_themselves();
 	CHECK(getattr(known[5], &a) == 0 && a.nlink == 0);
 	CHECK(look_up(1, "one") == known[1] && look_up(dir, "2") == known[3] &&
@@ -195,7 +196,7 @@ static void run_changed_on_the_host(void)
 	CHECK(again != known[20] && getattr(again, &a) == 0 && a.size == 4);
 	CHECK(getattr(known[20], &a) == -ESTALE);
 	CHECK(look_up(dir, "x") == known[21] && getattr(known[21], &a) == 0 && a.size == 21);
-	/* A link that replaces the directory must lead nowhere. */
+	/* A link that replaces the directory must not be followed. */
 	CHECK(host("mv d real && ln -s real d") == 0);
 	CHECK(getattr(known[30], &a) == 0 || getattr(known[30], &a) == -ESTALE);
 	CHECK(getattr(known[31], &a) == 0 || getattr(known[31], &a) == -ESTALE);
@@ -247,8 +248,8 @@ static void run_forgotten_directory(void)
 }
 
 /*
- * Checks that an open file keeps its descriptor. If open files use all descriptors, the answer must
- * be ENFILE and nothing worse.
+ * Checks that an open file keeps its descriptor. If open files use all descriptors, the server must
+ * answer ENFILE and nothing worse.
  */
 static void run_all_in_use(void)
 {

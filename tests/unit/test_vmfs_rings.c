@@ -34,7 +34,7 @@ static void run_messages(void)
 	CHECK(front_ask(&f, 15, 0) == (1 | 8 | 1 << 13));
 	front_set(&f, 16, 1 | 8);
 	CHECK(front_ask(&f, 17, 0) == 17);
-	/* With REPLY_ACK the server must confirm each message that asks for it. */
+	/* With REPLY_ACK the server must confirm each message whose header asks for it. */
 	struct front_message m = {.request = 3, .flags = 8};
 	front_send(&f, &m, NULL, 0);
 	CHECK(recv(f.sock, &m, sizeof(m), 0) == 20 && m.request == 3 && m.p.u64[0] == 0);
@@ -48,8 +48,8 @@ static void run_messages(void)
 	front_set_fd(&f, 12, 1, f.kick);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
 	/*
-	 * The queue gets a new interrupt descriptor while it runs. An interrupt that went to the
-	 * old one is repeated.
+	 * The queue gets a new interrupt descriptor while it runs. The server must repeat on the
+	 * new descriptor an interrupt that it has raised on the old one.
 	 */
 	uint64_t count = 0;
 	int old_call = f.call;
@@ -58,7 +58,9 @@ static void run_messages(void)
 	CHECK(read(f.call, &count, sizeof(count)) == sizeof(count) && count == 1);
 	close(old_call);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
-	/* The same memory is sent again while the queue runs, as memory hot-plug does. */
+	/*
+	 * The front end sends the same memory again while the queue runs, as memory hot-plug does.
+	 */
 	front_set_memory(&f, GUEST, MEMORY, USER, 0);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
 	/* The server must accept a message that arrives in two pieces. */
@@ -95,10 +97,10 @@ static const struct {
 	struct front_message m;
 	size_t cut; /* number of bytes of the message that are sent; 0: all */
 	unsigned fds;
-	/* kind of the descriptor that is sent `fds` times */
+	/* kind of the descriptor, of which the message carries `fds` copies */
 	enum { MEMORY_FD, KICK_FD, SOCKET_FD } which;
 	bool running;  /* the queue runs when the message arrives */
-	bool may_pass; /* the kernel may accept it, and then the server ends without an error */
+	bool may_pass; /* the server may also end without an error after this message */
 } bad_messages[] = {
 	{"regions without a descriptor", REGIONS(1, GUEST, MEMORY, USER, 0)},
 	{"more descriptors than regions", REGIONS(1, GUEST, MEMORY, USER, 0), .fds = 2},
@@ -258,7 +260,8 @@ static void run_bad_rings(void)
 }
 
 /*
- * Checks the same descriptors offered again and again, with a full queue of requests for each kick.
+ * Checks that the server withstands the same descriptors offered again and again, with a full queue
+ * of requests for each kick.
  */
 static void run_replay(void)
 {

@@ -29,7 +29,7 @@ struct sealed {
 };
 
 /*
- * Serves two mounts in the child process, which it makes as runtime/engine/share.c does. The mount
+ * Makes two mounts, as runtime/engine/share.c does, and serves them in the child process. The mount
  * "0" will be sealed.
  */
 _Noreturn static void serve(const struct front *f, int sock, int seal)
@@ -105,7 +105,10 @@ static void ask_to_seal(const struct sealed *s)
 	CHECK(write(s->seal, "", 1) == 1);
 }
 
-/* Waits up to `ms` milliseconds for the answer. Returns -1 if there is none yet. */
+/*
+ * Waits up to `ms` milliseconds for the result of the sealing. Returns -1 if there is no result
+ * yet.
+ */
 static int answer(const struct sealed *s, int ms)
 {
 	struct pollfd p = {.fd = s->seal, .events = POLLIN};
@@ -222,9 +225,12 @@ static void run_sealed(void)
 	CHECK(stat(path, &after) == 0 && before.st_nlink == after.st_nlink);
 	CHECK(memcmp(&before.st_ctim, &after.st_ctim, sizeof(before.st_ctim)) == 0);
 	snprintf(path, sizeof(path), "%s/0", s.f.dir);
-	/* Links of "d" and of the directories that were made before. */
+	/*
+	 * The mount's root has five links: its own two, and those of the three directories "d",
+	 * "made" and "meanwhile".
+	 */
 	CHECK(stat(path, &after) == 0 && after.st_nlink == 5);
-	/* The other mount must stay writable. */
+	/* The mount "1", which is not sealed, must stay writable. */
 	CHECK(front_name(&s.f, FUSE_LOOKUP, 1, "1") == 0);
 	CHECK(make_dir(&s.f, front_entry(&s.f), "n") == 0);
 	CHECK(front_end(&s.f) == 0);

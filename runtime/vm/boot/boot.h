@@ -3,8 +3,9 @@
  * Loads a kernel file so that the guest can start: an ELF vmlinux with Xen's PVH entry, or a
  * bzImage by Linux's 64-bit boot protocol. The magic number of the file decides which.
  *
- *	boot_load_kernel(&m, fd, &kernel)          loads it into guest memory
- *	boot_load_initramfs(&m, &kernel, fd, &i)   loads it as high as possible below the hole
+ *	boot_load_kernel(&m, fd, &kernel)          loads the kernel into guest memory
+ *	boot_load_initramfs(&m, &kernel, fd, &i)   loads the initramfs, as high as possible
+ *	                                           below the MMIO hole
  *	boot_write_info(&m, &kernel, &info)        writes the data that the kernel reads first
  *	arch_set_entry(vcpu 0, {mode, kernel.entry, argument})   with the mode of kernel.protocol
  *
@@ -66,11 +67,11 @@ struct boot_map_entry {
 	uint32_t type;
 };
 
-/* map.c: fills `ret` with the memory map for the kernel, and returns the number of entries. */
+/* Fills `ret` with the memory map for the kernel, and returns the number of entries (map.c). */
 unsigned boot_map(const struct vm_memory *m, struct boot_map_entry ret[BOOT_MAP_MAX]);
 
 /*
- * map.c: reads the bytes [at, at + len) of the file to `to`, which points into guest memory. The
+ * Reads the bytes [at, at + len) of the file to `to`, which points into guest memory (map.c). The
  * caller has checked the range. `what` names the data in error messages.
  */
 int boot_read(int fd, void *to, uint64_t at, uint64_t len, const char *what) must_check;

@@ -99,7 +99,10 @@ void fs_node_set_name(
 	if (name && n->name && n->parent == dir->id && streq(n->name, name))
 		return;
 	free(n->name);
-	/* If there is no memory for the copy, the node has no known name and is not parked. */
+	/*
+	 * If there is no memory for the copy of the name, the node has no known name and is not
+	 * parked.
+	 */
 	n->name = name ? strdup(name) : NULL;
 	n->parent = name ? dir->id : 0;
 	fs_node_used(s, n);
@@ -132,8 +135,8 @@ int fs_node_hold(struct fs_session *s, struct fs_node *n)
 		struct fs_node *at = n, *dir;
 
 		/*
-		 * Finds the parked directory that is nearest to the root. It is opened first,
-		 * because each directory is opened by its name in its parent.
+		 * Finds the parked directory that is nearest to the root. The server opens this
+		 * directory first, because each directory is opened by its name in its parent.
 		 */
 		for (int depth = 0; (dir = fs_node_get(s, at->parent)) && dir->fd < 0; at = dir)
 			if (++depth > DEPTH_MAX)

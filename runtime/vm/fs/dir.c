@@ -88,8 +88,9 @@ static size_t write_entry(struct fs_session *s, const struct fs_node *dir,
 }
 
 /*
- * Looks in the block for the entry that follows the cookie. Returns its offset in the block, the
- * length of the block if the entry was not read yet, or -1 if the cookie is not in the block.
+ * Looks in the block of entries that `f` holds for the entry that follows the cookie. Returns its
+ * offset in the block, the length of the block if the entry was not read yet, or -1 if the cookie
+ * is not in the block.
  */
 static long find_entry(const struct fs_file *f, uint64_t cookie)
 {
@@ -217,8 +218,8 @@ int fs_fsyncdir(struct fs_session *s, struct fs_request *r)
 }
 
 /*
- * Syncs the host file system that the node is on, unless it is marked in `done`, which has a flag
- * for each entry of s->devices. Marks it after that.
+ * Syncs the host file system that the node is on, unless this file system is marked in `done`,
+ * which has a flag for each entry of s->devices. Then marks the file system.
  */
 static int sync_device(struct fs_session *s, struct fs_node *n, bool *done)
 {

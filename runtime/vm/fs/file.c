@@ -20,7 +20,7 @@
 
 /*
  * how many bytes the server copies for one COPY_FILE_RANGE request at most, because it serves no
- * other request meanwhile
+ * other request during the copy
  */
 #define COPY_MAX (64U << 20)
 
@@ -307,8 +307,8 @@ int fs_release(struct fs_session *s, struct fs_request *r)
 	if (!fs_file_get(s, r, in->fh, false))
 		return -EBADF;
 	/*
-	 * Releases the POSIX locks here too, because a process that died in open(2) sends no FLUSH
-	 * before RELEASE.
+	 * Releases the POSIX locks at RELEASE too, because a process that died in open(2) sends no
+	 * FLUSH before RELEASE.
 	 */
 	if (in->release_flags & FUSE_RELEASE_FLUSH)
 		fs_lock_release(s, r->node, in->lock_owner);

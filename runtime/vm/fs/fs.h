@@ -39,7 +39,7 @@ struct fs_slot {
 
 struct fs_slots {
 	struct fs_slot *slot;
-	/* number of slots that were ever in use; slot 0 never is, because FUSE has no id 0 */
+	/* number of slots that were ever in use; slot 0 is never used, because FUSE has no id 0 */
 	uint32_t used;
 	uint32_t capacity;
 	uint32_t max;
@@ -74,7 +74,7 @@ struct fs_lock_owner {
  * the inode from a later one with the same number.
  */
 struct fs_node {
-	struct fs_node *next; /* the next node in its hash bucket */
+	struct fs_node *next; /* the next node in the hash bucket of this node */
 	uint64_t id;
 	uint64_t dev, ino, mnt;
 	struct statx_timestamp birth; /* birth time of the inode; 0 if the file system has none */
@@ -92,10 +92,10 @@ struct fs_node {
 	int fd; /* O_PATH descriptor of the inode; -EBADF if the node is parked */
 	/* neighbours in the list of nodes that may be parked, in the order of their last use */
 	struct fs_node *newer, *older;
-	bool listed;     /* the node is in the list of nodes that may be parked */
+	bool listed;     /* whether the node is in the list of nodes that may be parked */
 	uint64_t parent; /* id of the directory in which the node was last found, under `name` */
 	char *name;      /* name in `parent`; NULL: not known */
-	/* `size` and `mtime` are set: they are those of the file when it was last opened */
+	/* whether `size` and `mtime` are set, to those of the file when it was last opened */
 	bool opened;
 	uint64_t size;
 	struct statx_timestamp mtime;
@@ -120,7 +120,7 @@ struct fs_file {
 
 struct fs_session {
 	const struct vmfs_config *config;
-	bool started; /* the guest has sent INIT and got the answer */
+	bool started; /* whether the guest has sent INIT and got the answer */
 	bool setxattr_ext;
 	struct fs_slots nodes, files;
 	/*
@@ -163,7 +163,7 @@ struct fs_request {
 	const uint8_t *tail; /* bytes of the copied request behind the arguments and names */
 	size_t tail_len;
 	struct fs_node *node; /* the node with the id head.nodeid */
-	bool direct;          /* the reply to READ is already in guest memory, behind the header */
+	bool direct; /* whether the reply to READ is already in guest memory, behind the header */
 };
 
 /*
@@ -177,8 +177,8 @@ void fs_session_release(struct fs_session *s);
 
 /*
  * Serves one request. Returns the number of bytes written to r->out, which is 0 if FUSE wants no
- * reply or if the guest left no room for one. Returns FS_LATER if another owner holds the lock, so
- * that the caller has to pass the request again after a while.
+ * reply or if the guest left no room for a reply. Returns FS_LATER if another owner holds the lock,
+ * so that the caller has to pass the request again after a while.
  */
 int fs_handle(struct fs_session *s, struct fs_request *r) must_check;
 

@@ -137,8 +137,8 @@ static int enter_share(struct vmfs_config *c)
 static const int allowed[] = {
 	/*
 	 * system calls of serve.c and virtio/: they talk to the monitor's socket, receive the
-	 * guest's notifications, send interrupts, and set the timer that tries requests again
-	 * that wait for a file lock
+	 * guest's notifications, send interrupts, and set the timer by which the server retries
+	 * requests that wait for a file lock
 	 */
 	SCMP_SYS(timerfd_create),
 	SCMP_SYS(timerfd_settime),

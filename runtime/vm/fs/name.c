@@ -92,7 +92,8 @@ int fs_mkdir(struct fs_session *s, struct fs_request *r)
 
 /*
  * Opens the descriptor of the node with this name before the name is removed, because the guest may
- * still use the file after that. Returns the node, or NULL if the guest does not know it.
+ * still use the file after that. Returns the node, or NULL if the guest knows no node with this
+ * name.
  */
 static struct fs_node *hold_before_removal(
 	struct fs_session *s, const struct fs_node *dir, const char *name)

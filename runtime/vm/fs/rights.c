@@ -46,7 +46,8 @@ int fs_drop_caps(uint64_t caps)
 		return err_sys("virtio-fs: forbid core dumps");
 	/*
 	 * SECBIT_NO_SETUID_FIXUP lets the server change its file system ids without losing
-	 * capabilities (creds.c). All these bits are locked, so that no one can clear them.
+	 * capabilities (creds.c). The call locks all securebits that it sets, so that no one can
+	 * clear them.
 	 */
 	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
 					     SECBIT_NOROOT | SECBIT_NOROOT_LOCKED |

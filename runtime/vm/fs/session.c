@@ -63,8 +63,8 @@ static const struct fs_operation operations[] = {
 	[FUSE_RELEASE] = {fs_release, sizeof(struct fuse_release_in), NULL, 0},
 	[FUSE_FSYNC] = {fs_fsync, sizeof(struct fuse_fsync_in), NULL, 0},
 	/*
-	 * FUSE_SETXATTR has an extended form that is 8 bytes longer. INIT decides which form the
-	 * guest uses.
+	 * FUSE_SETXATTR has an extended form that is 8 bytes longer. The request INIT decides which
+	 * form the guest uses.
 	 */
 	[FUSE_SETXATTR] = {fs_setxattr, FUSE_COMPAT_SETXATTR_IN_SIZE, "t", FS_CHANGES},
 	[FUSE_GETXATTR] = {fs_getxattr, sizeof(struct fuse_getxattr_in), "t", 0},
@@ -285,7 +285,7 @@ static int check_request(struct fs_session *s, const struct fs_operation *op, st
 		return e;
 	/*
 	 * Refuses bytes behind the last name, because they mean that a name contains a NUL. Only
-	 * SETXATTR has data there.
+	 * SETXATTR has data behind its name.
 	 */
 	if (op->names && r->tail_len && r->head.opcode != FUSE_SETXATTR)
 		return -EINVAL;

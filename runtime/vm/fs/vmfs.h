@@ -22,10 +22,10 @@ struct vmfs_config {
 	/* each operation of the guest that would change something fails with EROFS */
 	bool read_only;
 	/*
-	 * Say which device nodes the guest may make, besides the whiteout of overlayfs. If
-	 * `devices` is set, the guest may make all. Otherwise it may make those for which
-	 * may_make() returns true, or none if may_make is NULL. For all others mknod fails with
-	 * EPERM. The argument `type` is S_IFCHR or S_IFBLK.
+	 * `devices` and may_make() decide which device nodes the guest may make, besides the
+	 * whiteout of overlayfs. If `devices` is set, the guest may make all. Otherwise it may make
+	 * those for which may_make() returns true, or none if may_make is NULL. For all others
+	 * mknod fails with EPERM. The argument `type` is S_IFCHR or S_IFBLK.
 	 */
 	bool devices;
 	bool (*may_make)(const void *data, mode_t type, dev_t dev);

@@ -79,8 +79,8 @@ static int wait_readable(int sock, int stop_fd)
 }
 
 /*
- * Reads `len` bytes and the descriptors that come with them. Returns 1, 0 at the end of the stream,
- * or -errno.
+ * Reads `len` bytes and the descriptors that come with them. Returns 1 if it has read all bytes, 0
+ * at the end of the stream, or -errno.
  */
 static int receive_bytes(int sock, int stop_fd, struct vhost_message *m, void *data, size_t len)
 {

@@ -33,15 +33,15 @@ void vhost_signal(void *transport, int queue)
 	if (queue == VIRTIO_SIGNAL_CONFIG || b->queues[queue].call < 0)
 		return;
 	/*
-	 * The result of write(2) is ignored: it fails only if the counter is full, and then the
-	 * guest still has an interrupt to handle.
+	 * The result of write(2) is ignored: it fails only if the eventfd's counter is full, and
+	 * then the guest still has an interrupt to handle.
 	 */
 	(void)!write(b->queues[queue].call, &one, sizeof(one));
 }
 
 /*
- * Makes queue i run if its members `started` and `enabled` are both set, else stops it. Called
- * after either has changed.
+ * Makes queue i run if its members `started` and `enabled` are both set, else stops it. Callers
+ * call this after they have changed one of the two members.
  */
 static void update_ready(struct vhost_backend *b, unsigned i)
 {
@@ -389,8 +389,8 @@ static int set_config(struct vhost_backend *b, const struct vhost_message *m)
 			"configuration, which has %" PRIu32,
 			c->size, c->offset, m->h.size, d->config_len);
 	/*
-	 * without this callback the configuration is read-only, and the write is ignored as a real
-	 * register would do
+	 * without the callback configure() the configuration is read-only, and the write is ignored
+	 * as a real register would do
 	 */
 	if (!d->ops->configure)
 		return 0;

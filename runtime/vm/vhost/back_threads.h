@@ -2,7 +2,7 @@
 /*
  * The threads of a vhost-user back end that serves each queue in a thread of its own
  * (vhost_serve_threads()). back.c calls these functions in the thread that handles messages. With
- * NULL for `t` they do nothing.
+ * NULL for `t` the functions do nothing.
  */
 #pragma once
 #include "vm/vhost/back_requests.h"

@@ -88,8 +88,8 @@ static int share_memory(const struct vhost_user *v)
 
 /*
  * Sets up the shared memory in which the back end records the requests under way (INFLIGHT). At
- * first the back end makes it. After a reconnection this process passes the memory of the former
- * back end to the new one.
+ * first the back end makes this memory. After a reconnection this process passes the memory of the
+ * former back end to the new back end.
  */
 static int share_inflight(struct vhost_user *v)
 {
@@ -182,7 +182,10 @@ static int front_start(struct virtio_device *d)
 	return r < 0 ? lose_back_end(v, r) : 0;
 }
 
-/* Stops all queues. When this returns, the back end does not use the driver's rings any more. */
+/*
+ * Stops all queues. When this function returns, the back end does not use the driver's rings any
+ * more.
+ */
 static void front_stop(struct virtio_device *d)
 {
 	struct vhost_user *v = (struct vhost_user *)d;

@@ -51,13 +51,13 @@ enum vhost_user_request {
 #define VHOST_USER_NEED_REPLY 8U
 
 /*
- * SET_VRING_KICK, SET_VRING_CALL and SET_VRING_ERR carry a u64: its low byte is the queue's index,
- * and the flag says that no descriptor comes with the message.
+ * SET_VRING_KICK, SET_VRING_CALL and SET_VRING_ERR carry a u64. Its low byte is the queue's index,
+ * and the bit VHOST_USER_VRING_NO_FD says that no descriptor comes with the message.
  */
 #define VHOST_USER_VRING_INDEX_MASK 0xffU
 #define VHOST_USER_VRING_NO_FD 0x100U
 
-/* memory regions in a message; more would need CONFIGURE_MEM_SLOTS */
+/* most memory regions in a message; more would need CONFIGURE_MEM_SLOTS */
 #define VHOST_USER_REGIONS_MAX 8
 #define VHOST_USER_CONFIG_MAX 256
 

@@ -54,8 +54,8 @@ static int add_page(struct virtio_balloon *b, struct run *r, uint64_t page)
 }
 
 /*
- * Handles more page numbers of the request b->numbers, at most *pages, and reduces *pages. Returns
- * 1 if all of the request is handled, or 0 if *pages is used up.
+ * Handles up to *pages more page numbers of the request b->numbers, and reduces *pages accordingly.
+ * Returns 1 if all of the request is handled, or 0 if *pages is used up.
  */
 static int inflate_pages(struct virtio_balloon *b, unsigned *pages)
 {

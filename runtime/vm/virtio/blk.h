@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The block device (virtio 1.2, 5.2): it checks the driver's requests and passes them on to an
- * image. What an image is, a struct blk_image decides: blk_file.h has raw files and block devices.
- * A vhost-user back end (vhost/back.h) has an image of its own and the same device.
+ * image. A struct blk_image says how the device reads and writes an image; blk_file.h has the
+ * images that are raw files or block devices. A vhost-user back end (vhost/back.h) has an image of
+ * its own and the same device.
  *
- * 	an image's own init, which fills a struct blk_image
- * 	virtio_blk_init(&b, memory, &image, &options)
- * 	virtio_blk_release(&b)
+ *	an image's own init, which fills a struct blk_image
+ *	virtio_blk_init(&b, memory, &image, &options)
+ *	virtio_blk_release(&b)
  *
  * The caller owns the image and keeps it until virtio_blk_release().
  *

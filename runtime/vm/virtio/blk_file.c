@@ -99,7 +99,7 @@ static int transfer(struct blk_file *f, bool write, struct iovec *iov, unsigned 
 				  : preadv(f->fd, iov, (int)n, (off_t)at);
 		if (r < 0 && errno == EINTR)
 			continue;
-		if (r <= 0) /* 0 means that another process has shortened the file */
+		if (r <= 0) /* a result of 0 means that another process has shortened the file */
 			return -EIO;
 		at += (uint64_t)r;
 		for (; n > 0 && (size_t)r >= iov->iov_len; iov++, n--)

@@ -79,8 +79,8 @@ struct virtio_device {
 	uint32_t config_len;
 	unsigned queue_count;
 	/*
-	 * Another process serves the queues (vhost/front.h). It gets the kicks and raises the
-	 * interrupts itself, without the transport.
+	 * Another process serves the queues (vhost/front.h). That process gets the kicks and raises
+	 * the interrupts itself, without the transport.
 	 */
 	bool remote;
 	const struct vm_memory *memory;

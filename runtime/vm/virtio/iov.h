@@ -24,8 +24,8 @@ size_t iov_bytes(const struct iovec *iov, unsigned count);
 unsigned iov_slice(struct iov_range range, struct iovec *ret, unsigned max);
 
 /*
- * Copy the bytes of the range to `ret_data`, or `data` into the range. Both return the number of
- * bytes copied.
+ * iov_read() copies the bytes of the range to `ret_data`, and iov_write() copies `data` into the
+ * range. Both functions return the number of bytes copied.
  */
 size_t iov_read(struct iov_range range, void *ret_data);
 size_t iov_write(struct iov_range range, const void *data);

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#ifndef TUN_F_USO4 /* constants that came with Linux 6.2 */
+#ifndef TUN_F_USO4 /* constants that the headers before Linux 6.2 lack */
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
 #endif
@@ -52,8 +52,8 @@ unsigned net_accepted_offloads(uint64_t features)
 	if (offloads && has_feature(features, VIRTIO_NET_F_GUEST_ECN))
 		offloads |= TUN_F_TSO_ECN;
 	/*
-	 * Sets the USO offloads only if the driver has accepted both, because the kernel accepts
-	 * TUN_F_USO4 and TUN_F_USO6 only together.
+	 * Sets the USO offloads only if the driver has accepted both USO features, because the
+	 * kernel accepts TUN_F_USO4 and TUN_F_USO6 only together.
 	 */
 	if (has_feature(features, VIRTIO_NET_F_GUEST_USO4) &&
 		has_feature(features, VIRTIO_NET_F_GUEST_USO6))

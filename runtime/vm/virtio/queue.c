@@ -241,7 +241,7 @@ bool virtq_must_signal(struct virtq *q)
 	if (!q->ready || q->next_used == q->signalled)
 		return false;
 	/*
-	 * The driver must see the new index before this code reads whether the driver wants an
+	 * The driver must see the new used index before this code reads whether the driver wants an
 	 * interrupt. Otherwise each side could wait for the other (virtio 1.2, 2.7.7.2).
 	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);

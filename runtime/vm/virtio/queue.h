@@ -111,8 +111,8 @@ bool virtq_arm(struct virtq *q);
 
 /*
  * Takes the next request like virtq_pop(). If there is none, asks the driver for a kick at the next
- * request, and then looks a second time. If this function returns 0, the driver will kick. It looks
- * only twice, so that a driver which takes requests back cannot keep it in a loop.
+ * request, and then looks a second time. If this function returns 0, the driver will kick. The
+ * function looks only twice, so that a driver which takes requests back cannot keep it in a loop.
  */
 int virtq_next(struct virtq *q, struct virtq_chain *ret) must_check;
 

@@ -54,7 +54,7 @@ struct net_rx {
 	uint64_t room;
 	bool full;          /* all entries are used, so that the device can hold no more buffers */
 	uint64_t kept;      /* length of the frame that waits for more buffers; 0: no frame waits */
-	uint64_t kept_rest; /* bytes of the waiting frame that are in `rest` */
+	uint64_t kept_rest; /* bytes of the waiting frame that are in the buffer `rest` */
 	struct virtq_chain chain;
 	uint8_t rest[FRAME_MAX];
 };
@@ -116,7 +116,9 @@ static bool hold_buffer(struct net_rx *rx)
 
 		if (parts == PARTS_MAX && rx->parts > 0)
 			return false;
-		/* the request has more parts than one read can use, so the others stay unused */
+		/*
+		 * the request has more parts than one read can use, so the other parts stay unused
+		 */
 		if (parts == PARTS_MAX)
 			break;
 		len = len < left ? len : left;

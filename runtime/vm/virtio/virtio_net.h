@@ -33,7 +33,7 @@ struct virtio_net_options {
  */
 struct virtio_net_space {
 	uint8_t mac[6];
-	uint16_t status; /* VIRTIO_NET_S_LINK_UP; 0 after the tap was lost */
+	uint16_t status; /* VIRTIO_NET_S_LINK_UP, or 0 after the tap was lost */
 	uint16_t max_virtqueue_pairs;
 	uint16_t mtu;
 };

@@ -52,8 +52,8 @@ struct vsock_conn {
 	/* size: bytes of `buf`, also the guest's credit; start, len: the part with data */
 	uint32_t size, start, len;
 	/*
-	 * done: bytes from the guest that were written; told: the value of `done` in the last
-	 * packet to the guest
+	 * done: bytes from the guest that were written to the descriptor; told: the value of `done`
+	 * in the last packet to the guest
 	 */
 	uint32_t done, told;
 	/*

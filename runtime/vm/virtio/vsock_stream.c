@@ -109,7 +109,7 @@ int vsock_stream_open(struct vsock_stream *s, int fd, unsigned use, int epoll, v
 	if (r >= 0) {
 		s->watched = update_watch(s, EPOLL_CTL_ADD) == 0;
 		if (!s->watched && errno == EPERM)
-			s->mode = VSOCK_PLAIN; /* a file that is always ready, such as /dev/null */
+			s->mode = VSOCK_PLAIN; /* the file is always ready, such as /dev/null */
 		else if (!s->watched)
 			r = err_sys("watch a stream's descriptor");
 	}

@@ -54,8 +54,8 @@ static void poke(const struct device *d, uint32_t offset)
 }
 
 /*
- * Checks that a driver cannot change size and addresses of a queue after the device is active
- * (CVE-2026-5747).
+ * Checks that a driver cannot change the size and the addresses of a queue after the device is
+ * active (CVE-2026-5747).
  */
 static void frozen(struct device *d)
 {
@@ -135,8 +135,8 @@ void sweep_config(struct device *d)
 		for (uint32_t i = 0; i < CONFIG_SWEEP; i++)
 			sweep_at(d, i);
 		/*
-		 * The last bytes of the page are read and written, some accesses reaching across
-		 * its end.
+		 * The test reads and writes the last bytes of the register page; some accesses
+		 * reach across the page's end.
 		 */
 		for (uint32_t i = 0xef0; i < 0xf00; i++)
 			sweep_at(d, i);
@@ -158,8 +158,8 @@ static void refused(struct device *d, uint64_t desc, uint64_t avail, uint64_t us
 }
 
 /*
- * Checks that the device accepts these ring addresses. It finds no request there, because that
- * memory is zero.
+ * Checks that the device accepts these ring addresses. The device finds no request there, because
+ * the memory at these addresses is zero.
  */
 static void taken(struct device *d, uint64_t desc, uint64_t avail, uint64_t used)
 {
@@ -246,11 +246,11 @@ static void bad_table(struct device *d, unsigned which)
 		t[0] = (struct vring_desc){SPARE_AT, 16, TABLE, 0};
 	if (which == 4)
 		first->flags |= NEXT;
-	if (which == 6) /* the `next` field points outside the table */
+	if (which == 6) /* the `next` field points outside of the indirect table */
 		first->addr = edges[0] - 16;
 }
 
-/* Lays out the broken chain with this number. Returns false if there is no such number. */
+/* Lays out the broken chain number `which`. Returns false if there is no such number. */
 static bool bad_chain(struct device *d, unsigned which)
 {
 	struct ring *r = &d->ring[d->main_queue];
@@ -273,7 +273,7 @@ static bool bad_chain(struct device *d, unsigned which)
 	case 3:
 		r->desc[0].next = 0;
 		break;
-	case 4: /* the same loop, of buffers without length */
+	case 4: /* a loop of buffers without length */
 		for (unsigned i = 0; i < RING; i++)
 			r->desc[i] = (struct vring_desc){0, 0, NEXT, (uint16_t)((i + 1) % RING)};
 		break;

@@ -42,7 +42,7 @@ struct ring {
 		uint16_t avail_event;
 	} used __attribute__((aligned(4)));
 	uint16_t seen; /* value of used.idx up to which the driver has seen used requests */
-	unsigned next; /* the next free descriptor */
+	unsigned next; /* index of the next free descriptor */
 };
 
 struct device {
@@ -77,7 +77,7 @@ static inline void pause(void)
 	__asm__ volatile("pause" : : : "memory");
 }
 
-/* main.c. If `ok` is false, reports what failed and switches the machine off. */
+/* Reports what failed and switches the machine off if `ok` is false (main.c). */
 void check_at(const struct device *d, bool ok, const char *what, int line);
 #define CHECK(d, ok) check_at(d, ok, #ok, __LINE__)
 void progress(const struct device *d, const char *what);
@@ -85,7 +85,7 @@ uint32_t random32(void);
 /* the limits of RAM: end of the low region, start and end of the high region */
 extern uint64_t edges[3];
 
-/* driver.c: the virtio-mmio driver */
+/* The following declarations belong to driver.c, the virtio-mmio driver. */
 #define STATUS_OK 15
 #define STATUS_NEEDS_RESET 64
 #define EVENT_IDX (1ULL << 29)
@@ -97,7 +97,7 @@ bool negotiate(struct device *d);
 void set_queue(struct device *d, unsigned q, uint64_t desc, uint64_t avail, uint64_t used);
 /*
  * Brings the device up to the status DRIVER_OK with empty rings of RING entries. Returns false if
- * the device refuses.
+ * the device refuses the driver's features.
  */
 bool bring_up(struct device *d);
 /* Fills a descriptor chain without offering it to the device. Returns the index of its head. */
@@ -119,7 +119,7 @@ bool await_broken(struct device *d);
  */
 int64_t request(struct device *d, unsigned q, const struct part *parts, unsigned count);
 
-/* good.c: each function resets a device, brings it up and uses it for its purpose. */
+/* Each of these functions of good.c resets a device, brings it up and uses it for its purpose. */
 bool use_console(struct device *d);
 bool use_rng(struct device *d);
 bool use_blk(struct device *d);
@@ -127,12 +127,15 @@ bool use_net(struct device *d);
 bool use_vsock(struct device *d);
 bool use_balloon(struct device *d);
 bool use_fs(struct device *d);
-/* Offers requests that keep the device busy, and does not wait. Answers go to work_in. */
+/*
+ * Offers requests that keep the device busy, and does not wait for answers, which the device writes
+ * to work_in.
+ */
 void begin_work(struct device *d);
 extern uint8_t work_in[4096];
 bool console_say(struct device *d, const char *text, size_t len);
 
-/* bad.c: misuses of a device */
+/* The following functions of bad.c misuse a device. */
 /*
  * Writes every register in every status, and checks that the values which are fixed after DRIVER_OK
  * do not change.
@@ -141,10 +144,13 @@ void sweep_registers(struct device *d);
 void sweep_config(struct device *d);
 void bad_rings(struct device *d);
 void bad_chains(struct device *d);
-/* Offers a bad chain to a device that another process serves. That process must then give up. */
+/*
+ * Offers a bad chain to a device that another process serves. That process must then stop serving
+ * the device.
+ */
 void break_once(struct device *d);
 
-/* storm.c: resets at bad moments */
+/* The following functions of storm.c reset a device at bad moments. */
 void reset_storm(struct device *d);
 /* Resets the device while another vCPU writes its registers and rings. */
 void race(struct device *d);

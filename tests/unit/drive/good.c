@@ -133,7 +133,7 @@ static bool vsock_send(struct device *d, uint32_t port, uint16_t op, uint32_t fl
 	return request(d, 1, &(struct part){out, (uint32_t)sizeof(h) + len, false}, 1) == 0;
 }
 
-/* Receives packets into its only buffer until one has the operation `op`. */
+/* Receives packets into one buffer, again and again, until a packet has the operation `op`. */
 static bool vsock_await(struct device *d, uint32_t port, uint16_t op)
 {
 	const struct virtio_vsock_hdr *h = (const struct virtio_vsock_hdr *)in;
@@ -163,7 +163,7 @@ bool use_vsock(struct device *d)
 	       vsock_await(d, port, VIRTIO_VSOCK_OP_RST);
 }
 
-/* Gives the balloon as many pages as the host asks for, and takes them back. */
+/* Gives the balloon as many pages as the host asks for, and then takes the pages back. */
 bool use_balloon(struct device *d)
 {
 	volatile uint32_t *config = (volatile uint32_t *)(d->base + VIRTIO_MMIO_CONFIG);
@@ -231,7 +231,7 @@ void begin_work(struct device *d)
 		count = 2;
 	} else if (d->id == ID_CONSOLE) {
 		memset(out, '.', 64);
-	} else { /* requests of network and vsock begin with a header */
+	} else { /* requests of the network and vsock devices begin with a header */
 		memset(out, 0, 64);
 		offer(d, 0, put(d, 0, &(struct part){in, 2048, true}, 1));
 		kick(d, 0);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Resets while requests are under way. vCPUs write the device's registers while the host's event
- * loop (or another process) serves its queues. A reset must come between requests, and afterwards
- * the guest's memory must not change (CVE-2026-45782).
+ * Resets devices while requests are under way. vCPUs write a device's registers while the host's
+ * event loop (or another process) serves its queues. A reset must come between requests, and
+ * afterwards the guest's memory must not change (CVE-2026-45782).
  */
 #include "unit/drive/drive.h"
 
@@ -17,7 +17,7 @@ void *memcpy(void *to, const void *from, size_t n);
 extern const uint8_t ap_start[], ap_end[];
 
 static struct device *target; /* device whose registers the other vCPU writes */
-static unsigned quiet;        /* set by the other vCPU while it writes nothing */
+static unsigned quiet;        /* set while the other vCPU writes nothing */
 
 static void spin(unsigned turns)
 {
@@ -55,7 +55,7 @@ void reset_storm(struct device *d)
 }
 
 /*
- * Writes a random register or ring entry. The addresses that it writes are always outside of
+ * Writes a random register or ring entry. The addresses in these writes always lie outside of
  * memory, because the device must not write into this program.
  */
 static void disturb(struct device *d, uint32_t r)
@@ -65,8 +65,8 @@ static void disturb(struct device *d, uint32_t r)
 		VIRTIO_MMIO_QUEUE_USED_HIGH};
 	struct ring *ring = &d->ring[r / 8 % d->queues];
 	/*
-	 * The rings of a device that another process serves are left alone, because that process
-	 * gives up for good on a guest that breaks its rings.
+	 * The test does not write to the rings of a device that another process serves, because
+	 * that process ends the connection for good if a guest breaks its rings.
 	 */
 	unsigned what = d->id == ID_FS ? r % 3 : r % 8;
 
@@ -115,7 +115,8 @@ static void start_ap(void)
 
 	memcpy((void *)AP_AT, ap_start, (size_t)(ap_end - ap_start));
 	*spurious = 0x1ff;
-	icr[4] = 0x01000000; /* interrupts for the second vCPU: INIT, then SIPI */
+	/* the second vCPU gets the interrupts INIT and then SIPI, which start it */
+	icr[4] = 0x01000000;
 	icr[0] = 0x4500;
 	icr[4] = 0x01000000;
 	icr[0] = 0x4600 | AP_AT >> 12;
@@ -140,7 +141,7 @@ void race(struct device *d)
 	}
 	/*
 	 * `target` is cleared before `quiet`. If the other vCPU sets `quiet` after that, it has
-	 * seen that there is no target.
+	 * seen that `target` is NULL.
 	 */
 	__atomic_store_n(&target, NULL, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&quiet, 0, __ATOMIC_SEQ_CST);

@@ -198,7 +198,9 @@ static void box_host(const struct box_test *t)
 {
 	struct box b = {.console = -EBADF};
 	struct step root = {.kind = STEP_OPEN_ROOT, .field = "root.path"};
-	/* with this step in the plan, paths may be masked */
+	/*
+	 * the plan has this step, because INIT prepares to mask paths only if there is such a step
+	 */
 	const struct step mask = {.kind = STEP_MASK_PATH};
 	int sync[2], status;
 	char byte;

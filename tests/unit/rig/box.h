@@ -3,10 +3,10 @@
  * Gives tests a box in which they run the mount steps of the container's first process (INIT). Each
  * test runs two processes in the box. The "host" has a mount namespace of its own, with scratch
  * tmpfs at /tmp, /tmp/box and /dev, and opens the sources. "INIT" has further namespaces and
- * executes the steps. All mounts end with these processes. Both see the machine's own root
- * read-only, so that code that escapes from the container's root file system fails the test and
- * does not harm the machine. In either process a test uses EXPECT(), which ends the process with a
- * message, because cmocka's assertions work only in the test's own process.
+ * executes the steps. All mounts end with these processes. Both processes see the machine's own
+ * root read-only, so that code that escapes from the container's root file system fails the test
+ * and does not harm the machine. In either process a test uses EXPECT(), which ends the process
+ * with a message, because cmocka's assertions work only in the test's own process.
  */
 #pragma once
 #include <setjmp.h>
@@ -51,7 +51,7 @@
 struct box {
 	struct step_ctx c;
 	struct plan plan;
-	struct spec_id_maps gid_maps; /* gid mappings of the container, for messages */
+	struct spec_id_maps gid_maps; /* gid mappings of the container, for error messages */
 	bool cgroup_ns;
 	struct spec_process process;
 	struct arena arena;
@@ -73,8 +73,8 @@ const char *box_mountinfo(const char *point);
 bool has(const char *line, const char *text);
 
 /*
- * Opens the source of a bind mount, as the host does. Returns the number of the slot that holds the
- * descriptor.
+ * Opens the source of a bind mount, as the host process does. Returns the number of the slot that
+ * holds the descriptor.
  */
 int box_open(struct box *b, const char *path, const struct spec_mount *m);
 int box_mount(struct box *b, const struct spec_mount *m, int slot);
@@ -95,11 +95,12 @@ int box_console(struct box *b);
 void box_attach(struct box *b);
 
 struct box_test {
-	box_fn prepare; /* runs on the host before it opens the root file system; may be NULL */
-	box_fn host;    /* runs on the host once the root is open; may be NULL */
-	box_fn init;    /* runs in INIT */
-	box_fn check;   /* runs on the host after INIT has ended; may be NULL */
-	uint64_t flags; /* namespaces that INIT gets beside CLONE_NEWNS */
+	/* the host process calls this before it opens the root file system; may be NULL */
+	box_fn prepare;
+	box_fn host;    /* the host process calls this once the root is open; may be NULL */
+	box_fn init;    /* the container's first process (INIT) calls this */
+	box_fn check;   /* the host process calls this after INIT has ended; may be NULL */
+	uint64_t flags; /* namespaces that INIT gets besides CLONE_NEWNS */
 	uint32_t root_propagation;
 };
 

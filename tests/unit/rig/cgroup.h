@@ -29,7 +29,7 @@ typedef int child_fn(void *arg);
 
 /*
  * Creates the cgroup that f->opt describes and stores f in *ret. If the machine has no cgroup to
- * test with, it frees f and sets *ret to NULL, and the test skips itself.
+ * test with, the function frees f and sets *ret to NULL, and the test skips itself.
  */
 void fixture_open(struct fixture *f, void **ret);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Gives a test a cgroup on this machine's cgroup2 mount that needs no controller. Tests skip
- * themselves if the machine has none.
+ * themselves if the machine has no cgroup2 mount.
  */
 #pragma once
 #include "unit/rig/cgroup.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Runs a test in a forked child, because some steps change the process for good. The child must not
- * use cmocka's assertions, because they would jump back into the parent's list of tests. It uses
- * CHECK(), which ends the child, and then in_child() fails the test.
+ * use cmocka's assertions, because they would jump back into the parent's list of tests. Instead
+ * the child uses CHECK(), which ends the child, and then in_child() fails the test.
  */
 #pragma once
 #include <setjmp.h>

@@ -64,7 +64,7 @@ const char *env_of(const struct step_ctx *c, const char *name)
 
 	for (char *const *e = c->env; *e; e++)
 		if (strncmp(*e, name, strlen(name)) == 0 && (*e)[strlen(name)] == '=') {
-			CHECK(!found); /* the variable must be there only once */
+			CHECK(!found); /* the variable must be in the environment only once */
 			found = *e + strlen(name) + 1;
 		}
 	return found;

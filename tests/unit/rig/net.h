@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Makes network namespaces for tests of netsetup/ on the real kernel. The set-up function of a test
- * makes those that it needs; the kernel removes their interfaces when the last descriptor is
- * closed. All of this needs root, and nets_of() skips the test without it.
+ * makes the namespaces that the test needs; the kernel removes their interfaces when the last
+ * descriptor is closed. All of this needs root; without root nets_of() skips the test.
  */
 #pragma once
 #include <setjmp.h>
@@ -33,7 +33,7 @@ void nets_release(struct nets *n);
  */
 int nets_setup(void **state);
 int nets_teardown(void **state);
-/* Returns the test's namespaces; skips the test if the set-up could make none. */
+/* Returns the test's namespaces; skips the test if the set-up function could make none. */
 struct nets *nets_of(void **state);
 
 /* Makes a network namespace and enters it. */

@@ -79,7 +79,11 @@ bool back_answer(struct back *b, struct back_message *m)
 		break;
 	case VHOST_USER_GET_VRING_BASE:
 	case VHOST_USER_GET_INFLIGHT_FD:
-		return true; /* the answer repeats the index and the size of the request */
+		/*
+		 * the answer repeats the request's queue index and memory size, which are already
+		 * in the message
+		 */
+		return true;
 	case VHOST_USER_SET_VRING_BASE:
 		b->base[m->p.state.index & 1] = m->p.state.num;
 		m->p.u64 = 0;

@@ -24,15 +24,18 @@ enum misdeed {
 	HALF_AN_ANSWER,
 	WITH_FDS,
 	REFUSES,
-	TRICKLES, /* sends single bytes: each comes in time, but the whole answer is late */
+	TRICKLES, /* sends single bytes: each byte comes in time, but the whole answer is late */
 	WRONG_CONTENT,
-	TALKS_ON, /* sends a correct answer, and then a second one without a request */
+	TALKS_ON, /* sends a correct answer, and then another one for which there was no request */
 };
 
 struct back {
 	int sock; /* the back end's end of the socket pair */
 	uint64_t features, protocol, queues;
-	uint32_t at; /* number of the request at which the back end misbehaves as `how` says */
+	/*
+	 * the request, by its number in vhost-user, at which the back end misbehaves as `how` says
+	 */
+	uint32_t at;
 	enum misdeed how;
 	/* number of requests and descriptors received, indexed by request */
 	unsigned seen[64], fds[64];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A virtio device that a vhost-user back end serves. The rig also has the device's driver, and
- * replaces the machine's transport and event loop, so it provides the descriptors and calls that
- * the device gets from them.
+ * takes the place of the machine's transport and event loop: it provides the descriptors and calls
+ * that the device gets from those.
  */
 #pragma once
 #include "unit/rig/virtio.h"
@@ -23,6 +23,6 @@ void wired_release(struct wired *w);
 
 /*
  * Serves the device's event_fd once, if it becomes readable within `ms` milliseconds. Returns false
- * if it does not.
+ * if it does not become readable.
  */
 bool wired_serve_event(struct wired *w, int ms);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A fake vhost-user front end, which plays the monitor and the guest's driver. The guest's memory
- * is a memfd of 4 MiB at guest address GUEST. The rings of queue 1 are at its start; the requests
- * are at DATA_IN, and the server writes answers to DATA_OUT.
+ * is a memfd of 4 MiB at guest address GUEST. The rings of queue 1 are at the start of that memory;
+ * the requests are at DATA_IN, and the server writes answers to DATA_OUT.
  */
 #pragma once
 #include <linux/virtio_ring.h>

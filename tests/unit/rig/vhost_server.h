@@ -54,7 +54,7 @@ struct server *server_begin(bool with_config);
  */
 void server_end(struct server *s, int result, const char *why);
 
-/* Makes a request that is the letter `what` available on queue 1. */
+/* Makes a request available on queue 1. The request is the letter `what`. */
 void server_request(struct server *s, unsigned slot, char what);
 
 bool server_answered(const struct server *s, unsigned slot, const char *text);
@@ -62,8 +62,8 @@ bool server_answered(const struct server *s, unsigned slot, const char *text);
 uint16_t server_used_index(const struct server *s);
 
 /*
- * Waits until the server has handled all messages so far. It handles messages in order, so the
- * function sends one more and waits for its answer.
+ * Waits until the server has handled all messages so far. The server handles messages in order, so
+ * the function sends one more message and waits for its answer.
  */
 void server_settle(struct server *s);
 

@@ -17,13 +17,13 @@
 struct guest {
 	struct rig g;
 	struct virtio_vsock v;
-	int next_fd; /* result of the device's next connect(): a descriptor or -errno */
+	int next_fd; /* result of the device's next call of connect(): a descriptor or -errno */
 	unsigned next_use;
 	unsigned connects, closed;
 	unsigned given; /* number of descriptors that the device has received */
 	uint32_t closed_port;
 	uint16_t seen;             /* number of used receive buffers that the test has read */
-	struct virtio_vsock_hdr h; /* header of the last packet */
+	struct virtio_vsock_hdr h; /* header of the last packet that the test has received */
 	uint8_t *data;
 };
 

@@ -20,8 +20,8 @@ void guest_send_op(struct guest *s, uint32_t port, uint16_t op, uint32_t flags);
 void guest_send_data(struct guest *s, uint32_t port, const void *data, uint32_t len);
 
 /*
- * Receives the next packet into s->h and s->data and offers its buffer again. Returns the packet's
- * op, or 0 if there is no packet.
+ * Receives the next packet into s->h and s->data and offers the packet's buffer to the device
+ * again. Returns the packet's op, or 0 if there is no packet.
  */
 int guest_receive(struct guest *s);
 void guest_expect(struct guest *s, uint16_t op, uint32_t port, uint32_t flags);

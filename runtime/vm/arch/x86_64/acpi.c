@@ -148,7 +148,7 @@ static void aml_virtio(struct table *t, const struct acpi_device *d, unsigned in
 	static const char hex[] = "0123456789ABCDEF";
 	char name[4] = {'V', 'I', hex[index >> 4 & 15], hex[index & 15]};
 
-	add_bytes(t, "\x5b\x82", 2); /* AML: DeviceOp */
+	add_bytes(t, "\x5b\x82", 2); /* AML opcode: DeviceOp */
 	size_t device = aml_open(t);
 	add_bytes(t, name, 4);
 	aml_name(t, "_HID");
@@ -162,14 +162,14 @@ static void aml_virtio(struct table *t, const struct acpi_device *d, unsigned in
 static void build_dsdt(struct table *t, const struct acpi_machine *machine)
 {
 	add_header(t, "DSDT", 2);
-	add_int(t, 0x10, 1); /* AML: Scope (\_SB) */
+	add_int(t, 0x10, 1); /* AML opcode: Scope, here of \_SB */
 	size_t scope = aml_open(t);
 	add_bytes(t, "\\_SB_", 5);
 	for (size_t i = 0; i < machine->device_count; i++)
 		aml_virtio(t, &machine->devices[i], (unsigned)i);
 	aml_close(t, scope);
 	aml_name(t, "_S5_");
-	add_int(t, 0x12, 1); /* AML: Package {SLP_TYP} */
+	add_int(t, 0x12, 1); /* AML opcode: Package, here with the value of SLP_TYP */
 	size_t package = aml_open(t);
 	add_int(t, 1, 1);
 	add_int(t, 0x0a, 1);
@@ -180,9 +180,9 @@ static void build_dsdt(struct table *t, const struct acpi_machine *machine)
 /* Writes at offset `at` a Generic Address Structure that describes one byte-wide I/O port. */
 static void set_port(struct table *t, size_t at, uint64_t port)
 {
-	set_int(t, at, 1, 1);     /* address space: system I/O */
+	set_int(t, at, 1, 1);     /* field "address space": system I/O */
 	set_int(t, at + 1, 8, 1); /* register width in bits */
-	set_int(t, at + 3, 1, 1); /* access size: byte */
+	set_int(t, at + 3, 1, 1); /* field "access size": byte */
 	set_int(t, at + 4, port, 8);
 }
 
@@ -214,12 +214,13 @@ static void build_madt(struct table *t, unsigned cpus)
 	add_int(t, LAPIC_ADDRESS, 4);
 	add_int(t, 0, 4); /* MADT flags: there is no 8259 that the guest has to mask */
 	for (unsigned i = 0; i < cpus; i++) {
-		add_int(t, 0x0800, 2); /* MADT entry: local APIC, 8 bytes */
+		add_int(t, 0x0800, 2); /* MADT entry of a local APIC, 8 bytes long */
 		add_int(t, i, 1);
 		add_int(t, i, 1);
 		add_int(t, 1, 4); /* flag: this local APIC is enabled */
 	}
-	add_int(t, 0x0c01, 2); /* MADT entry: IOAPIC, 12 bytes, id 0, GSIs from 0 */
+	/* MADT entry of an IOAPIC, 12 bytes long; the IOAPIC has id 0 and GSIs from 0 */
+	add_int(t, 0x0c01, 2);
 	add_int(t, 0, 2);
 	add_int(t, IOAPIC_ADDRESS, 4);
 	add_int(t, 0, 4);

@@ -39,7 +39,9 @@ enum arch_mode {
 struct arch_entry {
 	enum arch_mode mode;
 	uint64_t ip;
-	/* guest address of the data for the kernel, which it gets in a register */
+	/*
+	 * guest address of the boot data, which the first vCPU passes to the kernel in a register
+	 */
 	uint64_t argument;
 };
 
@@ -50,7 +52,7 @@ struct arch_cpu {
 };
 
 #define ARCH_CPUID_ENTRIES 256 /* the most CPUID entries that caisson accepts from KVM */
-/* the most CPUID entries of a vCPU, with room for those that caisson adds */
+/* the most CPUID entries of a vCPU, with room for the entries that caisson adds */
 #define ARCH_CPUID_MAX 320
 
 /*

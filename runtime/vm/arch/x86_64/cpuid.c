@@ -97,8 +97,8 @@ static void filter_entry(
 		break;
 	case 0x80000001:
 		/*
-		 * clear the flag of leaves 0x8000001d and 0x8000001e, which would show the host's
-		 * topology
+		 * clears the flag that offers leaves 0x8000001d and 0x8000001e, because these
+		 * leaves would show the host's topology
 		 */
 		e->ecx &= ~(1U << 22);
 		e->ecx &= cpu->nested ? ~0U : ~SVM;

@@ -20,7 +20,7 @@
 #define PAGE_2M_FLAGS 0x83 /* page table entry: present, writable, large page */
 #define TABLE_FLAGS 0x3    /* page table entry: present, writable */
 
-/* Returns a segment that covers all 4 GiB, in KVM's form. */
+/* Returns a segment that covers all 4 GiB, as a struct kvm_segment. */
 static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool is_long)
 {
 	return (struct kvm_segment){
