@@ -7,20 +7,20 @@
  * the new index, so that the interface is at no time visible under its new name in the namespace
  * that it leaves. The kernel handles the message in this order: it takes the interface down, moves
  * it under its old name (under the new name if the old one is taken at the destination), and
- * renames it there. Three things follow:
+ * renames it there. Three rules follow from this:
  *
- * - If the kernel cannot rename the interface, it leaves the interface at the destination under its
- *   old name. Therefore caisson checks first that the new name is free there. If another process
- *   takes the name between the check and the move, caisson moves the interface back.
+ * - If the kernel cannot rename the interface, it leaves the interface at the destination under
+ *   its old name. Therefore caisson checks first that the new name is free there. If another
+ *   process takes the name between the check and the move, caisson moves the interface back.
  * - The kernel removes the addresses of an interface that it takes down. Therefore caisson reads
  *   the addresses before the move and adds them again after it.
  * - caisson chooses the index that the interface has at the destination (IFLA_NEW_IFINDEX, Linux
- *   5.13), because nothing else tells which interface it is when the new name is a template such as
- *   "eth%d".
+ *   5.13), because nothing else tells which interface it is when the new name is a template such
+ *   as "eth%d".
  *
  * The MAC address, the MTU and the alternative names travel with the interface. The routes through
- * it do not, except those that its addresses imply, because that section of the specification does
- * not speak of routes.
+ * the interface do not, except those that its addresses imply, because "Network Devices" does not
+ * speak of routes.
  */
 #include <stdio.h>
 #include <sys/stat.h>
@@ -63,8 +63,8 @@ static int check_places(int from_fd, int to_fd)
 }
 
 /*
- * Stores a failure and its message while clean-up calls, which may fail too, overwrite the current
- * message.
+ * A failure and its message, which are kept here while clean-up calls, which may fail too,
+ * overwrite the current message.
  */
 struct failure {
 	int r;
@@ -85,8 +85,8 @@ static int failure_return(const struct failure *f)
 }
 
 /*
- * Sends the message that moves the interface. With index 0 the kernel keeps the interface's index
- * if it is free at the destination, and chooses another one if it is not.
+ * Sends the message that moves the interface. If index is 0, the kernel keeps the interface's index
+ * if that index is free at the destination, and chooses another index if not.
  */
 static int send_move(
 	struct place *from, struct place *to, int index_here, const char *name, int index)
@@ -119,8 +119,8 @@ static void trip_release(struct trip *t)
 #define _cleanup_trip_ __attribute__((cleanup(trip_release), unused))
 
 /*
- * Moves the interface under an index that caisson chooses. A failure can leave the interface at the
- * destination under its old name; then t->index is not 0.
+ * Moves the interface and gives it an index that caisson chooses. A failure can leave the interface
+ * at the destination under its old name; then t->index is not 0.
  */
 static int move_interface(struct trip *t, const char *new_name)
 {
@@ -149,8 +149,8 @@ static int move_interface(struct trip *t, const char *new_name)
 }
 
 /*
- * Adds the addresses to an interface that has arrived at its destination, and sets it up if it
- * should be up.
+ * Adds the addresses to an interface that has arrived at its destination, and sets the interface up
+ * if it should be up.
  */
 static int settle_interface(const struct trip *t, struct place *at, int index, bool up)
 {
@@ -187,7 +187,7 @@ static int move_interface_back(struct trip *t, int r)
 
 /*
  * Moves the interface with its addresses. If new_name is NULL, the interface keeps its name. If
- * `up` is set, it is set up at the destination even if it was down before.
+ * `up` is set, the interface is set up at the destination even if it was down before.
  */
 static int transfer_interface(struct trip *t, const char *name, const char *new_name, bool up)
 {

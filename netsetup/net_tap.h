@@ -19,11 +19,13 @@
 #define NET_TAP_HEADER 12 /* bytes of struct virtio_net_hdr_v1 before each frame, little-endian */
 
 struct net_tap {
-	int fd; /* non-blocking, close-on-exec; each read or write is one frame */
+	/* descriptor of the tap, non-blocking and close-on-exec; each read or write is one frame */
+	int fd;
 	char name[IFNAMSIZ];
 	char interface[IFNAMSIZ];
-	unsigned offloads; /* TUN_F_* flags that this kernel supports; all are off at first */
-	int index;         /* index of the interface whose traffic the tap gets */
+	/* TUN_F_* flags of the offloads that this kernel supports; all offloads are off at first */
+	unsigned offloads;
+	int index; /* index of the interface whose traffic the tap gets */
 	bool own_qdisc, own_allmulti;
 };
 
@@ -33,21 +35,22 @@ struct net_tap {
 	}
 
 /*
- * Makes a tap and redirects the traffic of the interface i to it, and the tap's to the interface,
- * which must be in the calling thread's namespace. Returns -ENOENT if a kernel module is missing,
- * which the message names, and -EBUSY if the interface's traffic goes to another tap already. After
- * a failure it has removed everything that it made.
+ * Makes a tap, redirects the traffic of the interface i to the tap, and redirects the traffic of
+ * the tap to the interface. The interface must be in the calling thread's namespace. Returns
+ * -ENOENT if a kernel module is missing, which the message names, and -EBUSY if the interface's
+ * traffic goes to another tap already. After a failure everything that the function made is
+ * removed.
  */
 int net_tap_open(const struct net_interface *i, struct net_tap *ret) must_check;
 
 /*
  * Removes the redirections that stopped machines have left at the interfaces of the network
- * namespace netns_fd. It does not touch the interfaces of running machines, nor IFF_ALLMULTI.
+ * namespace netns_fd. Changes neither the interfaces of running machines nor IFF_ALLMULTI.
  */
 int net_tap_sweep(int netns_fd) must_check;
 
 /*
- * Removes the redirection and closes the descriptor, even if removing fails. Returns 0 if the
- * interface is gone.
+ * Removes the redirection and closes the descriptor, even if removing the redirection fails.
+ * Returns 0 if the interface no longer exists.
  */
 int net_tap_close(struct net_tap *t);

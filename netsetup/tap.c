@@ -8,7 +8,7 @@
 #include "netsetup/rtnl/link.h"
 #include "netsetup/rtnl/tc.h"
 
-#ifndef TUN_F_USO4 /* since Linux 6.2 */
+#ifndef TUN_F_USO4 /* the kernel's flag since Linux 6.2 */
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
 #endif
@@ -30,8 +30,9 @@ static int open_tun(void)
 }
 
 /*
- * Finds out which offloads this kernel supports, so that the machine can leave that work to the
- * host. All offloads stay off until the machine's driver has said which ones it supports.
+ * Finds out which offloads this kernel supports, so that the machine can leave checksums and
+ * segmentation to the host. All offloads stay off until the machine's driver has said which ones it
+ * supports.
  */
 static int probe_offloads(int fd, unsigned *ret)
 {
@@ -70,9 +71,9 @@ static int make_tap(struct net_tap *t)
 }
 
 /*
- * Keeps the host's IPv6 from giving the tap an address, because its router solicitations would
- * reach the machine as frames. A kernel without IPv6 does not know the attribute and refuses it,
- * which does no harm.
+ * Keeps the host's IPv6 from giving the tap an address, because the router solicitations of such an
+ * address would reach the machine as frames. A kernel without IPv6 does not know the attribute and
+ * refuses it, which does no harm.
  */
 static void silence_ipv6(struct nl *nl, int index)
 {
@@ -115,7 +116,10 @@ static int pass_multicast(struct nl *nl, const struct link *link, struct net_tap
 static int connect_tap(struct nl *nl, const struct net_interface *i, struct net_tap *t)
 {
 	struct link link, tap;
-	/* not read, because the kernel removes the tap's qdisc together with the tap */
+	/*
+	 * this variable is not read, because the kernel removes the tap's qdisc together with the
+	 * tap
+	 */
 	bool tap_qdisc;
 
 	int r = link_get(nl, i->name, 0, &link);
@@ -162,7 +166,7 @@ int net_tap_close(struct net_tap *t)
 	_cleanup_nl_ struct nl nl = NL_INIT;
 	int r = 0;
 
-	fd_close(&t->fd); /* the kernel removes the tap and its qdisc */
+	fd_close(&t->fd); /* after this close the kernel removes the tap and its qdisc */
 	if (t->index)
 		r = nl_open(&nl, -EBADF);
 	if (r >= 0 && t->index)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The bytes of the archive depend only on the kernel's release, the guest's
- * init, the modules and the user's initrd. make_key() describes these in a text, the key, which
- * contains the device, inode, size and times of change of each file. That takes one stat(2) for
- * each file, and a package update changes the key. The name of the cache entry contains the hash of
- * the key.
+ * init, the modules and the user's initrd. make_key() describes all of these in a text, the key,
+ * which contains the device, inode, size and times of change of each file. Making the key takes one
+ * stat(2) for each file, and a package update changes the key. The name of the cache entry contains
+ * the hash of the key.
  *
- *	hit:  open CACHE/initramfs-HASH, check its owner and mode
- *	miss: flock CACHE/lock, look again (another process may have made it meanwhile), write
- *	      CACHE/initramfs-HASH.tmp, fsync, rename
+ * 	hit:  open CACHE/initramfs-HASH, check its owner and mode
+ * 	miss: flock CACHE/lock, look again (another process may have made it meanwhile),
+ * 	      write CACHE/initramfs-HASH.tmp, fsync, rename
  *
  * A reader never takes the lock. A process that dies while it writes an entry leaves a .tmp file,
  * which the next process replaces. If the cache cannot be used, the archive is made in a memfd at
@@ -34,14 +34,14 @@
 #include "base/process.h"
 #include "images/guest/initramfs.h"
 
-#define FORMAT 1 /* part of the key; increase it if the same files are packed in a new way */
+#define FORMAT 1 /* a part of the key; whoever changes how the files are packed increases it */
 #define PREFIX "initramfs-"
 #define NAME_SIZE 64
 /* how many entries stay in the cache: enough for a few kernels, and several versions of init */
 #define KEPT 8
 /*
- * how long, in ms, to wait for another process that packs an archive; packing takes a tenth of a
- * second
+ * how long, in ms, a process waits for another one that packs an archive; packing takes a tenth of
+ * a second
  */
 #define LOCK_WAIT_MS 30000
 #define LOCK_POLL_MS 10
@@ -49,8 +49,8 @@
 #define MODULES "modules"
 
 /*
- * Computes FNV-1a with 128 bits of the key. It only has to avoid accidental collisions, because a
- * user who can choose these files is root in the guest anyway.
+ * Computes FNV-1a with 128 bits of the key. The hash only has to avoid accidental collisions,
+ * because a user who can choose these files is root in the guest anyway.
  */
 static void hash_name(const struct strbuf *key, char name[NAME_SIZE])
 {
@@ -335,7 +335,7 @@ static int open_cache(const char *path)
 }
 
 /*
- * Takes the lock of the cache. It waits only for a limited time, because the process that holds the
+ * Takes the lock of the cache. Waits only for a limited time, because the process that holds the
  * lock may be stopped.
  */
 static int lock_cache(int dir)
@@ -363,7 +363,7 @@ static bool is_entry(const struct dirent *e)
 
 /*
  * Removes the oldest entries of the cache until KEPT are left. The caller holds the lock. A process
- * that has a removed entry open can still read it.
+ * that has opened an entry before can still read it.
  */
 static void drop_old_entries(int dir)
 {
@@ -396,8 +396,8 @@ static void drop_old_entries(int dir)
 }
 
 /*
- * Packs the archive into a new cache entry. The caller holds the lock. If that fails, for example
- * with -ENOSPC or -EROFS, the caller makes the archive in memory.
+ * Packs the archive into a new cache entry. The caller holds the lock. If packing fails, for
+ * example with -ENOSPC or -EROFS, the caller makes the archive in memory.
  */
 static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir, const char *name)
 {
@@ -405,7 +405,7 @@ static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir
 
 	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
 	/*
-	 * Removes the file that a killed process may have left, instead of overwriting it, because
+	 * A .tmp file that a killed process has left is removed and not overwritten, because
 	 * another process may still have it open.
 	 */
 	unlinkat(dir, tmp, 0);
@@ -415,8 +415,8 @@ static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir
 		return err_sys("create %s", tmp);
 	int r = pack_archive(a, g, fd);
 	/*
-	 * Syncs the data before the rename, because after a power cut there could otherwise be an
-	 * entry without its data.
+	 * The data is synced before the rename, because after a power cut there could otherwise be
+	 * an entry without its data.
 	 */
 	if (r == 0 && fsync(fd) < 0)
 		r = err_sys("write %s", tmp);
@@ -463,8 +463,8 @@ int guest_initramfs_open(struct arena *a, const struct guest_initramfs *g)
 		if (r >= 0)
 			return r;
 		/*
-		 * The error is only logged, because pack_to_memory() will report it again if a file
-		 * to be packed is the reason and not the cache.
+		 * The error is only logged, because pack_to_memory() will report it again if the
+		 * reason is a file to be packed and not the cache.
 		 */
 		log_debug("the initramfs is made in memory: cache %s: %s", g->cache, err_msg());
 		err_clear();

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes the initramfs of one kernel, or takes it from the cache. guest_kernel.c uses this. */
+/*
+ * Makes the initramfs of one kernel, or takes it from the cache. Only guest_kernel.c uses this
+ * header.
+ */
 #pragma once
 #include "images/guest/modules.h"
 
@@ -15,7 +18,11 @@ struct guest_initramfs {
 	int modules_dir;
 	const char *modules_path; /* path of modules_dir, which error messages use */
 	struct module_list modules;
-	bool unpack; /* unpack compressed modules before packing, because the kernel cannot */
+	/*
+	 * unpack compressed modules before packing the archive, because the kernel cannot unpack
+	 * them
+	 */
+	bool unpack;
 };
 
 /* Returns a descriptor that is open for reading at the beginning of the archive. */

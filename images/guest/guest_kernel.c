@@ -12,14 +12,14 @@
 #include "images/guest/kernel_image.h"
 #include "images/guest/modules.h"
 
-/* largest configuration file in bytes; Debian's has 260 thousand */
+/* largest configuration file in bytes; Debian's has 260 thousand bytes */
 #define MAX_CONFIG (1024 * 1024)
-#define MAX_CANDIDATES 64 /* the most files in /boot that are examined */
+#define MAX_CANDIDATES 64 /* how many files in /boot are examined */
 
 /*
- * Lists the modules that the guest needs: the name of the module, the option that builds it in, and
- * its purpose. The modules that these depend on are loaded too (virtio_ring, vsock, fuse, mbcache
- * and others).
+ * Lists the modules that the guest needs: the name of the module, the option that builds it into
+ * the kernel, and its purpose. The modules that these depend on are loaded too (virtio_ring, vsock,
+ * fuse, mbcache and others).
  */
 static const struct {
 	const char *module;
@@ -41,8 +41,8 @@ static const struct {
 	{"overlay", "CONFIG_OVERLAY_FS", "overlay file systems"},
 	{"ext4", "CONFIG_EXT4_FS", "disk images of that file system"},
 	/*
-	 * ext4 requests these from the crypto layer by name. Since Linux 6.14 they are in a
-	 * library, so newer kernels lack the modules.
+	 * ext4 requests crc32c_generic and crc32c_intel from the crypto layer by name. Since Linux
+	 * 6.14 the code of both modules is in a library, so newer kernels lack the modules.
 	 */
 	{"crc32c_generic", NULL, NULL},
 	{"crc32c_intel", NULL, NULL},
@@ -53,7 +53,7 @@ static const struct {
 struct found {
 	struct guest_kernel k;
 	enum kernel_format format;
-	int modules_dir; /* directory of the kernel's modules; -EBADF: it needs none */
+	int modules_dir; /* directory of the kernel's modules; -EBADF: the kernel needs none */
 	const char *modules_path;
 	struct module_list modules;
 	bool unpack;
@@ -77,7 +77,7 @@ void guest_kernel_release(struct guest_kernel *k)
 	fd_close(&k->initramfs);
 }
 
-/* Returns the directory part of a path; "." if there is none. */
+/* Returns the directory part of a path, or "." if the path has none. */
 static char *directory_of(struct arena *a, const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -87,7 +87,7 @@ static char *directory_of(struct arena *a, const char *path)
 	return arena_strndup(a, path, slash == path ? 1 : (size_t)(slash - path));
 }
 
-/* Reads the kernel's configuration. Returns 1, or 0 if there is no such file. */
+/* Reads the kernel's configuration. Returns 1, or 0 if there is no configuration file. */
 static int read_config(struct arena *a, const char *root, const struct found *f, struct strbuf *ret)
 {
 	const char *release = f->k.release;
@@ -147,8 +147,8 @@ static int check_config(const struct found *f, const struct strbuf *config)
 }
 
 /*
- * Opens the directory of the kernel's modules as f->modules_dir, which stays -EBADF if there is
- * none.
+ * Opens the directory of the kernel's modules as f->modules_dir, which stays -EBADF if there is no
+ * such directory.
  */
 static int find_modules_dir(struct arena *a, const char *root, struct found *f)
 {
@@ -214,7 +214,7 @@ static int check_modules(struct arena *a, const char *root, struct found *f)
 
 /*
  * Opens a kernel file and reads its format and release, without examining its modules. `said_by` is
- * the field or rule that chose the file; error messages name it.
+ * the field or rule that chose the file, for error messages.
  */
 static int open_image(struct arena *a, const char *path, const char *said_by, struct found *ret)
 {
@@ -242,7 +242,7 @@ static int open_image(struct arena *a, const char *path, const char *said_by, st
 
 /*
  * Checks that the guest can run on this kernel. If the kernel has neither modules nor a
- * configuration, from which this could be seen, it is accepted only if `trusted` is set.
+ * configuration, from which its abilities could be seen, it is accepted only if `trusted` is set.
  */
 static int check_kernel(struct arena *a, const char *root, struct found *f, bool trusted)
 {
@@ -271,7 +271,10 @@ static int check_kernel(struct arena *a, const char *root, struct found *f, bool
 		f->k.path, f->k.release);
 }
 
-/* Looks for the kernel that images/kernel/build has installed. Returns 1 if it is there, else 0. */
+/*
+ * Looks for the kernel that images/kernel/build has installed. Returns 1 if the kernel is
+ * installed, else 0.
+ */
 static int find_installed(struct arena *a, const char *root, struct found *ret)
 {
 	static const char *const dirs[] = {CAISSON_PREFIX "/lib/caisson/kernel",
@@ -307,8 +310,8 @@ static int by_preference(const void *x, const void *y, void *running)
 }
 
 /*
- * Lists all kernels in /boot. Skips files that are no kernel, such as signatures, and stores why in
- * *problem.
+ * Lists all kernels in /boot. Skips files that are no kernel, such as signatures, and stores the
+ * reason in *problem.
  */
 static int list_boot(struct arena *a, const char *root, struct candidates *c, const char **problem)
 {
@@ -355,8 +358,8 @@ static int err_none_found(const char *problem)
 }
 
 /*
- * Finds the best of the host's own kernels. If none is usable, returns the error of the first one,
- * because that is the preferred one.
+ * Finds the best of the host's own kernels. If no kernel is usable, returns the error of the first
+ * one, because that is the preferred one.
  */
 static int find_in_boot(struct arena *a, const char *root, struct found *ret)
 {
@@ -403,7 +406,7 @@ static int find_kernel(struct arena *a, const struct guest_kernel_request *q, st
 	if (r == 0)
 		r = find_in_boot(a, root, ret);
 	if (r >= 0)
-		err_clear(); /* drops the messages about the kernels that were skipped */
+		err_clear(); /* this call drops the messages about the kernels that were skipped */
 	return r < 0 ? r : 0;
 }
 

@@ -73,7 +73,7 @@ struct guest_kernel {
 	/* descriptor of the initramfs, open for reading; -EBADF after guest_kernel_find() */
 	int initramfs;
 	const char *path;
-	/* path of the directory with the kernel's modules; NULL: it has none */
+	/* path of the directory with the kernel's modules; NULL: the kernel has no modules */
 	const char *modules;
 	const char *release; /* release of the kernel, as uname -r prints it in the guest */
 	/*

@@ -108,8 +108,8 @@ static int check_name(const struct initramfs *w, const char *name)
 }
 
 /*
- * Checks that the parent directory of the entry was written before, because the kernel silently
- * skips an entry whose directory is missing.
+ * Checks that the parent directory of the entry was written before the entry, because the kernel
+ * silently skips an entry whose directory is missing.
  */
 static int check_parent(struct initramfs *w, const char *name)
 {
@@ -337,7 +337,7 @@ int initramfs_end(struct initramfs *w)
 
 static void free_nothing(void *entry)
 {
-	/* Frees only the search tree, because its nodes live in the arena. */
+	/* A node is not freed, because the nodes of the search tree live in the arena. */
 }
 
 void initramfs_release(struct initramfs *w)

@@ -4,17 +4,17 @@
  * its first root file system (Documentation/driver-api/early-userspace/buffer-format.rst,
  * init/initramfs.c of 6.1).
  *
- *	_cleanup_initramfs_ struct initramfs w = {0};
- *	int fd = initramfs_memfd("guest");
- *	initramfs_begin(&w, fd, "guest initramfs");
- *	initramfs_dir(&w, "dev", &(struct initramfs_attr){.mode = 0755});
- *	initramfs_node(&w, "dev/console", &(struct initramfs_attr){.mode = S_IFCHR | 0600}, 5, 1);
- *	initramfs_file(&w, "init", &(struct initramfs_attr){.mode = 0755}, init_fd);
- *	initramfs_end(&w);
+ * 	_cleanup_initramfs_ struct initramfs w = {0};
+ * 	int fd = initramfs_memfd("guest");
+ * 	initramfs_begin(&w, fd, "guest initramfs");
+ * 	initramfs_dir(&w, "dev", &(struct initramfs_attr){.mode = 0755});
+ * 	initramfs_node(&w, "dev/console", &(struct initramfs_attr){.mode = S_IFCHR | 0600}, 5, 1);
+ * 	initramfs_file(&w, "init", &(struct initramfs_attr){.mode = 0755}, init_fd);
+ * 	initramfs_end(&w);
  *
  * The same calls give the same bytes: the entries are in the order of the calls, all times are 0,
  * and inode numbers count from 1. The kernel silently drops an entry whose directory has not been
- * written before it, or whose name is too long; here both are errors.
+ * written before it, or whose name is too long; these functions refuse such an entry with an error.
  *
  * Only one thread may use a writer. The writer owns its memory, but the caller owns fd and all
  * other descriptors. After an error the archive is unfinished, and only initramfs_release() may
@@ -32,7 +32,7 @@
 #include "base/str.h"
 
 #define INITRAMFS_MAX_NAME 4095 /* longest name in bytes: PATH_MAX - 1 */
-/* largest file in bytes, because the header has eight hexadecimal digits for it */
+/* largest file in bytes, because the header has eight hexadecimal digits for the size */
 #define INITRAMFS_MAX_FILE 0xffffffffULL
 #define INITRAMFS_MAX_ENTRIES 65536
 
@@ -66,14 +66,14 @@ int initramfs_begin(struct initramfs *w, int fd, const char *what) must_check;
 
 /*
  * The next four functions write an entry each. They return -EINVAL for a wrong name or mode,
- * -EEXIST if the name was written before, -ENOENT if its directory was not written, -E2BIG if there
- * are too many entries.
+ * -EEXIST if the name was written before, -ENOENT if the directory of the name was not written,
+ * -E2BIG if there are too many entries.
  */
 int initramfs_dir(struct initramfs *w, const char *name, const struct initramfs_attr *attr)
 	must_check;
 /*
- * Writes a regular file with all bytes of fd, from offset 0. Returns -EIO if its length changes
- * while it is read, -EFBIG if the file is too large.
+ * Writes a regular file with all bytes of fd, from offset 0. Returns -EIO if the length of the file
+ * changes while it is read, -EFBIG if the file is too large.
  */
 int initramfs_file(struct initramfs *w, const char *name, const struct initramfs_attr *attr, int fd)
 	must_check;
@@ -81,7 +81,7 @@ int initramfs_data(struct initramfs *w, const char *name, const struct initramfs
 	const struct strbuf *data) must_check;
 /*
  * Writes a device node, a FIFO or a socket. For a device Linux allows major numbers up to 4095 and
- * minor numbers up to 2^20 - 1; for the others both must be 0.
+ * minor numbers up to 2^20 - 1; for a FIFO and a socket both numbers must be 0.
  */
 int initramfs_node(struct initramfs *w, const char *name, const struct initramfs_attr *attr,
 	uint32_t major, uint32_t minor) must_check;

@@ -15,12 +15,12 @@
 /* longest release of a kernel: __NEW_UTS_LEN in include/uapi/linux/utsname.h */
 #define MAX_RELEASE 64
 /*
- * Text at the beginning of the kernel's linux_banner (init/version-timestamp.c). The release
- * follows it.
+ * Text at the beginning of the kernel's linux_banner (init/version-timestamp.c). In linux_banner
+ * the release follows this text.
  */
 #define BANNER "Linux version "
 #define SCAN_CHUNK 65536
-/* most bytes that are searched for the banner; Debian's vmlinux has 66 million */
+/* how many bytes are searched for the banner; Debian's vmlinux has 66 million bytes */
 #define MAX_SCAN (512ULL << 20)
 
 /*
@@ -89,15 +89,15 @@ static int set_release(struct arena *a, const char *s, size_t len, const char **
 }
 
 /*
- * Looks for the banner in a part of the file, and sets *ret to the release. *ret stays NULL if
- * there is no banner.
+ * Looks for the banner in a part of the file, and sets *ret to the release behind it. *ret stays
+ * NULL if there is no banner.
  */
 static int scan_for_release(
 	struct arena *a, const struct file *f, uint64_t offset, uint64_t len, const char **ret)
 {
 	/*
-	 * Each chunk repeats this many bytes of the end of the last one, because the banner may lie
-	 * across the boundary of two chunks.
+	 * Each chunk repeats the last `keep` bytes of the chunk before it, because the banner may
+	 * lie across the boundary of two chunks.
 	 */
 	const size_t keep = sizeof(BANNER) + MAX_RELEASE;
 	_cleanup_free_ char *chunk = malloc(SCAN_CHUNK);

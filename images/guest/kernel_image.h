@@ -20,7 +20,10 @@ struct kernel_image {
 	enum kernel_format format;
 	/* the release that uname -r prints, such as "6.1.0-56-amd64"; lives in the arena */
 	const char *release;
-	/* End of the physical memory that the kernel takes when it starts; 0: unknown. */
+	/*
+	 * End of the physical memory that the kernel takes when it starts, or 0 if the end is
+	 * unknown.
+	 */
 	uint64_t memory_end;
 };
 

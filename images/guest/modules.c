@@ -9,8 +9,8 @@
 struct modules {
 	const char *what;
 	/*
-	 * sorted by name; of two with the same name, the one with a file comes before the built-in
-	 * one
+	 * modules sorted by name; of two modules with the same name, the one with a file comes
+	 * before the built-in one
 	 */
 	struct module *v;
 	size_t n;
@@ -170,9 +170,9 @@ static int by_name(const void *a, const void *b)
 }
 
 /*
- * Keeps one module of each name. A module with a file replaces a built-in one of the same name,
- * because modprobe(8) looks into modules.dep first. If modules.dep has a name twice, that is an
- * error, because nothing tells which one is right.
+ * Keeps one module of each name. A module with a file replaces a built-in module of the same name,
+ * because modprobe(8) looks into modules.dep first. A name that is twice in modules.dep is an
+ * error, because nothing tells which of the two is right.
  */
 static int drop_duplicates(struct modules *m)
 {
@@ -277,7 +277,7 @@ static const struct module *find_dependency(
 	if (parse_file_name(path, name, &packing, &problem) == 0)
 		dep = modules_find(m, name);
 	/*
-	 * Compares the whole path, because a module of the same name in another directory is
+	 * The whole path is compared, because a module of the same name in another directory is
 	 * another module.
 	 */
 	if (dep && streq(dep->path, path))
@@ -291,8 +291,9 @@ static const struct module *find_dependency(
 
 /*
  * Adds mod to the list, after its dependencies. A line of modules.dep has all dependencies,
- * including indirect ones, the deepest last, so they are added from right to left. The lines of the
- * dependencies are followed too, in case the file's lines have only direct dependencies.
+ * including indirect ones, the deepest last, so the dependencies are added from right to left. The
+ * lines of the dependencies are followed too, in case the file's lines have only direct
+ * dependencies.
  */
 static int list_module(struct resolver *s, const struct module *mod, int depth)
 {

@@ -23,12 +23,12 @@
 #include "base/arena.h"
 #include "base/str.h"
 
-/* largest modules.dep in bytes; Debian's has 0.6 million */
+/* largest modules.dep in bytes; Debian's has 0.6 million bytes */
 #define MODULES_MAX_FILE (8 * 1024 * 1024)
-#define MODULES_MAX 65536 /* most lines of modules.dep and modules.builtin together */
+#define MODULES_MAX 65536 /* largest number of lines of modules.dep and modules.builtin together */
 /* longest name of a module: MODULE_NAME_LEN of include/linux/moduleparam.h, without the NUL */
 #define MODULES_MAX_NAME 55
-#define MODULES_MAX_DEPTH 64 /* most levels of dependencies */
+#define MODULES_MAX_DEPTH 64 /* largest number of levels of dependencies */
 
 /* How a module's file is packed: its suffix is .ko, .ko.gz, .ko.xz or .ko.zst. */
 enum module_packing { MODULE_PLAIN, MODULE_GZIP, MODULE_XZ, MODULE_ZSTD };
@@ -38,7 +38,7 @@ struct module {
 	/* path relative to /lib/modules/VERSION, such as "kernel/fs/fuse/virtiofs.ko.xz" */
 	const char *path;
 	enum module_packing packing;
-	bool builtin;     /* the module is built into the kernel, so there is no file */
+	bool builtin;     /* the module is built into the kernel, so the module has no file */
 	const char *deps; /* paths of the dependencies: the text of modules.dep behind the colon */
 };
 
@@ -52,20 +52,24 @@ struct module_list {
 /*
  * Makes an index from the texts of modules.dep and modules.builtin; `builtin` may be empty. `what`
  * is the directory's name in error messages. Returns -EINVAL for a malformed line, which the
- * message names, and -EFBIG or -E2BIG if a limit above is exceeded. Declared here for tests and
- * fuzzing; other callers use modules_load().
+ * message names, and -EFBIG or -E2BIG if a limit above is exceeded. The function is declared here
+ * for tests and fuzzing; other callers use modules_load().
  */
 int modules_parse(struct arena *a, const struct strbuf *dep, const struct strbuf *builtin,
 	const char *what, const struct modules **ret) must_check;
 
 /*
- * Makes an index from the two files in directory dirfd. Returns -ENOENT if modules.dep is missing,
- * with a message that says how to make it. A missing modules.builtin counts as empty.
+ * Makes an index from modules.dep and modules.builtin in the directory dirfd. Returns -ENOENT if
+ * modules.dep is missing, with a message that says how to make it. A missing modules.builtin counts
+ * as empty.
  */
 int modules_load(struct arena *a, int dirfd, const char *what, const struct modules **ret)
 	must_check;
 
-/* Returns the module of that name, built in or not, or NULL if the kernel has none. */
+/*
+ * Returns the module with the name `name`, built in or not, or NULL if the kernel has no such
+ * module.
+ */
 const struct module *modules_find(const struct modules *m, const char *name);
 
 /*

@@ -3,13 +3,14 @@
  * Puts a struct net_config into the guest's kernel.
  *
  * Theory of operation. The guest's kernel has named the devices in the order in which it found
- * them, so the name that one device is to get can belong to another device of ours. Therefore every
- * device that has a wrong name gets a temporary name before any gets its final one.
+ * them, so the final name of one device can at first be the name of another. Therefore every device
+ * that has a wrong name gets a temporary name before any device gets its final name.
  *
  * Each device gets its addresses while it is down. IFA_F_NODAD makes the kernel skip duplicate
  * address detection, so that the addresses are usable at once. That is safe, because the host's
- * namespace has checked them already, and the host's copies of them no longer receive a frame. A
- * carried link-local address keeps the kernel from making another one when the device is set up.
+ * namespace has checked the addresses already, and the host's copies of them no longer receive a
+ * frame. A carried link-local address keeps the kernel from making another one when the device is
+ * set up.
  *
  * Routes come last, because their devices must be up, and a route with a gateway needs the route
  * that leads to the gateway.
@@ -111,7 +112,9 @@ int net_config_hand_over(const struct net_config *c, int netns_fd)
 	return r;
 }
 
-/* Finds the device of each interface by its MAC address and gives it the interface's name. */
+/*
+ * Finds the device of each interface by its MAC address and gives the device the interface's name.
+ */
 static int name_links(struct nl *nl, const struct net_config *c, struct net_indexes *at)
 {
 	char names[NET_INTERFACES_MAX][IFNAMSIZ] = {0};
@@ -119,8 +122,8 @@ static int name_links(struct nl *nl, const struct net_config *c, struct net_inde
 	int r = find_links(nl, c, at, names);
 	/*
 	 * The first round gives temporary names, in which the kernel replaces %d with a free
-	 * number; the second round gives the final names. One round would fail if a device had the
-	 * name that another is to get.
+	 * number; the second round gives the final names. One round would fail if one device had
+	 * the name that another device is to get.
 	 */
 	for (int round = 0; round < 2; round++)
 		for (size_t i = 0; r >= 0 && i < c->interface_count; i++) {
@@ -164,8 +167,8 @@ static int apply_ipv6(int proc, const struct net_interface *i)
 	if (dir < 0)
 		return err_ctx(dir, "open /proc/sys/net/ipv6");
 	/*
-	 * Below the minimum MTU of IPv6 (1280) the kernel has no IPv6 on a device, and no sysctls
-	 * for it.
+	 * A device whose MTU is below the minimum of IPv6 (1280) has no sysctls for IPv6, because
+	 * the kernel has no IPv6 on it.
 	 */
 	if (i->mtu < 1280)
 		return 0;
@@ -175,9 +178,9 @@ static int apply_ipv6(int proc, const struct net_interface *i)
 	if (r >= 0)
 		r = write_sysctl(proc, i, "autoconf", i->ipv6.autoconf);
 	/*
-	 * Mode 2 (stable privacy) derives addresses from a secret that only the host's namespace
-	 * has. The guest does not need it, because the address that the namespace derived is
-	 * carried.
+	 * Mode 2 (stable privacy) is left out, because it derives addresses from a secret that only
+	 * the host's namespace has. The guest does not need the mode, because the address that the
+	 * namespace derived is carried.
 	 */
 	if (r >= 0 && i->ipv6.addr_gen_mode != IN6_ADDR_GEN_MODE_STABLE_PRIVACY)
 		r = write_sysctl(proc, i, "addr_gen_mode", i->ipv6.addr_gen_mode);
@@ -192,8 +195,8 @@ static int apply_address(struct nl *nl, int index, const struct net_address *a)
 	struct nl_req q;
 
 	/*
-	 * The guest gets its addresses without duplicate address detection (IFA_F_NODAD).
-	 * IFA_F_OPTIMISTIC asks for that detection, so caisson removes the flag.
+	 * IFA_F_OPTIMISTIC is removed, because it asks for duplicate address detection, and the
+	 * guest gets its addresses without that detection (IFA_F_NODAD).
 	 */
 	flags &= ~(uint32_t)(IFA_F_OPTIMISTIC);
 	nl_req_init(&q, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL,
@@ -270,8 +273,9 @@ static int apply_route(struct nl *nl, const struct net_indexes *at, const struct
 	struct nl_req q;
 
 	/*
-	 * NLM_F_APPEND keeps several IPv4 routes of one prefix and metric side by side. IPv6 would
-	 * join such routes to a multipath route, so they get NLM_F_EXCL.
+	 * NLM_F_APPEND keeps several IPv4 routes of one prefix and metric side by side. IPv6 routes
+	 * get NLM_F_EXCL, because with NLM_F_APPEND the kernel would join such routes to a
+	 * multipath route.
 	 */
 	nl_req_init(&q, RTM_NEWROUTE,
 		NLM_F_CREATE | (route->family == AF_INET ? NLM_F_APPEND : NLM_F_EXCL),
@@ -306,8 +310,8 @@ static int apply_route(struct nl *nl, const struct net_indexes *at, const struct
 }
 
 /*
- * Sorts routes without a gateway before those with one, then the narrower scope before the wider
- * one, because the kernel accepts a gateway only if a route of narrower scope leads to it.
+ * Sorts routes without a gateway before those with a gateway, then the narrower scope before the
+ * wider one, because the kernel accepts a gateway only if a route of narrower scope leads to it.
  */
 static int by_route_need(const void *a, const void *b)
 {
@@ -317,7 +321,7 @@ static int by_route_need(const void *a, const void *b)
 
 	if (gateway || x->scope != y->scope)
 		return gateway ? gateway : y->scope - x->scope;
-	/* Both point into one array: routes that compare equal keep their order. */
+	/* Routes that compare equal keep their order, because x and y point into one array. */
 	return x < y ? -1 : x > y;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Carries the sysctls of an interface, below net/ipv4/conf/ and net/ipv6/conf/, other than those in
- * struct net_ipv6. A sysctl is carried if its value differs from that of a new interface. Sysctls
- * that the kernel computes (mc_forwarding, mtu), secrets, and values in ticks of a clock are never
- * carried.
+ * struct net_ipv6. A sysctl is carried if its value differs from that of a new interface. Three
+ * kinds of sysctls are never carried: those that the kernel computes (mc_forwarding, mtu), secrets,
+ * and values in ticks of a clock.
  */
 #include <linux/if_link.h>
 #include <linux/ip.h>
@@ -15,7 +15,8 @@
 #include "netsetup/carry/carry_internal.h"
 
 /*
- * IFLA_INET_CONF has the value of DEVCONF number N at index N - 1, and IFLA_INET6_CONF at index N.
+ * The rows of the table. IFLA_INET_CONF has the value of DEVCONF number N at index N - 1, and
+ * IFLA_INET6_CONF has it at index N.
  */
 #define IP4(number, name, usual) \
 	{ \
@@ -29,7 +30,7 @@
 static const struct {
 	const char *name;
 	uint8_t family, at;
-	int32_t usual; /* value of a new interface */
+	int32_t usual; /* value that the sysctl has on a new interface */
 } rows[] = {
 	IP4(FORWARDING, "forwarding", 0),
 	IP4(PROXY_ARP, "proxy_arp", 0),
@@ -103,7 +104,10 @@ void net_sysctls_read(const struct nlattr *spec, struct net_sysctls *ret)
 		const struct nlattr *of = arrays[rows[i].family == AF_INET6];
 		int32_t value;
 
-		/* The array is shorter on an older kernel, and missing on a kernel without IPv6. */
+		/*
+		 * The array of values is shorter on an older kernel, and missing on a kernel
+		 * without IPv6.
+		 */
 		if (!of || nl_attr_len(of) < (rows[i].at + 1U) * sizeof(value))
 			continue;
 		memcpy(&value, (const char *)nl_attr_data(of) + rows[i].at * sizeof(value),
@@ -126,7 +130,7 @@ int net_sysctls_apply(int proc, const struct net_interface *of)
 			rows[i].name, of->name, slash);
 		snprintf(text, sizeof(text), "%d", of->sysctls.value[i]);
 		int r = path_write_proc(proc, path, text);
-		/* The guest's kernel may be too old to have the sysctl, or have no IPv6. */
+		/* The guest's kernel has no such sysctl, because it is too old or has no IPv6. */
 		if (r == -ENOENT) {
 			log_warn("network interface %s: the guest's kernel has no %s, which is %s "
 				 "on the host",

@@ -4,7 +4,7 @@
 
 int net_dump(struct nl *nl, struct nl_req *q, nl_reply_fn *fn, void *arg, struct strbuf *found)
 {
-	struct nl_req again = *q; /* a copy, because nl_call() changes the request */
+	struct nl_req again = *q; /* a copy of the request, because nl_call() changes the request */
 	int r = -EINTR;
 
 	for (int tries = 0; r == -EINTR && tries < 10; tries++) {

@@ -42,13 +42,13 @@ struct net_ipv6 {
 };
 
 /*
- * Other sysctls of an interface, in the order of the rows of conf.c, if they differ from a new
- * interface's.
+ * The number of other sysctls of an interface, which are the rows of the table in conf.c. Only
+ * those are carried whose value differs from a new interface's.
  */
 #define NET_SYSCTLS 52
 struct net_sysctls {
 	bool set[NET_SYSCTLS];
-	int32_t value[NET_SYSCTLS]; /* 0: the sysctl is not set */
+	int32_t value[NET_SYSCTLS]; /* value of each sysctl that is set; 0 for all others */
 };
 
 struct net_interface {
@@ -74,7 +74,7 @@ enum { NET_NONE = -1, NET_LO = -2 };
  */
 struct net_route {
 	uint8_t family, prefix, tos, scope;
-	uint8_t type, protocol; /* a value RTN_*, and a value RTPROT_* */
+	uint8_t type, protocol; /* a value RTN_* of rtnetlink(7), and a value RTPROT_* */
 	bool onlink, has_source;
 	/* family of the gateway, 0: none; an IPv4 route can have an IPv6 gateway */
 	uint8_t gateway_family;
@@ -84,7 +84,8 @@ struct net_route {
 	 */
 	int interface;
 	uint32_t metric;
-	uint32_t metrics[RTAX_QUICKACK + 1]; /* values indexed by RTAX_*; 0: not set */
+	/* values of the metrics, indexed by RTAX_*; 0: not set */
+	uint32_t metrics[RTAX_QUICKACK + 1];
 	uint8_t dst[16], gateway[16], source[16];
 };
 
@@ -123,16 +124,17 @@ struct net_config {
 int net_config_read(struct arena *a, int netns_fd, struct net_config *ret) must_check;
 
 /*
- * Sets up the calling thread's network namespace; /proc must be mounted there. It finds the device
- * of each interface by its MAC address; the device may have any name, and must be down. Returns
+ * Sets up the calling thread's network namespace; /proc must be mounted there. Finds the device of
+ * each interface by its MAC address; the device may have any name, and must be down. Returns
  * -ENODEV if no device has the MAC address of an interface; the message has the interface and the
  * address.
  */
 int net_config_apply(const struct net_config *c) must_check;
 
 /*
- * Moves the devices of the interfaces from the calling thread's network namespace into another one,
- * in which net_config_apply() will set them up. It finds them by their MAC addresses.
+ * Moves the devices of the interfaces from the calling thread's network namespace into another
+ * namespace, in which net_config_apply() will set them up. Finds the devices by their MAC
+ * addresses.
  */
 int net_config_hand_over(const struct net_config *c, int netns_fd) must_check;
 

@@ -8,7 +8,7 @@
 #include "netsetup/rtnl/link.h"
 
 /*
- * A JSON object that is being read. It counts the members that have been read and keeps the first
+ * A JSON object that is being read. Holds the number of members that have been read, and the first
  * failure, after which all further reads do nothing.
  */
 struct object {
@@ -28,7 +28,7 @@ static struct object object_of(const struct json *v)
 }
 
 /*
- * Returns the member `key` if it has that type, or NULL if it is absent. If `must` is set, an
+ * Returns the member `key` if it has the type `type`, or NULL if it is absent. If `must` is set, an
  * absent member is a failure.
  */
 static const struct json *take_member(
@@ -67,8 +67,8 @@ static bool take_bool(struct object *o, const char *key, bool must)
 }
 
 /*
- * Reads an address. Returns its family, or 0 if the member is absent. If the argument `family` is
- * 0, both families are accepted.
+ * Reads an address. Returns the family of the address, or 0 if the member is absent. If the
+ * argument `family` is 0, both IPv4 and IPv6 are accepted.
  */
 static uint8_t take_address(
 	struct object *o, const char *key, unsigned family, bool must, uint8_t ret[16])
@@ -98,8 +98,8 @@ static int parse_mac(const char *text, uint8_t ret[6])
 	for (int i = 0; i < 6; i++)
 		ret[i] = (uint8_t)m[i];
 	/*
-	 * sscanf() accepts bytes of one digit and text behind the last byte. So the address is
-	 * written back and compared, because only the spelling that the monitor writes is valid.
+	 * The address is written back and compared, because sscanf() accepts bytes of one digit and
+	 * text behind the last byte, and only the spelling that the monitor writes is valid.
 	 */
 	snprintf(back, sizeof(back), NET_MAC_FORMAT, NET_MAC_ARGS(ret));
 	return streq(text, back) ? 0 : -EINVAL;
@@ -309,7 +309,10 @@ static int parse_neighbour(
 	return object_end(&o);
 }
 
-/* The guest cannot tell interfaces of one name or one MAC address from each other. */
+/*
+ * Refuses two interfaces with one name or one MAC address, because the guest could not tell these
+ * from each other.
+ */
 static int check_unique(const struct net_interface *list, size_t count)
 {
 	for (size_t i = 0; i < count; i++)

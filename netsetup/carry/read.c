@@ -29,8 +29,8 @@ static void read_ipv6(const struct nlattr *spec, struct net_ipv6 *ret)
 	int32_t values[DEVCONF_DISABLE_IPV6 + 1];
 
 	/*
-	 * The kernel sends no such attributes if it has no IPv6 at all, or none on this interface
-	 * (an MTU below 1280).
+	 * The kernel sends no attributes of IPv6 if it has no IPv6 at all, or none on this
+	 * interface (an MTU below 1280).
 	 */
 	*ret = (struct net_ipv6){.disabled = true};
 	if (!conf || nl_attr_len(conf) < sizeof(values))
@@ -84,8 +84,8 @@ static int read_link(const struct nlmsghdr *h, void *arg)
 
 /*
  * Finds another interface with the same MAC address, for example the interface that a VLAN is on.
- * The guest finds its devices by their MAC addresses, so no two carried interfaces may have the
- * same.
+ * No two carried interfaces may have one MAC address, because the guest finds its devices by their
+ * MAC addresses.
  */
 static const struct seen *same_mac(const struct seen *all, size_t count, size_t of)
 {
@@ -155,8 +155,8 @@ static bool parse_address(
 	ret->flags = nl_attr_u32(attrs[IFA_FLAGS], info->ifa_flags) & NET_ADDRESS_FLAGS;
 	ret->metric = nl_attr_u32(attrs[IFA_RT_PRIORITY], 0);
 	/*
-	 * IFA_ADDRESS is the peer if the address is point-to-point, else the address itself. IPv6
-	 * sends IFA_LOCAL only for point-to-point addresses.
+	 * IFA_ADDRESS is the peer's address if the address is point-to-point, else the address
+	 * itself. For IPv6 the kernel sends IFA_LOCAL only if the address is point-to-point.
 	 */
 	if (!len || info->ifa_prefixlen > 8 * len || !nl_attr_copy(attrs[IFA_ADDRESS], far, len))
 		return false;

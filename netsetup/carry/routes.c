@@ -15,7 +15,10 @@ struct route_reader {
 	struct strbuf found;
 };
 
-/* Returns the index of the interface in the configuration, or NET_NONE if it is not carried. */
+/*
+ * Returns the index of the interface in the configuration, or NET_NONE if the interface is not
+ * carried.
+ */
 static int interface_of(const struct route_reader *reader, int index)
 {
 	for (size_t i = 0; i < reader->interface_count; i++)
@@ -41,8 +44,8 @@ static bool is_reject(unsigned type)
 }
 
 /*
- * Returns whether the kernel adds the route by itself, for addresses, router advertisements and
- * redirects.
+ * Returns whether the kernel adds the route by itself, because of an address, a router
+ * advertisement or a redirect.
  */
 static bool is_implied(const struct rtmsg *m)
 {
@@ -204,7 +207,7 @@ static int read_rule(const struct nlmsghdr *h, void *arg)
 
 /*
  * Returns whether the namespace has policy rules besides the default ones. A kernel without policy
- * routing refuses the request, which counts as no.
+ * routing refuses the request, and then the answer is no.
  */
 static bool has_other_rules(struct nl *nl)
 {

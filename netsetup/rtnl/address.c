@@ -6,10 +6,10 @@
 #include <stdio.h>
 
 #ifndef IFA_PROTO
-#define IFA_PROTO 11 /* since Linux 5.18; older kernels ignore it */
+#define IFA_PROTO 11 /* the kernel's number since Linux 5.18; older kernels ignore the attribute */
 #endif
 
-/* The flags that a request can set; the other flags report a state. */
+/* The address flags that a request can set; all other flags report a state. */
 #define SETTABLE_FLAGS \
 	(IFA_F_NODAD | IFA_F_OPTIMISTIC | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | \
 		IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN)
@@ -34,8 +34,8 @@ static int read_address(const struct nlmsghdr *h, void *arg)
 	if (r < 0)
 		return r;
 	/*
-	 * For families whose dump has no filter the kernel sends the addresses of all interfaces,
-	 * so the index is compared here.
+	 * The index is compared here, because for address families whose dump has no filter the
+	 * kernel sends the addresses of all interfaces.
 	 */
 	if ((int)info->ifa_index != reader->ifindex || info->ifa_scope != RT_SCOPE_UNIVERSE ||
 		!(nl_attr_u32(attrs[IFA_FLAGS], info->ifa_flags) & IFA_F_PERMANENT))
@@ -64,7 +64,7 @@ int addresses_read(struct nl *nl, int ifindex, struct addresses *ret)
 	return 0;
 }
 
-/* Writes an address the way that messages name it, such as "10.0.0.1/24". */
+/* Writes an address in the form that messages use, such as "10.0.0.1/24". */
 static const char *address_text(
 	const struct ifaddrmsg *info, const struct nlattr *const *attrs, char *buf, size_t size)
 {
@@ -85,7 +85,8 @@ static const char *address_text(
 /*
  * Adds the label of an IPv4 address to a request. The kernel expects the interface's name, or the
  * name and ":text". In a label with ":text" the old interface name is replaced by the new one. If
- * there is no label, or the new one would be too long, the kernel uses the interface's name.
+ * the address has no label, or the new label would be too long, the kernel uses the interface's
+ * name.
  */
 static void put_label(
 	struct nl_req *q, const struct nlattr *a, const char *old_name, const char *new_name)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads the addresses of an interface and adds them again after the interface has moved to another
- * namespace.
+ * Reads the addresses of an interface, and adds these addresses again after the interface has moved
+ * to another namespace.
  */
 #pragma once
 #include "netsetup/rtnl/link.h"
@@ -18,16 +18,16 @@ struct addresses {
 void addresses_release(struct addresses *a);
 
 /*
- * Reads the addresses of an interface that runtime-spec 1.3 wants kept: permanent ones
+ * Reads the addresses of an interface that runtime-spec 1.3 wants to be kept: permanent addresses
  * (IFA_F_PERMANENT) of global scope (RT_SCOPE_UNIVERSE), of every family. After a failure nothing
  * needs releasing.
  */
 int addresses_read(struct nl *nl, int ifindex, struct addresses *ret) must_check;
 
 /*
- * Adds the addresses to the interface `to`, which was called old_name when they were read. Peer,
- * broadcast, metric, lifetime, label and the flags that can be set are kept. An address that the
- * interface has already is skipped.
+ * Adds the addresses to the interface `to`, which was called old_name when the addresses were read.
+ * Peer, broadcast, metric, lifetime, label and the flags that can be set are kept. An address that
+ * the interface has already is skipped.
  */
 int addresses_add(struct nl *nl, const struct addresses *a, const char *old_name,
 	const struct link *to) must_check;

@@ -173,9 +173,9 @@ static int read_oif(const struct nlmsghdr *h, void *arg)
 }
 
 /*
- * Returns the index of the interface by which a packet to this address leaves, if it takes a
- * default route, else 0. With RTM_F_FIB_MATCH (Linux 4.13, for IPv6 4.15) the kernel answers with
- * the route itself instead of a copy for the address.
+ * Returns the index of the interface by which a packet to the address `to` leaves, if the packet
+ * takes a default route, else 0. With RTM_F_FIB_MATCH (Linux 4.13, for IPv6 4.15) the kernel
+ * answers with the route itself instead of a copy for the address.
  */
 static int route_out(struct nl *nl, uint8_t family, const char *to)
 {
@@ -191,7 +191,7 @@ static int route_out(struct nl *nl, uint8_t family, const char *to)
 	nl_req_init(&q, RTM_GETROUTE, 0, &info, sizeof(info));
 	nl_put(&q, RTA_DST, raw, address_len(family));
 	if (nl_call(nl, &q, read_oif, &index) < 0) {
-		err_clear(); /* without a route the kernel answers "unreachable" */
+		err_clear(); /* the kernel answers "unreachable" if there is no route */
 		return 0;
 	}
 	return index;
@@ -200,9 +200,9 @@ static int route_out(struct nl *nl, uint8_t family, const char *to)
 int device_default_mtu(struct nl *nl)
 {
 	/*
-	 * The addresses are for documentation (RFC 5737, RFC 3849), so a host rarely has a route to
-	 * them other than the default route. Asking for one route is quicker than listing all, of
-	 * which a router has many.
+	 * Addresses for documentation (RFC 5737, RFC 3849), to which a host rarely has a route
+	 * other than the default route. Asking the kernel for one route is quicker than listing all
+	 * routes, of which a router has many.
 	 */
 	static const struct {
 		uint8_t family;
@@ -264,7 +264,8 @@ int device_each_route(struct nl *nl, device_route_fn *fn, void *arg)
 			nl_req_init(&q, RTM_GETROUTE, NLM_F_DUMP, &info, sizeof(info));
 			r = nl_call(nl, &q, read_route, &reader);
 		}
-		if (r == -EOPNOTSUPP && families[i] == AF_INET6) { /* the kernel has no IPv6 */
+		/* a kernel without IPv6 has no such routes */
+		if (r == -EOPNOTSUPP && families[i] == AF_INET6) {
 			err_clear();
 			r = 0;
 		}

@@ -11,13 +11,15 @@ struct device {
 	uint32_t mtu;
 	int master; /* index of the bridge of which the interface is a port; 0: none */
 	uint8_t mac[6];
-	char kind[16]; /* such as "bridge"; "": the interface is not virtual */
-	int peer;      /* index of a veth pair's other end, in that end's namespace; 0: unknown */
+	/* kind of the virtual interface, such as "bridge"; "": the interface is not virtual */
+	char kind[16];
+	/* index of a veth pair's other end, in the namespace of that end; 0: unknown */
+	int peer;
 };
 
 /*
- * Reads an interface by its name, or by its index if name is NULL. Returns -ENODEV if it does not
- * exist.
+ * Reads an interface by its name, or by its index if name is NULL. Returns -ENODEV if the interface
+ * does not exist.
  */
 int device_read(struct nl *nl, const char *name, int index, struct device *ret) must_check;
 
@@ -27,7 +29,9 @@ int device_read(struct nl *nl, const char *name, int index, struct device *ret) 
  */
 int device_parse_reply(const void *data, size_t len, struct device *ret) must_check;
 
-/* Removes an interface. Returns 0 also if it no longer exists. */
+/*
+ * Removes an interface. An interface that no longer exists is no error, and the function returns 0.
+ */
 int device_remove(struct nl *nl, int index) must_check;
 
 /* the smallest and the largest MTU that the kernel's bridge and veth accept */
@@ -44,18 +48,19 @@ int device_set_mtu(struct nl *nl, int index, uint32_t mtu) must_check;
 
 /*
  * device_add_address() adds an address without duplicate address detection; device_remove_address()
- * removes one. Both return 0 also if there is nothing to do. `raw` is 4 or 16 bytes.
+ * removes one. Adding an address that exists and removing one that does not exist are no errors.
+ * `raw` is the address in 4 or 16 bytes.
  */
 int device_add_address(struct nl *nl, int index, uint8_t family, const void *raw, uint8_t prefix)
 	must_check;
 
-/* Returns 1 if the interface has that address with that prefix, else 0. */
+/* Returns 1 if the interface has the address `raw` with this prefix, else 0. */
 int device_has_address(struct nl *nl, int index, uint8_t family, const void *raw, uint8_t prefix)
 	must_check;
 
 /*
- * Adds a default route. Returns 0 if the namespace has this route now, or 1 if it has another
- * default route, which it keeps.
+ * Adds a default route. Returns 0 if the namespace has this route now, or 1 if the namespace has
+ * another default route, which stays.
  */
 int device_add_default_route(struct nl *nl, int index, uint8_t family, const void *gateway)
 	must_check;
@@ -68,7 +73,7 @@ int device_default_mtu(struct nl *nl) must_check;
 
 /*
  * Calls fn for each route of the main table except default routes, as `ip route` lists them. If fn
- * returns another value than 0, stops and returns it.
+ * returns another value than 0, stops and returns that value.
  */
 typedef int device_route_fn(
 	uint8_t family, const uint8_t *raw, uint8_t prefix, int index, void *arg);

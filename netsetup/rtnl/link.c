@@ -31,8 +31,8 @@ int link_get(struct nl *nl, const char *name, int index, struct link *ret)
 
 	nl_req_link(&q, RTM_GETLINK, 0, name ? 0 : index);
 	/*
-	 * IFLA_ALT_IFNAME finds interfaces by their names and by alternative names (Linux 5.5),
-	 * which may be longer than IFLA_IFNAME allows.
+	 * The attribute IFLA_ALT_IFNAME finds an interface by its name or by an alternative name
+	 * (Linux 5.5). Alternative names may be longer than IFLA_IFNAME allows.
 	 */
 	if (name)
 		nl_put_str(&q, IFLA_ALT_IFNAME, name);
@@ -62,8 +62,8 @@ int link_max_index(struct nl *nl)
 	int max = 0;
 
 	/*
-	 * The kernel reports -EINTR if interfaces come or go during the dump. The dump is then
-	 * repeated.
+	 * The dump is repeated after -EINTR, by which the kernel reports that interfaces came or
+	 * went during the dump.
 	 */
 	for (int tries = 0; r == -EINTR && tries < 10; tries++) {
 		struct nl_req q;
@@ -96,15 +96,18 @@ int link_check_name(const char *name, bool allow_template)
 			name, len, IFNAMSIZ - 1);
 	if (streq(name, ".") || streq(name, ".."))
 		return err_set(EINVAL, "interface name \"%s\": expected another name", name);
-	/* The kernel has directories of these names below /proc/sys/net/ipv4/conf. */
+	/*
+	 * The names "all" and "default" are refused, because the kernel has directories of these
+	 * names below /proc/sys/net/ipv4/conf.
+	 */
 	if (streq(name, "all") || streq(name, "default"))
 		return err_set(EINVAL,
 			"interface name \"%s\": the kernel uses the name for settings of all "
 			"interfaces, expected another name",
 			name);
 	/*
-	 * The kernel's isspace() takes the byte 0xa0 for a blank, as in Latin-1. UTF-8 text may
-	 * contain it too.
+	 * The byte 0xa0 is refused, because the kernel's isspace() takes it for a blank, as in
+	 * Latin-1. UTF-8 text may contain this byte too.
 	 */
 	for (const char *p = name; *p; p++)
 		if (*p == '/' || *p == ':' || isspace((unsigned char)*p) || *p == '\xa0')

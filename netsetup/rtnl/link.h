@@ -14,7 +14,7 @@ struct link {
 
 /*
  * Finds an interface by its name or an alternative name, or by its index if name is NULL. Returns
- * -ENODEV with a message if there is none.
+ * -ENODEV with a message if there is no such interface.
  */
 int link_get(struct nl *nl, const char *name, int index, struct link *ret) must_check;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The functions of libmnl that netsetup/ uses, written for static programs, because distributions
- * have no static libmnl. libmnl's header declares the functions; they do what its documentation and
- * netlink(7) say. caisson-guest is linked with this file, and so is caisson in the static build.
+ * have no static libmnl. libmnl's header declares these functions; libmnl's documentation and
+ * netlink(7) say what they do. caisson-guest is linked with this file, and so is caisson in the
+ * static build.
  */
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -87,8 +88,8 @@ const char *mnl_attr_get_str(const struct nlattr *a)
 }
 
 /*
- * Validates an attribute. It knows only the two types that netsetup/ checks and refuses all others,
- * so that a test fails if netsetup/ uses a new one.
+ * Validates an attribute. Knows only the two types that netsetup/ checks and refuses all others, so
+ * that a test fails if netsetup/ checks a new type.
  */
 int mnl_attr_validate(const struct nlattr *a, enum mnl_attr_data_type type)
 {

@@ -5,14 +5,17 @@
 #include <sched.h>
 #include <sys/socket.h>
 
-/* The kernel puts at most 32 KiB of a dump into one datagram (af_netlink.c, netlink_dump). */
+/*
+ * The size of the receive buffer, because the kernel puts at most 32 KiB of a dump into one
+ * datagram (af_netlink.c, netlink_dump).
+ */
 #define NL_RECV_MAX 32768
 
 /*
  * Opens a socket in another network namespace. A socket belongs to the namespace of the thread that
- * makes it, so the thread enters that namespace and comes back. Coming back needs privilege over
- * the thread's own namespace. So the thread first enters its own namespace, where it is already, to
- * find out before it leaves whether it could come back.
+ * makes it, so the thread enters the other namespace and comes back. Coming back needs privilege
+ * over the thread's own namespace. So the thread first calls setns(2) for its own namespace, where
+ * it is already, to find out before it leaves whether it could come back.
  */
 static int socket_in(int netns_fd)
 {
@@ -61,7 +64,10 @@ int nl_open(struct nl *nl, int netns_fd)
 		setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on)) < 0 ||
 		setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on)) < 0)
 		return err_sys("set up an rtnetlink socket");
-	/* A socket that is connected to the kernel receives messages only from the kernel. */
+	/*
+	 * The socket is connected to the kernel, because a connected socket receives messages only
+	 * from its peer.
+	 */
 	if (connect(fd, (struct sockaddr *)&kernel, sizeof(kernel)) < 0)
 		return err_sys("connect an rtnetlink socket");
 	*nl = (struct nl){.fd = take_fd(&fd)};
@@ -123,9 +129,9 @@ void nl_nest_end(struct nl_req *q, size_t start)
 }
 
 /*
- * Returns the kernel's own words in an error message, or NULL if it has none. They follow the error
- * number of an NLMSG_DONE, or the nlmsgerr of an NLMSG_ERROR, which has no copy of the request
- * (NLM_F_CAPPED).
+ * Returns the text that the kernel put into an error message, or NULL if the message has no text.
+ * The text follows the error number of an NLMSG_DONE, or the nlmsgerr of an NLMSG_ERROR, which has
+ * no copy of the request (NLM_F_CAPPED).
  */
 static const char *error_words(const struct nlmsghdr *h)
 {
@@ -140,8 +146,8 @@ static const char *error_words(const struct nlmsghdr *h)
 }
 
 /*
- * Reads the message that ends a reply. Returns 1, or the failure that the message reports.
- * NLMSG_DONE carries an error number too.
+ * Reads the message that ends a reply. Returns 1, or the failure that the message reports. An
+ * NLMSG_DONE carries an error number, too.
  */
 static int read_end(const struct nlmsghdr *h)
 {
@@ -174,7 +180,7 @@ const struct nlmsghdr *nl_next_message(const char **buf, size_t *left)
 	if (*left < sizeof(*h) || h->nlmsg_len < sizeof(*h) || h->nlmsg_len > *left)
 		return NULL;
 	step = MNL_ALIGN((size_t)h->nlmsg_len);
-	if (step > *left) /* the last message needs no padding */
+	if (step > *left) /* the last message of a datagram needs no padding */
 		step = *left;
 	*buf += step;
 	*left -= step;
@@ -189,14 +195,18 @@ int nl_read_replies(const void *data, size_t len, uint32_t seq, nl_reply_fn *fn,
 	int r;
 
 	while ((h = nl_next_message(&at, &left))) {
-		/* Skips a late reply to an earlier request, for which no caller waits any more. */
+		/*
+		 * A late reply to an earlier request is skipped, because no caller waits for it any
+		 * more.
+		 */
 		if (h->nlmsg_seq != seq)
 			continue;
 		if (h->nlmsg_flags & NLM_F_DUMP_INTR)
 			return err_set(EINTR, "the kernel's list changed while it was read");
 		if (h->nlmsg_type == NLMSG_ERROR || h->nlmsg_type == NLMSG_DONE)
 			return read_end(h);
-		if (h->nlmsg_type < NLMSG_MIN_TYPE) /* control messages such as NLMSG_NOOP */
+		/* control messages such as NLMSG_NOOP are skipped */
+		if (h->nlmsg_type < NLMSG_MIN_TYPE)
 			continue;
 		r = fn ? fn(h, arg) : 0;
 		if (r < 0)

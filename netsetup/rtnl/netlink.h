@@ -24,8 +24,8 @@
 #include "base/fd.h"
 
 /*
- * The size of a request in bytes. The largest request, for a bridge with all its options, needs
- * half of it.
+ * The size of a request's buffer in bytes. The largest request, for a bridge with all its options,
+ * needs half of this size.
  */
 #define NL_REQ_MAX 1024
 
@@ -40,8 +40,8 @@ struct nl {
 	}
 
 /*
- * Opens a socket in the network namespace netns_fd, or in the calling thread's own if netns_fd is <
- * 0.
+ * Opens a socket in the network namespace netns_fd, or in the calling thread's own network
+ * namespace if netns_fd is < 0.
  */
 int nl_open(struct nl *nl, int netns_fd) must_check;
 void nl_close(struct nl *nl);
@@ -70,11 +70,11 @@ void nl_req_link(struct nl_req *q, uint16_t type, uint16_t flags, int ifindex);
 
 void nl_put(struct nl_req *q, uint16_t type, const void *data, size_t len);
 void nl_put_u32(struct nl_req *q, uint16_t type, uint32_t value);
-/* adds the string with its NUL */
+/* Adds the string with its NUL to the request. */
 void nl_put_str(struct nl_req *q, uint16_t type, const char *value);
 /*
- * Starts a nested attribute: what is put between nl_nest() and nl_nest_end() is inside it. The
- * caller passes what nl_nest() returns to nl_nest_end().
+ * Starts a nested attribute: what the caller puts between nl_nest() and nl_nest_end() is inside the
+ * attribute. The caller passes what nl_nest() returns to nl_nest_end().
  */
 size_t nl_nest(struct nl_req *q, uint16_t type);
 void nl_nest_end(struct nl_req *q, size_t start);
@@ -88,22 +88,23 @@ void nl_nest_end(struct nl_req *q, size_t start);
 const struct nlmsghdr *nl_next_message(const char **buf, size_t *left);
 
 /*
- * nl_call() calls this function for each message of a reply. The length of the message is checked,
- * its content is not. A return value < 0 ends the reading, and nl_call() returns it.
+ * The function that nl_call() calls for each message of a reply. nl_call() has checked the length
+ * of the message, but not its content. A return value < 0 ends the reading, and nl_call() returns
+ * that value.
  */
 typedef int nl_reply_fn(const struct nlmsghdr *h, void *arg);
 
 /*
  * Sends the request and reads until the kernel's acknowledgement, or until the end of the dump if
- * the request has NLM_F_DUMP. fn may be NULL. Returns -EINTR if the list changed while the kernel
- * sent it; the caller then drops what it has gathered and asks again.
+ * the request has NLM_F_DUMP. fn may be NULL. Returns -EINTR if the kernel's list changed during
+ * the dump; the caller then drops what it has gathered and asks again.
  */
 int nl_call(struct nl *nl, struct nl_req *q, nl_reply_fn *fn, void *arg) must_check;
 
 /*
  * Reads one datagram of replies to the request with the number seq. Returns 1 if the reply is
- * complete, 0 if more is to come, or -errno as nl_call() does. It is the part of nl_call() that
- * reads bytes from outside, and is declared here so that tests can give it any bytes.
+ * complete, 0 if more is to come, or -errno as nl_call() does. nl_call() reads bytes from outside
+ * only by this function, which is declared here so that tests can give it any bytes.
  */
 int nl_read_replies(const void *data, size_t len, uint32_t seq, nl_reply_fn *fn, void *arg)
 	must_check;
@@ -136,14 +137,14 @@ static inline size_t nl_attr_len(const struct nlattr *a)
 }
 
 /*
- * Returns the attribute of that type inside a nested one, or NULL if there is none. nest may be
- * NULL.
+ * Returns the attribute of the given type inside the nested attribute `nest`, or NULL if there is
+ * none. nest may be NULL.
  */
 const struct nlattr *nl_attr_in(const struct nlattr *nest, uint16_t type);
 
 /*
- * Copies a value of exactly len bytes. Returns false if the attribute is absent or has another
- * length.
+ * Copies the value of an attribute if the value has exactly len bytes. Returns false if the
+ * attribute is absent or its value has another length.
  */
 bool nl_attr_copy(const struct nlattr *a, void *ret, size_t len);
 

@@ -14,9 +14,9 @@
 #include <linux/tc_act/tc_mirred.h>
 #include <stdio.h>
 
-/* names the ingress side of an ingress qdisc and of a clsact qdisc */
+/* the parent of the filter: the ingress side of an ingress qdisc or of a clsact qdisc */
 #define PARENT TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)
-#define PRIORITY 1u /* the first priority, so that the filter runs before any other */
+#define PRIORITY 1u /* the first priority, so that caisson's filter runs before any other filter */
 
 static void start_request(
 	struct nl_req *q, uint16_t type, uint16_t flags, int index, uint32_t parent)
@@ -26,7 +26,8 @@ static void start_request(
 
 	if (!filter)
 		m.tcm_handle = TC_H_MAKE(TC_H_INGRESS, 0);
-	else if (type != RTM_GETTFILTER) /* a dump covers all priorities */
+	/* a dump names no priority, because it covers all priorities */
+	else if (type != RTM_GETTFILTER)
 		m.tcm_info = TC_H_MAKE(PRIORITY << 16, htons(ETH_P_ALL));
 	nl_req_init(q, type, flags, &m, sizeof(m));
 }
@@ -84,12 +85,13 @@ static int remove_filter(struct nl *nl, int from)
 	return nl_call(nl, &q, NULL, NULL);
 }
 
-/* Describes the filters that an interface has already. */
+/* The filters that an interface has already. */
 struct present {
-	unsigned others; /* number of filters that have another priority than ours */
+	unsigned others; /* number of filters that have another priority than caisson's filter */
 	bool stale;      /* a filter redirects to a device that is gone */
 	uint32_t to;     /* index of the device that a filter redirects to; 0: none */
-	bool stranger;   /* a filter of our priority does something other than redirect */
+	/* a filter with the priority of caisson's filter does something other than redirect */
+	bool stranger;
 };
 
 static int read_filter(const struct nlmsghdr *h, void *arg)
@@ -125,7 +127,7 @@ static int read_filter(const struct nlmsghdr *h, void *arg)
 
 /*
  * Makes room for the filter on an interface that had an ingress qdisc already: removes a stale
- * redirection, and fails if another filter has our priority.
+ * redirection, and fails if another filter has caisson's priority.
  */
 static int make_room_for_filter(struct nl *nl, int from)
 {
@@ -185,8 +187,8 @@ int tc_redirect_sweep(struct nl *nl, int from)
 	start_request(&q, RTM_GETTFILTER, NLM_F_DUMP, from, PARENT);
 	int r = nl_call(nl, &q, read_filter, &present);
 	/*
-	 * These errors say that there is no such qdisc, kind of qdisc or interface, so there is
-	 * nothing to remove.
+	 * These errors say that the interface, the qdisc or its kind does not exist, so there is no
+	 * redirection to remove.
 	 */
 	if (r == -EINVAL || r == -ENOENT || r == -EOPNOTSUPP || r == -ENODEV) {
 		err_clear();

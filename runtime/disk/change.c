@@ -30,7 +30,7 @@ int tool_resize(const struct tool_command *self, int argc, char **argv)
 		TOOL_OPTION_QUIET(quiet),
 		{0},
 	};
-	/* A last argument such as "-10G" is a size, not an option. */
+	/* A last argument such as "-10G" is a difference of sizes, not an option. */
 	const char *difference = argc > 0 && argv[argc - 1][0] == '-' && argv[argc - 1][1] >= '0' &&
 						 argv[argc - 1][1] <= '9'
 					 ? argv[--argc]

@@ -7,7 +7,7 @@
 
 struct copy {
 	struct disk *to;
-	size_t unit; /* pieces of this many bytes are not written if they are all zeros */
+	size_t unit; /* size of a unit in bytes; a unit of zeros only is not written */
 	bool zeros;  /* the target may have old content, so zeros must be written too */
 	bool compress;
 };
@@ -64,7 +64,7 @@ static int write_unit(
 
 	if (!c->compress)
 		return disk_write(c->to, p, len, at);
-	/* Fills the last cluster up with zeros, because the disk may end within it. */
+	/* The last cluster is filled up with zeros, because the disk may end within it. */
 	if (len < c->unit)
 		memset(b->data + (p - b->data) + len, 0, c->unit - len);
 	int r = qcow2_compress(b->packer, p, b->packed, &packed);
@@ -75,7 +75,7 @@ static int write_unit(
 
 /*
  * Returns how many bytes from p on are units of zeros only (*ret_zero is set), or are units with
- * data only.
+ * data only (*ret_zero is not set).
  */
 static size_t run_length(const struct copy *c, const uint8_t *p, size_t len, bool *ret_zero)
 {
@@ -193,7 +193,7 @@ static int open_target(struct convert *v)
 
 /*
  * Checks that -B names the source's own backing file. The target then has the same backing file, so
- * only the data of the source itself is copied.
+ * only the source's own data is copied.
  */
 static int check_backing(struct convert *v)
 {

@@ -160,8 +160,8 @@ static int preallocate(const struct tool_target *t)
 }
 
 /*
- * Locks the target file. Fails if another program uses it as a disk, because writing to the file
- * would destroy that program's data.
+ * Locks the target file. Fails if another program has opened the file as a disk, because writing to
+ * the file would destroy that program's data.
  */
 static int lock_target(int fd, const char *path)
 {
@@ -173,8 +173,8 @@ static int lock_target(int fd, const char *path)
 		return err_sys("%s: dup", path);
 	int r = disk_open(&d, copy, &o);
 	/*
-	 * The lock stays, because it belongs to the open file description, of which fd is another
-	 * descriptor.
+	 * The lock stays after this call, because the lock belongs to the open file description, of
+	 * which fd is another descriptor.
 	 */
 	disk_close(d);
 	return r;
@@ -204,7 +204,7 @@ int tool_make_target(const struct tool_target *t)
 	return r;
 }
 
-/* Opens the backing file, which must exist, and takes the disk's size from it. */
+/* Opens the backing file, which must exist, and takes the new disk's size from it. */
 static int look_at_backing(struct tool_target *t, const char *allowed, struct arena *a)
 {
 	struct qcow2_create *q = &t->qcow2;

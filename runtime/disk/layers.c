@@ -7,9 +7,9 @@
 #define PIECE (1u << 20)
 #define THREADS 4
 
-/* Two disks that are read at the same positions. After its end the shorter one counts as zeros. */
+/* Two disks that are read at the same positions. The shorter disk counts as zeros after its end. */
 struct pair {
-	struct disk *other; /* the second disk; NULL: it counts as zeros */
+	struct disk *other; /* the second disk; NULL: the second disk counts as zeros */
 	struct disk *to;    /* for `rebase`: the disk to which differing data is written */
 	bool strict;
 	pthread_mutex_t lock;
@@ -56,7 +56,7 @@ static bool reads_zero(const struct disk_extent *e)
 
 /*
  * Says, without reading data, whether both disks are zeros at this position. *ret_length is the
- * number of bytes for which that is true or false.
+ * number of bytes for which the answer holds.
  */
 static int both_zero(struct pair *p, const struct disk_extent *e, uint64_t at, uint64_t left,
 	uint64_t *ret_length)
@@ -106,7 +106,7 @@ static int compare_piece(struct tool_work *w, void *context, const struct disk_e
 static int compare(struct tool_image *one, struct tool_image *two, struct pair *p, bool progress)
 {
 	uint64_t s1 = disk_size(one->disk), s2 = disk_size(two->disk);
-	/* The longer disk is read to its end; the other one counts as zeros after its own. */
+	/* The longer disk is read to its end; the shorter one counts as zeros after its own end. */
 	struct tool_work w = {.disk = s1 >= s2 ? one->disk : two->disk,
 		.end = s1 >= s2 ? s1 : s2,
 		.piece = PIECE,
@@ -203,7 +203,7 @@ static int commit(struct disk *overlay, struct disk *base, bool keep, bool progr
 		r = tool_run(&w);
 	if (r >= 0)
 		r = disk_flush(base);
-	/* Empties the overlay only after its data is on stable storage in the backing file. */
+	/* The overlay is emptied only after its data is on stable storage in the backing file. */
 	return r < 0 || keep ? r : qcow2_make_empty(overlay);
 }
 
@@ -321,7 +321,10 @@ static int open_new_base(const struct tool_image *overlay, const char *name,
 }
 
 struct rebase_options {
-	/* value of the option as a list, because an empty name has a meaning: no backing file */
+	/*
+	 * value of the option -b as a list, because the list can be empty, and an empty name means
+	 * "no backing file"
+	 */
 	struct option_list name;
 	bool unsafe, quiet, progress;
 };

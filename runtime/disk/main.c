@@ -78,8 +78,8 @@ static const struct tool_command commands[] = {
 };
 
 /*
- * Executes caisson-inside for the commands that look into a disk. It is a program of its own,
- * because only it needs libarchive. argv is behind the command's name.
+ * Executes caisson-inside for the commands that look into a disk. caisson-inside is a program of
+ * its own, because only it needs libarchive. argv are the arguments behind the command's name.
  */
 int tool_inside(const struct tool_command *self, int argc, char **argv)
 {

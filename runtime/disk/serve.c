@@ -5,14 +5,15 @@
  * Theory of operation
  *
  * The guest may have written anything into an image file, even into the tables of its format if the
- * guest ever had the file as such. Therefore neither the monitor nor QEMU parses the format, but
- * this process, which has no rights.
+ * guest ever had the file as such. Therefore neither the monitor nor QEMU parses the format. Only
+ * this process parses it, and it has no rights.
  *
- * The monitor starts it as root, with a connected socket. The process opens the image and its
- * backing files and locks them. It enters its jail: an empty root directory, the monitor's user, no
- * capability, Landlock, and a list of system calls. Then it prints "ready" on its standard output,
- * or the reason why it failed. It serves each queue in a thread (vhost/back.h) until the monitor
- * and QEMU have closed the socket. At the end it writes to the file what it still holds in memory.
+ * The monitor starts the process as root, with a connected socket. The process opens the image and
+ * its backing files and locks them. It enters its jail: an empty root directory, the monitor's
+ * user, no capability, Landlock, and a list of system calls. Then it prints "ready" on its standard
+ * output, or the reason why it failed. It serves each queue in a thread (vhost/back.h) until the
+ * monitor and QEMU have closed the socket. At the end it writes to the file what it still holds in
+ * memory.
  */
 #include <malloc.h>
 #include <seccomp.h>
@@ -22,7 +23,9 @@
 #include "jail/jail.h"
 #include "vm/vhost/back.h"
 
-/* limit of descriptors: backing files, guest memory, kicks and interrupts */
+/*
+ * how many descriptors the process may have, for backing files, guest memory, kicks and interrupts
+ */
 #define FILES_MAX 512
 #define HEAPS_MAX 4 /* how many heaps the C library makes for the threads */
 
@@ -40,7 +43,7 @@ struct serve {
  * The system calls that the process may make while it serves, grouped by the code that makes them.
  */
 static const int allowed[] = {
-	/* made by vm/vhost and vm/virtio: the socket, guest memory, kicks and interrupts */
+	/* calls by vm/vhost and vm/virtio, for the socket, guest memory, kicks and interrupts */
 	SCMP_SYS(poll),
 	SCMP_SYS(ppoll),
 	SCMP_SYS(recvmsg),
@@ -51,7 +54,7 @@ static const int allowed[] = {
 	SCMP_SYS(close),
 	SCMP_SYS(eventfd2),
 	SCMP_SYS(munmap),
-	/* made by images/disk: the image and its backing files */
+	/* calls by images/disk, for the image and its backing files */
 	SCMP_SYS(pread64),
 	SCMP_SYS(pwrite64),
 	SCMP_SYS(preadv),
@@ -63,7 +66,7 @@ static const int allowed[] = {
 	SCMP_SYS(fstat),
 	SCMP_SYS(newfstatat),
 	SCMP_SYS(clock_gettime),
-	/* made by the C library: memory, threads, abort() and exit */
+	/* calls by the C library, for memory, threads, abort() and exit */
 	SCMP_SYS(brk),
 	SCMP_SYS(mremap),
 	SCMP_SYS(madvise),
@@ -80,15 +83,18 @@ static const int allowed[] = {
 	SCMP_SYS(tgkill),
 	SCMP_SYS(exit),
 	SCMP_SYS(exit_group),
-	/* fcntl(2), for the flags of kicks (vhost/back_requests.c) and the seals of guest memory */
+	/*
+	 * calls by vm/vhost, for the flags of kicks (vhost/back_requests.c) and the seals of guest
+	 * memory
+	 */
 	SCMP_SYS(fcntl),
 };
 
 static int enter_jail(const struct serve *s)
 {
 	/*
-	 * Sets the number of heaps, because the C library would otherwise compute it from the
-	 * number of processors, which it reads from a file that the jail hides.
+	 * The number of heaps is set here, because the C library would otherwise compute it from
+	 * the number of processors, which it reads from a file that the jail hides.
 	 */
 	mallopt(M_ARENA_MAX, HEAPS_MAX);
 	int r = jail_limit(FILES_MAX);
@@ -105,8 +111,8 @@ static int enter_jail(const struct serve *s)
 }
 
 /*
- * Puts a temporary overlay over the image, which takes what the guest writes. Its file has no name,
- * so it is gone when this process ends.
+ * Puts a temporary overlay over the image. The overlay takes what the guest writes. The overlay's
+ * file has no name, so the kernel removes it when this process ends.
  */
 static int add_overlay(struct serve *s)
 {
@@ -152,7 +158,7 @@ static int prepare(struct serve *s)
 	return r < 0 ? r : enter_jail(s);
 }
 
-/* Prints on standard output that the image is served, or why it is not. */
+/* Prints on standard output that the image is served, or why the image is not served. */
 static int answer(int r)
 {
 	const char *text = r < 0 ? err_msg() : "ready";

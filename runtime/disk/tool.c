@@ -112,7 +112,8 @@ void tool_image_release(struct tool_image *i)
 
 /*
  * Returns the name of the extended attribute that stores the directory of the backing files. For
- * root it is one that only root can write; for an ordinary user it is one that the user can write.
+ * root it is an attribute that only root can write; for an ordinary user it is an attribute that
+ * the user can write.
  */
 static const char *xattr_name(void)
 {
@@ -163,7 +164,7 @@ static int find_directory(struct tool_image *i)
 }
 
 /*
- * Sets the options that tool_open() would use, for commands that open the backing file themselves.
+ * Sets the options that tool_open() would set, for commands that open the backing file themselves.
  */
 static int tool_use_directory(struct tool_image *i, struct disk_options *o)
 {
@@ -214,7 +215,7 @@ int tool_open(struct tool_image *i)
 	return r < 0 ? r : disk_open(&i->disk, take_fd(&fd), &o);
 }
 
-/* Shortens the path a to the directory that it has in common with the path b. */
+/* Shortens the path a to the deepest directory that contains both a and the path b. */
 static void cut_to_common(char *a, const char *b)
 {
 	size_t common = 0;
@@ -240,7 +241,7 @@ int tool_allow_backing(const char *path, const char *backing)
 		return err_sys("%s: backing file \"%s\"", path, backing);
 	cut_to_common(overlay, base);
 	/*
-	 * If the file system has no attributes, this is not an error; the user then has to give
+	 * A file system without extended attributes is no error; the user then has to give
 	 * --backing each time.
 	 */
 	if (setxattr(path, xattr_name(), overlay, strlen(overlay), 0) < 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * caisson-disk: the program that `caisson disk` executes. It is a program of its own, so that
- * `caisson` needs no compression libraries. Each subcommand is a file with a run function, which
- * returns an exit code, or -errno with the message set.
+ * caisson-disk: the program that `caisson disk` executes. caisson-disk is a program of its own, so
+ * that `caisson` needs no compression libraries. Each subcommand is a file with a run function,
+ * which returns an exit code, or -errno with the message set.
  */
 #pragma once
 #include <stdio.h>
@@ -38,7 +38,7 @@ int tool_inside(const struct tool_command *self, int argc, char **argv);
 int tool_serve(const struct tool_command *self, int argc, char **argv);
 
 /*
- * Parses options, and prints the help if --help was given; then it returns 1, else 0. *ret_n is the
+ * Parses options. If --help was given, prints the help and returns 1, else returns 0. *ret_n is the
  * number of arguments, which must be in the range from min to max.
  */
 int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
@@ -93,8 +93,8 @@ int tool_open(struct tool_image *i) must_check;
 	}
 
 /*
- * Finds the format by the ending of the file name. If the ending is unknown, returns an error that
- * asks the user for `option`, such as "-f".
+ * Finds the format by the ending of the file name. If the ending is unknown, returns an error whose
+ * message asks the user for `option`, such as "-f".
  */
 int tool_format(const char *path, const char *format, const char *option, const char **ret)
 	must_check;
@@ -109,7 +109,7 @@ const char *tool_human(uint64_t bytes, char *buf, size_t size);
 /* Adds the list of snapshots as `info` and `snapshot -l` print it. */
 int tool_add_snapshots(struct strbuf *out, const struct qcow2_snapshots *all) must_check;
 
-/* The image that create or convert makes, with the options -o NAME=VALUE,NAME=VALUE. */
+/* The image that `create` or `convert` makes, with the options -o NAME=VALUE,NAME=VALUE. */
 struct tool_target {
 	const char *path, *format;
 	struct qcow2_create qcow2;
@@ -121,8 +121,8 @@ int tool_parse_target(const struct option_list *o, struct tool_target *t, struct
 int tool_make_target(const struct tool_target *t) must_check;
 
 /*
- * Stores in an attribute of the image's file, not in the image, beneath which directory its backing
- * file may be.
+ * Stores beneath which directory the backing file of an image may be. The directory is stored in an
+ * extended attribute of the image's file, not in the image.
  */
 int tool_allow_backing(const char *path, const char *backing) must_check;
 
@@ -138,11 +138,11 @@ struct tool_work {
 	bool progress;
 	const char *what;
 	/*
-	 * Processes one piece. Runs in several threads at the same time. Returns 0, 1 to end the
-	 * work, or -errno.
+	 * Processes one piece. Runs in several threads at the same time. Returns 0 to go on, 1 to
+	 * end the work, or -errno.
 	 */
 	int (*process)(struct tool_work *w, void *context, const struct disk_extent *e);
-	/* makes the argument `context` of process(); called once in each thread */
+	/* Makes the argument `context` of process(). Called once in each thread. */
 	int (*context_new)(struct tool_work *w, void **ret);
 	void (*context_free)(void *context);
 	void *data;

@@ -2,7 +2,7 @@
 /*
  * Processes a disk in pieces with several threads. Each thread finds its next piece under a lock,
  * and asks the disk's map under the same lock what the piece contains, so that holes take no other
- * work. Then it processes the piece without the lock.
+ * work. Then the thread processes the piece without the lock.
  */
 #include <pthread.h>
 
@@ -16,10 +16,11 @@ struct state {
 	struct tool_work *w;
 	pthread_mutex_t lock;
 	uint64_t next;
-	/* the extent that the map returned last, which may be longer than a piece */
+	/* the extent that the map returned last; may be longer than a piece */
 	struct disk_extent known;
 	int64_t shown;
-	int result; /* 1: a thread has ended the work early; -errno: a thread has failed */
+	/* 0: the work goes on; 1: a thread has ended the work early; -errno: a thread has failed */
+	int result;
 	char message[ERR_MAX];
 };
 
@@ -35,8 +36,8 @@ static void show_progress(struct state *s, bool last)
 }
 
 /*
- * Finds the extent at s->next. It uses the last extent as long as s->next lies in it, because some
- * file systems read all of a long extent to find its end.
+ * Finds the extent at s->next. Returns the last extent again as long as s->next lies in it, because
+ * some file systems read all of a long extent to find its end.
  */
 static int map_next(struct state *s, struct disk_extent *e)
 {
@@ -57,9 +58,9 @@ static int map_next(struct state *s, struct disk_extent *e)
 }
 
 /*
- * Finds the next piece that has to be processed; length 0: there is none. It begins and ends at
- * multiples of `align`, so a piece with data may include parts of neighbouring extents. A piece of
- * zeros or of a hole never does.
+ * Finds the next piece that has to be processed; a length of 0 means that there is none. The piece
+ * begins and ends at multiples of `align`, so a piece with data may include parts of neighbouring
+ * extents. A piece of zeros or of a hole never includes parts of others.
  */
 static int claim(struct state *s, struct disk_extent *e)
 {

@@ -40,8 +40,8 @@ static int connect_within(const struct sockaddr_un *to, unsigned seconds)
 }
 
 /*
- * Gives up all capabilities but the one that connecting to the server's socket needs. The process
- * stays root, because the server may check which user connects.
+ * Gives up all capabilities but the one that is needed to connect to the server's socket. The
+ * process stays root, because the server may check which user connects.
  */
 static int drop_rights(void)
 {
@@ -61,7 +61,10 @@ static int filter_calls(void)
 	static const int allowed[] = {SCMP_SYS(recvfrom), SCMP_SYS(sendmsg), SCMP_SYS(connect),
 		SCMP_SYS(close), SCMP_SYS(nanosleep), SCMP_SYS(clock_nanosleep),
 		SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall), SCMP_SYS(exit_group),
-		/* the heap's, when what the filter was compiled from is freed */
+		/*
+		 * calls of the C library's heap, when it frees the memory from which the filter was
+		 * compiled
+		 */
 		SCMP_SYS(munmap), SCMP_SYS(madvise)};
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int r = ctx ? 0 : -ENOMEM;

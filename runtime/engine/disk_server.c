@@ -20,8 +20,8 @@
 #define WORDS_MAX 24
 
 /*
- * Executes caisson-disk in the child. It prints its answer to the descriptor `answer` and its
- * errors to the descriptor `errors`.
+ * Executes caisson-disk in the child process. caisson-disk prints its answer to the descriptor
+ * `answer` and its errors to the descriptor `errors`.
  */
 _Noreturn static void become_server(
 	const struct machine_config *c, pid_t monitor, int sock, int answer, int errors)
@@ -60,7 +60,7 @@ _Noreturn static void become_server(
 	_exit(127);
 }
 
-/* Reads the server's answer, which says that it is ready, or why it is not. */
+/* Reads the server's answer, which says either that the server is ready or why it failed. */
 static int read_answer(int answer, const char *image)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -98,7 +98,7 @@ int disk_server_start(struct disk_server *ret, const struct machine_config *c, i
 	return read_answer(from, c->image);
 }
 
-/* Waits for the server's end for up to `ms`. Returns whether it has ended. */
+/* Waits up to `ms` for the server's end. Returns whether the server has ended. */
 static bool await_end(struct disk_server *s, int ms)
 {
 	const int64_t end = clock_ms() + ms;

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engine runs the machine: either the built-in machine on KVM (kvm.c) or QEMU (qemu.c; its
- * arguments are in qemu_args.c). The guest gets the same kernel, initramfs and devices from both.
+ * The engine runs the machine: either the built-in machine on KVM (kvm.c) or QEMU (qemu.c; the
+ * arguments of QEMU are in qemu_args.c). The guest gets the same kernel, initramfs and devices from
+ * both engines.
  *
  * 	engine_start(&e, &description)  builds the machine; starts QEMU's process, but no thread
  * 	engine_run(&e, &jail)           starts threads, each in the jail; the guest runs
  * 	poll(e.ended)                   readable once the machine has ended
- * 	engine_result(&e)               tells how it ended
+ * 	engine_result(&e)               tells how the machine ended
  * 	engine_stop(&e)                 ends the machine if it still runs, and releases everything
  *
- * The caller keeps and closes the descriptors in the description. Those of the taps, the share and
- * the vhost-user servers must stay open until engine_stop().
+ * The caller keeps and closes the descriptors in the description. The descriptors of the taps, the
+ * share and the vhost-user servers must stay open until engine_stop().
  */
 #pragma once
 #include <pthread.h>
@@ -34,30 +35,33 @@ struct engine_nic {
 	unsigned offloads; /* offloads that the tap may use: TUN_F_* flags; 0: none */
 };
 
-/* caisson-disk for vm.image, and the servers that the plan names */
+/*
+ * how many vhost-user servers one machine has at most: caisson-disk for vm.image, and the servers
+ * that the plan names
+ */
 #define ENGINE_BACKENDS_MAX (1 + PLAN_BACKENDS_MAX)
 
 /*
- * A vhost-user server that serves a virtio-fs share or a disk: one outside of caisson, or the one
- * of vm.image (disk_server.h).
+ * A vhost-user server that serves a virtio-fs share or a disk: either a server outside of caisson,
+ * or the server of vm.image (disk_server.h).
  */
 struct engine_backend {
 	const char *field; /* property of config.json that names the server */
 	/*
 	 * virtio-fs tag of the share; NULL: a disk. The guest sees a raw vm.image first, and then
-	 * the disks in this order.
+	 * the disks in the order of these structures.
 	 */
 	const char *tag;
 	int sock;
 	int reconnect;   /* socket of the server's connector (connector.h); 0: none */
-	unsigned queues; /* number of a disk's queues; 0: one */
+	unsigned queues; /* number of queues of a disk; 0: one queue */
 };
 
 struct engine_description {
 	const struct machine_config *config;
 	int kernel, initramfs;
 	const char *cmdline;
-	int share; /* vhost-user socket of the file server; -EBADF: no share */
+	int share; /* vhost-user socket of the file server; -EBADF: there is no share */
 	int image; /* descriptor of vm.image if it is raw, or -EBADF */
 	int log;   /* socket to which the guest's console writes */
 	struct engine_nic nics[ENGINE_NICS_MAX];
@@ -65,8 +69,8 @@ struct engine_description {
 	struct engine_backend backends[ENGINE_BACKENDS_MAX];
 	size_t nbackends;
 	/*
-	 * maps vsock ports to descriptors: the engine relays a guest's connection to a port to the
-	 * descriptor that this table has for the port (streams.h)
+	 * The table of the guest's vsock connections: the engine relays a guest's connection to a
+	 * port to the descriptor that this table has for the port (streams.h).
 	 */
 	struct streams *streams;
 };
@@ -79,8 +83,9 @@ struct engine_ops {
 	void (*stop)(struct engine *e);
 	/*
 	 * Says how the machine ended; called once `ended` is readable. Returns 0 if the guest
-	 * switched itself off, -EPIPE with a message if a vhost-user server that serves one of its
-	 * devices has ended, and -errno with a message if the machine failed in another way.
+	 * switched itself off, -EPIPE with a message if a vhost-user server that serves one of the
+	 * machine's devices has ended, and -errno with a message if the machine failed in another
+	 * way.
 	 */
 	int (*result)(struct engine *e);
 };

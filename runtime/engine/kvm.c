@@ -26,8 +26,8 @@ struct kvm_engine {
 	bool built, has_thread;
 	pthread_t thread;
 	/*
-	 * duplicates of the caller's descriptors, because the caller may close its own while the
-	 * devices still use them; or -EBADF
+	 * duplicates of the caller's descriptors, because the caller may close its own descriptors
+	 * while the devices still use them; or -EBADF
 	 */
 	int log, image;
 	int result;        /* return value of machine_run() */
@@ -50,12 +50,15 @@ static void *devices_thread(void *arg)
 	if (k->result >= 0)
 		k->result = machine_run(&k->machine);
 	/*
-	 * Copies the message into `k`, from which the monitor's thread reads it, because each
+	 * The message is copied into `k`, from which the monitor's thread reads it, because each
 	 * thread has its own error message (base/err.h).
 	 */
 	if (k->result < 0)
 		snprintf(k->why, sizeof(k->why), "%s", err_msg());
-	/* Waits until the program that reads the guest's output has read the last of it. */
+	/*
+	 * The devices' thread waits here until the program that reads the guest's output has read
+	 * the last of it.
+	 */
 	if (virtio_vsock_drain(&k->machine.vsock, DRAIN_MS) < 0)
 		log_warn("%s", err_msg());
 	eventfd_write(e->ended, 1);
@@ -64,7 +67,8 @@ static void *devices_thread(void *arg)
 
 /*
  * Sorts the interfaces into those with a tap and the one with a vhost-user server. Returns the
- * number of those with a tap. If no interface has a vhost-user server, remote->peer stays NULL.
+ * number of interfaces with a tap. If no interface has a vhost-user server, remote->peer stays
+ * NULL.
  */
 static size_t sort_nics(const struct engine_description *d, struct virtio_net_options *taps,
 	struct virtio_net_remote_options *remote)

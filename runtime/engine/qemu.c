@@ -54,7 +54,10 @@ struct qemu {
 	int pidfd;
 	/* eventfd, readable when the vsock device or a network device is no longer served */
 	int lost;
-	/* why vsock is no longer served; written by the vsock thread before `lost` is readable */
+	/*
+	 * why the vsock device is no longer served; written by the vsock thread before `lost` is
+	 * readable
+	 */
 	char why[ERR_MAX];
 	int errors;      /* pipe from which the monitor reads QEMU's standard error */
 	bool parameters; /* vm.hypervisor.parameters of config.json are on QEMU's command line */
@@ -62,15 +65,15 @@ struct qemu {
 	size_t nbackends;
 	/*
 	 * field in config.json that names the vhost-user server of a network device; NULL: there is
-	 * none
+	 * no such server
 	 */
 	const char *net;
 	struct relay relay; /* forwards messages between QEMU and the server that `net` names */
 };
 
 /*
- * Executes QEMU in the child. Its standard input is /dev/null; its output and errors go to the pipe
- * `errors`.
+ * Executes QEMU in the child process. QEMU's standard input is /dev/null; its output and errors go
+ * to the pipe `errors`.
  */
 _Noreturn static void become_qemu(const struct qemu_jail *jail, int errors)
 {
@@ -192,7 +195,8 @@ static int make_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
 
 /*
  * Exchanges the first vhost-user messages with each server before QEMU does, to find a server that
- * does not answer. QEMU would wait for its answer forever, and QEMU's errors do not name the mount.
+ * does not answer. QEMU would wait for such a server forever, and QEMU's errors do not name the
+ * mount.
  */
 static int probe_backends(const struct engine_description *d)
 {
@@ -279,8 +283,8 @@ static int qemu_result(struct engine *e)
 	int status;
 
 	/*
-	 * Waits a moment for QEMU's end, because the connection may have ended with QEMU. QEMU's
-	 * exit then tells the reason.
+	 * The monitor waits a moment for QEMU's end, because the connection may have ended with
+	 * QEMU. QEMU's exit then tells the reason.
 	 */
 	bool lives = poll(&p, 1, GRACE_MS) == 0;
 	if (lives)

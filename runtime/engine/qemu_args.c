@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes QEMU's command line, and the list of descriptors that its arguments refer to by number. A
- * new argument of the machine itself belongs in add_machine(), of a device in add_devices(), of a
- * disk in add_disks().
+ * Makes QEMU's command line, and the list of descriptors to which its arguments refer by number. A
+ * new argument of the machine itself belongs in add_machine(), an argument of a device in
+ * add_devices(), and an argument of a disk in add_disks().
  */
 #include "engine/qemu_args.h"
 
@@ -42,7 +42,10 @@ static void add_arg(struct qemu_args *a, const char *fmt, ...)
 		a->v[a->n++] = s;
 }
 
-/* Lets QEMU inherit fd under the same number. Returns that number for the argument's text. */
+/*
+ * Lets QEMU inherit the descriptor fd under the same number. Returns that number for the argument's
+ * text.
+ */
 static int add_fd(struct qemu_args *a, int fd)
 {
 	if (a->nfds == QEMU_ARGS_FDS_MAX)
@@ -62,7 +65,7 @@ static uint64_t now_ns(void)
 
 /*
  * Measures the frequency of the TSC in kHz by reading the TSC and a clock twice. The error is a few
- * millionths even if the process is interrupted, because both run on meanwhile.
+ * millionths even if the process is interrupted, because TSC and clock go on meanwhile.
  */
 static uint64_t tsc_khz(void)
 {
@@ -86,8 +89,8 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "-no-reboot");
 	add_arg(a, "-machine");
 	/*
-	 * rtc=on gives the machine a CMOS clock. Without it and without KVM's paravirtual clock,
-	 * Linux would wait a second at boot for a clock.
+	 * rtc=on gives the machine a CMOS clock, because without a CMOS clock and without KVM's
+	 * paravirtual clock Linux would wait a second at boot for a clock.
 	 */
 	add_arg(a, "microvm,acpi=on,pic=off,pit=off,rtc=on,isa-serial=off,memory-backend=ram");
 	add_arg(a, "-global");
@@ -115,9 +118,9 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "-append");
 	/*
 	 * tsc=reliable tells the guest's kernel not to check the TSC, because QEMU's TSC is the
-	 * host's. Otherwise the kernel would compare it with its own timer ticks, which come late
-	 * on a loaded host. It would then count the ticks instead of the TSC, and its clock would
-	 * lose time.
+	 * host's. Otherwise the kernel would compare the TSC with its own timer ticks, which come
+	 * late on a loaded host. The kernel would then count the ticks instead of the TSC, and its
+	 * clock would lose time.
 	 */
 	add_arg(a, "%s tsc=reliable tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
 }
@@ -178,8 +181,8 @@ static void add_image(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "fd=%d,set=1", add_fd(a, d->image));
 	add_arg(a, "-drive");
 	/*
-	 * auto-read-only=off, because otherwise QEMU would open the file a second time for writing,
-	 * which fails for a file in a descriptor set.
+	 * auto-read-only is off, because otherwise QEMU would open the file a second time for
+	 * writing, which fails for a file in a descriptor set.
 	 */
 	add_arg(a, "if=none,id=image,format=raw,file=/dev/fdset/1,file.locking=off,cache=%s,%s",
 		d->config->image_direct          ? "none"
@@ -203,8 +206,8 @@ static const char *queue_options(const struct engine_backend *b, char *text, siz
 }
 
 /*
- * Adds the disks in order, because the guest numbers them (vda, vdb) in the order of these
- * arguments.
+ * Adds the disks in the order of the description, because the guest numbers them (vda, vdb) in the
+ * order of these arguments.
  */
 static void add_disks(struct qemu_args *a, const struct engine_description *d)
 {

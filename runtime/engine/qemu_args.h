@@ -11,9 +11,10 @@ struct qemu_args {
 	struct arena arena;
 	char *v[QEMU_ARGS_MAX]; /* arguments; the last one is NULL, as execv(3) needs it */
 	size_t n;
-	int fds[QEMU_ARGS_FDS_MAX]; /* descriptors that QEMU inherits; the caller closes them */
+	/* descriptors that QEMU inherits; the caller closes all of them */
+	int fds[QEMU_ARGS_FDS_MAX];
 	size_t nfds;
-	bool failed; /* memory or the array was too small for an argument */
+	bool failed; /* an argument could not be added, because memory or the array was too small */
 };
 
 /*

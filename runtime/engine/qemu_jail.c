@@ -4,18 +4,19 @@
  *
  * The child process that the monitor clones for QEMU confines itself before it executes QEMU, so
  * QEMU never has a capability or sees the host's files. Only the system call filter is installed by
- * QEMU itself (-sandbox). Its root is a tmpfs in which the directories that a dynamically linked
- * program needs, such as /usr, are bound read-only. If QEMU is installed elsewhere, its directory
- * is bound too. The root has no /proc and no /run, of /etc only the linker's files, and of devices
- * only null and urandom.
+ * QEMU itself (-sandbox). The child's root is a tmpfs in which the directories that a dynamically
+ * linked program needs, such as /usr, are bound read-only. If QEMU is installed elsewhere, its
+ * directory is bound too. The root has no /proc and no /run, of /etc only the linker's files, and
+ * of devices only null and urandom.
  *
  * QEMU opens the kernel and the initramfs by name, as a user who owns nothing. On the host only
- * root may be allowed to read them, so the child copies them into that tmpfs. QEMU gets its other
- * files as descriptors, except for one socket to which it must connect itself (relay.h).
+ * root may be allowed to read these two files, so the child copies them into the tmpfs. QEMU gets
+ * its other files as descriptors, except for one socket to which it must connect itself (relay.h).
  *
  * QEMU is the first process of a pid namespace, so it can signal no process of the host. It has the
  * monitor's user, because the monitor must be able to kill it. It is in the container's network
- * namespace because its taps are there; Landlock keeps it from connecting to anything there.
+ * namespace, because the machine's taps are there; Landlock keeps it from connecting to anything in
+ * that namespace.
  */
 #include "engine/qemu_jail.h"
 
@@ -40,8 +41,8 @@
 #define FILES_MAX 1024
 
 /*
- * Paths of the host that are bind-mounted into QEMU's root if they exist. If one is a symbolic link
- * (/bin on merged systems), the link is copied.
+ * Paths of the host that are bind-mounted into QEMU's root if they exist. If a path is a symbolic
+ * link (/bin on merged systems), the link is copied.
  */
 static const char *const bound_paths[] = {
 	"/usr",
@@ -69,8 +70,8 @@ int qemu_has_sandbox(const char *program)
 	if (st.st_size <= 0)
 		return 1;
 	/*
-	 * Searches QEMU's program file for that message. Starting QEMU to ask whether it knows the
-	 * option would take a tenth of a second.
+	 * The message is searched in QEMU's program file, because starting QEMU to ask whether it
+	 * knows -sandbox would take a tenth of a second.
 	 */
 	void *text = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (text == MAP_FAILED)
@@ -107,7 +108,7 @@ static int copy_link(int root, const char *path)
 	return symlinkat(target, dir, name) < 0 ? err_sys("make the link %s", path) : 0;
 }
 
-/* Binds a path of the host at the same place in root. Does nothing if the path does not exist. */
+/* Binds a path of the host to the same path in root. Does nothing if the path does not exist. */
 static int bind_path(int root, const char *path)
 {
 	struct mount_attr a = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID};
@@ -179,7 +180,7 @@ static int copy_file(int root, const char *name, int from)
 
 /*
  * Makes the monitor's socket listen at a path in QEMU's root, so that QEMU can connect to the
- * monitor. The socket's mode lets QEMU's user connect, who does not own the root.
+ * monitor. The socket's mode lets QEMU's user connect, because this user does not own the root.
  */
 static int bind_listener(int root, int listener)
 {
@@ -225,10 +226,10 @@ static int set_descriptors(const struct qemu_jail *q)
 }
 
 /*
- * Makes the kernel kill QEMU when the monitor ends. This is set after the change of user, because a
- * change of user resets it. If the monitor ended before that, the kernel does not send the signal.
- * getppid() cannot tell this, because it returns 0 for a parent outside of the pid namespace, so
- * the monitor's pidfd is checked.
+ * Makes the kernel kill QEMU when the monitor ends. PR_SET_PDEATHSIG is set after the change of
+ * user, because a change of user clears it. If the monitor ended before that, the kernel does not
+ * send the signal. getppid() cannot tell whether the monitor has ended, because it returns 0 for a
+ * parent outside of the pid namespace, so the monitor's pidfd is checked.
  */
 static int die_with_monitor(const struct qemu_jail *q)
 {
@@ -250,8 +251,8 @@ int qemu_jail_exec(const struct qemu_jail *q)
 	if (r >= 0)
 		r = jail_drop_rights(jail_id(q->monitor));
 	/*
-	 * This Landlock ruleset forbids QEMU to connect to anything. It does not restrict opening
-	 * files, because QEMU's root contains only files that QEMU may use.
+	 * This Landlock ruleset forbids QEMU to connect to anything. The ruleset does not restrict
+	 * opening files, because QEMU's root contains only files that QEMU may use.
 	 */
 	if (r >= 0)
 		r = jail_landlock(true);

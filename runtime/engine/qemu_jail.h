@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 
-/* The names of the files that caisson puts into QEMU's root. */
+/* The names of the files that caisson puts into QEMU's root directory. */
 #define QEMU_JAIL_KERNEL "/kernel"
 #define QEMU_JAIL_INITRAMFS "/initramfs"
 #define QEMU_JAIL_SOCKET "/socket"
@@ -13,7 +13,7 @@
 #define QEMU_JAIL_FLAGS CLONE_NEWPID /* flags of the clone3(2) that makes QEMU's process */
 
 struct qemu_jail {
-	const char *program; /* absolute path of the program, without symbolic links */
+	const char *program; /* absolute path of QEMU's program file, without symbolic links */
 	char *const *argv;
 	const int *fds; /* descriptors that QEMU inherits besides the standard streams */
 	size_t nfds;
@@ -32,7 +32,7 @@ struct qemu_jail {
 int qemu_has_sandbox(const char *program) must_check;
 
 /*
- * Enters the jail and executes the program. Returns only if that fails. The caller has set the
- * standard streams before.
+ * Enters the jail and executes QEMU. Returns only on failure. The caller has set the standard
+ * streams before.
  */
 int qemu_jail_exec(const struct qemu_jail *q) must_check;

@@ -73,7 +73,8 @@ static int forward_from_backend(int qemu, int backend, int stop_fd)
 			m.h.request, m.h.flags, expected);
 	else if (r > 0)
 		r = forward_answer(qemu, &m);
-	else if (r == -ECANCELED) /* -ECANCELED: stop_fd is readable, so the thread has to stop. */
+	/* -ECANCELED means that stop_fd is readable, so the thread has to stop */
+	else if (r == -ECANCELED)
 		r = 0;
 	vhost_message_release(&m);
 	return r;

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The relay forwards messages between QEMU and the vhost-user server of a network device. QEMU's
- * -netdev vhost-user connects to a socket by name and accepts no inherited one, because only
+ * -netdev vhost-user connects to a socket by name and accepts no inherited socket, because only
  * chardevs with a path may pass descriptors. But QEMU can reach no path of the host from its jail.
  * So QEMU connects to a socket in its root at which the monitor listens, and a thread of the
- * monitor forwards each message with its descriptors. Network frames do not pass through the relay:
- * they are in the guest's memory, and eventfds announce them.
+ * monitor forwards each message with its descriptors. Network frames do not pass through the relay,
+ * because they are in the guest's memory, and eventfds announce them.
  *
- *	relay_init(&r, backend)        r.listener is for qemu_jail.h
- *	relay_meet(&r, ...)            waits for QEMU's connection, once QEMU has been started
- *	relay_start(&r, &jail, event)  starts the thread, in the jail
- *	relay_stop(&r)                 stops the thread; tells why the server was lost, if it was
- *	relay_release(&r)              after relay_stop(), for every relay that was initialised
+ * 	relay_init(&r, backend)        r.listener is for qemu_jail.h
+ * 	relay_meet(&r, ...)            waits for QEMU's connection, once QEMU has been started
+ * 	relay_start(&r, &jail, event)  starts the thread, in the jail
+ * 	relay_stop(&r)                 stops the thread; tells why the server was lost, if it was
+ * 	relay_release(&r)              after relay_stop(), for every relay that was initialised
  */
 #pragma once
 #include <pthread.h>
@@ -19,8 +19,8 @@
 #include "jail/jail.h"
 
 /*
- * how long, in ms, the relay waits for the server's answer; the same as VHOST_USER_TIMEOUT_MS, with
- * which the built-in machine waits
+ * how long, in ms, the relay waits for the server's answer; as long as the built-in machine waits
+ * (VHOST_USER_TIMEOUT_MS)
  */
 #define RELAY_TIMEOUT_MS 10000
 
@@ -55,7 +55,7 @@ int relay_init(struct relay *r, int backend) must_check;
  */
 int relay_meet(struct relay *r, int ready, int pidfd, unsigned timeout_ms) must_check;
 int relay_start(struct relay *r, const struct jail *jail, int lost) must_check;
-/* Stops the thread. Returns why the server was lost before that, or NULL if it was not. */
+/* Stops the thread. If the server was lost before, returns the reason, else NULL. */
 const char *relay_stop(struct relay *r);
 void relay_release(struct relay *r);
 

@@ -21,8 +21,8 @@
 #include "vm/fs/vmfs.h"
 
 /*
- * How long, in ms, the guest may keep names and attributes in its cache. It is short, because the
- * host changes files too (podman cp, volumes).
+ * How long, in ms, the guest may keep names and attributes in its cache. The time is short, because
+ * the host changes files too (podman cp, volumes).
  */
 #define CACHE_MS 1000
 
@@ -42,7 +42,8 @@ bool share_needed(const struct plan *plan)
 
 /*
  * Says whether the host makes the mount read-only in the share from the start. The root is an
- * exception: INIT in the guest makes mount points in it, so it becomes read-only only after that.
+ * exception, because INIT in the guest makes mount points in it; the host makes it read-only after
+ * that.
  */
 static bool is_read_only(const struct step *s)
 {
@@ -101,8 +102,8 @@ static int attach_mount(int base, const struct step *s, int tree)
 }
 
 /*
- * Builds the share's directory tree in the server's process, which has a mount namespace of its
- * own. Returns a descriptor of the share's root.
+ * Builds the share's directory tree in the file server's process, which has a mount namespace of
+ * its own. Returns a descriptor of the share's root.
  */
 static int build_tree(const struct plan *plan, const int *slots)
 {
@@ -132,8 +133,8 @@ static int build_tree(const struct plan *plan, const int *slots)
 			return r;
 	}
 	/*
-	 * The share's root is a tmpfs. It becomes read-only, because files that the guest wrote
-	 * there would take up the host's memory.
+	 * The share's root, a tmpfs, becomes read-only, because files that the guest wrote there
+	 * would take up the host's memory.
 	 */
 	if (mount_setattr(base, "", AT_EMPTY_PATH, &ro, sizeof(ro)) < 0)
 		return err_sys("make the share's root read-only");
@@ -141,8 +142,8 @@ static int build_tree(const struct plan *plan, const int *slots)
 }
 
 /*
- * Says whether the guest may make device nodes in the share. It may if a container in namespaces
- * with the same config.json could make them.
+ * Says whether the guest may make device nodes in the share. The guest may make them if a container
+ * in namespaces with the same config.json could make them.
  */
 static bool may_make_devices(const struct plan *plan)
 {
@@ -168,8 +169,8 @@ static bool is_device_of_plan(const void *data, mode_t type, dev_t dev)
 }
 
 /*
- * Returns the slot of the root if the share contains the root and it must become read-only once
- * INIT has made its mount points, else -1.
+ * Returns the slot of the root if the share contains the root and the root must become read-only
+ * once INIT has made its mount points, else -1.
  */
 static int sealed_slot(const struct plan *plan)
 {
@@ -237,9 +238,9 @@ int share_start(
 		return err_sys("fork the file server");
 	if (pid == 0) {
 		/*
-		 * The effective user stays root, so that files of any user can be served. The real
-		 * and the saved user become the monitor's user in its jail, because without
-		 * capabilities the monitor may only kill processes of its own user.
+		 * The effective user stays root, so that the server can serve the files of any
+		 * user. The real and the saved user become the monitor's user in its jail, because
+		 * without capabilities the monitor may only kill processes of its own user.
 		 */
 		uid_t id = jail_id(monitor);
 		if (setresuid(id, (uid_t)-1, id) < 0 && errno != EINVAL)

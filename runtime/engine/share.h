@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Serves the container's root and bind mounts as one virtio-fs share, in a process of its own. The
- * share's root is a directory with one entry for each slot of the plan, named by the slot's number,
- * on which the mount that the host's side opened is mounted.
+ * share's root is a directory with one entry for each slot of the plan. The name of an entry is the
+ * number of the slot, and the mount that the host's side opened for the slot is mounted on the
+ * entry.
  *
- * If the plan makes the root read-only, share_seal() asks the process to do so on the host, once
- * INIT has made its mount points there. The answer comes at `seal`, and share_sealed() reads it.
+ * If the plan makes the root read-only, share_seal() asks the process to make it read-only on the
+ * host, once INIT has made its mount points there. The answer comes at `seal`, and share_sealed()
+ * reads it.
  */
 #pragma once
 #include <sys/types.h>
@@ -15,18 +17,20 @@
 #define SHARE_TAG "caisson"
 
 struct share {
-	pid_t pid; /* pid of the file server, a child of the monitor; 0: it does not run */
-	int sock;  /* vhost-user socket of the server, for the machine's virtio-fs device */
+	/* pid of the file server, a child of the monitor; 0: the file server does not run */
+	pid_t pid;
+	int sock; /* vhost-user socket of the server, for the machine's virtio-fs device */
 	/*
 	 * socket on which the monitor asks the file server to make the root read-only; -EBADF: the
 	 * root stays as it is
 	 */
 	int seal;
-	bool sealing; /* share_seal() has asked, and the answer has not come yet */
+	bool sealing; /* share_seal() has asked the file server, and the answer has not come yet */
 };
 
 /*
- * Says whether anything is shared. Nothing is if vm.image is the root and there are no bind mounts.
+ * Says whether anything is shared. If vm.image is the root and there are no bind mounts, nothing is
+ * shared.
  */
 bool share_needed(const struct plan *plan);
 /*
@@ -37,9 +41,9 @@ bool share_needed(const struct plan *plan);
 int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors,
 	bool host_locks) must_check;
 /*
- * Finds out whether the file server has ended; called after a SIGCHLD. Returns 0 if it still runs,
- * -EIO with a message if it was killed, and -EPIPE with a message if it exited, as it does when the
- * hypervisor has ended.
+ * Finds out whether the file server has ended; called after a SIGCHLD. Returns 0 if the file server
+ * still runs, -EIO with a message if it was killed, and -EPIPE with a message if it exited, as it
+ * does when the hypervisor has ended.
  */
 int share_check(struct share *s) must_check;
 int share_seal(struct share *s) must_check;

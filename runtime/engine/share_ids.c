@@ -17,7 +17,7 @@ static int compare_ranges(const void *a, const void *b)
 	return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* Merges the range at `i` and the next one into one range. Returns how many ranges are left. */
+/* Merges the range at index `i` and the next range into one. Returns how many ranges are left. */
 static size_t join_next(struct range *r, size_t n, size_t i)
 {
 	if (r[i].end < r[i + 1].end)
@@ -26,7 +26,7 @@ static size_t join_next(struct range *r, size_t n, size_t i)
 	return n - 1;
 }
 
-/* Returns the index of the range that has the smallest gap to the next one. */
+/* Returns the index of the range that has the smallest gap to the next range. */
 static size_t find_nearest(const struct range *r, size_t n)
 {
 	size_t best = 0;
@@ -77,7 +77,7 @@ int share_own_ids(const struct spec_id_maps *maps, struct strbuf *ret)
 }
 
 /*
- * Returns the id as which the server acts: root if the maps contain it, because only root has
+ * Returns the id as which the server acts: root if the maps contain root, because only root has
  * root's rights, else the first id.
  */
 static uint32_t first_id(const struct spec_id_maps *maps)

@@ -2,7 +2,7 @@
 /*
  * Limits the user and group ids as which a container's file server may act, if the container has a
  * user namespace. The guest's kernel keeps the container to the ids of that namespace. The host
- * keeps the server to them too, because the guest's kernel may be hostile.
+ * keeps the server to these ids too, because the guest's kernel may be hostile.
  */
 #pragma once
 #include "plan/plan.h"

@@ -42,7 +42,8 @@ static struct stream *find_port(struct streams *s, enum stream_state state, uint
 
 /*
  * Returns a random port for a stream, so that other programs in the guest cannot guess the port and
- * connect to it. It is neither the agent's port nor one of those that the host connects to.
+ * connect to it. The port is neither the agent's port nor one of the ports to which the host
+ * connects.
  */
 static uint32_t new_port(void)
 {
@@ -66,7 +67,7 @@ static bool same_description(int a, int b)
 
 /*
  * Uses one stream for standard output and standard error if fd, the standard error, is the same
- * open file as the process's standard output. Returns whether it does.
+ * open file as the process's standard output. Returns whether the two share a stream.
  */
 static bool join_errors(struct streams *s, uint32_t process, int fd)
 {
@@ -143,7 +144,7 @@ bool streams_has_output(struct streams *s, uint32_t process)
 #define OUTPUTS_MAX 4 /* how many output streams a process can have */
 
 /*
- * Lists the output streams of the process to which the guest has connected. *ret points to the
+ * Lists those output streams of the process to which the guest has connected. *ret points to the
  * entries in the table itself.
  */
 static size_t list_outputs(struct streams *s, uint32_t process, struct stream *ret[OUTPUTS_MAX],
@@ -164,9 +165,9 @@ static size_t list_outputs(struct streams *s, uint32_t process, struct stream *r
 }
 
 /*
- * Calls the device without holding the table's lock. The device calls functions of this table while
- * it holds its own lock, so the opposite order could deadlock. Only the monitor's loop uses the
- * marks, so they need no lock.
+ * Calls the device without holding the table's lock, because the device calls functions of this
+ * table while it holds its own lock, so the opposite order could deadlock. The marks need no lock,
+ * because only the monitor's loop uses them.
  */
 void streams_mark(struct streams *s, uint32_t process)
 {
@@ -219,8 +220,8 @@ static int connect_agent(struct streams *s)
 	int ends[2];
 
 	/*
-	 * A second connection to the agent's port is refused: caisson-guest connects first, so a
-	 * later one comes from another program in the guest.
+	 * A second connection to the agent's port is refused, because caisson-guest connects first,
+	 * so a later connection comes from another program in the guest.
 	 */
 	if (s->agent_met)
 		return -ECONNREFUSED;
@@ -243,8 +244,8 @@ int streams_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *
 		struct stream *e = find_port(s, STREAM_WAITING, port);
 		if (e) {
 			/*
-			 * A standard stream may be the caller's terminal, which is open for both
-			 * directions, but the guest may use it in one direction only.
+			 * The guest may use a standard stream in one direction only, because the
+			 * stream may be the caller's terminal, which is open for both directions.
 			 */
 			if (e->stream != AGENT_TERMINAL)
 				*ret_use = e->stream == AGENT_STDIN ? VSOCK_TO_GUEST

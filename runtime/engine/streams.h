@@ -5,9 +5,9 @@
  * guest connects to that port.
  *
  * The agent's stream is a socket pair: the vsock device gets one end, and the monitor's loop takes
- * the other one from this table. A process's standard stream is the very descriptor that the caller
- * of the runtime passed. The device reads and writes it directly, so that nothing is copied on the
- * way.
+ * the other end from this table. A process's standard stream is the very descriptor that the caller
+ * of the runtime passed. The device reads and writes this descriptor directly, so that nothing is
+ * copied on the way.
  */
 #pragma once
 #include <pthread.h>
@@ -29,7 +29,7 @@ struct stream {
 	/* streams_mark() has recorded the end of the process's output in this stream */
 	bool marked;
 	/*
-	 * position in the stream, modulo 2^32, up to which the device still has to write the
+	 * up to which position in the stream, modulo 2^32, the device still has to write the
 	 * output; set by streams_mark()
 	 */
 	uint32_t owed;
@@ -69,10 +69,10 @@ void streams_json(struct streams *s, uint32_t process, struct json_out *o);
  */
 bool streams_has_output(struct streams *s, uint32_t process);
 /*
- * Marks the end of what the process has written. It is called when the process has ended and all
- * its output has come to the vsock device. From then on streams_owe() says whether the device still
- * has to write some of it. Later output of other processes in the guest to the same streams does
- * not count.
+ * Marks the end of what the process has written. The caller calls it when the process has ended and
+ * all its output has come to the vsock device. From then on streams_owe() says whether the device
+ * still has to write some of that output. Later output of other processes in the guest to the same
+ * streams does not count.
  */
 void streams_mark(struct streams *s, uint32_t process);
 bool streams_owe(struct streams *s, uint32_t process);
@@ -82,8 +82,8 @@ bool streams_owe(struct streams *s, uint32_t process);
  */
 void streams_withdraw(struct streams *s, uint32_t process);
 /*
- * Returns the monitor's end of the agent's stream if the agent has connected, else -EBADF. It
- * returns the stream only once.
+ * Returns the monitor's end of the agent's stream if the agent has connected, else -EBADF. Returns
+ * the stream only once.
  */
 int streams_take_agent(struct streams *s);
 

@@ -33,8 +33,8 @@
 struct guest_config {
 	void *data;
 	/*
-	 * Opens a non-blocking vsock connection to this port of the host. The function may return
-	 * before the connection is established.
+	 * Opens a non-blocking vsock connection to the port `port` of the host. The function may
+	 * return before the connection is established.
 	 */
 	int (*connect)(void *data, uint32_t port);
 	/*
@@ -66,21 +66,28 @@ struct process {
 	 */
 	int channel;
 	struct watch watch;
-	const char *awaited; /* name of the barrier of INIT that the agent waits for, or NULL */
+	const char *awaited; /* name of the barrier at which the agent waits for INIT, or NULL */
 	/*
-	 * INIT. While `forks` is set, this is the stage of an exec: a process outside the
+	 * INIT. While `forks` is set, `child` is the stage of an exec: a process outside the
 	 * container's pid namespace whose FORK step will make the process that executes the
 	 * program.
 	 */
 	struct ns_child child;
 	bool forks;
-	/* bit n - 1: signal n came while `forks` was set, and is sent after the FORK */
+	/*
+	 * signals that came while `forks` was set and that are sent after the FORK; bit n - 1
+	 * stands for signal n
+	 */
 	uint64_t signals;
 	/* INIT's standard input, output and error; the agent closes them after the clone */
 	int stdio[3];
 	struct stream streams[4];
-	int slave; /* the terminal's slave side, held open by the agent while the process lives */
-	/* Size of the terminal that the monitor asked for; 0: the size in config.json. */
+	/* the terminal's slave side, which the agent holds open while the process lives */
+	int slave;
+	/*
+	 * Size of the terminal that the monitor asked for; 0: the terminal gets the size in
+	 * config.json.
+	 */
 	struct winsize size;
 	/* the monitor wants the program to run: it has sent "start", or this is an exec */
 	bool wanted;
@@ -90,14 +97,14 @@ struct process {
 	bool exited, told;
 	int status;
 	/*
-	 * Time (CLOCK_MONOTONIC, ms) at which the exit is reported even if others hold the output
-	 * open.
+	 * Time (CLOCK_MONOTONIC, ms) at which the agent reports the exit even if other processes
+	 * hold the output open.
 	 */
 	int64_t deadline;
 	/*
-	 * Set if the process got a signal that asks it to end: the exit is then reported at this
-	 * time (CLOCK_MONOTONIC, ms), or 1 s after the process has ended, even if no one reads its
-	 * output. 0: no such signal.
+	 * Set if the process got a signal that asks it to end: the agent then reports the exit at
+	 * this time (CLOCK_MONOTONIC, ms), or 1 s after the process has ended, even if no one reads
+	 * its output. 0: the process got no such signal.
 	 */
 	int64_t give_up;
 	const struct agent_orders *orders; /* orders of the monitor for this process */
@@ -116,39 +123,43 @@ struct guest {
 	int signals;
 	bool child_ended; /* children may have ended that processes_reap() has not reaped yet */
 	struct job *jobs;
-	/* list of processes; number 0 is the container's, and leaves the list when it has exited */
+	/*
+	 * list of processes; the container's process has number 0, and leaves the list when it has
+	 * exited
+	 */
 	struct process *processes;
 	/* the container's orders; NULL until the monitor has sent "create" */
 	const struct agent_orders *orders;
 	struct cgroup cgroup;
-	struct cg_events events; /* watch on the cgroup's events; fd -EBADF: not opened yet */
+	/* watch on the cgroup's events; fd is -EBADF until the watch is opened */
+	struct cg_events events;
 	struct watch events_watch;
 	bool share_mounted;
 	bool stop;
-	int failure; /* why the loop ends: -errno with a message; 0: it goes on */
+	int failure; /* why the loop ends: -errno with a message; 0: the loop goes on */
 };
 
 /*
- * Serves the monitor until it sends "stop" (returns 0) or until the connection ends (returns
- * -errno). Blocks all signals of the calling process.
+ * Serves the monitor until the monitor sends "stop" (returns 0) or until the connection ends
+ * (returns -errno). Blocks all signals of the calling process.
  */
 int guest_serve(const struct guest_config *config) must_check;
 
 /*
- * say.c: sends messages to the monitor. If a message cannot be sent, the loop of guest_serve()
- * ends.
+ * The functions of say.c send messages to the monitor. If a message cannot be sent, the loop of
+ * guest_serve() ends.
  */
 void guest_say_failed(struct guest *g, uint32_t process, int code, const char *message);
 void guest_send(struct guest *g, struct agent_writer *w);
 void guest_send_bytes(struct guest *g, const void *frame, size_t len);
 void guest_log(struct guest *g, const char *fmt, ...) printf_like(2, 3);
 /*
- * Ends the loop of guest_serve(), which returns the error of the first such call. r is -errno, with
- * a message.
+ * Ends the loop of guest_serve(), which returns the error of the first call of guest_fail(). r is
+ * -errno, with a message.
  */
 void guest_fail(struct guest *g, int r);
 
-/* table.c: finds, adds and frees the guest's processes, which are in a list. */
+/* The functions of table.c find, add and free the guest's processes, which are in a list. */
 struct process *process_find(struct guest *g, uint32_t number);
 /*
  * Adds a new process to the list and returns it; none of its descriptors is watched yet. Returns
@@ -163,22 +174,23 @@ void process_free(struct process *p);
 void processes_release(struct guest *g);
 
 /*
- * network.c: sets up the guest's network, or that of INIT's network namespace if it has its own, as
- * the monitor found it on the host.
+ * The functions of network.c set up the network of the guest, or that of INIT's network namespace
+ * if INIT has its own, as the monitor found it on the host.
  */
 int network_create(struct process *p, const struct json *net) must_check;
 int network_hand_over(struct process *p) must_check;
 
 /*
- * make.c: handles the messages "clock", "create" and "exec". guest_copy_blob() copies a message's
- * blob to the arena, so that its bytes are aligned and live as long as the arena.
+ * The functions of make.c handle the messages "clock", "create" and "exec". guest_copy_blob()
+ * copies a message's blob to the arena, so that its bytes are aligned and live as long as the
+ * arena.
  */
 void *guest_copy_blob(struct arena *a, const struct agent_frame *f);
 void guest_set_clock(struct guest *g, const struct agent_frame *f);
 void process_create(struct guest *g, const struct agent_frame *f);
 void process_exec(struct guest *g, const struct agent_frame *f);
 
-/* process.c: handles events in the life of a process. */
+/* The functions of process.c handle events in the life of a process. */
 /*
  * Adds a new process to the list and returns it. Returns NULL, with a message, if there is no
  * memory.
@@ -191,31 +203,32 @@ void process_signal(struct process *p, int sig);
 void processes_reap(struct guest *g);
 /*
  * Tells the monitor of the exits that are due, and frees the processes that are finished. Returns
- * after how many milliseconds it has to be called again, or -1 if no exit is due at a certain time.
+ * after how many milliseconds the loop has to call it again, or -1 if no exit is due at a certain
+ * time.
  */
 int processes_settle(struct guest *g);
 /*
- * Tells the monitor that the process could not be made, for the reason in err_msg(), and kills its
- * INIT.
+ * Tells the monitor that the process could not be made, for the reason in err_msg(), and kills the
+ * INIT of the process.
  */
 void process_fail(struct process *p, int r);
 
-/* walk.c: does the steps of GUEST until one of them has to wait. */
+/* The function of walk.c does the steps of GUEST until one of them has to wait. */
 int process_walk(struct process *p) must_check;
 
-/* spawn.c: does the step CLONE, which starts INIT. */
+/* The function of spawn.c does the step CLONE, which starts INIT. */
 int guest_clone(struct process *p, const struct step *s) must_check;
 
 /*
- * root.c: does the steps OPEN_ROOT, OPEN_SOURCE and CONNECT, and makes the directories that they
- * use.
+ * The functions of root.c do the steps OPEN_ROOT, OPEN_SOURCE and CONNECT, and make and unmount the
+ * directories that these steps use.
  */
 int guest_open(struct process *p, const struct step *s) must_check;
 int guest_prepare_dirs(const struct guest_config *c) must_check;
 void guest_unmount_share(struct guest *g);
 
 /*
- * job.c: a child process answers a request, and is killed if it takes longer than `ms`
+ * A job of job.c: a child process answers a request, and is killed if it takes longer than `ms`
  * milliseconds. fn runs in the child and writes the members of the reply.
  */
 typedef int job_fn(struct guest *g, const struct agent_frame *f, struct json_out *reply);
@@ -223,13 +236,13 @@ void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn)
 /* Reaps the jobs that have ended. */
 void jobs_reap(struct guest *g);
 /*
- * Kills jobs that take too long. Returns after how many milliseconds it has to be called again, or
- * -1 if no job runs.
+ * Kills jobs that take too long. Returns after how many milliseconds the loop has to call it again,
+ * or -1 if no job runs.
  */
 int jobs_settle(struct guest *g);
 void jobs_release(struct guest *g);
 
-/* manage.c: handles the messages that commands on a running container cause. */
+/* The functions of manage.c handle the messages that commands on a running container cause. */
 void guest_signal(struct guest *g, const struct agent_frame *f);
 void guest_freeze(struct guest *g, const struct agent_frame *f);
 void guest_ps(struct guest *g, const struct agent_frame *f);
@@ -238,12 +251,12 @@ void guest_update(struct guest *g, const struct agent_frame *f);
 /* Makes the agent tell the monitor of each process that the kernel kills because memory ran out. */
 int guest_watch_oom(struct guest *g) must_check;
 /*
- * Checks at once whether the kernel has killed a process because memory ran out, because the kernel
- * may announce that later than the end of the process.
+ * Checks at once whether the kernel has killed a process because memory ran out. The check is
+ * needed, because the kernel may announce the kill later than the end of the process.
  */
 void guest_check_oom(struct guest *g);
 /*
- * Sets limits that the guest's kernel enforces (plan_vm_split_limits()). `first` says that no
+ * Sets the limits that the guest's kernel enforces (plan_vm_split_limits()). `first` says that no
  * limits have been set yet.
  */
 int guest_limit(struct guest *g, const struct cg_resources *res, bool first) must_check;

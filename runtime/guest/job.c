@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Answers requests that may take long in a child process of the agent, a job, which is killed if it
- * takes too long. A process of the container can delay forever what it shows of itself in /proc,
- * because its arguments may lie on a FUSE file system of its own. The cgroup freezer waits for
- * processes that are in a system call. Neither may stop the agent, which must be able to serve the
- * request that kills all processes.
+ * Answers requests that may take long in a child process of the agent, a job, which the agent kills
+ * if it takes too long. A process of the container can delay forever what it shows of itself in
+ * /proc, because its arguments may lie on a FUSE file system of its own. The cgroup freezer waits
+ * for processes that are in a system call. Neither delay may stop the agent, because it must be
+ * able to serve the request that kills all processes.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@ struct job {
 	struct job *next;
 	struct guest *guest;
 	struct watch watch;
-	pid_t pid; /* pid of the child process; 0: it was reaped */
+	pid_t pid; /* pid of the child process; 0: the child was reaped */
 	/* pipe from which the agent reads the job's reply; -EBADF: the reply is complete */
 	int out;
 	uint64_t id;
@@ -57,8 +57,8 @@ static void on_reply(struct watch *w, uint32_t events)
 	if (n < 0 && errno == EINTR)
 		return;
 	/*
-	 * The reply is either complete or empty, because the child writes all of it by one call,
-	 * unless it was killed before.
+	 * The reply is either complete or empty, because the child writes the whole reply by one
+	 * call, unless it was killed before.
 	 */
 	if (n == 0 && j->reply.len > sizeof(struct agent_header))
 		guest_send_bytes(j->guest, j->reply.s, j->reply.len);
@@ -74,8 +74,8 @@ _Noreturn static void run_job(
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
 	/*
-	 * The child closes all descriptors that it inherited. Among them are pipes of processes
-	 * whose readers wait for their end.
+	 * The child closes all descriptors that it inherited, because among them are pipes of
+	 * processes whose readers wait for the end of the pipe.
 	 */
 	if (dup2(out, 3) < 0 || close_range(4, ~0U, 0) < 0)
 		_exit(1);

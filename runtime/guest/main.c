@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * caisson-guest is the first process of a microVM's guest. It sets the guest up, connects to the
- * monitor on the host by vsock(7), serves it, and powers the machine off. If it has to end because
- * of an error, its last line on the console says why, and the monitor shows that line.
+ * monitor on the host by vsock(7), serves the monitor, and powers the machine off. If caisson-guest
+ * has to end because of an error, its last line on the console says why, and the monitor shows that
+ * line.
  */
 #include <linux/vm_sockets.h>
 #include <stdio.h>
@@ -16,11 +17,11 @@
 #include "guest/guest.h"
 #include "guest/setup.h"
 
-/* how long to wait for the vsock device to appear and the monitor to listen, in ms */
+/* how long, in ms, caisson-guest waits for the vsock device to appear and the monitor to listen */
 #define CONNECT_WAIT_MS 10000
 /*
- * how long to wait for the monitor's answer, in s; the kernel's default of 2 s is too short for a
- * slow host
+ * how long, in s, caisson-guest waits for the monitor's answer; the kernel's default of 2 s is too
+ * short for a slow host
  */
 #define ANSWER_WAIT_S 600
 #define RETRY_MAX_MS 64
@@ -140,8 +141,8 @@ int main(void)
 	sync();
 	reboot(RB_POWER_OFF);
 	/*
-	 * reboot() has failed, so main() returns. The kernel panics when process 1 ends, and the
-	 * panic ends the machine too.
+	 * main() returns if reboot() has failed, because the kernel panics when process 1 ends, and
+	 * the panic ends the machine too.
 	 */
 	return 1;
 }

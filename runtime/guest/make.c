@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Handles "create" and "exec": makes a process, with its plan, its pipes and its streams, from the
- * message.
+ * Handles the messages "create" and "exec": makes a process, with its plan, its pipes and its
+ * streams, from the message.
  */
 #include "base/fd.h"
 #include "guest/guest.h"
@@ -32,8 +32,9 @@ static int take_orders(struct process *p, struct arena *a, const struct agent_fr
 }
 
 /*
- * Makes a pipe, and gives INIT's end of it to the process's user, so that the program can open
- * /dev/stdout. The agent does this, because INIT in a user namespace could not.
+ * Makes a pipe, and gives INIT's end of the pipe to the process's user, so that the program can
+ * open /dev/stdout. The agent makes the pipe, because INIT in a user namespace could not give the
+ * pipe away.
  */
 static int make_pipe(struct process *p, int stream)
 {

@@ -15,7 +15,7 @@
 #include "guest/guest.h"
 
 #define PS_COMMAND_MAX 1024 /* how much of a process's arguments is shown, in bytes */
-/* longest reply in bytes; smaller than AGENT_JSON_MAX, which limits the whole frame */
+/* longest reply to "ps" in bytes; smaller than AGENT_JSON_MAX, which limits the whole frame */
 #define PS_REPLY_MAX (900u << 10)
 #define TTY_MAX 32
 #define PS_MS 5000
@@ -90,8 +90,8 @@ struct stat_line {
 };
 
 /*
- * Reads /proc/PID/stat (proc(5)). The name in it stands in parentheses, and may contain any
- * character, even parentheses.
+ * Reads /proc/PID/stat (proc(5)). The process's name in this file stands in parentheses, and may
+ * contain any character, even parentheses.
  */
 static int read_stat(pid_t pid, struct stat_line *ret)
 {
@@ -126,8 +126,8 @@ static int64_t read_uid(pid_t pid)
 }
 
 /*
- * Reads the arguments of the process, separated by blanks. If there are none, the result is the
- * process's name in brackets.
+ * Reads the arguments of the process, separated by blanks. If the process has no arguments, the
+ * result is its name in brackets.
  */
 static void read_command(pid_t pid, const struct stat_line *st, char ret[static PS_COMMAND_MAX])
 {
@@ -145,7 +145,7 @@ static void read_command(pid_t pid, const struct stat_line *st, char ret[static 
 		return;
 	}
 	/*
-	 * The arguments end in NUL each, so all control characters are replaced by blanks. The host
+	 * All control characters are replaced by blanks, because a NUL ends each argument. The host
 	 * removes other unsafe characters.
 	 */
 	for (ssize_t i = 0; i < n; i++)
@@ -230,10 +230,7 @@ void guest_stats(struct guest *g, const struct agent_frame *f)
 	if (r >= 0) {
 		json_out_object(&w.json, "stats");
 		r = cg_stats(&g->cgroup, &w.json);
-		/*
-		 * Cuts the text back to where this object began, because a half-written object
-		 * would not be JSON.
-		 */
+		/* The reply is begun anew, because a half-written object would not be JSON. */
 		if (r < 0) {
 			agent_release(&w);
 			w = (struct agent_writer){0};
@@ -292,10 +289,10 @@ int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 }
 
 /*
- * Refuses a memory limit above the machine's memory: the kernel would accept it, but the container
- * could never get so much. The limit in config.json is always accepted, because engines send it
- * again with every update, and the machine may have got less memory than that because the host had
- * less.
+ * Refuses a memory limit above the machine's memory, because the kernel would accept the limit, but
+ * the container could never get so much. The limit in config.json is always accepted, because
+ * engines send it again with every update, and the machine may have got less memory than that limit
+ * because the host had less.
  */
 static int check_memory(const struct guest *g, const struct cg_resources *res)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Gives the container the network that it has on the host. Without a user namespace, the container
- * uses the network of the whole guest. With a user namespace, it gets a network namespace of its
- * own, because only then its root can bind low ports and set kernel parameters. The agent moves the
- * interfaces there once INIT exists.
+ * uses the network of the whole guest. With a user namespace, the container gets a network
+ * namespace of its own, because only then its root can bind low ports and set kernel parameters.
+ * The agent moves the interfaces into that namespace once INIT exists.
  */
 #include <sched.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the life of a process. A message from the monitor makes it, with its plan,
- * its pipes and its streams, and starts doing its steps (walk.c). Then one of these comes from
- * INIT's channel:
+ * Theory of operation: the life of a process. A message from the monitor makes the process, with
+ * its plan, its pipes and its streams, and the agent starts doing the steps of the plan (walk.c).
+ * Then one of these comes from INIT's channel:
  *
  * 	a barrier    the steps go on from there, and the monitor is told
  * 	"console"    the terminal's master side, which the process's stream takes over
@@ -10,11 +10,11 @@
  * 	a failure    the monitor is told; the process only has to be reaped
  * 	the end      INIT became the program; or INIT died, and its exit status says why
  *
- * The monitor is told of the exit once the channel has ended, and once all bytes that were in the
- * pipes when the process ended have been sent. Other processes may hold the pipes open forever,
- * such as a daemon that an exec has left behind. Their later output is still sent, but the report
- * of the exit does not wait for it. For a terminal the kernel does not say how many bytes are in
- * it, so the agent waits for half a second.
+ * The agent tells the monitor of the exit once the channel has ended, and once all bytes that were
+ * in the pipes when the process ended have been sent. Other processes may hold the pipes open
+ * forever, such as a daemon that an exec has left behind. Their later output is still sent, but the
+ * report of the exit does not wait for it. For a terminal the kernel does not say how many bytes
+ * are in it, so the agent waits for half a second.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -29,7 +29,7 @@
 #include "guest/guest.h"
 #include "ns/channel.h"
 
-#define OUTPUT_WAIT 500 /* how long to wait for the rest of a terminal's output, in ms */
+#define OUTPUT_WAIT 500 /* how long, in ms, the agent waits for the rest of a terminal's output */
 #define LAST_WORDS_WAIT 1000
 
 static void stop_listening(struct process *p)
@@ -55,7 +55,7 @@ void process_fail(struct process *p, int r)
 	fail_process(p, -r, err_msg());
 }
 
-/* Reports that INIT ended before it became the program, and sent no failure. */
+/* Reports that INIT ended before it became the program, and that INIT sent no failure. */
 static void fail_dead_process(struct process *p)
 {
 	char text[160];
@@ -122,7 +122,7 @@ static int take_console(struct process *p, int *master)
 
 /*
  * Notes that FORK was done: from now on `child` is the process that executes the program. The stage
- * ends now, and is reaped with the other children for which no one waits.
+ * ends now, and the agent reaps it with the other children for which no one waits.
  */
 static int take_forked(struct process *p, pid_t pid)
 {
@@ -193,8 +193,8 @@ static void on_channel(struct watch *w, uint32_t events)
 		return on_message(p, &m, &fd);
 	stop_listening(p);
 	/*
-	 * If INIT is still awaited at a barrier, or has not forked yet, it has died. SIGCHLD then
-	 * brings its exit status, which says why.
+	 * The process runs only if INIT is not awaited at a barrier and has forked if it must; else
+	 * INIT has died. SIGCHLD then brings INIT's exit status, which says why.
 	 */
 	if (!p->awaited && !p->forks && p->wanted)
 		say_running(p);
@@ -219,12 +219,13 @@ void process_start(struct guest *g, const struct agent_frame *f)
 		return guest_log(g, "start: expected process");
 	struct process *p = process_find(g, number);
 	/*
-	 * If there is no channel, the process has failed or died, and the monitor was told of that.
+	 * A process without a channel has failed or died, and the agent has told the monitor of
+	 * that.
 	 */
 	if (!p || p->channel < 0)
 		return;
 	p->wanted = true;
-	/* This fails if INIT has died, which the agent notices by the end of the channel. */
+	/* The send fails if INIT has died, which the agent notices by the end of the channel. */
 	if (channel_send(p->channel, CHANNEL_REACHED, 0, "start", -EBADF) < 0)
 		err_clear();
 }
@@ -271,8 +272,8 @@ static bool may_fork(const struct process *p)
  *
  * While a process may fork, it may have a child that the agent does not know yet and that has ended
  * already. Such a child must stay a zombie until the message with its pid has come, so at that time
- * only the children that the agent knows are reaped. At any other time all are: stages that have
- * forked, and orphans, whose parent is process 1.
+ * only the children that the agent knows are reaped. At any other time all children are reaped:
+ * stages that have forked, and orphans, whose parent is process 1.
  */
 void processes_reap(struct guest *g)
 {
@@ -326,8 +327,8 @@ static void say_exited(struct process *p)
 
 	p->told = true;
 	/*
-	 * The kernel has killed all other processes of the container, because its first process has
-	 * ended. So no file will be written any more, and all data is written to the disks now.
+	 * All data is written to the disks now, because the container's first process has ended, so
+	 * the kernel has killed all its other processes, and no file will be written any more.
 	 */
 	if (p->number == 0)
 		sync();
@@ -344,8 +345,8 @@ static void say_exited(struct process *p)
 }
 
 /*
- * Reports the exit of the process if that is due. Returns how many milliseconds later it is due, -1
- * if it is not due at a certain time, or 0 if the monitor was told.
+ * Reports the exit of the process if the report is due. Returns how many milliseconds later it is
+ * due, -1 if it is not due at a certain time, or 0 if the monitor was told.
  */
 static int settle_process(struct process *p, int64_t now)
 {
@@ -366,8 +367,8 @@ static int settle_process(struct process *p, int64_t now)
 	if (p->give_up)
 		return (int)(p->give_up - now);
 	/*
-	 * Another process may read the last output of this one from the pipe. No event tells the
-	 * agent of that, so it has to check the pipe after OUTPUT_WAIT.
+	 * The agent has to check the pipe after OUTPUT_WAIT, because another process may read the
+	 * last output of this process from the pipe, and no event tells the agent of that.
 	 */
 	return now < p->deadline ? (int)(p->deadline - now) : OUTPUT_WAIT;
 }

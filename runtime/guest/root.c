@@ -2,8 +2,8 @@
 /*
  * Opens the container's root and the sources of its bind mounts. A source can be in the virtio-fs
  * share, in which the host has put its copy of each mount, with ids already mapped, under the
- * number of its slot. It can be a block device with vm.image, or a vhost-user back end, which has a
- * device of its own. Device nodes are opened in the guest's own /dev.
+ * number of the mount's slot. A source can also be the block device with vm.image, or a vhost-user
+ * back end, which has a device of its own. Device nodes are opened in the guest's own /dev.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -55,14 +55,14 @@ static bool is_link(int fd)
 
 /*
  * Gives the detached mount `tree` the mount flags that the host's mount has, because neither the
- * share nor a copy of it has them.
+ * share nor a copy of the share has these flags.
  */
 static int restrict_mount(const struct guest *g, const struct step *s, int tree)
 {
 	struct mount_attr attr = {0};
 
 	/*
-	 * The source is a symbolic link, which is not mounted: INIT makes the same link in the
+	 * A source that is a symbolic link is not mounted, because INIT makes the same link in the
 	 * container.
 	 */
 	if (s->open.mount && s->open.mount->copy_symlink && is_link(tree))
@@ -102,8 +102,8 @@ static int open_share(struct process *p, const struct step *s)
 }
 
 /*
- * Magic numbers of file systems: for each type its offset and its bytes, as in the kernel's
- * superblock structs.
+ * Magic numbers of file systems: the offset and the bytes of each type's magic number, as in the
+ * kernel's superblock structs.
  */
 static const struct {
 	const char *name;
@@ -154,8 +154,8 @@ static int find_file_system(const char *path, const char **ret)
 }
 
 /*
- * Makes the error for a mount that the kernel refused, with the kernel's own message if the mount
- * context has one.
+ * Makes the error message for a mount that the kernel refused, with the kernel's own message if the
+ * mount context has one.
  */
 static int mount_error(int fs, const char *type)
 {
@@ -193,8 +193,8 @@ static int open_image(struct process *p)
 }
 
 /*
- * Mounts the disk or share of a vhost-user back end. The agent does this and not INIT, because
- * INIT's cgroup may not let it open the disk, and its user namespace may not let it mount.
+ * Mounts the disk or share of a vhost-user back end. The agent mounts it and not INIT, because
+ * INIT's cgroup may not let INIT open the disk, and INIT's user namespace may not let it mount.
  */
 static int mount_backend(struct process *p, const struct step *s)
 {

@@ -67,8 +67,8 @@ static void on_signal(struct watch *w, uint32_t events)
 	struct signalfd_siginfo info;
 
 	/*
-	 * One SIGCHLD may stand for several children: the agent's own, and orphans that process 1
-	 * adopted.
+	 * All children that have ended are reaped, because one SIGCHLD may stand for several: the
+	 * agent's own children, and orphans that process 1 adopted.
 	 */
 	while (read(g->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
 		g->child_ended = true;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The kernel starts process 1 on its first root file system, the unpacked
- * initramfs. Every container needs pivot_root(2), which the kernel refuses on that root. So a tmpfs
- * is mounted over it and made the root. No file is copied there, because this program is static and
- * needs no other file. Each module file is removed after it is loaded, because the initramfs takes
- * up memory that the container could use.
+ * initramfs. Every container needs pivot_root(2), which the kernel refuses on that root file
+ * system. So caisson-guest mounts a tmpfs over it and makes the tmpfs the root. No file is copied
+ * there, because caisson-guest is static and needs no other file. Each module file is removed after
+ * it is loaded, because the initramfs takes up memory that the container could use.
  */
 #include "guest/setup.h"
 
@@ -93,7 +93,7 @@ int setup_modules(void)
 	char *save = NULL;
 
 	if (access("/modules.list", F_OK) < 0)
-		return 0; /* If the list is missing, the kernel has all drivers built in. */
+		return 0; /* If /modules.list is missing, the kernel has all drivers built in. */
 	int r = fd_read_file(AT_FDCWD, "/modules.list", &list, LIST_MAX);
 	if (r < 0)
 		return r;
@@ -142,7 +142,7 @@ int setup_root(void)
 }
 
 /*
- * Sets the same numbers as systemd. fs.nr_open must be raised, because the kernel would refuse a
+ * Sets the same limits as systemd. fs.nr_open must be raised, because the kernel would refuse a
  * limit of open files in config.json that is above it.
  */
 void setup_limits(void)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Prepares the guest before there is a container: turns the kernel's initramfs into a system in
- * which the steps of a plan can be done. Process 1 calls these functions once, in this order. A
- * failure of something that the guest can work without is no error.
+ * which the steps of a plan can be done. Process 1 calls these functions once, in the order of
+ * their declarations. A function returns no error for a failure with which the guest can still
+ * work.
  */
 #pragma once
 #include "base/err.h"
@@ -11,19 +12,19 @@
 int setup_console(void) must_check;
 /*
  * Opens the console again, so that an error can be shown on a console whose driver is a module, or
- * which appeared shortly after the kernel had started process 1. Waits at most a second for it.
- * Does not change err_msg().
+ * which appeared shortly after the kernel had started process 1. Waits at most a second for the
+ * console. Does not change err_msg().
  */
 void setup_late_console(void);
 /*
- * Loads the modules that /modules.list names, in that order. If one cannot be loaded, this is
- * logged.
+ * Loads the modules that /modules.list names, in the order of that list. Logs each module that
+ * cannot be loaded.
  */
 int setup_modules(void) must_check;
 /*
  * Makes a root file system that pivot_root(2) accepts, and mounts /proc, /sys, /dev, /run and
- * cgroup2 in it.
+ * cgroup2 in that file system.
  */
 int setup_root(void) must_check;
-/* Sets kernel limits that programs expect, because other init systems set them. */
+/* Sets the kernel limits that programs expect, because other init systems set these limits too. */
 void setup_limits(void);

@@ -2,7 +2,8 @@
 /*
  * Does STEP_CLONE in the guest: makes INIT as the runtime does on the host (launch/spawn.c), with
  * the same program and the same form of orders. No process of the container can see INIT before
- * INIT is in the container, and later it finds nothing of the agent in INIT: see init/main.c.
+ * INIT is in the container, and later such a process finds nothing of the agent in INIT: see
+ * init/main.c.
  */
 #include "base/fd.h"
 #include "base/log.h"

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. In each direction of a stream, epoll watches one of the two descriptors: the
- * one that gives bytes, or, while the other one accepts no more bytes, that one. splice(2) fails
- * with EAGAIN if there is nothing to read and also if there is no room to write, so poll(2) finds
- * out which it was. Two more events are watched for. EPOLLERR of the pipe says that no one reads
- * the process's input any more. EPOLLHUP of the socket says that the monitor wants no more output;
- * the process then gets EPIPE. EPOLLRDHUP is ignored, because the monitor never sends on an output
- * stream.
+ * one that gives bytes or, while the other one accepts no more bytes, the other one. splice(2)
+ * fails with EAGAIN if there is nothing to read and also if there is no room to write, so poll(2)
+ * finds out which of the two it was. The agent watches for two more events. EPOLLERR of the pipe
+ * says that no one reads the process's input any more. EPOLLHUP of the socket says that the monitor
+ * wants no more output; the process then gets EPIPE. EPOLLRDHUP is ignored, because the monitor
+ * never sends on an output stream.
  *
  * A terminal works as long as both of its ends are open. At the end of the monitor's input the
  * agent writes Ctrl-D to the terminal, as runtime/launch/attend.c does. If the monitor closes the
@@ -57,7 +57,8 @@ int loop_watch(struct loop *l, struct watch *w, int fd, uint32_t events)
 }
 
 /*
- * Handles one event at a time, because a handler may free the watch to which the next event points.
+ * Only one event is handled at a time, because a handler may free the watch to which the next event
+ * points.
  */
 int loop_wait_once(struct loop *l, int timeout)
 {
@@ -84,7 +85,7 @@ static bool can_write(int to)
 
 /*
  * Finds out from errno why a read or write failed: the descriptor that gives bytes has ended, or
- * the one that receives them is broken.
+ * the descriptor that receives bytes is broken.
  */
 static enum flow_result flow_error(struct flow *f, int to, bool writing)
 {
@@ -107,8 +108,8 @@ static enum flow_result splice_some(struct flow *f, int from, int to, size_t *re
 	if (errno == EAGAIN || errno == EINTR)
 		return flow_error(f, to, true);
 	/*
-	 * splice(2) does not say which of the two descriptors failed. read(2) and write(2) do, so
-	 * these are used from now on.
+	 * read(2) and write(2) are used from now on, because they say which of the two descriptors
+	 * failed, and splice(2) does not.
 	 */
 	f->spliced = false;
 	return FLOW_MOVED;
@@ -200,7 +201,7 @@ void stream_end(struct stream *s)
 	s->owed = 0;
 }
 
-/* Ends the process's input, because the monitor will send no more. */
+/* Ends the process's input, because the monitor will send no more input. */
 static void stream_end_input(struct stream *s)
 {
 	static const char eot = 4;
@@ -209,7 +210,10 @@ static void stream_end_input(struct stream *s)
 	if (s->terminal)
 		(void)!write(s->local, &eot, 1);
 	else
-		/* Closes the pipe's writing end, so that the process reads the end of its input. */
+		/*
+		 * stream_end() closes the pipe's writing end, so that the process reads the end of
+		 * its input.
+		 */
 		stream_end(s);
 }
 
@@ -264,8 +268,8 @@ static void on_sock(struct watch *w, uint32_t events)
 	}
 	if (s->local < 0) {
 		/*
-		 * INIT has not sent the terminal's master yet. The socket is not watched until it
-		 * has, because there is no place for bytes that come.
+		 * The socket is not watched until INIT has sent the terminal's master, because
+		 * until then there is no place for bytes that come.
 		 */
 		if (loop_watch(s->loop, w, s->sock, WATCH_NOTHING) < 0)
 			stream_end(s);
@@ -323,8 +327,8 @@ bool stream_sent_owed(const struct stream *s)
 	if (!stream_has_output(s) || s->owed == 0)
 		return !s->terminal || !s->out.full;
 	/*
-	 * Bytes are counted as owed, but the pipe may be empty, because other processes that hold
-	 * the pipe may have read them.
+	 * The pipe may be empty although bytes are counted as owed, because other processes that
+	 * hold the pipe may have read these bytes.
 	 */
 	return s->out.len == 0 && ioctl(s->local, FIONREAD, &n) == 0 && n == 0;
 }

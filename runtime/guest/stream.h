@@ -30,17 +30,19 @@ struct loop {
 
 int loop_open(struct loop *l) must_check;
 /*
- * Watches fd for these events (EPOLL*). A second call changes the events. WATCH_NOTHING ends the
- * watch.
+ * Watches fd for `events` (EPOLL*). A second call changes the events. WATCH_NOTHING ends the watch.
  */
 int loop_watch(struct loop *l, struct watch *w, int fd, uint32_t events) must_check;
-/* Waits for at most one event and calls ready() of its watch. timeout is in ms; -1: no limit. */
+/*
+ * Waits for at most one event and calls ready() of the event's watch. timeout is in ms; -1: no
+ * limit.
+ */
 int loop_wait_once(struct loop *l, int timeout) must_check;
 
 /* One direction of a stream. */
 struct flow {
 	bool on;
-	bool spliced; /* splice(2) moves the bytes; false after it has failed once */
+	bool spliced; /* splice(2) moves the bytes; false after splice(2) has failed once */
 	bool full;    /* the receiving descriptor accepts no more bytes at the moment */
 	char *buf;    /* buffer of FLOW_SIZE bytes; NULL while splice(2) is used */
 	size_t start, len;
@@ -49,17 +51,20 @@ struct flow {
 struct stream {
 	struct loop *loop;
 	/*
-	 * connection to the monitor; -EBADF: there is none, because the monitor wants no such
-	 * stream or the stream has ended
+	 * connection to the monitor; -EBADF: there is no connection, because the monitor wants no
+	 * such stream or the stream has ended
 	 */
 	int sock;
 	/*
-	 * The agent's end of the pipe, or the terminal's master side. -EBADF: not opened yet, or it
-	 * has ended.
+	 * The agent's end of the pipe, or the terminal's master side. -EBADF: this end is not
+	 * opened yet, or has ended.
 	 */
 	int local;
 	bool terminal, connected;
-	int refused; /* errno that says why the monitor did not accept the connection; 0: it did */
+	/*
+	 * errno that says why the monitor did not accept the connection; 0: the monitor accepted it
+	 */
+	int refused;
 	struct flow in, out; /* bytes to the process, and bytes from the process */
 	/* bytes that were in the pipe when the process exited and are not sent yet */
 	size_t owed;
@@ -70,15 +75,15 @@ struct stream {
 void stream_init(struct stream *s, struct loop *l, int sock);
 /* Begins to wait until the connection is established, although `local` is not there yet. */
 int stream_connect(struct stream *s) must_check;
-/* Starts the flow of bytes. Takes over `local`, even if it fails. */
+/* Starts the flow of bytes. Takes over the descriptor `local`, even on failure. */
 int stream_start(struct stream *s, int local, bool in, bool out, bool terminal) must_check;
 void stream_end(struct stream *s);
 
 /* Says whether more output of the process can come. */
 bool stream_has_output(const struct stream *s);
 /*
- * Counts the bytes that are in the pipe now. Called when the process has exited, because all of
- * these bytes are then its output.
+ * Counts the bytes that are in the pipe now. The caller calls it when the process has exited,
+ * because all bytes in the pipe are then output of this process.
  */
 void stream_count_owed(struct stream *s);
 /*

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Does the steps of GUEST: those that the runtime does on the host for a container without a
- * machine (launch/host.c). Here the agent does them, because the processes are in the guest.
+ * Does the steps of GUEST: those that, for a container without a machine, the runtime does on the
+ * host (launch/host.c). In a microVM the agent does these steps, because the processes are in the
+ * guest.
  */
 #include <sched.h>
 
@@ -44,8 +45,8 @@ static int do_id_map(struct process *p, const struct step *s)
 static int do_oom_score(struct process *p, const struct step *s)
 {
 	/*
-	 * Before the process exists its pid is 0, and a step for pid 0 would change the agent
-	 * itself.
+	 * A step that comes before the process exists is refused, because the pid is still 0, and a
+	 * step for pid 0 would change the agent itself.
 	 */
 	if (p->child.pid <= 0)
 		return err_set(EPROTO, "the OOM score adjustment comes before its process");
@@ -87,7 +88,10 @@ static int do_barrier(struct process *p, const struct step *s)
 		return p->awaited != NULL;
 	}
 	int r = channel_send(p->channel, CHANNEL_REACHED, 0, s->text, -EBADF);
-	/* INIT has ended. The channel may still hold a failure that INIT has sent. */
+	/*
+	 * EPIPE and ECONNRESET say that INIT has ended. The channel may still hold a failure that
+	 * INIT has sent.
+	 */
 	if (r == -EPIPE || r == -ECONNRESET) {
 		p->awaited = s->text;
 		return 1;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Makes the machine: kernel, network interfaces, disk, file server, external servers, then the
- * engine. build_machine() lists these in order, because each needs what those before it have made.
+ * engine. build_machine() lists these in order, because each of them needs what those before it
+ * have made.
  *
  * At debug level the monitor logs "microvm: ..." at the end of each stage of the start.
  * tests/bench/vm.py makes a table of these lines.
@@ -49,8 +50,8 @@ static int build_cmdline(struct monitor *m, const char **ret)
 }
 
 /*
- * Refuses more network interfaces than the machine has room for. It counts those of the network
- * namespace and the one that a vhost-user server may bring.
+ * Refuses more network interfaces than the machine has room for. Counts the interfaces of the
+ * network namespace and the one that a vhost-user server may bring.
  */
 static int check_interfaces(const struct monitor *m)
 {
@@ -139,8 +140,8 @@ static int open_image(const struct machine_config *c, int *ret)
 	if (*ret < 0)
 		return err_sys("vm.image.path: %s", c->image);
 	/*
-	 * The lock lasts as long as the hypervisor runs, because it belongs to the open file, of
-	 * which the hypervisor has a descriptor too.
+	 * The lock lasts as long as the hypervisor runs, because it belongs to the open file
+	 * description, of which the hypervisor has a descriptor too.
 	 */
 	int r = disk_lock(*ret, c->image, !c->image_read_only, false);
 	return r < 0 ? err_ctx(r, "vm.image.path") : 0;
@@ -162,7 +163,7 @@ static int open_log(struct monitor *m, int *ret_guest_end)
 }
 
 /*
- * Refuses a machine whose memory is too small for its kernel and initramfs, because such a kernel
+ * Refuses a machine whose memory is too small for its kernel and initramfs, because the kernel
  * would overwrite itself and never print an error.
  */
 static int check_memory(const struct guest_kernel *k, const struct machine_config *c)
@@ -181,8 +182,8 @@ static int check_memory(const struct guest_kernel *k, const struct machine_confi
 }
 
 /*
- * Starts the server of vm.image if the image is not raw. It is the first of the back ends, because
- * vm.image is the guest's first disk.
+ * Starts the server of vm.image if the image is not raw. The server becomes the first of the back
+ * ends, because vm.image is the guest's first disk.
  */
 static int start_disk_server(struct monitor *m, struct engine_description *d)
 {
@@ -197,8 +198,8 @@ static int start_disk_server(struct monitor *m, struct engine_description *d)
 }
 
 /*
- * Takes the connections to vhost-user servers out of the plan's slots. The machine needs them as
- * long as it runs, but the caller closes all slots afterwards.
+ * Takes the connections to vhost-user servers out of the plan's slots. The machine needs these
+ * connections as long as it runs, but the caller closes all slots afterwards.
  */
 static int take_backends(struct monitor *m, struct engine_description *d)
 {
@@ -216,8 +217,8 @@ static int take_backends(struct monitor *m, struct engine_description *d)
 			.tag = s->connect.device[0] == '/' ? NULL : s->connect.device,
 			.sock = take_fd(&m->a->slots[s->slot])};
 		/*
-		 * Only the server of a disk may be replaced by a new one after it ended, because a
-		 * new file server would not know which files the guest has open.
+		 * Only the server of a disk may be replaced by a new server after it has ended,
+		 * because a new file server would not know which files the guest has open.
 		 */
 		if (b->tag || !m->a->machine->reconnect)
 			continue;
@@ -260,8 +261,8 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 		r = engine_start(&m->engine, d);
 	log_debug("microvm: built");
 	/*
-	 * QEMU has its own copy of this descriptor. If the monitor kept it open, the file server
-	 * would not notice the end of QEMU.
+	 * The monitor closes the socket of the file server, because QEMU has its own copy, and the
+	 * file server would not notice the end of QEMU if the monitor kept the socket open.
 	 */
 	if (c->hypervisor == HYPERVISOR_QEMU)
 		fd_close(&m->share.sock);
@@ -286,7 +287,10 @@ int monitor_boot(struct monitor *m)
 	if (r >= 0)
 		r = build_machine(m, &d);
 	fd_close(&d.image);
-	/* The slots can be closed, because the file server has its own copies now. */
+	/*
+	 * The slots can be closed now, because the file server has its own copies of the
+	 * descriptors.
+	 */
 	for (int i = 0; i < m->a->plan->nslots; i++)
 		fd_close(&m->a->slots[i]);
 	return r;

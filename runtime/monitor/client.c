@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Handles one command's connection to the monitor. Errors of sending are only logged: if a command
- * has ended, poll(2) reports that its connection was closed, and the monitor then closes its own
+ * Handles one command's connection to the monitor. Errors of sending are only logged, because
+ * poll(2) reports the closed connection if a command has ended, and the monitor then closes its own
  * end.
  */
 #include "base/clock.h"

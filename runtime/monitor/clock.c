@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Keeps the guest's clock right. The guest gets the host's time of day with "create", and again
- * when the two clocks may differ: after the host's clock was set, after a suspend of the host,
- * during which the guest's clock stands still, and after the monitor was stopped by a signal.
+ * Keeps the guest's clock right. The guest gets the host's time of day with the message "create",
+ * and again when the guest's clock may differ from the host's: after the host's clock was set,
+ * after a suspend of the host, during which the guest's clock stands still, and after the monitor
+ * was stopped by a signal.
  */
 #include <signal.h>
 #include <sys/timerfd.h>
@@ -23,9 +24,9 @@ int clock_watch(int *ret)
 	const struct itimerspec never = {.it_value.tv_sec = LATEST};
 
 	/*
-	 * The timer never expires, but the kernel cancels it when the clock is set and when the
-	 * host resumes. The descriptor is then readable, and read(2) fails with ECANCELED and arms
-	 * the timer again.
+	 * The timer never expires, but the kernel cancels it when the host's clock is set and when
+	 * the host resumes. The descriptor is then readable, and read(2) fails with ECANCELED and
+	 * arms the timer again.
 	 */
 	*ret = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (*ret < 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The control socket of a container's monitor: first the side of a command that connects, then the
- * monitor's side. See control.h.
+ * The control socket of a container's monitor: first the functions for a command that connects,
+ * then the functions for the monitor. control.h describes the messages.
  */
 #include "monitor/control.h"
 
@@ -111,14 +111,15 @@ int monitor_accept(struct monitor *m)
 		return 0;
 	}
 	/*
-	 * All client entries are in use, so the connection is closed. The command takes that as a
-	 * sign that the container is not running (wait_reply()), and says so.
+	 * The connection is closed, because all client entries are in use. The command takes the
+	 * closed connection as a sign that the container is not running (wait_reply()), and says
+	 * so.
 	 */
 	return 0;
 }
 
 /*
- * Sends the request unchanged to the guest, with an id, by which on_reply() finds the client when
+ * Sends the request unchanged to the guest, with an id. on_reply() finds the client by this id when
  * the guest's reply comes.
  */
 static int forward_request(struct monitor *m, struct client *c, const struct agent_frame *f)
@@ -140,7 +141,7 @@ static int forward_request(struct monitor *m, struct client *c, const struct age
 
 /*
  * Offers the descriptors that came with a frame to the guest. Descriptor i becomes the standard
- * stream whose number is the i-th in the frame's member "stdio".
+ * stream whose number is element i of the frame's member "stdio".
  */
 static int offer_streams(struct monitor *m, uint32_t process, struct agent_frame *f)
 {
@@ -197,8 +198,8 @@ static int on_signal(struct monitor *m, struct client *c, const struct agent_fra
 		c->give_up = c->ended ? clock_ms() : 0;
 	}
 	/*
-	 * The container's process has ended, and the monitor only waits for a reader of its output.
-	 * SIGKILL ends the microVM without that wait.
+	 * SIGKILL ends the microVM at once, because the container's process has ended, and the
+	 * monitor only waits for a reader of its output.
 	 */
 	if (m->phase >= PHASE_EXITED && !c->process && sig == SIGKILL) {
 		monitor_advance(m, PHASE_CUT);

@@ -27,8 +27,8 @@ static int send_create(struct monitor *m)
 	clock_write(&w.json);
 	net_config_json(&w.json, "net", &m->boot.net);
 	/*
-	 * Lists the standard streams that the guest connects to the host's. The guest opens
-	 * /dev/null for a stream that is not listed.
+	 * The message lists the standard streams that the guest connects to the host's. The guest
+	 * opens /dev/null for a stream that is not listed.
 	 */
 	streams_json(&m->streams, 0, &w.json);
 	r = agent_send(&w, m->agent, m->a->orders->s, m->a->orders->len);
@@ -105,7 +105,7 @@ static int on_hello(struct monitor *m, const struct agent_frame *f)
 			AGENT_VERSION);
 	int r = send_create(m);
 	/*
-	 * Sends the terminal's size once more, because an engine may have changed it while the
+	 * The terminal's size is sent once more, because an engine may have changed it while the
 	 * machine booted.
 	 */
 	return r < 0 ? r : monitor_send_size(m);
@@ -127,8 +127,8 @@ int monitor_on_sealed(struct monitor *m)
 }
 
 /*
- * Handles the message that INIT in the guest has reached a barrier. The monitor tells the runtime,
- * which waits for INIT to reach that barrier.
+ * Handles the message that INIT in the guest has reached a barrier. The monitor reports the barrier
+ * to the runtime, which waits for INIT there.
  */
 static int on_reached(struct monitor *m, const struct agent_frame *f)
 {
@@ -159,7 +159,7 @@ static int on_running(struct monitor *m)
 	log_debug("microvm: running");
 	monitor_advance(m, PHASE_RUNNING);
 	/*
-	 * Closes the connection to `start`, which takes this as success. Once the lock on
+	 * The connection to `start` is closed, which `start` takes as success. Once the lock on
 	 * start.lock is released, other commands report the container as "running".
 	 */
 	fd_close(&m->starter);
@@ -233,9 +233,9 @@ static void on_reply(struct monitor *m, const struct agent_frame *f)
 }
 
 /*
- * Tells every watching command that the kernel has killed a process. A command that does not read
- * must not block the monitor, so the message is dropped if the command's socket is full. Nothing is
- * lost by that, because the command has unread messages of the same kind.
+ * Tells every watching command that the kernel has killed a process. The message is dropped if the
+ * command's socket is full, because a command that does not read must not block the monitor.
+ * Nothing is lost by that, because such a command has unread messages of the same kind.
  */
 static void on_oom(struct monitor *m, const struct agent_frame *f)
 {
@@ -248,8 +248,8 @@ static void on_oom(struct monitor *m, const struct agent_frame *f)
 }
 
 /*
- * Writes a message of the guest to the host's log. Their number is limited, because a hostile guest
- * could fill the host's disk with them.
+ * Writes a message of the guest to the host's log. The number of messages is limited, because a
+ * hostile guest could fill the host's disk with them.
  */
 static void on_log(struct monitor *m, const struct agent_frame *f)
 {

@@ -60,8 +60,8 @@ _Noreturn void impersonate_exit(int status)
 	if (!sig)
 		_exit(WEXITSTATUS(status));
 	/*
-	 * Forbids a core dump of this process, because it kills itself only to show how a program
-	 * in the guest ended.
+	 * No core dump of this process is written, because the process kills itself only to show
+	 * how a program in the guest ended.
 	 */
 	setrlimit(RLIMIT_CORE, &none);
 	prctl(PR_SET_DUMPABLE, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Explains why a machine failed: quotes the last lines of its console, and says whether the other
- * hypervisor may work.
+ * Explains why a machine failed: quotes the last lines of the guest's console, and says whether the
+ * other hypervisor may work.
  */
 #include <stdio.h>
 
@@ -10,7 +10,7 @@
 #include "vm/kvm.h"
 
 #define WORDS_MAX 1024 /* how much of the console's output an error message quotes, in bytes */
-/* how many times the console is read at most, because a guest may write without end */
+/* how many times the console is read in a row, because a guest may write without end */
 #define READS_MAX 64
 #define PANIC "Kernel panic - not syncing"
 

@@ -33,9 +33,9 @@
 #include "ns/channel.h"
 
 /*
- * How long the monitor waits for the hypervisor's end, in ms, before it reports the end of another
- * process of the machine. One process may end because of another, and the hypervisor's error tells
- * more about the reason.
+ * How long, in ms, the monitor waits for the hypervisor's end before it reports the end of another
+ * process of the machine. The wait is needed, because the other process may have ended because of
+ * the hypervisor, whose error then tells the reason.
  */
 #define GRACE_MS 500
 
@@ -56,13 +56,16 @@ static int on_signals(struct monitor *m, bool *ret_child)
 		if (sig == SIGWINCH && m->console >= 0) {
 			r = monitor_send_size(m);
 		} else if (m->agent < 0 && (sig == SIGTERM || sig == SIGINT)) {
-			/* The guest has no process yet that could get the signal. */
+			/*
+			 * The monitor ends, because the guest has no process yet that could get the
+			 * signal.
+			 */
 			return err_set(
 				EINTR, "ended by signal %d before the microVM had booted", sig);
 		} else {
 			/*
-			 * The container's process has ended, and the monitor only waits for a
-			 * reader of its output. The signal asks it to end without that wait.
+			 * The signal ends the microVM at once, because the container's process has
+			 * ended, and the monitor only waits for a reader of its output.
 			 */
 			if (m->phase == PHASE_EXITED && monitor_is_end(sig))
 				monitor_advance(m, PHASE_CUT);
@@ -76,7 +79,7 @@ static int on_signals(struct monitor *m, bool *ret_child)
 
 /*
  * Handles the end of a child process. If the file server or the server of vm.image has ended, ends
- * the machine too, because the guest would wait for the server forever.
+ * the machine too, because the guest would wait for that server forever.
  */
 static int on_child(struct monitor *m)
 {
@@ -97,8 +100,8 @@ static int on_agent(struct monitor *m)
 	int r = agent_reader_receive(&m->reader, m->agent);
 
 	/*
-	 * The agent's connection was closed, probably because the machine has ended. The engine
-	 * reports the machine's end a moment later.
+	 * The agent's connection was closed, probably because the machine has ended. In that case
+	 * the engine reports the machine's end a moment later.
 	 */
 	if (r == 0) {
 		fd_close(&m->agent);
@@ -153,8 +156,8 @@ static int on_channel(struct monitor *m)
 }
 
 /*
- * Accepts a connection at the start socket. It is trusted to be `start`, because only root can
- * reach the socket.
+ * Accepts a connection at the start socket. The monitor trusts that the other end is `start`,
+ * because only root can reach the socket.
  */
 static int on_start(struct monitor *m)
 {
@@ -174,8 +177,8 @@ static int on_engine_end(struct monitor *m)
 	if (m->phase >= PHASE_EXITED)
 		return 0;
 	/*
-	 * If the server of vm.image has failed, its error is reported instead, because it says more
-	 * than -EPIPE.
+	 * If the server of vm.image has failed, the monitor reports the server's error instead,
+	 * because it says more than -EPIPE.
 	 */
 	if (r == -EPIPE && disk_server_check(&m->disk, GRACE_MS) == -EIO)
 		return monitor_last_words(m, -EIO);
@@ -332,8 +335,8 @@ _Noreturn static void exit_failed(struct monitor *m, int code)
 		_exit(channel_send(sock, CHANNEL_FAILED, code, message, -EBADF) < 0 ? 2 : 1);
 	}
 	/*
-	 * `run` reads the message from the file `failure`, prints it and logs it. Without that file
-	 * the monitor itself logs the message.
+	 * `run` reads the message from the file `failure`, prints it and logs it. If there is no
+	 * such file, the monitor itself logs the message.
 	 */
 	if (m->a->failure < 0 || write(m->a->failure, message, strlen(message)) < 0)
 		log_error(message);
@@ -344,7 +347,8 @@ _Noreturn static void exit_failed(struct monitor *m, int code)
 _Noreturn void monitor_run(const struct monitor_args *a)
 {
 	/*
-	 * static, because the struct is too large for the stack and a process runs only one monitor
+	 * The struct is static, because it is too large for the stack and a process runs only one
+	 * monitor.
 	 */
 	static struct monitor m;
 

@@ -7,8 +7,8 @@
  *
  * monitor_run() does in VM mode what ns_init() does in namespace mode, and sends the same messages
  * on the same channel (ns/channel.h): barriers, the terminal's descriptor, a failure. So the launch
- * code does not see the difference. monitor_proxy() runs the process that stands for an exec, that
- * is, for one more process of the guest.
+ * code does not see the difference. monitor_proxy() runs the process that stands for an exec, which
+ * is one more process of the guest.
  */
 #pragma once
 #include "machine/machine_config.h"
@@ -21,7 +21,7 @@ struct monitor_args {
 	int *slots;
 	int channel;      /* socket for messages to and from the runtime */
 	int start_socket; /* create: a listening socket to which `start` connects; run: -EBADF */
-	int start_lock;   /* locked file that is held until the program runs */
+	int start_lock;   /* file with a lock that the monitor holds until the program runs */
 	int control;      /* listening socket for commands: see monitor/control.h */
 	/*
 	 * file into which the monitor writes the error of a machine that fails after `run` has

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The data and functions that the files of the monitor share. All of it is used by the monitor's
- * one thread only, except for struct streams, which the devices' thread uses too. A file calls only
- * functions of files that stand below it:
+ * The data and functions that the files of the monitor share. Only the monitor's one thread uses
+ * them, except for struct streams, which the devices' thread uses too. A file calls only functions
+ * of files that stand below it in this list:
  *
  * 	monitor.c     the life of the process, and its event loop
  * 	boot.c        makes the machine
@@ -30,28 +30,30 @@
 #define CLIENTS_MAX 64
 
 /*
- * How long, in ms, the monitor waits for a program to read the output of a process that got a
- * signal that asks it to end, and then ended.
+ * How long, in ms, the monitor waits for a program to read the remaining output of a process, if
+ * the process ended after a signal that asked it to end.
  */
 #define LAST_WORDS_MS 1000
 /* How often, in ms, the monitor checks whether the output for which it waits has been read. */
 #define OUTPUT_LOOK_MS 20
 
 /*
- * How long, in ms, the guest may take to end after SIGKILL. It is shorter than podman's limit of 5
- * seconds.
+ * How long, in ms, the guest may take to end after SIGKILL. The time is shorter than podman's limit
+ * of 5 seconds.
  */
 #define KILL_GRACE_MS 3000
 
 /* A command that has connected to the control socket. */
 struct client {
-	int sock; /* the connection; -EBADF: this entry is free */
+	int sock; /* socket of the connection; -EBADF: this entry of the table is free */
 	struct agent_reader reader;
 	/*
-	 * > 0: number of the exec's process in the guest, which is killed when this connection ends
+	 * number of the exec's process in the guest, which is killed when this connection ends; 0:
+	 * the command is no exec
 	 */
 	uint32_t process;
-	uint64_t request; /* > 0: id of the request whose reply the command waits for */
+	/* id of the request whose reply the command waits for; 0: the command waits for no reply */
+	uint64_t request;
 	/*
 	 * the command wants a message when the guest's kernel kills a process because memory ran
 	 * out
@@ -81,11 +83,14 @@ enum monitor_phase {
 };
 
 /*
- * Holds what boot.c has prepared on the host. The message "create" to the guest is made from it,
- * and clean_up() undoes it when the monitor ends.
+ * What boot.c has prepared on the host. The monitor makes the message "create" to the guest from
+ * this struct, and clean_up() undoes the preparations when the monitor ends.
  */
 struct boot {
-	/* until when the container must be created (CLOCK_MONOTONIC, ms); 0: it is created */
+	/*
+	 * until when the container must be created (CLOCK_MONOTONIC, ms); 0: the container is
+	 * created
+	 */
 	int64_t deadline;
 	struct net_config net; /* configuration of the container's network namespace */
 	struct net_tap taps[ENGINE_NICS_MAX];
@@ -94,7 +99,7 @@ struct boot {
 struct monitor {
 	const struct monitor_args *a;
 	enum monitor_phase phase;
-	int status; /* from PHASE_EXITED on: exit status of the program, as from waitpid(2) */
+	int status; /* from PHASE_EXITED on: exit status of the program, as waitpid(2) returns it */
 	struct boot boot;
 	struct engine engine;
 	struct jail jail;
@@ -103,20 +108,25 @@ struct monitor {
 	struct streams streams;
 	struct agent_reader reader;
 	struct client clients[CLIENTS_MAX];
-	int agent;   /* connection to the guest's agent; -EBADF: the agent is not connected */
-	int channel; /* socket to the runtime, which creates the container; -EBADF afterwards */
+	int agent; /* connection to the guest's agent; -EBADF: the agent is not connected */
+	/* socket to the runtime that creates the container; -EBADF once the container is created */
+	int channel;
 	/* connection of the command that waits for the program's start (`start` or `run`) */
 	int starter;
 	/* the members with these names in struct monitor_args */
 	int start_socket, start_lock, control;
-	int signals;   /* signalfd with all signals of the monitor */
-	int clock;     /* timerfd whose read fails when the host's clock is set; -EBADF: none */
+	int signals; /* signalfd with all signals of the monitor */
+	/* timerfd whose read fails when the host's clock is set; -EBADF: there is no such timer */
+	int clock;
 	int console;   /* slave side of the monitor's terminal, or -EBADF */
 	int guest_log; /* socket from which the guest's console output is read */
 	bool told;     /* the guest's process got a signal that asks it to end */
 	/* some output waits for a reader, so monitor_send_exits() is called every OUTPUT_LOOK_MS */
 	bool awaits_output;
-	/* until when a guest that got SIGKILL must end (CLOCK_MONOTONIC, ms); 0: none */
+	/*
+	 * until when a guest that got SIGKILL must end (CLOCK_MONOTONIC, ms); 0: the guest got no
+	 * SIGKILL
+	 */
 	int64_t kill_deadline;
 	uint32_t next_process;
 	uint64_t next_request;
@@ -137,13 +147,19 @@ static inline void monitor_advance(struct monitor *m, enum monitor_phase to)
 		m->phase = to;
 }
 
-/* start.c: does the MONITOR's steps, and starts the machine in the jail. */
+/* The function of start.c does the MONITOR's steps, and starts the machine in the jail. */
 int monitor_start(struct monitor *m) must_check;
 
-/* boot.c: makes the machine and its engine, so that engine_run() can start the guest. */
+/*
+ * The function of boot.c makes the machine and its engine, so that engine_run() can start the
+ * guest.
+ */
 int monitor_boot(struct monitor *m) must_check;
 
-/* guest.c: handles a message of the guest's agent. */
+/*
+ * The functions of guest.c send and handle the messages of the guest's agent. monitor_on_frame()
+ * handles one message.
+ */
 int monitor_on_frame(struct monitor *m, const struct agent_frame *f) must_check;
 /*
  * Reads the file server's answer to the request to make the shared root read-only (engine/share.h).
@@ -153,46 +169,48 @@ int monitor_send_start(struct monitor *m) must_check;
 int monitor_send_signal(struct monitor *m, uint32_t process, int sig, bool all) must_check;
 int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsigned columns)
 	must_check;
-/* Gives the container's terminal, if it has one, the size of the monitor's. */
+/* If the container has a terminal, gives it the size of the monitor's terminal. */
 int monitor_send_size(struct monitor *m) must_check;
 
 /*
- * clock.c: makes *ret, a descriptor that is readable when the guest's clock has to be set. The loop
- * then calls clock_changed(), which sets the clock.
+ * The functions of clock.c keep the guest's clock right. clock_watch() makes *ret, a descriptor
+ * that is readable when the guest's clock has to be set. The loop then calls clock_changed(), which
+ * sets the clock.
  */
 int clock_watch(int *ret) must_check;
 void clock_changed(struct monitor *m);
 void clock_tell(struct monitor *m); /* Sends the host's time to the guest, which sets its clock. */
 /*
- * If sig is SIGCONT, sends the time to the guest, because the monitor was stopped and may have
- * missed a change of the host's clock.
+ * If sig is SIGCONT, sends the host's time to the guest, because the monitor was stopped and may
+ * have missed a change of the host's clock.
  */
 void clock_on_signal(struct monitor *m, int sig);
-/* Writes the member "time" of the messages "create" and "clock". */
+/* Writes the member "time" of the message "create" or "clock". */
 void clock_write(struct json_out *o);
 
 /*
- * last_words.c: reads the output of the guest's console and stores the last GUEST_LOG_MAX bytes.
- * Returns whether there was any output.
+ * The functions of last_words.c explain why a machine failed. monitor_on_log() reads the output of
+ * the guest's console and stores the last GUEST_LOG_MAX bytes. It returns whether there was any
+ * output.
  */
 bool monitor_on_log(struct monitor *m);
 /* Adds the end of the guest's console output to the current error message. Returns r. */
 int monitor_last_words(struct monitor *m, int r) must_check;
 /*
  * Adds to the current error message that the other hypervisor may work, if the guest's agent never
- * sent "hello". KVM on some hosts cannot run Linux, and then the guest fails in this way
+ * sent "hello". KVM on some hosts cannot run Linux, and then the agent never sends "hello"
  * (vm_kvm_runs_linux()). The error of a server that has ended (-EPIPE) stays as it is. Returns r.
  */
 int monitor_name_other(const struct monitor *m, int r) must_check;
 
 /*
- * control.c: monitor_accept() handles a new connection of a command. monitor_on_client() handles a
- * command that has sent a message or has hung up.
+ * The functions of control.c. monitor_accept() handles a new connection of a command.
+ * monitor_on_client() handles a command that has sent a message or has hung up.
  */
 int monitor_accept(struct monitor *m) must_check;
 void monitor_on_client(struct monitor *m, struct client *c);
 
-/* client.c: closes a command's connection. */
+/* The functions of client.c handle a command's connection. This one closes the connection. */
 void client_close(struct client *c);
 /* Forwards a frame of the guest, unchanged, to the caisson command that is connected as `c`. */
 void client_forward(struct client *c, const struct agent_frame *f);

@@ -23,7 +23,7 @@
 struct proxy {
 	const struct proxy_args *a;
 	struct agent_reader reader;
-	int channel; /* socket to the runtime; -EBADF once the program runs */
+	int channel; /* socket to the runtime; -EBADF from the time when the program runs */
 	int signals;
 	int console; /* slave side of the terminal, or -EBADF */
 	bool ended;  /* the guest's process has ended; `status` is its status as from waitpid(2) */
@@ -120,9 +120,9 @@ static int on_monitor(struct proxy *p)
 	int r = agent_reader_receive(&p->reader, p->a->control);
 
 	/*
-	 * The connection has ended because the container has, and with it the exec's process. The
-	 * proxy kills itself by SIGKILL, as the kernel does with the processes of a pid namespace
-	 * whose first process has ended.
+	 * The connection has ended, because the container has ended and with it the exec's process.
+	 * The proxy kills itself by SIGKILL, as the kernel does with the processes of a pid
+	 * namespace whose first process has ended.
 	 */
 	if (r == 0 && p->channel < 0) {
 		p->ended = true;

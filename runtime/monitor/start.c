@@ -30,7 +30,7 @@ static int await(void *data, const char *barrier)
 	return channel_await_or_exit(m->channel, barrier);
 }
 
-/* Does the MONITOR's steps up to STEP_MACHINE, which is the last one. */
+/* Does the MONITOR's steps up to its last one, STEP_MACHINE. */
 static int do_steps(struct monitor *m)
 {
 	const struct monitor_args *a = m->a;
@@ -90,8 +90,8 @@ static int open_terminal(struct monitor *m)
 
 /*
  * Offers the monitor's standard streams to the guest. The monitor itself keeps only /dev/null in
- * their place, because the reader of the guest's output would never see its end if the monitor had
- * it open too.
+ * their place, because the reader of the guest's output would never see the end of the output if
+ * the monitor had the stream open too.
  */
 static int offer_stdio(struct monitor *m)
 {
@@ -115,8 +115,8 @@ static int offer_stdio(struct monitor *m)
 }
 
 /*
- * Closes the descriptors that the monitor inherited and does not need. All descriptors that are
- * opened after this belong to the monitor.
+ * Closes the descriptors that the monitor inherited and does not need. All descriptors that this
+ * process opens afterwards belong to the monitor.
  */
 static int close_inherited(const struct monitor *m)
 {
