@@ -218,16 +218,24 @@ static int lock_chain(const struct store *s, const char *key)
 		     : take_fd(&fd);
 }
 
-static int unpack_if_missing(const struct unpacking *u, size_t index, char name[NAME_LEN + 1])
+static int chain_key(const struct image *img, size_t index, char ret[DIGEST_TEXT_SIZE])
 {
 	struct digest id;
-	char key[DIGEST_TEXT_SIZE];
-	int r = chain_id(u->img, index, &id);
+	int r = chain_id(img, index, &id);
 
-	if (r < 0)
-		return r;
-	snprintf(key, sizeof(key), "%s-%s", digest_algorithm_name(id.algorithm), digest_hex(&id));
-	r = find(u->s, key, name);
+	if (r >= 0)
+		snprintf(ret, DIGEST_TEXT_SIZE, "%s-%s", digest_algorithm_name(id.algorithm),
+			digest_hex(&id));
+	return r;
+}
+
+static int unpack_if_missing(const struct unpacking *u, size_t index, char name[NAME_LEN + 1])
+{
+	char key[DIGEST_TEXT_SIZE];
+	int r = chain_key(u->img, index, key);
+
+	if (r >= 0)
+		r = find(u->s, key, name);
 	if (r != 0)
 		return r;
 	_cleanup_fd_ int lock = lock_chain(u->s, key);
@@ -270,4 +278,21 @@ int chain_unpack(const struct store *s, const struct image *img, const struct tr
 			r = put_on_top(ret, name);
 	}
 	return r;
+}
+
+int chain_find(const struct store *s, const struct image *img, struct strbuf *ret)
+{
+	char key[DIGEST_TEXT_SIZE], name[NAME_LEN + 1];
+	int r = image_check_layers(img);
+
+	for (size_t i = 0; r >= 0 && i < img->document.nlayers; i++) {
+		r = chain_key(img, i, key);
+		if (r >= 0)
+			r = find(s, key, name);
+		if (r == 0)
+			return 0;
+		if (r > 0)
+			r = put_on_top(ret, name);
+	}
+	return r < 0 ? r : ret->len > 0;
 }

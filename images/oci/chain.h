@@ -40,6 +40,12 @@ int chain_unpack(const struct store *s, const struct image *img, const struct tr
 	const struct unpack_progress *progress, struct strbuf *ret) must_check;
 
 /*
+ * Sets *ret as chain_unpack() does, and returns 1, if the store has all layers of the image
+ * unpacked. Returns 0 if it lacks one.
+ */
+int chain_find(const struct store *s, const struct image *img, struct strbuf *ret) must_check;
+
+/*
  * Opens the tree that these layers make, read-only. If there is one layer, that is its directory.
  * Otherwise it is a detached overlay mount, which ends when the descriptor is closed.
  */

@@ -16,6 +16,7 @@
 #define TRIES_MAX 6
 #define FIRST_PAUSE_MS 250
 #define PAUSE_MAX_MS 120000
+#define SAID_PAUSE_MS 1000                /* shortest pause that the user is told of */
 #define RETRY_AFTER_MAX INT64_C(31536000) /* seconds: a year */
 
 static void open_lock(
@@ -244,6 +245,25 @@ static void pause_ms(const struct registry *g, int64_t ms)
 		nanosleep(&step, NULL);
 }
 
+/* Tells the user why nothing happens for a while. */
+static void say_pause(
+	const struct registry *g, int r, const struct http_response *answer, int64_t ms)
+{
+	char text[400], why[200];
+	long long seconds = (long long)(ms + 999) / 1000;
+
+	if (ms < SAID_PAUSE_MS || !g->options->pausing)
+		return;
+	if (r < 0)
+		snprintf(why, sizeof(why), "does not answer");
+	else
+		snprintf(why, sizeof(why), "answers with status %ld%s", answer->status,
+			*answer->retry_after ? " and asks for a pause" : "");
+	snprintf(text, sizeof(text), "the registry %.100s %s: the next try is in %lld second%s",
+		g->host, why, seconds, seconds == 1 ? "" : "s");
+	g->options->pausing(g->options->data, text);
+}
+
 bool registry_try_again(
 	struct registry *g, struct backoff *b, int r, const struct http_response *answer)
 {
@@ -267,6 +287,7 @@ bool registry_try_again(
 		ms = FIRST_PAUSE_MS << (b->tries - 1);
 		ms = ms * 3 / 4 + ms * jitter / 512;
 	}
+	say_pause(g, r, answer, ms);
 	pause_ms(g, ms);
 	return !atomic_load(&g->cancel);
 }

@@ -33,6 +33,12 @@ struct registry_options {
 	const char *realms[REGISTRY_REALMS_MAX];
 	size_t nrealms;
 	bool insecure; /* the user allows plain HTTP and unchecked certificates */
+	/*
+	 * Called before a pause of at least a second, with what it is for. Several threads may call
+	 * it at the same time. May be NULL.
+	 */
+	void (*pausing)(void *data, const char *text);
+	void *data;
 };
 
 struct registry_token {

@@ -4,6 +4,8 @@
 
 #include "base/log.h"
 #include "image/image.h"
+#include "images/oci/chain.h"
+#include "images/oci/image_disk.h"
 
 /* The data that `ls` prints about one tag. */
 struct listed {
@@ -103,6 +105,32 @@ int image_cmd_ls(
 	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
+/* An image whose layers are not unpacked yet, or cannot be looked at here, gets no list. */
+static int put_disks(
+	struct json_out *o, const struct store *s, struct arena *a, const struct image *img)
+{
+	_cleanup_strbuf_ struct strbuf layers = {0};
+	struct image_disks disks;
+	int r = chain_find(s, img, &layers);
+
+	if (r > 0)
+		r = image_disks_find(s, strbuf_str(&layers), a, &disks) < 0 ? 0 : 1;
+	err_clear();
+	if (r <= 0)
+		return r == -ENOMEM ? r : 0;
+	json_out_array(o, "disks");
+	for (size_t i = 0; i < disks.n; i++) {
+		json_out_object(o, NULL);
+		json_out_str(o, "path", disks.v[i].path);
+		json_out_str(o, "file", disks.v[i].file);
+		json_out_u64(o, "size", disks.v[i].size);
+		json_out_end_object(o);
+	}
+	json_out_end_array(o);
+	return 0;
+}
+
+/* Writes all but the end of the object. */
 static void put_inspected(struct json_out *o, const struct image *img, const struct json *config)
 {
 	json_out_object(o, NULL);
@@ -116,7 +144,6 @@ static void put_inspected(struct json_out *o, const struct image *img, const str
 	if (img->document.annotations)
 		json_out_node(o, "annotations", img->document.annotations);
 	json_out_node(o, "config", config);
-	json_out_end_object(o);
 }
 
 int image_cmd_inspect(
@@ -156,7 +183,9 @@ int image_cmd_inspect(
 	if (r < 0)
 		return r;
 	put_inspected(&o, &img, config);
-	return program_print_json(&o);
+	r = put_disks(&o, &s, &a, &img);
+	json_out_end_object(&o);
+	return r < 0 ? r : program_print_json(&o);
 }
 
 static int history_json(const struct image *img)

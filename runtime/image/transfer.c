@@ -57,6 +57,8 @@ static int prepare(struct transferring *t, struct arena *a, const char *where)
 	t->options.jobs = (unsigned)t->jobs;
 	transfer_progress_init(&t->progress, t->json, t->g->quiet, where);
 	t->options.listener = transfer_progress_listener(&t->progress);
+	t->options.registry.pausing = t->options.listener.notice;
+	t->options.registry.data = &t->progress;
 	return r;
 }
 

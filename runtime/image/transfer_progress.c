@@ -14,7 +14,8 @@
 
 void transfer_progress_init(struct transfer_progress *p, bool json, bool quiet, const char *where)
 {
-	*p = (struct transfer_progress){.where = where, .started = clock_ms()};
+	*p = (struct transfer_progress){
+		.where = where, .started = clock_ms(), .lock = PTHREAD_MUTEX_INITIALIZER};
 	p->form = quiet                   ? PROGRESS_NONE
 		  : json                  ? PROGRESS_JSON
 		  : isatty(STDERR_FILENO) ? PROGRESS_TERMINAL
@@ -92,9 +93,8 @@ static void draw(struct transfer_progress *p)
 	p->shown = clock_ms();
 }
 
-static void on_notice(void *data, const char *text)
+static void on_notice(struct transfer_progress *p, const char *text)
 {
-	struct transfer_progress *p = data;
 	struct json_out o;
 
 	if (p->form == PROGRESS_JSON && begin_event(&o, "notice")) {
@@ -108,9 +108,8 @@ static void on_notice(void *data, const char *text)
 	}
 }
 
-static void on_plan(void *data, size_t blobs, uint64_t bytes)
+static void on_plan(struct transfer_progress *p, size_t blobs, uint64_t bytes)
 {
-	struct transfer_progress *p = data;
 	struct json_out o;
 
 	p->blobs = blobs;
@@ -176,10 +175,9 @@ static void say_blob(
 		state == TRANSFER_PRESENT ? " already" : "");
 }
 
-static void on_blob(void *data, size_t index, const struct descriptor *d, enum transfer_state state)
+static void on_blob(struct transfer_progress *p, size_t index, const struct descriptor *d,
+	enum transfer_state state)
 {
-	struct transfer_progress *p = data;
-
 	if (state == TRANSFER_BEGUN)
 		begin_bar(p, index, d);
 	else
@@ -193,9 +191,8 @@ static void on_blob(void *data, size_t index, const struct descriptor *d, enum t
  * Called with the bytes of a blob that were moved so far. If a blob begins anew, the number gets
  * smaller.
  */
-static void on_bytes(void *data, size_t index, uint64_t done)
+static void on_bytes(struct transfer_progress *p, size_t index, uint64_t done)
 {
-	struct transfer_progress *p = data;
 	struct transfer_bar *b = find_bar(p, index);
 	struct json_out o;
 
@@ -220,9 +217,49 @@ static void on_bytes(void *data, size_t index, uint64_t done)
 	}
 }
 
+/*
+ * The functions of the listener are never called at the same time, but a pause is announced by a
+ * thread of its own, so each takes the lock.
+ */
+static void notice(void *data, const char *text)
+{
+	struct transfer_progress *p = data;
+
+	pthread_mutex_lock(&p->lock);
+	on_notice(p, text);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void plan(void *data, size_t blobs, uint64_t bytes)
+{
+	struct transfer_progress *p = data;
+
+	pthread_mutex_lock(&p->lock);
+	on_plan(p, blobs, bytes);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void blob(void *data, size_t index, const struct descriptor *d, enum transfer_state state)
+{
+	struct transfer_progress *p = data;
+
+	pthread_mutex_lock(&p->lock);
+	on_blob(p, index, d, state);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void bytes(void *data, size_t index, uint64_t done)
+{
+	struct transfer_progress *p = data;
+
+	pthread_mutex_lock(&p->lock);
+	on_bytes(p, index, done);
+	pthread_mutex_unlock(&p->lock);
+}
+
 struct transfer_listener transfer_progress_listener(struct transfer_progress *p)
 {
-	return (struct transfer_listener){on_notice, on_plan, on_blob, on_bytes, p};
+	return (struct transfer_listener){notice, plan, blob, bytes, p};
 }
 
 void transfer_progress_end(struct transfer_progress *p)

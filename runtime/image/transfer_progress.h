@@ -5,6 +5,8 @@
  * objects with --json, or nothing.
  */
 #pragma once
+#include <pthread.h>
+
 #include "image/progress.h"
 #include "images/oci/transfer.h"
 
@@ -23,6 +25,7 @@ struct transfer_progress {
 	uint64_t moved;         /* bytes of blobs that were not there already */
 	int64_t started, shown; /* ms */
 	struct transfer_bar bars[TRANSFER_JOBS_MAX];
+	pthread_mutex_t lock;
 	unsigned lines; /* number of lines that the terminal shows now */
 };
 

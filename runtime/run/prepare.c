@@ -8,6 +8,7 @@
 #include "base/userns.h"
 #include "images/oci/chain.h"
 #include "images/oci/container_dir.h"
+#include "images/oci/image_disk.h"
 #include "images/oci/resolved.h"
 
 #define LAYER_NAME_MAX 64
@@ -85,6 +86,26 @@ static int open_view(const struct preparing *p, int rootfs, int *ret)
 	return *ret < 0 ? *ret : 0;
 }
 
+/*
+ * An image of a disk has no program. Its user is told what it is, and where the disk is, because a
+ * microVM can use it.
+ */
+static int refuse_disk(const struct preparing *p)
+{
+	const struct image_config *c = &p->image.config;
+	struct image_disks disks;
+
+	if (c->nentrypoint + c->ncmd > 0 || *p->o->command || p->o->entrypoint.n ||
+		!*p->image.layers)
+		return 0;
+	int r = image_disks_find(p->store, p->image.layers, p->run.arena, &disks);
+	if (r < 0 || disks.n == 0)
+		return r;
+	return err_set(EINVAL,
+		"the image has no program to run, but a disk for a microVM, %s: its file is %s",
+		disks.v[0].path, disks.v[0].file);
+}
+
 static int write_config(struct preparing *p, int view)
 {
 	struct run *r = &p->run;
@@ -139,6 +160,8 @@ static int fill(struct preparing *p)
 		result = userns_become_root(&r->rootless);
 	if (result > 0)
 		return result;
+	if (result >= 0)
+		result = refuse_disk(p);
 	if (result >= 0 && *p->image.layers)
 		result = make_upper(p);
 	if (result >= 0)

@@ -294,12 +294,23 @@ def test_temporary_failure_is_tried_again(hostile, pull, status):
     pull(f"{hostile.host}/a:t")
 
 
-def test_retry_after(hostile, pull):
+def test_retry_after(hostile, pull, images):
     hostile.image()
     hostile.rules.append(on("GET", "/manifests/", 1)(lambda h: h.reply(429, b"later", {"Retry-After": "3"})))
     start = time.monotonic()
     pull(f"{hostile.host}/a:t")
     assert time.monotonic() - start >= 3
+    assert f"the registry {hostile.host} answers with status 429 and asks for a pause: the next try is in 3 seconds\n" in images.err
+
+
+def test_pause_during_a_blob_is_announced(hostile, pull, images):
+    """A thread that fetches a blob waits; the events of the others come between whole lines."""
+    hostile.image()
+    hostile.rules.append(on("GET", "/blobs/", 1)(lambda h: h.reply(503, b"later", {"Retry-After": "1"})))
+    pull(f"{hostile.host}/a:t", "--json")
+    events = [json.loads(x) for x in images.err.splitlines()]
+    assert [e["text"] for e in events if e["event"] == "notice"] == [
+        f"the registry {hostile.host} answers with status 503 and asks for a pause: the next try is in 1 second"]
 
 
 @pytest.mark.parametrize("status, why", [(404, "has no a:t"), (401, "denies access"), (403, "denies access"), (400, "status 400"), (418, "status 418")])
