@@ -210,14 +210,33 @@ static int build_cpus(struct machine *m, const struct machine_options *o)
 	return r < 0 ? err_set(-r, "%s; " VM_KVM_INSTEAD, err_msg()) : 0;
 }
 
+/* Says whether another process serves a device, and so needs the guest's memory. */
+static bool shares_memory(const struct machine_options *o)
+{
+	bool shares = o->share_count > 0 || o->remote_nic;
+
+	for (size_t i = 0; i < o->disk_count; i++)
+		shares |= o->disks[i].remote;
+	return shares;
+}
+
 /*
  * Builds all parts of the machine. The order is fixed, because each call needs the parts made
  * before it.
  */
 static int build_parts(struct machine *m, const struct machine_options *o)
 {
-	int r = vm_memory_init(&m->memory, &o->memory);
+	struct vm_memory_options memory = o->memory;
+	int r = o->snapshot ? machine_check_shape(o) : 0;
 
+	if (o->snapshot && !shares_memory(o) && !memory.mergeable &&
+		memory.pages != VM_PAGES_HUGETLB)
+		memory.file = o->snapshot_memory;
+	m->calls = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (r >= 0 && m->calls < 0)
+		r = err_sys("create an eventfd");
+	if (r >= 0)
+		r = vm_memory_init(&m->memory, &memory);
 	if (r >= 0)
 		r = build_cpus(m, o);
 	if (r >= 0)
@@ -225,7 +244,7 @@ static int build_parts(struct machine *m, const struct machine_options *o)
 	if (r >= 0)
 		r = plug_devices(m, o);
 	if (r >= 0)
-		r = load_guest(m, o);
+		r = o->snapshot ? machine_load(m, o) : load_guest(m, o);
 	return r;
 }
 
@@ -241,7 +260,8 @@ int machine_build(struct machine *ret, const struct machine_options *options)
 	if (nics > MACHINE_NICS_MAX)
 		return err_set(
 			EINVAL, "%zu network devices: expected %d at most", nics, MACHINE_NICS_MAX);
-	*ret = (struct machine){.memory.fd = -EBADF, .kvm = {.dev = -EBADF, .vm = -EBADF}};
+	*ret = (struct machine){
+		.memory.fd = -EBADF, .kvm = {.dev = -EBADF, .vm = -EBADF}, .calls = -EBADF};
 	int r = build_parts(ret, options);
 	if (r < 0)
 		machine_release(ret);
@@ -277,4 +297,5 @@ void machine_release(struct machine *m)
 	m->has_vsock = false;
 	vm_kvm_release(&m->kvm);
 	vm_memory_release(&m->memory);
+	fd_close(&m->calls);
 }

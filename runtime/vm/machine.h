@@ -8,6 +8,12 @@
  *	machine_run(&m)               serves the devices in this thread until the guest ends
  *	machine_release(&m)
  *
+ *	machine_call(&m, fn, ctx)     calls fn in the thread of machine_run()
+ *	machine_save(&m, ...)         in that thread: makes a snapshot; the machine stays paused
+ *
+ * A machine can also be built from a snapshot (options.snapshot). It then has the same devices,
+ * and goes on where the saved one was. Kernel, initramfs and command line are not used.
+ *
  * The caller owns the descriptors in the options and must keep them open until machine_release().
  *
  * To add a virtio device: write it in virtio/ (virtio/device.h says what a device is) and name the
@@ -87,6 +93,14 @@ struct machine_options {
 	/* The thread of each vCPU calls this before anything else. NULL: nothing is called. */
 	int (*enter_vcpu)(void *ctx);
 	void *enter_ctx;
+	/*
+	 * The snapshot with which the machine starts, and its file of guest memory. The machine
+	 * maps this file privately, or copies it if another process serves one of its devices or if
+	 * the memory is to be mergeable or of reserved huge pages. NULL: the machine starts with a
+	 * kernel.
+	 */
+	const struct snapshot *snapshot;
+	int snapshot_memory;
 };
 
 /*
@@ -121,6 +135,10 @@ struct machine {
 	struct virtio_net_remote remote_nic;
 	struct virtio_vsock vsock;
 	bool has_vsock;
+	int calls; /* eventfd, written by machine_call() */
+	/* the function that machine_call() has set, or NULL; accessed atomically */
+	void (*call)(struct machine *m, void *ctx);
+	void *call_ctx;
 };
 
 int machine_build(struct machine *ret, const struct machine_options *options) must_check;
@@ -137,3 +155,29 @@ int machine_start(struct machine *m) must_check;
  * vm_end, with the reason as text in m->cpus.why; or -errno if the event loop itself failed.
  */
 int machine_run(struct machine *m) must_check;
+
+/*
+ * Makes the thread of machine_run() call fn(m, ctx) once, between two events. Any thread may call
+ * this, but not before the last fn has been called.
+ */
+void machine_call(struct machine *m, void (*fn)(struct machine *m, void *ctx), void *ctx);
+
+/* --- snapshot/machine.c --- */
+
+/*
+ * Pauses the machine, writes the state of all its parts to `w` and guest memory to the empty file
+ * `memory`. Only the thread of machine_run() may call this. The machine stays paused. Returns
+ * -ENOTSUP with a message if a part of the machine cannot be saved.
+ */
+int machine_save(struct machine *m, struct snapshot_writer *w, int memory) must_check;
+/* Lets a machine that was saved go on, or starts a machine that was loaded. */
+void machine_go_on(struct machine *m);
+
+/* The two steps of machine_build() for a machine from a snapshot. */
+/*
+ * Checks that the machine which `options` describe has the shape of the snapshot, before any part
+ * is made.
+ */
+int machine_check_shape(const struct machine_options *options) must_check;
+/* Loads the state of all parts into a machine that has not run yet. */
+int machine_load(struct machine *m, const struct machine_options *options) must_check;

@@ -24,6 +24,18 @@ static int check_options(const struct vm_memory_options *o)
 	if (o->mergeable && o->pages == VM_PAGES_HUGETLB)
 		return err_set(EINVAL, "guest memory: the kernel cannot merge huge pages (KSM); "
 				       "choose either merging or huge pages");
+	if (!o->file)
+		return 0;
+	struct stat st;
+	if (o->mergeable || o->pages == VM_PAGES_HUGETLB)
+		return err_set(EINVAL, "guest memory from a file: it can be neither merged (KSM) "
+				       "nor of reserved huge pages");
+	if (fstat(o->file, &st) < 0)
+		return err_sys("read the size of the file with guest memory");
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != o->size)
+		return err_set(EBADMSG,
+			"the file with guest memory has %" PRIu64 " bytes: expected %" PRIu64,
+			S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0, o->size);
 	return 0;
 }
 
@@ -111,7 +123,9 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 		return err_sys(
 			"reserve %" PRIu64 " MiB of address space for the guest", m->size >> 20);
 	int flags = MAP_FIXED | MAP_NORESERVE |
-		    (o->mergeable ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+		    (o->mergeable     ? MAP_PRIVATE | MAP_ANONYMOUS
+			    : o->file ? MAP_PRIVATE
+				      : MAP_SHARED);
 	if (o->pages == VM_PAGES_HUGETLB)
 		/*
 		 * Without MAP_NORESERVE, mmap() fails at once if the pool has too few huge pages.
@@ -119,7 +133,7 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 		 */
 		flags &= ~MAP_NORESERVE;
 	uint8_t *host =
-		mmap(ram, m->size, PROT_READ | PROT_WRITE, flags, o->mergeable ? -1 : m->fd, 0);
+		mmap(ram, m->size, PROT_READ | PROT_WRITE, flags, o->file ? o->file : m->fd, 0);
 	if (host == MAP_FAILED)
 		return err_sys("map %" PRIu64 " MiB of guest memory%s", m->size >> 20,
 			o->pages == VM_PAGES_HUGETLB
@@ -150,8 +164,8 @@ int vm_memory_init(struct vm_memory *ret, const struct vm_memory_options *option
 
 	if (r < 0)
 		return r;
-	*ret = (struct vm_memory){.fd = -EBADF, .size = options->size};
-	if (!options->mergeable) {
+	*ret = (struct vm_memory){.fd = -EBADF, .mapped = options->file > 0, .size = options->size};
+	if (!options->mergeable && !options->file) {
 		ret->fd = open_ram(options->size, options->pages);
 		if (ret->fd < 0)
 			return ret->fd;

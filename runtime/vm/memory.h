@@ -14,6 +14,9 @@
  * it nothing, because it can change the guest's memory anyway. The layout never changes after init,
  * so any thread may translate addresses without a lock.
  *
+ * RAM can also be a private mapping of a file (a snapshot's, vm/snapshot/memory.h). Then there is
+ * no descriptor that another process could map.
+ *
  * In a vhost-user back end the RAM belongs to another monitor. vm_memory_attach() maps each region
  * that this monitor announces, and vm_memory_at() translates addresses in these regions too. While
  * the machine runs, that monitor may change its layout. The transport (vhost/back.c) makes the
@@ -56,6 +59,14 @@ struct vm_memory_options {
 	 * owner.
 	 */
 	bool mergeable;
+	/*
+	 * Descriptor of a file with the contents of the RAM, which is mapped privately: pages that
+	 * the guest does not write are those of the file's page cache, and the file never changes.
+	 * Such RAM cannot be shared with a vhost-user process. The file must be regular, have
+	 * `size` bytes, and keep them, because an access behind its end would kill this process.
+	 * 0: none.
+	 */
+	int file;
 };
 
 /* a vhost-user message describes at most 8 regions; a machine that caisson builds has 1 or 2 */
@@ -73,7 +84,8 @@ struct vm_memory_region {
 };
 
 struct vm_memory {
-	int fd; /* descriptor of the file; -EBADF if the RAM is mergeable or attached */
+	int fd;      /* descriptor of the file; -EBADF if the RAM is private or attached */
+	bool mapped; /* the RAM is a private mapping of vm_memory_options.file */
 	uint64_t size;
 	unsigned count; /* number of regions: 1, or 2 if RAM continues above the hole */
 	struct vm_memory_region regions[VM_MEMORY_REGIONS_MAX];

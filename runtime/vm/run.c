@@ -9,7 +9,7 @@
 
 #include "vm/machine.h"
 
-#define FDS_MAX (1 + 2 + MACHINE_DEVICES_MAX * (VIRTIO_QUEUES_MAX + 1))
+#define FDS_MAX (1 + 2 + 1 + MACHINE_DEVICES_MAX * (VIRTIO_QUEUES_MAX + 1))
 
 static void serve_kick(const struct machine_slot *s, unsigned queue)
 {
@@ -24,6 +24,25 @@ static void serve_kick(const struct machine_slot *s, unsigned queue)
 		eventfd_write(s->kicks[queue], 1);
 }
 
+/* Calls the function that machine_call() has set. */
+static void serve_call(struct machine *m)
+{
+	eventfd_t calls;
+
+	(void)eventfd_read(m->calls, &calls);
+	void (*call)(struct machine * m, void *ctx) =
+		__atomic_exchange_n(&m->call, NULL, __ATOMIC_ACQ_REL);
+	if (call)
+		call(m, m->call_ctx);
+}
+
+void machine_call(struct machine *m, void (*fn)(struct machine *m, void *ctx), void *ctx)
+{
+	m->call_ctx = ctx;
+	__atomic_store_n(&m->call, fn, __ATOMIC_RELEASE);
+	eventfd_write(m->calls, 1);
+}
+
 static int serve_events(struct machine *m)
 {
 	struct pollfd p[FDS_MAX];
@@ -34,6 +53,7 @@ static int serve_events(struct machine *m)
 	p[n++] = (struct pollfd){m->cpus.ended, POLLIN, 0};
 	p[n++] = (struct pollfd){input ? m->console.in : -1, POLLIN, 0};
 	p[n++] = (struct pollfd){output ? m->console.out : -1, POLLOUT, 0};
+	p[n++] = (struct pollfd){m->calls, POLLIN, 0};
 	for (unsigned i = 0; i < m->slot_count; i++) {
 		const struct virtio_device *d = m->slots[i].device;
 
@@ -49,7 +69,9 @@ static int serve_events(struct machine *m)
 		(void)virtio_console_input(&m->console);
 	if (p[2].revents)
 		(void)virtio_console_output(&m->console);
-	const struct pollfd *ready = &p[3];
+	if (p[3].revents)
+		serve_call(m);
+	const struct pollfd *ready = &p[4];
 	for (unsigned i = 0; i < m->slot_count; i++) {
 		struct virtio_device *d = m->slots[i].device;
 
@@ -74,7 +96,7 @@ int machine_run(struct machine *m)
 	if (r < 0)
 		return r;
 
-	vcpus_resume(&m->cpus);
+	machine_go_on(m);
 	while (r == 0)
 		r = serve_events(m);
 	vcpus_stop(&m->cpus);

@@ -88,10 +88,7 @@ int vcpus_fd(const struct vcpus *c, unsigned index);
 
 int vcpus_start(struct vcpus *c) must_check;
 void vcpus_resume(struct vcpus *c);
-/*
- * Pauses the vCPUs. Returns when no vCPU runs guest code and every exit is handled. Meant for
- * snapshots (issue 18); until these exist, only tests call it.
- */
+/* Pauses the vCPUs. Returns when no vCPU runs guest code and every exit is handled. */
 void vcpus_pause(struct vcpus *c);
 /* Ends and joins every vCPU thread, whatever the guest does. */
 void vcpus_stop(struct vcpus *c);

@@ -11,6 +11,7 @@
 
 #include <sys/socket.h>
 
+#include "base/crc32c.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/path.h"
@@ -64,6 +65,16 @@ static void test_replace_file(void **state)
 			0);
 	close(dir);
 	assert_int_equal(rmdir(dir_path), 0);
+}
+
+/* The check value of CRC-32C, and a sum of parts that are not whole words */
+static void test_crc32c(void **state)
+{
+	const char *text = "123456789";
+
+	assert_int_equal(crc32c(0, text, 9), 0xe3069283);
+	for (size_t n = 0; n <= 9; n++)
+		assert_int_equal(crc32c(crc32c(0, text, n), text + n, 9 - n), 0xe3069283);
 }
 
 static void test_sizes(void **state)
@@ -453,6 +464,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_replace_file),
 		cmocka_unit_test(test_json_booleans),
+		cmocka_unit_test(test_crc32c),
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_signals),

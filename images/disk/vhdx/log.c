@@ -5,6 +5,7 @@
  * that ends with the highest number is valid. An entry is a header, descriptors, and a page of data
  * for some of the descriptors.
  */
+#include "base/crc32c.h"
 #include "images/disk/vhdx/internal.h"
 
 #define LOG_MAX (16u << 20)
@@ -38,16 +39,11 @@ struct log {
 
 uint32_t vhdx_crc(const uint8_t *p, size_t len, size_t field)
 {
-	uint32_t crc = 0xffffffff, table[256];
+	const size_t end = field + sizeof(uint32_t);
+	uint32_t crc = crc32c(0, p, field);
 
-	for (uint32_t i = 0; i < 256; i++) {
-		table[i] = i;
-		for (int bit = 0; bit < 8; bit++)
-			table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0x82f63b78 : 0);
-	}
-	for (size_t i = 0; i < len; i++)
-		crc = crc >> 8 ^ table[(uint8_t)crc ^ (i >= field && i < field + 4 ? 0 : p[i])];
-	return ~crc;
+	crc = crc32c(crc, &(uint32_t){0}, sizeof(uint32_t));
+	return crc32c(crc, p + end, len - end);
 }
 
 /* Copies bytes out of the ring. Behind the end of the ring the copy goes on at the beginning. */

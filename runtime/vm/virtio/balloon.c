@@ -205,8 +205,40 @@ static void balloon_configure(
 		memcpy(&b->config.actual, data, len);
 }
 
-static const struct virtio_ops ops = {
-	.serve = balloon_serve, .reset = balloon_reset, .configure = balloon_configure};
+/*
+ * Puts an inflate request that is not finished back into the queue. It does no harm that its first
+ * pages are freed once more, because the guest does not use them before the request is done.
+ */
+static void balloon_quiesce(struct virtio_device *d, unsigned index)
+{
+	struct virtio_balloon *b = (struct virtio_balloon *)d;
+
+	if (index != QUEUE_INFLATE || !b->inflating)
+		return;
+	d->queues[QUEUE_INFLATE].next_avail--;
+	b->inflating = false;
+}
+
+static int balloon_save(struct virtio_device *d, struct snapshot_writer *w)
+{
+	const struct virtio_balloon *b = (const struct virtio_balloon *)d;
+
+	return snapshot_put(w, &b->config, VIRTIO_BALLOON_CONFIG_LEN);
+}
+
+static int balloon_load(struct virtio_device *d, struct snapshot_part *p)
+{
+	struct virtio_balloon *b = (struct virtio_balloon *)d;
+
+	return snapshot_get(p, &b->config, VIRTIO_BALLOON_CONFIG_LEN);
+}
+
+static const struct virtio_ops ops = {.serve = balloon_serve,
+	.reset = balloon_reset,
+	.configure = balloon_configure,
+	.quiesce = balloon_quiesce,
+	.save = balloon_save,
+	.load = balloon_load};
 
 void virtio_balloon_init(struct virtio_balloon *b, const struct vm_memory *m)
 {

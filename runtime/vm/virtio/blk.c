@@ -228,8 +228,52 @@ static void blk_configure(struct virtio_device *d, uint32_t offset, const void *
 		eventfd_write(d->kicks[0], 1);
 }
 
-static const struct virtio_ops ops = {
-	.serve = blk_serve, .reset = blk_reset, .configure = blk_configure};
+/* What a snapshot has of a disk. The sectors are those of the image, not of the snapshot. */
+struct blk_state {
+	uint64_t sectors;
+	uint32_t wce, flush_failed;
+};
+
+/*
+ * Also flushes the image, because a snapshot that outlives a crash of the host must not find an
+ * image that is older than itself.
+ */
+static int blk_save(struct virtio_device *d, struct snapshot_writer *w)
+{
+	struct virtio_blk *b = (struct virtio_blk *)d;
+
+	if (!b->image->read_only && b->image->ops->flush(b->image) < 0)
+		return err_set(EIO, "the disk's image could not be flushed");
+	atomic_store(&b->flush_owed, false);
+	const struct blk_state s = {b->sectors, b->config.wce, atomic_load(&b->flush_failed)};
+	return snapshot_put(w, &s, sizeof(s));
+}
+
+static int blk_load(struct virtio_device *d, struct snapshot_part *p)
+{
+	struct virtio_blk *b = (struct virtio_blk *)d;
+	struct blk_state s;
+	int r = snapshot_get(p, &s, sizeof(s));
+
+	if (r < 0)
+		return r;
+	if (s.sectors != b->sectors)
+		return err_set(ENOTSUP,
+			"the snapshot has a disk of %" PRIu64
+			" sectors: this machine's has %" PRIu64,
+			s.sectors, b->sectors);
+	if (s.wce > 1 || s.flush_failed > 1)
+		return err_set(EBADMSG, "the state of a disk is not possible");
+	b->config.wce = (uint8_t)s.wce;
+	atomic_store(&b->flush_failed, s.flush_failed);
+	return 0;
+}
+
+static const struct virtio_ops ops = {.serve = blk_serve,
+	.reset = blk_reset,
+	.configure = blk_configure,
+	.save = blk_save,
+	.load = blk_load};
 
 /*
  * Reports to the driver the block size that it should align requests to, and the physical block

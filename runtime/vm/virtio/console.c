@@ -57,7 +57,8 @@ static int serve_tx(struct virtio_console *c, unsigned budget)
 			return err_set(EPROTO, "console output with a buffer to write to: expected "
 					       "only buffers to read");
 		c->sending = true;
-		c->sent = 0;
+		c->sent = c->skip;
+		c->skip = 0;
 		if (send_output(c) == 0)
 			break;
 	}
@@ -109,10 +110,43 @@ static void console_reset(struct virtio_device *d)
 	struct virtio_console *c = (struct virtio_console *)d;
 
 	c->sending = c->out_full = c->in_full = false;
-	c->sent = 0;
+	c->sent = c->skip = 0;
 }
 
-static const struct virtio_ops ops = {console_serve, console_reset};
+/*
+ * Puts an output request of which a part is written back into the queue. When the device takes the
+ * request again, it continues behind that part.
+ */
+static void console_quiesce(struct virtio_device *d, unsigned index)
+{
+	struct virtio_console *c = (struct virtio_console *)d;
+
+	if (index != QUEUE_TX || !c->sending)
+		return;
+	d->queues[QUEUE_TX].next_avail--;
+	c->skip = c->sent;
+	c->sending = c->out_full = false;
+}
+
+static int console_save(struct virtio_device *d, struct snapshot_writer *w)
+{
+	const struct virtio_console *c = (const struct virtio_console *)d;
+
+	return snapshot_put(w, &c->skip, sizeof(c->skip));
+}
+
+static int console_load(struct virtio_device *d, struct snapshot_part *p)
+{
+	struct virtio_console *c = (struct virtio_console *)d;
+
+	return snapshot_get(p, &c->skip, sizeof(c->skip));
+}
+
+static const struct virtio_ops ops = {.serve = console_serve,
+	.reset = console_reset,
+	.quiesce = console_quiesce,
+	.save = console_save,
+	.load = console_load};
 
 void virtio_console_init(struct virtio_console *c, const struct vm_memory *m, int in, int out)
 {

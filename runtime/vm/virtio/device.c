@@ -13,7 +13,7 @@
 #define S_FAILED VIRTIO_CONFIG_S_FAILED
 #define S_KNOWN (S_ACKNOWLEDGE | S_DRIVER | S_FEATURES_OK | S_DRIVER_OK | S_FAILED)
 
-static uint64_t offered_features(const struct virtio_device *d)
+uint64_t virtio_offered(const struct virtio_device *d)
 {
 	return (d->features | VIRTIO_COMMON_FEATURES) & ~d->withheld;
 }
@@ -45,7 +45,7 @@ static void reset_device(struct virtio_device *d)
 	d->driver_features = 0;
 }
 
-static void apply_features(const struct virtio_device *d, struct virtq *q)
+void virtio_apply_features(const struct virtio_device *d, struct virtq *q)
 {
 	q->event_idx = has_feature(d, VIRTIO_RING_F_EVENT_IDX);
 	q->indirect = has_feature(d, VIRTIO_RING_F_INDIRECT_DESC);
@@ -74,7 +74,7 @@ void virtio_set_status(struct virtio_device *d, uint32_t status)
 	 */
 	if ((status & ~old & S_FEATURES_OK) &&
 		(!(status & S_DRIVER) || !has_feature(d, VIRTIO_F_VERSION_1) ||
-			(d->driver_features & ~offered_features(d))))
+			(d->driver_features & ~virtio_offered(d))))
 		status &= ~S_FEATURES_OK;
 	if (!(status & S_FEATURES_OK))
 		status &= ~S_DRIVER_OK;
@@ -101,19 +101,19 @@ void virtio_set_features(struct virtio_device *d, unsigned half, uint32_t bits)
 
 int virtio_accept(struct virtio_device *d, uint64_t features)
 {
-	if (features & ~offered_features(d))
+	if (features & ~virtio_offered(d))
 		return err_set(EPROTO, "%s: features 0x%" PRIx64 ", expected some of 0x%" PRIx64,
-			d->name, features, offered_features(d));
+			d->name, features, virtio_offered(d));
 	d->driver_features = features;
 	d->status |= S_ACKNOWLEDGE | S_DRIVER | S_FEATURES_OK | S_DRIVER_OK;
 	for (unsigned i = 0; i < d->queue_count; i++)
-		apply_features(d, &d->queues[i]);
+		virtio_apply_features(d, &d->queues[i]);
 	return 0;
 }
 
 uint32_t virtio_features(const struct virtio_device *d, unsigned half)
 {
-	return (uint32_t)(offered_features(d) >> (half ? 32 : 0));
+	return (uint32_t)(virtio_offered(d) >> (half ? 32 : 0));
 }
 
 struct virtq *virtio_open_queue(struct virtio_device *d, uint32_t index)
@@ -135,7 +135,7 @@ void virtio_set_ready(struct virtio_device *d, uint32_t index, bool ready)
 		q->ready = false;
 		return;
 	}
-	apply_features(d, q);
+	virtio_apply_features(d, q);
 	if (err_ctx(virtq_enable(q, d->memory), "%s: queue %u", d->name, index) < 0)
 		virtio_needs_reset(d);
 }

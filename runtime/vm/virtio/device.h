@@ -16,6 +16,7 @@
 #include <linux/virtio_config.h>
 #include <pthread.h>
 
+#include "vm/snapshot/format.h"
 #include "vm/virtio/queue.h"
 
 /* a virtio-fs device may have a high-priority queue and 16 request queues */
@@ -62,6 +63,17 @@ struct virtio_ops {
 	 * between calls.
 	 */
 	void (*quiesce)(struct virtio_device *d, unsigned index);
+	/*
+	 * Writes what the device itself stores, besides the members of struct virtio_device, to
+	 * the present section of a snapshot. The caller holds the lock and has quiesced all
+	 * queues. NULL: the device stores nothing.
+	 */
+	int (*save)(struct virtio_device *d, struct snapshot_writer *w);
+	/*
+	 * Reads what save() has written, into a device that is as its init has left it. The bytes
+	 * may be hostile. Called before start(), with the queues ready.
+	 */
+	int (*load)(struct virtio_device *d, struct snapshot_part *p);
 };
 
 struct virtio_device {
@@ -136,6 +148,10 @@ void virtio_set_features(struct virtio_device *d, unsigned half, uint32_t bits);
  */
 int virtio_accept(struct virtio_device *d, uint64_t features) must_check;
 uint32_t virtio_features(const struct virtio_device *d, unsigned half);
+/* Returns all features that the device offers. */
+uint64_t virtio_offered(const struct virtio_device *d);
+/* Sets in the queue which of the accepted features it has to obey. */
+void virtio_apply_features(const struct virtio_device *d, struct virtq *q);
 /* Returns the queue if the driver may set its size and addresses now, else NULL. */
 struct virtq *virtio_open_queue(struct virtio_device *d, uint32_t index);
 void virtio_set_ready(struct virtio_device *d, uint32_t index, bool ready);
@@ -168,3 +184,19 @@ void virtio_signal_queue(struct virtio_device *d, unsigned index);
 void virtio_needs_reset(struct virtio_device *d);
 /* Tells the driver that the configuration has changed, if the driver is ready. */
 void virtio_config_changed(struct virtio_device *d);
+
+/* --- device_state.c: snapshots --- */
+
+/*
+ * Writes the device's state to the present section of a snapshot. The caller has made sure that
+ * the driver does not run and that no other thread serves the device. Requests that the device has
+ * taken count as not taken, so the caller must kick all queues if the machine goes on. Returns
+ * -ENOTSUP, with a message, if the device has state that cannot be saved.
+ */
+int virtio_save(struct virtio_device *d, struct snapshot_writer *w) must_check;
+/*
+ * Sets the state of a device that is as its init has left it. Returns -ENOTSUP with a message if
+ * the snapshot is of another device, -EBADMSG if the state is not possible. The caller must kick
+ * all queues afterwards.
+ */
+int virtio_load(struct virtio_device *d, struct snapshot_part *p) must_check;

@@ -2,6 +2,7 @@
 #include "vm/virtio/mmio.h"
 
 #include <endian.h>
+#include <inttypes.h>
 #include <linux/virtio_mmio.h>
 #include <string.h>
 
@@ -223,3 +224,43 @@ static void mmio_write(void *device, uint64_t offset, const void *data, unsigned
 }
 
 const struct vm_bus_ops virtio_mmio_bus = {1 | 2 | 4 | 8, mmio_read, mmio_write};
+
+/* The transport's registers in a snapshot. */
+struct transport_state {
+	uint32_t interrupts, features_select, driver_select, queue_select;
+};
+
+int virtio_mmio_save(struct virtio_mmio *t, struct snapshot_writer *w)
+{
+	const struct transport_state s = {__atomic_load_n(&t->interrupts, __ATOMIC_SEQ_CST),
+		t->features_select, t->driver_select, t->queue_select};
+	int r = snapshot_put(w, &s, sizeof(s));
+
+	return r < 0 ? r : virtio_save(t->device, w);
+}
+
+int virtio_mmio_load(struct virtio_mmio *t, struct snapshot_part *p)
+{
+	struct transport_state s;
+	int r = snapshot_get(p, &s, sizeof(s));
+
+	if (r >= 0 && s.interrupts & ~(uint32_t)(VIRTIO_MMIO_INT_CONFIG | VIRTIO_MMIO_INT_VRING))
+		r = err_set(EBADMSG, "%s: interrupt status 0x%" PRIx32 ": expected bits 0 and 1",
+			t->device->name, s.interrupts);
+	if (r < 0)
+		return r;
+	t->features_select = s.features_select;
+	t->driver_select = s.driver_select;
+	t->queue_select = s.queue_select;
+	__atomic_store_n(&t->interrupts, s.interrupts, __ATOMIC_SEQ_CST);
+	return virtio_load(t->device, p);
+}
+
+void virtio_mmio_nudge(struct virtio_mmio *t)
+{
+	pthread_mutex_lock(&t->device->lock);
+	bool live = virtio_is_live(t->device);
+	pthread_mutex_unlock(&t->device->lock);
+	if (live)
+		on_signal(t, 0);
+}

@@ -45,4 +45,16 @@ struct virtio_mmio {
 void virtio_mmio_init(
 	struct virtio_mmio *t, struct virtio_device *d, void (*raise)(void *irq), void *irq);
 
+/*
+ * Write the state of transport and device to the present section of a snapshot, and read it from
+ * there (virtio_save(), virtio_load()).
+ */
+int virtio_mmio_save(struct virtio_mmio *t, struct snapshot_writer *w) must_check;
+int virtio_mmio_load(struct virtio_mmio *t, struct snapshot_part *p) must_check;
+/*
+ * Raises the interrupt once if the driver runs, because a snapshot does not have the interrupts
+ * that were under way.
+ */
+void virtio_mmio_nudge(struct virtio_mmio *t);
+
 extern const struct vm_bus_ops virtio_mmio_bus;

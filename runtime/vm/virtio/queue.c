@@ -93,6 +93,44 @@ int virtq_move(struct virtq *q, const struct vm_memory *m)
 	return find_rings(q, m);
 }
 
+/* A queue in a snapshot. */
+struct queue_state {
+	uint64_t desc_at, avail_at, used_at;
+	uint16_t size, next_avail, next_used, signalled;
+	uint32_t ready, unused;
+};
+
+int virtq_save(const struct virtq *q, struct snapshot_writer *w)
+{
+	const struct queue_state s = {q->desc_at, q->avail_at, q->used_at, q->size, q->next_avail,
+		q->next_used, q->signalled, q->ready, 0};
+
+	return snapshot_put(w, &s, sizeof(s));
+}
+
+int virtq_load(struct virtq *q, const struct vm_memory *m, struct snapshot_part *p)
+{
+	struct queue_state s;
+	int r = snapshot_get(p, &s, sizeof(s));
+
+	if (r < 0)
+		return r;
+	if (s.ready > 1 || s.unused)
+		return err_set(EBADMSG, "the state of a queue is not possible");
+	q->desc_at = s.desc_at;
+	q->avail_at = s.avail_at;
+	q->used_at = s.used_at;
+	q->size = s.size;
+	q->next_avail = s.next_avail;
+	q->next_used = s.next_used;
+	q->signalled = s.signalled;
+	if (!s.ready)
+		return 0;
+	r = find_rings(q, m);
+	q->ready = r >= 0;
+	return r;
+}
+
 void virtq_reset(struct virtq *q)
 {
 	*q = (struct virtq){0};

@@ -17,6 +17,7 @@
 #include <sys/uio.h>
 
 #include "vm/memory.h"
+#include "vm/snapshot/format.h"
 
 #define VIRTQ_SIZE_MAX 1024 /* greatest queue size; a transport may allow less */
 /*
@@ -64,6 +65,14 @@ void virtq_reset(struct virtq *q);
  * process has served the requests before it.
  */
 int virtq_resume(struct virtq *q, const struct vm_memory *m, uint16_t next_avail) must_check;
+
+/*
+ * Write the queue's state to the present section of a snapshot, and read it from there. The second
+ * function checks the rings of a ready queue like virtq_enable(); the caller has set event_idx and
+ * indirect.
+ */
+int virtq_save(const struct virtq *q, struct snapshot_writer *w) must_check;
+int virtq_load(struct virtq *q, const struct vm_memory *m, struct snapshot_part *p) must_check;
 
 /*
  * Translates the addresses of a ready queue's rings once more, after guest memory or these

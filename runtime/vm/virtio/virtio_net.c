@@ -451,7 +451,9 @@ static const struct virtio_ops ops = {.serve = net_serve,
 	.reset = net_reset,
 	.event = net_event,
 	.start = net_start,
-	.quiesce = net_quiesce};
+	.quiesce = net_quiesce,
+	.save = virtio_net_save,
+	.load = virtio_net_load};
 
 int virtio_net_init(
 	struct virtio_net *n, const struct vm_memory *m, const struct virtio_net_options *options)

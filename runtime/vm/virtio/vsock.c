@@ -137,14 +137,45 @@ static int take_packets(struct virtio_vsock *v)
 
 /* --- the virtio device --- */
 
+/*
+ * Tells the guest, if that is due, that all connections have ended. The guest's packets are not
+ * taken before it has a buffer for this, because they may belong to former connections. Returns 1
+ * if nothing is due any more, 0 if the guest has given no buffer, or -errno.
+ */
+static int tell_restored(struct virtio_vsock *v)
+{
+	const struct virtio_vsock_event e = {htole32(VIRTIO_VSOCK_EVENT_TRANSPORT_RESET)};
+	struct virtq *q = &v->dev.queues[VSOCK_QUEUE_EVENT];
+
+	if (!v->restored)
+		return 1;
+	int r = virtq_next(q, &v->chain);
+	if (r > 0 && (v->chain.readable > 0 || v->chain.write_len < sizeof(e)))
+		r = err_set(EPROTO, "a buffer for events without room: expected %zu bytes to write",
+			sizeof(e));
+	if (r <= 0)
+		return r;
+	virtq_write(&v->chain, 0, &e, sizeof(e));
+	virtq_push(q, v->chain.head, sizeof(e));
+	virtio_signal_queue(&v->dev, VSOCK_QUEUE_EVENT);
+	v->restored = false;
+	return 1;
+}
+
 static void run_queues(struct virtio_vsock *v)
 {
-	unsigned index = VSOCK_QUEUE_TX;
+	unsigned index = VSOCK_QUEUE_EVENT;
 	bool blocked = false;
 
 	if (!virtio_is_live(&v->dev))
 		return;
-	int tx = take_packets(v), rx = 0;
+	int tx = tell_restored(v), rx = 0;
+	if (tx == 0)
+		return;
+	if (tx > 0) {
+		index = VSOCK_QUEUE_TX;
+		tx = take_packets(v);
+	}
 	if (tx >= 0) {
 		blocked = v->reset_count == VSOCK_RESETS_MAX;
 		index = VSOCK_QUEUE_RX;
@@ -200,6 +231,7 @@ static void vsock_reset(struct virtio_device *d)
 	 * right before the reset with a kick that is not served yet.
 	 */
 	v->reset_count = 0;
+	v->restored = false;
 	v->ending = true;
 	if (virtio_is_live(d))
 		(void)take_packets(v);
@@ -224,8 +256,28 @@ static void vsock_quiesce(struct virtio_device *d, unsigned index)
 		virtio_needs_reset(d);
 }
 
-static const struct virtio_ops ops = {
-	.serve = vsock_serve, .reset = vsock_reset, .event = vsock_event, .quiesce = vsock_quiesce};
+static int vsock_save(struct virtio_device *d, struct snapshot_writer *w)
+{
+	return 0; /* a snapshot has no connections */
+}
+
+static int vsock_load(struct virtio_device *d, struct snapshot_part *p)
+{
+	struct virtio_vsock *v = (struct virtio_vsock *)d;
+
+	if (virtio_is_live(d) && d->queue_count <= VSOCK_QUEUE_EVENT)
+		return err_set(ENOTSUP, "without a queue for events the guest cannot be told that "
+					"its connections have ended");
+	v->restored = virtio_is_live(d);
+	return 0;
+}
+
+static const struct virtio_ops ops = {.serve = vsock_serve,
+	.reset = vsock_reset,
+	.event = vsock_event,
+	.quiesce = vsock_quiesce,
+	.save = vsock_save,
+	.load = vsock_load};
 
 static int open_events(struct virtio_vsock *v)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Implements the socket device (virtio 1.2, 5.10), which connects ports of the guest with
- * descriptors of the host. Queue 0 carries packets to the guest, queue 1 packets from the guest;
- * queue 2 is for events, and the device sends none.
+ * descriptors of the host. Queue 0 carries packets to the guest, queue 1 packets from it. Queue 2
+ * is for events: after a restore from a snapshot the device tells the guest that all connections
+ * have ended.
  *
  *	virtio_vsock_init(&v, &memory, &options)
  *	a transport serves v.dev: kicks, and v.dev.event_fd
@@ -66,7 +67,7 @@ struct vsock_reset {
 	uint16_t type;
 };
 
-enum { VSOCK_QUEUE_RX, VSOCK_QUEUE_TX };
+enum { VSOCK_QUEUE_RX, VSOCK_QUEUE_TX, VSOCK_QUEUE_EVENT };
 
 /* A receive buffer of the guest that was taken from the queue and is not filled yet. */
 struct vsock_room {
@@ -93,6 +94,11 @@ struct virtio_vsock {
 	 */
 	struct vsock_reset resets[VSOCK_RESETS_MAX];
 	unsigned reset_count;
+	/*
+	 * The guest has to be told that the device was restored from a snapshot, so that all
+	 * connections are gone and the CID may be another one.
+	 */
+	bool restored;
 	struct virtq_chain chain;
 	struct vsock_room rooms[VSOCK_BATCH];
 	struct iovec part[VIRTQ_CHAIN_MAX];

@@ -93,7 +93,7 @@ void sweep_registers(struct device *d)
 				to_state(d, state);
 		}
 		progress(d, "use after registers in each state");
-		CHECK(d, d->use(d));
+		CHECK(d, use_device(d));
 	}
 	progress(d, "frozen registers");
 	frozen(d);
@@ -307,14 +307,14 @@ void bad_chains(struct device *d)
 		CHECK(d, d->ring[d->main_queue].used.idx == 0);
 		progress(d, "use after a bad chain");
 		if (i % 5 == 0)
-			CHECK(d, d->use(d));
+			CHECK(d, use_device(d));
 	}
 }
 
 void break_once(struct device *d)
 {
 	progress(d, "a broken queue");
-	CHECK(d, d->use(d));
+	CHECK(d, use_device(d));
 	break_queue(d);
 	CHECK(d, !bring_up(d));
 }

@@ -119,7 +119,9 @@ bool await_broken(struct device *d);
  */
 int64_t request(struct device *d, unsigned q, const struct part *parts, unsigned count);
 
-/* Each of these functions of good.c resets a device, brings it up and uses it for its purpose. */
+/* good.c: resets a device, brings it up and uses it for its purpose. */
+bool use_device(struct device *d);
+/* Each function uses a device that is up for its purpose. */
 bool use_console(struct device *d);
 bool use_rng(struct device *d);
 bool use_blk(struct device *d);
@@ -154,3 +156,9 @@ void break_once(struct device *d);
 void reset_storm(struct device *d);
 /* Resets the device while another vCPU writes its registers and rings. */
 void race(struct device *d);
+
+/*
+ * resume.c: uses all devices before and after a moment at which the host may make a snapshot of
+ * the machine. The devices are not reset in between.
+ */
+void survive(struct device *devices, unsigned count);

@@ -29,6 +29,11 @@ static void fill(uint8_t *to, size_t n)
 		to[i] = (uint8_t)(seed + i * 7);
 }
 
+bool use_device(struct device *d)
+{
+	return bring_up(d) && d->use(d);
+}
+
 bool console_say(struct device *d, const char *text, size_t len)
 {
 	return request(d, 1, &(struct part){text, (uint32_t)len, false}, 1) == 0;
@@ -39,8 +44,6 @@ bool use_console(struct device *d)
 {
 	struct vring_used_elem e;
 
-	if (!bring_up(d))
-		return false;
 	offer(d, 0, put(d, 0, &(struct part){in, 1, true}, 1));
 	kick(d, 0);
 	in[0] = 0;
@@ -51,8 +54,6 @@ bool use_rng(struct device *d)
 {
 	uint8_t any = 0;
 
-	if (!bring_up(d))
-		return false;
 	memset(in, 0, 64);
 	if (request(d, 0, (struct part[]){{in, 24, true}, {in + 24, 40, true}}, 2) != 64)
 		return false;
@@ -78,8 +79,6 @@ bool use_blk(struct device *d)
 {
 	uint64_t sector = random32() % 8;
 
-	if (!bring_up(d))
-		return false;
 	fill(out, SECTOR);
 	memset(in, 0, SECTOR);
 	return blk(d, VIRTIO_BLK_T_OUT, sector, (struct part){out, SECTOR, false}) == 0 &&
@@ -95,8 +94,6 @@ bool use_net(struct device *d)
 	const uint32_t len = NET_HEADER + 60;
 	struct vring_used_elem e;
 
-	if (!bring_up(d))
-		return false;
 	memset(out, 0, NET_HEADER);
 	fill(out + NET_HEADER, 60);
 	/*
@@ -152,7 +149,7 @@ bool use_vsock(struct device *d)
 {
 	uint32_t port = 1024 + random32() % 60000;
 
-	if (!bring_up(d) || !vsock_send(d, port, VIRTIO_VSOCK_OP_REQUEST, 0, 0) ||
+	if (!vsock_send(d, port, VIRTIO_VSOCK_OP_REQUEST, 0, 0) ||
 		!vsock_await(d, port, VIRTIO_VSOCK_OP_RESPONSE))
 		return false;
 	memcpy(out + sizeof(struct virtio_vsock_hdr), "hello", 5);
@@ -170,7 +167,7 @@ bool use_balloon(struct device *d)
 	static uint32_t pages[64];
 	uint32_t count = config[0];
 
-	if (!bring_up(d) || count == 0 || count > 64)
+	if (count == 0 || count > 64)
 		return false;
 	for (uint32_t i = 0; i < count; i++) {
 		pages[i] = (uint32_t)(SPARE_AT / 4096 + i);
@@ -203,7 +200,7 @@ bool use_fs(struct device *d)
 {
 	struct fuse_init_in init = {.major = 7, .minor = 31};
 
-	return bring_up(d) && fuse(d, FUSE_INIT, &init, sizeof(init)) == 0 &&
+	return fuse(d, FUSE_INIT, &init, sizeof(init)) == 0 &&
 	       fuse(d, FUSE_LOOKUP, "here", 5) == 0 && fuse(d, FUSE_LOOKUP, "gone", 5) == -2;
 }
 

@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "vm/kvm.h"
+#include "vm/snapshot/format.h"
 
 #define ARCH_GDT 0x500 /* guest address of the GDT (4 entries) */
 /* guest address of PVH's data: hvm_start_info, module list, memory map (4 KiB) */
@@ -68,6 +69,13 @@ void arch_filter_cpuid(struct kvm_cpuid2 *c, const struct arch_cpu *cpu, bool de
 int arch_set_cpuid(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu) must_check;
 
 /*
+ * Makes in *ret, which the caller frees, the CPUID that arch_set_cpuid() sets. Returns -ENOTSUP
+ * like it.
+ */
+int arch_make_cpuid(const struct vm_kvm *k, const struct arch_cpu *cpu, struct kvm_cpuid2 **ret)
+	must_check;
+
+/*
  * Writes the GDT and the page tables to guest memory, and sets the registers of the first vCPU. The
  * other vCPUs need no registers, because they wait for INIT and SIPI.
  */
@@ -80,3 +88,23 @@ int arch_set_entry(int vcpu, const struct vm_memory *m, const struct arch_entry 
  * message. If KVM cannot read the registers, the text is "?".
  */
 void arch_print_regs(int vcpu, const struct vm_memory *m, char *ret_text, size_t size);
+
+/* --- state.c: snapshots --- */
+
+/* Writes the state of a vCPU, which must be paused, to the present section. */
+int arch_save_vcpu(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu,
+	struct snapshot_writer *w) must_check;
+/*
+ * Sets the state of a vCPU that has not run yet, after guest memory was loaded. Returns -ENOTSUP
+ * if this host's CPU or KVM differs from the one of the snapshot.
+ */
+int arch_load_vcpu(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu,
+	struct snapshot_part *p) must_check;
+/* Interrupt controllers and clock. They are loaded before the vCPUs, and while no vCPU runs. */
+int arch_save_vm(const struct vm_kvm *k, struct snapshot_writer *w) must_check;
+int arch_load_vm(const struct vm_kvm *k, struct snapshot_part *p) must_check;
+/*
+ * Tells the guest that this vCPU was paused, so that the guest's watchdog does not take the pause
+ * for a hang.
+ */
+void arch_tell_pause(int vcpu);

@@ -145,11 +145,11 @@ static bool can_nest(const struct kvm_cpuid2 *c)
 	return false;
 }
 
-int arch_set_cpuid(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu)
+int arch_make_cpuid(const struct vm_kvm *k, const struct arch_cpu *cpu, struct kvm_cpuid2 **ret)
 {
-	_cleanup_free_ struct kvm_cpuid2 *c =
-		calloc(1, sizeof(*c) + ARCH_CPUID_MAX * sizeof(c->entries[0]));
+	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + ARCH_CPUID_MAX * sizeof(c->entries[0]));
 
+	*ret = c;
 	if (!c)
 		return err_set(ENOMEM, "out of memory for the CPUID of vCPU %u", cpu->index);
 	c->nent = ARCH_CPUID_ENTRIES;
@@ -162,6 +162,16 @@ int arch_set_cpuid(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu)
 			"kvm_amd with nested=1");
 	bool deadline = ioctl(k->dev, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	arch_filter_cpuid(c, cpu, deadline);
+	return 0;
+}
+
+int arch_set_cpuid(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu)
+{
+	_cleanup_free_ struct kvm_cpuid2 *c = NULL;
+	int r = arch_make_cpuid(k, cpu, &c);
+
+	if (r < 0)
+		return r;
 	if (ioctl(vcpu, KVM_SET_CPUID2, c) < 0)
 		return err_sys("set the CPUID of vCPU %u", cpu->index);
 	return 0;

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The format of a machine's snapshot: a file with the state of everything but guest memory. Guest
+ * memory is a file of its own (vm/snapshot/memory.h), so that it can be mapped.
+ *
+ *	header    magic, SNAPSHOT_FORMAT, MACHINE_ABI, length of the file, number of sections, CRC
+ *	section   kind, index, length, CRC; its bytes, padded with zeros to a multiple of 8
+ *	...       in rising order of kind and index, so that no section comes twice
+ *
+ * Numbers are little-endian. The structures of KVM are stored as the kernel's interface defines
+ * them. Each byte of the file is in one of the checksums (base/crc32c.h).
+ *
+ * To write a file:	snapshot_begin(&w); then for each section snapshot_section(&w, kind, index)
+ *			and snapshot_put() for its parts; snapshot_finish(&w); w.bytes is the file
+ * To read a file:	snapshot_open(&s, bytes, len); snapshot_find(&s, kind, index, &part);
+ *			snapshot_get(&part, ..) for its parts in the same order; snapshot_end(&part)
+ *
+ * The reader treats the file as hostile: it checks all lengths and checksums before anyone sees a
+ * byte, and each snapshot_get() its own. What the bytes mean is checked by whoever reads them.
+ *
+ * A change of what a section contains needs a new SNAPSHOT_FORMAT. A change of what the guest sees
+ * of the machine (devices, their order, addresses, interrupts, CPUID) needs a new MACHINE_ABI.
+ */
+#pragma once
+#include <stdint.h>
+
+#include "base/str.h"
+
+#define SNAPSHOT_FORMAT 1
+#define MACHINE_ABI 1
+/* The longest file in bytes: 254 vCPUs with 64 KiB each, and checksums of 1 TiB of memory. */
+#define SNAPSHOT_MAX (32U << 20)
+
+enum snapshot_kind {
+	SNAPSHOT_SHAPE = 1, /* what a machine must have, so that the snapshot fits it */
+	SNAPSHOT_VM,        /* interrupt controllers and clock */
+	SNAPSHOT_VCPU,      /* index: the vCPU's number */
+	SNAPSHOT_DEVICE,    /* index: the device's slot */
+	/* the checksums of guest memory, which is saved last, because devices write to it */
+	SNAPSHOT_MEMORY,
+	SNAPSHOT_KINDS
+};
+
+struct snapshot_writer {
+	struct strbuf bytes;
+	size_t section; /* offset of the present section's header; 0: there is none */
+};
+
+int snapshot_begin(struct snapshot_writer *w) must_check;
+int snapshot_section(struct snapshot_writer *w, enum snapshot_kind kind, uint32_t index) must_check;
+int snapshot_put(struct snapshot_writer *w, const void *data, size_t len) must_check;
+int snapshot_finish(struct snapshot_writer *w) must_check;
+void snapshot_release(struct snapshot_writer *w);
+
+struct snapshot {
+	const uint8_t *bytes; /* the caller's, who keeps them while the snapshot is used */
+	size_t len;
+};
+
+/* A section, or what is left of it. */
+struct snapshot_part {
+	const uint8_t *at;
+	size_t left;
+	const char *name; /* the section's name, which error messages use */
+};
+
+/*
+ * Checks header, sections and checksums. Returns -ENOTSUP if another version of caisson wrote the
+ * file, -EBADMSG if the file is damaged or is no snapshot, each with a message.
+ */
+int snapshot_open(struct snapshot *ret, const void *bytes, size_t len) must_check;
+/* Finds a section. Returns -EBADMSG with a message if there is none. */
+int snapshot_find(const struct snapshot *s, enum snapshot_kind kind, uint32_t index,
+	struct snapshot_part *ret) must_check;
+/* Takes the next `len` bytes of the section. Returns -EBADMSG with a message if it has fewer. */
+int snapshot_get(struct snapshot_part *p, void *ret_data, size_t len) must_check;
+/* Returns -EBADMSG with a message if the section has bytes that no one has taken. */
+int snapshot_end(const struct snapshot_part *p) must_check;

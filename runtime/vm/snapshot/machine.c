@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Saves and loads a whole machine.
+ *
+ * Theory of operation. While the vCPUs are paused, only the thread of machine_run() changes the
+ * machine, and that is the one that saves it. A device puts back the requests that it has taken
+ * (virtio_save()), so the rings in guest memory are complete. Kicks and interrupts under way are
+ * not saved. Instead each queue gets a kick when the machine goes on, and after a load each device
+ * raises its interrupt once. Drivers must expect both without a reason (virtio 1.2, 2.9).
+ *
+ * Guest memory is saved last, because saving a device may change it.
+ */
+#include <inttypes.h>
+#include <sys/eventfd.h>
+
+#include "vm/arch/x86_64/arch.h"
+#include "vm/machine.h"
+#include "vm/snapshot/memory.h"
+
+struct shape {
+	uint64_t memory;
+	uint32_t cpus, devices;
+};
+
+static struct arch_cpu cpu_at(const struct machine *m, unsigned index)
+{
+	return (struct arch_cpu){.index = index, .count = m->cpus.count, .nested = m->cpus.nested};
+}
+
+static int save_cpus(struct machine *m, struct snapshot_writer *w)
+{
+	int r = snapshot_section(w, SNAPSHOT_VM, 0);
+
+	if (r >= 0)
+		r = arch_save_vm(&m->kvm, w);
+	for (unsigned i = 0; r >= 0 && i < m->cpus.count; i++) {
+		const struct arch_cpu cpu = cpu_at(m, i);
+
+		r = snapshot_section(w, SNAPSHOT_VCPU, i);
+		if (r >= 0)
+			r = arch_save_vcpu(&m->kvm, vcpus_fd(&m->cpus, i), &cpu, w);
+		if (r < 0)
+			return err_ctx(r, "vCPU %u", i);
+	}
+	return r;
+}
+
+static int save_devices(struct machine *m, struct snapshot_writer *w)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r >= 0 && i < m->slot_count; i++) {
+		r = snapshot_section(w, SNAPSHOT_DEVICE, i);
+		if (r >= 0)
+			r = virtio_mmio_save(&m->slots[i].mmio, w);
+		if (r < 0)
+			return err_ctx(r, "device %u", i);
+	}
+	return r;
+}
+
+int machine_save(struct machine *m, struct snapshot_writer *w, int memory)
+{
+	const struct shape s = {m->memory.size, m->cpus.count, m->slot_count};
+
+	if (m->cpus.nested)
+		return err_set(ENOTSUP, "a machine whose guest may run virtual machines of its own "
+					"(nested) cannot be saved");
+	vcpus_pause(&m->cpus);
+	int r = snapshot_begin(w);
+	if (r >= 0)
+		r = snapshot_section(w, SNAPSHOT_SHAPE, 0);
+	if (r >= 0)
+		r = snapshot_put(w, &s, sizeof(s));
+	if (r >= 0)
+		r = save_cpus(m, w);
+	if (r >= 0)
+		r = save_devices(m, w);
+	if (r >= 0)
+		r = snapshot_save_memory(w, &m->memory, memory);
+	return r < 0 ? r : snapshot_finish(w);
+}
+
+/* Kicks all queues, because a kick may have come that no one has served yet. */
+static void kick_queues(const struct machine *m)
+{
+	for (unsigned i = 0; i < m->slot_count; i++)
+		for (unsigned q = 0; q < m->slots[i].device->queue_count; q++)
+			eventfd_write(m->slots[i].kicks[q], 1);
+}
+
+void machine_go_on(struct machine *m)
+{
+	kick_queues(m);
+	vcpus_resume(&m->cpus);
+}
+
+static int read_shape(const struct snapshot *s, struct shape *ret)
+{
+	struct snapshot_part p;
+	int r = snapshot_find(s, SNAPSHOT_SHAPE, 0, &p);
+
+	if (r >= 0)
+		r = snapshot_get(&p, ret, sizeof(*ret));
+	return r < 0 ? r : snapshot_end(&p);
+}
+
+int machine_check_shape(const struct machine_options *o)
+{
+	struct shape s;
+	int r = read_shape(o->snapshot, &s);
+
+	if (r < 0)
+		return r;
+	if (s.memory != o->memory.size || s.cpus != o->cpus || o->nested)
+		return err_set(ENOTSUP,
+			"the snapshot is of a machine with %" PRIu64 " MiB and %" PRIu32
+			" vCPUs: this one has %" PRIu64 " MiB and %u%s",
+			s.memory >> 20, s.cpus, o->memory.size >> 20, o->cpus,
+			o->nested ? ", and may run virtual machines" : "");
+	return 0;
+}
+
+static int check_devices(const struct machine *m, const struct snapshot *snapshot)
+{
+	struct shape s;
+	int r = read_shape(snapshot, &s);
+
+	if (r >= 0 && s.devices != m->slot_count)
+		r = err_set(ENOTSUP,
+			"the snapshot is of a machine with %" PRIu32
+			" devices: this one has %u (disks, shares and interfaces must be the same)",
+			s.devices, m->slot_count);
+	return r;
+}
+
+static int load_cpus(struct machine *m, const struct snapshot *s)
+{
+	struct snapshot_part p;
+	int r = snapshot_find(s, SNAPSHOT_VM, 0, &p);
+
+	if (r >= 0)
+		r = arch_load_vm(&m->kvm, &p);
+	for (unsigned i = 0; r >= 0 && i < m->cpus.count; i++) {
+		const struct arch_cpu cpu = cpu_at(m, i);
+
+		r = snapshot_find(s, SNAPSHOT_VCPU, i, &p);
+		if (r >= 0)
+			r = arch_load_vcpu(&m->kvm, vcpus_fd(&m->cpus, i), &cpu, &p);
+		if (r < 0)
+			return err_ctx(r, "vCPU %u", i);
+	}
+	for (unsigned i = 0; r >= 0 && i < m->cpus.count; i++)
+		arch_tell_pause(vcpus_fd(&m->cpus, i));
+	return r;
+}
+
+static int load_devices(struct machine *m, const struct snapshot *s)
+{
+	struct snapshot_part p;
+	int r = 0;
+
+	for (unsigned i = 0; r >= 0 && i < m->slot_count; i++) {
+		r = snapshot_find(s, SNAPSHOT_DEVICE, i, &p);
+		if (r >= 0)
+			r = virtio_mmio_load(&m->slots[i].mmio, &p);
+		if (r < 0)
+			return err_ctx(r, "device %u", i);
+	}
+	return r;
+}
+
+int machine_load(struct machine *m, const struct machine_options *o)
+{
+	int r = check_devices(m, o->snapshot);
+
+	if (r >= 0)
+		r = snapshot_load_memory(o->snapshot, &m->memory, o->snapshot_memory);
+	if (r >= 0)
+		r = load_cpus(m, o->snapshot);
+	if (r >= 0)
+		r = load_devices(m, o->snapshot);
+	for (unsigned i = 0; r >= 0 && i < m->slot_count; i++)
+		virtio_mmio_nudge(&m->slots[i].mmio);
+	return r;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest memory in a snapshot: a file with the bytes of RAM at the offsets of struct
+ * vm_memory_region, and their checksums in a section of the snapshot (vm/snapshot/format.h). Pages
+ * of zeros are holes in the file.
+ *
+ * A machine uses the file in one of two ways: it maps the file privately (vm_memory_options.file),
+ * or it copies the file into RAM of its own, which other processes can map. In both ways
+ * snapshot_load_memory() reads the whole file, because only then it is certain that the file is
+ * not damaged.
+ */
+#pragma once
+#include "vm/memory.h"
+#include "vm/snapshot/format.h"
+
+/* Each checksum is for so many bytes. The size of RAM is a multiple of it. */
+#define SNAPSHOT_CHUNK (UINT64_C(2) << 20)
+
+/*
+ * Writes RAM to the file `fd`, which must be empty, and its checksums to the snapshot, as a
+ * section of their own. No vCPU and no device may write RAM meanwhile.
+ */
+int snapshot_save_memory(struct snapshot_writer *w, const struct vm_memory *m, int fd) must_check;
+
+/*
+ * Copies the file `fd` into RAM, unless RAM is a private mapping of it, and checks it. Returns
+ * -EBADMSG with a message if the file is not the one that was saved.
+ */
+int snapshot_load_memory(const struct snapshot *s, const struct vm_memory *m, int fd) must_check;

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tests the reader of snapshots with files that are damaged, cut, of other versions or hostile,
+ * and the devices' state without KVM.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <linux/virtio_ids.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "base/crc32c.h"
+#include "unit/rig/virtio.h"
+#include "vm/snapshot/memory.h"
+
+#define OK(call) \
+	do { \
+		if ((call) < 0) \
+			fail_msg("%s: %s", #call, err_msg()); \
+	} while (0)
+
+static void expect_error(int r, int expected, const char *text)
+{
+	assert_int_equal(r, expected);
+	if (!strstr(err_msg(), text))
+		fail_msg("the message is: %s", err_msg());
+}
+
+/* Makes a file with three sections, of which one is empty and one needs padding. */
+static void make_file(struct snapshot_writer *w)
+{
+	OK(snapshot_begin(w));
+	OK(snapshot_section(w, SNAPSHOT_SHAPE, 0));
+	OK(snapshot_section(w, SNAPSHOT_VCPU, 1));
+	OK(snapshot_put(w, "abcdefg", 3));
+	OK(snapshot_put(w, "defgh", 5));
+	OK(snapshot_put(w, "ijk", 3));
+	OK(snapshot_section(w, SNAPSHOT_DEVICE, 7));
+	OK(snapshot_put(w, "12345678", 8));
+	OK(snapshot_finish(w));
+}
+
+static void sections(void **state)
+{
+	struct snapshot_writer w;
+	struct snapshot s;
+	struct snapshot_part p;
+	char text[16] = {0};
+
+	make_file(&w);
+	OK(snapshot_open(&s, w.bytes.s, w.bytes.len));
+	OK(snapshot_find(&s, SNAPSHOT_VCPU, 1, &p));
+	OK(snapshot_get(&p, text, 4));
+	expect_error(snapshot_end(&p), -EBADMSG, "\"vcpu\" has 7 bytes too many");
+	OK(snapshot_get(&p, text + 4, 7));
+	assert_string_equal(text, "abcdefghijk");
+	OK(snapshot_end(&p));
+	expect_error(snapshot_get(&p, text, 1), -EBADMSG, "\"vcpu\" ends too early: 0 bytes");
+	OK(snapshot_find(&s, SNAPSHOT_SHAPE, 0, &p));
+	OK(snapshot_end(&p));
+	expect_error(snapshot_find(&s, SNAPSHOT_VCPU, 0, &p), -EBADMSG, "no section \"vcpu\" 0");
+	snapshot_release(&w);
+}
+
+static void every_bit(void **state)
+{
+	struct snapshot_writer w;
+	struct snapshot s;
+
+	make_file(&w);
+	for (size_t bit = 0; bit < w.bytes.len * 8; bit++) {
+		w.bytes.s[bit / 8] ^= (char)(1 << bit % 8);
+		if (snapshot_open(&s, w.bytes.s, w.bytes.len) >= 0)
+			fail_msg("bit %zu of byte %zu can change", bit % 8, bit / 8);
+		assert_true(*err_msg() && !strchr(err_msg(), '\n'));
+		w.bytes.s[bit / 8] ^= (char)(1 << bit % 8);
+	}
+	OK(snapshot_open(&s, w.bytes.s, w.bytes.len));
+	snapshot_release(&w);
+}
+
+static void every_length(void **state)
+{
+	struct snapshot_writer w;
+	struct snapshot s;
+
+	make_file(&w);
+	for (size_t len = 0; len < w.bytes.len; len++) {
+		/* A copy of this length, so that a sanitizer sees a read behind its end */
+		char *cut = malloc(len ? len : 1);
+
+		assert_non_null(cut);
+		memcpy(cut, w.bytes.s, len);
+		assert_int_equal(snapshot_open(&s, cut, len), -EBADMSG);
+		free(cut);
+	}
+	OK(strbuf_add(&w.bytes, "more", 4));
+	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "and says that it has");
+	snapshot_release(&w);
+}
+
+/* Corrects the checksum of the header, or of the section whose header is at `at`. */
+static void reseal(struct snapshot_writer *w, size_t at, size_t len)
+{
+	char *p = w->bytes.s + at;
+	uint32_t crc = at == 0 ? crc32c(0, p, 28) : crc32c(crc32c(0, p, 12), p + 16, len);
+
+	memcpy(p + (at == 0 ? 28 : 12), &crc, sizeof(crc));
+}
+
+static void put32(struct snapshot_writer *w, size_t at, uint32_t v)
+{
+	memcpy(w->bytes.s + at, &v, sizeof(v));
+}
+
+static void versions(void **state)
+{
+	struct snapshot_writer w;
+	struct snapshot s;
+
+	make_file(&w);
+	put32(&w, 8, SNAPSHOT_FORMAT + 1);
+	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -ENOTSUP, "has format 2: this");
+	put32(&w, 8, SNAPSHOT_FORMAT);
+	put32(&w, 12, MACHINE_ABI + 1);
+	reseal(&w, 0, 0);
+	expect_error(
+		snapshot_open(&s, w.bytes.s, w.bytes.len), -ENOTSUP, "is of machine version 2");
+	put32(&w, 0, 0);
+	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "is no snapshot");
+	snapshot_release(&w);
+}
+
+/* Files whose checksums are right, and whose sections are not */
+static void hostile_sections(void **state)
+{
+	struct snapshot_writer w;
+	struct snapshot s;
+
+	make_file(&w);
+	put32(&w, 32 + 8, 0xfffffff8); /* the length of the first section */
+	reseal(&w, 32, 0);
+	expect_error(
+		snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "a section of 4294967288");
+	put32(&w, 32 + 8, 0xffffffff); /* its padding would make it wrap around in 32 bits */
+	reseal(&w, 32, 0);
+	expect_error(
+		snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "a section of 4294967295");
+	put32(&w, 32 + 8, 0);
+	put32(&w, 32, SNAPSHOT_KINDS);
+	reseal(&w, 32, 0);
+	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "section 0 is of kind");
+	put32(&w, 32, SNAPSHOT_VCPU); /* the same kind and index as the second one */
+	put32(&w, 36, 1);
+	reseal(&w, 32, 0);
+	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "section 1 is of kind");
+	put32(&w, 32, SNAPSHOT_SHAPE);
+	reseal(&w, 32, 0);
+	put32(&w, 24, 2); /* the number of sections */
+	reseal(&w, 0, 0);
+	expect_error(
+		snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "behind its last section");
+	put32(&w, 24, 0xffffffff);
+	reseal(&w, 0, 0);
+	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "in a section's header");
+	snapshot_release(&w);
+}
+
+/* --- a device --- */
+
+static void save_device(struct rig *g, struct snapshot_writer *w)
+{
+	OK(snapshot_begin(w));
+	OK(snapshot_section(w, SNAPSHOT_DEVICE, 0));
+	OK(virtio_mmio_save(&g->mmio, w));
+	OK(snapshot_finish(w));
+}
+
+static int load_device(struct rig *g, const struct snapshot_writer *w)
+{
+	struct snapshot s;
+	struct snapshot_part p;
+
+	OK(snapshot_open(&s, w->bytes.s, w->bytes.len));
+	OK(snapshot_find(&s, SNAPSHOT_DEVICE, 0, &p));
+	return virtio_mmio_load(&g->mmio, &p);
+}
+
+/*
+ * The console has written a part of a request when it is saved. The new one writes the rest only.
+ */
+static void console_in_the_middle(void **state)
+{
+	static char data[3 << 20];
+	struct virtio_console a, b;
+	struct rig g, other;
+	struct snapshot_writer w;
+	int out[2];
+
+	assert_int_equal(pipe2(out, O_CLOEXEC | O_NONBLOCK), 0);
+	rig_memory(&g);
+	virtio_console_init(&a, &g.memory, -EBADF, out[1]);
+	rig_attach(&g, &a.dev);
+	bring_up(&g, EVENT);
+	const uint32_t len = 200000;
+	for (uint32_t i = 0; i < len; i++)
+		*(char *)at(&g, DATA + i, 1) = (char)(i % 251);
+	put_desc(desc(&g, 1, 0), DATA, len, 0, 0);
+	offer(&g, 1, 0);
+	kick(&g, 1);
+	assert_true(a.sending && a.sent > 0 && a.sent < len);
+	save_device(&g, &w);
+	ssize_t first = read(out[0], data, sizeof(data));
+	assert_true(first > 0 && first < (ssize_t)len);
+	/* The other device uses the same memory. */
+	other = (struct rig){.memory = g.memory};
+	virtio_console_init(&b, &other.memory, -EBADF, out[1]);
+	rig_attach(&other, &b.dev);
+	OK(load_device(&other, &w));
+	ssize_t n, done = first;
+	while (virtio_kick(&b.dev, 1) >= 0 && (n = read(out[0], data + done, len)) > 0)
+		done += n;
+	assert_int_equal(done, len);
+	for (uint32_t i = 0; i < len; i++)
+		assert_int_equal(data[i], (char)(i % 251));
+	assert_int_equal(used(&other, 1)->idx, 1);
+	/* The device that was saved goes on as well. */
+	assert_false(a.sending);
+	snapshot_release(&w);
+	virtio_release(&b.dev);
+	rig_release(&g);
+	close(out[0]);
+	close(out[1]);
+}
+
+static void bad_devices(void **state)
+{
+	struct virtio_rng a, b;
+	struct rig g, other;
+	struct snapshot_writer w;
+
+	rig_memory(&g);
+	virtio_rng_init(&a, &g.memory);
+	rig_attach(&g, &a.dev);
+	bring_up(&g, 0);
+	save_device(&g, &w);
+	const size_t start = 32 + 16, device = start + 16, queue = device + 32;
+	const struct {
+		size_t at;
+		uint32_t value;
+		int error;
+		const char *text;
+	} cases[] = {
+		{start, 4, -EBADMSG, "rng: interrupt status 0x4"},
+		{device, VIRTIO_ID_BLOCK, -ENOTSUP, "device of type 2 with 1 queues"},
+		{device + 4, 2, -ENOTSUP, "device of type 4 with 2 queues"},
+		{device + 8, 0x1f, -EBADMSG, "status 0x1f"},
+		{device + 24, 0x10, -ENOTSUP, "does not offer 0x10"},
+		{queue + 24, 3, -EINVAL, "queue size 3"},
+		{queue, 0xfffffff0, -EINVAL, "descriptor ring at"},
+		{queue, 8, -EINVAL, "descriptor ring at"},
+		{queue + 16, (uint32_t)RIG_RAM, -EINVAL, "used ring at"},
+		{queue + 32, 2, -EBADMSG, "the state of a queue is not possible"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint32_t before;
+
+		memcpy(&before, w.bytes.s + cases[i].at, sizeof(before));
+		put32(&w, cases[i].at, cases[i].value);
+		reseal(&w, 32, w.bytes.len - 48);
+		other = (struct rig){.memory = g.memory};
+		virtio_rng_init(&b, &other.memory);
+		rig_attach(&other, &b.dev);
+		expect_error(load_device(&other, &w), cases[i].error, cases[i].text);
+		virtio_release(&b.dev);
+		put32(&w, cases[i].at, before);
+	}
+	snapshot_release(&w);
+	rig_release(&g);
+}
+
+/* --- memory --- */
+
+static void memory_is_sparse(void **state)
+{
+	const struct vm_memory_options o = {.size = 64 << 20};
+	_cleanup_fd_ int file = memfd_create("memory", MFD_CLOEXEC);
+	struct vm_memory a, b;
+	struct snapshot_writer w;
+	struct snapshot s;
+	struct stat st;
+
+	OK(vm_memory_init(&a, &o));
+	memset(vm_memory_at(&a, 0x3000, 5000), 7, 5000);
+	memset(vm_memory_at(&a, 0x3fff000, 4096), 9, 4096);
+	memset(vm_memory_at(&a, 0x200000, 4096), 0, 4096); /* touched, and still zero */
+	OK(snapshot_begin(&w));
+	OK(snapshot_save_memory(&w, &a, file));
+	OK(snapshot_finish(&w));
+	assert_int_equal(fstat(file, &st), 0);
+	assert_int_equal(st.st_size, 64 << 20);
+	assert_int_equal(st.st_blocks, 3 * 8);
+	OK(snapshot_open(&s, w.bytes.s, w.bytes.len));
+	OK(vm_memory_init(&b, &o));
+	OK(snapshot_load_memory(&s, &b, file));
+	assert_memory_equal(vm_memory_at(&a, 0, 0x10000), vm_memory_at(&b, 0, 0x10000), 0x10000);
+	assert_memory_equal(
+		vm_memory_at(&a, 0x3fff000, 4096), vm_memory_at(&b, 0x3fff000, 4096), 4096);
+	/* The copy has no more pages than the file. */
+	assert_int_equal(fstat(b.fd, &st), 0);
+	assert_true(st.st_blocks <= 16 * 8 + 8);
+	vm_memory_release(&b);
+	OK(vm_memory_init(&b, &(struct vm_memory_options){.size = 64 << 20, .file = file}));
+	OK(snapshot_load_memory(&s, &b, file));
+	memset(vm_memory_at(&b, 0x3000, 4096), 1, 4096);
+	vm_memory_release(&b);
+	OK(vm_memory_init(&b, &(struct vm_memory_options){.size = 64 << 20, .file = file}));
+	OK(snapshot_load_memory(&s, &b, file)); /* the guest's write is not in the file */
+	vm_memory_release(&b);
+	expect_error(
+		vm_memory_init(&b, &(struct vm_memory_options){.size = 62 << 20, .file = file}),
+		-EBADMSG, "the file with guest memory has 67108864 bytes");
+	vm_memory_release(&a);
+	snapshot_release(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sections),
+		cmocka_unit_test(every_bit),
+		cmocka_unit_test(every_length),
+		cmocka_unit_test(versions),
+		cmocka_unit_test(hostile_sections),
+		cmocka_unit_test(console_in_the_middle),
+		cmocka_unit_test(bad_devices),
+		cmocka_unit_test(memory_is_sparse),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
