@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Imports images from a tar archive. It reads the archive once, from beginning to end, so that the
- * archive may come from a pipe. Every file of the archive becomes a blob of the store, except the
- * few documents that say which blobs belong to an image. Blobs that belong to none are removed by
- * the next garbage collection.
+ * Imports images from a tar archive. The archive is read once, from beginning to end, so that it
+ * may come from a pipe. Every file of the archive becomes a blob of the store, except the few
+ * documents that say which blobs belong to an image. The next garbage collection removes the blobs
+ * that belong to no image.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,7 +69,7 @@ static int read_document(struct tar *t, const struct tar_entry *e, struct strbuf
 	return r;
 }
 
-/* Sets *ret to the digest that a path "blobs/sha256/HEX" promises. */
+/* Sets *ret to the digest that a path "blobs/sha256/HEX" contains. */
 static int digest_of_path(const char *path, struct digest *ret)
 {
 	char text[DIGEST_TEXT_SIZE + 8];
@@ -94,8 +94,8 @@ static int write_blob(struct tar *t, struct blob_writer *w, struct member *m)
 		if (n < 0)
 			return (int)n;
 		/*
-		 * Skips the bytes that an earlier writer of this blob has already stored, because
-		 * the archive always delivers the whole file.
+		 * The bytes that an earlier writer of this blob has already stored are skipped,
+		 * because the archive always delivers the whole file.
 		 */
 		uint64_t skip = w->written > done ? w->written - done : 0;
 		if (skip < (uint64_t)n)
@@ -123,8 +123,8 @@ static int take_blob(struct archive *ar, struct tar *t, const struct tar_entry *
 		m->digest = expected;
 	int r = blob_begin(ar->s, known ? &expected : NULL, e->size, &w);
 	/*
-	 * Another process is writing this blob. So this one stores it under a name of its own, and
-	 * the blob has the same content in the end.
+	 * If another process is writing the same blob, this process stores the file under a name of
+	 * its own, and the blob has the same content in the end.
 	 */
 	if (r == -EBUSY)
 		r = blob_begin(ar->s, NULL, e->size, &w);
@@ -138,8 +138,8 @@ static int take_blob(struct archive *ar, struct tar *t, const struct tar_entry *
 }
 
 /*
- * Adds a link to the list of members. The target of a hard link is a path of the archive; that of a
- * symbolic link is relative to the link's directory.
+ * Adds a link to the list of members. The target of a hard link is a path of the archive; the
+ * target of a symbolic link is relative to the link's directory.
  */
 static int take_link(struct archive *ar, const struct tar_entry *e, const char *path)
 {
@@ -216,8 +216,8 @@ int archive_find(const struct archive *ar, const char *path, const struct member
 	for (int links = 0; links < LINKS_MAX; links++) {
 		const struct member *m = NULL;
 		/*
-		 * Searches from the end, because the last of several members with the same name is
-		 * the valid one, as in any tar.
+		 * The search begins at the end, because the last of several members with the same
+		 * name is the valid one, as in any tar.
 		 */
 		for (size_t i = ar->n; i > 0 && !m; i--)
 			if (streq(ar->v[i - 1].path, wanted))
@@ -273,8 +273,9 @@ int import_docker_archive(const struct store *s, struct arena *a, const char *te
 }
 
 /*
- * docker and podman save images with their names in index.json, in manifest.json or in both. The
- * index keeps the manifests and their digests, so it is preferred if it has a name for every image.
+ * Imports all images of an archive. docker and podman save images with their names in index.json,
+ * in manifest.json or in both. index.json is preferred if it has a name for every image, because it
+ * keeps the manifests and their digests.
  */
 int image_load(const struct store *s, struct arena *a, const char *path,
 	const struct import_options *o, struct import_result *ret)

@@ -3,7 +3,7 @@
 #include "images/oci/archive_internal.h"
 #include "images/oci/fields.h"
 
-#define TAGS_MAX 1000u /* of one image */
+#define TAGS_MAX 1000u /* how many tags one image may have */
 
 /* One image in the manifest.json of docker: an element of its array. */
 struct docker_image {
@@ -50,7 +50,7 @@ static const char *layer_type(const unsigned char head[4])
 	return MEDIA_OCI_LAYER;
 }
 
-/* Makes the descriptor of a layer. The layer's first bytes tell how it is compressed. */
+/* Makes the descriptor of a layer. The first bytes of the layer tell how it is compressed. */
 static int describe_layer(const struct archive *ar, const struct member *m, struct descriptor *ret)
 {
 	unsigned char head[4] = {0};

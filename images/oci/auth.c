@@ -79,7 +79,7 @@ static const char *clean_key(struct arena *a, const char *key)
 	return arena_strndup(a, start, len);
 }
 
-/* Decodes "USER:PASSWORD" from base64. */
+/* Decodes a text "USER:PASSWORD" from base64. */
 static int decode(struct arena *a, const char *text, const char *path, struct credentials *ret)
 {
 	size_t len = strlen(text);
@@ -91,9 +91,7 @@ static int decode(struct arena *a, const char *text, const char *path, struct cr
 			? EVP_DecodeBlock(plain, (const unsigned char *)text, (int)len)
 			: -1;
 	char *colon = n > 0 ? memchr(plain, ':', (size_t)n) : NULL;
-	/*
-	 * EVP_DecodeBlock() counts the padding as bytes of the text, so they are subtracted here.
-	 */
+	/* The padding is subtracted, because EVP_DecodeBlock() counts it as bytes of the text. */
 	for (size_t i = len; n > 0 && i > 0 && text[i - 1] == '=' && len - i < 2; i--)
 		n--;
 	if (n <= 0 || !colon || memchr(plain, '\0', (size_t)n))
@@ -122,8 +120,8 @@ static int take_entry(
 }
 
 /*
- * Finds the longest of the keys HOST/a/b, HOST/a and HOST that "auths" has, because it is the
- * narrowest.
+ * Finds the longest of the keys HOST/a/b, HOST/a and HOST that "auths" has, because the longest key
+ * is the narrowest.
  */
 static int find_in_auths(struct arena *a, const struct json *auths, const char *path,
 	const char *name, struct credentials *ret)
@@ -205,8 +203,7 @@ int auth_basic(struct arena *a, const struct credentials *c, const char **ret)
 }
 
 /*
- * Writes the file anew: everything that it had, with the host's entry replaced, or without that
- * entry.
+ * Writes the file anew: everything that the file had, with the host's entry replaced or left out.
  */
 static int rewrite(struct arena *a, const char *path, const struct json *root, const char *host,
 	const struct credentials *c)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs credential helpers: programs docker-credential-NAME, which speak JSON on standard streams.
+ * Runs credential helpers: programs docker-credential-NAME, which read and write JSON on standard
+ * streams.
  */
 #include <poll.h>
 #include <signal.h>
@@ -16,14 +17,17 @@
 #include "images/oci/fields.h"
 
 #define OUTPUT_MAX (64u << 10)
-/* A helper may ask its user for a passphrase, but one that hangs must not hang this program. */
+/*
+ * How long a helper may run. A helper may ask its user for a passphrase, but a helper that hangs
+ * must not hang this program.
+ */
 #define HELPER_SECONDS 60
 
 extern char **environ;
 
 /*
- * Refuses a helper's name that would lead to another directory. The name comes from a file of the
- * user.
+ * Refuses a helper's name that would lead to another directory. The name comes from a file that the
+ * user wrote.
  */
 static int check_helper(const char *helper)
 {
@@ -33,7 +37,8 @@ static int check_helper(const char *helper)
 }
 
 /*
- * Waits until the descriptor is readable. Returns -ETIMEDOUT if that takes until the time `until`.
+ * Waits until the descriptor is readable. Returns -ETIMEDOUT if the descriptor is not readable at
+ * the time `until`.
  */
 static int wait_readable(int fd, int64_t until, const char *program)
 {
@@ -75,7 +80,7 @@ static int read_output(int fd, int64_t until, struct strbuf *output, const char 
 	}
 }
 
-/* Waits until the helper has ended. A helper that has closed its output may still run. */
+/* Waits until the helper has ended, because a helper that has closed its output may still run. */
 static int wait_for_end(pid_t pid, int64_t until, const char *program)
 {
 	_cleanup_fd_ int pidfd = pidfd_open(pid, 0);
@@ -155,7 +160,7 @@ static int run(const char *helper, const char *verb, const char *text, struct st
 	return reap(pid, program);
 }
 
-/* Returns the key under which credential helpers store the host. */
+/* Returns the key under which credential helpers store the credentials of the host. */
 static const char *key_of(const char *host)
 {
 	return streq(host, "docker.io") ? AUTH_DOCKER_KEY : host;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Declares what the files auth*.c share. */
+/* The functions that the files auth*.c share. */
 #pragma once
 #include "images/oci/auth.h"
 
-/* docker's own key for docker.io */
+/* the key under which docker stores the credentials of docker.io */
 #define AUTH_DOCKER_KEY "https://index.docker.io/v1/"
 
 /*
@@ -13,5 +13,7 @@
 int helper_get(struct arena *a, const char *helper, const char *host, struct credentials *ret)
 	must_check;
 int helper_store(const char *helper, const char *host, const struct credentials *c) must_check;
-/* Has a credential helper remove the host's credentials. Returns -ENOENT if it has none. */
+/*
+ * Lets a credential helper remove the host's credentials. Returns -ENOENT if the helper has none.
+ */
 int helper_erase(const char *helper, const char *host) must_check;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Writes blobs to the store. A blob is written to DIR/partial/ALGORITHM-HEX, which is locked by
- * flock(2), and rename(2) moves it to its final name after its digest was checked. If the process
- * is killed, the lock ends but the file stays, and the next writer of that blob continues behind
- * it.
+ * flock(2), and rename(2) moves this file to its final name after its digest was checked. If the
+ * process is killed, the lock ends but the file stays, and the next writer of that blob continues
+ * behind the bytes in the file.
  */
 #include <inttypes.h>
 #include <limits.h>
@@ -95,7 +95,7 @@ static int name_partial(struct blob_writer *w)
 }
 
 /*
- * Opens and locks the partial file. Starts over if the process that held the lock has renamed or
+ * Opens and locks the partial file. Begins again if the process that held the lock has renamed or
  * removed the file between the open and the lock.
  */
 static int open_partial(struct blob_writer *w)
@@ -133,8 +133,8 @@ int blob_restart(struct blob_writer *w)
 }
 
 /*
- * Computes the digest of the bytes that an earlier writer left. Drops them if there are more than
- * the blob may have.
+ * Computes the digest of the bytes that an earlier writer left. Drops these bytes if there are more
+ * of them than the blob may have.
  */
 static int take_over(struct blob_writer *w)
 {
@@ -188,8 +188,8 @@ int blob_begin(
 	if (r < 0)
 		return r;
 	/*
-	 * Checks once more whether the store has the finished blob, because the process that held
-	 * the lock may just have finished it.
+	 * The store is searched once more for the finished blob, because the process that held the
+	 * lock may just have finished it.
 	 */
 	r = expected ? store_has_blob(s, expected, size) : 0;
 	if (r > 0)
@@ -221,8 +221,8 @@ int blob_write(struct blob_writer *w, const void *data, size_t len)
 	int r = fd_write_all(w->fd, data, len);
 	if (r < 0) {
 		/*
-		 * Forgets the digest, so that the file is removed and not continued: after the
-		 * failed write it may hold bytes that were not digested.
+		 * The digest is cleared, so that the file is removed and not continued, because
+		 * after the failed write the file may hold bytes that were not digested.
 		 */
 		w->expected.text[0] = '\0';
 		return err_set(

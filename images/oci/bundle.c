@@ -9,8 +9,8 @@
 #define ANNOTATION "org.opencontainers.image."
 #define ENV_MAX 8192
 /*
- * The ociVersion of config.json. It is not higher because the bundle uses nothing newer, and crun
- * of Debian 12 refuses later versions.
+ * The ociVersion of config.json. A higher version is not needed, because the bundle uses nothing
+ * newer, and crun of Debian 12 refuses later versions.
  */
 #define BUNDLE_VERSION "1.0.2"
 static const char default_path[] =
@@ -52,9 +52,7 @@ static void put_args(
 		json_out_str(o, NULL, c->entrypoint[i]);
 	for (size_t i = 0; b->args && b->args[i]; i++)
 		json_out_str(o, NULL, b->args[i]);
-	/*
-	 * If the caller sets another entrypoint, the image's Cmd is not used. docker does the same.
-	 */
+	/* If the caller sets another entrypoint, the image's Cmd is not used, as in docker. */
 	for (size_t i = 0; !b->args && !b->entrypoint && i < c->ncmd; i++)
 		json_out_str(o, NULL, c->cmd[i]);
 	json_out_end_array(o);
@@ -71,8 +69,7 @@ static int check_args(const struct image_config *c, const struct bundle_options 
 }
 
 /*
- * Returns whether one of the lists sets the variable of `entry` once more, in an entry after place
- * i.
+ * Returns whether one of the lists sets the variable of `entry` again, in an entry after place i.
  */
 static bool set_later(const char *const *env, size_t n, size_t i, const char *entry)
 {
@@ -144,8 +141,8 @@ static void put_capabilities(struct json_out *o, const struct bundle_options *b,
 }
 
 /*
- * Makes the working directory inside the container's root, unless root is -EBADF, and sets `ret` to
- * the directory's absolute path.
+ * Makes the working directory inside the container's root, and sets `ret` to the directory's
+ * absolute path. If root is -EBADF, makes no directory.
  */
 static int make_cwd(int root, const char *cwd, char *ret, size_t size)
 {

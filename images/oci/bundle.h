@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Writes config.json for an image from the image's configuration (image-spec, conversion.md). The
- * image determines the container's program, environment, user and working directory. Its labels
- * become annotations, but none that a runtime takes for an option: see bundle_is_reserved().
+ * image determines the container's program, environment, user and working directory. The image's
+ * labels become annotations, except those that a runtime takes for an option: see
+ * bundle_is_reserved().
  */
 #pragma once
 #include "images/oci/image.h"
@@ -16,8 +17,8 @@ extern const char *const bundle_capabilities[];
 
 struct bundle_options {
 	/*
-	 * the config.json from which the bundle's is made; its annotations win over the image's
-	 * labels
+	 * the config.json from which the bundle's config.json is made; its annotations win over the
+	 * image's labels
 	 */
 	const struct json *base;
 	bool keep_limits; /* process.rlimits and noNewPrivileges of `base` are kept, too */
@@ -28,14 +29,16 @@ struct bundle_options {
 	 * program that replaces the image's entrypoint; "": no entrypoint; NULL: keep the image's
 	 */
 	const char *entrypoint;
-	const char *user;             /* user that replaces the image's; NULL: keep the image's */
-	const struct image_user *ids; /* whom the user means; NULL: it is looked up in the root */
+	/* user that replaces the image's user; NULL: keep the image's */
+	const char *user;
+	/* ids of the user and groups that `user` names; NULL: they are looked up in the root */
+	const struct image_user *ids;
 	/* working directory that replaces the image's; NULL: keep the image's */
 	const char *working_dir;
 	const char *const *env; /* variables "NAME=VALUE" to add to the image's; NULL: none */
 	/* nothing is written to the root, because the runtime will make the working directory */
 	bool keep_root;
-	/* writes the members of config.json that `base` does not have; may be NULL */
+	/* writes those members of config.json that `base` does not have; may be NULL */
 	int (*rest)(void *data, struct json_out *o);
 	bool terminal, read_only;
 	/*
@@ -47,8 +50,8 @@ struct bundle_options {
 };
 
 /*
- * Writes config.json for the image whose tree is in directory `root`, and makes its working
- * directory there.
+ * Writes config.json for the image whose tree is in directory `root`, and makes the image's working
+ * directory in that tree.
  */
 int bundle_config(struct json_out *o, const struct image *img, int root,
 	const struct bundle_options *options) must_check;

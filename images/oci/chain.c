@@ -43,7 +43,7 @@ int chain_id(const struct image *img, size_t index, struct digest *ret)
 
 /*
  * Looks the key up in DIR/chains. Returns 1 with the name of the layer's directory in ret, or 0 if
- * the store does not have the chain.
+ * the store does not have the chain of this key.
  */
 static int find(const struct store *s, const char *key, char ret[NAME_LEN + 1])
 {
@@ -89,7 +89,8 @@ struct unpacking {
 };
 
 /*
- * Mounts an overlay on top of the lower layers. Its upper directory `name` becomes the next layer.
+ * Mounts an overlay on top of the lower layers. The upper directory `name` of the overlay becomes
+ * the next layer.
  */
 static int mount_above(const struct unpacking *u, const char *name, int upper)
 {
@@ -150,7 +151,7 @@ static int remove_work(const struct store *s, const char *name)
 }
 
 /*
- * Finds out whether overlayfs works above the lowest layer, before another process uses the layer.
+ * Finds out whether overlayfs works above the lowest layer, before another process uses this layer.
  * A higher layer needs no such check, because it was itself unpacked through an overlay mount.
  */
 static int probe(const struct unpacking *u, const char *lowest)
@@ -196,8 +197,8 @@ static int unpack_one(
 	if (r >= 0)
 		return 0;
 	/*
-	 * A failure to remove the directory is ignored here, because store_gc() will remove it
-	 * later.
+	 * A failure to remove the directory is ignored, because store_gc() will remove the
+	 * directory later.
 	 */
 	snprintf(message, sizeof(message), "%s", err_msg());
 	(void)!remove_work(u->s, name);
@@ -242,8 +243,8 @@ static int unpack_if_missing(const struct unpacking *u, size_t index, char name[
 	if (lock < 0)
 		return lock;
 	/*
-	 * Looks again, because another process may have unpacked the chain while this one waited
-	 * for the lock.
+	 * The key is looked up again, because another process may have unpacked the chain while
+	 * this process waited for the lock.
 	 */
 	r = find(u->s, key, name);
 	return r != 0 ? r : unpack_one(u, index, key, name);

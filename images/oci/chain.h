@@ -2,22 +2,23 @@
 /*
  * Unpacked layers, which containers share by overlayfs:
  *
- *	DIR/layers/NAME              what one layer changes, as overlayfs keeps it
- *	DIR/chains/ALGORITHM-HEX     a symbolic link whose text is NAME
+ * 	DIR/layers/NAME              what one layer changes, as overlayfs keeps it
+ * 	DIR/chains/ALGORITHM-HEX     a symbolic link whose text is NAME
  *
- * The key is the chain ID (image-spec, config.md): the digest of a layer and of all below it. So a
- * layer is there once for all images that have it above the same layers.
+ * The key is the chain ID (image-spec, config.md): the digest of a layer and of all layers below
+ * it. So a layer is there once for all images that have it above the same layers.
  *
  * image-spec applies a layer to the tree below it, and this store gives exactly that tree. The
  * layer is written, by the same code as into a plain directory, into an overlay mount of the layers
  * below it, and what the kernel leaves in the upper directory is the layer. So whiteouts, opaque
  * directories, links through lower symbolic links, hard links to lower files and the modes of
  * directories that the layer does not list come out as they would in one tree. A store that unpacks
- * each layer alone, as other engines do, can know none of these.
+ * each layer alone, as other engines do, can get none of these right.
  *
  * A chain's link is made last, once its directory is complete, so a process that is killed leaves
- * nothing that is used. Whoever unpacks a chain holds the lock DIR/partial/chain-ALGORITHM-HEX, and
- * others wait for it. store_gc() removes directories that no link names.
+ * no incomplete layer that another process would use. A process that unpacks a chain holds the lock
+ * DIR/partial/chain-ALGORITHM-HEX, and other processes wait for it. store_gc() removes directories
+ * that no link names.
  *
  * NAME has five characters, so that the names of 500 layers fit into the page of options that
  * mount(2) takes.
@@ -46,13 +47,14 @@ int chain_unpack(const struct store *s, const struct image *img, const struct tr
 int chain_find(const struct store *s, const struct image *img, struct strbuf *ret) must_check;
 
 /*
- * Opens the tree that these layers make, read-only. If there is one layer, that is its directory.
- * Otherwise it is a detached overlay mount, which ends when the descriptor is closed.
+ * Opens the tree that these layers make, read-only. The tree of a single layer is the layer's
+ * directory. The tree of several layers is a detached overlay mount, which ends when the descriptor
+ * is closed.
  */
 int chain_open_view(const struct store *s, const char *layers) must_check;
 
 /*
  * Copies owner, mode, extended attributes and time of the directory `lower` to the empty directory
- * `upper`, because overlayfs shows the upper directory's own for the root of the mount.
+ * `upper`, because overlayfs shows those of the upper directory for the root of the mount.
  */
 int chain_copy_root(int lower, int upper) must_check;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads layers that are unpacked already. It needs neither an image's documents nor libcrypto, so
- * caisson links it.
+ * Reads layers that are unpacked already. This code needs neither an image's documents nor
+ * libcrypto, so caisson links it.
  */
 #include <linux/limits.h>
 #include <stdlib.h>
@@ -38,8 +38,8 @@ static int copy_xattrs(int from, int to)
 		return errno == EOPNOTSUPP ? 0 : err_sys("read the extended attributes of a layer");
 	for (const char *p = names; p < names + n && r >= 0; p += strlen(p) + 1)
 		/*
-		 * Attributes of overlayfs describe the layer, not the tree. An SELinux label is set
-		 * by the kernel.
+		 * Two kinds of attributes are left out: those of overlayfs, because they describe
+		 * the layer and not the tree, and the SELinux label, because the kernel sets it.
 		 */
 		if (!strstr(p, ".overlay.") && !streq(p, "security.selinux"))
 			r = copy_xattr(from, to, p);

@@ -5,7 +5,7 @@
 
 #include "images/oci/fields.h"
 
-/* lifetime of a token whose answer gives none, as distribution-spec says */
+/* lifetime in seconds of a token whose answer gives no lifetime, as distribution-spec says */
 #define TOKEN_SECONDS 60
 #define TOKEN_SECONDS_MAX 3600
 
@@ -34,7 +34,7 @@ static int malformed(void)
 	return err_set(EPROTO, "the registry's WWW-Authenticate is malformed");
 }
 
-/* Reads a quoted string or a word, and moves *p behind it. */
+/* Reads a quoted string or a word, and moves *p behind the end of what it read. */
 static int value(struct arena *a, const char **p, const char **ret)
 {
 	const char *s = *p;

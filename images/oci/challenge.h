@@ -15,9 +15,9 @@ struct challenge {
 };
 
 /*
- * Parses the values of WWW-Authenticate, of which each line has one. A Bearer challenge is
- * preferred to a Basic one. The kind is CHALLENGE_NONE if there is neither. Returns -EPROTO if a
- * Bearer challenge is malformed.
+ * Parses the values of WWW-Authenticate headers, one on each line. A Bearer challenge is preferred
+ * to a Basic one. If the text has neither, the kind is CHALLENGE_NONE. Returns -EPROTO if a Bearer
+ * challenge is malformed.
  */
 int challenge_parse(struct arena *a, const char *lines, struct challenge *ret) must_check;
 

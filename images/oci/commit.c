@@ -7,7 +7,7 @@
 
 #include "base/json.h"
 
-#define CONFIG_MAX (16u << 20) /* bytes of a container's config.json */
+#define CONFIG_MAX (16u << 20) /* largest config.json of a container in bytes */
 
 struct committing {
 	const struct store *s;
@@ -17,7 +17,10 @@ struct committing {
 	struct container_changes changes;
 };
 
-/* Reads the image that the container came from. Its name may have moved to another image. */
+/*
+ * Reads the image that the container came from, by its digest, because the image's name may lead to
+ * another image now.
+ */
 static int read_base(struct committing *c, const struct container_uses *uses)
 {
 	uint64_t size;
@@ -116,7 +119,10 @@ static int write_config(
 	return r < 0 ? r : store_add_blob(c->s, text, len, ret);
 }
 
-/* The same bytes have another media type in docker's manifests. */
+/*
+ * Returns the OCI media type of a layer. docker's manifests have another media type for the same
+ * bytes.
+ */
 static const char *oci_type(const char *type)
 {
 	return streq(type, MEDIA_DOCKER_LAYER_GZIP) ? MEDIA_OCI_LAYER_GZIP

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The configuration of a committed image: what its base says, a layer more, and --change. */
+/*
+ * Writes the configuration of a committed image: the configuration of its base image, with one
+ * layer more and the changes of --change.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -7,7 +10,7 @@
 
 enum change_kind {
 	CHANGE_TEXT,    /* replaces a string */
-	CHANGE_PROGRAM, /* replaces an array: a JSON array, or words for the shell */
+	CHANGE_PROGRAM, /* replaces an array: the value is a JSON array, or words for the shell */
 	CHANGE_ENV,     /* replaces or adds a variable */
 	CHANGE_LABEL,   /* sets a member of an object */
 	CHANGE_KEY,     /* adds a member without a value to an object */
@@ -28,7 +31,7 @@ static const struct change_word {
 	{"WORKDIR", "WorkingDir", CHANGE_TEXT},
 };
 
-/* Splits a change into its word and its value. */
+/* Splits a text such as "CMD [\"sh\"]" of --change into its word and its value. */
 static int parse_change(const char *text, const struct change_word **ret, const char **ret_value)
 {
 	size_t len = strcspn(text, " \t=");
@@ -50,7 +53,7 @@ static int parse_change(const char *text, const struct change_word **ret, const 
 		text);
 }
 
-/* Returns the value of the last change of that member, or NULL. */
+/* Returns the value of the last change of the member `member`, or NULL if no change names it. */
 static const char *last_change(const struct commit_options *o, const char *member)
 {
 	const struct change_word *w;
@@ -86,7 +89,7 @@ static int put_program(
 	return 0;
 }
 
-/* Returns whether change `i` or a later one sets the name at the start of `text`, before "=". */
+/* Returns whether change `i` or a later one sets the name that `text` has before its "=". */
 static bool is_set_from(
 	const struct commit_options *o, size_t i, const char *member, const char *text)
 {
@@ -150,7 +153,7 @@ static void put_members(struct json_out *o, const struct commit_config *c, const
 	json_out_end_object(o);
 }
 
-/* Writes the member "config". */
+/* Writes the member "config" of the new configuration. */
 static int put_config(struct json_out *o, const struct commit_config *c)
 {
 	const struct json *old = json_get(c->old, "config");
@@ -215,7 +218,10 @@ static void put_history(struct json_out *o, const struct commit_config *c)
 	json_out_end_array(o);
 }
 
-/* docker's own members of a container that was committed describe another image. */
+/*
+ * Returns whether a member of the base's configuration is left out. docker's own members, which say
+ * of which container an image was committed, are left out, because they describe another image.
+ */
 static bool is_dropped(const struct commit_config *c, const char *key)
 {
 	static const char *const names[] = {"created", "config", "rootfs", "history", "container",

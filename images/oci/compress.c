@@ -6,7 +6,7 @@
 #include <zstd.h>
 
 #define OUT_SIZE (256u << 10)
-#define ZSTD_LEVEL 3 /* zstd's own default */
+#define ZSTD_LEVEL 3 /* compression level: zstd's own default */
 
 int compressor_init(struct compressor *c, enum layer_compression kind, struct blob_writer *blob)
 {

@@ -6,15 +6,15 @@
 struct compressor {
 	enum layer_compression kind;
 	struct blob_writer *blob;
-	void *state;          /* of ISA-L or zstd */
-	unsigned char *level; /* ISA-L's tables */
+	void *state;          /* state of ISA-L or zstd */
+	unsigned char *level; /* tables for ISA-L's compression level */
 	unsigned char *out;
 };
 
-/* The blob must stay until compressor_release(). */
+/* Starts a compressor that writes to the blob. The blob must exist until compressor_release(). */
 int compressor_init(struct compressor *c, enum layer_compression kind, struct blob_writer *blob)
 	must_check;
 int compressor_add(struct compressor *c, const void *data, size_t len) must_check;
-/* Writes the end of the stream. */
+/* Writes the end of the compressed stream. */
 int compressor_end(struct compressor *c) must_check;
 void compressor_release(struct compressor *c);

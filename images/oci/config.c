@@ -34,7 +34,7 @@ static int parse_strings(struct arena *a, const struct field *f, struct texts *r
 }
 
 /*
- * Parses Volumes or ExposedPorts, which are objects of which only the keys matter. docker sometimes
+ * Parses Volumes or ExposedPorts. Both are objects of which only the keys matter. docker sometimes
  * writes an array instead, which is accepted too.
  */
 static int parse_set(struct arena *a, const struct field *f, struct texts *ret)

@@ -11,7 +11,7 @@
 #include "base/process.h"
 #include "base/remove.h"
 
-#define USES_MAX 65536 /* most bytes of uses.json */
+#define USES_MAX 65536 /* largest uses.json in bytes */
 #define MAKE_TRIES 100
 #define BOOT_ID_SIZE 64
 
@@ -110,8 +110,8 @@ int container_dir_is_needed(const struct store *s, const char *name)
 	int r = read_uses(s, &a, name, &j);
 
 	/*
-	 * A new directory has uses.json before it gets its final name. A directory without the file
-	 * was therefore left by an interrupted removal.
+	 * A directory without uses.json was left by an interrupted removal, because a new directory
+	 * has uses.json before it gets its final name.
 	 */
 	if (r < 0) {
 		err_clear();
@@ -121,7 +121,8 @@ int container_dir_is_needed(const struct store *s, const char *name)
 }
 
 /*
- * Makes a directory of a random name with uses.json in it. The caller renames it to its final name.
+ * Makes a directory with a random name and with uses.json in it. The caller renames the directory
+ * to its final name.
  */
 static int make_new(const struct store *s, const struct container_uses *u, char ret_name[32])
 {
@@ -180,7 +181,7 @@ int container_dir_make(const struct store *s, const char *name, const struct con
 
 /*
  * Renames the directory before removing it, so that no half removed directory has a container's
- * name, and two processes do not remove the same one.
+ * name, and two processes do not remove the same directory.
  */
 void container_dir_remove(const struct store *s, const char *name)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Decompresses gzip by ISA-L and zstd by libzstd, inside this process. It never runs another
- * program, least of all one from a container.
+ * Decompresses gzip by ISA-L and zstd by libzstd, inside this process. No other program is ever
+ * run, least of all one from a container.
  */
 #include <isa-l/igzip_lib.h>
 #include <stdlib.h>
@@ -17,9 +17,10 @@
 #define ZSTD_WINDOW_LOG 25
 
 /*
- * The functions of a compression. run() decompresses some of the input (d->in, d->in_len, which it
- * advances) into d->buf and returns the number of bytes, at most STREAM_BLOCK. It returns 0 if it
- * needs more input or, if the input has ended (d->in_ended), if the stream may end at this place.
+ * The functions of a kind of compression. run() decompresses some of the input (d->in, d->in_len,
+ * which it advances) into d->buf and returns the number of bytes, at most STREAM_BLOCK. It returns
+ * 0 if it needs more input. If the input has ended (d->in_ended), 0 means that the stream may end
+ * at this place.
  */
 struct codec {
 	int (*start)(struct decompressor *d);
@@ -46,8 +47,8 @@ static void use(struct decompressor *d, size_t n)
 }
 
 /*
- * Starts "no compression". The blocks are copied, because the reader may still use one block while
- * the next one is read.
+ * Starts the kind "no compression". The blocks are copied, because the reader may still use one
+ * block while the next one is read.
  */
 static int plain_start(struct decompressor *d)
 {
@@ -77,8 +78,9 @@ static int gzip_start(struct decompressor *d)
 }
 
 /*
- * Handles the bytes between gzip members: the two magic bytes of the next member, or zeros up to
- * the end. The magic bytes may be in two blocks, so the function gives the inflater a copy of both.
+ * Handles the bytes between gzip members: either the two magic bytes of the next member, or zeros
+ * up to the end. The magic bytes may be in two blocks, so the function gives the inflater a copy of
+ * both bytes.
  */
 static int gzip_between(struct decompressor *d, struct gzip *g)
 {
@@ -154,7 +156,7 @@ static ssize_t gzip_run(struct decompressor *d)
 
 struct zstd {
 	ZSTD_DCtx *ctx;
-	size_t left; /* result of the last call of the decoder; 0: it is between frames */
+	size_t left; /* result of the decoder's last call; 0: the decoder is between two frames */
 };
 
 static void zstd_release(void *state)

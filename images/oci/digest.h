@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Checks and computes digests (image-spec, descriptor.md): "sha256:" and 64 lower-case hexadecimal
- * digits, or "sha512:" and 128 of them. No other form is accepted. The text in a struct digest has
- * this form, so it is safe as the name of a file.
+ * digits, or "sha512:" and 128 of them. No other form is accepted. The text in a struct digest
+ * always has this form, so it is safe as the name of a file.
  */
 #pragma once
 #include <stdint.h>

@@ -34,9 +34,9 @@ bool media_type_is_layer(const char *media_type)
 }
 
 /*
- * Refuses a document with too many JSON values. Counts them before yajl builds the tree, because
- * the tree takes about fifty bytes for each value. A document of many tiny values would so make a
- * small file take many times its size in memory.
+ * Refuses a document with too many JSON values. The values are counted before yajl builds the tree,
+ * because the tree takes about fifty bytes for each value. Without this check a small file of many
+ * tiny values would take many times its size in memory.
  */
 static int check_values(const struct strbuf *text, const char *what)
 {
@@ -78,8 +78,8 @@ int fields_parse(
 }
 
 /*
- * Sets *ret to the member, or to NULL if it is absent or null. Returns -EINVAL if it has another
- * type.
+ * Sets *ret to the member, or to NULL if the member is absent or null. Returns -EINVAL if the
+ * member has another type.
  */
 static int typed_member(const struct field *f, enum json_type type, const struct json **ret)
 {

@@ -47,7 +47,10 @@ static int put_tree(struct export_target *t, const struct descriptor *d, int dep
 	return r;
 }
 
-/* Images that go into one archive or layout. Each tag has the name that the image gets there. */
+/*
+ * Images that go into one archive or layout. The tag of each image has the name that the image gets
+ * there.
+ */
 struct exported {
 	const struct store *s;
 	struct arena *a;
@@ -56,8 +59,8 @@ struct exported {
 };
 
 /*
- * Writes index.json with the images and the entries of the layout's former index.json (`before`;
- * NULL: none), except for those with the new images' names.
+ * Writes index.json. It lists the images and the entries of the layout's former index.json
+ * (`before`; NULL: none), except for the entries with the new images' names.
  */
 static int put_index(
 	struct export_target *t, const struct document *before, const struct exported *e)
@@ -162,7 +165,10 @@ static bool same_image(const struct image *one, const struct image *other)
 	return digest_equal(&one->manifest.digest, &other->manifest.digest);
 }
 
-/* Writes the names of image `index` and of all behind it that are the same image. */
+/*
+ * Writes the name of image `index`, and the names of later images in the list that are the same
+ * image.
+ */
 static void put_docker_names(struct json_out *o, const struct exported *e, size_t index)
 {
 	json_out_array(o, "RepoTags");
@@ -236,10 +242,10 @@ static int export_docker_archive(const struct exported *e, const char *path)
 }
 
 struct transport {
-	const char *name; /* with the colon */
+	const char *name; /* name of the transport, with the colon */
 	/*
-	 * The format can hold the image of one platform only, so the configuration is read to find
-	 * that image.
+	 * The format can hold the image of one platform only, so the image's configuration is read
+	 * to find that platform's image.
 	 */
 	bool needs_image;
 	bool has_name;

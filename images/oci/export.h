@@ -17,13 +17,13 @@ enum save_form { SAVE_DOCKER_ARCHIVE, SAVE_OCI_ARCHIVE };
 struct image_saving {
 	enum save_form form;
 	const char *path;         /* path of the archive; "-": standard output */
-	const char *const *names; /* images of the store */
+	const char *const *names; /* names of images in the store */
 	size_t nnames;
 };
 
 /*
- * Writes several images into one archive. They keep their names, and blobs that they share are
- * there once. No file is made if one of the images is not in the store.
+ * Writes several images into one archive. The images keep their names, and blobs that they share
+ * are there once. No file is made if one of the images is not in the store.
  */
 int image_save(const struct store *s, struct arena *a, const struct image_saving *saving)
 	must_check;

@@ -84,8 +84,9 @@ static int begin_member(struct export_target *t, const char *name, uint64_t size
 }
 
 /*
- * Opens the directory of a name such as "blobs/sha256/HEX". A layout may come from somebody else,
- * and a symbolic link in it could lead to any directory of the host, so none is followed.
+ * Opens the directory of a name such as "blobs/sha256/HEX". No symbolic link is followed, because
+ * the layout may come from somebody else, and a symbolic link in it could lead to any directory of
+ * the host.
  */
 static int open_parent(const struct export_target *t, const char *name, const char **ret_last)
 {
@@ -104,7 +105,7 @@ static int open_parent(const struct export_target *t, const char *name, const ch
 	return fd;
 }
 
-/* Gives a new file its name once it is complete. */
+/* Gives a new file its final name once the file is complete. */
 static int name_new(int dir, const char *temporary, const char *name, int r)
 {
 	if (r >= 0 && renameat(dir, temporary, dir, name) < 0)
@@ -137,8 +138,8 @@ int export_bytes(struct export_target *t, const char *name, const void *data, si
 }
 
 /*
- * Copies a blob and checks its digest at the same time, so that a damaged store does not produce
- * damaged images.
+ * Copies a blob and checks the blob's digest at the same time, so that a damaged store does not
+ * produce damaged images.
  */
 static int copy_blob(int from, int to, const struct descriptor *d)
 {
@@ -187,7 +188,7 @@ static int blob_to_dir(
 	return fd < 0 ? fd : name_new(dir, temporary, name, copy_blob(from, fd, d));
 }
 
-/* Notes that the tar gets this member. Returns 1 if it has it already. */
+/* Notes that the tar gets the member `name`. Returns 1 if the tar has the member already. */
 static int note_written(struct export_target *t, const char *name)
 {
 	for (size_t i = 0; i < t->nwritten; i++)
@@ -230,7 +231,7 @@ int export_blob(struct export_target *t, const char *name, const struct descript
 	return t->tar ? blob_to_tar(t, name, from, d) : blob_to_dir(t, name, from, d);
 }
 
-/* Makes the directories for blobs, none of them through a symbolic link. */
+/* Makes the directories for blobs. No symbolic link is followed for this. */
 static int make_blob_dirs(const struct export_target *t)
 {
 	static const char *const paths[] = {"blobs", "blobs/sha256", "blobs/sha512"};

@@ -9,7 +9,7 @@
 
 struct export_target {
 	int fd;   /* descriptor of the directory or of the tar file */
-	bool tar; /* otherwise a directory */
+	bool tar; /* the target is a tar archive; false: a directory */
 	const struct store *s;
 	/* names of the blobs that the tar has already, because images share blobs */
 	const char **written;
@@ -23,8 +23,8 @@ struct export_target {
 	}
 
 /*
- * Opens a directory, which is made if it does not exist, and with `layout` also its directories for
- * blobs.
+ * Opens a directory, and makes it if it does not exist. If `layout` is set, also makes the
+ * directories for blobs in it.
  */
 int export_open_dir(struct export_target *t, const struct store *s, const char *path, bool layout)
 	must_check;
@@ -32,8 +32,8 @@ int export_open_dir(struct export_target *t, const struct store *s, const char *
 int export_open_tar(struct export_target *t, const struct store *s, const char *path) must_check;
 
 /*
- * Writes the two blocks of zeros that end a tar, and closes it. `r` is the result so far. After an
- * error it removes the incomplete file. Returns r, or its own error.
+ * Writes the two blocks of zeros that end a tar, and closes the tar. `r` is the result so far.
+ * After an error the incomplete file is removed. Returns r, or the error of this function.
  */
 int export_close_tar(struct export_target *t, const char *path, int r) must_check;
 
@@ -41,12 +41,12 @@ int export_close_tar(struct export_target *t, const char *path, int r) must_chec
 void export_release(struct export_target *t);
 #define _cleanup_export_ __attribute__((cleanup(export_release), unused))
 
-/* Writes a file. `name` may have directories in front, which exist. */
+/* Writes a file. `name` may have directories in front, which must exist. */
 int export_bytes(struct export_target *t, const char *name, const void *data, size_t len)
 	must_check;
 
 /*
- * Copies a blob of the store, and checks its digest at the same time, so that a damaged store does
- * not produce damaged images. Does nothing if the target has the blob.
+ * Copies a blob of the store, and checks the blob's digest at the same time, so that a damaged
+ * store does not produce damaged images. Does nothing if the target has the blob already.
  */
 int export_blob(struct export_target *t, const char *name, const struct descriptor *d) must_check;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Collects garbage: marks every blob and layer that a tag or a container needs, then removes the
- * rest. The process holds the store's exclusive lock meanwhile, so no other process unpacks a layer
- * or makes a container.
+ * Collects garbage: marks every blob and layer that a tag or a container needs, then removes all
+ * others. The process holds the store's exclusive lock meanwhile, so no other process unpacks a
+ * layer or makes a container.
  */
 #include <dirent.h>
 #include <limits.h>
@@ -18,8 +18,8 @@
 #define MAX_NESTED_INDEXES 4
 
 /*
- * Collects the digests of needed blobs and of needed chains. A chain's digest is never that of a
- * blob.
+ * The digests of needed blobs and of needed chains. One list serves both, because a chain's digest
+ * is never that of a blob.
  */
 struct marks {
 	const struct store *store;
@@ -141,7 +141,7 @@ static int mark_tags(struct marks *m)
 
 /*
  * Removes the files that are not marked from a directory of blobs. If algorithm is NULL, removes
- * all files.
+ * all files of the directory.
  */
 static int sweep(int dir, const char *algorithm, const struct marks *m, struct store_freed *freed)
 {
@@ -217,7 +217,9 @@ static int mark_image(struct marks *m, const struct container_uses *uses)
 	return r == -ENOMEM ? r : 0;
 }
 
-/* Marks the layers that a container uses, or removes its directory if nobody needs it. */
+/*
+ * Marks the layers that a container uses, or removes the container's directory if nobody needs it.
+ */
 static int mark_container(struct marks *m, const char *name, struct store_freed *freed)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -238,9 +240,7 @@ static int mark_container(struct marks *m, const char *name, struct store_freed 
 	return r < 0 ? err_ctx(r, "nothing was removed") : 0;
 }
 
-/*
- * Keeps a chain whose digest is marked or whose directory a container uses, and removes any other.
- */
+/* Keeps a chain if its digest is marked or a container uses its directory, else removes it. */
 static int sweep_chain(struct marks *m, const char *name, struct store_freed *freed)
 {
 	struct digest key;
@@ -292,7 +292,9 @@ static int collect(struct store *s, struct store_freed *ret)
 		r = each_name(s->containers, mark_container, &m, ret);
 	if (r >= 0 && m.n)
 		qsort(m.v, m.n, sizeof(*m.v), compare_digests);
-	/* They name layers that may be gone soon. */
+	/*
+	 * The files of DIR/resolved are removed, because they name layers that may be removed now.
+	 */
 	if (r >= 0)
 		r = remove_tree(s->dir, "resolved", NULL);
 	if (r >= 0)

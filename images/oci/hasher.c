@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Computes digests with libcrypto. It is a file of its own, because `caisson run --image` reads the
- * store without that library.
+ * Computes digests with libcrypto. This code is in a file of its own, because `caisson run --image`
+ * reads the store without libcrypto.
  */
 #include <openssl/evp.h>
 #include <stdio.h>

@@ -12,9 +12,9 @@
 
 #define CONNECT_SECONDS 30L
 #define STALL_SECONDS 60
-#define HEADER_MAX 8192u /* most bytes of a header whose value is kept */
+#define HEADER_MAX 8192u /* longest header, in bytes, whose value is kept */
 
-/* Holds one request while it is under way. */
+/* One request while it is under way. */
 struct exchange {
 	struct http *h;
 	const struct http_request *q;
@@ -124,8 +124,8 @@ static size_t on_header(char *line, size_t size, size_t n, void *data)
 	size_t len = size * n, at = 0;
 
 	/*
-	 * A status line begins an answer. An answer "100 Continue" may have come before it, and is
-	 * dropped.
+	 * The line with the status begins an answer. The answer "100 Continue" may have come
+	 * before, and is dropped.
 	 */
 	if (len > 5 && memcmp(line, "HTTP/", 5) == 0) {
 		reset_response(x->response);
@@ -155,7 +155,8 @@ static int keep_text(struct exchange *x, const char *bytes, size_t len)
 	if (text->len + len <= max)
 		return strbuf_add(text, bytes, len);
 	/*
-	 * Only the beginning of an error's explanation is kept, because it is enough for a message.
+	 * Only the beginning of an error's explanation is kept, because the beginning is enough for
+	 * a message.
 	 */
 	if (!fine)
 		return 0;
@@ -201,7 +202,10 @@ static size_t on_send(char *buf, size_t size, size_t n, void *data)
 	return (size_t)got;
 }
 
-/* Rewinds the body, because curl sends it again if it finds the connection closed by the server. */
+/*
+ * Rewinds the body, because curl sends the body again if it finds that the server has closed the
+ * connection.
+ */
 static int on_seek(void *data, curl_off_t offset, int origin)
 {
 	struct exchange *x = data;
@@ -245,7 +249,7 @@ static void set_body(CURL *c, const struct http_request *q, struct exchange *x)
 /*
  * Chooses the proxy. libcurl itself reads https_proxy, http_proxy, all_proxy and no_proxy, and the
  * same names in capital letters except HTTP_PROXY, because a client of a CGI program can set that
- * variable. Other engines read HTTP_PROXY too, so it is read here, except in a CGI program.
+ * variable. Other engines read HTTP_PROXY too, so this function reads it, except in a CGI program.
  */
 static void set_proxy(CURL *c, const struct http_origin *origin)
 {
@@ -342,7 +346,10 @@ static int failed(struct exchange *x, CURLcode e, const char *detail)
 		hint = " (put its CA into certs.d, see caisson-image(1))";
 	} else if (strstr(line, "certificate required") || strstr(line, "bad certificate") ||
 		   strstr(line, "alert unknown ca")) {
-		/* The server has sent a TLS alert, so another attempt would end in the same way. */
+		/*
+		 * The code makes the caller give up, because the server has sent a TLS alert, so
+		 * another attempt would end in the same way.
+		 */
 		code = EKEYREJECTED;
 		hint = " (it wants a client's certificate that it knows: put one into certs.d, see "
 		       "caisson-image(1))";
@@ -361,7 +368,10 @@ int http_do(struct http *h, const struct http_request *q, struct http_response *
 	reset_response(ret);
 	if (r >= 0)
 		r = set_options(h, &x, &origin);
-	/* Keeps curl from sending "Expect: 100-continue", because some servers never answer it. */
+	/*
+	 * The empty header "Expect:" keeps curl from sending "Expect: 100-continue", because some
+	 * servers never answer that.
+	 */
 	headers = curl_slist_append(headers, "Expect:");
 	for (size_t i = 0; i < q->nheaders && headers; i++)
 		headers = curl_slist_append(headers, q->headers[i]);

@@ -2,7 +2,7 @@
 /* Parses the headers of an answer that have a syntax of their own: ranges and links. */
 #include "images/oci/http.h"
 
-#define DIGITS_MAX 20 /* digits of UINT64_MAX */
+#define DIGITS_MAX 20 /* how many digits UINT64_MAX has */
 
 static int take_number(const char **p, uint64_t *ret)
 {
@@ -40,7 +40,8 @@ static bool is_space(char c)
 }
 
 /*
- * Moves *p behind a word or a quoted string, and returns where its text begins and how long it is.
+ * Moves *p behind a word or a quoted string. Returns where the text of the word or string begins,
+ * and sets *ret_len to its length.
  */
 static const char *take_value(const char **p, size_t *ret_len)
 {
@@ -90,7 +91,7 @@ static bool read_parameters(const char **p)
 		size_t key_len = strcspn(key, "=;, \t");
 		*p += key_len;
 		if (**p != '=') {
-			/* A character that begins no parameter is passed over. */
+			/* A character that begins no parameter is skipped. */
 			*p += key_len == 0;
 			continue;
 		}

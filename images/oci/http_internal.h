@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Declares what the files http*.c share. */
+/* The function that the files http*.c share. */
 #pragma once
 #include "images/oci/http.h"
 

@@ -94,7 +94,7 @@ static bool is_dir(const char *path)
 
 /*
  * Finds the directory HOST:PORT in the certs.d directories of podman and docker. For port 443 the
- * directory may be called HOST, because names of images leave that port out.
+ * directory may also be called HOST, because names of images leave that port out.
  */
 static bool find_dir(const struct http_origin *origin, char path[PATH_MAX])
 {

@@ -6,7 +6,7 @@
 
 struct image {
 	const char *name; /* the image's tag; NULL: the image was named by digest */
-	/* descriptor that the tag leads to, of an index or a manifest */
+	/* descriptor of the index or the manifest to which the tag leads */
 	struct descriptor tag;
 	struct descriptor manifest; /* descriptor of the manifest for the wanted platform */
 	struct document document;   /* the parsed manifest */
@@ -16,24 +16,25 @@ struct image {
 };
 
 /*
- * Finds an image and reads its documents. `name` is its tag; or its tag without ":latest" at the
- * end or without "docker.io/library/", "docker.io/" or "localhost/" in front; or the digest of its
- * manifest; or at least the first 8 digits of the digest of its manifest or configuration.
- * `platform` selects from an index; NULL means this machine's. Returns -ENOENT if there is no such
- * image.
+ * Finds an image and reads its documents. `name` is the image's tag; or the tag without ":latest"
+ * at the end or without "docker.io/library/", "docker.io/" or "localhost/" in front; or the digest
+ * of the manifest; or at least the first 8 digits of the digest of the manifest or of the
+ * configuration. `platform` selects from an index; NULL means this machine's platform. Returns
+ * -ENOENT if there is no such image.
  */
 int image_open(const struct store *s, struct arena *a, const char *name,
 	const struct platform *platform, struct image *ret) must_check;
 
 /*
- * Finds only the tag and its descriptor. The image need not be complete or have a manifest for this
- * platform.
+ * Finds only an image's tag and descriptor. The image need not be complete or have a manifest for
+ * this platform.
  */
 int image_find(const struct store *s, struct arena *a, const char *name, const char **ret_tag,
 	struct descriptor *ret) must_check;
 
 /*
- * Reads the documents of the image that the descriptor img->tag leads to, an index or a manifest.
+ * Reads the documents of the image to which the descriptor img->tag leads. img->tag describes an
+ * index or a manifest.
  */
 int image_read(const struct store *s, struct arena *a, const struct platform *platform,
 	struct image *img) must_check;
@@ -50,7 +51,7 @@ struct unpack_progress {
 
 /*
  * Checks that the manifest and the configuration agree on the layers, and that this program can
- * unpack each of them.
+ * unpack each layer.
  */
 int image_check_layers(const struct image *img) must_check;
 

@@ -151,8 +151,8 @@ static int copy(const struct store *s, const struct blob_source *from, const str
 	if (r < 0)
 		return r;
 	/*
-	 * Keeps only the digest and the size of *d, because its other members point into the arena
-	 * of another document.
+	 * Only the digest and the size of *d are kept, because its other members point into the
+	 * arena of another document.
 	 */
 	*ret = (struct descriptor){.digest = d->digest, .size = d->size};
 	const bool index = doc.kind == DOCUMENT_INDEX;
@@ -344,7 +344,7 @@ static int import_dir(const struct store *s, struct arena *a, const char *path,
 	if (r >= 0)
 		r = need_name(o, NULL, &name);
 	/*
-	 * Stores the manifest itself first, because copy_image() reads it by its digest, and the
+	 * The manifest itself is stored first, because copy_image() reads it by its digest, and the
 	 * directory has no file with that name.
 	 */
 	if (r >= 0)
@@ -355,8 +355,8 @@ static int import_dir(const struct store *s, struct arena *a, const char *path,
 }
 
 /*
- * Checks the policy for the source. Only the paths of "oci:" and "oci-archive:" are scopes with a
- * tag; the policy knows archives of docker as a whole, without a path.
+ * Checks the policy for the source. A source "oci:" or "oci-archive:" is looked up by its path and
+ * tag; the policy knows archives of docker only as a whole, without a path.
  */
 static int check_policy(struct arena *a, const char *transport, const char *text)
 {

@@ -18,8 +18,8 @@ struct copy_events {
 };
 
 struct import_options {
-	const char *name; /* tag to set; NULL: use the name in the source */
-	/* platform to choose from an index; NULL: this machine's */
+	const char *name; /* the tag that the image gets; NULL: the name in the source */
+	/* the platform that is chosen from an index; NULL: this machine's platform */
 	const struct platform *platform;
 	/* import the whole index, with every platform that the source has */
 	bool all;
@@ -27,12 +27,12 @@ struct import_options {
 };
 
 struct imported {
-	const char *name; /* a tag that was set */
+	const char *name; /* a tag that the import has set */
 	struct digest digest;
 };
 
 struct import_result {
-	struct imported *v; /* lives in the arena */
+	struct imported *v; /* array in the arena */
 	size_t n, cap;
 };
 
@@ -41,12 +41,15 @@ int image_import(const struct store *s, struct arena *a, const char *source,
 
 /*
  * Imports all images of an archive, which may have the form of oci-archive or of docker-archive, or
- * both. They keep their names. `path` is "-" for standard input.
+ * both. The images keep their names. `path` is "-" for standard input.
  */
 int image_load(const struct store *s, struct arena *a, const char *path,
 	const struct import_options *options, struct import_result *ret) must_check;
 
-/* The source of a copy's blobs. open() returns -ENOENT if the source does not have the blob. */
+/*
+ * The source of the blobs that are copied. open() returns -ENOENT if the source does not have the
+ * blob.
+ */
 struct blob_source {
 	int (*open)(void *data, const struct digest *d);
 	void *data;
@@ -54,8 +57,8 @@ struct blob_source {
 };
 
 /*
- * Splits "PATH[:REFERENCE]" at the first colon. Both parts live in the arena; *ret_reference is
- * NULL if there is none.
+ * Splits a text "PATH[:REFERENCE]" at the first colon. Both parts live in the arena; *ret_reference
+ * is NULL if the text has no colon.
  */
 int split_path(struct arena *a, const char *text, const char **ret_path, const char **ret_reference)
 	must_check;

@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Declares what import.c and archive.c share. */
+/* What import.c, archive.c and archive_docker.c share. */
 #pragma once
 #include "images/oci/import.h"
 
-/* Names an index.json of an image layout, and the place of its blobs. */
+/* An index.json of an image layout, and the source of the layout's blobs. */
 struct index_source {
 	const struct store *store;
 	struct arena *arena;
 	const struct blob_source *blobs;
 	const struct strbuf *index;
-	const char *tag; /* tag of the image to import; NULL: the only one */
+	const char *tag; /* tag of the image to import; NULL: the index has only one image */
 };
 
-/* Copies the image of that tag into the store, and tags it there. */
+/* Copies the image with the tag src->tag into the store, and tags it there. */
 int import_from_index(const struct index_source *src, const struct import_options *o,
 	struct import_result *ret) must_check;
 
 /* Sets *ret to whether every image of the index has a name. */
 int import_index_has_names(const struct index_source *src, bool *ret) must_check;
 
-/* Copies all images of the index, under their names. src->tag is not used. */
+/* Copies all images of the index into the store, under their names. src->tag is not used. */
 int import_whole_index(const struct index_source *src, const struct import_options *o,
 	struct import_result *ret) must_check;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Two threads unpack a layer: one reads, digests and decompresses, the other
- * parses the tar and writes the tree. So the time for a layer is about that of the slower thread.
+ * Theory of operation. Two threads unpack a layer: one reads, digests and decompresses, and the
+ * other one parses the tar and writes the tree. So a layer takes about as long as the slower of
+ * these two parts.
  */
 #include "images/oci/layer.h"
 
@@ -76,8 +77,8 @@ static int apply_entries(struct pipeline *p, const struct layer *l, struct tree 
 }
 
 /*
- * Reads the rest of the stream behind the end of the tar. The digests include the rest, which must
- * be zeros.
+ * Reads the rest of the stream behind the end of the tar, because the digests include this rest.
+ * The rest must be zeros.
  */
 static int drain(const struct stream *s)
 {

@@ -8,7 +8,7 @@
 
 struct layer {
 	const char *what; /* name of the layer, such as "layer 2 of 4", which error messages use */
-	/* expected bytes of the compressed stream; UINT64_MAX: not known */
+	/* size of the compressed stream in bytes; UINT64_MAX: not known */
 	uint64_t size;
 	/* expected digest of the compressed stream; NULL: not known */
 	const struct digest *digest;

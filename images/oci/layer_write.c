@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libarchive writes the tar: PAX headers where a name, a time or an attribute needs them. Its bytes
- * go to the digest of the tar, and through the compressor into the blob.
+ * Writes a layer. libarchive makes the tar, with PAX headers where a name, a time or an attribute
+ * needs them. The tar's bytes go to the digest of the tar, and through the compressor into the
+ * blob.
  */
 #include "images/oci/layer_write.h"
 
@@ -30,10 +31,10 @@ struct writing {
 	const struct layer_writing *options;
 	struct blob_writer blob;
 	struct compressor compressor;
-	struct hasher hasher; /* of the tar */
+	struct hasher hasher; /* computes the digest of the tar */
 	struct archive *archive;
 	struct archive_entry *entry;
-	void *links; /* tsearch(3)'s tree of struct link: files that have several names */
+	void *links; /* tree for tsearch(3) of struct link: files that have several names */
 	char *buf;
 	int failure;
 	uint64_t entries;
@@ -59,7 +60,7 @@ static int compare_links(const void *a, const void *b)
 	return x->inode < y->inode ? -1 : x->inode > y->inode;
 }
 
-/* Called by libarchive with the next bytes of the tar. */
+/* Takes the next bytes of the tar. libarchive calls this function. */
 static la_ssize_t on_bytes(struct archive *a, void *data, const void *bytes, size_t len)
 {
 	struct writing *w = data;
@@ -73,7 +74,10 @@ static la_ssize_t on_bytes(struct archive *a, void *data, const void *bytes, siz
 	return -1;
 }
 
-/* The failure of on_bytes() has its message already. */
+/*
+ * Returns the error of a failed call of libarchive. If on_bytes() has failed, the error message is
+ * that of on_bytes().
+ */
 static int tar_error(struct writing *w, const char *path)
 {
 	return w->failure < 0 ? w->failure
@@ -89,7 +93,10 @@ static int put_header(struct writing *w, const char *path)
 	return r == ARCHIVE_OK || r == ARCHIVE_WARN ? 0 : tar_error(w, path);
 }
 
-/* overlayfs's attributes describe the layer, and an SELinux label is given by the host. */
+/*
+ * Returns whether the layer gets the attribute. Attributes of overlayfs and SELinux labels are left
+ * out, because the former describe the store's layer and the latter are given by the host.
+ */
 static bool is_kept(const char *name)
 {
 	return !strstr(name, ".overlay.") && !streq(name, "security.selinux");
@@ -113,7 +120,10 @@ static int compare_names(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* The last component is not followed, and the directory is open, so this stays in the tree. */
+/*
+ * Adds the file's extended attributes to the entry. The path leads through the descriptor of the
+ * directory and its last component is not followed, so the path does not leave the tree.
+ */
 static int add_xattrs(struct writing *w, const struct upper_entry *e)
 {
 	_cleanup_free_ char *list = malloc(XATTR_LIST_MAX);
@@ -136,7 +146,7 @@ static int add_xattrs(struct writing *w, const struct upper_entry *e)
 	for (const char *p = list; p < list + n; p += strlen(p) + 1)
 		if (is_kept(p))
 			names[count++] = p;
-	/* The kernel gives them in no fixed order. */
+	/* The names are sorted, because the kernel returns them in no fixed order. */
 	if (count)
 		qsort(names, count, sizeof(*names), compare_names);
 	for (size_t i = 0; i < count && r >= 0; i++)
@@ -159,7 +169,10 @@ static void set_stat(struct writing *w, const struct upper_entry *e)
 	}
 }
 
-/* Returns the first name of the file if it has been written under another one, else NULL. */
+/*
+ * Sets *ret to the first name of the file if the file has been written under another name already,
+ * else to NULL.
+ */
 static int find_link(struct writing *w, const struct upper_entry *e, const char **ret)
 {
 	size_t len = strlen(e->path) + 1;
@@ -185,8 +198,8 @@ static int find_link(struct writing *w, const struct upper_entry *e, const char 
 }
 
 /*
- * Writes exactly the bytes that the header promises. A running container may change the file
- * meanwhile: what is missing becomes zeros, and what is more is left out.
+ * Writes exactly as many bytes as the header promises, although a running container may change the
+ * file meanwhile: missing bytes become zeros, and further bytes are left out.
  */
 static int put_data(struct writing *w, int fd, const struct upper_entry *e)
 {
@@ -264,7 +277,7 @@ static int put_entry(struct writing *w, const struct upper_entry *e)
 	return S_ISREG(e->st.st_mode) ? put_file(w, e) : put_header(w, e->path);
 }
 
-/* An empty file, whose name says what is gone. */
+/* Writes a whiteout: an empty file whose name says which file or directory is gone. */
 static int put_mark(
 	struct writing *w, const char *path, size_t dir_len, const char *prefix, const char *name)
 {

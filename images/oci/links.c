@@ -16,16 +16,16 @@
 #include "base/path.h"
 #include "images/oci/tree_internal.h"
 
-#define DEPTH_MAX 1000 /* deepest directory that is searched */
+#define DEPTH_MAX 1000 /* how many levels of directories are searched */
 #define NAMES_MAX 4000000u
 #define TEMPORARY ".wh..caisson-link" /* name of a temporary link; no layer can contain it */
 
 struct link_name {
 	uint64_t inode;
-	char *path; /* NULL: the name has been linked to the copy */
+	char *path; /* path of the name; NULL: the name has been linked to the copy */
 };
 
-/* Holds all names of files that have more than one name, sorted by inode. */
+/* All names of files that have more than one name, sorted by inode. */
 struct links {
 	struct link_name *v;
 	size_t n, cap;
@@ -51,8 +51,8 @@ static int add_name(struct links *l, uint64_t inode, const char *path)
 }
 
 /*
- * Adds the names in the directory fd, and closes fd. `path` holds the directory's name, and is used
- * to build the names of its entries.
+ * Adds the names in the directory fd, and closes fd. `path` holds the directory's name; the
+ * function uses it to build the names of the entries.
  */
 static int collect(struct links *l, int fd, char path[PATH_MAX], int depth)
 {
@@ -107,7 +107,7 @@ int links_find(struct tree *t, const struct stat *target)
 	return r;
 }
 
-/* Replaces one name of the file by a link to the copy. */
+/* Replaces one name of the file by a link to the file's copy. */
 static int relink(struct tree *t, const char *path, int dir, const char *name)
 {
 	const char *slash = strrchr(path, '/');
@@ -127,8 +127,8 @@ static int relink(struct tree *t, const char *path, int dir, const char *name)
 	if (renameat(parent, TEMPORARY, parent, last) < 0)
 		return err_sys("replace %s by a link", path);
 	/*
-	 * The name TEMPORARY still exists if both names were links to one file, because rename(2)
-	 * does nothing then.
+	 * The name TEMPORARY still exists if it and the new name were links to one file, because
+	 * rename(2) does nothing then.
 	 */
 	if (unlinkat(parent, TEMPORARY, 0) < 0 && errno != ENOENT)
 		return err_sys("remove a temporary link of %s", path);
@@ -150,8 +150,8 @@ int links_keep(struct tree *t, const struct stat *target, int dir, const char *n
 		if (!found->path)
 			continue;
 		/*
-		 * The file of that name is checked, because this layer may have removed or replaced
-		 * it meanwhile.
+		 * The name is checked again before it is linked, because this layer may have
+		 * removed or replaced the file meanwhile.
 		 */
 		_cleanup_fd_ int fd = path_open(t->root, found->path, O_PATH | O_NOFOLLOW);
 		if (fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == target->st_ino) {

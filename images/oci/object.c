@@ -141,8 +141,8 @@ static int put_xattr(const struct object *o, const char *name, const void *value
 	if (o->fd >= 0)
 		return fsetxattr(o->fd, name, value, len, 0);
 	/*
-	 * Goes through the parent's descriptor in /proc, because no system call sets an attribute
-	 * by directory and name. This path resolves no other name of the tree.
+	 * The path leads through the parent's descriptor in /proc, because no system call sets an
+	 * attribute by directory and name. No other name of the tree is resolved by this path.
 	 */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", o->parent, o->name);
 	return lsetxattr(path, name, value, len, 0);
@@ -187,8 +187,9 @@ static int set_xattrs(struct tree *t, const struct object *o, const struct tar_e
 	for (size_t i = 0; i < e->nxattrs && r >= 0; i++) {
 		const struct tar_xattr *x = &e->xattrs[i];
 		/*
-		 * Skips attributes that this kind of file cannot have: user.* on a link or a
-		 * device, and an ACL on a link, because setting it would change the link's target.
+		 * Attributes that this kind of file cannot have are skipped: user.* on a link or a
+		 * device, and an ACL on a link, because setting an ACL on a link would change the
+		 * link's target.
 		 */
 		bool none = (o->fd < 0 && str_starts(x->name, "user.")) ||
 			    (e->type == TAR_SYMLINK && is_acl(x->name));

@@ -17,12 +17,12 @@
  * Limits of documents. The OCI distribution-spec asks registries to accept manifests of at least 4
  * MiB.
  */
-#define OCI_DOCUMENT_MAX (4u << 20) /* the most bytes of a manifest, an index or a configuration */
-#define OCI_VALUES_MAX 200000u      /* the most JSON values in one document */
-#define OCI_INDEX_MAX 20000u        /* the most manifests of an index */
-/* the most layers of a manifest, because overlayfs cannot stack more */
+#define OCI_DOCUMENT_MAX (4u << 20) /* largest manifest, index or configuration in bytes */
+#define OCI_VALUES_MAX 200000u      /* largest number of JSON values in one document */
+#define OCI_INDEX_MAX 20000u        /* largest number of manifests in an index */
+/* largest number of layers in a manifest, because overlayfs cannot stack more */
 #define OCI_LAYERS_MAX 500u
-#define OCI_STRINGS_MAX 4096u /* the most elements in each list of a configuration */
+#define OCI_STRINGS_MAX 4096u /* largest number of elements in each list of a configuration */
 
 #define MEDIA_OCI_MANIFEST "application/vnd.oci.image.manifest.v1+json"
 #define MEDIA_OCI_INDEX "application/vnd.oci.image.index.v1+json"
@@ -40,8 +40,8 @@
 #define ANNOTATION_REF_NAME "org.opencontainers.image.ref.name"
 
 /*
- * A platform in a descriptor. Members that are absent are NULL. If there is no platform,
- * architecture and os are NULL.
+ * A platform in a descriptor. Members that are absent are NULL. If the descriptor names no
+ * platform, architecture and os are NULL.
  */
 struct platform {
 	const char *architecture; /* name of the architecture in Go: amd64, arm64, arm */
@@ -73,11 +73,11 @@ struct document {
 	const struct json *annotations;
 	bool has_subject;
 	struct descriptor subject;
-	/* only of a manifest: its configuration */
+	/* configuration of the image; only a manifest has one */
 	struct descriptor config;
-	struct descriptor *layers; /* layers, the lowest first */
+	struct descriptor *layers; /* layers of the image, the lowest first */
 	size_t nlayers;
-	/* only of an index: its manifests */
+	/* manifests of an index; only an index has them */
 	struct descriptor *manifests;
 	size_t nmanifests;
 };
@@ -92,13 +92,14 @@ struct image_config {
 	struct platform platform;
 	const char *created, *author;
 	/*
-	 * The members of "config". Texts that are absent are NULL, and absent lists have the length
-	 * 0. Lists end in NULL.
+	 * The members of the configuration's object "config". Texts that are absent are NULL, and
+	 * absent lists have the length 0. Lists end in NULL.
 	 */
 	const char *user, *working_dir, *stop_signal;
 	const char **env, **entrypoint, **cmd;
 	size_t nenv, nentrypoint, ncmd;
-	const char **volumes, **exposed_ports; /* volumes such as "/data", ports such as "80/tcp" */
+	/* volumes such as "/data", and ports such as "80/tcp" */
+	const char **volumes, **exposed_ports;
 	size_t nvolumes, nexposed_ports;
 	const struct json *labels; /* JSON object whose members are all strings, or NULL */
 	/* digests of the uncompressed layers ("rootfs.diff_ids"), the lowest first */
@@ -110,9 +111,10 @@ struct image_config {
 
 /*
  * Parse a document from its text. `what` is the document's name in error messages. media_type is
- * the type with which it was fetched (from its descriptor, or Content-Type without parameters), or
- * NULL. They return -EINVAL if the document breaks a rule or a limit, or if it states another media
- * type than it was fetched with. Documents of docker's old schema 1 are refused too.
+ * the type with which the document was fetched (from its descriptor, or Content-Type without
+ * parameters), or NULL. The functions return -EINVAL if the document breaks a rule or a limit, or
+ * if it states another media type than media_type. Documents of docker's old schema 1 are refused
+ * too.
  */
 int document_parse(struct arena *a, const struct strbuf *text, const char *what,
 	const char *media_type, struct document *ret) must_check;
@@ -120,8 +122,8 @@ int image_config_parse(struct arena *a, const struct strbuf *text, const char *w
 	struct image_config *ret) must_check;
 
 /*
- * Return whether media_type is that of an index, of a manifest, or of a layer that this program can
- * unpack.
+ * Return whether media_type is the type of an index, of a manifest, or of a layer that this program
+ * can unpack.
  */
 bool media_type_is_index(const char *media_type);
 bool media_type_is_manifest(const char *media_type);
@@ -149,8 +151,8 @@ struct platform platform_host(void);
 /*
  * Chooses the manifest of an index for a platform: the one with the same variant, otherwise the one
  * with the nearest lower variant, which the processor can run too (arm v7 runs v6 and v5; arm64
- * without a variant is v8; amd64 v3 runs v2 and v1). Among equal manifests it chooses the first, as
- * other tools do. Returns -ENOENT if no manifest is for that platform, with a message that lists
+ * without a variant is v8; amd64 v3 runs v2 and v1). Among equal manifests the first is chosen, as
+ * in other tools. Returns -ENOENT if no manifest is for that platform, with a message that lists
  * the platforms of the index.
  */
 int index_choose(const struct document *index, const struct platform *wanted,

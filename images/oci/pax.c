@@ -10,7 +10,7 @@
 #define SPARSE_PREFIX "GNU.sparse."
 
 struct record {
-	const char *key, *value; /* strings that end in NUL; the value may contain NULs too */
+	const char *key, *value; /* strings that end in NUL; the value may also contain NULs */
 	size_t len;              /* length of the value */
 };
 
@@ -19,7 +19,10 @@ static int malformed(const char *why)
 	return err_set(EBADMSG, "the tar has a malformed PAX record: %s", why);
 }
 
-/* Takes one record from *p. Writes a NUL behind the key and behind the value. */
+/*
+ * Takes one record from *p, and moves *p behind it. Writes a NUL behind the key and behind the
+ * value.
+ */
 static int take_record(char **p, const char *end, struct record *ret)
 {
 	char *s = *p, *digits = s;
@@ -55,7 +58,10 @@ static int text(const struct record *rec, bool *has)
 	return 0;
 }
 
-/* Parses the number in a record. An empty value means that the field of the header is valid. */
+/*
+ * Parses the number in a record. An empty value means that the header's field is valid instead of
+ * the record.
+ */
 static int number(const struct record *rec, bool *has, uint64_t *ret)
 {
 	*has = rec->len > 0;
@@ -66,7 +72,9 @@ static int number(const struct record *rec, bool *has, uint64_t *ret)
 	return 0;
 }
 
-/* Parses "SECONDS[.FRACTION]", which may be negative. Digits beyond nanoseconds are dropped. */
+/*
+ * Parses a time "SECONDS[.FRACTION]", which may be negative. Digits beyond nanoseconds are dropped.
+ */
 static int time_of(const struct record *rec, bool *has, struct timespec *ret)
 {
 	const char *s = rec->value;
@@ -132,13 +140,15 @@ static int id(const struct record *rec, bool *ret_none)
 	return r;
 }
 
-/* Reads a size. An empty size is refused, because readers disagree on its meaning. */
+/*
+ * Reads a size. An empty size is refused, because programs that read tars disagree on its meaning.
+ */
 static int size(const struct record *rec, struct pax *p)
 {
 	return rec->len == 0 ? malformed("a size is empty") : number(rec, &p->has_size, &p->size);
 }
 
-/* Checks the map of a sparse file of the form 0.1: "offset,length,offset,length". */
+/* Checks the map of a sparse file in GNU's form 0.1: "offset,length,offset,length". */
 static int map(const struct record *rec)
 {
 	size_t commas = 0;
@@ -155,8 +165,8 @@ static int map(const struct record *rec)
 }
 
 /*
- * Notes which records of a sparse file an entry has. All records that its form needs must be in the
- * same entry, because libarchive keeps some of the earlier entry's.
+ * The records of a sparse file that an entry has. All records that the file's form needs must be in
+ * the same entry, because libarchive keeps some records of the earlier entry.
  */
 struct sparse_records {
 	bool major, minor, numblocks, offset;

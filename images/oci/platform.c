@@ -81,8 +81,8 @@ int platform_parse(struct arena *a, const char *text, struct platform *ret)
 }
 
 /*
- * Returns the number in a variant such as "v7" or "7", or 0 if it has none. Without a variant arm64
- * counts as v8, arm as v7 and amd64 as v1.
+ * Returns the number in a variant such as "v7" or "7", or 0 if the variant has none. Without a
+ * variant arm64 counts as v8, arm as v7 and amd64 as v1.
  */
 static unsigned variant_level(const struct platform *p)
 {
@@ -103,8 +103,8 @@ static unsigned variant_level(const struct platform *p)
 }
 
 /*
- * Rates a manifest's platform for the wanted one: the same variant is the best, then the nearest
- * lower one. Returns 0 if the wanted platform cannot run it.
+ * Rates a manifest's platform for the wanted platform: the same variant is the best, then the
+ * nearest lower one. Returns 0 if a machine of the wanted platform cannot run the manifest's image.
  */
 static unsigned rate(const struct platform *have, const struct platform *wanted)
 {
@@ -152,8 +152,8 @@ int index_choose(
 	if (*ret)
 		return 0;
 	/*
-	 * Accepts an index of one manifest that states no platform, because some tools write such
-	 * an index for an image that they have built.
+	 * An index of one manifest that states no platform is accepted, because some tools write
+	 * such an index for an image that they have built.
 	 */
 	if (index->nmanifests == 1 && !index->manifests[0].platform.architecture) {
 		*ret = &index->manifests[0];

@@ -55,9 +55,9 @@ static const struct json *get_scope(const struct json *scopes, const char *name,
 }
 
 /*
- * Finds the narrowest scope of the policy that covers the name. From narrow to wide these are
- * HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST, HOST/REPOSITORY, its parents, HOST, "*.DOMAIN",
- * and "" for the transport.
+ * Finds the narrowest scope of the policy that covers the name. From narrow to wide the scopes are
+ * HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST, HOST/REPOSITORY, the parents of the repository,
+ * HOST, "*.DOMAIN", and "" for the transport.
  */
 static const struct json *find_scope(const struct json *scopes, const struct reference *r)
 {
@@ -80,8 +80,9 @@ static const struct json *find_scope(const struct json *scopes, const struct ref
 }
 
 /*
- * Finds the narrowest scope that covers an image of the file system: PATH:TAG, PATH, its parent
- * directories, and "" for the transport. The root directory is no scope, as policy.json has it.
+ * Finds the narrowest scope that covers an image of the file system. From narrow to wide the scopes
+ * are PATH:TAG, PATH, its parent directories, and "" for the transport. The root directory is no
+ * scope, because policy.json does not allow it.
  */
 static const struct json *find_path_scope(
 	const struct json *scopes, const char *path, const char *tag)
@@ -102,7 +103,7 @@ static const struct json *find_path_scope(
 	return n ? n : get_scope(scopes, "", 0);
 }
 
-/* Reads the policy file. *ret is NULL if there is none. */
+/* Reads the policy file. *ret is NULL if there is no such file. */
 static int load(struct arena *a, const char **ret_path, const struct json **ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -121,9 +122,10 @@ static int load(struct arena *a, const char **ret_path, const struct json **ret)
 
 /* What policy.json says of one transport. */
 struct rules {
-	const char *path;          /* of policy.json */
-	const struct json *root;   /* NULL: there is no policy.json */
-	const struct json *scopes; /* NULL: the policy does not name the transport */
+	const char *path;        /* path of policy.json */
+	const struct json *root; /* the content of policy.json; NULL: there is no policy.json */
+	/* the transport's scopes; NULL: the policy does not name the transport */
+	const struct json *scopes;
 };
 
 static int load_rules(struct arena *a, const char *transport, struct rules *ret)
@@ -141,7 +143,7 @@ static int load_rules(struct arena *a, const char *transport, struct rules *ret)
 				 &(struct field){transports, ret->path, transport}, &ret->scopes);
 }
 
-/* Checks the requirements of the scope that was found, or the policy's default if there is none. */
+/* Checks the requirements of the scope `found`, or the policy's default if no scope was found. */
 static int check(const struct rules *p, const char *transport, const struct json *found)
 {
 	if (!p->root)

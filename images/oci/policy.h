@@ -12,12 +12,15 @@
 #include "base/arena.h"
 #include "images/oci/reference.h"
 
-/* Returns 0 if the policy allows an image of a registry (the transport "docker"), or -EPERM. */
+/*
+ * Returns 0 if the policy allows an image of a registry (the transport "docker"), or -EPERM with a
+ * message if it does not.
+ */
 int policy_check(const struct reference *r) must_check;
 
 /*
- * The same for an image of the host's file system. `transport` is skopeo's name for the format:
- * "oci", "oci-archive", "docker-archive" or "dir". `tag` may be NULL. The path "-" is standard
- * input.
+ * Does what policy_check() does, for an image of the host's file system. `transport` is skopeo's
+ * name for the format: "oci", "oci-archive", "docker-archive" or "dir". `tag` may be NULL. The path
+ * "-" is standard input.
  */
 int policy_check_path(const char *transport, const char *path, const char *tag) must_check;

@@ -5,11 +5,11 @@
 #include "images/oci/transfer_internal.h"
 
 #define MAX_NESTED_INDEXES 4
-/* most entries and pages of a list of referrers */
+/* largest number of entries, and of pages, of a list of referrers */
 #define REFERRERS_MAX 100000u
 #define REFERRERS_PAGES_MAX 100u
 
-/* Holds the state of one pull. */
+/* The state of one pull. */
 struct pull {
 	const struct store *s;
 	struct registry *g;
@@ -21,7 +21,10 @@ struct pull {
 static int add_manifest(
 	struct pull *p, const struct manifest *m, int depth, struct descriptor *ret);
 
-/* Adds a manifest that an index names. Its size is known, and the store may have it already. */
+/*
+ * Adds a manifest that an index names. Reads the manifest from the store if the store has it, else
+ * fetches it from the registry.
+ */
 static int add_child(struct pull *p, const struct descriptor *d, int depth, struct descriptor *ret)
 {
 	_cleanup_manifest_ struct manifest m = {0};
@@ -167,7 +170,7 @@ static int get_pages(
 			return err_set(E2BIG, "the list of referrers has more than %u pages",
 				REFERRERS_PAGES_MAX);
 	}
-	/* An image to which no other manifest refers has an empty list. */
+	/* ENOENT means that no other manifest refers to the image, so the list is empty. */
 	if (r != -ENOENT || pages > 0)
 		return r;
 	err_clear();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pushes an image: first the blobs, then the manifests that name them. The tag's manifest is the
- * last.
+ * Pushes an image: first the blobs, then the manifests that name the blobs. The manifest to which
+ * the tag leads is the last.
  */
 #include <stdio.h>
 
@@ -17,7 +17,8 @@ struct push {
 	struct registry *g;
 	const struct transfer_options *o;
 	struct work_list blobs;
-	struct descriptor *manifests; /* manifests of an index come before that index */
+	/* the manifests to upload; the manifests of an index come before that index */
+	struct descriptor *manifests;
 	size_t nmanifests;
 };
 
@@ -72,7 +73,7 @@ static void note_mounts(struct push *p, const struct document *doc, const char *
 
 /*
  * Finds, for each blob, another tag of the store that was pulled from or pushed to the same
- * registry, because the registry can copy the blob from that tag's repository. A broken tag is
+ * registry, because the registry can copy the blob from the repository of that tag. A broken tag is
  * skipped.
  */
 static int find_mounts(struct push *p)
@@ -166,8 +167,8 @@ static int add_referrer(
 }
 
 /*
- * Uploads all manifests under their digests. The last one leads to all others, and gets the tag
- * too.
+ * Uploads all manifests under their digests. The last manifest, which leads to all others, gets the
+ * tag too.
  */
 static int put_manifests(struct push *p, const char *tag)
 {
@@ -194,8 +195,8 @@ static int put_manifests(struct push *p, const char *tag)
 }
 
 /*
- * Opens the registry to which the image is pushed. Its mirrors are not used, because they are for
- * pulls.
+ * Opens the registry to which the image is pushed. The registry's mirrors are not used, because
+ * they are for pulls.
  */
 static int open_target(struct arena *a, const struct reference *r, const struct transfer_options *o,
 	struct registry *g)

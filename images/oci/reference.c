@@ -153,8 +153,8 @@ static int take_tag(char *name, const char *text, struct reference *ret)
 }
 
 /*
- * Gives docker's registry its one name, docker.io, and its one-word repositories the prefix
- * "library/".
+ * Gives docker's registry the one name docker.io, and repositories of docker.io with one word the
+ * prefix "library/".
  */
 static int normalise(struct arena *a, struct reference *r)
 {

@@ -9,15 +9,17 @@
 #include "base/arena.h"
 #include "images/oci/digest.h"
 
-#define REFERENCE_NAME_MAX 255u /* most bytes of host and repository */
+#define REFERENCE_NAME_MAX 255u /* longest host and repository together, in bytes */
 #define REFERENCE_TAG_MAX 128u
 #define REFERENCE_DOCKER_HOST "docker.io"
 
 struct reference {
-	const char *host;       /* "docker.io", "localhost:5000"; NULL: a short name */
-	const char *repository; /* "library/debian" */
-	const char *tag;        /* NULL: the name has no tag */
-	struct digest digest;   /* its text is "" if the name has no digest */
+	/* host of the registry, such as "docker.io" or "localhost:5000"; NULL: a short name */
+	const char *host;
+	const char *repository; /* repository in the registry, such as "library/debian" */
+	const char *tag;        /* tag, such as "12"; NULL: the name has no tag */
+	/* digest of the manifest; its text is "" if the name has no digest */
+	struct digest digest;
 };
 
 /*
@@ -31,17 +33,17 @@ int reference_parse(struct arena *a, const char *text, struct reference *ret) mu
 bool reference_is_other_transport(const char *text);
 
 /*
- * Makes *ret the short name r in the registry "HOST[/REPOSITORY]". Unlike in a whole name, HOST
- * needs no dot.
+ * Makes *ret the image with the short name r in the registry "HOST[/REPOSITORY]". Unlike in a whole
+ * name, HOST needs no dot.
  */
 int reference_at(struct arena *a, const char *registry, const struct reference *r,
 	struct reference *ret) must_check;
 
-/* Checks the text "HOST[/REPOSITORY]", as registries.conf and `login` have it. */
+/* Checks a text "HOST[/REPOSITORY]", which registries.conf or `login` names. */
 int reference_check_host(const char *host) must_check;
 
 /*
- * Returns the name as the store keeps it: "HOST/REPOSITORY[:TAG][@DIGEST]". If it has neither tag
- * nor digest, it gets ":latest".
+ * Returns the name in the form in which the store keeps it: "HOST/REPOSITORY[:TAG][@DIGEST]". If
+ * the name has neither tag nor digest, it gets ":latest".
  */
 const char *reference_text(struct arena *a, const struct reference *r) must_check;

@@ -13,7 +13,7 @@
 #define SYSTEM_DIR "/etc/containers"
 #define FILE_NAME "registries.conf"
 
-/* Reads one file. Returns 1, or 0 if it does not exist. */
+/* Reads one file. Returns 1, or 0 if the file does not exist. */
 static int load_file(struct arena *a, struct registries *g, const char *path)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -28,7 +28,10 @@ static int load_file(struct arena *a, struct registries *g, const char *path)
 		r = toml_parse(a, &text, path, &root);
 	if (r < 0)
 		return r;
-	/* Version 1 of the file, from before 2019, had the table [registries.search]. */
+	/*
+	 * The table [registries] is refused, because it belongs to version 1 of the file, from
+	 * before 2019.
+	 */
 	if (json_get(root, "registries"))
 		return err_set(EINVAL,
 			"%s: the table [registries] is of version 1 of this file, which podman no "
@@ -103,7 +106,7 @@ int registries_load(struct arena *a, struct registries *ret)
 	return r < 0 ? r : 0;
 }
 
-/* Returns the member from the last file that has it, because later files win. */
+/* Returns the member from the last file that has the member, because later files win. */
 static const struct json *last_member(
 	const struct registries *g, const char *key, enum json_type type, int *ret_error)
 {
@@ -236,7 +239,7 @@ static size_t match_prefix(const char *prefix, const char *name)
 	size_t len = strlen(prefix);
 
 	if (str_starts(prefix, "*.")) {
-		/* "*.example.com" matches the hosts of that domain, but no single repositories. */
+		/* "*.example.com" matches the hosts of that domain, but not single repositories. */
 		size_t host = strcspn(name, ":/"), tail = len - 1;
 		return host > tail && memcmp(name + host - tail, prefix + 1, tail) == 0 ? host : 0;
 	}
@@ -294,7 +297,7 @@ static int flag(const struct json *table, const char *path, const char *key, boo
 		       : err_set(EINVAL, "%s: %s: expected true or false", path, key);
 }
 
-/* Adds the name with its prefix replaced by the table's location. */
+/* Adds a place to fetch from: the name, with its prefix replaced by the location in the table. */
 static int add_endpoint(struct arena *a, const struct match *m, const struct json *table,
 	const char *name, struct endpoints *ret)
 {

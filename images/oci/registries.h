@@ -2,10 +2,12 @@
 /*
  * Finds the registries that a name may mean: containers-registries.conf(5), version 2, as podman,
  * skopeo and buildah read it. These files are read:
- *	$CONTAINERS_REGISTRIES_CONF; else ~/.config/containers/registries.conf, for users who have
- *	it; else /etc/containers/registries.conf
- *	and after it the files *.conf of /etc/containers/registries.conf.d and of
- *	~/.config/containers/registries.conf.d, in the order of their names
+ *
+ * 	$CONTAINERS_REGISTRIES_CONF; else
+ * 	~/.config/containers/registries.conf, for users who have it; else
+ * 	/etc/containers/registries.conf
+ * 	and after it the files *.conf of /etc/containers/registries.conf.d and of
+ * 	~/.config/containers/registries.conf.d, in the order of their names
  *
  * A short name is sent only to registries that one of these files names. If there is no file at
  * all, a short name means docker.io's image, as it does to docker, and the caller is told so that
@@ -20,13 +22,13 @@
 #define REGISTRIES_ENDPOINTS_MAX 16
 
 struct registries {
-	/* in the order of reading; the last file that has a setting wins */
+	/* contents of the files in the order of reading; the last file that has a setting wins */
 	const struct json *files[REGISTRIES_FILES_MAX];
 	const char *paths[REGISTRIES_FILES_MAX];
 	size_t n;
 };
 
-/* Names a registry, and a repository in it. */
+/* A registry, and a repository in it. */
 struct endpoint {
 	const char *host, *repository;
 	bool insecure; /* plain HTTP and unchecked certificates are allowed */
@@ -34,14 +36,17 @@ struct endpoint {
 };
 
 struct endpoints {
-	struct endpoint v[REGISTRIES_ENDPOINTS_MAX]; /* in the order in which to try them */
+	/* places in the order in which the caller should try them */
+	struct endpoint v[REGISTRIES_ENDPOINTS_MAX];
 	size_t n;
 };
 
 struct candidates {
-	struct reference v[REGISTRIES_CANDIDATES_MAX]; /* in the order in which to try them */
+	/* names in the order in which the caller should try them */
+	struct reference v[REGISTRIES_CANDIDATES_MAX];
 	size_t n;
-	const char *why; /* reason to show to the user if the name was a short one, else NULL */
+	/* the reason for the choice, to show to the user, if the name was a short one; else NULL */
+	const char *why;
 };
 
 int registries_load(struct arena *a, struct registries *ret) must_check;
@@ -55,8 +60,8 @@ int registries_candidates(const struct registries *g, struct arena *a, const str
 	struct candidates *ret) must_check;
 
 /*
- * Finds the places from which a full name is fetched: first its mirrors, then its own registry.
- * Returns -EPERM if the files block the registry.
+ * Finds the places from which a full name is fetched: first the registry's mirrors, then the
+ * registry itself. Returns -EPERM if the files block the registry.
  */
 int registries_endpoints(const struct registries *g, struct arena *a, const struct reference *r,
 	struct endpoints *ret) must_check;

@@ -17,7 +17,7 @@
 #define FIRST_PAUSE_MS 250
 #define PAUSE_MAX_MS 120000
 #define SAID_PAUSE_MS 1000                /* shortest pause that the user is told of */
-#define RETRY_AFTER_MAX INT64_C(31536000) /* seconds: a year */
+#define RETRY_AFTER_MAX INT64_C(31536000) /* longest pause in seconds: a year */
 
 static void open_lock(
 	struct registry *g, const struct endpoint *e, const struct registry_options *o)
@@ -64,7 +64,10 @@ static int find_scheme(struct registry *g, struct http *h, struct http_response 
 		return r;
 	bool may_be_plain = g->insecure || http_is_loopback(g->origin.host);
 	r = ping(g, h, ret);
-	/* Many proxies refuse to connect to a port other than 443, but fetch from it by http. */
+	/*
+	 * http is tried after EACCES too, because many proxies refuse to connect to a port other
+	 * than 443, but fetch from such a port by http.
+	 */
 	if (r >= 0 || !may_be_plain ||
 		(r != -EPROTO && r != -EPIPE && r != -ECONNREFUSED && r != -EACCES))
 		return r;
@@ -94,8 +97,8 @@ int registry_open(struct registry *g, const struct endpoint *e, const struct reg
 	if (r >= 0)
 		r = find_scheme(g, &h, &answer);
 	/*
-	 * Some registries answer this request with a status other than 200 and 401, so every status
-	 * is accepted.
+	 * Every status is accepted, because some registries answer this request with a status other
+	 * than 200 and 401.
 	 */
 	if (r >= 0 && answer.status == 401)
 		r = auth_learn(g, strbuf_str(&answer.challenges), NULL);
@@ -210,7 +213,7 @@ int registry_do(struct registry *g, struct http *h, const struct registry_reques
 
 /*
  * Returns the pause that the header Retry-After asks for, which is a number of seconds or a date.
- * Returns -1 if there is no valid one.
+ * Returns -1 if the answer has no valid header of this kind.
  */
 static int64_t retry_after_ms(const struct http_response *answer)
 {
@@ -273,15 +276,16 @@ bool registry_try_again(
 		return false;
 	int64_t ms = r < 0 ? -1 : retry_after_ms(answer);
 	/*
-	 * A registry that wants a longer pause is not asked again before that, so the request fails
-	 * now, and the message says for how long.
+	 * The request fails now if the registry wants a longer pause than PAUSE_MAX_MS, because the
+	 * registry must not be asked again before the pause is over. The message says how long the
+	 * pause is.
 	 */
 	if (ms > PAUSE_MAX_MS)
 		return false;
 	if (ms < 0) {
 		/*
 		 * The pause becomes up to a quarter longer or shorter, so that not all clients come
-		 * back at once.
+		 * back at the same time.
 		 */
 		(void)!getrandom(&jitter, sizeof(jitter), 0);
 		ms = FIRST_PAUSE_MS << (b->tries - 1);
@@ -305,8 +309,8 @@ int registry_do_patiently(struct registry *g, struct http *h, const struct regis
 }
 
 /*
- * Puts the errors of an answer into words. distribution-spec gives them as {"errors": [{"code":
- * ..., "message": ...}]}.
+ * Puts the errors of an answer into words. distribution-spec defines their form: {"errors":
+ * [{"code": ..., "message": ...}]}.
  */
 static void explain(const struct http_response *answer, char *buf, size_t size)
 {

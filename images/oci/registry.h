@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * This is the client of a repository in a registry, as OCI distribution-spec 1.1 describes it.
+ * The client of a repository in a registry, as OCI distribution-spec 1.1 describes it.
  *
  * Credentials and tokens go only to the registry's own origin (scheme, host and port). If a
- * redirect or an upload's Location leads elsewhere, the request goes there without them. A token
- * server of another origin gets credentials only if the user lists it (struct registry_options), or
- * if it is known to belong to the registry. Any token server may be asked by https without
- * credentials. The system's CAs and certs.d decide whether a certificate is valid. Plain HTTP is
- * tried only for this machine's own addresses, and for registries that registries.conf calls
- * "insecure".
+ * redirect or an upload's Location leads elsewhere, the request goes there without credentials and
+ * tokens. A token server of another origin gets credentials only if the user lists it (struct
+ * registry_options), or if it is known to belong to the registry. Any token server may be asked by
+ * https without credentials. The system's CAs and certs.d decide whether a certificate is valid.
+ * Plain HTTP is tried only for this machine's own addresses, and for registries that
+ * registries.conf calls "insecure".
  *
- * Order of calls: registry_open(), then any others, then registry_close(). Several threads may call
- * the others, each with a struct http of its own. A request that fails for a while (429, 500 to
- * 504, a cut connection) is repeated after growing pauses, or when Retry-After says.
+ * Order of calls: registry_open(), then any other functions, then registry_close(). Several threads
+ * may call these other functions, each with a struct http of its own. A request that fails for a
+ * while (429, 500 to 504, a cut connection) is repeated after growing pauses, or when Retry-After
+ * says.
  */
 #pragma once
 #include <pthread.h>
@@ -27,9 +28,11 @@
 #define REGISTRY_REALMS_MAX 16
 
 struct registry_options {
-	const char *auth_file, *cert_dir;      /* NULL: the usual files and directories */
-	const struct credentials *credentials; /* NULL: those that auth_find() finds */
-	/* token servers that may get credentials: "https://auth.example.com" */
+	/* file with credentials, and directory of certificates; NULL: the usual ones */
+	const char *auth_file, *cert_dir;
+	/* credentials for the registry; NULL: those that auth_find() finds */
+	const struct credentials *credentials;
+	/* URLs of token servers that may get credentials, such as "https://auth.example.com" */
 	const char *realms[REGISTRY_REALMS_MAX];
 	size_t nrealms;
 	bool insecure; /* the user allows plain HTTP and unchecked certificates */
@@ -43,18 +46,18 @@ struct registry_options {
 
 struct registry_token {
 	const char *scope, *text;
-	int64_t until; /* end of its lifetime, in the time of clock_ms() */
+	int64_t until; /* end of the token's lifetime, in the time of clock_ms() */
 };
 
 struct registry {
-	const char *host, *repository; /* as the user wrote them */
+	const char *host, *repository; /* host and repository as the user wrote them */
 	const struct registry_options *options;
-	const char *base; /* beginning of all URLs: "https://registry-1.docker.io" */
+	const char *base; /* beginning of all URLs, such as "https://registry-1.docker.io" */
 	struct http_origin origin;
 	bool insecure;
 	struct credentials credentials;
 	bool has_credentials;
-	atomic_bool cancel; /* if it becomes true, all requests stop */
+	atomic_bool cancel; /* all requests stop once it becomes true */
 	/* the lock guards the members from here on */
 	pthread_mutex_t lock;
 	struct arena arena;
@@ -65,7 +68,7 @@ struct registry {
 
 /*
  * Connects to the registry, and finds out how it authenticates clients. Returns -EACCES if the
- * registry wants credentials and none are known, or if it refuses those that are known.
+ * registry wants credentials and none are known, or if the registry refuses the known credentials.
  */
 int registry_open(struct registry *g, const struct endpoint *e, const struct registry_options *o)
 	must_check;
@@ -84,36 +87,37 @@ void manifest_release(struct manifest *m);
 #define _cleanup_manifest_ __attribute__((cleanup(manifest_release), unused))
 
 /*
- * Fetches a manifest or an index by its tag or digest. Returns -ENOENT if the registry does not
- * have it.
+ * Fetches a manifest or an index by its tag or digest. Returns -ENOENT if the registry has no such
+ * manifest.
  */
 int registry_get_manifest(
 	struct registry *g, struct http *h, const char *reference, struct manifest *ret) must_check;
 
 struct transfer_events {
-	/* called with the number of bytes of this blob that were moved so far; may be NULL */
+	/* called with the number of the blob's bytes that were moved so far; may be NULL */
 	void (*bytes)(void *data, uint64_t done);
 	void *data;
 };
 
 /*
- * Downloads the part of the blob that is missing in *w, and finishes the blob, which checks its
+ * Downloads that part of the blob which *w lacks, and finishes the blob, which checks the blob's
  * size and digest.
  */
 int registry_get_blob(struct registry *g, struct http *h, const struct descriptor *d,
 	struct blob_writer *w, const struct transfer_events *events) must_check;
 
 /*
- * Puts a blob into the repository. Either the registry copies it from its own repository `from`
- * (NULL: none is known to have it), or the file fd, which is the blob, is uploaded in chunks.
- * Returns 1 if the registry had or copied the blob, and 0 if it was uploaded.
+ * Puts a blob into the repository. Either the registry copies the blob from its own repository
+ * `from` (NULL: no repository is known to have the blob), or this function uploads the file fd,
+ * which is the blob, in chunks. Returns 1 if the registry had or copied the blob, and 0 if the blob
+ * was uploaded.
  */
 int registry_put_blob(struct registry *g, struct http *h, const struct descriptor *d, int fd,
 	const char *from, const struct transfer_events *events) must_check;
 
 /*
  * Uploads a manifest under a tag or its digest. *ret_subject tells whether the registry itself adds
- * it to the list of its subject's referrers.
+ * the manifest to the list of referrers of the manifest's subject.
  */
 int registry_put_manifest(struct registry *g, struct http *h, const char *reference,
 	const struct manifest *m, bool *ret_subject) must_check;
@@ -121,16 +125,16 @@ int registry_put_manifest(struct registry *g, struct http *h, const char *refere
 /* A page of the list of referrers. */
 struct referrers_page {
 	struct manifest list;
-	struct strbuf next; /* URL of the page that follows; empty: none does */
+	struct strbuf next; /* URL of the page that follows; empty: this is the last page */
 };
 void referrers_page_release(struct referrers_page *p);
 #define _cleanup_referrers_page_ __attribute__((cleanup(referrers_page_release), unused))
 
 /*
- * Fetches a page of the index of the manifests that refer to a digest: the one that p->next names,
- * or the first one if p->next is empty. If the registry has no API for referrers, the index is
- * under a tag made from the digest (distribution-spec, "Referrers tag schema"). Returns -ENOENT if
- * there is none.
+ * Fetches one page of the index of the manifests that refer to a digest: the page that p->next
+ * names, or the first page if p->next is empty. If the registry has no API for referrers, the index
+ * is under a tag made from the digest (distribution-spec, "Referrers tag schema"). Returns -ENOENT
+ * if there is no such index.
  */
 int registry_get_referrers(struct registry *g, struct http *h, const struct digest *subject,
 	struct referrers_page *p) must_check;

@@ -11,7 +11,7 @@
 #define CLIENT_ID "caisson"
 #define TOKEN_MARGIN_MS 5000
 
-/* Lists token servers of other origins that are known to belong to their registries. */
+/* Token servers of other origins that are known to belong to their registries. */
 static const struct {
 	const char *registry, *realm;
 } known_realms[] = {
@@ -38,7 +38,10 @@ static bool is_listed(const struct registry *g, const struct http_origin *realm)
 	return false;
 }
 
-/* Checks whether the token server of that URL may be asked, and whether it may get credentials. */
+/*
+ * Checks whether the token server with the URL `url` may be asked, and whether it may get
+ * credentials.
+ */
 static int check_realm(const struct registry *g, const char *url)
 {
 	struct http_origin realm;
@@ -71,8 +74,8 @@ static int add_parameter(struct strbuf *b, const char *name, const char *value)
 }
 
 /*
- * Adds the scopes to the query: each word of "repository:a:pull repository:b:pull" is one
- * parameter.
+ * Adds the scopes to the query: each word of a text such as "repository:a:pull repository:b:pull"
+ * becomes one parameter.
  */
 static int add_scopes(struct arena *a, struct strbuf *b, const char *scopes)
 {
@@ -249,7 +252,7 @@ int auth_learn(struct registry *g, const char *challenges, const char *scope)
 	if (r >= 0 && c.kind != CHALLENGE_NONE)
 		g->challenge = c;
 	/*
-	 * The registry refused the token of this scope, or it has expired, so it is not used again.
+	 * The token of this scope is dropped, because the registry refused it, or it has expired.
 	 */
 	for (size_t i = 0; i < g->ntokens; i++)
 		if (scope && streq(g->tokens[i].scope, scope))

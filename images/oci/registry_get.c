@@ -15,9 +15,9 @@ void manifest_release(struct manifest *m)
 }
 
 /*
- * Checks the digest of a manifest that came. If a digest was asked for, the manifest must have it.
- * The header Docker-Content-Digest is compared only if it is sha256, because many registries send
- * sha256 whatever was asked for.
+ * Checks the digest of a manifest that the registry sent. If the manifest was asked for by digest,
+ * it must have that digest. The header Docker-Content-Digest is compared only if it is sha256,
+ * because many registries send sha256 whatever was asked for.
  */
 static int check_manifest(const struct registry *g, const char *reference,
 	const struct http_response *answer, struct manifest *ret)
@@ -33,7 +33,7 @@ static int check_manifest(const struct registry *g, const char *reference,
 				"the registry %s says that %s is %s, but its bytes are %s", g->host,
 				reference, said.text, ret->digest.text);
 	}
-	/* If the reference has no colon, it is a tag. */
+	/* A reference without a colon is a tag. */
 	if (r < 0 || !colon)
 		return r;
 	r = digest_parse(reference, "the digest of a manifest", &asked);
@@ -79,7 +79,7 @@ int registry_get_manifest(
 	return check_manifest(g, reference, &answer, ret);
 }
 
-/* Holds the state of a blob's download. */
+/* The state of a blob's download. */
 struct download {
 	struct blob_writer *w;
 	const struct descriptor *d;
@@ -151,8 +151,8 @@ static int get_once(
 	if (r < 0)
 		return r;
 	/*
-	 * The server supports no ranges, or refuses this one, so the download starts from the
-	 * beginning.
+	 * Status 416 means that the server supports no ranges, or refuses this one, so the download
+	 * starts from the beginning.
 	 */
 	if (answer->status == 416 && b->w->written > 0) {
 		r = blob_restart(b->w);
@@ -167,16 +167,15 @@ static int get_once(
 }
 
 /*
- * Downloads the rest of the blob. After an attempt that got more bytes, the count of attempts
- * starts again.
+ * Downloads the rest of the blob. If an attempt got more bytes, the count of attempts starts again.
  */
 static int get_bytes(struct registry *g, struct http *h, struct download *b)
 {
 	struct backoff pauses = {0};
 
 	/*
-	 * A complete blob is not asked for, because registries answer wrongly to a range that
-	 * starts at the end.
+	 * A complete blob is not asked for, because registries answer a range that starts at the
+	 * end of the blob wrongly.
 	 */
 	while (b->w->written < b->d->size) {
 		_cleanup_response_ struct http_response answer = {0};
@@ -203,8 +202,8 @@ int registry_get_blob(struct registry *g, struct http *h, const struct descripto
 	if (r >= 0)
 		r = blob_finish(w, NULL, NULL);
 	/*
-	 * The bytes from an earlier, interrupted download may be wrong, or from another registry,
-	 * so the blob is downloaded once more from its beginning.
+	 * The blob is downloaded once more from its beginning, because the bytes from an earlier,
+	 * interrupted download may be wrong, or from another registry.
 	 */
 	if (r == -EBADMSG && continued) {
 		r = blob_begin(w->store, &d->digest, d->size, w);
@@ -223,7 +222,7 @@ void referrers_page_release(struct referrers_page *p)
 	strbuf_release(&p->next);
 }
 
-/* Takes the list, and the URL of the page that the header Link says is next. */
+/* Takes the list of one page, and the URL of the next page, which the header Link names. */
 static int take_page(const struct registry *g, struct arena *a, const char *url,
 	struct http_response *answer, struct referrers_page *p)
 {

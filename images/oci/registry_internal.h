@@ -1,21 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Declares what the files registry*.c share. */
+/* The functions that the files registry*.c share. */
 #pragma once
 #include "images/oci/registry.h"
 
-/* Describes a request to the registry. */
+/* A request to the registry. */
 struct registry_request {
-	/* the caller leaves out url, insecure and the header Authorization */
+	/*
+	 * the HTTP request, in which the caller leaves out url, insecure and the header
+	 * Authorization
+	 */
 	struct http_request http;
-	const char *path; /* "/v2/...", or NULL if http.url is an absolute URL */
+	const char *path; /* path of the URL, such as "/v2/..."; NULL: `url` is the whole URL */
 	const char *url;
-	const char *scope;    /* scope that a token needs for this request */
-	bool follow;          /* follow redirects */
-	const char **ret_url; /* gets the URL that answered, in the arena; may be NULL */
+	const char *scope; /* the scope that a token for this request must have */
+	bool follow;       /* the request follows redirects */
+	/* where to store the URL that answered, which lives in the arena; may be NULL */
+	const char **ret_url;
 	struct arena *arena;
 };
 
-/* Does the request once. Returns 0 if an answer came, whatever its status is, except 401. */
+/*
+ * Does the request once. Returns 0 if an answer came, whatever the answer's status is, except 401.
+ */
 int registry_do(struct registry *g, struct http *h, const struct registry_request *q,
 	struct http_response *ret) must_check;
 
@@ -24,26 +30,29 @@ const char *registry_scope(struct arena *a, const struct registry *g, const char
 	must_check;
 
 /*
- * Makes *ret the URL to which an answer of the URL `base` leads: by a redirect, by an upload's
- * Location, or as the next page of a list. Refuses to go from https to http, except for a registry
- * that may be used without TLS. `base` and *ret may be the same variable's old and new value.
+ * Makes *ret the URL to which the answer to a request for `base` leads: by a redirect, by an
+ * upload's Location, or as the next page of a list. Refuses to go from https to http, except for a
+ * registry that may be used without TLS. `base` and *ret may be the old and the new value of the
+ * same variable.
  */
 int registry_resolve(const struct registry *g, struct arena *a, const char *base,
 	const char *location, const char **ret) must_check;
 
-/* Counts attempts, and holds the next pause. Initialise it with {0}. */
+/* The number of attempts, from which the next pause is computed. {0} initialises it. */
 struct backoff {
 	int tries;
 };
 
 /*
- * Returns whether the request should be repeated, because its failure may be temporary, and waits
- * before it returns true. If it returns false, the caller returns r.
+ * Returns whether the request should be repeated, because its failure may be temporary. Waits
+ * before it returns true. If the function returns false, the caller returns r.
  */
 bool registry_try_again(
 	struct registry *g, struct backoff *b, int r, const struct http_response *answer);
 
-/* Does the request like registry_do(), and repeats it while registry_try_again() says so. */
+/*
+ * Does the request like registry_do(), and repeats it as long as registry_try_again() returns true.
+ */
 int registry_do_patiently(struct registry *g, struct http *h, const struct registry_request *q,
 	struct http_response *ret) must_check;
 
@@ -54,7 +63,10 @@ int registry_do_patiently(struct registry *g, struct http *h, const struct regis
 int registry_failure(const struct registry *g, const struct http_response *answer, const char *what)
 	must_check;
 
-/* registry_auth.c: adds the header Authorization if the registry wants one. */
+/*
+ * The functions of registry_auth.c. auth_add() adds the header Authorization if the registry wants
+ * one.
+ */
 int auth_add(struct registry *g, struct http *h, struct arena *a, const char *scope,
 	struct http_request *q) must_check;
 /*

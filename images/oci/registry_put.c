@@ -30,7 +30,7 @@ static int registry_has_blob(struct registry *g, struct http *h, const struct di
 	return registry_failure(g, &answer, d->text);
 }
 
-/* Holds the state of an upload. Each answer gives the URL for the next request. */
+/* The state of an upload. Each answer gives the URL for the next request. */
 struct upload {
 	struct registry *g;
 	struct http *h;
@@ -51,8 +51,8 @@ static int take_location(struct upload *u, const struct http_response *answer, c
 }
 
 /*
- * Begins an upload. Returns 1 if the registry has copied the blob from the repository `from`
- * instead, else 0.
+ * Begins an upload. Returns 1 if the registry has copied the blob from the repository `from`, so
+ * that no upload is needed, else 0.
  */
 static int begin(struct upload *u, const char *from)
 {
@@ -76,8 +76,8 @@ static int begin(struct upload *u, const char *from)
 	if (from && answer.status == 201)
 		return 1;
 	/*
-	 * A registry may answer the request to copy with an error if the client may not read the
-	 * other repository, so an ordinary upload begins.
+	 * An ordinary upload begins, because a registry may answer the request to copy with an
+	 * error if the client may not read the other repository.
 	 */
 	if (from && answer.status != 202)
 		return begin(u, NULL);
@@ -97,8 +97,8 @@ static void sent(void *data, uint64_t bytes)
 }
 
 /*
- * Asks how many bytes the registry has after an upload was cut. The answer "0-0" may mean no byte
- * or one byte, so the upload begins anew in that case.
+ * Asks, after an upload was cut, how many bytes the registry has. The answer "0-0" may mean no byte
+ * or one byte, so after this answer the upload begins anew.
  */
 static int ask_state(struct upload *u)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file has three parts: a line with a checksum of the rest, a line of JSON, and the image's
- * configuration as its author wrote it. The checksum finds what a crash of the machine left of a
- * file. It is no protection from attackers: whoever can write the store owns it.
+ * Reads and writes the files DIR/resolved/KEY. A file has three parts: a line with a checksum of
+ * the rest, a line of JSON, and the image's configuration as its author wrote it. The checksum
+ * finds damage that a crash of the machine left in a file. The checksum is no protection from
+ * attackers, because whoever can write the store owns it.
  */
 #include "images/oci/resolved.h"
 
@@ -14,14 +15,14 @@
 
 #define DIRECTORY "resolved"
 #define FILE_MAX (2 * OCI_DOCUMENT_MAX)
-#define CHECKSUM_LEN 17 /* 16 digits and a newline */
+#define CHECKSUM_LEN 17 /* length of the line with the checksum: 16 digits and a newline */
 /*
- * A second change of index.json within this time may leave the same times, because the kernel's
- * clock for files goes in steps of up to 10 ms.
+ * How long, in ns, the times of two changes of index.json can be the same. The kernel's clock for
+ * files goes in steps of up to 10 ms.
  */
 #define CLOCK_STEP_NS 20000000
 
-/* FNV-1a of 64 bits, which `seed` continues. */
+/* Computes the FNV-1a hash of 64 bits. `seed` is the hash of the bytes before p. */
 static uint64_t checksum(uint64_t seed, const char *p, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
@@ -79,7 +80,10 @@ static bool is_current(const struct store *s, const char *noted)
 	return streq(noted, text);
 }
 
-/* Returns -EINVAL if the user could not be found when the file was written. */
+/*
+ * Reads the ids of the user. Returns -EINVAL if the user could not be found when the file was
+ * written.
+ */
 static int read_user(const struct json *j, struct image_user *ret)
 {
 	const struct json *groups = json_get(j, "groups");
@@ -100,7 +104,7 @@ static int read_user(const struct json *j, struct image_user *ret)
 	return 0;
 }
 
-/* Reads the line of JSON. Returns -EINVAL if it is not that of this name. */
+/* Reads the line of JSON. Returns -EINVAL if the line belongs to another name. */
 static int read_head(const struct store *s, const struct json *j, const char *name,
 	const char *platform, enum resolved_check check, struct resolved *ret)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes the default filter of system calls for containers from images. The names are those of the
- * kernel's tables of calls (x86-64 and i386, Linux 6.1), and the calls that Linux added up to 6.17.
- * A call that no list names fails with ENOSYS, so that a program does without it, as on a kernel
- * that lacks it.
+ * Writes the default filter of system calls for containers from images. The names in the lists
+ * below are those of the kernel's tables of calls (x86-64 and i386, Linux 6.1), and the calls that
+ * Linux added up to 6.17. A call that no list names fails with ENOSYS, so that a program does
+ * without the call, as on a kernel that lacks it.
  */
 #include "images/oci/seccomp.h"
 
@@ -68,7 +68,10 @@ static const char *const allowed[] = {"memfd_secret", "modify_ldt", "_llseek", "
 	"utime", "utimensat", "utimensat_time64", "utimes", "vfork", "vmsplice", "wait4", "waitid",
 	"waitpid", "write", "writev", NULL};
 
-/* Calls that a program may make if it has the capability. Without it they fail with EPERM. */
+/*
+ * Calls that a program may make if it has a certain capability. Without that capability these calls
+ * fail with EPERM.
+ */
 static const struct {
 	const char *capability;
 	const char *names[24];
@@ -94,8 +97,9 @@ static const struct {
 };
 
 /*
- * Calls that no program may make. Their code in the kernel has had many security holes, or they
- * reach things outside the container, such as the kernel's keyrings. They fail with EPERM.
+ * Calls that no program may make, because their code in the kernel has had many security holes, or
+ * because they reach things outside the container, such as the kernel's keyrings. These calls fail
+ * with EPERM.
  */
 static const char *const denied[] = {"io_uring_setup", "io_uring_enter", "io_uring_register",
 	"userfaultfd", "keyctl", "add_key", "request_key", "nfsservctl", "uselib", "ustat", "sysfs",
@@ -103,8 +107,8 @@ static const char *const denied[] = {"io_uring_setup", "io_uring_enter", "io_uri
 
 /*
  * The flags CLONE_NEW* of clone(2), which make namespaces and need CAP_SYS_ADMIN. A filter cannot
- * see the flags of clone3(2), because they are in memory. Without that capability clone3(2) is
- * therefore in no list, and C libraries use clone(2) instead.
+ * see the flags of clone3(2), because they are in memory. Therefore no list has clone3(2) if the
+ * program lacks CAP_SYS_ADMIN, and C libraries use clone(2) instead.
  */
 #define NEW_NAMESPACES 0x7e020000u
 #define AF_ALG 38u
@@ -163,7 +167,7 @@ static void put_compared(
 /*
  * Allows socket(2), except for the kernel's cryptography (AF_ALG) and the hypervisor (AF_VSOCK).
  * socketcall(2) of 32-bit programs is in no list, because a filter cannot see its arguments in
- * memory. C libraries of the last ten years do not need it.
+ * memory. C libraries of the last ten years do not need socketcall(2).
  */
 static void put_sockets(struct json_out *o)
 {

@@ -108,8 +108,8 @@ static bool keep_seen(const void *data, uint64_t dir, const char *name)
 }
 
 /*
- * Returns the files that a removal must keep, or NULL if this layer has written none. With NULL,
- * remove_tree() may move whole directories.
+ * Returns the set of files that a removal must keep, or NULL if this layer has written no files.
+ * With NULL, remove_tree() may move whole directories.
  */
 static const struct remove_keep *keep_of(const struct seen *s, struct remove_keep *buf)
 {
@@ -148,7 +148,7 @@ struct dir_time {
 struct dir_times {
 	struct dir_time *v;
 	size_t n, cap;
-	struct seen *noted; /* set of the inodes whose times are recorded already */
+	struct seen *noted; /* set of the inodes whose times are recorded */
 };
 
 int dir_times_new(struct dir_times **ret)
@@ -190,7 +190,9 @@ int dir_times_apply(struct dir_times *d, int root)
 		const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, t->mtime};
 		struct stat st;
 		_cleanup_fd_ int fd = path_open(root, t->path, O_RDONLY | O_DIRECTORY);
-		/* Skips a directory that a later entry of the layer has removed or replaced. */
+		/*
+		 * A directory that a later entry of the layer has removed or replaced is skipped.
+		 */
 		if (fd < 0 || fstat(fd, &st) < 0 || st.st_ino != t->ino || st.st_dev != t->dev)
 			continue;
 		if (futimens(fd, times) < 0)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The store has two locks. Both are taken by flock(2), so that the kernel
- * releases them when the process ends:
+ * Theory of operation. The store has two locks. A process takes both by flock(2), so that the
+ * kernel releases them when the process ends:
  *
- *  - Each process that has the store open holds a shared lock on DIR/lock. store_gc() holds it
- *    exclusively while it removes blobs. So it never removes blobs of a pull that has no tag yet.
- *  - A process holds DIR/index.lock while it reads, changes and replaces index.json.
+ * - Each process that has the store open holds a shared lock on DIR/lock. store_gc() holds the
+ *   exclusive lock on DIR/lock while it removes blobs. So store_gc() never removes blobs of a
+ *   pull that has no tag yet.
+ * - A process holds DIR/index.lock while it reads, changes and replaces index.json.
  */
 #include "images/oci/store_internal.h"
 
@@ -41,7 +42,7 @@ static int make_dir(int at, const char *name, const char *path)
 	return fd < 0 ? err_sys("open %s/%s", path, name) : fd;
 }
 
-/* Replaces a file in DIR/images as a whole, by writing a new file and renaming it. */
+/* Replaces a whole file in DIR/images: writes a new file and renames it to the old file's name. */
 static int replace_file(const struct store *s, const char *name, const char *text, size_t len)
 {
 	char temporary[64];
@@ -71,7 +72,7 @@ static bool exists(int dir, const char *name)
 }
 
 /*
- * Makes the directories and files of an OCI layout. The file oci-layout is made last, so that a
+ * Makes the directories and files of an OCI layout. The file oci-layout is made last, so that every
  * directory with this file is complete.
  */
 static int make_layout(struct store *s)
@@ -160,7 +161,7 @@ int store_open(struct store *s, const char *path, enum store_sync sync)
 	s->path = strdup(path ? path : buf);
 	if (!s->path)
 		return err_set(ENOMEM, "out of memory");
-	/* The path must be absolute, because overlay mounts name their layers by it. */
+	/* The path must be absolute, because overlay mounts name their layers by the path. */
 	char *real = realpath(s->path, NULL);
 	if (!real && errno == ENOENT) {
 		r = make_path(s->path);
@@ -209,8 +210,8 @@ int store_lock_alone(struct store *s)
 	if (r >= 0)
 		return 0;
 	/*
-	 * Takes the shared lock once more, because flock(2) may have released it when it failed to
-	 * make the lock exclusive.
+	 * The shared lock is taken once more, because flock(2) may have released it when it failed
+	 * to make the lock exclusive.
 	 */
 	(void)!store_lock_file(s->lock, LOCK_SH);
 	return err_set(-r, "the store %s is in use by another process: try again when it is done",

@@ -22,8 +22,9 @@
 #include "images/oci/oci.h"
 
 enum store_sync {
-	STORE_SYNC,    /* call fsync, so that finished blobs survive a crash of the machine */
-	STORE_NO_SYNC, /* no fsync: finished blobs survive only a crash of the process */
+	STORE_SYNC, /* call fsync(2), so that finished blobs survive a crash of the machine */
+	/* do not call fsync(2), so that finished blobs survive only a crash of the process */
+	STORE_NO_SYNC,
 };
 
 struct store {
@@ -47,8 +48,9 @@ struct store {
 	}
 
 /*
- * Opens the store in directory `path`, and makes it if there is none. The string must stay valid.
- * NULL means /var/lib/caisson for root, otherwise $XDG_DATA_HOME/caisson or ~/.local/share/caisson.
+ * Opens the store in the directory `path`, and makes the store if there is none. The string must
+ * stay valid. NULL means /var/lib/caisson for root, otherwise $XDG_DATA_HOME/caisson or
+ * ~/.local/share/caisson.
  */
 int store_open(struct store *s, const char *path, enum store_sync sync) must_check;
 void store_close(struct store *s);
@@ -79,8 +81,8 @@ struct blob_writer {
 	struct hasher hasher;
 	/* digest that the blob must have; "" if it is not known before the end */
 	struct digest expected;
-	uint64_t size;    /* bytes that the blob must have; UINT64_MAX: not known */
-	uint64_t written; /* bytes that are written */
+	uint64_t size;    /* size that the blob must have in bytes; UINT64_MAX: not known */
+	uint64_t written; /* number of bytes that are written */
 };
 
 #define BLOB_WRITER_INIT \
@@ -89,31 +91,37 @@ struct blob_writer {
 	}
 
 /*
- * Begins to write a blob. `expected` and `size` come from its descriptor; if they are not known,
- * they are NULL and UINT64_MAX. Returns
+ * Begins to write a blob. `expected` and `size` come from the blob's descriptor; if they are not
+ * known, they are NULL and UINT64_MAX. Returns
  *
- *	0: *w is ready. w->written bytes are stored and digested already, from a download that was
- *	   interrupted: continue at this offset, or call blob_restart().
- *	1: the store has the blob already; *w is not open.
- *	-EBUSY: another process, or another writer of this one, is writing it: try again later.
+ *  0: *w is ready. w->written bytes are stored and digested already, from a download that was
+ *     interrupted. The caller continues at this offset, or calls blob_restart().
+ *  1: the store has the blob already; *w is not open.
+ *  -EBUSY: another process, or another writer of this one, is writing the blob. The caller may try
+ *     again later.
  */
 int blob_begin(const struct store *s, const struct digest *expected, uint64_t size,
 	struct blob_writer *w) must_check;
 
-/* Begins to write a descriptor's blob. Waits if another process is writing the same blob. */
+/*
+ * Begins to write the blob that a descriptor describes. Waits if another process is writing the
+ * same blob.
+ */
 int blob_begin_patiently(const struct store *s, const struct descriptor *d, struct blob_writer *w)
 	must_check;
 
 /* Drops all bytes that are written, for a server that cannot continue at an offset. */
 int blob_restart(struct blob_writer *w) must_check;
 
-/* Appends bytes to the blob. Returns -EFBIG if they are more than its size allows. */
+/*
+ * Appends bytes to the blob. Returns -EFBIG if the blob would become larger than its size allows.
+ */
 int blob_write(struct blob_writer *w, const void *data, size_t len) must_check;
 
 /*
- * Checks size and digest, syncs the blob if the store is open with STORE_SYNC, and gives it its
- * final name. Closes *w. *ret and *ret_size (both may be NULL) are set to the digest and the size.
- * Returns -EBADMSG if size or digest are wrong; the bytes are then removed.
+ * Checks size and digest, syncs the blob if the store is open with STORE_SYNC, and gives the blob
+ * its final name. Closes *w. *ret and *ret_size (both may be NULL) are set to the digest and the
+ * size. Returns -EBADMSG if size or digest are wrong; the bytes are then removed.
  */
 int blob_finish(struct blob_writer *w, struct digest *ret, uint64_t *ret_size) must_check;
 
@@ -128,17 +136,17 @@ void blob_close(struct blob_writer *w);
 int store_add_blob(const struct store *s, const void *data, size_t len, struct descriptor *d)
 	must_check;
 
-/* Writes a whole blob. Its size and digest must be those of the descriptor. */
+/* Writes a whole blob, whose size and digest must be those of the descriptor. */
 int store_add_document(
 	const struct store *s, const void *data, size_t len, const struct descriptor *d) must_check;
 
 /*
- * Makes the tag `name`, such as "docker.io/library/debian:12", lead to what d describes, instead of
- * what it led to before. All blobs that d leads to must already be in the store.
+ * Makes the tag `name`, such as "docker.io/library/debian:12", lead to what d describes. A tag of
+ * this name that exists is replaced. All blobs to which d leads must already be in the store.
  */
 int store_tag(const struct store *s, const char *name, const struct descriptor *d) must_check;
 
-/* Removes a tag. Returns -ENOENT if it does not exist. The blobs stay until store_gc(). */
+/* Removes a tag. Returns -ENOENT if there is no such tag. The blobs stay until store_gc(). */
 int store_untag(const struct store *s, const char *name) must_check;
 
 /*
@@ -147,15 +155,15 @@ int store_untag(const struct store *s, const char *name) must_check;
  */
 int store_tags(const struct store *s, struct arena *a, struct document *ret) must_check;
 
-/* How much store_gc() has removed. */
+/* What store_gc() has removed. */
 struct store_freed {
-	uint64_t blobs, bytes;       /* number of blobs, and bytes of all of them */
-	uint64_t layers, containers; /* number of directories */
+	uint64_t blobs, bytes;       /* number of blobs, and the sum of their sizes */
+	uint64_t layers, containers; /* number of removed directories of layers and of containers */
 };
 
 /*
  * Removes every blob to which no tag leads, every unpacked layer that neither a tag nor a container
  * needs, the directories of containers that no longer exist, and the rest of interrupted downloads.
- * Returns -EBUSY, without removing anything, if another process uses the store.
+ * Returns -EBUSY, without removing anything, if another process has the store open.
  */
 int store_gc(struct store *s, struct store_freed *ret) must_check;

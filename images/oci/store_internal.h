@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Declares what the files of the store share. */
+/* The functions that the files of the store share. */
 #pragma once
 #include "images/oci/store.h"
 
 /*
- * Turns the shared lock of this process into the exclusive one. Returns -EBUSY if another process
+ * Turns the shared lock of this process into the exclusive lock. Returns -EBUSY if another process
  * has the store open.
  */
 int store_lock_alone(struct store *s) must_check;

@@ -13,7 +13,7 @@
 #define AHEAD_BLOCKS 6
 
 /*
- * Reads a full block, also from a pipe, unless the file ends, because the decompressor examines the
+ * Reads a full block, even from a pipe, unless the file ends, because the decompressor examines the
  * first bytes of the first block.
  */
 static ssize_t file_next(void *data, const unsigned char **ret)
@@ -62,8 +62,9 @@ struct block {
 };
 
 /*
- * A ring of blocks. `filled` counts the blocks that the thread has filled, `taken` those that the
- * reader has finished. The reader uses block number `taken` until its next call.
+ * A ring of blocks. `filled` is the number of blocks that the thread has filled, and `taken` the
+ * number of those that the reader has finished. The reader uses block number `taken` until its next
+ * call.
  */
 struct ahead {
 	const struct stream *below;

@@ -43,7 +43,7 @@ int file_stream_init(struct file_stream *f, int fd, const char *what, uint64_t m
 void file_stream_release(struct file_stream *f);
 
 /*
- * A stream that decompresses the one below it and computes the digest of the result. The first
+ * A stream that decompresses the stream below it and computes the digest of the result. The first
  * bytes decide which compression it is, because media types are sometimes wrong: gzip (also several
  * members with zeros after the last), zstd (also several frames, some of them skippable) or none.
  */
@@ -66,8 +66,8 @@ int decompressor_init(struct decompressor *d, const struct stream *below,
 void decompressor_release(struct decompressor *d);
 
 /*
- * A stream whose thread reads the stream below, up to AHEAD_BLOCKS blocks ahead of the reader. The
- * reader gets the error messages of the thread.
+ * A stream whose thread reads the stream below it, up to AHEAD_BLOCKS blocks ahead of the reader.
+ * The reader gets the error messages of the thread.
  */
 struct ahead;
 

@@ -36,8 +36,8 @@ static la_ssize_t read_callback(struct archive *a, void *data, const void **ret)
 }
 
 /*
- * Returns the error of a failed call of libarchive. If the guard has failed, its message is kept,
- * because it is more exact than libarchive's.
+ * Returns the error of a failed call of libarchive. If the guard has failed, the guard's message is
+ * kept, because it is more exact than libarchive's.
  */
 static int failed(struct tar *t)
 {
@@ -60,7 +60,7 @@ static int open_reader(struct tar *t)
 	t->reader = archive_read_new();
 	if (!t->reader)
 		return err_set(ENOMEM, "out of memory");
-	/* The format "empty" accepts a stream of no bytes. */
+	/* The format "empty" is added, because it accepts a stream of no bytes. */
 	if (archive_read_support_format_tar(t->reader) != ARCHIVE_OK ||
 		archive_read_support_format_empty(t->reader) != ARCHIVE_OK ||
 		archive_read_open(t->reader, t, NULL, read_callback, NULL) != ARCHIVE_OK)
@@ -69,8 +69,8 @@ static int open_reader(struct tar *t)
 }
 
 /*
- * Skips the rest of the last entry, and checks that the guard and libarchive agree on where it
- * ends.
+ * Skips the rest of the last entry, and checks that the guard and libarchive agree on where the
+ * entry ends.
  */
 static int leave_entry(struct tar *t)
 {
@@ -143,8 +143,7 @@ static void take_numbers(const struct tar *t, struct archive_entry *lib, struct 
 
 /*
  * Checks the pieces of a sparse file. libarchive drops pieces that overlap, are in disorder or lie
- * beyond the end of the file, so there is such a piece if the sum of all lengths is less than the
- * data.
+ * beyond the end of the file. Such a piece exists if the sum of all lengths is less than the data.
  */
 static int check_pieces(struct tar *t, struct archive_entry *lib, struct tar_entry *e)
 {
@@ -155,8 +154,8 @@ static int check_pieces(struct tar *t, struct archive_entry *lib, struct tar_ent
 	if (n > (int)TAR_SPARSE_MAX)
 		return err_set(E2BIG, "a sparse file has more than %u pieces", TAR_SPARSE_MAX);
 	/*
-	 * Calling archive_entry_sparse_next() with n == 0 would read freed memory in libarchive
-	 * 3.6.2.
+	 * archive_entry_sparse_next() is not called with n == 0, because that would read freed
+	 * memory in libarchive 3.6.2.
 	 */
 	while (n > 0 && archive_entry_sparse_next(lib, &offset, &len) == ARCHIVE_OK)
 		sum += (uint64_t)len;
@@ -174,8 +173,8 @@ static int take_size(struct tar *t, struct archive_entry *lib, struct tar_entry 
 	if (!t->headers.sparse)
 		return 0;
 	/*
-	 * In the form 1.0 libarchive has read the map, which stands before the data, as part of the
-	 * data.
+	 * The size of the map is subtracted, because libarchive has read the map, which stands
+	 * before the data in the form 1.0, as part of the data.
 	 */
 	uint64_t map = (uint64_t)archive_filter_bytes(t->reader, 0) - t->data_start;
 	if (map > e->stored || archive_entry_size(lib) < 0)
@@ -186,8 +185,8 @@ static int take_size(struct tar *t, struct archive_entry *lib, struct tar_entry 
 }
 
 /*
- * Returns whether the result is a success. EILSEQ is one: libarchive could not convert a name, and
- * kept its bytes.
+ * Returns whether the result means success. EILSEQ means success too: libarchive could not convert
+ * a name, and kept the name's bytes.
  */
 static bool is_fine(struct archive *a, int r)
 {
@@ -200,7 +199,10 @@ int tar_next(struct tar *t, struct tar_entry *e)
 
 	t->entry = NULL;
 	t->at_headers = true;
-	/* libarchive reads the first bytes of the tar when it is opened. */
+	/*
+	 * The reader is opened only here, because libarchive reads the first bytes of the tar when
+	 * it is opened.
+	 */
 	int r = t->reader ? leave_entry(t) : open_reader(t);
 	if (r < 0)
 		return r;

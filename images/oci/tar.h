@@ -40,11 +40,12 @@
 
 #include "images/oci/stream.h"
 
-#define TAR_NAME_MAX 4096u /* bytes of a name or a link's target, with its NUL (PATH_MAX) */
-#define TAR_EXTENDED_MAX (1u << 20) /* bytes of the PAX records of one entry */
-#define TAR_XATTRS_MAX 1024u        /* extended attributes of one entry */
-#define TAR_SPARSE_MAX 262144u      /* pieces of one file */
-#define TAR_MAP_MAX (4u << 20)      /* bytes of a sparse file's map that is not in PAX records */
+#define TAR_NAME_MAX 4096u /* largest name or target of a link in bytes, with its NUL (PATH_MAX) */
+#define TAR_EXTENDED_MAX (1u << 20) /* largest size of all PAX records of one entry, in bytes */
+#define TAR_XATTRS_MAX 1024u        /* largest number of extended attributes of one entry */
+#define TAR_SPARSE_MAX 262144u      /* largest number of pieces of one sparse file */
+/* largest map of a sparse file outside of PAX records, in bytes */
+#define TAR_MAP_MAX (4u << 20)
 #define TAR_BLOCK_SIZE 512u
 
 enum tar_type { TAR_FILE, TAR_HARDLINK, TAR_SYMLINK, TAR_CHAR, TAR_BLOCK, TAR_DIR, TAR_FIFO };
@@ -70,22 +71,22 @@ struct tar_entry {
 	size_t nxattrs;
 };
 
-/* Holds the values of an entry's PAX records. */
+/* The values of an entry's PAX records. */
 struct pax {
 	bool has_path, has_linkpath, has_size, has_mtime;
-	bool no_uid, no_gid; /* the record is empty, so the id of the header counts */
+	bool no_uid, no_gid; /* the record of the id is empty, so the id in the header counts */
 	uint64_t size;
 	struct timespec mtime;
 	size_t nxattrs;
 	bool sparse; /* the file is sparse, in one of GNU's three PAX forms */
 };
 
-/* Holds what the guard found in the headers of the next entry. */
+/* What the guard found in the headers of the next entry. */
 struct tar_headers {
 	enum tar_type type;
 	bool sparse;       /* the file is sparse, in one of all four forms */
-	uint64_t uid, gid; /* from the header, not from PAX records */
-	uint64_t size;     /* bytes of data in the tar, without padding */
+	uint64_t uid, gid; /* ids from the header, not from PAX records */
+	uint64_t size;     /* size of the entry's data in the tar in bytes, without padding */
 	uint32_t major, minor;
 	int64_t mtime; /* modification time from the header */
 	struct pax pax;
@@ -102,7 +103,7 @@ struct tar {
 	bool stream_ended;
 	void *reader;     /* libarchive's struct archive; NULL before the first entry */
 	void *libs_entry; /* libarchive's struct archive_entry */
-	int failure;      /* -errno of the guard, 0: none */
+	int failure;      /* -errno of a failure of the guard; 0: no failure */
 	enum tar_state state;
 	uint64_t given;      /* bytes that the guard gave to libarchive */
 	uint64_t data_start; /* value of `given` at the start of the entry's data */
@@ -111,7 +112,8 @@ struct tar {
 	uint64_t map;     /* bytes of the old GNU form's map that libarchive has got */
 	bool at_headers;  /* libarchive still reads headers, and has not returned the entry yet */
 	unsigned char block[TAR_BLOCK_SIZE];
-	struct strbuf special; /* a header of type x, L or K, followed by its body */
+	/* bytes of a header of type x, L or K, followed by the body of the header */
+	struct strbuf special;
 	struct strbuf records; /* the PAX records of this entry, into which `xattrs` points */
 	struct tar_headers headers;
 	struct tar_xattr xattrs[TAR_XATTRS_MAX];

@@ -10,7 +10,7 @@
 
 #include "images/oci/tar_internal.h"
 
-#define GLOBAL_HEADERS_MAX 1000 /* most headers of type g that follow one another */
+#define GLOBAL_HEADERS_MAX 1000 /* how many headers of type g may follow one another */
 
 static int more(struct tar *t)
 {
@@ -30,7 +30,10 @@ static void use(struct tar *t, size_t n)
 	t->left -= n;
 }
 
-/* Copies len bytes of the stream to buf. Returns their number: less than len only at the end. */
+/*
+ * Copies len bytes of the stream to buf. Returns the number of copied bytes, which is less than len
+ * only at the end of the stream.
+ */
 static ssize_t take_bytes(struct tar *t, void *buf, size_t len)
 {
 	size_t done = 0;
@@ -63,8 +66,8 @@ static bool is_zero(const unsigned char *p, size_t len)
 }
 
 /*
- * Checks that only zeros follow the first block of zeros, because anything else would be lost
- * silently.
+ * Checks that only zeros follow the first block of zeros, because libarchive would ignore anything
+ * else there silently.
  */
 static int expect_end(struct tar *t)
 {
@@ -148,7 +151,8 @@ static int take_special(struct tar *t)
 	switch (t->block[AT_TYPE]) {
 	case 'g':
 		/*
-		 * git archive writes global headers. They mean nothing to the entries of a layer.
+		 * Global headers, which git archive writes, are skipped, because they mean nothing
+		 * to the entries of a layer.
 		 */
 		if (++h->globals > GLOBAL_HEADERS_MAX)
 			return err_set(EBADMSG, "the tar has too many global PAX headers");
@@ -188,8 +192,8 @@ static int check_sparse(const struct tar *t, bool gnu)
 }
 
 /*
- * Sets the size of the entry's data. As in Go's reader, only files have data, so the size of others
- * counts as 0.
+ * Sets the size of the entry's data. As in Go's reader, only files have data, so the size of any
+ * other entry counts as 0.
  */
 static int take_data(struct tar *t, bool gnu)
 {
@@ -208,8 +212,8 @@ static int take_data(struct tar *t, bool gnu)
 	if (gnu && type != 'S')
 		tar_fill(t->block, AT_PIECES, AT_PIECES_END, '\0');
 	/*
-	 * libarchive forgets a long target if the header itself has no target, so the header gets
-	 * "?".
+	 * The header gets the target "?", because libarchive forgets a long target if the header
+	 * itself has no target.
 	 */
 	if (!t->block[AT_LINK] && (h->had_link || h->pax.has_linkpath))
 		tar_fill(t->block, AT_LINK, AT_LINK + 1, '?');
@@ -230,7 +234,10 @@ static int take_header(struct tar *t)
 
 	if (r >= 0)
 		r = check_sparse(t, gnu);
-	/* Readers disagree on which one wins, so an entry may have only one of them. */
+	/*
+	 * An entry may have either a GNU header with a long name or a PAX record with the name, but
+	 * not both, because readers disagree on which one wins.
+	 */
 	if (r >= 0 && ((h->had_name && h->pax.has_path) || (h->had_link && h->pax.has_linkpath)))
 		r = repeated("long names");
 	return r < 0 ? r : take_data(t, gnu);
@@ -263,7 +270,7 @@ static ssize_t next_header(struct tar *t, const void **ret)
 	}
 }
 
-/* Gives libarchive the blocks of the old GNU form's map, which stand behind the header. */
+/* Gives libarchive the blocks of the map in the old GNU form, which stand behind the header. */
 static ssize_t next_map(struct tar *t, const void **ret)
 {
 	ssize_t n = take_bytes(t, t->block, TAR_BLOCK_SIZE);
@@ -282,7 +289,10 @@ static ssize_t next_map(struct tar *t, const void **ret)
 	return (ssize_t)TAR_BLOCK_SIZE;
 }
 
-/* Gives libarchive the next data. The padding behind the last file may be missing, but no data. */
+/*
+ * Gives libarchive the next bytes of data. The padding behind the last file may be missing, but no
+ * data may.
+ */
 static ssize_t next_data(struct tar *t, const void **ret)
 {
 	static const char zeros[TAR_BLOCK_SIZE];

@@ -4,7 +4,7 @@
 
 #include "images/oci/tar_internal.h"
 
-#define STAR_PREFIX 131 /* bytes of the prefix in a header of star's form */
+#define STAR_PREFIX 131 /* size of the prefix, in bytes, in a header of star's form */
 
 int tar_number(const unsigned char *h, size_t at, size_t len, const char *what, int64_t *ret)
 {
@@ -84,7 +84,7 @@ static int take_type(unsigned char type, enum tar_type *ret)
 	case '0':
 	case '\0':
 	case 'S':
-	case '7': /* contiguous file */
+	case '7': /* type of a contiguous file */
 		*ret = TAR_FILE;
 		return 0;
 	case '1':
@@ -112,8 +112,8 @@ static int take_type(unsigned char type, enum tar_type *ret)
 }
 
 /*
- * Checks the magic number. Only the POSIX one means that the header has a name prefix, but
- * libarchive reads a prefix in all.
+ * Checks the magic number. Only the POSIX magic number means that the header has a name prefix, but
+ * libarchive reads a prefix in every header.
  */
 static int check_magic(const unsigned char *h, bool *ret_gnu)
 {

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Declares what the files of the tar reader share. */
+/* What the files of the tar reader share. */
 #pragma once
 #include "images/oci/tar.h"
 
 /*
- * Checks the PAX records in t->records, and puts a NUL behind each value there. Extended attributes
- * go to t->xattrs.
+ * Checks the PAX records in t->records, and puts a NUL behind the value of each record. Extended
+ * attributes go to t->xattrs.
  */
 int pax_parse(struct tar *t, struct pax *ret) must_check;
 
 /*
- * Gives the next bytes for libarchive. The guard has checked those that are headers. Returns their
- * number, 0 at the end of the tar, or -errno with a message.
+ * Gives the next bytes to libarchive. The guard has checked the headers among these bytes. Returns
+ * the number of bytes, 0 at the end of the tar, or -errno with a message.
  */
 ssize_t guard_next(struct tar *t, const void **ret) must_check;
 
-/* Tells the guard that the next header is that of another entry. */
+/* Tells the guard that the next header belongs to another entry. */
 void guard_expect_entry(struct tar *t);
 
 /* --- tar_header.c: the fields of a header, which are at these offsets --- */
@@ -33,11 +33,15 @@ enum {
 	AT_MAJOR = 329,
 	AT_MINOR = 337,
 	AT_PREFIX = 345,
-	/* GNU's sparse files: the first pieces; whether more follow; the size of the file */
+	/*
+	 * three fields for GNU's sparse files: the first pieces; whether more pieces follow; the
+	 * size of the file
+	 */
 	AT_PIECES = 386,
 	AT_PIECES_END = 495,
 	AT_MORE_PIECES = 482,
-	AT_MAP_MORE = 504, /* in a block of the map: whether another block follows */
+	/* a field in a block of the map, which says whether another block follows */
+	AT_MAP_MORE = 504,
 	AT_STAR_TRAILER = 508,
 };
 
@@ -52,8 +56,8 @@ int tar_number(const unsigned char *h, size_t at, size_t len, const char *what, 
 int tar_check_sum(const unsigned char *h) must_check;
 
 /*
- * Overwrites the bytes [at, end) of the header with the byte `with`, and corrects the checksum. The
- * guard hides from libarchive what it would misread.
+ * Overwrites the bytes [at, end) of the header with the byte `with`, and corrects the checksum. In
+ * this way the guard hides from libarchive what libarchive would misread.
  */
 void tar_fill(unsigned char *h, size_t at, size_t end, char with);
 

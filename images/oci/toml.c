@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#define DEPTH_MAX 8 /* most tables and arrays inside one another */
+#define DEPTH_MAX 8 /* how many tables and arrays may be inside one another */
 
 struct toml {
 	struct arena *a;
@@ -316,7 +316,7 @@ static int add_member(struct toml *t, struct json *table, struct json *n)
 	return 0;
 }
 
-/* Reads one line KEY = VALUE. */
+/* Reads one line "KEY = VALUE". */
 static int member(struct toml *t, struct json *table, int depth)
 {
 	const char *key;
@@ -337,8 +337,8 @@ static int member(struct toml *t, struct json *table, int depth)
 }
 
 /*
- * Finds the table of that name inside `in`. If the name is an array of tables, that is the last
- * one.
+ * Finds the table with the name `key` inside `in`. If the name belongs to an array of tables, finds
+ * the last table of the array.
  */
 static int enter(struct toml *t, struct json *in, const char *key, struct json **ret)
 {
@@ -382,7 +382,7 @@ static int add_table(struct toml *t, struct json *in, const char *key, struct js
 	return 0;
 }
 
-/* Reads the header of a table, [NAME.NAME], or of an array's table, [[NAME.NAME]]. */
+/* Reads the header of a table, "[NAME.NAME]", or of an array's table, "[[NAME.NAME]]". */
 static int header(struct toml *t, struct json *root, struct json **ret)
 {
 	bool array = t->p + 1 < t->end && t->p[1] == '[';

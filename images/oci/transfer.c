@@ -4,7 +4,7 @@
  *
  * Theory of operation: the blobs are a list, from which each thread takes one after another. Each
  * thread has a connection of its own. The first failure stops the other threads, through the
- * registry's `cancel`, and its message is the one that the user sees.
+ * registry's `cancel`, and the user sees the message of this failure.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,7 +25,7 @@ struct crew {
 	char message[ERR_MAX];
 };
 
-/* Holds what a thread knows of the blob that it moves. */
+/* What a thread knows of the blob that it moves. */
 struct worker {
 	struct crew *crew;
 	size_t index;
@@ -123,7 +123,7 @@ int work_run(struct registry *g, const struct work_list *l, const struct transfe
 	if (o->listener.plan)
 		o->listener.plan(o->listener.data, l->n, bytes);
 	pthread_mutex_init(&c.lock, NULL);
-	/* The calling thread also works, so one thread fewer is started. */
+	/* One thread fewer than wanted is started, because the calling thread also works. */
 	while (n + 1 < want && n + 1 < l->n && n < TRANSFER_JOBS_MAX) {
 		if (pthread_create(&threads[n], NULL, run, &c) != 0)
 			break;

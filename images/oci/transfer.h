@@ -9,11 +9,14 @@
 enum transfer_state { TRANSFER_BEGUN, TRANSFER_PRESENT, TRANSFER_DONE };
 
 /*
- * Functions that report progress. They are never called at the same time. All members except `data`
- * may be NULL.
+ * Functions that report progress. No two of them are called at the same time. All members except
+ * `data` may be NULL.
  */
 struct transfer_listener {
-	/* tells the user something: what a short name means, which mirror does not answer */
+	/*
+	 * tells the user something, such as what a short name means, or which mirror does not
+	 * answer
+	 */
 	void (*notice)(void *data, const char *text);
 	/*
 	 * called before the first blob is moved, with the number of blobs and the sum of their
@@ -26,29 +29,29 @@ struct transfer_listener {
 };
 
 struct transfer_options {
-	/* platform to choose from an index; NULL: this machine's */
+	/* the platform that is chosen from an index; NULL: this machine's platform */
 	const struct platform *platform;
 	bool all;      /* move the images of all platforms in an index */
-	unsigned jobs; /* blobs that are moved at the same time; 0: TRANSFER_JOBS */
+	unsigned jobs; /* how many blobs are moved at the same time; 0: TRANSFER_JOBS */
 	struct registry_options registry;
 	struct transfer_listener listener;
 };
 
 struct transfer_result {
-	const char *name; /* full name: "docker.io/library/debian:12" */
+	const char *name; /* full name, such as "docker.io/library/debian:12" */
 	struct digest digest;
 };
 
 /*
  * Fetches an image into the store, and tags it with its full name. Returns -EPERM if policy.json or
- * registries.conf forbids it.
+ * registries.conf forbids the image.
  */
 int image_pull(const struct store *s, struct arena *a, const char *name,
 	const struct transfer_options *o, struct transfer_result *ret) must_check;
 
 /*
- * Sends an image of the store to a registry, under the name `target`. If it is NULL, the image's
- * own name is used.
+ * Sends an image of the store to a registry, under the name `target`. If `target` is NULL, the
+ * image keeps its own name.
  */
 int image_push(const struct store *s, struct arena *a, const char *name, const char *target,
 	const struct transfer_options *o, struct transfer_result *ret) must_check;

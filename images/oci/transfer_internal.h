@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Declares what the files that move images share: transfer.c, pull.c and push.c. */
+/* What the files that move images share: transfer.c, pull.c and push.c. */
 #pragma once
 #include "images/oci/transfer.h"
 
-/* Describes a blob to be moved. */
+/* A blob to be moved. */
 struct work {
 	struct descriptor d;
 	/* for push: another repository of the registry that has the blob, or NULL */
 	const char *from;
 };
 
-/* Lists the blobs of an image, each once. */
+/* The blobs of an image, each once. */
 struct work_list {
 	struct arena *a;
 	struct work *v;
@@ -19,18 +19,24 @@ struct work_list {
 
 int work_add(struct work_list *l, const struct descriptor *d) must_check;
 
-/* Moves one blob. Returns 1 if it was there already. */
+/*
+ * The type of a function that moves one blob. It returns 1 if the blob was at its destination
+ * already.
+ */
 typedef int work_fn(
 	void *data, struct http *h, const struct work *w, const struct transfer_events *events);
 
-/* Calls the function for each blob, in several threads. The first failure stops all of them. */
+/* Calls the function fn for each blob, in several threads. The first failure stops all threads. */
 int work_run(struct registry *g, const struct work_list *l, const struct transfer_options *o,
 	work_fn *fn, void *data) must_check;
 
-/* Opens the first of the registries that the name may mean which has the manifest. */
+/*
+ * Finds the first of the registries that the name may mean which has the manifest, and opens this
+ * registry.
+ */
 int transfer_find(struct arena *a, const char *name, const struct transfer_options *o,
 	struct registry *g, struct reference *ret, struct manifest *m) must_check;
 
-/* Makes a descriptor of the manifest. Its media type is never empty. */
+/* Makes a descriptor of the manifest. The descriptor's media type is never empty. */
 void transfer_descriptor(
 	const struct manifest *m, const struct document *doc, struct descriptor *ret);

@@ -15,7 +15,7 @@
 #define WHITEOUT ".wh."
 #define OPAQUE ".wh..wh..opq"
 #define AUFS ".wh..wh."
-#define BYTES_RESERVED (16u << 20) /* bytes of the file system that unpacking leaves free */
+#define BYTES_RESERVED (16u << 20) /* how many bytes of the file system unpacking leaves free */
 
 void tree_warn(struct tree *t, enum tree_warning kind, const char *name, const char *why)
 {
@@ -132,10 +132,10 @@ int tree_note_parent(struct tree *t, int fd, const char *path)
 }
 
 /*
- * Opens the directory `path`, and makes it and its parents if they are missing. Records the times
- * of the directories in which it makes others. It begins at the end of the path, because most often
- * only the last directory is missing. It makes each one through its parent's descriptor, so that a
- * long path costs no more system calls than it has components.
+ * Opens the directory `path`, and makes the directory and its parents if they are missing. Records
+ * the times of the directories in which it makes others. Begins at the end of the path, because
+ * most often only the last directory is missing. Makes each directory through its parent's
+ * descriptor, so that a long path costs no more system calls than it has components.
  */
 static int make_parents(struct tree *t, const char *path)
 {
@@ -157,7 +157,10 @@ static int make_parents(struct tree *t, const char *path)
 		int fd = openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		return fd < 0 ? err_sys("open the directory %s", path) : fd;
 	}
-	/* The name is a symbolic link whose target is missing, so the target directory is made. */
+	/*
+	 * EEXIST means that the name is a symbolic link whose target is missing, so the target
+	 * directory is made.
+	 */
 	if (errno == EEXIST)
 		return path_mkdirs(t->root, path);
 	return err_sys("create the directory %s", path);
@@ -165,7 +168,7 @@ static int make_parents(struct tree *t, const char *path)
 
 /*
  * Returns a descriptor of the directory `path` ("" is the root), which t closes later. Makes the
- * directory if `make` is set.
+ * directory, if it is missing and `make` is set.
  */
 static int open_parent(struct tree *t, const char *path, bool make)
 {
@@ -188,7 +191,7 @@ static int open_parent(struct tree *t, const char *path, bool make)
 
 /*
  * Opens a directory a second time, to read its entries or set its properties, because an O_PATH
- * descriptor does not allow that.
+ * descriptor allows neither.
  */
 static int reopen_dir(int fd)
 {
@@ -220,7 +223,7 @@ static int white_out(struct tree *t, const char *parent_path, const char *name)
 	return r;
 }
 
-/* Returns whether tools put this name into layers for their own use; it is not unpacked. */
+/* Returns whether tools put the name into layers for their own use; such a name is not unpacked. */
 static bool is_tool_name(const char *path)
 {
 	static const char *const names[] = {
@@ -233,8 +236,8 @@ static bool is_tool_name(const char *path)
 }
 
 /*
- * Checks the name for the prefixes of whiteouts. Returns 1 if the name is one of AUFS's own files,
- * and -EBADMSG if a directory in the path has the name of a whiteout.
+ * Checks the name for the prefixes of whiteouts. Returns 1 if the name belongs to one of AUFS's own
+ * files, and -EBADMSG if a directory in the path has the name of a whiteout.
  */
 static int check_components(const char *path, const char *last)
 {
@@ -248,8 +251,8 @@ static int check_components(const char *path, const char *last)
 }
 
 /*
- * Makes `name` free for a new object by removing the file that has this name. If both it and the
- * new object are directories, it stays, and *ret_exists is set.
+ * Makes `name` free for a new object by removing the file that has this name. If the file and the
+ * new object are both directories, the file stays, and *ret_exists is set.
  */
 static int make_room(struct tree *t, int parent, const char *name, bool dir, bool *ret_exists)
 {
@@ -336,8 +339,8 @@ static int add_node(struct tree *t, const struct object *o, const struct tar_ent
 /*
  * Makes a hard link to a file of this layer or of a lower one. The target's parent directory is
  * resolved inside the root, and the target itself is not followed, so that a hard link to a
- * symbolic link works. If the target cannot be linked, that is an error, because a copy would be
- * another file, and might be a copy of a file of the host.
+ * symbolic link works. A target that cannot be linked is an error, because a copy would be another
+ * file, and might be a copy of a file of the host.
  */
 static int add_hardlink(struct tree *t, const struct object *o, const struct tar_entry *e)
 {
@@ -444,7 +447,7 @@ int tree_write(struct tree *t, const void *data, size_t len, uint64_t offset)
 
 int tree_close_file(struct tree *t, const struct tar_entry *e)
 {
-	/* Extends the file to its full size, because a sparse file may end in a hole. */
+	/* The file is extended to its full size, because a sparse file may end in a hole. */
 	if (e->size != e->stored && ftruncate(t->file, (off_t)e->size) < 0)
 		return err_sys("set the size of %s", e->name);
 	int r = object_set(t, &(struct object){.fd = t->file}, e);

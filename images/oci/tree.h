@@ -16,13 +16,13 @@
 #include "base/fd.h"
 #include "images/oci/tar.h"
 
-#define TREE_ENTRIES_MAX 10000000u /* the most entries in one layer */
-/* the most directories whose times must be restored at the end of a layer */
+#define TREE_ENTRIES_MAX 10000000u /* largest number of entries in one layer */
+/* largest number of directories whose times must be restored at the end of a layer */
 #define TREE_DIRS_MAX 400000u
 
 /*
- * A range of a map of ids: the container's ids from `inside` on are the ids from `outside` on in
- * this process, as in user_namespaces(7).
+ * A range of a map of ids, as in user_namespaces(7): `count` ids of the container from `inside` on
+ * are the ids of this process from `outside` on.
  */
 struct id_range {
 	uint32_t inside, outside, count;
@@ -44,7 +44,7 @@ struct tree_options {
 	bool plain;
 	/* give all files to the caller as owner, because the caller may not change owners */
 	bool squash;
-	/* most bytes of data in all files; 0: as much as the file system has free */
+	/* largest number of bytes of data in all files; 0: as much as the file system has free */
 	uint64_t max_bytes;
 	/*
 	 * Called for each kind of property that is not kept, such as "device nodes", with the name
@@ -59,17 +59,18 @@ struct tree {
 	const struct tree_options *options;
 	/*
 	 * descriptor of the last entry's parent directory, which stays open because the next entry
-	 * mostly has the same
+	 * mostly has the same parent
 	 */
 	int parent;
 	char *parent_path;
 	struct seen *seen; /* names that the present layer has written */
 	struct dir_times *times;
-	struct links *links; /* hard links of lower layers; NULL: they were not collected yet */
+	/* hard links of lower layers; NULL: these links were not collected yet */
+	struct links *links;
 	int file;            /* descriptor of the file that is being written */
-	uint64_t bytes_left; /* bytes that may still be written, of max_bytes */
+	uint64_t bytes_left; /* how many bytes of max_bytes may still be written */
 	uint64_t entries;
-	unsigned warned; /* bits of the kinds of warnings that were given already */
+	unsigned warned; /* a bit for each kind of warning that was given already */
 };
 
 #define TREE_INIT \
@@ -81,8 +82,8 @@ int tree_begin(struct tree *t, int root, const struct tree_options *options) mus
 
 /*
  * Applies one entry: makes the file with all its properties, or carries out a whiteout. Returns 1
- * if it is a file whose data must follow by tree_write(), with a call of tree_close_file() after
- * the last; returns 0 if the entry is complete.
+ * if the entry is a file whose data must follow by tree_write(), with a call of tree_close_file()
+ * after the last data; returns 0 if the entry is complete.
  */
 int tree_add(struct tree *t, const struct tar_entry *e) must_check;
 int tree_write(struct tree *t, const void *data, size_t len, uint64_t offset) must_check;

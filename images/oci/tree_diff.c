@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-/* Each level of directories holds two descriptors open. */
+/* how many levels of directories are compared; each level holds two descriptors open */
 #define DEPTH_MAX 400
 #define COMPARE_SIZE (64u << 10)
 
@@ -36,7 +36,10 @@ void change_list_release(struct change_list *l)
 struct diff {
 	struct change_list *list;
 	unsigned depth;
-	char *buf; /* 2 * COMPARE_SIZE bytes, or twice XATTR_SIZE_MAX */
+	/*
+	 * buffer of 2 * COMPARE_SIZE bytes, for two blocks of data or the values of two attributes
+	 */
+	char *buf;
 	char path[PATH_MAX];
 };
 
@@ -64,7 +67,10 @@ static int by_bytes(const struct dirent **a, const struct dirent **b)
 	return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-/* A directory of one of the trees; without a descriptor it has no names. */
+/*
+ * Reads the names in a directory of one of the trees. A negative descriptor stands for a directory
+ * without names.
+ */
 static int read_names(const struct diff *d, int dir, struct names *ret)
 {
 	*ret = (struct names){0};
@@ -77,13 +83,19 @@ static int read_names(const struct diff *d, int dir, struct names *ret)
 	return 0;
 }
 
-/* Attributes of overlayfs are marks of the store. SELinux labels are the host's. */
+/*
+ * Returns whether an attribute is compared. Attributes of overlayfs are left out, because they are
+ * marks of the store, and SELinux labels, because the host gives them.
+ */
 static bool is_compared(const char *name)
 {
 	return !strstr(name, ".overlay.") && !streq(name, "security.selinux");
 }
 
-/* Returns how many attributes of the file have another value, or none, in the other file. */
+/*
+ * Returns how many attributes of the file are missing in the other file, or have another value
+ * there.
+ */
 static int xattrs_that_differ(struct diff *d, const char *file, const char *other)
 {
 	_cleanup_free_ char *names = malloc(XATTR_LIST_MAX);
@@ -113,7 +125,10 @@ static int same_xattrs(struct diff *d, int from, int to, const char *name)
 {
 	char mine[PATH_MAX], theirs[PATH_MAX];
 
-	/* There is no xattr call with a directory's descriptor and a name in Linux 5.14. */
+	/*
+	 * The paths lead through the directories' descriptors in /proc, because Linux 5.14 has no
+	 * system call for attributes by directory and name.
+	 */
 	int n = snprintf(mine, sizeof(mine), "/proc/self/fd/%d/%s", from, name);
 	snprintf(theirs, sizeof(theirs), "/proc/self/fd/%d/%s", to, name);
 	if (n >= (int)sizeof(mine))
@@ -176,21 +191,30 @@ static bool same_status(const struct stat *a, const struct stat *b)
 	if (a->st_mode != b->st_mode || a->st_uid != b->st_uid || a->st_gid != b->st_gid ||
 		a->st_rdev != b->st_rdev)
 		return false;
-	/* A directory's size and time change with its names, which are compared for themselves. */
+	/*
+	 * Size and time of a directory are not compared, because they change with the names in it,
+	 * which are compared themselves.
+	 */
 	if (S_ISDIR(a->st_mode))
 		return true;
 	return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
 	       a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
-/* A name that both trees have, or one of them; the mode of the other's status is 0. */
+/*
+ * A name that both trees have, or one of them. For the tree that lacks the name, the mode in the
+ * status is 0.
+ */
 struct both {
-	int from, to; /* directories that hold the name */
+	int from, to; /* descriptors of the directories that hold the name */
 	const char *name;
 	struct stat from_st, to_st;
 };
 
-/* Returns 1 if the name is the same in both trees, apart from what is in a directory. */
+/*
+ * Returns 1 if the name is the same in both trees. The contents of a directory are not compared
+ * here.
+ */
 static int same(struct diff *d, const struct both *b)
 {
 	if (!same_status(&b->from_st, &b->to_st))
@@ -205,7 +229,7 @@ static int same(struct diff *d, const struct both *b)
 
 static int diff_dirs(struct diff *d, int from, int to);
 
-/* Compares what is in the directory, which is in `to`, and may be in `from`. */
+/* Compares the contents of a directory that is in `to` and may be in `from`. */
 static int descend(struct diff *d, const struct both *b)
 {
 	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
@@ -232,7 +256,7 @@ static int diff_name(struct diff *d, const struct both *b)
 	r = change_add(l, b->from_st.st_mode ? CHANGE_CHANGED : CHANGE_ADDED, d->path);
 	if (r >= 0 && S_ISDIR(b->to_st.st_mode))
 		r = descend(d, b);
-	/* Takes the entry back, because neither the name nor anything in it has changed. */
+	/* The entry is taken back, because neither the name nor anything in it has changed. */
 	if (r >= 0 && !changed && l->n == before + 1)
 		l->n = before;
 	return r;

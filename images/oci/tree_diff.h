@@ -15,13 +15,13 @@ enum change_kind {
 
 struct change {
 	enum change_kind kind;
-	const char *path; /* begins with a slash */
+	const char *path; /* path that begins with a slash */
 };
 
 struct change_list {
 	struct change *v;
 	size_t n, cap;
-	struct arena arena; /* the paths */
+	struct arena arena; /* memory of the paths */
 };
 
 int change_add(struct change_list *l, enum change_kind kind, const char *path) must_check;
@@ -29,10 +29,10 @@ void change_list_release(struct change_list *l);
 #define _cleanup_changes_ __attribute__((cleanup(change_list_release), unused))
 
 /*
- * Adds what the tree `to` has that `from` does not have, and the reverse, a directory before what
- * is in it. A directory counts as changed if something in it has changed, as in docker. Of a
- * directory that is gone only the directory itself is listed. A file counts as changed if its type,
- * owner, mode, time, extended attributes or data differ.
+ * Adds the names that only one of the trees `from` and `to` has, and those that differ, a directory
+ * before what is in it. A directory counts as changed if something in it has changed, as in docker.
+ * Of a directory that is gone only the directory itself is listed. A file counts as changed if its
+ * type, owner, mode, time, extended attributes or data differ.
  *
  * Both trees are views of the same store's layers (chain_open_view()), so two files with the same
  * inode have the same data.

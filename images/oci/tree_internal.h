@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Declares what the files that write the tree share. */
+/* What the files that write the tree share. */
 #pragma once
 #include "images/oci/tree.h"
 
@@ -26,35 +26,38 @@ int seen_add(struct seen *s, uint64_t dir, const char *name) must_check;
 void seen_free(struct seen *s);
 
 /*
- * links.c: keeps the names of a lower layer's file together when a new name is linked to it. The
- * caller calls links_find() before it makes the link, and links_keep() after that. dir/name is the
- * new name.
+ * The functions of links.c keep the names of a lower layer's file together when a new name is
+ * linked to the file. The caller calls links_find() before it makes the link, and links_keep()
+ * after that. dir/name is the new name.
  */
 int links_find(struct tree *t, const struct stat *target) must_check;
 int links_keep(struct tree *t, const struct stat *target, int dir, const char *name) must_check;
 void links_free(struct links *l);
 
 /*
- * Records the times of a directory before an entry is made in it, so that they can be restored
+ * Records the times of a directory before an entry is made in it, so that the times can be restored
  * afterwards.
  */
 int tree_note_parent(struct tree *t, int fd, const char *path) must_check;
 
 /*
  * Times of directories that are restored at the end of a layer. If the times of a directory are
- * recorded twice, the last ones count.
+ * recorded twice, the last record counts.
  */
 struct dir_times;
 int dir_times_new(struct dir_times **ret) must_check;
-/* Records the times of a directory. With `first`, does nothing if they are recorded already. */
+/*
+ * Records the times of a directory. If `first` is set and the times are recorded already, does
+ * nothing.
+ */
 int dir_times_note(struct dir_times *d, const char *path, const struct stat *st,
 	const struct timespec *mtime, bool first) must_check;
 int dir_times_apply(struct dir_times *d, int root) must_check;
 void dir_times_free(struct dir_times *d);
 
 /*
- * A file in the tree whose properties are being set. It is accessed by its descriptor, or by its
- * name in its parent directory.
+ * A file in the tree whose properties are being set. The functions reach it by its descriptor, or
+ * by its name in its parent directory.
  */
 struct object {
 	int fd;     /* descriptor of the file; negative for a link or a device */
@@ -62,7 +65,9 @@ struct object {
 	const char *name;
 };
 
-/* Sets owner, mode, extended attributes and times, in an order in which none destroys another. */
+/*
+ * Sets owner, mode, extended attributes and times, in an order in which no change undoes another.
+ */
 int object_set(struct tree *t, const struct object *o, const struct tar_entry *e) must_check;
 
 /*

@@ -9,7 +9,7 @@
 #include <sys/xattr.h>
 
 #define DEPTH_MAX 1000
-#define NAMES_MAX 4000000u /* names of one directory */
+#define NAMES_MAX 4000000u /* largest number of names in one directory */
 
 struct names {
 	char **v;
@@ -63,7 +63,10 @@ static int read_names(int dir, const char *path, struct names *ret)
 	return r;
 }
 
-/* The kernel marks an opaque directory for root in trusted.*, in a user namespace in user.*. */
+/*
+ * Returns whether the directory is opaque. The kernel marks an opaque directory by an attribute
+ * trusted.* for root, and by user.* in a user namespace.
+ */
 static bool is_opaque(int dir)
 {
 	static const char *const marks[] = {"trusted.overlay.opaque", "user.overlay.opaque"};
@@ -127,7 +130,7 @@ static int visit(struct walk *w, int dir, const char *path, const char *name)
 	struct upper_entry e = {.path = path, .parent = dir, .name = name};
 
 	if (fstatat(dir, name, &e.st, AT_SYMLINK_NOFOLLOW) < 0)
-		/* A running container may have removed it since the directory was read. */
+		/* A running container may have removed the name since the directory was read. */
 		return errno == ENOENT ? 0 : err_sys("look at /%s", path);
 	if (is_whiteout(&e.st))
 		return give(w, UPPER_REMOVED, &e);

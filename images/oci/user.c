@@ -19,15 +19,15 @@ struct line {
 };
 
 /*
- * Opens /etc/passwd or /etc/group inside the root. Returns -ENOENT if there is none, which callers
- * accept.
+ * Opens /etc/passwd or /etc/group inside the root. Returns -ENOENT if there is no such file, which
+ * callers accept.
  */
 static int open_table(int root, const char *path, FILE **ret)
 {
 	struct stat st;
 
 	*ret = NULL;
-	/* O_NONBLOCK keeps the open from blocking if the image has a FIFO there. */
+	/* O_NONBLOCK keeps the open from waiting if the image has a FIFO at this path. */
 	_cleanup_fd_ int fd = path_open(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	if (fd == -ENOENT || fd == -ENOTDIR) {
 		err_clear();
@@ -107,7 +107,7 @@ static bool all_digits(const char *s)
 }
 
 struct search {
-	const char *name; /* user name to look for; NULL: look for the id */
+	const char *name; /* user name to look for; NULL: look for the id instead */
 	uint32_t id;
 	bool found;
 	char user[256]; /* name of the user in passwd; "" if it is too long for this array */

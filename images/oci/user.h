@@ -19,7 +19,6 @@ struct image_user {
 /*
  * Looks `text` up in /etc/passwd and /etc/group inside the directory `root`. NULL and "" mean 0:0.
  * The files are read line by line and need not exist. A name of digits alone is always an id, never
- * a name, because the image could otherwise map a number to root; if it is out of range, that is an
- * error.
+ * a name, because the image could otherwise map a number to root. An id out of range is an error.
  */
 int image_user_find(int root, const char *text, struct image_user *ret) must_check;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Copies a directory tree. The source is hostile and may change during the copying. So every entry
- * is opened without following links, and its type is read from the descriptor, not from the name.
+ * is opened without following links, and the entry's type is read from the descriptor, not from the
+ * name.
  */
 #include "base/copy.h"
 
@@ -164,7 +165,7 @@ static int copy_entry(int dir, int to, const char *name, int depth)
 	struct stat st;
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		/* If the entry was deleted meanwhile, it is skipped. */
+		/* An entry that was deleted meanwhile is skipped. */
 		return errno == ENOENT ? 0 : entry_failed(name);
 	switch (st.st_mode & S_IFMT) {
 	case S_IFREG:

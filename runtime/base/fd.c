@@ -133,8 +133,8 @@ bool fd_is_temporary_name(const char *name)
 }
 
 /*
- * Writes to an existing file that cannot be replaced, such as a device. O_NONBLOCK is set because
- * opening a FIFO would otherwise wait until someone reads it.
+ * Writes to an existing file that cannot be replaced, such as a device. O_NONBLOCK is set, because
+ * opening a FIFO would otherwise wait until another process reads it.
  */
 static int write_in_place(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 {

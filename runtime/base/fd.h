@@ -10,7 +10,7 @@
 
 #include "base/str.h"
 
-/* Closes *fd if it is >= 0 and sets it to -EBADF. It keeps errno. */
+/* Closes *fd if it is >= 0 and sets it to -EBADF. Does not change errno. */
 void fd_close(int *fd);
 #define _cleanup_fd_ __attribute__((cleanup(fd_close), unused))
 
@@ -22,8 +22,8 @@ static inline int take_fd(int *fd)
 }
 
 /*
- * Reads to the end of fd and appends the bytes to *ret. If there are more than max bytes, it
- * returns -EFBIG with a message that names `what`.
+ * Reads to the end of fd and appends the bytes to *ret. If there are more than max bytes, returns
+ * -EFBIG with a message that names `what`.
  */
 int fd_read_all(int fd, struct strbuf *ret, size_t max, const char *what) must_check;
 
@@ -40,7 +40,7 @@ int fd_read_file(int dirfd, const char *path, struct strbuf *ret, size_t max) mu
 int fd_read_regular(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
 
 /*
- * Writes all len bytes, with as many write(2) calls as the kernel needs. It sets no error message,
+ * Writes all len bytes, with as many write(2) calls as the kernel needs. Sets no error message,
  * because only the caller knows what fd is.
  */
 int fd_write_all(int fd, const void *data, size_t len) must_check;
@@ -81,14 +81,17 @@ bool fd_is_temporary_name(const char *name);
 int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 	must_check;
 
-/* Writes a file that must not exist yet. A reader may see a part of it. */
+/*
+ * Writes a file that must not exist yet. Another process may read the file while only a part of it
+ * is written.
+ */
 int fd_write_new_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 	must_check;
 
 /*
  * Closes every descriptor of this process except the standard streams and the n descriptors in
- * keep. It skips negative numbers in keep, so that the caller may list descriptors that it does not
- * have.
+ * keep. Negative numbers in keep are skipped, so that the caller may list descriptors that it does
+ * not have.
  */
 int fd_close_all_but(const int *keep, size_t n) must_check;
 
@@ -99,8 +102,8 @@ bool fd_is_null(int fd);
 int fd_send(int sock, const void *data, size_t len, int fd) must_check;
 
 /*
- * Receives one message of at most len bytes into data. Returns its length, or 0 at the end of the
- * stream. *ret_fd is the descriptor that came with the message (close-on-exec), or -EBADF. ret_fd
- * may be NULL.
+ * Receives one message of at most len bytes into data. Returns the message's length, or 0 at the
+ * end of the stream. *ret_fd is the descriptor that came with the message (close-on-exec), or
+ * -EBADF. ret_fd may be NULL.
  */
 ssize_t fd_recv(int sock, void *data, size_t len, int *ret_fd) must_check;

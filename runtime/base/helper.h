@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs a helper program for one request and waits until it ends. Its standard input, output and
- * error are memfds, so neither side ever waits for the other to read or write.
+ * Runs a helper program for one request and waits until it ends. The program's standard input,
+ * output and error are memfds, so neither side ever waits for the other to read or write.
  */
 #pragma once
 #include "base/fd.h"

@@ -7,23 +7,26 @@
 #pragma once
 #include "base/err.h"
 
-/* Blocks all signals. Returns the signalfd of the four signals, close-on-exec, or -errno. */
+/*
+ * Blocks all signals. Returns a signalfd of SIGTERM, SIGINT, SIGHUP and SIGQUIT, close-on-exec, or
+ * -errno.
+ */
 int interrupt_block(void) must_check;
 
 void interrupt_unblock(void);
 
 /*
- * Returns a signalfd of the same four signals if interrupt_block() has blocked them, else -EBADF
- * without a message.
+ * Returns a signalfd of SIGTERM, SIGINT, SIGHUP and SIGQUIT if interrupt_block() has blocked them,
+ * else -EBADF without a message.
  */
 int interrupt_open(void) must_check;
 
-/* Returns -EINTR with a message if one of the four signals has come, else 0. */
+/* Returns -EINTR with a message if SIGTERM, SIGINT, SIGHUP or SIGQUIT has come, else 0. */
 int interrupt_read(int interrupt) must_check;
 
 /*
- * Waits until fd is readable or at its end. Returns 0, or -EINTR with a message if one of the four
- * signals comes first. If `interrupt` is -EBADF, returns 0 without waiting, because the signals are
- * not blocked and can end this process.
+ * Waits until fd is readable or at its end. Returns 0, or -EINTR with a message if SIGTERM, SIGINT,
+ * SIGHUP or SIGQUIT comes first. If `interrupt` is -EBADF, returns 0 without waiting, because the
+ * signals are not blocked and can end this process.
  */
 int interrupt_wait(int interrupt, int fd) must_check;

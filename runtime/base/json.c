@@ -24,7 +24,10 @@ struct reader {
 	int failed; /* -errno of the first callback that failed */
 };
 
-/* Returns whether the current value is below JSON_MAX_DEPTH, so that the callback drops it. */
+/*
+ * Returns whether the current value is deeper than JSON_MAX_DEPTH levels, so that the callback
+ * drops it.
+ */
 static bool is_skipped(const void *ctx)
 {
 	return ((const struct reader *)ctx)->skipped > 0;

@@ -27,7 +27,7 @@ struct json {
 	struct json *next; /* the next element of the same array or object */
 	union {
 		bool boolean;
-		/* for JSON_STRING (UTF-8 without NUL) and JSON_NUMBER (as written) */
+		/* text of a JSON_STRING (UTF-8 without NUL) or of a JSON_NUMBER (as written) */
 		const char *text;
 		struct json *first; /* first element of a JSON_ARRAY or JSON_OBJECT */
 	};
@@ -65,7 +65,7 @@ bool json_get_true(const struct json *obj, const char *key);
 const char *json_type_name(enum json_type t);
 
 struct json_out {
-	void *gen; /* the yajl_gen handle */
+	void *gen; /* the handle of yajl_gen */
 	int failed;
 };
 

@@ -13,11 +13,11 @@
 #define LIBEXEC_VARIABLE "CAISSON_LIBEXEC"
 
 /*
- * Finds the directory of the helper program `name`. It tries, in this order: $CAISSON_LIBEXEC;
- * `built`, the helper's directory in a build tree, relative to the directory of the running
- * program; ../libexec/caisson, relative to that directory, for an installation that was copied
- * elsewhere; and the directory that this build is installed to. The program may be missing from the
- * first and the last of these.
+ * Finds the directory of the helper program `name`. These directories are tried in this order:
+ * $CAISSON_LIBEXEC; `built`, the helper's directory in a build tree, relative to the directory of
+ * the running program; ../libexec/caisson, relative to the directory of the running program, for an
+ * installation that was copied elsewhere; and the directory to which this build is installed. For
+ * the first and the last directory nothing checks that the program is there.
  */
 int libexec_find(struct arena *a, const char *name, const char *built, const char **ret) must_check;
 

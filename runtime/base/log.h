@@ -17,7 +17,7 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
  */
 int log_open(const char *path, const char *format, enum log_level level) must_check;
 
-/* Returns the level that log_open() was given. */
+/* Returns the level that the caller gave to log_open(). */
 enum log_level log_level(void);
 
 void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
@@ -27,8 +27,8 @@ void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 
 /*
  * Tells a person something that is no error. The line goes to the log file, and to standard error
- * if that is a terminal. Otherwise standard error may be shared with the container, and a program
- * that reads the container's output did not ask for the line.
+ * if that is a terminal. A standard error that is no terminal may be shared with the container, and
+ * a program that reads the container's output did not ask for the line.
  */
 void log_notice(const char *fmt, ...) printf_like(1, 2);
 

@@ -7,7 +7,7 @@
 #pragma once
 #include "base/err.h"
 
-#define OVERLAY_LOWER_MAX 500u /* most directories that overlayfs can stack */
+#define OVERLAY_LOWER_MAX 500u /* how many directories overlayfs can stack */
 
 struct overlay {
 	const char *dir; /* absolute path of the directory that holds the lower directories */

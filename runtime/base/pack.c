@@ -14,7 +14,7 @@
 #include <stdlib.h>
 
 #define ALIGNMENT 8
-#define SHARED_MAX 4096 /* largest number of structures in one image that pointers point to */
+#define SHARED_MAX 4096 /* how many structures in one image may be pointed to */
 
 static const char magic[8] = "caisson";
 
@@ -278,8 +278,8 @@ static void set_pointer(char *at, const void *v)
 }
 
 /*
- * Takes the next `size` bytes of the image. Returns NULL if they do not begin at `offset`, or if
- * the image has fewer bytes left.
+ * Takes the next `size` bytes of the image. Returns NULL if the next bytes do not begin at
+ * `offset`, or if the image has fewer than `size` bytes left.
  */
 static char *take(struct packer *p, uint64_t offset, size_t size)
 {

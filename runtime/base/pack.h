@@ -29,7 +29,7 @@ enum pack_kind {
 	 */
 	PACK_KIND_POINTER,
 	PACK_KIND_ARRAY, /* a pointer to an array of structures, and a count */
-	PACK_KIND_EMBED, /* a structure inside this one */
+	PACK_KIND_EMBED, /* a structure inside the enclosing structure */
 	PACK_KIND_BOOL,
 	PACK_KIND_ENUM, /* an enumerator of 4 bytes, which must be less than `limit` */
 	PACK_KIND_DROP, /* a pointer or a size_t that is written as 0 */
@@ -42,7 +42,7 @@ struct pack_field {
 	uint32_t offset;
 	uint32_t count_offset; /* STRINGS, ARRAY: offset of the count, a size_t */
 	uint32_t limit;        /* ENUM: the first value that is too large */
-	bool needed;           /* STRING, POINTER: NULL is an error */
+	bool needed;           /* STRING, POINTER: whether NULL is an error */
 	/* POINTER, ARRAY, EMBED: type of the object; NULL for an array of numbers */
 	const struct pack_type *type;
 	uint32_t element; /* ARRAY of numbers: size of one number in bytes */
@@ -55,8 +55,9 @@ struct pack_type {
 	size_t nfields;
 	/*
 	 * For a structure with a union: returns a type with more members, chosen by the contents of
-	 * the structure, or NULL. pack_read() calls it after the members of `fields` were checked.
-	 * `variants` lists every type that it can return, because the layout's hash covers them.
+	 * the structure, or NULL. pack_read() calls variant() after it has checked the members of
+	 * `fields`. `variants` lists every type that variant() can return, because the layout's
+	 * hash covers them.
 	 */
 	const struct pack_type *(*variant)(const void *object);
 	const struct pack_type *const *variants;

@@ -9,9 +9,11 @@
 
 #include "base/sys.h"
 
-#define PROC_ROOT_INODE 1 /* the kernel's PROC_ROOT_INO, from include/linux/proc_fs.h */
+/* the inode of the root of a procfs: the kernel's PROC_ROOT_INO, from include/linux/proc_fs.h */
+#define PROC_ROOT_INODE 1
 #define OPEN_RETRIES 64
-#define MAX_LINKS 40 /* the kernel's own limit, MAXSYMLINKS */
+/* how many symbolic links one lookup may follow: the kernel's own limit, MAXSYMLINKS */
+#define MAX_LINKS 40
 
 /* Opens path beneath root, as path_open() does, but sets no error message. */
 static int open_quiet(int root, const char *path, int flags, uint64_t resolve)
@@ -46,10 +48,10 @@ int path_open_nolinks(int root, const char *path, int flags)
 }
 
 /*
- * Replaces a symbolic link in a path by its target. The bytes path[at, at+len) are the name of the
- * link, and dir is the directory path[0, at). Returns the new path, which must be resolved from the
- * root again. Returns NULL and sets errno on failure; EINVAL means that the name is no link, or
- * that it was a link and has been replaced in the meantime.
+ * Replaces a symbolic link in a path by the link's target. The bytes path[at, at+len) are the name
+ * of the link, and dir is the directory path[0, at). Returns the new path, which must be resolved
+ * from the root again. Returns NULL and sets errno on failure; EINVAL means that the name is no
+ * link, or that it was a link and has been replaced in the meantime.
  */
 static char *replace_link(int dir, const char *path, size_t at, size_t len)
 {
@@ -163,8 +165,8 @@ int path_parent(int root, const char *path, const char **ret_name)
 }
 
 /*
- * Makes one attempt to open or create the file. If path is a dangling link, it returns -ELOOP and
- * sets *ret_path, the path to try instead.
+ * Makes one attempt to open or create the file. If path is a dangling link, returns -ELOOP and sets
+ * *ret_path, the path to try instead.
  */
 static int mkfile_walk(int root, const char *path, char **ret_path)
 {
@@ -248,8 +250,8 @@ int path_write_proc(int proc, const char *path, const char *text)
 /*
  * Unmounts everything that lies over the new root. After pivot_root(2) the old root is mounted over
  * the new one, and older mounts, such as the new root of an earlier step, lie over the old root. A
- * lookup that starts with "/" begins below all of these. A ".." from there stays at "/" but, like
- * every step of a lookup, ends at the topmost mount. So "/.." is the mount to remove next.
+ * lookup that starts with "/" begins below all of these mounts. A ".." from there stays at "/" but,
+ * like every step of a lookup, ends at the topmost mount. So "/.." is the mount to remove next.
  */
 static int unmount_above(int root)
 {

@@ -37,9 +37,9 @@ static int add_open(
 	s->open.path = path;
 	s->open.recursive = recursive;
 	/*
-	 * A copy of a shared mount is its peer, so mounts that the container makes beneath the copy
-	 * would appear on the host. Therefore the copy becomes a slave unless rootfsPropagation
-	 * says otherwise.
+	 * A copy of a shared mount is in the same peer group, so mounts that the container makes
+	 * beneath the copy would appear on the host. Therefore the copy becomes a slave unless
+	 * rootfsPropagation says otherwise.
 	 */
 	s->open.propagation =
 		b->spec->rootfs_propagation ? b->spec->rootfs_propagation : MS_SLAVE | MS_REC;
@@ -80,7 +80,7 @@ int builder_check_mounts(const struct builder *b)
 	return 0;
 }
 
-/* Says whether an earlier step opens the source of the mount and puts it into a slot. */
+/* Says whether an earlier step opens the source of the mount and puts the source into a slot. */
 static bool has_source(const struct spec_mount *m)
 {
 	return m->backend || (m->bind && !m->remount);

@@ -3,7 +3,7 @@
  * Theory of operation: the functions below append steps in the order in which the steps will be
  * done, so plan_build() read from top to bottom tells what happens. Every decision (whether there
  * is a user namespace, whether device nodes can be made, whether there is a program to run) is
- * taken here, once, so that the code that does the steps takes none.
+ * taken here, once, so that the code that does the steps takes no decisions.
  */
 #include "plan/plan.h"
 
@@ -81,8 +81,8 @@ static void add_connect_net(struct builder *b)
 }
 
 /*
- * Appends the steps that open the namespaces to join. The host does these steps, because it has the
- * rights to open them and the paths are valid in its mount namespace.
+ * Appends the steps that open the namespaces to join. The host's side does these steps, because it
+ * has the rights to open the namespaces and the paths are valid in its mount namespace.
  */
 static uint64_t add_namespaces(struct builder *b)
 {

@@ -166,8 +166,8 @@ struct step {
 			bool in_root;     /* path is inside the container's root, not on the host */
 			bool recursive;
 			/*
-			 * OPEN_ROOT: if not NULL, the root is an overlay of the directories `lower`
-			 * of `layers` (base/overlay.h), and `path` is not used
+			 * OPEN_ROOT: if these members are not NULL, the root is an overlay of the
+			 * directories `lower` of `layers` (base/overlay.h), and `path` is not used
 			 */
 			const char *layers, *lower, *upper, *work;
 			bool userxattr;
@@ -176,23 +176,27 @@ struct step {
 			 * OPEN_SOURCE: the mount to which the source belongs; NULL in other steps
 			 */
 			const struct spec_mount *mount;
-			/* if n > 0: id maps for an idmapped mount */
+			/* id maps for an idmapped mount; if n is 0, the mount is not idmapped */
 			struct spec_id_maps idmap_uid, idmap_gid;
-			/* map the mount's ids by the maps of the user namespace that is joined */
+			/*
+			 * whether the mount's ids are mapped by the maps of the user namespace that
+			 * the container joins
+			 */
 			bool idmap_joined;
 		} open;
 		struct { /* members of the step DEVICE_NODES */
 			const struct plan_node *v;
 			size_t n;
 			/*
-			 * id maps of the new user namespace; n == 0: an existing one is joined, and
-			 * its maps are read from the kernel
+			 * id maps of the new user namespace; n == 0: the container joins an
+			 * existing user namespace, and its maps are read from the kernel
 			 */
 			struct spec_id_maps uid, gid;
 		} nodes;
 		struct { /* members of the step CONNECT */
 			const struct spec_mount *mount;
-			const char *device; /* name in the guest: /dev/vdX, or a virtio-fs tag */
+			/* name of the device in the guest: /dev/vdX, or a virtio-fs tag */
+			const char *device;
 		} connect;
 		/* member of the step CONNECT_NET: the network interface that a back end serves */
 		const struct spec_vm_net *net;
@@ -206,7 +210,10 @@ struct step {
 		} mount;
 		struct { /* members of the step DEVICE */
 			const struct spec_device *device;
-			/* mount the device node that is in the slot instead of calling mknod(2) */
+			/*
+			 * whether the device node in the slot is mounted instead of calling
+			 * mknod(2)
+			 */
 			bool bind;
 			/*
 			 * the node in the slot was made by DEVICE_NODES; false: it is the host's
@@ -236,15 +243,15 @@ struct step {
 		} user;
 		struct { /* members of the step CAPABILITIES */
 			const struct spec_capabilities *caps;
-			/* keep CAP_SYS_ADMIN until a later SECCOMP step has used it */
+			/* whether CAP_SYS_ADMIN is kept until a later SECCOMP step has used it */
 			bool keep_sys_admin;
 		} caps;
 		struct { /* members of the steps SECCOMP and COMPILE_SECCOMP */
 			const struct spec_seccomp *seccomp;
 			const struct spec_capabilities *final_caps;
 			/*
-			 * once the filter is loaded, set the capabilities to final_caps (NULL:
-			 * none)
+			 * whether the capabilities are set to final_caps (NULL: none) once the
+			 * filter is loaded
 			 */
 			bool drop_caps;
 		} seccomp;
@@ -280,7 +287,9 @@ struct plan_env {
 	 */
 	const char *layers, *lower;
 	bool rootless; /* caisson does not run as root: its effective user is not 0 */
-	/* caisson runs in a user namespace of its own, so it may not call mknod(2) */
+	/*
+	 * caisson runs in a user namespace other than the initial one, so it may not call mknod(2)
+	 */
 	bool in_userns;
 	uint32_t uid, gid; /* effective user and group of caisson */
 	bool no_pivot;

@@ -22,8 +22,8 @@ static const struct object_type namespace_type = {
 	.size = sizeof(struct namespace), .fields = namespace_fields};
 
 /*
- * Parses linux.namespaces. The document has a list of namespaces; struct spec has one slot for each
- * type.
+ * Parses linux.namespaces. config.json has a list of namespaces; struct spec has one entry for each
+ * type of namespace.
  */
 static int parse_namespaces(struct parser *p, const struct json *node, void *obj)
 {
@@ -235,8 +235,8 @@ static const struct object_type memory_policy_type = {
 	.size = sizeof(struct memory_policy), .fields = memory_policy_fields};
 
 /*
- * Parses linux.memoryPolicy. Mode and flags are one argument of set_mempolicy(2), so one member
- * stores both.
+ * Parses linux.memoryPolicy. One member stores both the mode and the flags, because
+ * set_mempolicy(2) takes the two as one argument.
  */
 static int parse_memory_policy(struct parser *p, const struct json *node, void *obj)
 {

@@ -4,9 +4,9 @@
  * effect on struct spec_mount.
  *
  * A later option overrides an earlier one, as in mount(8). An option that only withdraws another
- * ("suid", "rw") clears the attribute as well, because a bind mount inherits the attributes of its
- * source. The access-time attribute is one field with four values rather than separate bits:
- * mount_setattr(2) wants all of MOUNT_ATTR__ATIME cleared if any of it is set.
+ * option ("suid", "rw") clears the attribute as well, because a bind mount inherits the attributes
+ * of its source. The access-time attribute is one field with four values rather than separate bits,
+ * so mount_setattr(2) wants all of MOUNT_ATTR__ATIME cleared if any of it is set.
  */
 #include <sys/mount.h>
 
@@ -14,9 +14,15 @@
 
 enum effect {
 	NOTHING,
-	ATTR,     /* changes attributes of the mount; set and clr of OPTIONS are MOUNT_ATTR_* */
+	/*
+	 * changes attributes of the mount; in the table OPTIONS, set and clr are then MOUNT_ATTR_*
+	 */
+	ATTR,
 	REC_ATTR, /* changes attributes of the mount and of all mounts beneath it */
-	SUPER,    /* changes flags of the file system; set and clr of OPTIONS are MS_* */
+	/*
+	 * changes flags of the file system; in the table OPTIONS, set and clr are then MS_* flags
+	 */
+	SUPER,
 	PROPAGATION,
 	BIND,
 	RBIND,

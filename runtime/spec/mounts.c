@@ -4,7 +4,8 @@
 
 #include "spec/parse.h"
 
-#define MAX_ID_MAPS 340 /* the limit of user_namespaces(7) since Linux 4.15 */
+/* how many ranges an id map can have: the limit of user_namespaces(7) since Linux 4.15 */
+#define MAX_ID_MAPS 340
 #define ID_COUNT (SPEC_ID_MAX + 1U)
 
 static int check_id_map(struct parser *p, const struct json *node, void *obj)

@@ -44,11 +44,11 @@ struct parser {
  * stored in two adjacent members, a pointer and a size_t count: {v, n}.
  */
 enum field_kind {
-	FIELD_BOOL,     /* stored as bool */
-	FIELD_OPT_BOOL, /* stored as struct opt_bool */
+	FIELD_BOOL,     /* a boolean, stored as bool */
+	FIELD_OPT_BOOL, /* a boolean that may be absent, stored as struct opt_bool */
 	FIELD_INT,      /* an integer of any width, checked against min and max */
 	FIELD_OPT_INT,  /* an integer, stored as struct opt_i64 or opt_u64 */
-	FIELD_STRING,   /* stored as const char * */
+	FIELD_STRING,   /* a string, stored as const char * */
 	FIELD_LIST,     /* a list such as "0-3,7", stored as const char * without its blanks */
 	FIELD_ENUM,     /* one of `names`, stored as its value in an integer */
 	/* an array of `names`, stored as the union (|) of their values in an integer */

@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define SHOWN 80 /* number of bytes of a value that an error message shows */
+#define SHOWN 80 /* how many bytes of a value an error message shows */
 
 static void enter_step(struct parser *p, struct parse_step step)
 {
@@ -35,7 +35,7 @@ void parse_leave(struct parser *p)
 	p->depth--;
 }
 
-/* A buffer of fixed size that text is added to. Text that does not fit is cut. */
+/* A buffer of fixed size for the text of a message. Text that does not fit is cut. */
 struct text {
 	size_t len;
 	char s[ERR_MAX];
@@ -62,8 +62,8 @@ static void text_add(struct text *t, const char *fmt, ...)
 }
 
 /*
- * Adds the string in quotes, shortened, and with '?' in place of control characters, because the
- * message may end up on a terminal.
+ * Adds the string in quotes. The string is shortened and has '?' in place of control characters,
+ * because the message may end up on a terminal.
  */
 static void text_add_quoted(struct text *t, const char *s)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Declares the inner half of the table engine (parse.h): it parses single values and words their
- * errors.
+ * Declares the inner half of the table engine (parse.h): the functions parse single values and word
+ * the errors for them.
  */
 #pragma once
 #include "spec/parse.h"
 
-/* Parses an integer. *ret is the number in two's complement, because it may be negative. */
+/* Parses an integer. *ret is the number in two's complement, because the number may be negative. */
 int parse_int(struct parser *p, const struct json *node, const struct field *f, uint64_t *ret)
 	must_check;
 int parse_enum(struct parser *p, const struct json *node, const struct field *f, uint64_t *ret)

@@ -9,7 +9,8 @@
 
 #include "spec/names.h"
 
-#define MAX_GROUPS 65536 /* the kernel's NGROUPS_MAX, from linux/limits.h */
+/* how many groups a process can have: the kernel's NGROUPS_MAX, from linux/limits.h */
+#define MAX_GROUPS 65536
 
 static const struct field console_size_fields[] = {
 	FIELD(INT, "height", spec_process, console_height, RANGE(0, UINT16_MAX)),

@@ -98,8 +98,8 @@ static const struct field pids_fields[] = {
 static const struct object_type pids_type = {.fields = pids_fields};
 
 /*
- * Checks a weight of blockIO, which is 10 to 1000. Engines write 0 for a weight that was not given
- * (Docker always does), so 0 counts as absent.
+ * Checks a weight of blockIO, which must be from 10 to 1000. Engines write 0 for a weight that was
+ * not given (Docker always does), so 0 counts as absent.
  */
 static int check_weight(struct parser *p, const char *name, struct opt_u64 *weight)
 {

@@ -16,7 +16,7 @@ static const struct field arg_fields[] = {FIELD(INT, "index", spec_seccomp_arg, 
 static const struct object_type arg_type = {
 	.size = sizeof(struct spec_seccomp_arg), .fields = arg_fields};
 
-/* Adds the errno to an action that has one, or EPERM if config.json gives no errno. */
+/* Adds the errno to an action that has an errno, or EPERM if config.json gives none. */
 static int merge_errno(
 	struct parser *p, const struct json *node, const char *name, uint32_t *action)
 {

@@ -9,7 +9,8 @@
 #include "base/fd.h"
 #include "spec/parse.h"
 
-#define MAX_HOSTNAME 64 /* the kernel's __NEW_UTS_LEN, from linux/utsname.h */
+/* longest host name in bytes: the kernel's __NEW_UTS_LEN, from linux/utsname.h */
+#define MAX_HOSTNAME 64
 
 static const struct field root_fields[] = {FIELD(STRING, "path", spec, root_path, REQUIRED),
 	FIELD(BOOL, "readonly", spec, root_readonly), {0}};

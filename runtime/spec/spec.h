@@ -2,10 +2,10 @@
 /*
  * Declares config.json as C data: runtime-spec 1.3, config.md, config-linux.md and config-vm.md.
  *
- * spec_parse() reads and validates the document. Its result needs no more checks of form (types,
- * ranges, required fields, absolute paths). All data is in the caller's arena and is read-only
- * afterwards. A property that the specification does not know is ignored. Error messages have the
- * JSON path: "config.json: process.rlimits[2].hard: expected a number from 0 to
+ * spec_parse() reads and validates the document. Code that uses the result need not check its form
+ * again (types, ranges, required fields, absolute paths). All data is in the caller's arena and is
+ * read-only afterwards. A property that the specification does not know is ignored. Error messages
+ * have the JSON path: "config.json: process.rlimits[2].hard: expected a number from 0 to
  * 18446744073709551615, found a string".
  *
  * Members have the specification's names, in snake case. A pointer to an optional object is NULL if
@@ -38,13 +38,15 @@ struct spec_id_maps {
 
 /* A mount. spec_parse_mount_options() sets the members from `bind` on, from mounts[].options. */
 struct spec_mount {
-	const char *destination; /* absolute; a relative one is taken as relative to "/" */
+	/* path of the mount point; a relative path counts as relative to "/" */
+	const char *destination;
 	/*
 	 * type of the file system; NULL if absent; the type "bind" makes a bind mount even without
 	 * the option
 	 */
 	const char *type;
-	const char *source; /* NULL if absent; may be relative to the bundle */
+	/* path or name of the source, perhaps relative to the bundle; NULL if absent */
+	const char *source;
 	/* PATH of a source "vhost-user:PATH": socket of the process that serves the file system */
 	const char *backend;
 	bool bind; /* the mount is a bind mount, and `source` is set */
@@ -64,7 +66,10 @@ struct spec_mount {
 	/* flags of the file system: MS_SYNCHRONOUS and the like */
 	uint32_t sb_flags;
 	uint32_t sb_flags_clr;
-	/* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with or without MS_REC; 0: absent */
+	/*
+	 * propagation MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with or without MS_REC; 0:
+	 * absent
+	 */
 	uint32_t propagation;
 	/*
 	 * idmap: the mount's ids are mapped (id mappings in config.json set idmap too); ridmap: the
@@ -79,8 +84,8 @@ struct spec_mount {
 	bool src_nofollow;
 	/* bind mount: if the destination is a symbolic link, mount on the link */
 	bool dest_nofollow;
-	bool remount;   /* change the flags of the mount that is there already */
-	bool tmpcopyup; /* tmpfs: starts with a copy of the files that it covers */
+	bool remount;   /* change the flags of the mount that exists at the destination */
+	bool tmpcopyup; /* tmpfs: the mount starts with a copy of the files that it covers */
 	/* all other options, which are passed to the file system: "mode=755" */
 	struct spec_strings data;
 	/* Id mappings of an idmapped mount. If they are empty, the container's mappings apply. */
@@ -129,14 +134,15 @@ struct spec_process {
 	const char *apparmor_profile, *selinux_label;
 	struct opt_i64 oom_score_adj; /* from -1000 to 1000 */
 	const struct spec_scheduler *scheduler;
-	struct opt_i64 io_priority; /* in the form of ioprio_set(2): class << 13 | priority */
+	/* I/O priority as ioprio_set(2) takes it: class << 13 | priority */
+	struct opt_i64 io_priority;
 	/* lists of CPUs, such as "0-3,7" */
 	const char *exec_affinity_initial, *exec_affinity_final;
 };
 
 struct spec_hook {
 	const char *path;
-	/* all arguments, including args[0]; if empty, args[0] is the path */
+	/* arguments of the hook, including args[0]; if the list is empty, args[0] is the path */
 	struct spec_strings args;
 	struct spec_strings env;
 	/*
@@ -144,7 +150,7 @@ struct spec_hook {
 	 * environment
 	 */
 	bool has_env;
-	struct opt_i64 timeout; /* seconds, larger than 0 */
+	struct opt_i64 timeout; /* time limit of the hook in seconds, larger than 0 */
 };
 
 struct spec_hooks {
@@ -172,7 +178,7 @@ struct spec_namespace {
 
 struct spec_device {
 	const char *path;
-	char type; /* 'c', 'b' or 'p' ('u' is read as 'c') */
+	char type; /* type of the device: 'c', 'b' or 'p' ('u' is read as 'c') */
 	uint32_t major, minor;
 	struct opt_u64 file_mode, uid, gid;
 };
@@ -219,7 +225,7 @@ struct spec_seccomp {
 	const char *listener_path, *listener_metadata;
 	const struct spec_seccomp_rule *rules;
 	size_t nrules;
-	bool notify; /* the action of a rule, or the default one, is SCMP_ACT_NOTIFY */
+	bool notify; /* whether the action of a rule, or the default action, is SCMP_ACT_NOTIFY */
 };
 
 struct spec_intel_rdt {
@@ -234,7 +240,7 @@ struct spec_memory_policy {
 };
 
 struct spec_vm_iomem {
-	struct opt_u64 first_gfn; /* if absent, it equals first_mfn */
+	struct opt_u64 first_gfn; /* first guest frame number; if absent, it equals first_mfn */
 	uint64_t first_mfn, nr_mfns;
 };
 
@@ -296,7 +302,8 @@ struct spec {
 	const char *hostname, *domainname;
 	const struct spec_mount *mounts;
 	size_t nmounts;
-	const struct spec_process *process; /* NULL if absent; then `start` fails */
+	/* the process of the container; NULL if absent, and then `start` fails */
+	const struct spec_process *process;
 	struct {
 		struct spec_hooks prestart, create_runtime, create_container, start_container,
 			poststart, poststop;
@@ -323,7 +330,8 @@ struct spec {
 	const struct spec_memory_policy *memory_policy;
 	uint32_t rootfs_propagation; /* propagation MS_*, with or without MS_REC; 0: absent */
 	const struct spec_seccomp *seccomp;
-	struct spec_pairs sysctl; /* names as in config.json, with dots or with slashes */
+	/* sysctls with names as in config.json, with dots or with slashes */
+	struct spec_pairs sysctl;
 	struct spec_strings masked_paths, readonly_paths;
 	const char *mount_label;
 	struct opt_u64 personality; /* argument of personality(2) */

@@ -45,7 +45,8 @@ static char *sysctl_path(struct arena *a, const char *name, bool *ret_valid)
 }
 
 /*
- * Returns whether path (with slashes) is name (with dots), or lies below it if name ends in a dot.
+ * Returns whether `path` (with slashes) is the sysctl `name` (with dots), or lies below `name` if
+ * that ends in a dot.
  */
 static bool is_or_below(const char *path, const char *name)
 {

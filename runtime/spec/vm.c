@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Parses the property `vm` (config-vm.md). Its paths are absolute paths of the host. config-vm.md
- * requires a kernel; caisson has a default kernel, so a `vm` without one is no error.
+ * Parses the property `vm` (config-vm.md). The paths in `vm` are absolute paths of the host.
+ * config-vm.md requires a kernel; caisson has a default kernel, so a `vm` without a kernel is no
+ * error.
  */
 #include "spec/parse.h"
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Parses the annotation io.caisson.vm.net, which asks for a network of vhost-user. It is an
- * annotation, because config.json has no other place where engines and their users could ask for
+ * Parses the annotation io.caisson.vm.net, which asks for a network of vhost-user. The network is
+ * an annotation, because config.json has no other place where engines and their users could ask for
  * one:
  *
- *	vhost-user:PATH[,KEY=VALUE]...
+ * 	vhost-user:PATH[,KEY=VALUE]...
  *
  * PATH is absolute and has no comma in it. Every mistake that can be found without a kernel is an
- * error here, because otherwise only the guest would notice it.
+ * error here, because otherwise only the guest would notice the mistake.
  */
 #include <arpa/inet.h>
 #include <ctype.h>

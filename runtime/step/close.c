@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CLOSE: closes every descriptor in INIT except for those on a list of what INIT keeps, so that
- * INIT holds nothing of the host from here on. The list names what stays open and not what is
+ * The step CLOSE: closes every descriptor in INIT except for those on a list of what INIT keeps, so
+ * that INIT holds nothing of the host from then on. The list names what stays open and not what is
  * closed, so that no descriptor is forgotten.
  */
 #include <linux/close_range.h>

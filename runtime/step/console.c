@@ -66,8 +66,8 @@ static int open_slave(int master, const struct spec_process *p)
 	if ((size.ws_row || size.ws_col) && ioctl(slave, TIOCSWINSZ, &size) < 0)
 		return err_sys("process.consoleSize: set the terminal's size");
 	/*
-	 * Only the owner of the terminal changes. Its group stays as devpts set it: the group tty,
-	 * if the mount's gid= option says so.
+	 * Only the owner of the terminal changes. The terminal's group stays as devpts set it: the
+	 * group tty, if the mount's gid= option says so.
 	 */
 	if (p->user.uid && fchown(slave, p->user.uid, (gid_t)-1) < 0)
 		return err_sys("process.user.uid: give the terminal to user %u", p->user.uid);

@@ -107,7 +107,7 @@ static int adjust_node(struct step_ctx *c, int dir, const char *name, const stru
 
 /*
  * Warns if a node that is bind-mounted from the host does not have the owner and mode that
- * config.json gives, because it keeps those of the host.
+ * config.json gives, because such a node keeps the owner and mode of the host's node.
  */
 static void warn_of_attributes(
 	const struct spec_device *d, const char *field, const struct stat *st)

@@ -7,10 +7,10 @@
  * again with the user's rights.
  *
  * The directory and the program are looked up by path_open(), which follows no magic links, so that
- * neither can be reached through /proc/self/fd/N or /proc/self/exe (CVE-2024-21626, CVE-2019-5736).
- * All descriptors of the runtime are close-on-exec.
+ * neither of the two can be reached through /proc/self/fd/N or /proc/self/exe (CVE-2024-21626,
+ * CVE-2019-5736). All descriptors of the runtime are close-on-exec.
  *
- * Engines parse the error messages, so these are the same as runc's and start in lower case.
+ * The error messages are the same as runc's and start in lower case, because engines parse them.
  */
 #include <limits.h>
 #include <signal.h>
@@ -200,8 +200,8 @@ static int copy_env(struct arena *a, char *const *env, size_t n, char **out, siz
 
 /*
  * Makes the program's environment from process.env, or from the copy to which the runtime has added
- * LISTEN_FDS or NOTIFY_SOCKET. If HOME is missing, it is read from the container's /etc/passwd, as
- * in runc. TERM is not added, because neither runc nor crun does that.
+ * LISTEN_FDS or NOTIFY_SOCKET. If HOME is missing, its value is read from the container's
+ * /etc/passwd, as in runc. TERM is not added, because neither runc nor crun adds it.
  */
 static int make_env(struct step_ctx *c, const struct spec_process *p)
 {
@@ -473,8 +473,8 @@ int step_exec(struct step_ctx *c, const struct step *s)
 	if (errno != EACCES)
 		return exec_error(c, p);
 	/*
-	 * FIND_PROGRAM found this program as root, but the user may not execute it. Further along
-	 * PATH there may be a program of the same name that the user may execute.
+	 * FIND_PROGRAM found c->exe as root, but the user may not execute it. Further along PATH
+	 * there may be a program of the same name that the user may execute.
 	 */
 	const char *other = NULL;
 	if (find_program(c, p, &other) >= 0 && !streq(other, c->exe)) {

@@ -98,8 +98,8 @@ int step_enter(struct step_ctx *c, const struct step *s)
 	if (split && setns(c->pid_ns, CLONE_NEWPID) < 0)
 		return err_sys("enter the pid namespace of the container");
 	/*
-	 * The plan of an exec has no ATTACH_ROOT step to open the root, because this process is in
-	 * the container's root now.
+	 * An exec opens the root here, because its plan has no ATTACH_ROOT step, and because this
+	 * process is in the container's root now.
 	 */
 	c->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return c->root < 0 ? err_sys("open the container's root") : 0;
@@ -157,7 +157,7 @@ static bool joins_pid_ns(const struct plan *p)
 /*
  * Gives the child a new procfs. Other containers may be in the pid namespace that was joined, and
  * can look at the child's descriptors. So the child must not have the host's procfs, which shows
- * the host's processes, but one that shows only what those containers see already. In a user
+ * the host's processes, but a procfs that shows only what those containers see already. In a user
  * namespace the kernel may refuse to make one.
  */
 static int replace_proc(struct step_ctx *c)
@@ -193,7 +193,8 @@ static pid_t fork_into_namespaces(struct step_ctx *c, const struct step *s)
 
 /*
  * Makes the child the leader of a session of its own. The terminal on which caisson was started can
- * then send it no signals, and it can have the container's terminal as its controlling terminal.
+ * then send the child no signals, and the child can have the container's terminal as its
+ * controlling terminal.
  */
 static int lead_session(struct step_ctx *c)
 {

@@ -347,8 +347,8 @@ static int run_hook(const struct spec_hook *hook, const struct hook_env *e)
 	r = watch_hook(&run, deadline);
 	if (r < 0) {
 		/*
-		 * Kills the hook by its pidfd too, because the hook may not have called setsid()
-		 * yet, which makes the process group.
+		 * The hook is killed by its pidfd too, because it may not have called setsid() yet,
+		 * which makes the process group.
 		 */
 		kill(-run.pid, SIGKILL);
 		(void)!syscall(SYS_pidfd_send_signal, run.pidfd, SIGKILL, NULL, 0);
@@ -403,8 +403,8 @@ int hooks_run(const char *name, const struct spec_hooks *hooks, const char *stat
 }
 
 /*
- * Gives every hook without an environment the container's environment. runc does this for
- * startContainer hooks, and engines rely on it. All other kinds of hooks get the runtime's
+ * Gives every hook without an environment the container's environment. runc does the same for
+ * startContainer hooks, and engines rely on it. Hooks of all other kinds get the runtime's
  * environment.
  */
 static int with_process_env(

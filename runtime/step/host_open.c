@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The host's side opens the source of a bind mount before the container
- * exists. INIT could not do this, because it may already be an unprivileged user, and because it is
- * in another mount namespace. INIT gets a detached copy of the mount and no path, so that no path
- * is looked up twice.
+ * exists. INIT could not open the source, because INIT may already be an unprivileged user, and
+ * because it is in another mount namespace. INIT gets a detached copy of the mount and no path, so
+ * that no path is looked up twice.
  *
  * A copy of a shared mount belongs to the same peer group as the original, so mounts that the
- * container makes beneath it would appear on the host. So every copy is made a slave, unless
+ * container makes beneath the copy would appear on the host. So every copy is made a slave, unless
  * config.json asks for another propagation.
  */
 #include "step/host_open.h"
@@ -75,8 +75,8 @@ static int set_propagation(int tree, const struct step *s)
 	/*
 	 * The copy of the root is never left in the peer group of the host's mount, because every
 	 * mount of the container would then appear on the host, and because pivot_root(2) refuses a
-	 * shared root. The step ROOT_PROPAGATION can make it shared again after PIVOT, in a peer
-	 * group of its own.
+	 * shared root. The step ROOT_PROPAGATION can make the copy shared again after PIVOT, in a
+	 * peer group of its own.
 	 */
 	if (s->kind != STEP_OPEN_SOURCE && base == MS_SHARED)
 		base = MS_SLAVE;
@@ -102,8 +102,8 @@ static int set_propagation(int tree, const struct step *s)
 }
 
 /*
- * Makes a user namespace with these id maps for id-mapped mounts. No process of the container runs
- * in it.
+ * Makes a user namespace with the id maps `uid` and `gid` for id-mapped mounts. No process of the
+ * container runs in this namespace.
  */
 static int open_userns(const struct spec_id_maps *uid, const struct spec_id_maps *gid)
 {
@@ -137,8 +137,8 @@ static int idmap_failed(int tree, const struct step *s)
 }
 
 /*
- * Returns the user namespace by whose maps the mount's ids are mapped. `joined` is the one that the
- * container joins.
+ * Returns the user namespace by whose maps the mount's ids are mapped. `joined` is the user
+ * namespace that the container joins.
  */
 static int find_userns(const struct step *s, int joined)
 {
@@ -171,8 +171,8 @@ static int map_mount(int tree, const struct step *s, int joined)
 }
 
 /*
- * Opens the source of a mount, on the host or in the container's root. Returns less than 0 and sets
- * errno on failure.
+ * Opens the source of a mount, on the host or in the container's root. Returns a negative number
+ * and sets errno on failure.
  */
 static int open_source(int root, const struct step *s, int flags)
 {

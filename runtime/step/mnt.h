@@ -51,10 +51,10 @@ static inline int mnt_set_propagation(int fd, uint32_t propagation)
 
 /* The file or directory on which a mount is put. */
 struct mnt_target {
-	int fd;              /* O_PATH descriptor of the target */
-	bool existed;        /* the target existed before caisson made a mount point */
+	int fd;              /* O_PATH descriptor of the file or directory */
+	bool existed;        /* the file or directory existed before caisson made a mount point */
 	struct stat st;      /* what fstat(2) says about fd */
-	char path[PATH_MAX]; /* path of the target without "//", "." and ".." */
+	char path[PATH_MAX]; /* path of the file or directory, without "//", "." and ".." */
 };
 
 /* The functions of mnt.c, which several files of this folder call. */
@@ -64,7 +64,7 @@ int mnt_clean_path(const char *path, char ret[static PATH_MAX]) must_check;
 
 /*
  * Sets the error message for a path in the container. r is the error that a function of base/path.h
- * returned. Returns an error.
+ * returned. Returns r or another negative error.
  */
 int mnt_path_error(int r, const char *what, const char *path);
 
@@ -82,26 +82,26 @@ int mnt_try_symlink(int dir, const char *name, const char *path, const char *tar
 bool mnt_is_link_to(int dir, const char *name, const char *target);
 
 /*
- * Makes a symbolic link in the root. Succeeds if the same link already exists; fails if anything
- * else is there.
+ * Makes a symbolic link in the root. Succeeds if the same link already exists; fails if any other
+ * file is at the path.
  */
 int mnt_symlink(const struct step_ctx *c, const char *path, const char *target) must_check;
 
 /*
- * mount_fs.c: makes a new file system for a MOUNT step and returns its detached mount, with all
- * attributes set.
+ * Makes a new file system for a MOUNT step and returns its detached mount, with all attributes set
+ * (mount_fs.c).
  */
 int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target *t) must_check;
 
 /*
- * new_fs.c: changes the options of the file system that is mounted at fd, as "remount" does.
- * mnt_apply_attrs() changes the attributes of the mount itself.
+ * Changes the options of the file system that is mounted at fd, as the option "remount" does
+ * (new_fs.c). mnt_apply_attrs() changes the attributes of the mount itself.
  */
 int mnt_reconfigure(int fd, const struct spec_mount *m) must_check;
 
 /*
- * console.c: opens /dev/console as O_PATH, so that something can be mounted on it. Makes an empty
- * file there if there is none.
+ * Opens /dev/console as O_PATH, so that something can be mounted on it (console.c). Makes an empty
+ * file /dev/console if there is none.
  */
 int mnt_console_target(int root) must_check;
 

@@ -126,8 +126,8 @@ static int open_target(
 		t->fd = dir ? path_mkdirs(c->root, t->path) : path_mkfile(c->root, t->path);
 		if (t->fd >= 0 && (is_type(m, "proc") || is_type(m, "sysfs"))) {
 			/*
-			 * The target is opened again without following links, because the path by
-			 * which it was made may have followed some.
+			 * The target is opened again without following links, because links may
+			 * have been followed when it was made.
 			 */
 			fd_close(&t->fd);
 			t->fd = open_existing(c, m, t->path);
@@ -285,7 +285,7 @@ int step_mount(struct step_ctx *c, const struct step *s)
 		return change_mount(c, m);
 	/*
 	 * The virtio-fs share or disk of a vhost-user server was already mounted by the guest's
-	 * init, so it is attached like the source of a bind mount.
+	 * agent, so INIT attaches it like the source of a bind mount.
 	 */
 	return m->bind || m->backend ? mount_bind(c, s) : mount_new(c, s);
 }

@@ -16,7 +16,7 @@
 #include "base/fd.h"
 #include "step/new_fs.h"
 
-#define SELINUX_FS 0xf97cff8c /* the same number as SELINUX_MAGIC in <linux/magic.h> */
+#define SELINUX_FS 0xf97cff8c /* the number of SELINUX_MAGIC in <linux/magic.h> */
 
 static bool is_pseudo(const char *type)
 {

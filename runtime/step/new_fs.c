@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Makes file systems by fsopen(2), fsconfig(2) and fsmount(2). Each option is set by a call of its
- * own, so that the kernel can name the one that it refuses.
+ * own, so that the kernel can name the option that it refuses.
  *
- * fsconfig(2) takes values of up to 255 bytes and has no way to escape a comma. If that is not
- * enough (for overlay's lowerdir), mount(2) is used instead. The file system is mounted on a
- * directory of a tmpfs that is attached for a moment, and a detached copy of the mount is taken
- * from there.
+ * fsconfig(2) takes values of up to 255 bytes and has no way to escape a comma. If a value needs
+ * more (overlay's lowerdir), mount(2) is used instead: it mounts the file system on a directory of
+ * a tmpfs that is attached for a moment, and caisson takes a detached copy of this mount.
  */
 #include "step/new_fs.h"
 

@@ -18,8 +18,8 @@ struct new_fs {
 	const struct mnt_target *t;
 	const char *type, *source;
 	const char *label; /* SELinux label for the option context=, or NULL */
-	bool ro;           /* the super block becomes read-only too */
-	char mode[16]; /* option for a tmpfs that covers a directory, such as "mode=0755", or "" */
+	bool ro;           /* whether the super block becomes read-only too */
+	char mode[16]; /* option of a tmpfs that covers a directory, such as "mode=0755", or "" */
 };
 
 /*

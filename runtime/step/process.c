@@ -100,11 +100,11 @@ static bool file_holds_number(int proc, const char *path, int64_t number)
 }
 
 /*
- * Writes oom_score_adj. Lowering the value needs CAP_SYS_RESOURCE in the first user namespace,
- * whatever rights the caller has in its own, and a process whose user has changed may not write to
- * its own files in /proc. So if INIT is in a user namespace, the host's side writes the value for
- * it, with pid > 0. A failure is ignored if the file already holds the value, because rootless
- * engines pass the value with which they run themselves.
+ * Writes oom_score_adj. Lowering the value needs CAP_SYS_RESOURCE in the initial user namespace,
+ * whatever rights the caller has in its own user namespace, and a process whose user has changed
+ * may not write to its own files in /proc. So if INIT is in a user namespace, the host's side
+ * writes the value for INIT, with pid > 0. A failure is ignored if the file already holds the
+ * value, because rootless engines pass the value with which they run themselves.
  */
 int process_set_oom_score(const struct spec_process *p, int proc, pid_t pid)
 {
@@ -187,10 +187,10 @@ int step_scheduler(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Sets the I/O priority. The specification wants it for the container's process group. It is set
- * for the process, which has the same effect, because the process is alone in its group and every
- * process that it starts inherits the priority. IOPRIO_WHO_PGRP could also reach other processes of
- * a shell's job that caisson belongs to.
+ * Sets the I/O priority. The specification wants the priority for the container's process group.
+ * The priority is set for the process, which has the same effect, because the process is alone in
+ * its group and every process that it starts inherits the priority. IOPRIO_WHO_PGRP could also
+ * reach other processes of a shell's job that caisson belongs to.
  */
 int step_io_priority(struct step_ctx *c, const struct step *s)
 {
@@ -288,8 +288,8 @@ static bool selinux_enabled(int proc)
 
 /*
  * Adds the permission by which a later process of the container finds the keyring, as runc does.
- * Without a user namespace that process has the same user as the keyring; with one it counts as
- * another user, because its ids differ from those of the keyring.
+ * Without a user namespace that process has the same user as the keyring. With a user namespace
+ * that process counts as another user, because its ids differ from those of the keyring.
  */
 static int allow_keyring_search(long ring, bool userns)
 {
@@ -302,8 +302,9 @@ static int allow_keyring_search(long ring, bool userns)
 		return err_sys("describe the session keyring");
 	text[n < (long)sizeof(text) ? (size_t)n : sizeof(text) - 1] = '\0';
 	/*
-	 * The kernel's description of a keyring has the format type;uid;gid;perm;description. It is
-	 * not read with sscanf(3), which would make caisson-init a tenth larger.
+	 * The kernel's description of a keyring has the format type;uid;gid;perm;description.
+	 * sscanf(3) is not used to read it, because sscanf(3) would make caisson-init a tenth
+	 * larger.
 	 */
 	for (int i = 0; end && i < 3; i++)
 		end = strchr(end, ';') ? strchr(end, ';') + 1 : NULL;

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. INIT starts in a copy of the host's mount namespace. ATTACH_ROOT takes the
- * detached copy of the root file system's mount and attaches it in this namespace to the root file
- * system's own directory. From then on the root is the descriptor of that copy, and nothing depends
- * on a path any more. PIVOT makes the root "/" and detaches the rest.
+ * detached copy of the root file system's mount and attaches it in INIT's namespace to the root
+ * file system's own directory. From then on the root is the descriptor of that copy, and nothing
+ * depends on a path any more. PIVOT makes the root "/" and detaches the rest.
  *
  * The copy is attached to its own directory, because hooks run between ATTACH_ROOT and PIVOT.
- * createContainer hooks run in this namespace, and other hooks enter it by INIT's pid. They find
- * the root by its path on the host and mount things beneath it. If INIT is only root of a user
- * namespace, it may not be allowed to reach that directory. Then the copy is attached over "/". The
- * old tree can still be reached, because the kernel ignores mounts that cover the root when it
- * resolves absolute paths.
+ * createContainer hooks run in INIT's namespace, and other hooks enter this namespace by INIT's
+ * pid. Hooks find the root by its path on the host and mount things beneath it. If INIT is only
+ * root of a user namespace, it may not be allowed to reach that directory. Then the copy is
+ * attached over "/". The old tree can still be reached, because the kernel ignores mounts that
+ * cover the root when it resolves absolute paths.
  *
- * pivot_root(".", ".") stacks the old root onto the new one, and umount2(".") takes it off again,
- * so that no directory for the old root is needed. The kernel requires that neither the new root
- * nor its parent is shared. So everything is made a slave first, which also keeps attaching and
- * unmounting from reaching the host. Bind mounts that are meant to share with the host keep their
- * peer group, because the host's side copied them before that.
+ * pivot_root(".", ".") stacks the old root onto the new one, and umount2(".") takes the old root
+ * off again, so that no directory for the old root is needed. The kernel requires that neither the
+ * new root nor its parent is shared. So everything is made a slave first, which also keeps
+ * attaching and unmounting from reaching the host. Bind mounts that are meant to share with the
+ * host keep their peer group, because the host's side copied them before everything became a slave.
  */
 #include <stdlib.h>
 #include <sys/sysmacros.h>
@@ -125,7 +125,8 @@ static int make_late_ro(struct step_ctx *c)
 }
 
 /*
- * Replaces each \ooo by its character, because mountinfo writes blanks and backslashes in this way.
+ * Replaces each \ooo by the character with this octal number, because mountinfo writes blanks and
+ * backslashes as \ooo.
  */
 static void unescape(char *s)
 {
@@ -170,8 +171,8 @@ static int hide_mount(char *line, const char *keep)
 
 /*
  * Hides every procfs and sysfs of the host. Without pivot_root(2) the old tree stays in the
- * namespace, beneath the new root. If an unmasked procfs or sysfs is anywhere in it, the kernel
- * lets a nested user namespace mount a new one, and the container could see what caisson has
+ * namespace, beneath the new root. If an unmasked procfs or sysfs is anywhere in the old tree, the
+ * kernel lets a nested user namespace mount a new one, and the container could see what caisson has
  * masked.
  */
 static int hide_host_proc(struct step_ctx *c)

@@ -49,8 +49,9 @@ static int load_filter(uint64_t flags, const struct sock_fprog *program)
 }
 
 /*
- * Returns the name of the first flag that the kernel does not know, or NULL. The test is a call
- * with a bad address: it fails with EFAULT if the kernel knows the flag, and with EINVAL if not.
+ * Returns the name of the first flag that the kernel does not know, or NULL if the kernel knows all
+ * flags. The test is a call of seccomp(2) with a bad address: it fails with EFAULT if the kernel
+ * knows the flag, and with EINVAL if not.
  */
 static const char *unknown_flag(uint64_t flags)
 {
@@ -158,7 +159,7 @@ static bool is_let_through(const struct strbuf *filter, const struct call *call)
 
 /*
  * Returns the name of the first call of the list that the filter does not allow, or NULL if it
- * allows all.
+ * allows all calls of the list.
  */
 static const char *find_obstacle(const struct strbuf *filter, const struct call *calls, size_t n)
 {
@@ -211,7 +212,7 @@ struct step_sender {
 
 /*
  * Sends the listener and waits until the host's side says that the agent has it. This is the
- * function of a thread that shares everything with INIT, which waits meanwhile. The function does
+ * function of a thread that shares everything with INIT; INIT waits meanwhile. The function does
  * not return, because the thread was not made by the C library.
  */
 static __attribute__((noreturn)) int send_listener(void *data)
@@ -228,8 +229,8 @@ static __attribute__((noreturn)) int send_listener(void *data)
 		if (s->result >= 0 && peer->await)
 			s->result = peer->await(peer->data, "seccomp");
 		/*
-		 * The agent has the listener now. INIT closes it, because another process could get
-		 * it from INIT.
+		 * INIT closes the listener, because the agent has it now, and another process could
+		 * get it from INIT.
 		 */
 		close(s->listener);
 	}
@@ -242,7 +243,10 @@ int seccomp_start_sender(struct step_ctx *c)
 {
 	const int flags =
 		CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
-	/* The memory of the stack is never freed, because execve(2) of the program does that. */
+	/*
+	 * The memory of the stack is never freed, because execve(2) of the program frees all
+	 * memory.
+	 */
 	char *stack = mmap(
 		NULL, SENDER_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (stack == MAP_FAILED)

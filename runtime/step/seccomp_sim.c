@@ -112,7 +112,10 @@ static bool load(struct machine *m, const struct sock_filter *f, const struct se
 	}
 }
 
-/* Does one instruction that is neither a jump nor a return. Returns false if it is not valid. */
+/*
+ * Does one instruction that is neither a jump nor a return. Returns false if the instruction is not
+ * valid.
+ */
 static bool step_machine(
 	struct machine *m, const struct sock_filter *f, const struct seccomp_data *call)
 {

@@ -17,6 +17,7 @@ uint32_t seccomp_simulate(
 	const struct sock_filter *program, size_t n, const struct seccomp_data *call);
 
 /*
- * Returns the AUDIT_ARCH_* constant of this process, or 0 if this file does not know the machine.
+ * Returns the AUDIT_ARCH_* constant of this process, or 0 if seccomp_sim.c does not know the
+ * machine.
  */
 uint32_t seccomp_native_arch(void);

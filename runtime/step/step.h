@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The steps that INIT does. This library is linked into caisson-init (init/), the first process of
- * a container, and nothing in it depends on whether that runs on the host or in a guest. The
- * runtime and the guest's agent call single functions of it. It is built for two C libraries: see
- * base/musl.h.
+ * a container, and nothing in the library depends on whether caisson-init runs on the host or in a
+ * guest. The runtime and the guest's agent call single functions of the library. The library is
+ * built for two C libraries: see base/musl.h.
  *
- * step_walk() does INIT's steps beginning with the one at `from`. It returns only after a failure,
+ * step_walk() does INIT's steps beginning with step number `from`. It returns only after a failure,
  * with the message set, because STEP_EXEC does not return. The steps free nothing, because the
  * process either becomes the program or ends.
  *
  * Theory of operation. The root file system is hostile. The member `root` is an O_PATH descriptor
- * of it, and base/path.h resolves every path below it. Writes to /proc go through `proc`, a procfs
- * of the host that the container cannot mount over.
+ * of the root file system, and base/path.h resolves every path below it. Writes to /proc go through
+ * `proc`, a procfs of the host that the container cannot mount over.
  */
 #pragma once
 #include <sys/stat.h>
@@ -35,8 +35,8 @@ struct step_peer {
 	/* called in the parent: FORK has made the process `pid`, which does the remaining steps */
 	int (*forked)(void *data, pid_t pid);
 	/*
-	 * called in the process that FORK made; pid is its own pid as its parent saw it, or 0. May
-	 * be NULL.
+	 * called in the process that FORK made; pid is the process's own pid as its parent saw it,
+	 * or 0. May be NULL.
 	 */
 	void (*reborn)(void *data, pid_t pid);
 	int (*wait_start)(
@@ -45,11 +45,11 @@ struct step_peer {
 };
 
 /*
- * A mount that covers paths to hide them. Its first use attaches it, and each further use attaches
- * a clone; see mask.c.
+ * A mount that covers paths to hide them. The mount itself is attached at its first use, and a
+ * clone of it at each further use; see mask.c.
  */
 struct step_cover {
-	int fd; /* descriptor of the mount; -EBADF: not made yet */
+	int fd; /* descriptor of the mount; -EBADF: the mount is not made yet */
 	bool attached;
 };
 
@@ -60,17 +60,17 @@ struct step_sender;
 
 struct step_ctx {
 	const struct plan *plan;
-	enum step_place place; /* on whose behalf the steps are done: PLACE_INIT or PLACE_MONITOR */
+	enum step_place place; /* the party whose steps are done: PLACE_INIT or PLACE_MONITOR */
 	struct step_peer peer;
 	int *slots; /* array of plan->nslots descriptors, which the host's side opened */
 	int root;   /* the root file system as an O_PATH descriptor; -EBADF until ATTACH_ROOT */
 	int proc;   /* a procfs from path_open_proc(); -EBADF once CLOSE is done */
 	/*
-	 * a procfs of the pid namespace that JOIN entered, for the process that FORK makes; or
-	 * -EBADF
+	 * a procfs of the pid namespace that JOIN entered, for the process that FORK makes; -EBADF:
+	 * there is none
 	 */
 	int joined_proc;
-	/* exec: pidfd of the container's first process, whose namespaces ENTER enters */
+	/* set for an exec: pidfd of the container's first process, whose namespaces ENTER enters */
 	int container;
 	/*
 	 * exec: the pid namespace of the container's first process, which is entered last if a
@@ -80,8 +80,8 @@ struct step_ctx {
 	/* exec: CLONE_NEW* flags of the namespaces that ENTER enters by the pidfd `container` */
 	uint64_t enter_flags;
 	/*
-	 * The descriptors that CLOSE leaves open, besides all below 3 + preserve_fds, and those for
-	 * the output of hooks if hooks still follow.
+	 * The descriptors that CLOSE leaves open. CLOSE also leaves open all descriptors below 3 +
+	 * preserve_fds, and those for the output of hooks if hooks still follow.
 	 */
 	int keep[STEP_KEEP_MAX];
 	size_t nkeep;
@@ -92,17 +92,18 @@ struct step_ctx {
 	bool forked;   /* whether the FORK step is done */
 	bool detached; /* the parent of this process ended after FORK, before the program runs */
 	/*
-	 * The filter that SECCOMP did not load, and that EXEC and startContainer hooks load;
-	 * late_step is NULL if there is none.
+	 * The filter that SECCOMP did not load, and that EXEC and startContainer hooks load. If
+	 * there is no such filter, late_step is NULL.
 	 */
 	struct strbuf late_filter;
 	const struct step *late_step;
-	/* the thread that hands over a seccomp listener; NULL: not running */
+	/* the thread that hands over a seccomp listener; NULL: the thread does not run */
 	struct step_sender *sender;
-	int console;         /* the terminal's slave side until CLOSE; -EBADF: no terminal */
-	char *const *env;    /* environment of the program; FIND_PROGRAM completes it */
-	const char *exe;     /* path of the program; FIND_PROGRAM sets it */
-	const int *hook_out; /* two files to which hooks write: see hooks_run(); NULL: none */
+	int console;      /* the terminal's slave side until CLOSE; -EBADF: no terminal */
+	char *const *env; /* environment of the program; FIND_PROGRAM completes it */
+	const char *exe;  /* path of the program; FIND_PROGRAM sets it */
+	/* two files to which hooks write: see hooks_run(); NULL: there are no such files */
+	const int *hook_out;
 	/*
 	 * Writes the container's state, with `status` as its status, into *ret. createContainer and
 	 * startContainer hooks, which INIT runs, get this state on standard input.
@@ -111,11 +112,13 @@ struct step_ctx {
 	void *state_data;
 	struct arena *arena;
 
-	/* ATTACH_ROOT sets these members, and all mount steps use them. */
-	mode_t umask;          /* the umask of caisson's caller, which createContainer hooks get */
-	bool umask_changed;    /* the member umask is valid, and INIT itself has another one */
+	/* ATTACH_ROOT sets the members from here on, and all mount steps use them. */
+	mode_t umask; /* the umask of caisson's caller, which createContainer hooks get */
+	/* whether the member umask is valid, and INIT itself has another umask */
+	bool umask_changed;
 	const char *root_path; /* where the root is attached in the host's tree; NULL: over "/" */
-	struct stat root_stat; /* identifies the root, to notice a path that leads back to it */
+	/* status of the root, to notice a path that leads back to the root */
+	struct stat root_stat;
 	struct step_cover null_cover; /* cover for files: the host's /dev/null */
 	struct step_cover dir_cover;  /* cover for directories: an empty file system */
 	struct step_late_ro
@@ -131,14 +134,14 @@ int step_walk(struct step_ctx *c, size_t from) must_check;
 int step_do(struct step_ctx *c, const struct step *s) must_check;
 
 /*
- * The functions that do the steps, one for each kind, grouped by file. All return 0, or -errno with
- * a message.
+ * The functions that do the steps, one for each kind of step, grouped by file. All return 0, or
+ * -errno with a message.
  */
 
 /*
- * host_open.c: step_open() does OPEN_ROOT and OPEN_SOURCE in two cases: for the INIT of an ordinary
- * user, which may copy mounts only in its own user namespace, and for a source that an earlier
- * mount of the container made. It puts the result of open_tree_copy() into the step's slot.
+ * step_open() of host_open.c does OPEN_ROOT and OPEN_SOURCE in two cases: for the INIT of an
+ * ordinary user, which may copy mounts only in its own user namespace, and for a source that an
+ * earlier mount of the container made. It puts the result of open_tree_copy() into the step's slot.
  */
 int step_open(struct step_ctx *c, const struct step *s) must_check;
 
@@ -201,7 +204,7 @@ int step_no_new_privs(struct step_ctx *c, const struct step *s) must_check;
 int step_join(struct step_ctx *c, const struct step *s) must_check;
 int step_enter(struct step_ctx *c, const struct step *s) must_check;
 int step_time_ns(struct step_ctx *c, const struct step *s) must_check;
-/* Forks, and returns in the child only; the parent ends. */
+/* Forks, and returns in the child only, because the parent ends. */
 int step_fork(struct step_ctx *c, const struct step *s) must_check;
 
 /* close.c closes descriptors. */
@@ -211,8 +214,8 @@ int step_close(struct step_ctx *c, const struct step *s) must_check;
 int step_seccomp(struct step_ctx *c, const struct step *s) must_check;
 /*
  * Starts the thread that hands over a seccomp listener. SECCOMP calls this function unless ENTER
- * has. ENTER calls it if the process enters another pid namespace, because such a process cannot
- * make threads until it forks.
+ * has called it. ENTER calls it if the process enters another pid namespace, because such a process
+ * cannot make threads until it forks.
  */
 int seccomp_start_sender(struct step_ctx *c) must_check;
 /* Loads the filter in INIT or in a process that INIT made, if SECCOMP could not load it yet. */
@@ -226,7 +229,7 @@ int step_exec(struct step_ctx *c, const struct step *s) must_check;
 int step_hooks(struct step_ctx *c, const struct step *s) must_check;
 
 /*
- * Runs hooks in order with `state` on standard input. Stops at the first one that fails (non-zero
+ * Runs hooks in order with `state` on standard input. Stops at the first hook that fails (non-zero
  * exit, signal, timeout, cannot be executed), with an error that names "hooks.NAME[i]". A hook that
  * times out is killed together with its process group. out points to two descriptors, not below 3,
  * for the hooks' standard output and error. If a descriptor is -EBADF, or out is NULL, the error

@@ -40,7 +40,10 @@ static int step_loopback(struct step_ctx *c, const struct step *s)
 	return net_loopback_up();
 }
 
-/* Kinds of steps without an entry are done by the host, the guest or the monitor. */
+/*
+ * The functions of INIT's steps. A kind of step without an entry is done by the host, the guest or
+ * the monitor.
+ */
 static const step_fn step_functions[STEP_COUNT] = {
 	[STEP_BARRIER] = step_barrier,
 	[STEP_OPEN_ROOT] = step_open,

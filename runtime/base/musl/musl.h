@@ -93,7 +93,7 @@ static inline int renameat2(
 #define RWF_NOWAIT 0x00000008
 #define RWF_APPEND 0x00000010
 
-/* The kernel takes the offset as two numbers of a machine word. */
+/* The call passes the offset as two numbers, because the kernel takes it as two machine words. */
 static inline ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
 {
 	return syscall(
@@ -141,7 +141,7 @@ static inline int close_range(unsigned first, unsigned last, int flags)
 #define __rlimit_resource caisson_rlimit_resource
 enum caisson_rlimit_resource { CAISSON_RLIMIT_LARGEST = 255 };
 
-/* Returns the name of a signal without "SIG", or NULL if it has none. */
+/* Returns the name of a signal without "SIG", or NULL if the signal has no name. */
 static inline const char *sigabbrev_np(int sig)
 {
 	static const char *const names[] = {NULL, "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT",
