@@ -115,6 +115,11 @@ struct step_ctx {
 	mode_t umask;          /* the umask of caisson's caller, which createContainer hooks get */
 	bool umask_changed;    /* the member umask is valid, and INIT itself has another one */
 	const char *root_path; /* where the root is attached in the host's tree; NULL: over "/" */
+	/*
+	 * The host's mount namespace and the container's, if ATTACH_ROOT has gone from the one to
+	 * the other; else -EBADF
+	 */
+	int host_mounts, own_mounts;
 	struct stat root_stat; /* identifies the root, to notice a path that leads back to it */
 	struct step_cover null_cover; /* cover for files: the host's /dev/null */
 	struct step_cover dir_cover;  /* cover for directories: an empty file system */
