@@ -4,6 +4,7 @@
  * errno on failure.
  */
 #pragma once
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
@@ -34,6 +35,22 @@ static inline pid_t sys_clone3(struct clone_args *args)
 static inline int sys_pivot_root(const char *new_root, const char *put_old)
 {
 	return (int)syscall(SYS_pivot_root, new_root, put_old);
+}
+
+#ifndef OPEN_TREE_NAMESPACE
+#define OPEN_TREE_NAMESPACE 2u /* since Linux 7.0 */
+#endif
+
+/*
+ * Returns whether open_tree(2) knows OPEN_TREE_NAMESPACE, and this process may use it. A kernel
+ * that knows the flag finds fault with the descriptor, and one that does not with the flag. The
+ * call costs less than a microsecond, so the answer is kept nowhere.
+ */
+static inline bool sys_has_tree_namespace(void)
+{
+	const unsigned flags = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
+
+	return open_tree(-EBADF, "", flags) < 0 && errno == EBADF;
 }
 
 /*

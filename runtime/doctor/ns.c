@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/sys.h"
 #include "base/user.h"
 #include "cgroups/cgroup.h"
 #include "doctor/doctor.h"
@@ -107,6 +108,18 @@ static int check_namespaces(struct doctor_ctx *c)
 		"mount, pid, network, ipc, uts and cgroup namespaces can't be made here: %s; "
 		"inside a container, start that with --privileged",
 		strerror(rest));
+}
+
+static int check_tree_namespace(struct doctor_ctx *c)
+{
+	const char *text = "made for each container as a copy of the host's, because this kernel "
+			   "lacks OPEN_TREE_NAMESPACE (Linux 7.0)";
+
+	if (sys_has_tree_namespace())
+		text = "made of a container's root alone (OPEN_TREE_NAMESPACE)";
+	else if (geteuid() != 0)
+		text = "made for each container as a copy of the host's";
+	return doctor_report(c, DOCTOR_OK, "mount-namespace", "%s", text);
 }
 
 static int check_cgroup(struct doctor_ctx *c)
@@ -233,7 +246,7 @@ static int check_rootless(struct doctor_ctx *c)
 int doctor_ns(struct doctor_ctx *c)
 {
 	static int (*const checks[])(struct doctor_ctx *) = {check_kernel, check_namespaces,
-		check_cgroup, check_seccomp, check_overlay, check_rootless};
+		check_tree_namespace, check_cgroup, check_seccomp, check_overlay, check_rootless};
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(checks); i++)

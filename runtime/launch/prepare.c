@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "base/overlay.h"
+#include "base/sys.h"
 #include "launch/join.h"
 #include "launch/notify.h"
 
@@ -201,6 +202,7 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 		 */
 		.in_userns = b->isolation == PLAN_NS && container_in_userns(),
 		.no_pivot = o->no_pivot,
+		.tree_namespace = b->isolation == PLAN_NS && sys_has_tree_namespace(),
 		.no_new_keyring = o->no_new_keyring,
 		.cgroup = cg->manager != CG_DISABLED,
 		.cgroup_attach = cg->manager == CG_SYSTEMD && !cg_clone_into(cg),

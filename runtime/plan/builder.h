@@ -27,7 +27,9 @@ struct builder {
 	 */
 	bool make_nodes;
 	bool dev_is_bound; /* /dev is a bind mount, so no device node is made in it */
-	int failed;        /* error that the building will return (-errno), or 0 */
+	/* ATTACH_ROOT makes the mount namespace instead of CLONE: builder_decide_namespace() */
+	bool root_as_namespace;
+	int failed; /* error that the building will return (-errno), or 0 */
 };
 
 /* Appends one step (builder.c). The returned pointer is valid until the next step is appended. */
@@ -55,6 +57,9 @@ void builder_add_names_files(struct builder *b);
  */
 int builder_add_opens(struct builder *b);
 void builder_add_mounts(struct builder *b, int root_slot);
+
+/* tree.c: decides about root_as_namespace, once all mounts are known. */
+void builder_decide_namespace(struct builder *b);
 
 /*
  * The functions of process.c append the steps that a create and an exec both need for the process.

@@ -341,6 +341,8 @@ int builder_add_opens(struct builder *b)
 	int slot = add_open(b, STEP_OPEN_ROOT, "root.path", root, true);
 
 	add_layers(b);
+	if (!b->failed)
+		b->steps[b->n - 1].open.as_namespace = b->root_as_namespace;
 	add_sources(b);
 	add_device_sources(b);
 	return slot;

@@ -229,6 +229,8 @@ static void add_clone(struct builder *b)
 			flags |= plan_ns_flag((enum spec_ns)t);
 	if (makes_network(b))
 		flags &= ~(uint64_t)CLONE_NEWNET;
+	if (b->root_as_namespace)
+		flags &= ~(uint64_t)CLONE_NEWNS;
 	c->clone.flags = flags;
 	const bool joins = has_joins_before_fork(b);
 	if (!is_new(s, SPEC_NS_TIME) && !joins)
@@ -383,6 +385,7 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		builder_add_notify_dir(&b);
 	if (env->names_dir)
 		builder_add_names_files(&b);
+	builder_decide_namespace(&b);
 	s = b.spec;
 
 	/*
@@ -455,7 +458,10 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 			env->networks;
 	builder_add_mounts(&b, root_slot);
 	add_hooks_before_pivot(&b);
-	builder_add_step(&b, STEP_PIVOT, PLACE_INIT, NULL)->number = env->no_pivot;
+	builder_add_step(&b, STEP_PIVOT, PLACE_INIT, NULL)->number =
+		b.root_as_namespace ? PLAN_PIVOT_IS_ROOT
+		: env->no_pivot     ? PLAN_PIVOT_MOVE
+				    : PLAN_PIVOT_ROOT;
 	add_console(&b, s->process);
 	/*
 	 * FIND_PROGRAM comes before the root becomes read-only, because it makes the directory

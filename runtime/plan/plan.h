@@ -45,6 +45,13 @@ enum step_place { PLACE_HOST, PLACE_INIT, PLACE_MONITOR, PLACE_GUEST };
 
 enum plan_isolation { PLAN_NS, PLAN_VM };
 
+/* How the step PIVOT makes the container's root the root of INIT. */
+enum plan_pivot {
+	PLAN_PIVOT_ROOT,   /* by pivot_root(2) */
+	PLAN_PIVOT_MOVE,   /* by moving the mount and chroot(2): --no-pivot */
+	PLAN_PIVOT_IS_ROOT /* not at all, because ATTACH_ROOT has entered a mount namespace of it */
+};
+
 /*
  * The kinds of steps as X(kind, name as printed, what the step does), in the order in which a plan
  * uses them.
@@ -135,7 +142,8 @@ struct step {
 		const char *text;
 		/*
 		 * a number whose meaning depends on the kind of step: propagation, personality,
-		 * priority, or (kind ENTER) a set of CLONE_NEW* flags
+		 * priority, (kind PIVOT) an enum plan_pivot, or (kind ENTER) a set of CLONE_NEW*
+		 * flags
 		 */
 		uint64_t number;
 		struct {                /* members of the step CLONE */
@@ -161,7 +169,7 @@ struct step {
 		struct { /* members of the step ID_MAP */
 			struct spec_id_maps uid, gid;
 		} map;
-		struct {                  /* members of the steps OPEN_ROOT and OPEN_SOURCE */
+		struct { /* members of the steps OPEN_ROOT, OPEN_SOURCE and ATTACH_ROOT */
 			const char *path; /* absolute path of the source */
 			bool in_root;     /* path is inside the container's root, not on the host */
 			bool recursive;
@@ -171,6 +179,12 @@ struct step {
 			 */
 			const char *layers, *lower, *upper, *work;
 			bool userxattr;
+			/*
+			 * OPEN_ROOT, ATTACH_ROOT: CLONE makes no mount namespace. OPEN_ROOT only
+			 * opens the root, and ATTACH_ROOT makes a mount namespace that holds a copy
+			 * of it and nothing else, and enters that.
+			 */
+			bool as_namespace;
 			uint32_t propagation; /* MS_* flags that the copy of the mount gets */
 			/*
 			 * OPEN_SOURCE: the mount to which the source belongs; NULL in other steps
@@ -293,6 +307,8 @@ struct plan_env {
 	bool in_userns;
 	uint32_t uid, gid; /* effective user and group of caisson */
 	bool no_pivot;
+	/* the kernel's open_tree(2) knows OPEN_TREE_NAMESPACE: sys_has_tree_namespace() */
+	bool tree_namespace;
 	bool no_new_keyring;
 	const char *keyring; /* name of the session keyring that the container gets */
 	/* size of the caller's terminal, used if config.json has no consoleSize; 0: no terminal */

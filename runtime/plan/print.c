@@ -158,7 +158,8 @@ int plan_step_text(const struct step *s, struct strbuf *out)
 	case STEP_CONNECT_NET:
 		return net_text(s->net, out);
 	case STEP_ATTACH_ROOT:
-		return strbuf_addf(out, "%s", s->open.path);
+		return strbuf_addf(
+			out, "%s%s", s->open.path, s->open.as_namespace ? " (new: mount)" : "");
 	case STEP_OPEN_NAMESPACE:
 	case STEP_JOIN:
 		return strbuf_addf(out, "%s: %s", plan_ns_name(s->ns.type), s->ns.path);
@@ -197,7 +198,11 @@ int plan_step_text(const struct step *s, struct strbuf *out)
 	case STEP_EXEC:
 		return strings_text(&s->process->args, out);
 	case STEP_PIVOT:
-		return s->number ? strbuf_addf(out, "by moving the mount and chroot") : 0;
+		return s->number == PLAN_PIVOT_MOVE
+			       ? strbuf_addf(out, "by moving the mount and chroot")
+		       : s->number == PLAN_PIVOT_IS_ROOT
+			       ? strbuf_addf(out, "it is the root already")
+			       : 0;
 	case STEP_BARRIER:
 	case STEP_HOSTNAME:
 	case STEP_DOMAINNAME:

@@ -42,7 +42,7 @@ static void forget(struct step_ctx *c)
 {
 	int filter = filter_slot(c);
 
-	c->proc = c->root = c->container = -EBADF;
+	c->proc = c->root = c->container = c->host_mounts = c->own_mounts = -EBADF;
 	c->null_cover.fd = c->dir_cover.fd = -EBADF;
 	for (int i = 0; i < c->plan->nslots; i++)
 		if (i != filter)

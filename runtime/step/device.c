@@ -4,6 +4,7 @@
  * a path: if the image has a link there, the step fails. If an image links /dev itself to a place
  * outside of the root, the node is made inside the root (CVE-2026-47766).
  */
+#include <sched.h>
 #include <stdio.h>
 #include <sys/sysmacros.h>
 
@@ -151,14 +152,33 @@ static int bind_device(
 }
 
 /*
+ * Makes a detached copy of the mount of a file of the host. If this process is already in a mount
+ * namespace that has nothing of the host, it returns to the host's for that call. The copy is
+ * private, because a mount that the container puts on it must not appear on the host.
+ */
+static int copy_from_host(const struct step_ctx *c, const char *path)
+{
+	if (c->host_mounts >= 0 && setns(c->host_mounts, CLONE_NEWNS) < 0)
+		return -1;
+	_cleanup_fd_ int tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	int code = errno;
+	if (c->host_mounts >= 0 && setns(c->own_mounts, CLONE_NEWNS) < 0)
+		return -1;
+	errno = code;
+	if (tree < 0 || mnt_set_propagation(tree, MS_PRIVATE) < 0)
+		return -1;
+	return take_fd(&tree);
+}
+
+/*
  * Bind-mounts the host's device node, because mknod(2) failed although the plan expected it to
  * succeed. mknod(2) fails in this way if caisson was started in a user namespace and did not detect
  * that.
  */
-static int bind_instead(int dir, const char *name, const struct step *s)
+static int bind_instead(const struct step_ctx *c, int dir, const char *name, const struct step *s)
 {
 	const struct spec_device *d = s->device.device;
-	_cleanup_fd_ int tree = open_tree(AT_FDCWD, d->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	_cleanup_fd_ int tree = copy_from_host(c, d->path);
 
 	if (tree < 0)
 		return err_set(EPERM,
@@ -197,7 +217,7 @@ int step_device(struct step_ctx *c, const struct step *s)
 	if (mknodat(dir, name, wanted_type(d) | mode, dev) == 0 || errno == EEXIST)
 		return adjust_node(c, dir, name, d);
 	if (errno == EPERM && d->type != 'p')
-		return bind_instead(dir, name, s);
+		return bind_instead(c, dir, name, s);
 	return err_set(errno, "make %s: %s", path, err_text(errno));
 }
 

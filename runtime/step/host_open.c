@@ -66,7 +66,7 @@ static int open_failed(const struct step *s)
 	}
 }
 
-static int set_propagation(int tree, const struct step *s)
+int open_tree_propagate(int tree, const struct step *s)
 {
 	const struct spec_mount *m = s->open.mount;
 	uint32_t base = s->open.propagation & ~(uint32_t)MS_REC, own = m ? m->propagation : 0;
@@ -200,7 +200,10 @@ static int open_link(int root, const struct step *s)
 	return S_ISLNK(st.st_mode) ? take_fd(&fd) : -EBADF;
 }
 
-/* Makes a detached copy of the mount at the source. Returns -1 and sets errno on failure. */
+/*
+ * Makes a detached copy of the mount at the source, or opens the source if it will become a mount
+ * namespace. Returns -1 and sets errno on failure.
+ */
 static int copy_source(int root, const struct step *s)
 {
 	bool nofollow = s->open.mount && s->open.mount->src_nofollow;
@@ -208,6 +211,8 @@ static int copy_source(int root, const struct step *s)
 			 (s->open.recursive ? AT_RECURSIVE : 0) |
 			 (nofollow ? AT_SYMLINK_NOFOLLOW : 0);
 
+	if (s->open.as_namespace)
+		return open(s->open.path, O_PATH | O_CLOEXEC);
 	if (!s->open.in_root)
 		return open_tree(AT_FDCWD, s->open.path, flags);
 	_cleanup_fd_ int fd = open_source(root, s, O_PATH | (nofollow ? O_NOFOLLOW : 0));
@@ -247,7 +252,10 @@ static int copy_mount(int root, const struct step *s, int joined)
 			return err_set(ENOTDIR,
 				"%s is not a directory: expected a root file system", s->open.path);
 	}
-	int r = set_propagation(tree, s);
+	/* ATTACH_ROOT makes a copy that is a mount namespace, and sets the propagation in it. */
+	if (s->open.as_namespace)
+		return take_fd(&tree);
+	int r = open_tree_propagate(tree, s);
 	if (r < 0)
 		return r;
 	if (s->open.idmap_uid.n || s->open.idmap_gid.n || s->open.idmap_joined) {

@@ -8,8 +8,12 @@
 
 /*
  * Makes a detached copy of the mount that an OPEN_ROOT, OPEN_SOURCE or ATTACH_ROOT step names, with
- * its propagation set and its ids mapped. If the path is inside the container's root, only INIT can
+ * its propagation set and its ids mapped. If the copy is to become a mount namespace, only opens
+ * the directory, or the detached overlay. If the path is inside the container's root, only INIT can
  * call this. `userns` is the user namespace that the container joins by path, or -EBADF. Returns a
  * close-on-exec descriptor.
  */
 int open_tree_copy(const struct step *s, int userns) must_check;
+
+/* Sets the propagation of the copy that the step describes, and of all mounts beneath it. */
+int open_tree_propagate(int tree, const struct step *s) must_check;

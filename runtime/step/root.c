@@ -12,16 +12,24 @@
  * attached over "/". The old tree can still be reached, because the kernel ignores mounts that
  * cover the root when it resolves absolute paths.
  *
- * pivot_root(".", ".") stacks the old root onto the new one, and umount2(".") takes the old root
- * off again, so that no directory for the old root is needed. The kernel requires that neither the
- * new root nor its parent is shared. So everything is made a slave first, which also keeps
- * attaching and unmounting from reaching the host. Bind mounts that are meant to share with the
- * host keep their peer group, because the host's side copied them before everything became a slave.
+ * If the plan says so, INIT starts in the host's mount namespace itself, and ATTACH_ROOT makes a
+ * mount namespace of a copy of the root alone (OPEN_TREE_NAMESPACE). Once INIT has entered that
+ * namespace, the copy is "/", so that PIVOT has no old root to detach. Before, INIT mounts nothing.
+ * plan/tree.c says when the plan does so.
+ *
+ * In any other case pivot_root(".", ".") stacks the old root onto the new one, and umount2(".")
+ * takes the old root off again, so that no directory for the old root is needed. The kernel
+ * requires that neither the new root nor its parent is shared. So everything is made a slave first,
+ * which also keeps attaching and unmounting from reaching the host. Bind mounts that are meant to
+ * share with the host keep their peer group, because the host's side copied them before everything
+ * became a slave.
  */
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/sysmacros.h>
 
 #include "base/path.h"
+#include "step/host_open.h"
 #include "step/mnt.h"
 
 static int attach_root(struct step_ctx *c, const char *path)
@@ -48,10 +56,12 @@ static int take_host_null(struct step_ctx *c)
 {
 	/*
 	 * The cover is read-only, because otherwise chmod(2) of a masked file in the container
-	 * would change the host's device node.
+	 * would change the host's device node. It is private, because a mount that the container
+	 * puts on it must not appear on the host.
 	 */
 	struct mount_attr attr = {
-		.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC};
+		.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+		.propagation = MS_PRIVATE};
 	struct stat st;
 
 	_cleanup_fd_ int fd = open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
@@ -76,30 +86,57 @@ static bool masks_paths(const struct plan *p)
 	return false;
 }
 
+/* Makes a mount namespace of a copy of `tree` and of the mounts beneath it, and enters it. */
+static int enter_namespace_of(struct step_ctx *c, const struct step *s, int tree)
+{
+	const unsigned flags =
+		OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE;
+
+	c->host_mounts = openat(c->proc, "self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	if (c->host_mounts < 0)
+		return err_sys("open the mount namespace of the host");
+	c->own_mounts = open_tree(tree, "", flags);
+	if (c->own_mounts < 0)
+		return err_sys("make a mount namespace of %s", s->open.path);
+	if (setns(c->own_mounts, CLONE_NEWNS) < 0)
+		return err_sys("enter the mount namespace of %s", s->open.path);
+	c->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return c->root < 0 ? err_sys("open the root file system") : open_tree_propagate(c->root, s);
+}
+
+/*
+ * Takes the detached copy of the root and attaches it in the mount namespace that CLONE has made.
+ */
+static int attach_copy(struct step_ctx *c, const struct step *s, int tree)
+{
+	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+		return err_sys("make the mounts of the new namespace slaves of the host's");
+	c->root = tree;
+	return attach_root(c, s->open.path);
+}
+
 int step_attach_root(struct step_ctx *c, const struct step *s)
 {
 	c->null_cover = (struct step_cover){.fd = -EBADF};
 	c->dir_cover = (struct step_cover){.fd = -EBADF};
 	c->late_ro = NULL;
+	c->host_mounts = c->own_mounts = -EBADF;
 	if (s->slot < 0 || c->slots[s->slot] < 0)
 		return err_set(EBADF, "the copy of the root file system's mount is missing");
-	c->root = c->slots[s->slot];
 	/*
 	 * With a umask of 0, mount points and device nodes get exactly the modes that caisson asks
 	 * for.
 	 */
 	c->umask = umask(0);
 	c->umask_changed = true;
-	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
-		return err_sys("make the mounts of the new namespace slaves of the host's");
-	if (masks_paths(c->plan)) {
-		int r = take_host_null(c);
-		if (r < 0)
-			return err_ctx(r, "linux.maskedPaths");
-	}
-	if (fstat(c->root, &c->root_stat) < 0)
+	int r = masks_paths(c->plan) ? take_host_null(c) : 0;
+	if (r < 0)
+		return err_ctx(r, "linux.maskedPaths");
+	r = s->open.as_namespace ? enter_namespace_of(c, s, c->slots[s->slot])
+				 : attach_copy(c, s, c->slots[s->slot]);
+	if (r >= 0 && fstat(c->root, &c->root_stat) < 0)
 		return err_sys("stat the root file system");
-	return attach_root(c, s->open.path);
+	return r;
 }
 
 static int make_late_ro(struct step_ctx *c)
@@ -210,6 +247,15 @@ static int move_root(struct step_ctx *c)
 	return 0;
 }
 
+static int pivot_root_away(void)
+{
+	if (sys_pivot_root(".", ".") < 0)
+		return err_sys("pivot_root to the root file system%s",
+			errno == EINVAL ? " (a host that runs from an initramfs needs --no-pivot)"
+					: "");
+	return umount2(".", MNT_DETACH) < 0 ? err_sys("unmount the old root") : 0;
+}
+
 int step_pivot(struct step_ctx *c, const struct step *s)
 {
 	int r = make_late_ro(c);
@@ -218,19 +264,12 @@ int step_pivot(struct step_ctx *c, const struct step *s)
 		return r;
 	if (fchdir(c->root) < 0)
 		return err_sys("enter the root file system");
-	if (s->number) {
+	if (s->number == PLAN_PIVOT_MOVE)
 		r = move_root(c);
-		if (r < 0)
-			return r;
-	} else {
-		if (sys_pivot_root(".", ".") < 0)
-			return err_sys("pivot_root to the root file system%s",
-				errno == EINVAL
-					? " (a host that runs from an initramfs needs --no-pivot)"
-					: "");
-		if (umount2(".", MNT_DETACH) < 0)
-			return err_sys("unmount the old root");
-	}
+	else if (s->number == PLAN_PIVOT_ROOT)
+		r = pivot_root_away();
+	if (r < 0)
+		return r;
 	if (chdir("/") < 0)
 		return err_sys("enter the new root");
 	umask(022);

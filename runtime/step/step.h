@@ -117,6 +117,11 @@ struct step_ctx {
 	/* whether the member umask is valid, and INIT itself has another umask */
 	bool umask_changed;
 	const char *root_path; /* where the root is attached in the host's tree; NULL: over "/" */
+	/*
+	 * The host's mount namespace and the container's, if ATTACH_ROOT has gone from the one to
+	 * the other; else -EBADF
+	 */
+	int host_mounts, own_mounts;
 	/* status of the root, to notice a path that leads back to the root */
 	struct stat root_stat;
 	struct step_cover null_cover; /* cover for files: the host's /dev/null */

@@ -27,6 +27,7 @@ static const struct golden {
 	{"default", "default-systemd",
 		{FACTS, .cgroup = true, .cgroup_attach = true, .notify_dir = "/run/n"}},
 	{"default", "default-nested", {FACTS, .in_userns = true, .no_pivot = true}},
+	{"default", "default-tree", {FACTS, .cgroup = true, .tree_namespace = true}},
 	{"rootless", "rootless", {FACTS, .rootless = true, .uid = 1000, .gid = 1000}},
 	{"full", "full", {FACTS, .cgroup = true}},
 	{"joined", "joined", {FACTS, .cgroup = true, .no_new_keyring = true}},
