@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 
-from harness import config, machine, mode, rootfs, runtime  # noqa: E402
+from harness import config, machine, mode, rootfs, runtime, user  # noqa: E402
 
 BINARY = None  # found before /tmp becomes private to the session
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -68,6 +68,9 @@ def work():
 @pytest.fixture(scope="session")
 def binary(work):
     b = BINARY or find_binary()
+    if user.ALL:
+        return user.install(b, os.environ.get("CAISSON_BUILD"), os.path.join(work, "installed"),
+                            "caisson-vm" if mode.VM else "caisson")
     if not mode.VM:
         return b
     # Engines give this name to a second runtime. Under it create, run and plan make microVMs.
@@ -105,10 +108,25 @@ def tmp(tmp_path):
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def account(work):
+    """Makes the user as whom all containers run (CAISSON_USER=1). Returns the home directory."""
+    if not user.ALL:
+        return None
+    home = os.path.join(work, "home")
+    os.mkdir(home, 0o700)
+    user.own(home)
+    user.mount_accounts(user.make_accounts(work), True)
+    return home
+
+
 @pytest.fixture
 def root(tmp):
     """The test's directory for --root. It must be empty of containers at the test's end."""
     d = os.path.join(tmp, "state")
+    if user.ALL:
+        os.mkdir(d, 0o700)
+        user.own(tmp)
     return d
 
 
@@ -127,8 +145,10 @@ def clean_machine(request):
 
 
 @pytest.fixture
-def rt(binary, root, tmp, clean_machine):
+def rt(account, binary, root, tmp, clean_machine):
     r = runtime.Runtime(binary, root)
+    if user.ALL:
+        r.prefix = user.prefix(root, account)
     yield r
     left = [n for n in (os.listdir(root) if os.path.isdir(root) else []) if not n.startswith(".")
             and n not in ("seccomp", "seccomp-cache")]
@@ -138,7 +158,7 @@ def rt(binary, root, tmp, clean_machine):
 @pytest.fixture
 def ctr(rt, template, tmp):
     """Makes containers: ctr("true"), ctr.sh("echo hi"), ctr(conf={...}). Deletes what the test left."""
-    f = runtime.Factory(rt, template, tmp)
+    f = (user.Factory if user.ALL else runtime.Factory)(rt, template, tmp)
     yield f
     f.clean()
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/userns.h"
 
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -160,4 +162,22 @@ int userns_become_root(bool *ret_rootless)
 		r = write_own_map("/proc/self/gid_map", map);
 	snprintf(map, sizeof(map), "0 %u 1", uid);
 	return r < 0 ? r : write_own_map("/proc/self/uid_map", map);
+}
+
+int userns_raise_ambient(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct caps[2];
+
+	if (syscall(SYS_capget, &head, caps) < 0)
+		return -1;
+	for (int i = 0; i < 2; i++)
+		caps[i].inheritable = caps[i].permitted;
+	if (syscall(SYS_capset, &head, caps) < 0)
+		return -1;
+	for (unsigned cap = 0; cap < 64; cap++)
+		if (caps[cap / 32].permitted & 1u << cap % 32 &&
+			prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
+			return -1;
+	return 0;
 }

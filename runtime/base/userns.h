@@ -27,3 +27,10 @@ int userns_read_maps(int fd, struct strbuf *uid_map, struct strbuf *gid_map) mus
  * whether the process had no privileges.
  */
 int userns_become_root(bool *ret_rootless) must_check;
+
+/*
+ * Puts the capabilities that the calling process has into its ambient set, so that the programs
+ * that it executes get them although it is not root in its user namespace. Makes only system calls,
+ * because a process that shares its parent's memory calls it. Returns -1 and sets errno on failure.
+ */
+int userns_raise_ambient(void) must_check;

@@ -79,6 +79,8 @@ int doctor_find_program(struct arena *a, const char *name, const char **ret) mus
  */
 bool doctor_nested_fixed(const char *release, const char *version, const char **ret_fix);
 
+/* Checks which ids an ordinary user can map and, for a microVM, whether the user can have one. */
+int doctor_rootless(struct doctor_ctx *c) must_check;
 int doctor_ns(struct doctor_ctx *c) must_check;
 int doctor_kvm(struct doctor_ctx *c) must_check;
 int doctor_qemu(struct doctor_ctx *c) must_check;

@@ -214,12 +214,19 @@ static bool has_ids(const char *path, const char *user)
 	return false;
 }
 
-static int check_rootless(struct doctor_ctx *c)
+int doctor_rootless(struct doctor_ctx *c)
 {
 	_cleanup_user_names_ struct user_names names = {0};
 	const char *user = geteuid() == 0 ? NULL : user_name(&names, geteuid()),
 		   *who = geteuid() == 0 ? "ordinary users" : "this user";
-	const char *uidmap, *gidmap;
+	const char *uidmap, *gidmap, *advice = who_forbids();
+	int failed = try_unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET);
+
+	if (c->mode != DOCTOR_NS && (failed || advice))
+		return doctor_report(c, geteuid() == 0 ? DOCTOR_WARNING : DOCTOR_NO, "rootless",
+			"no microVMs for %s, which need a user namespace%s%s: %s", who,
+			failed ? ": " : "", failed ? strerror(failed) : "",
+			advice ? advice : "a kernel with CONFIG_USER_NS, outside of a container");
 	int r = doctor_find_program(c->arena, "newuidmap", &uidmap);
 
 	if (r == 0)
@@ -246,7 +253,7 @@ static int check_rootless(struct doctor_ctx *c)
 int doctor_ns(struct doctor_ctx *c)
 {
 	static int (*const checks[])(struct doctor_ctx *) = {check_kernel, check_namespaces,
-		check_tree_namespace, check_cgroup, check_seccomp, check_overlay, check_rootless};
+		check_tree_namespace, check_cgroup, check_seccomp, check_overlay, doctor_rootless};
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(checks); i++)

@@ -49,6 +49,21 @@ static int check_tun(struct doctor_ctx *c)
 		errno == EACCES ? "let this user open it" : "modprobe tun");
 }
 
+/* Tells root which ordinary users may open /dev/kvm. The check "kvm" tells the user. */
+static int check_kvm_users(struct doctor_ctx *c)
+{
+	char group[USER_NAME_MAX];
+
+	if (geteuid() != 0 || access("/dev/kvm", F_OK) < 0)
+		return 0;
+	if (vm_kvm_group("/dev/kvm", group))
+		return doctor_report(c, DOCTOR_OK, "kvm-users",
+			"ordinary users in the group %s may open /dev/kvm", group);
+	return doctor_report(c, DOCTOR_WARNING, "kvm-users",
+		"ordinary users may not open /dev/kvm, so their microVMs run on QEMU: groupadd "
+		"--force --system kvm; chgrp kvm /dev/kvm; chmod 0660 /dev/kvm");
+}
+
 int doctor_kvm(struct doctor_ctx *c)
 {
 	char reason[ERR_MAX];
@@ -59,7 +74,11 @@ int doctor_kvm(struct doctor_ctx *c)
 		r = doctor_nested(c);
 	if (r == 0)
 		r = check_guest_kernel(c);
-	return r < 0 ? r : check_tun(c);
+	if (r == 0)
+		r = check_tun(c);
+	if (r == 0)
+		r = check_kvm_users(c);
+	return r < 0 ? r : doctor_rootless(c);
 }
 
 /* Executes `PATH -version` in the child process. */
@@ -217,5 +236,7 @@ int doctor_qemu(struct doctor_ctx *c)
 
 	if (r == 0)
 		r = check_guest_kernel(c);
-	return r < 0 ? r : check_tun(c);
+	if (r == 0)
+		r = check_tun(c);
+	return r < 0 ? r : doctor_rootless(c);
 }

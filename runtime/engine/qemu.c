@@ -33,6 +33,7 @@
 #include "engine/qemu_jail.h"
 #include "engine/relay.h"
 #include "engine/streams.h"
+#include "jail/jail.h"
 #include "machine/qemu.h"
 #include "vm/vhost/back.h"
 #include "vm/vhost/front.h"
@@ -140,7 +141,7 @@ static int spawn_qemu(
 		.initramfs = d->initramfs,
 		.listener = q->relay.listener,
 		.threads = THREADS_MAX + d->config->cpus,
-		.monitor = getpid(),
+		.user = jail_id(getpid()),
 		.monitor_pidfd = self};
 	struct clone_args ca = {.flags = QEMU_JAIL_FLAGS | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
 		.pidfd = (uintptr_t)&q->pidfd,

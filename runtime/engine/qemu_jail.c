@@ -249,7 +249,7 @@ int qemu_jail_exec(const struct qemu_jail *q)
 	if (r >= 0)
 		r = jail_limit(FILES_MAX);
 	if (r >= 0)
-		r = jail_drop_rights(jail_id(q->monitor));
+		r = jail_drop_rights(q->user);
 	/*
 	 * This Landlock ruleset forbids QEMU to connect to anything. The ruleset does not restrict
 	 * opening files, because QEMU's root contains only files that QEMU may use.

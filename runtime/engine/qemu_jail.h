@@ -24,7 +24,7 @@ struct qemu_jail {
 	 */
 	int listener;
 	unsigned threads; /* how many threads QEMU may have */
-	pid_t monitor;
+	uid_t user;       /* the monitor's user in its jail, from jail_id() */
 	int monitor_pidfd;
 };
 

@@ -26,16 +26,10 @@
  */
 #define CACHE_MS 1000
 
-static bool is_shared(const struct step *s)
-{
-	return s->place == PLACE_HOST && s->slot >= 0 &&
-	       (s->kind == STEP_OPEN_ROOT || s->kind == STEP_OPEN_SOURCE);
-}
-
 bool share_needed(const struct plan *plan)
 {
 	for (size_t i = 0; i < plan->n; i++)
-		if (is_shared(&plan->steps[i]))
+		if (plan_is_shared(&plan->steps[i]))
 			return true;
 	return false;
 }
@@ -126,7 +120,7 @@ static int build_tree(const struct plan *plan, const int *slots)
 		return err_sys("attach the share's root");
 	for (size_t i = 0; i < plan->n; i++) {
 		const struct step *s = &plan->steps[i];
-		if (!is_shared(s) || slots[s->slot] < 0)
+		if (!plan_is_shared(s) || slots[s->slot] < 0)
 			continue;
 		int r = attach_mount(base, s, slots[s->slot]);
 		if (r < 0)
@@ -181,7 +175,7 @@ static int sealed_slot(const struct plan *plan)
 		const struct step *s = &plan->steps[i];
 
 		read_only |= s->kind == STEP_READONLY_ROOT;
-		if (s->kind == STEP_OPEN_ROOT && s->place == PLACE_HOST)
+		if (s->kind == STEP_OPEN_ROOT && plan_is_shared(s))
 			slot = s->slot;
 	}
 	return read_only ? slot : -1;

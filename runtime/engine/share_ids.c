@@ -94,7 +94,11 @@ int share_confine(const struct plan *plan, struct vmfs_config *c)
 
 	for (size_t i = 0; i < plan->n; i++) {
 		const struct step *s = &plan->steps[i];
-		if (s->kind != STEP_ID_MAP)
+		/*
+		 * The host's step, which is skipped, maps the ids of an ordinary user's monitor and
+		 * not those of the container.
+		 */
+		if (s->kind != STEP_ID_MAP || s->place != PLACE_GUEST)
 			continue;
 		int r = share_own_ids(&s->map.uid, &uids);
 		if (r >= 0)

@@ -111,7 +111,9 @@ int inside_prepare(struct arena *a, const struct inside_command *c, const struct
 		return -ENOMEM;
 	if (geteuid() != 0)
 		return err_set(EPERM,
-			"%s: only root can do this, because microVMs need root: use sudo", c->name);
+			"%s: only root can do this, because the guest mounts the disk, which the "
+			"user namespace of an ordinary user's microVM forbids: use sudo",
+			c->name);
 	return find_format(disk, o->format, &ret->format);
 }
 

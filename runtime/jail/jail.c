@@ -18,6 +18,12 @@
  * At the end the monitor kills its children. Without CAP_KILL it may kill only processes of its own
  * user. Therefore the file server, whose effective user is root, has the monitor's user as its real
  * one.
+ *
+ * An ordinary user's monitor is in a user namespace that caisson or podman made, and its rights are
+ * those of that namespace only. All the same it gives them up. Its user is one of the ids of
+ * /etc/subuid that the namespace maps. If none is mapped, it stays the user who called caisson, who
+ * could send signals to the monitor in any case; the monitor can send none, because its list of
+ * system calls allows them only to its children.
  */
 #include "jail/jail.h"
 
@@ -28,12 +34,15 @@
 #include <malloc.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
 
+#include "base/fd.h"
 #include "base/path.h"
+#include "base/str.h"
 #include "base/sys.h"
 
 /*
@@ -46,6 +55,7 @@
  * devices
  */
 #define FILES_MAX 4096
+#define MAP_MAX (64 * 1024) /* most bytes of an id map; the kernel takes up to 340 lines */
 
 int jail_leave_streams(int errors)
 {
@@ -57,9 +67,35 @@ int jail_leave_streams(int errors)
 	return 0;
 }
 
+uid_t jail_choose_id(const char *uid_map, pid_t monitor)
+{
+	const uid_t usual = ID_BASE + (uid_t)monitor;
+	unsigned first, outer, count, best = 0, most = 1;
+	int len = 0;
+
+	for (const char *at = uid_map; sscanf(at, "%u %u %u%n", &first, &outer, &count, &len) == 3;
+		at += len) {
+		if (usual >= first && usual - first < count)
+			return usual;
+		if (count <= most)
+			continue;
+		most = count;
+		best = first;
+	}
+	if (most < 2)
+		return usual;
+	return best + (most - 1) - (unsigned)monitor % (most / 2);
+}
+
 uid_t jail_id(pid_t monitor)
 {
-	return ID_BASE + (uid_t)monitor;
+	_cleanup_strbuf_ struct strbuf map = {0};
+
+	if (fd_read_file(AT_FDCWD, "/proc/self/uid_map", &map, MAP_MAX) < 0) {
+		err_clear();
+		return ID_BASE + (uid_t)monitor;
+	}
+	return jail_choose_id(strbuf_str(&map), monitor);
 }
 
 static int lock_securebits(void)
@@ -89,7 +125,9 @@ int jail_drop_rights(uid_t id)
 	 */
 	if (setgroups(0, NULL) < 0 && errno != EPERM)
 		return err_sys("drop the supplementary groups");
-	if ((setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0) && errno != EINVAL)
+	if (setresgid(id, id, id) < 0 && errno != EINVAL)
+		return err_sys("become group %u", (unsigned)id);
+	if (setresuid(id, id, id) < 0 && errno != EINVAL)
 		return err_sys("become user %u", (unsigned)id);
 	if (syscall(SYS_capset, &head, none) < 0)
 		return err_sys("drop capabilities");
@@ -194,13 +232,14 @@ int jail_enter(struct jail *ret, const pid_t *children, size_t n)
 #ifdef M_ARENA_MAX
 	mallopt(M_ARENA_MAX, 1);
 #endif
+	const uid_t id = jail_id(getpid());
 	int r = jail_compile(ret, children, n);
 	if (r >= 0)
 		r = jail_limit(FILES_MAX);
 	if (r >= 0)
 		r = jail_empty_root();
 	if (r >= 0)
-		r = jail_drop_rights(jail_id(getpid()));
+		r = jail_drop_rights(id);
 	if (r >= 0)
 		r = jail_landlock(false);
 	return r < 0 ? err_ctx(r, "the monitor's jail") : 0;

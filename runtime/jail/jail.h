@@ -58,12 +58,23 @@ int jail_leave_streams(int errors) must_check;
  * Returns the user id and group id as which this monitor and its children run. No other monitor has
  * the same id, because the id contains the monitor's pid. The range of these ids is unused in
  * systemd's list of ids (systemd.io/UIDS-GIDS).
+ *
+ * The user namespace of an ordinary user does not map that id. There the id is one of the upper
+ * half of the largest range that is mapped, which are ids of /etc/subuid, because the user owns no
+ * files by them and runs no programs with them. If only single ids are mapped, the result is not
+ * mapped either.
  */
 uid_t jail_id(pid_t monitor);
 
 /*
+ * Computes jail_id() for the text of a uid_map, whose ids are those of the caller's namespace.
+ * Declared for the unit tests.
+ */
+uid_t jail_choose_id(const char *uid_map, pid_t monitor);
+
+/*
  * Gives up all capabilities for good, and changes to the user and group `id`. In a user namespace
- * that does not map the id, the process keeps its user.
+ * that does not map the id, the process keeps its user and its group.
  */
 int jail_drop_rights(uid_t id) must_check;
 

@@ -90,6 +90,17 @@ static int check_alone(const struct network_options *n)
 		n->dns.n ? "/etc/resolv.conf" : "/etc/hosts");
 }
 
+/*
+ * Says whether an ordinary user's microVM would have the host's network as a container in
+ * namespaces. A guest cannot have it. Its nearest likeness is the network of pasta or slirp4netns,
+ * which opens the user's connections on the host.
+ */
+static bool lacks_network(const struct bundle *b)
+{
+	return b->isolation == PLAN_VM && geteuid() != 0 && b->spec->ns[SPEC_NS_USER].set &&
+	       !b->spec->ns[SPEC_NS_NETWORK].set;
+}
+
 int join_decide(struct arena *a, const struct launch_options *o, struct bundle *b)
 {
 	static const char *const usual[] = {JOIN_DEFAULT, NULL}, *const user[] = {JOIN_USER, NULL};
@@ -100,7 +111,7 @@ int join_decide(struct arena *a, const struct launch_options *o, struct bundle *
 		return -EINVAL;
 	if (special)
 		return decide_special(a, o, b, special);
-	if (!n->networks.n && !n->ports.n)
+	if (!n->networks.n && !n->ports.n && !lacks_network(b))
 		return check_alone(n);
 	b->networks = n->networks;
 	if (!n->networks.n)
@@ -203,6 +214,8 @@ int join_networks(struct launch *l, const struct step *s)
 	add(&w, "--files", l->create.env.names_dir);
 	if (l->spec->hostname)
 		add(&w, "--hostname", l->spec->hostname);
+	if (l->plan.isolation == PLAN_VM)
+		add(&w, "--microvm", NULL);
 	add(&w, "--record", record);
 	/*
 	 * Has the helper leave a process behind that waits for the container's end, because no

@@ -66,9 +66,30 @@ static bool needs_disk_program(const struct spec *s)
 	return s->vm && s->vm->image_path;
 }
 
+/*
+ * Chooses the directory in which initramfs files are kept. An ordinary user has one below the home
+ * directory. *ret is NULL if the environment names none.
+ */
+static int choose_cache(struct arena *a, const char **ret)
+{
+	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+
+	*ret = CACHE_DIR;
+	if (!container_for_user())
+		return 0;
+	*ret = NULL;
+	if (cache && cache[0] == '/')
+		*ret = arena_printf(a, "%s/caisson", cache);
+	else if (home && home[0] == '/')
+		*ret = arena_printf(a, "%s/.cache/caisson", home);
+	else
+		return 0;
+	return *ret ? 0 : -ENOMEM;
+}
+
 int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 {
-	struct machine_request q = {.hypervisor = o->hypervisor, .cache = CACHE_DIR};
+	struct machine_request q = {.hypervisor = o->hypervisor};
 
 	if (l->preserve_fds)
 		return err_set(ENOTSUP, "--preserve-fds, LISTEN_FDS: descriptors of the host can't "
@@ -76,7 +97,9 @@ int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 	struct machine_config *machine = arena_alloc(&l->c->arena, sizeof(*machine));
 	if (!machine)
 		return -ENOMEM;
-	int r = libexec_find(&l->c->arena, "caisson-guest", GUEST_BUILT, &q.libexec);
+	int r = choose_cache(&l->c->arena, &q.cache);
+	if (r >= 0)
+		r = libexec_find(&l->c->arena, "caisson-guest", GUEST_BUILT, &q.libexec);
 	if (r >= 0 && needs_disk_program(l->spec))
 		r = libexec_program(&l->c->arena, DISK_PROGRAM, &q.disk);
 	if (r >= 0)
@@ -133,8 +156,7 @@ static int read_mount_flags(const struct launch *l, uint32_t *ret)
 
 	for (size_t i = 0; i < l->plan.n; i++) {
 		const struct step *s = &l->plan.steps[i];
-		if (s->place != PLACE_HOST || s->slot < 0 || l->slots[s->slot] < 0 ||
-			(s->kind != STEP_OPEN_ROOT && s->kind != STEP_OPEN_SOURCE))
+		if (!plan_is_shared(s) || l->slots[s->slot] < 0)
 			continue;
 		if (fstatvfs(l->slots[s->slot], &st) < 0)
 			return err_sys("%s: find out the flags of the mount", s->field);
@@ -154,8 +176,9 @@ static int pack_orders(struct launch *l, struct agent_orders *o, struct strbuf *
 	return r < 0 ? r : agent_orders_pack(o, ret);
 }
 
-static int make_create_orders(struct launch *l, struct strbuf *ret)
+static int make_create_orders(void *data, struct strbuf *ret)
 {
+	struct launch *l = data;
 	_cleanup_strbuf_ struct strbuf state = {0};
 	struct agent_orders o;
 
@@ -189,9 +212,6 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 {
 	struct strbuf orders = {0};
 
-	int r = make_create_orders(l, &orders);
-	if (r < 0)
-		fail(channel, r);
 	const struct monitor_args a = {
 		.plan = &l->plan,
 		.env = &l->create.env,
@@ -206,8 +226,9 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 		.hook_out = l->create.hook_out.fd,
 		.id = l->c->id,
 		.orders = &orders,
+		.make_orders = make_create_orders,
 		.state_json = state_json,
-		.state_data = l,
+		.data = l,
 		.arena = &l->c->arena,
 		.from = from,
 	};

@@ -35,10 +35,12 @@ struct monitor_args {
 	 */
 	int *hook_out;
 	const char *id;
-	/* orders for the guest, from agent_orders_pack(); released after they were sent */
+	/* orders for the guest; released after they were sent */
 	struct strbuf *orders;
+	/* packs the orders, once all mounts of the share are in their slots */
+	int (*make_orders)(void *data, struct strbuf *ret);
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
-	void *state_data;
+	void *data;
 	struct arena *arena;
 	size_t from; /* index in the plan of the step after STEP_CLONE */
 };

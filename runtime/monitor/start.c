@@ -5,12 +5,14 @@
  */
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/userns.h"
 #include "monitor/impersonate.h"
 #include "monitor/monitor_internal.h"
 #include "ns/channel.h"
@@ -47,18 +49,27 @@ static int do_steps(struct monitor *m)
 		.dir_cover.fd = -EBADF,
 		.hook_out = a->hook_out,
 		.state_json = a->state_json,
-		.state_data = a->state_data,
+		.state_data = a->data,
 		.arena = a->arena,
 	};
+	const struct step *clone = &a->plan->steps[a->from - 1];
 
+	/*
+	 * An ordinary user's monitor is not root in its user namespace. It passes its capabilities
+	 * on to the programs that it executes, as root's monitor does.
+	 */
+	int r = clone->clone.flags & CLONE_NEWUSER ? userns_raise_ambient() : 0;
+	if (r < 0)
+		return err_sys("keep the capabilities of the monitor's user namespace");
 	for (size_t i = a->from; i < a->plan->n; i++) {
 		const struct step *s = &a->plan->steps[i];
 		if (s->kind == STEP_MACHINE) {
 			fd_close(&a->hook_out[0]);
 			fd_close(&a->hook_out[1]);
-			return monitor_boot(m);
+			r = a->make_orders(a->data, a->orders);
+			return r < 0 ? r : monitor_boot(m);
 		}
-		int r = step_do(&c, s);
+		r = step_do(&c, s);
 		if (r < 0)
 			return r;
 	}

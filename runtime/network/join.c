@@ -91,6 +91,7 @@ struct join_options {
 	struct option_list networks, ports;
 	const char *record, *watch;
 	const char *id, *path;
+	bool microvm;
 	struct container_files files;
 };
 
@@ -219,6 +220,7 @@ static int join_as_user(const struct tool_globals *g, const struct join_options 
 {
 	const struct user_join j = {.program = o->networks.v[0],
 		.id = o->id,
+		.microvm = o->microvm,
 		.record = o->record,
 		.ports = &o->ports,
 		.files = &o->files};
@@ -249,6 +251,7 @@ int tool_join(const struct tool_command *self, const struct tool_globals *g, int
 		{"add-host", 0, OPTION_LIST, &o.files.hosts, "NAME:ADDRESS", "line of hosts"},
 		{"watch", 0, OPTION_STRING, &o.watch, "PID",
 			"leave the networks when this process has ended"},
+		{"microvm", 0, OPTION_FLAG, &o.microvm, NULL, "the container is a microVM"},
 		{0},
 	};
 

@@ -81,13 +81,14 @@ static int choose_program(struct arena *a, struct user_join *j, const char **ret
 			"%.100s: an ordinary user's container joins no network of the host: "
 			"expected " JOIN_USER ", " PASTA ", " SLIRP " or none",
 			j->program);
+	bool slirp_first = j->microvm && j->ports->n;
 	if (any)
-		j->program = PASTA;
+		j->program = slirp_first ? SLIRP : PASTA;
 	int r = find_program(a, j->program, ret);
 	if (r != -ENOENT || !any)
 		return r;
 	err_clear();
-	j->program = SLIRP;
+	j->program = slirp_first ? PASTA : SLIRP;
 	return find_program(a, j->program, ret);
 }
 

@@ -8,8 +8,14 @@
 #include "network/files.h"
 
 struct user_join {
-	/* "pasta", "slirp4netns", or JOIN_USER, which means the first of these that is installed */
+	/*
+	 * "pasta", "slirp4netns", or JOIN_USER, which means the first of these that is installed.
+	 * For a microVM with published ports slirp4netns is the first, because pasta passes the
+	 * connections of the host's loopback interface on to that of the namespace, which no
+	 * program of the guest listens on.
+	 */
 	const char *program;
+	bool microvm;
 	const char *id;
 	const char *record; /* /proc/PID/ns/net of the container's first process */
 	const struct option_list *ports;

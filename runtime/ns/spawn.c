@@ -33,6 +33,7 @@
 
 #include "base/fd.h"
 #include "base/sys.h"
+#include "base/userns.h"
 #include "ns/channel.h"
 #include "ns/clone.h"
 
@@ -57,23 +58,6 @@ static int get_caps(struct caps *c)
 {
 	c->head = (struct __user_cap_header_struct){.version = _LINUX_CAPABILITY_VERSION_3};
 	return (int)syscall(SYS_capget, &c->head, c->data);
-}
-
-static int raise_ambient(void)
-{
-	struct caps c;
-
-	if (get_caps(&c) < 0)
-		return -1;
-	for (int i = 0; i < 2; i++)
-		c.data[i].inheritable = c.data[i].permitted;
-	if (syscall(SYS_capset, &c.head, c.data) < 0)
-		return -1;
-	for (unsigned cap = 0; cap < 64; cap++)
-		if (c.data[cap / 32].permitted & 1u << cap % 32 &&
-			prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
-			return -1;
-	return 0;
 }
 
 static int drop_file_access(void)
@@ -110,7 +94,7 @@ static int become_init(void *data)
 
 	if (arrange_descriptors(a) < 0)
 		what = "arrange the descriptors of caisson-init";
-	else if (a->clone->clone.flags & CLONE_NEWUSER ? raise_ambient() < 0
+	else if (a->clone->clone.flags & CLONE_NEWUSER ? userns_raise_ambient() < 0
 						       : drop_file_access() < 0)
 		what = "set the capabilities of caisson-init";
 	else

@@ -31,7 +31,7 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 	 * to root. Therefore the runtime sets its own score before the clone, and the process
 	 * inherits it.
 	 */
-	bool inherit = env->rootless && p->oom_score_adj.set;
+	bool inherit = env->rootless && env->isolation != PLAN_VM && p->oom_score_adj.set;
 	if (inherit)
 		builder_add_oom_score(&b, p);
 	builder_add_step(&b, STEP_CLONE, PLACE_HOST, NULL);

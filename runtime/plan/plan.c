@@ -377,6 +377,7 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		r = builder_check_mounts(&b);
 	if (r >= 0)
 		r = check_net(&b);
+	r = r < 0 ? r : plan_vm_as_root(a, &b.spec, &b.env);
 	if (r < 0)
 		return r;
 	b.userns = has_ns(s, SPEC_NS_USER);
@@ -404,7 +405,7 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	 * namespace for its id maps.
 	 */
 	uint64_t joined = add_namespaces(&b);
-	int root_slot = env->rootless ? -1 : builder_add_opens(&b);
+	int root_slot = b.env->rootless ? -1 : builder_add_opens(&b);
 	if (s->vm_net)
 		add_connect_net(&b);
 	int seccomp_slot = s->process ? builder_add_seccomp_compile(&b) : -1;
@@ -413,7 +414,7 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	 * can only be set before that process exists. So the runtime sets its own score, and INIT
 	 * inherits it, as in plan_build_exec().
 	 */
-	bool inherit = env->rootless && s->ns[SPEC_NS_USER].path;
+	bool inherit = b.env->rootless && s->ns[SPEC_NS_USER].path;
 	if (inherit)
 		builder_add_oom_score(&b, s->process);
 	add_clone(&b);
@@ -439,7 +440,7 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		add_hostnames(&b);
 	if (!env->no_new_keyring)
 		builder_add_text(&b, STEP_KEYRING, NULL, env->keyring);
-	if (env->rootless)
+	if (b.env->rootless)
 		root_slot = builder_add_opens(&b);
 	/*
 	 * NEW_NETWORK comes late among INIT's steps, so that the host's side has sent the network

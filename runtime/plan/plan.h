@@ -358,6 +358,14 @@ int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *en
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) must_check;
 
 /*
+ * If an ordinary user runs a microVM, replaces *env and *spec by copies from which the plan is made
+ * as for root, because the guest's kernel does not know of that user. plan_for_vm() needs the
+ * original *env, because the host's side is not as for root.
+ */
+int plan_vm_as_root(struct arena *a, const struct spec **spec, const struct plan_env **env)
+	must_check;
+
+/*
  * Says whether the microVM ignores this device of the host. It does if linux.resources.devices has
  * a rule that allows all devices, because engines write that rule for --privileged, and then also
  * list every device of the host. Without that rule a device that the guest lacks is an error.
@@ -385,6 +393,11 @@ uint64_t plan_vm_memory_limit(const struct cg_resources *res, const char **ret_f
  * after it, make for INIT.
  */
 uint64_t plan_new_namespaces(const struct plan *p, enum step_place who);
+
+/*
+ * Says whether the step copies a mount of the host that a microVM gets in its share of files.
+ */
+bool plan_is_shared(const struct step *s);
 
 /*
  * Returns the slot of the user namespace that OPEN_NAMESPACE opens, or -1 if none is joined by

@@ -84,3 +84,9 @@ bool plan_delegates_cgroup(const struct spec *s)
 	}
 	return writable && ns->set && !ns->path && s->process;
 }
+
+bool plan_is_shared(const struct step *s)
+{
+	return (s->place == PLACE_HOST || s->place == PLACE_MONITOR) && s->slot >= 0 &&
+	       (s->kind == STEP_OPEN_ROOT || s->kind == STEP_OPEN_SOURCE);
+}

@@ -7,6 +7,11 @@
  * stay INIT's, but happen in the guest's kernel. In between, the MONITOR enters the network
  * namespace and boots the machine.
  *
+ * If an ordinary user runs caisson, the MONITOR is in a user namespace of its own, which owns its
+ * mount and network namespaces. There it has the rights that root's monitor has, over the ids of
+ * the container and the user's own, each of which is mapped to itself. So the MONITOR copies the
+ * mounts, which HOST may not.
+ *
  * Like all of plan/ this file makes no system call and decides only by its arguments. The whole
  * plan is made on the host, and the guest is sent its own steps and INIT's as checked bytes
  * (agent/orders.h).
@@ -18,6 +23,8 @@
 
 struct dealer {
 	const struct spec *spec;
+	const struct plan_env *env;
+	struct step own_ids;   /* ordinary user: the step that maps the ids of the MONITOR */
 	const struct plan *ns; /* the plan for namespaces that is turned into one for a microVM */
 	struct step *steps;
 	size_t n;
@@ -182,11 +189,8 @@ static int refuse_mounts(const struct spec *s)
 	return 0;
 }
 
-static int refuse_unsupported(const struct spec *s, const struct plan_env *env)
+static int refuse_unsupported(const struct spec *s)
 {
-	if (env->rootless)
-		return err_set(EPERM, "VM mode needs root: an ordinary user can run this bundle "
-				      "with --isolation ns");
 	int r = refuse_namespaces(s);
 	if (r >= 0)
 		r = refuse_hardware(s);
@@ -207,29 +211,55 @@ static bool is_network(const struct step *s)
 	return s->ns.type == SPEC_NS_NETWORK;
 }
 
-static void deal_host(struct dealer *d, const struct spec *s)
+/*
+ * Gives the steps that copy the mounts of the share to HOST or, for an ordinary user, to the
+ * MONITOR. Nobody copies device nodes, because the guest has its own, or the root if vm.image
+ * provides one.
+ */
+static void deal_opens(struct dealer *d, enum step_place place)
 {
-	deal_kind(d, PLACE_HOST, STEP_CGROUP_CREATE, PLACE_HOST);
-	deal_kind(d, PLACE_HOST, STEP_CGROUP_LIMIT, PLACE_HOST);
+	const bool image = spec_image_is_root(d->spec);
+
+	if (place != (d->env->rootless ? PLACE_MONITOR : PLACE_HOST))
+		return;
 	for (size_t i = 0; i < d->ns->n; i++) {
 		const struct step *o = &d->ns->steps[i];
-		bool image = spec_image_is_root(s);
-		/*
-		 * The host's side opens no device nodes, because the guest has its own, and no root
-		 * if vm.image provides one.
-		 */
-		if ((o->kind == STEP_OPEN_ROOT && !image) ||
-			(o->kind == STEP_OPEN_SOURCE && o->open.mount && !o->open.in_root) ||
-			(o->kind == STEP_OPEN_NAMESPACE && is_network(o)))
-			deal_step(d, PLACE_HOST, o);
+
+		if (!(o->kind == STEP_OPEN_ROOT && !image) &&
+			!(o->kind == STEP_OPEN_SOURCE && o->open.mount && !o->open.in_root))
+			continue;
+		struct step *new = deal_step(d, place, o);
+		if (new->open.layers)
+			new->open.userxattr |= d->env->rootless;
 	}
-	deal_kind(d, PLACE_HOST, STEP_CONNECT, PLACE_HOST);
-	deal_kind(d, PLACE_HOST, STEP_CONNECT_NET, PLACE_HOST);
-	deal_kind(d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
+}
+
+/* Gives HOST the step that makes the MONITOR, and the one that maps the ids of an ordinary user. */
+static void deal_clone(struct dealer *d)
+{
 	size_t clone = d->n;
+
 	deal_kind(d, PLACE_HOST, STEP_CLONE, PLACE_HOST);
 	d->steps[clone].clone.flags = plan_new_namespaces(d->ns, PLACE_HOST) & CLONE_NEWNET;
 	d->steps[clone].clone.staged = false;
+	if (!d->env->rootless)
+		return;
+	d->steps[clone].clone.flags |= CLONE_NEWUSER | CLONE_NEWNS;
+	deal_step(d, PLACE_HOST, &d->own_ids);
+}
+
+static void deal_host(struct dealer *d)
+{
+	deal_kind(d, PLACE_HOST, STEP_CGROUP_CREATE, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_CGROUP_LIMIT, PLACE_HOST);
+	for (size_t i = 0; i < d->ns->n; i++)
+		if (d->ns->steps[i].kind == STEP_OPEN_NAMESPACE && is_network(&d->ns->steps[i]))
+			deal_step(d, PLACE_HOST, &d->ns->steps[i]);
+	deal_opens(d, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_CONNECT, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_CONNECT_NET, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
+	deal_clone(d);
 	deal_kind(d, PLACE_HOST, STEP_OOM_SCORE, PLACE_HOST);
 	deal_kind(d, PLACE_HOST, STEP_CGROUP_ATTACH, PLACE_HOST);
 	deal_kind(d, PLACE_HOST, STEP_INTEL_RDT, PLACE_HOST);
@@ -237,8 +267,10 @@ static void deal_host(struct dealer *d, const struct spec *s)
 	deal_kind(d, PLACE_HOST, STEP_NETWORKS, PLACE_HOST);
 }
 
-static void deal_monitor(struct dealer *d, const struct spec *s)
+static void deal_monitor(struct dealer *d)
 {
+	const struct spec *s = d->spec;
+
 	for (size_t i = 0; i < d->ns->n; i++)
 		if (d->ns->steps[i].kind == STEP_JOIN && is_network(&d->ns->steps[i]))
 			deal_step(d, PLACE_MONITOR, &d->ns->steps[i]);
@@ -252,6 +284,7 @@ static void deal_monitor(struct dealer *d, const struct spec *s)
 		deal_kind(d, PLACE_HOST, STEP_HOOKS, PLACE_HOST);
 	}
 	deal_new_step(d, PLACE_HOST, STEP_BARRIER, "placed");
+	deal_opens(d, PLACE_MONITOR);
 	for (size_t i = 0; i < d->ns->n; i++)
 		if (d->ns->steps[i].kind == STEP_HOOKS &&
 			streq(d->ns->steps[i].hooks.name, "createContainer"))
@@ -366,18 +399,58 @@ static void dealer_finish(const struct dealer *d, struct plan *ret)
 	ret->isolation = PLAN_VM;
 }
 
+/*
+ * Makes a map of each id of the host in `maps` to itself. If the user's own id is not among them,
+ * adds it.
+ */
+static int map_own_ids(
+	struct arena *a, const struct spec_id_maps *maps, uint32_t own, struct spec_id_maps *ret)
+{
+	struct spec_id_map *v = arena_array(a, maps->n + 1, sizeof(*v));
+	bool has_own = false;
+	size_t n = 0;
+
+	if (!v)
+		return -ENOMEM;
+	for (; n < maps->n; n++) {
+		v[n] = maps->v[n];
+		v[n].container_id = v[n].host_id;
+		has_own |= own >= v[n].host_id && own - v[n].host_id < v[n].size;
+	}
+	if (!has_own)
+		v[n++] = (struct spec_id_map){.container_id = own, .host_id = own, .size = 1};
+	*ret = (struct spec_id_maps){.v = v, .n = n};
+	return 0;
+}
+
+/* Makes the step by which HOST maps the ids of an ordinary user's MONITOR. */
+static int make_own_ids(struct arena *a, struct dealer *d)
+{
+	for (size_t i = 0; i < d->ns->n; i++) {
+		const struct step *s = &d->ns->steps[i];
+		if (s->kind != STEP_ID_MAP)
+			continue;
+		d->own_ids = *s;
+		int r = map_own_ids(a, &s->map.uid, d->env->uid, &d->own_ids.map.uid);
+		return r < 0 ? r : map_own_ids(a, &s->map.gid, d->env->gid, &d->own_ids.map.gid);
+	}
+	return err_set(EINVAL, "the plan for an ordinary user has no user namespace");
+}
+
 int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *env,
 	const struct plan *ns, struct plan *ret)
 {
-	struct dealer d = {.spec = s};
+	struct dealer d = {.spec = s, .env = env};
 
-	int r = refuse_unsupported(s, env);
+	int r = refuse_unsupported(s);
 	if (r >= 0)
 		r = dealer_start(a, &d, ns);
+	if (r >= 0 && env->rootless)
+		r = make_own_ids(a, &d);
 	if (r < 0)
 		return r;
-	deal_host(&d, s);
-	deal_monitor(&d, s);
+	deal_host(&d);
+	deal_monitor(&d);
 	deal_guest(&d);
 	deal_init(&d);
 	dealer_finish(&d, ret);

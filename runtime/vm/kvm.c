@@ -6,8 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
+#include "base/fd.h"
 #include "base/str.h"
+#include "base/user.h"
 
 /*
  * Guest address of three pages that KVM needs on Intel CPUs that cannot run real mode in a guest.
@@ -15,6 +18,7 @@
  */
 #define TSS_ADDRESS 0xfffbd000UL
 #define IOAPIC_PINS 24
+#define GROUP_FILE_MAX (1 << 20) /* most bytes that are read of /etc/group */
 
 static const struct {
 	int cap;
@@ -29,6 +33,37 @@ static const struct {
 	{KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
 	{KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"},
 };
+
+bool vm_kvm_group(const char *path, char ret[static USER_NAME_MAX])
+{
+	_cleanup_strbuf_ struct strbuf groups = {0};
+	struct stat st;
+
+	if (stat(path, &st) < 0 || (st.st_mode & 0060) != 0060)
+		return false;
+	/* The lines of group(5) begin like those of passwd(5): name, password, number. */
+	if (fd_read_file(AT_FDCWD, "/etc/group", &groups, GROUP_FILE_MAX) < 0 ||
+		!user_find(strbuf_str(&groups), st.st_gid, ret))
+		snprintf(ret, USER_NAME_MAX, "%u", (unsigned)st.st_gid);
+	return true;
+}
+
+/* Sets the error of a user who may not open the device. It names the group whose members may. */
+static int refuse_user(const char *path)
+{
+	char name[USER_NAME_MAX];
+
+	if (!vm_kvm_group(path, name))
+		return err_set(EACCES,
+			"%s may not be opened by user %u, nor by the members of a group: give it a "
+			"group (chgrp kvm %s; chmod 0660 %s) and add the user to that group, or "
+			"run as root",
+			path, (unsigned)geteuid(), path, path);
+	return err_set(EACCES,
+		"%s may not be opened by user %u: add the user to the group %s (usermod -aG %s "
+		"USER) and log in anew, or run as root",
+		path, (unsigned)geteuid(), name, name);
+}
 
 static int open_dev(const char *path)
 {
@@ -46,10 +81,7 @@ static int open_dev(const char *path)
 			path);
 	case EACCES:
 	case EPERM:
-		return err_set(EACCES,
-			"%s may not be opened by user %u: add the user to the group that owns it "
-			"(mostly kvm), or run as root",
-			path, (unsigned)geteuid());
+		return refuse_user(path);
 	default:
 		return err_sys("open %s", path);
 	}

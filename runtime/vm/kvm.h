@@ -13,6 +13,7 @@
 #include <linux/kvm.h>
 #include <stdint.h>
 
+#include "base/user.h"
 #include "vm/memory.h"
 
 /* The end of an error message about a failure of KVM. It says what the user can do instead. */
@@ -32,6 +33,12 @@ struct vm_kvm {
  * `size` bytes: why or why not, and what to do. Does not change err_msg().
  */
 int vm_kvm_runs_linux(const char *path, char *reason, size_t size) must_check;
+
+/*
+ * Finds the group whose members may open the device: its name or, without one, its number. Returns
+ * false if the members of no group may.
+ */
+bool vm_kvm_group(const char *path, char ret[static USER_NAME_MAX]);
 
 /*
  * Opens the KVM device at `path`, checks it and creates a virtual machine. Returns -ENOENT if this

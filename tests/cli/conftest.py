@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adapts the suite to VM mode (CAISSON_ISOLATION=vm): it runs the tests that make a container, each in a microVM, and
-treats those of vm_differences.tsv as the table says. CAISSON_VM_TESTS=some runs only those of vm_selection.txt."""
+treats those of vm_differences.tsv (with CAISSON_USER=1 also of user_differences.tsv) as the table says. CAISSON_VM_TESTS=some runs only those of vm_selection.txt."""
 import os
 
 import pytest
-from harness import mode
+from harness import mode, user
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -21,6 +21,8 @@ def pytest_collection_modifyitems(config, items):
         return
     ours = [i for i in items if str(i.path).startswith(HERE + os.sep)]
     table = mode.differences(os.path.join(HERE, "vm_differences.tsv"))
+    if user.ALL:
+        table = mode.differences(os.path.join(HERE, "user_differences.tsv")) + table
     lists = {"core": "vm_core.txt", "some": "vm_selection.txt"}
     chosen = lists.get(os.environ.get("CAISSON_VM_TESTS"))
     patterns = mode.selection(os.path.join(HERE, chosen)) if chosen else ["*"]

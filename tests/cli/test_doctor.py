@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from harness import user as ordinary
+
 MODES = ("ns", "vm-kvm", "vm-qemu")
 TYPES = ("microvm-machine", "vhost-user-fs-device", "vhost-user-vsock-device")
 
@@ -142,14 +144,50 @@ def test_subordinate_ids(rt, tmp):
         env = {**os.environ, "PATH": f"{bin}:{os.environ['PATH']}"}
         for uid, want in (("65534", "ok"), ("1", "warning")):
             rt.prefix = in_mounts(script) + ["setpriv", "--reuid", uid, "--regid", uid, "--clear-groups"]
-            result, text = check(report(rt, env=env), "ns", "rootless")
-            assert result == want and "/etc/subuid" in text, text
+            j = report(rt, env=env)
+            for mode in MODES:
+                result, text = check(j, mode, "rootless")
+                assert result == want and "/etc/subuid" in text, text
         rt.prefix = []
         result, text = check(report(rt, env={**os.environ, "PATH": "/nowhere"}), "ns", "rootless")
         assert result == "warning" and "uidmap" in text
     finally:
         for p in made:
             os.unlink(p)
+
+
+@pytest.mark.parametrize("user, want", [([], "warning"), (["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"], "no")])
+def test_microvms_of_a_user_need_a_user_namespace(rt, tmp, user, want):
+    """Root's do not, so that for root it is a warning about other users."""
+    rt.binary = ordinary.install(rt.binary, os.environ.get("CAISSON_BUILD"), os.path.join(tmp, "installed"))
+    rt.prefix = [*user, "unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-euc",
+                 'echo 0 >/proc/sys/user/max_user_namespaces; exec "$@"', "sh"]
+    j = report(rt)
+    for mode in ("vm-kvm", "vm-qemu"):
+        result, text = check(j, mode, "rootless")
+        assert result == want and "max_user_namespaces" in text and "no microVMs" in text, text
+        assert want == "warning" or not j[mode]["runs"]
+
+
+@pytest.mark.parametrize("bits, want, said", [("0660", "ok", "in the group audio may"), ("0600", "warning", "chgrp kvm /dev/kvm")])
+def test_who_may_open_kvm(rt, tmp, bits, want, said):
+    device = os.path.join(tmp, "kvm")
+    with open(device, "w"):
+        pass
+    made = not os.path.exists("/dev/kvm")
+    script = f"chgrp audio {device}; chmod {bits} {device}; mount --bind {device} /dev/kvm"
+    try:
+        if made:
+            open("/dev/kvm", "w").close()
+        rt.prefix = in_mounts(script)
+        result, text = check(report(rt), "vm-kvm", "kvm-users")
+        assert result == want and said in text, text
+        rt.prefix += ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        result, text = check(report(rt), "vm-kvm", "kvm")
+        assert result == "no" and ("to the group audio " if bits == "0660" else "nor by the members") in text, text
+    finally:
+        if made:
+            os.unlink("/dev/kvm")
 
 
 def test_no_kvm(rt):

@@ -7,32 +7,14 @@ import shutil
 import subprocess
 
 import pytest
-from harness import config, machine, rootfs, runtime
+from harness import machine, runtime, user as ordinary
 from harness.runtime import status_of
-
-UID = 23456
-NAME = "caisson-test"
+from harness.user import UID
 
 
 @pytest.fixture(scope="session")
 def accounts(work):
-    """
-    /etc/passwd, group, subuid and subgid with the test's user, mounted over the machine's in this mount namespace
-    only.
-    """
-    made = []
-    for name, line in (("passwd", f"{NAME}:x:{UID}:{UID}::/nonexistent:/bin/sh\n"), ("group", f"{NAME}:x:{UID}:\n"),
-                       ("subuid", f"{NAME}:300000:65536\n"), ("subgid", f"{NAME}:300000:65536\n")):
-        real = "/etc/" + name
-        if not os.path.exists(real):
-            open(real, "w").close()
-        copy = os.path.join(work, "etc-" + name)
-        shutil.copy(real, copy)
-        os.chmod(copy, 0o644)
-        with open(copy, "a") as f:
-            f.write(line)
-        made.append((copy, real))
-    return made
+    return ordinary.make_accounts(work)
 
 
 @pytest.fixture(params=["subids", "no-subids"])
@@ -43,11 +25,7 @@ def subids(request):
 @pytest.fixture
 def user(accounts, subids, binary, template, tmp, clean_machine):
     """A runtime run by the user, and a factory for it."""
-    mounted = []
-    for copy, real in accounts:
-        if subids or "sub" not in real:
-            machine.mount(copy, real, flags=4096)
-            mounted.append(real)
+    mounted = ordinary.mount_accounts(accounts, subids)
     home = os.path.join(tmp, "home")
     run = os.path.join(tmp, "run")
     for d in (home, run):
@@ -57,8 +35,7 @@ def user(accounts, subids, binary, template, tmp, clean_machine):
     shutil.copy(binary, exe)
     os.chmod(exe, 0o755)
     rt = runtime.Runtime(exe, os.path.join(run, "caisson"))
-    rt.prefix = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups", "--inh-caps=-all", "env",
-                 f"XDG_RUNTIME_DIR={run}", f"HOME={home}", f"USER={NAME}"]
+    rt.prefix = ordinary.prefix(run, home)
     f = runtime.Factory(rt, template, home)
     yield f
     f.clean()
@@ -69,20 +46,11 @@ def user(accounts, subids, binary, template, tmp, clean_machine):
 def prepare(c, subids):
     """Gives the bundle to the user, and puts the mappings that the user may make in config.json."""
     ns = [n for n in c.conf["linux"]["namespaces"] if n["type"] not in ("network", "cgroup")]
-    c.conf["linux"]["namespaces"] = ns + [{"type": "user"}]
-    m = [{"containerID": 0, "hostID": UID, "size": 1}]
-    if subids:
-        m.append({"containerID": 1, "hostID": 300000, "size": 65536})
-    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = m
+    c.conf["linux"]["namespaces"] = ns
     c.conf["mounts"] = [x for x in c.conf["mounts"] if x["type"] not in ("sysfs", "cgroup")]
-    for x in c.conf["mounts"]:
-        if x["type"] == "devpts" and not subids:
-            x["options"] = [o for o in x["options"] if not o.startswith("gid=")]
-    for d, dirs, files in os.walk(c.bundle):
-        for n in [".", *dirs, *files]:
-            os.chown(os.path.join(d, n), UID, UID, follow_symlinks=False)
+    ordinary.map_ids(c.conf, subids)
     c.write()
-    os.chown(os.path.join(c.bundle, "config.json"), UID, UID)
+    ordinary.own(c.bundle)
     open(c.log, "w").close()
     os.chmod(c.log, 0o666)
     return c
@@ -128,9 +96,7 @@ def test_spec_rootless_runs(user, subids):
     j["process"].update(terminal=False, args=["echo", "rootless"])
     with open(path, "w") as f:
         json.dump(j, f)
-    for d, dirs, files in os.walk(c.bundle):
-        for n in [".", *dirs, *files]:
-            os.chown(os.path.join(d, n), UID, UID, follow_symlinks=False)
+    ordinary.own(c.bundle)
     r = c.rt("run", "--bundle", c.bundle, c.id)
     assert r.rc == 0 and r.out == "rootless\n", r
 

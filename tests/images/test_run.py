@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness import mode, oci
+from harness import mode, oci, user as ordinary
 from harness.oci import entry, tar, whiteout
 from harness.runtime import wait_for
 from test_store import CALLS, counts
@@ -369,9 +369,14 @@ def test_without_overlayfs(rt, images, layout, template, tmp):
         subprocess.run(["umount", on], check=True)
 
 
-def test_rootless(binary, images, layout, template, tmp):
+@pytest.mark.parametrize("isolation", ["ns", "vm"])
+def test_rootless(binary, layout, template, tmp, isolation):
     """An ordinary user: layers with user.overlay.* marks, a container in a user namespace, and nothing left of what it wrote."""
     home = os.path.join(tmp, "home")
+    exe = ordinary.install(binary, os.environ.get("CAISSON_BUILD"), os.path.join(tmp, "installed"))
+    options = []
+    if isolation == "vm":
+        options = ["--isolation", "vm", "--kernel", mode.guest_kernel(os.environ.get("CAISSON_CACHE", "/var/cache/caisson-tests"))]
     os.makedirs(home + "/run")
     base = subprocess.run(["tar", "-c", "-C", template, "."], check=True, capture_output=True).stdout
     layout.image([base, tar(entry("d/", "dir"), entry("d/old"), entry("gone")),
@@ -382,15 +387,21 @@ def test_rootless(binary, images, layout, template, tmp):
 
     def user(*args, rc=0):
         p = subprocess.run(["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", *args], env=env, capture_output=True, text=True,
-                           stdin=subprocess.DEVNULL, timeout=30 * mode.SCALE)
+                           stdin=subprocess.DEVNULL, timeout=120)
         assert p.returncode == rc, p
         return p.stdout
-    user(images.program, "import", f"oci:{layout.path}:box")
-    script = "id -u; ls /d /gone; grep -c ' / overlay ' /proc/mounts; mkdir -m 0 /zero; mkdir /z; touch /z/f; chmod 0 /z"
-    assert user(binary, "run", "--image", "box", "--rm", "sh", "-c", script).split() == ["0", "/d:", "new", "1"]
+    user(exe, "image", "import", f"oci:{layout.path}:box")
+    script = "id -u; ls /d /gone; grep -c ' / overlay \\| / virtiofs ' /proc/mounts; mkdir -m 0 /zero; mkdir /z; touch /z/f; chmod 0 /z"
+    assert user(exe, "run", "--image", "box", "--rm", *options, "sh", "-c", script).split() == ["0", "/d:", "new", "1"]
     store = home + "/data/caisson"
     assert os.listdir(store + "/containers") == []
-    user(images.program, "rm", "box")
+    if isolation == "vm":
+        user(exe, "run", "--image", "box", "-d", "--name", "b1", *options, "sleep", "1000")
+        assert user(exe, "exec", "b1", "cat", "/d/new") == "2"
+        user(exe, "stop", "-t", "1", "b1")
+        user(exe, "rm", "b1")
+        assert os.listdir(store + "/containers") == []
+    user(exe, "image", "rm", "box")
     assert os.listdir(store + "/layers") == []
 
 

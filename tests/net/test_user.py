@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from conftest import call, make_outside, state, until
-from harness import machine
+from harness import machine, mode, rootfs, user as ordinary
 from test_join import page
 
 PROGRAMS = ["pasta", "slirp4netns"]
@@ -49,9 +49,10 @@ class User:
         with open(self.log, errors="replace") as f:
             return f.read()
 
-    def start(self, script, *options, background=True, **kw):
+    def start(self, script, *options, background=True, vm=None, **kw):
         with open(self.bundle + "/config.json") as f:
             conf = json.load(f)
+        conf.update({"vm": vm} if vm else {})
         conf["process"].update(terminal=False, args=["sh", "-c", script])
         conf["root"]["readonly"] = False
         with open(self.bundle + "/config.json", "w") as f:
@@ -84,7 +85,7 @@ def user(host, binary, tmp, template):
     os.mknod(node, 0o20666, os.makedev(10, 200))
     os.chmod(node, 0o666)
     subprocess.run(["mount", "--bind", node, "/dev/net/tun"], check=True)
-    u = User(binary, tmp, template)
+    u = User(ordinary.install(binary, os.environ.get("CAISSON_BUILD"), os.path.join(tmp, "installed")), tmp, template)
     yield u
     u("delete", "--force", "mine")
     until(lambda: left(u) == [])
@@ -131,6 +132,26 @@ def test_answers(host, user, program):
     assert state() == before, "an ordinary user makes nothing on the host"
     user("delete", "--force", "mine").ok()
     assert program not in helpers() and "caisson-net" not in os.listdir(user.run)
+
+
+@pytest.mark.parametrize("options, program", [
+    ([], "pasta"), (["-p", "8080:8000"], "slirp4netns"), (["--network", "pasta", "-p", "8080:8000"], "pasta")])
+def test_microvm(host, user, options, program):
+    """A microVM of the bundle of `caisson spec --rootless`, which has no network namespace, has the user's network.
+    pasta hands connections of the host's loopback interface to that of the namespace, where no guest is."""
+    need("qemu-system-x86_64")
+    before = state()
+    vm = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}}
+    user.start("ls -d /sys/fs/fuse; " + SERVE, "--isolation", "vm", "--hypervisor", "qemu", *options, vm=vm).ok()
+    assert program in helpers()
+    if options:
+        until(lambda: page("http://192.0.2.1:8080/", "outside") == "hello\n", 60)
+        assert program == "pasta" or page("http://127.0.0.1:8080/") == "hello\n"
+    until(lambda: "eth0" in user.output() and "nameserver" in user.output(), 60)
+    assert "/sys/fs/fuse" in user.output() and "virtiofs" not in user("exec", "mine", "grep", " /sys ", "/proc/mounts").ok().output()
+    assert state() == before
+    user("delete", "--force", "mine").ok()
+    until(lambda: left(user) == [])
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

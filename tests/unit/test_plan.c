@@ -36,6 +36,8 @@ static const struct golden {
 	{"vm", "vm", {FACTS, .isolation = PLAN_VM, .cgroup = true, .cgroup_attach = true}},
 	{"vm-privileged", "vm-privileged", {FACTS, .isolation = PLAN_VM}},
 	{"vm-net", "vm-net", {FACTS, .isolation = PLAN_VM}},
+	{"vm-rootless", "vm-rootless",
+		{FACTS, .isolation = PLAN_VM, .rootless = true, .uid = 1000, .gid = 1000}},
 };
 
 static const struct spec *load(struct arena *a, const char *name)
@@ -174,7 +176,9 @@ static void test_refused_in_a_vm(void **state)
 	const struct plan_env vm = {FACTS, .isolation = PLAN_VM};
 	const struct plan_env user = {FACTS, .isolation = PLAN_VM, .rootless = true, .uid = 1000};
 
-	refuse(HEAD "{\"type\":\"mount\"},{\"type\":\"user\"}]}}", &user, "VM mode needs root");
+	refuse(HEAD VM_NAMESPACES "]}}", &user, "linux.namespaces: an ordinary user");
+	refuse(HEAD "{\"type\":\"mount\"},{\"type\":\"user\"}]}}", &user,
+		"there is no network namespace");
 	refuse(HEAD "{\"type\":\"mount\"}]}}", &vm, "there is no network namespace");
 	refuse(HEAD "{\"type\":\"mount\"},{\"type\":\"network\"}]}}", &vm,
 		"there is no pid namespace");

@@ -161,9 +161,28 @@ static void all(void **state)
 	}
 }
 
+/* Checks as which user a monitor runs, for the id maps of several user namespaces. */
+static void ids(void **state)
+{
+	static const char root[] = "         0          0 4294967295\n",
+			  ranges[] = "0 1000 1\n1 100000 65536\n", own[] = "1000 1000 1\n",
+			  two[] = "5 5 2\n9 9 1\n", sized[] = "7 7 3\n100 100 10\n";
+
+	assert_int_equal(jail_choose_id(root, 77), 0x70000000 + 77);
+	assert_int_equal(jail_choose_id(own, 77), 0x70000000 + 77);
+	assert_int_equal(jail_choose_id("", 77), 0x70000000 + 77);
+	assert_int_equal(jail_choose_id("x y z", 77), 0x70000000 + 77);
+	for (pid_t pid = 1; pid < 100000; pid += 7) {
+		assert_in_range(jail_choose_id(ranges, pid), 32769, 65536);
+		assert_int_equal(jail_choose_id(two, pid), 6);
+		assert_in_range(jail_choose_id(sized, pid), 105, 109);
+	}
+	assert_int_not_equal(jail_choose_id(ranges, 77), jail_choose_id(ranges, 78));
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(all)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(all), cmocka_unit_test(ids)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -77,6 +77,10 @@ def user_session():
     subprocess.run(["systemctl", "start", f"user@{user.pw_uid}.service"], check=True)
     subprocess.run(["systemd-run", "--user", "-M", USER + "@", "-q", "--unit=" + UNIT, "-p", "Delegate=yes", "sleep",
                     "infinity"], check=True)
+    if mode.VM:
+        # As udev's rule has it, a group may open the device.
+        os.chown("/dev/kvm", 0, user.pw_gid)
+        os.chmod("/dev/kvm", 0o660)
     conf = user.pw_dir + "/.config/containers"
     os.makedirs(conf)
     with open(conf + "/storage.conf", "w", encoding="utf-8") as f:

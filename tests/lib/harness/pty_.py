@@ -18,6 +18,7 @@ class Receiver:
         self.path, self.fd, self.data = path, None, b""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.bind(path)
+        os.chmod(self.path, 0o666)  # an ordinary user connects too (CAISSON_USER)
         self.sock.listen(1)
         self.conn = None
         self.done = threading.Event()

@@ -187,6 +187,7 @@ class Container:
 class Factory:
     """Makes containers for one test and removes what is left of them when it ends."""
     _n = 0
+    kind = Container
 
     def __init__(self, rt, template, directory):
         self.rt, self.template, self.directory, self.made = rt, template, directory, []
@@ -205,7 +206,7 @@ class Factory:
         if kernel:
             c.setdefault("vm", {}).setdefault("kernel", {"path": kernel})
         b = bundle or self.bundle()
-        ctr = Container(rt or self.rt, id or f"t{os.getpid()}-{Factory._n}", b, c)
+        ctr = self.kind(rt or self.rt, id or f"t{os.getpid()}-{Factory._n}", b, c)
         self.made.append(ctr)
         return ctr
 
