@@ -180,7 +180,8 @@ static int cni_check(struct call *c)
 
 static bool is_valid(const struct json *valid, const struct attachment *a)
 {
-	for (const struct json *j = valid->first; j; j = j->next) {
+	for (const struct json *j = valid->type == JSON_ARRAY ? valid->first : NULL; j;
+		j = j->next) {
 		const char *id = json_get_str(j, "containerID"), *name = json_get_str(j, "ifname");
 
 		if (id && name && streq(id, a->key + strlen(KEY_PREFIX)) &&
@@ -198,7 +199,8 @@ static int cni_gc(struct call *c)
 	size_t n;
 
 	c->code = CNI_CONFIG;
-	if (!valid || valid->type != JSON_ARRAY)
+	/* The CNI project's library writes an empty list as null. */
+	if (!valid || (valid->type != JSON_ARRAY && valid->type != JSON_NULL))
 		return err_set(EINVAL, "cni.dev/valid-attachments: expected an array");
 	c->code = CNI_FAILED;
 	int r = attachment_list(&c->h, NULL, c->network, &all, &n);
