@@ -169,6 +169,11 @@ static int take_mac(struct host *h, const struct attach_request *q, struct attac
  */
 static int choose_mac(struct host *h, const struct attach_request *q, struct attachment *a)
 {
+	if (q->mac && (a->kind == NETWORK_IPVLAN || a->kind == NETWORK_DEVICE))
+		return err_set(EINVAL,
+			"MAC address: an interface of kind %s keeps that of the host's interface, "
+			"expected none",
+			network_kind_name(a->kind));
 	if (q->mac)
 		return take_mac(h, q, a);
 	/* first byte of a MAC address that is locally administered and not a group */
@@ -253,6 +258,18 @@ static int check_twice(struct host *h, const struct attach_request *q)
 	return r < 0 ? r : 0;
 }
 
+/*
+ * Returns the name of the lease that every attachment has, also one without addresses. Several
+ * ipvlans have the same MAC address, so that theirs is named by the mark.
+ */
+static const char *own_lease(const struct attachment *a, char ret[IP_TEXT])
+{
+	if (a->kind == NETWORK_BRIDGE || a->kind == NETWORK_MACVLAN)
+		return mac_text(a->mac, ret);
+	snprintf(ret, IP_TEXT, "%s", a->host);
+	return ret;
+}
+
 /* Takes the leases and writes the record. After that the attachment can be undone. */
 static int write_down(struct host *h, const struct attachment *a)
 {
@@ -263,7 +280,7 @@ static int write_down(struct host *h, const struct attachment *a)
 	for (size_t i = 0; r >= 0 && i < a->address_count; i++)
 		r = store_lease(h, folder, ip_text(&a->addresses[i], text), a);
 	if (r >= 0)
-		r = store_lease(h, folder, mac_text(a->mac, text), a);
+		r = store_lease(h, folder, own_lease(a, text), a);
 	if (r >= 0)
 		r = ports_lease(h, a);
 	return r < 0 ? r : store_write_record(h, a);
@@ -281,19 +298,47 @@ static int add_rules(struct host *h, const struct network *n, const struct attac
 	return nft_write_all(h, NULL, NULL);
 }
 
-static int make(struct host *h, const struct network *n, const struct attachment *a,
+static int make_on_bridge(struct host *h, const struct network *n, const struct attachment *a,
 	const char *const *names)
 {
-	struct device bridge;
+	struct device bridge = {0};
+	int r = h->dry_run ? 0 : bridge_find(h, n, &bridge);
 
-	int r = bridge_apply(h, n, &bridge);
-	if (r >= 0)
-		r = write_down(h, a);
 	if (r >= 0)
 		r = veth_make(h, a, bridge.link.index, bridge.mtu);
 	if (r >= 0)
 		r = add_rules(h, n, a);
 	return r < 0 ? r : names_add(h, n, a, names);
+}
+
+static int make(struct host *h, const struct network *n, const struct attachment *a,
+	const char *const *names)
+{
+	int r = write_down(h, a);
+
+	if (r < 0)
+		return r;
+	return n->kind == NETWORK_BRIDGE ? make_on_bridge(h, n, a, names) : child_make(h, n, a);
+}
+
+/* Fails if the network cannot do what the request wants. */
+static int check_request(const struct network *n, const struct attach_request *q)
+{
+	if (!kind_has(n->kind, KIND_CONTAINERS))
+		return err_set(EINVAL,
+			"network %s is a %s, which containers do not join: make a bridge with "
+			"--member %s, or a macvlan, ipvlan or device with --parent %s",
+			n->name, network_kind_name(n->kind), n->interface, n->interface);
+	if (q->port_count && !kind_has(n->kind, KIND_RULES))
+		return err_set(EINVAL,
+			"-p: network %s is of kind %s, whose containers are reached at their own "
+			"addresses, so that no port of it can be published",
+			n->name, network_kind_name(n->kind));
+	if (n->internal && q->port_count)
+		return err_set(EINVAL,
+			"-p: network %s is internal, so that no port of it can be published",
+			n->name);
+	return 0;
 }
 
 int attachment_make(struct host *h, const struct attach_request *q, const struct attachment **ret)
@@ -314,10 +359,10 @@ int attachment_make(struct host *h, const struct attach_request *q, const struct
 	int r = check_key(q->key);
 	if (r >= 0)
 		r = network_read(h, q->network, &n);
-	if (r >= 0 && n.internal && q->port_count)
-		r = err_set(EINVAL,
-			"-p: network %s is internal, so that no port of it can be published",
-			n.name);
+	if (r >= 0)
+		a->kind = n.kind;
+	if (r >= 0)
+		r = check_request(&n, q);
 	if (r >= 0)
 		r = check_twice(h, q);
 	if (r >= 0)
@@ -328,6 +373,10 @@ int attachment_make(struct host *h, const struct attach_request *q, const struct
 		r = choose_mac(h, q, a);
 	if (r >= 0)
 		r = ports_check(h, a);
+	if (r >= 0)
+		r = network_apply(h, &n);
+	if (r >= 0 && n.kind != NETWORK_BRIDGE)
+		r = child_choose(h, &n, a);
 	if (r < 0)
 		return r;
 	a->default_route = !n.internal;
@@ -366,7 +415,7 @@ int attachment_undo(struct host *h, const struct attachment *a)
 	if (r >= 0)
 		r = names_remove(h, a);
 	if (r >= 0)
-		r = veth_remove(h, a);
+		r = a->kind == NETWORK_BRIDGE ? veth_remove(h, a) : child_remove(h, a);
 	if (r >= 0)
 		r = store_remove_record(h, a);
 	if (r >= 0)
@@ -374,24 +423,26 @@ int attachment_undo(struct host *h, const struct attachment *a)
 	leases_folder(a->network, folder);
 	for (size_t i = 0; r >= 0 && i < a->address_count; i++)
 		r = store_release(h, folder, ip_text(&a->addresses[i], text), a);
-	return r < 0 ? r : store_release(h, folder, mac_text(a->mac, text), a);
+	return r < 0 ? r : store_release(h, folder, own_lease(a, text), a);
+}
+
+int attachment_sweep_one(struct host *h, const struct attachment *a)
+{
+	int r = a->kind == NETWORK_BRIDGE ? veth_lives(h, a) : child_lives(h, a);
+
+	if (r == 0)
+		r = attachment_undo(h, a);
+	else if (r > 0)
+		return 0;
+	return r < 0 ? r : 1;
 }
 
 int attachment_sweep(struct host *h, const char *record)
 {
 	struct attachment a;
-	struct device host;
-
 	int r = store_read_record(h, record, &a);
+
 	if (r == -ENOENT)
 		return 1;
-	if (r >= 0)
-		r = device_read(&h->nl, a.host, 0, &host);
-	if (r >= 0)
-		return 0;
-	if (r != -ENODEV)
-		return r;
-	err_clear();
-	r = attachment_undo(h, &a);
-	return r < 0 ? r : 1;
+	return r < 0 ? r : attachment_sweep_one(h, &a);
 }

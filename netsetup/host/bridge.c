@@ -60,10 +60,7 @@ static int make_bridge(struct host *h, const struct network *n, uint32_t mtu)
 	nl_nest_end(&q, info);
 	int r = nl_call(&h->nl, &q, NULL, NULL);
 	if (r == -EOPNOTSUPP)
-		return err_set(EOPNOTSUPP,
-			"bridge %s: this kernel has no bridges: load the module bridge, or build "
-			"the kernel with CONFIG_BRIDGE",
-			n->interface);
+		return kind_not_supported(NETWORK_BRIDGE);
 	return r < 0 ? err_ctx(r, "make the bridge %s", n->interface) : 0;
 }
 
@@ -117,24 +114,25 @@ static int have_bridge(struct host *h, const struct network *n, uint32_t mtu, st
 	return r < 0 ? r : bridge_find(h, n, ret);
 }
 
-int bridge_apply(struct host *h, const struct network *n, struct device *ret)
+int bridge_apply(struct host *h, const struct network *n)
 {
 	int mtu = bridge_mtu(h, n), r = mtu;
+	struct device bridge;
 
 	if (r >= 0)
-		r = have_bridge(h, n, (uint32_t)mtu, ret);
-	if (r >= 0 && ret->mtu != (uint32_t)mtu &&
-		!host_skips(h, "bridge %s: set MTU %d, was %u", n->interface, mtu, ret->mtu)) {
-		r = device_set_mtu(&h->nl, ret->link.index, (uint32_t)mtu);
-		ret->mtu = (uint32_t)mtu;
-	}
-	if (r >= 0 && (ret->link.index || !h->dry_run))
+		r = have_bridge(h, n, (uint32_t)mtu, &bridge);
+	if (r >= 0)
+		r = members_apply(h, n, bridge.link.index);
+	if (r >= 0 && bridge.mtu != (uint32_t)mtu &&
+		!host_skips(h, "bridge %s: set MTU %d, was %u", n->interface, mtu, bridge.mtu))
+		r = device_set_mtu(&h->nl, bridge.link.index, (uint32_t)mtu);
+	if (r >= 0 && (bridge.link.index || !h->dry_run))
 		r = set_sysctls(h, n);
 	if (r >= 0)
-		r = add_addresses(h, n, ret);
-	if (r >= 0 && !(ret->link.flags & IFF_UP) &&
+		r = add_addresses(h, n, &bridge);
+	if (r >= 0 && !(bridge.link.flags & IFF_UP) &&
 		!host_skips(h, "bridge %s: set it up", n->interface))
-		r = link_set_flags(&h->nl, ret->link.index, IFF_UP, 0);
+		r = link_set_flags(&h->nl, bridge.link.index, IFF_UP, 0);
 	if (r < 0)
 		return err_ctx(r, "network %s", n->name);
 	return n->internal ? 0 : sysctl_forwarding(h);
@@ -151,10 +149,10 @@ int bridge_remove(struct host *h, const struct network *n)
 	 */
 	if (r == -ENODEV || r == -EEXIST) {
 		err_clear();
-		return 0;
+		return members_release(h, n);
 	}
 	if (r < 0 || host_skips(h, "bridge %s: remove it", n->interface))
 		return r;
 	r = device_remove(&h->nl, bridge.link.index);
-	return r < 0 ? err_ctx(r, "remove the bridge %s", n->interface) : 0;
+	return r < 0 ? err_ctx(r, "remove the bridge %s", n->interface) : members_release(h, n);
 }

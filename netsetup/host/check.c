@@ -48,17 +48,16 @@ static int check_inside(const struct attachment *a, uint32_t mtu)
 		     : check_addresses(&nl, &inside, a->addresses, a->prefixes, a->address_count);
 }
 
-int attachment_check(struct host *h, const struct attachment *a)
+static int check_bridge(struct host *h, const struct network *n, const struct attachment *a)
 {
 	struct device bridge, host;
-	struct network n;
-	int r = network_read(h, a->network, &n), mtu = r < 0 ? r : bridge_mtu(h, &n);
+	int mtu = bridge_mtu(h, n), r = mtu;
 
-	if (mtu < 0)
-		return mtu;
-	r = bridge_find(h, &n, &bridge);
 	if (r < 0)
-		return err_ctx(r, "bridge %s", n.interface);
+		return r;
+	r = bridge_find(h, n, &bridge);
+	if (r < 0)
+		return err_ctx(r, "bridge %s", n->interface);
 	r = device_read(&h->nl, a->host, 0, &host);
 	if (r < 0)
 		return err_ctx(r, "%s: interface %s of the host", a->key, a->host);
@@ -69,12 +68,26 @@ int attachment_check(struct host *h, const struct attachment *a)
 	r = check_device(&host, (uint32_t)mtu);
 	if (r >= 0 && host.master != bridge.link.index)
 		r = err_set(EINVAL, "interface %s is not a port of the bridge %s", a->host,
-			n.interface);
+			n->interface);
 	if (r >= 0)
 		r = check_inside(a, (uint32_t)mtu);
 	if (r >= 0)
 		r = check_device(&bridge, (uint32_t)mtu);
-	if (r >= 0)
-		r = check_addresses(&h->nl, &bridge, a->gateways, a->prefixes, a->address_count);
+	return r < 0 ? r
+		     : check_addresses(&h->nl, &bridge, a->gateways, a->prefixes, a->address_count);
+}
+
+int attachment_check(struct host *h, const struct attachment *a)
+{
+	struct network n;
+	int r = network_read(h, a->network, &n);
+
+	if (r >= 0 && a->kind == NETWORK_BRIDGE) {
+		r = check_bridge(h, &n, a);
+	} else if (r >= 0) {
+		r = child_mtu(h, &n, a);
+		if (r >= 0)
+			r = check_inside(a, (uint32_t)r);
+	}
 	return r < 0 ? err_ctx(r, "%s", a->key) : 0;
 }

@@ -95,6 +95,7 @@ int network_list(struct host *h, struct network **ret, size_t *ret_n)
 struct overlap {
 	const struct pool *pool;
 	const char *own; /* the network's own interface, whose routes do not count */
+	bool bridge;     /* the network is a bridge */
 	struct host *h;
 	char text[128]; /* route, address or network with which the pool overlaps */
 };
@@ -134,14 +135,18 @@ static int find_overlap(struct overlap *o, const struct network *all, size_t cou
 				ip_subnet_text(&p->base, p->prefix, text), all[i].name);
 			return 1;
 		}
-	return device_each_route(&o->h->nl, find_route, o);
+	/* Other kinds have addresses of the host's own networks, to which it has routes. */
+	return o->bridge ? device_each_route(&o->h->nl, find_route, o) : 0;
 }
 
 static int check_pools(
 	struct host *h, const struct network *n, const struct network *all, size_t count)
 {
 	for (size_t i = 0; i < n->pool_count; i++) {
-		struct overlap o = {.pool = &n->pools[i], .own = n->interface, .h = h};
+		struct overlap o = {.pool = &n->pools[i],
+			.own = n->interface,
+			.bridge = n->kind == NETWORK_BRIDGE,
+			.h = h};
 		char text[IP_TEXT];
 		int r = find_overlap(&o, all, count);
 
@@ -165,7 +170,8 @@ static int choose_ipv4(struct host *h, struct network *n, const struct network *
 		for (unsigned third = 0; third < 256; third++) {
 			struct pool p = {.prefix = 24,
 				.base = {AF_INET, {ranges[i][0], ranges[i][1], (uint8_t)third}}};
-			struct overlap o = {.pool = &p, .own = n->interface, .h = h};
+			struct overlap o = {
+				.pool = &p, .own = n->interface, .bridge = true, .h = h};
 			int r = find_overlap(&o, all, count);
 
 			if (r == 0)
@@ -194,15 +200,15 @@ static int choose_ipv6(struct network *n)
 	return r;
 }
 
-/* --- making and removing --- */
-
-/* Chooses a free name for the bridge, or checks the name that the user wants. */
+/* Chooses a free name for the interface, or checks the name that the user wants. */
 static int choose_interface(
 	struct host *h, struct network *n, const struct network *all, size_t count)
 {
 	bool wanted = n->interface[0];
 	struct link link;
 
+	if (!kind_has(n->kind, KIND_INTERFACE))
+		return 0;
 	for (unsigned i = 0; i < 10000; i++) {
 		bool taken = false;
 		int r;
@@ -224,7 +230,7 @@ static int choose_interface(
 				"--interface",
 				n->interface);
 	}
-	return err_set(EEXIST, "no name is free for the bridge: name one with --interface");
+	return err_set(EEXIST, "no name is free for the interface: name one with --interface");
 }
 
 static int write_file(struct host *h, const struct network *n)
@@ -260,16 +266,103 @@ static int write_rules(struct host *h, const struct network *n)
 	_cleanup_strbuf_ struct strbuf text = {0};
 	int r;
 
+	if (!kind_has(n->kind, KIND_RULES))
+		return 0;
 	if (!h->dry_run)
 		return nft_write_all(h, NULL, NULL);
 	r = rules_all(&text, n, 1, NULL, 0);
 	return r < 0 ? r : nft_run(h, strbuf_str(&text));
 }
 
+/* --- what networks are built on --- */
+
+#define DEPTH_MAX \
+	8 /* most networks that are built on each other, as a bridge on a VLAN on a bond */
+
+static int apply_one(struct host *h, const struct network *n)
+{
+	struct device parent;
+
+	if (n->kind == NETWORK_BRIDGE)
+		return bridge_apply(h, n);
+	if (kind_has(n->kind, KIND_INTERFACE))
+		return interface_apply(h, n);
+	/* A container has the parent itself while it is attached. */
+	if (n->kind == NETWORK_DEVICE && !n->functions)
+		return 0;
+	int r = member_use(h, n, n->parent, &parent);
+	return r < 0 ? err_ctx(r, "network %s", n->name) : 0;
+}
+
+static int apply_from(
+	struct host *h, const struct network *n, const struct network *all, size_t count, int depth)
+{
+	int r = 0;
+
+	if (depth == DEPTH_MAX)
+		return err_set(ELOOP,
+			"network %s: more than %d networks are built on each other, or in a circle",
+			n->name, DEPTH_MAX);
+	for (size_t i = 0; r >= 0 && i < count; i++)
+		if (network_uses(n, all[i].interface) && !streq(n->name, all[i].name))
+			r = apply_from(h, &all[i], all, count, depth + 1);
+	return r < 0 ? r : apply_one(h, n);
+}
+
+int network_apply(struct host *h, const struct network *n)
+{
+	struct network *all;
+	size_t count;
+	int r;
+
+	if (!n->parent[0] && !n->member_count)
+		return apply_one(h, n);
+	r = network_list(h, &all, &count);
+	return r < 0 ? r : apply_from(h, n, all, count, 0);
+}
+
+/* Fails if another network is built on this one. */
+static int check_unused(struct host *h, const struct network *n)
+{
+	struct network *all;
+	size_t count;
+	int r = network_list(h, &all, &count);
+
+	for (size_t i = 0; r >= 0 && i < count; i++)
+		if (network_uses(&all[i], n->interface))
+			return err_set(EBUSY,
+				"network \"%s\": network %s is built on its interface %s: `caisson "
+				"net rm %s` first",
+				n->name, all[i].name, n->interface, all[i].name);
+	return r;
+}
+
+/* Removes the network's interface, and gives back those that the network used. */
+static int remove_interface(struct host *h, const struct network *n)
+{
+	if (n->kind == NETWORK_BRIDGE)
+		return bridge_remove(h, n);
+	if (kind_has(n->kind, KIND_INTERFACE))
+		return interface_remove(h, n);
+	return members_release(h, n);
+}
+
+/* --- making and removing --- */
+
+static int check_name_free(const struct network *n, const struct network *all, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (streq(all[i].name, n->name))
+			return err_set(EEXIST,
+				"network \"%s\" exists already: expected another name, or first "
+				"`caisson net rm %s`",
+				n->name, n->name);
+	return 0;
+}
+
 int network_create(struct host *h, struct network *n)
 {
 	struct network *all;
-	struct device bridge;
 	size_t count;
 
 	int r = network_check_name(n->name);
@@ -277,14 +370,12 @@ int network_create(struct host *h, struct network *n)
 		r = network_list(h, &all, &count);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < count; i++)
-		if (streq(all[i].name, n->name))
-			return err_set(EEXIST,
-				"network \"%s\" exists already: expected another name, or first "
-				"`caisson net rm %s`",
-				n->name, n->name);
-	r = choose_interface(h, n, all, count);
-	if (r >= 0 && n->pool_count == 0) {
+	r = check_name_free(n, all, count);
+	if (r >= 0)
+		r = choose_interface(h, n, all, count);
+	if (r >= 0)
+		r = members_check(n, all, count);
+	if (r >= 0 && n->pool_count == 0 && n->kind == NETWORK_BRIDGE) {
 		r = choose_ipv4(h, n, all, count);
 		/* The kernel gives an interface no IPv6 if its MTU is less than 1280. */
 		if (r >= 0 && (!n->mtu || n->mtu >= 1280))
@@ -296,28 +387,17 @@ int network_create(struct host *h, struct network *n)
 		r = write_file(h, n);
 	if (r < 0)
 		return r;
-	r = bridge_apply(h, n, &bridge);
+	r = network_apply(h, n);
 	if (r >= 0)
 		r = write_rules(h, n);
 	if (r < 0 && !h->dry_run) {
 		_cleanup_free_ char *message = strdup(err_msg());
 
-		if (bridge_remove(h, n) >= 0 && remove_file(h, n->name) >= 0)
+		if (remove_interface(h, n) >= 0 && remove_file(h, n->name) >= 0)
 			err_clear();
 		return err_set(-r, "%s", message ? message : "no memory");
 	}
 	return r;
-}
-
-/*
- * Makes the bridge, or repairs what is missing or different. Returns -EEXIST, and changes nothing,
- * if the interface of that name is not caisson's.
- */
-static int network_apply(struct host *h, const struct network *n)
-{
-	struct device bridge;
-
-	return bridge_apply(h, n, &bridge);
 }
 
 int network_make_default(struct host *h, const char *name)
@@ -343,6 +423,8 @@ int network_remove(struct host *h, const char *name, bool force)
 
 	int r = network_read(h, name, &n);
 	if (r >= 0)
+		r = check_unused(h, &n);
+	if (r >= 0)
 		r = attachment_list(h, NULL, name, &all, &count);
 	if (r < 0)
 		return r;
@@ -358,10 +440,10 @@ int network_remove(struct host *h, const char *name, bool force)
 	 */
 	if (r >= 0)
 		r = names_stop(h, name);
-	if (r >= 0)
+	if (r >= 0 && kind_has(n.kind, KIND_RULES))
 		r = nft_write_all(h, NULL, name);
 	if (r >= 0)
-		r = bridge_remove(h, &n);
+		r = remove_interface(h, &n);
 	return r < 0 ? r : remove_file(h, name);
 }
 

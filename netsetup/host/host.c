@@ -42,6 +42,14 @@ static int open_directory(const char *path, bool keep, int *ret)
 	return *ret < 0 && errno != ENOENT ? err_sys("open the directory %s", path) : 0;
 }
 
+static int take_lock(struct host *h, int how)
+{
+	while (flock(h->lock, how) < 0)
+		if (errno != EINTR)
+			return err_sys("lock the file lock of the state directory");
+	return 0;
+}
+
 int host_open(struct host *h, const struct host_options *o)
 {
 	const char *config = o->config ? o->config : HOST_CONFIG;
@@ -60,10 +68,18 @@ int host_open(struct host *h, const struct host_options *o)
 		keep ? O_RDONLY | O_CLOEXEC : O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (h->lock < 0)
 		return keep && errno == ENOENT ? 0 : err_sys("open %s/lock", state);
-	while (flock(h->lock, keep ? LOCK_SH : LOCK_EX) < 0)
-		if (errno != EINTR)
-			return err_sys("lock %s/lock", state);
-	return 0;
+	return take_lock(h, keep ? LOCK_SH : LOCK_EX);
+}
+
+void host_pause(struct host *h)
+{
+	if (h->lock >= 0)
+		(void)flock(h->lock, LOCK_UN);
+}
+
+int host_resume(struct host *h)
+{
+	return h->lock < 0 ? 0 : take_lock(h, LOCK_EX);
 }
 
 void host_close(struct host *h)

@@ -17,7 +17,10 @@
  *	STATE/containers/KEY/IF.json   an attachment: what detach has to undo
  *	STATE/leases/NETWORK/ADDRESS   symbolic link to the attachment that has the address
  *	STATE/names/NETWORK            what its dnsmasq reads: see names.c
- *	STATE/leases/NETWORK/MAC       the same for its MAC address, so that every one has a lease
+ *	STATE/leases/NETWORK/MAC       the same for its MAC address or its mark, so that every one
+ *	                               has a lease
+ *	STATE/members/INTERFACE        what an interface that a network uses was before (member.c)
+ *	STATE/pins/MARK                mount of a namespace with an interface of the host (pin.c)
  *	STATE/ports/PROTO:PORT:ADDRESS the same for a published port
  *
  * Theory of operation. An attachment is made in this order: leases, record, veth pair, rules,
@@ -76,6 +79,13 @@ void host_close(struct host *h);
 #define _cleanup_host_ __attribute__((cleanup(host_close), unused))
 
 /*
+ * host_pause() lets other processes work with the state until host_resume(). What the caller has
+ * read before may be different by then.
+ */
+void host_pause(struct host *h);
+int host_resume(struct host *h) must_check;
+
+/*
  * Removes files that killed processes left: leases without a record, and temporary files. These
  * files do no harm, so a command calls this only if it has nothing else to undo.
  */
@@ -83,17 +93,50 @@ int host_tidy(struct host *h) must_check;
 
 /* --- networks --- */
 
+enum network_kind {
+	NETWORK_BRIDGE,
+	NETWORK_VLAN,
+	NETWORK_BOND,
+	NETWORK_MACVLAN,
+	NETWORK_IPVLAN,
+	NETWORK_DEVICE, /* an interface of the host moves into the container */
+};
+
+#define NETWORK_MEMBERS_MAX 16
+
 struct network {
 	char name[NETWORK_NAME_MAX + 1];
-	char interface[IFNAMSIZ]; /* name of the bridge */
-	struct pool pools[2];     /* at most one pool of each family */
+	enum network_kind kind;
+	char interface[IFNAMSIZ]; /* the bridge, VLAN or bond; "": the kind has none on the host */
+	/* the interface below a VLAN, macvlan or ipvlan, or the one that moves; else "" */
+	char parent[IFNAMSIZ];
+	char members[NETWORK_MEMBERS_MAX][IFNAMSIZ]; /* ports of the bridge or bond */
+	size_t member_count;
+	uint8_t mode;   /* the kernel's number of a bond's, macvlan's or ipvlan's mode */
+	uint16_t vlan;  /* 1 to 4094 */
+	bool functions; /* a free SR-IOV virtual function of the parent moves, not the parent */
+	struct pool pools[2]; /* at most one pool of each family */
 	size_t pool_count;
-	uint32_t mtu;    /* 0: the MTU of the default route's interface */
+	uint32_t
+		mtu; /* 0: that of the default route's interface (bridge), of the parent (others) */
 	bool isolated;   /* no traffic to and from other networks, except to published ports */
 	bool internal;   /* no traffic except with the host and within the network */
 	bool masquerade; /* packets to other machines get the host's address as their source */
 	bool dns;        /* containers find each other by name, if the host has dnsmasq */
 };
+
+/* Returns the name of the kind in files and options. */
+const char *network_kind_name(enum network_kind kind);
+/*
+ * Returns the number of a kind or of a mode by its name, or -EINVAL with a message that lists the
+ * names.
+ */
+int network_kind_parse(const char *text) must_check;
+int network_mode_parse(enum network_kind kind, const char *text) must_check;
+/* Returns the mode that a network has if none is given. */
+uint8_t network_mode_default(enum network_kind kind);
+/* Fails if a network of the kind may not have this member of a network's file. */
+int network_check_member(enum network_kind kind, const char *member) must_check;
 
 /* Returns 0 if a network may have this name, else -EINVAL with a message. */
 int network_check_name(const char *name) must_check;
@@ -148,14 +191,35 @@ const char *port_protocol(uint8_t protocol);
 /* Parses aa:bb:cc:dd:ee:ff. */
 bool mac_parse(const char *text, uint8_t ret[6]);
 
+/*
+ * What a moved interface was on the host. Whoever moves it back by hand may leave it down, without
+ * addresses, and under the name that it had inside.
+ */
+#define DEVICE_ADDRESSES_MAX 8
+struct device_before {
+	char name[IFNAMSIZ];
+	uint32_t mtu;
+	bool up;
+	struct ip addresses[DEVICE_ADDRESSES_MAX];
+	uint8_t prefixes[DEVICE_ADDRESSES_MAX];
+	size_t address_count;
+};
+
 struct attachment {
 	const char *network;
+	enum network_kind kind;
 	const char *key;   /* the container's ID, or the namespace's path with '!' for '/' */
 	const char *netns; /* path of the namespace */
 	const char
 		*netns_now; /* path by which the namespace can be opened while it is being made */
 	char interface[IFNAMSIZ]; /* name inside the namespace */
-	char host[IFNAMSIZ];      /* name of the veth pair's end on the host */
+	/*
+	 * The name of the veth pair's end on the host. An attachment of another kind has no such
+	 * end, and its interface inside is marked with this name: as its alias if it was made for
+	 * the container, as an alternative name if it was moved.
+	 */
+	char host[IFNAMSIZ];
+	struct device_before before; /* of NETWORK_DEVICE */
 	uint8_t mac[6];
 	struct ip addresses[2];
 	uint8_t prefixes[2];
@@ -183,6 +247,12 @@ struct attach_request {
 	const struct port *ports;
 	size_t port_count;
 };
+
+/*
+ * Finds the name that an interface gets in the namespace with that path: the template with the
+ * first free number in place of its "%d".
+ */
+int netns_pick_name(const char *netns, const char *template, char ret[IFNAMSIZ]) must_check;
 
 /* Returns whether a dnsmasq answers on the network's gateways while a container is attached. */
 bool names_served(const struct network *n);

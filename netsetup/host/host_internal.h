@@ -10,6 +10,80 @@
  */
 bool host_skips(struct host *h, const char *fmt, ...) printf_like(2, 3);
 
+/* --- kind.c --- */
+
+/* What the networks of a kind have. */
+enum {
+	KIND_INTERFACE = 1,  /* an interface on the host */
+	KIND_PARENT = 2,     /* an interface below them, which must exist */
+	KIND_MEMBERS = 4,    /* interfaces that become ports */
+	KIND_CONTAINERS = 8, /* containers, and so pools of addresses */
+	KIND_RULES = 16,     /* rules and names */
+	KIND_MODES = 32,
+};
+
+bool kind_has(enum network_kind kind, unsigned what);
+/* Returns the name of a mode; the number is one that network_mode_parse() has returned. */
+const char *network_mode_name(enum network_kind kind, uint8_t mode);
+/* Checks rules that concern several members of a network's file. */
+int kind_check_whole(const struct network *n) must_check;
+/* Returns -EOPNOTSUPP with a message: this kernel has no interfaces of the kind. */
+int kind_not_supported(enum network_kind kind);
+
+/* --- interface.c: the interfaces of VLANs and bonds --- */
+
+int interface_apply(struct host *h, const struct network *n) must_check;
+int interface_remove(struct host *h, const struct network *n) must_check;
+/* Writes the name that an interface of the network has while it is being made. */
+void interface_temporary_name(const char *network, char ret[IFNAMSIZ]);
+
+/* --- member.c: interfaces of the host that networks use --- */
+
+/*
+ * Sets the interface up, which is a parent or a member, after noting whether it was up. Returns
+ * -ENODEV with a message if it does not exist.
+ */
+int member_use(struct host *h, const struct network *n, const char *name, struct device *ret)
+	must_check;
+/* Makes all members ports of the bridge or bond, whose index is 0 in a dry run. */
+int members_apply(struct host *h, const struct network *n, int master) must_check;
+/* Undoes member_use() and members_apply() when the network's own interface has been removed. */
+int members_release(struct host *h, const struct network *n) must_check;
+/* Fails if an interface that the network wants is used by another one that does not share it. */
+int members_check(const struct network *n, const struct network *all, size_t count) must_check;
+bool network_uses(const struct network *n, const char *interface);
+
+/* --- config.c --- */
+
+/*
+ * Makes what is missing of the network, and of those on which it is built. Returns -EEXIST, and
+ * changes nothing, if the interface of that name is not caisson's.
+ */
+int network_apply(struct host *h, const struct network *n) must_check;
+
+/* --- child.c: macvlan and ipvlan interfaces, and those that are moved --- */
+
+/* Fills in what the attachment's record says of the interface, before anything is changed. */
+int child_choose(struct host *h, const struct network *n, struct attachment *a) must_check;
+int child_make(struct host *h, const struct network *n, const struct attachment *a) must_check;
+int child_remove(struct host *h, const struct attachment *a) must_check;
+/* Returns 1 if the attachment's interface is in its namespace, else 0. */
+int child_lives(struct host *h, const struct attachment *a) must_check;
+/* Returns the MTU that the interface inside should have. */
+int child_mtu(struct host *h, const struct network *n, const struct attachment *a) must_check;
+
+/* --- pin.c: a mount that keeps a namespace --- */
+
+int pin_make(struct host *h, const struct attachment *a, int netns) must_check;
+/* Returns -ENODEV without a message if the namespace is not kept. */
+int pin_open(struct host *h, const struct attachment *a) must_check;
+int pin_remove(struct host *h, const struct attachment *a) must_check;
+
+/* --- function.c --- */
+
+/* Finds a virtual function of the interface that no container has. */
+int function_pick(const char *parent, char ret[IFNAMSIZ]) must_check;
+
 /* --- bridge.c --- */
 
 /* Returns the MTU of the network: the one in its file, or that of the default route's interface. */
@@ -19,13 +93,17 @@ int bridge_mtu(struct host *h, const struct network *n) must_check;
  * network's bridge.
  */
 int bridge_find(struct host *h, const struct network *n, struct device *ret) must_check;
-int bridge_apply(struct host *h, const struct network *n, struct device *ret) must_check;
+int bridge_apply(struct host *h, const struct network *n) must_check;
 int bridge_remove(struct host *h, const struct network *n) must_check;
 
 /* --- veth.c --- */
 
 int veth_make(struct host *h, const struct attachment *a, int bridge, uint32_t mtu) must_check;
 int veth_remove(struct host *h, const struct attachment *a) must_check;
+/* Returns 1 if the host's end of the pair exists, else 0. */
+int veth_lives(struct host *h, const struct attachment *a) must_check;
+/* Gives the interface in the container's namespace its addresses and routes, and sets it up. */
+int inside_set_up(struct host *h, const struct attachment *a, int netns) must_check;
 /* Opens a network namespace. Returns -EINVAL with a message if the file is none. */
 int netns_open(const char *path) must_check;
 /* Returns whether the two descriptors refer to the same namespace. */
@@ -76,6 +154,7 @@ int ports_lease(struct host *h, const struct attachment *a) must_check;
 int ports_release(struct host *h, const struct attachment *a) must_check;
 /* Undoes the attachment of a record if it is stale. Returns 1 if it was, else 0. */
 int attachment_sweep(struct host *h, const char *record) must_check;
+int attachment_sweep_one(struct host *h, const struct attachment *a) must_check;
 
 /* --- names.c --- */
 

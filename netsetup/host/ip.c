@@ -103,6 +103,41 @@ bool pool_overlaps(const struct ip *a, unsigned a_prefix, const struct ip *b, un
 	return a->family == b->family && ip_in(a, b, a_prefix < b_prefix ? a_prefix : b_prefix);
 }
 
+int subnet_check(const struct ip *base, unsigned prefix)
+{
+	static const struct {
+		struct ip ip;
+		unsigned prefix;
+		const char *what;
+	} special[] = {
+		{{AF_INET, {0}}, 8, "\"this network\" (RFC 791)"},
+		{{AF_INET, {127}}, 8, "loopback"},
+		{{AF_INET, {169, 254}}, 16, "link-local"},
+		{{AF_INET, {224}}, 4, "multicast"},
+		{{AF_INET, {240}}, 4, "reserved (RFC 1112) and broadcast"},
+		/* Unspecified, loopback, and IPv4 addresses in an IPv6 form. */
+		{{AF_INET6, {0}}, 8, "reserved (RFC 4291)"},
+		{{AF_INET6, {0xfe, 0x80}}, 10, "link-local"},
+		{{AF_INET6, {0xff}}, 8, "multicast"},
+	};
+	unsigned least = base->family == AF_INET ? 8 : 16;
+	char text[IP_TEXT], other[IP_TEXT];
+
+	if (prefix < least)
+		return err_set(EINVAL, "subnet %s: too large, expected a prefix of /%u or longer",
+			ip_subnet_text(base, prefix, text), least);
+	for (size_t i = 0; i < ARRAY_SIZE(special); i++)
+		if (pool_overlaps(base, prefix, &special[i].ip, special[i].prefix))
+			return err_set(EINVAL,
+				"subnet %s: the addresses of %s are %s, expected others, such as "
+				"%s",
+				ip_subnet_text(base, prefix, text),
+				ip_subnet_text(&special[i].ip, special[i].prefix, other),
+				special[i].what,
+				base->family == AF_INET ? "10.1.0.0/24" : "fd00:1::/64");
+	return 0;
+}
+
 /* Finds the first and the last address of a subnet that an interface may have. */
 static void usable(const struct pool *p, struct ip *first, struct ip *last)
 {

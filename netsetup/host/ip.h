@@ -64,6 +64,13 @@ struct pool {
  */
 int pool_complete(struct pool *p) must_check;
 
+/*
+ * Refuses subnets that cannot be meant for containers: larger than any network of one host, or with
+ * addresses that have a meaning of their own, such as loopback and multicast. Returns -EINVAL with
+ * a message.
+ */
+int subnet_check(const struct ip *base, unsigned prefix) must_check;
+
 /* Returns whether two pools have an address in common. */
 bool pool_overlaps(const struct ip *a, unsigned a_prefix, const struct ip *b, unsigned b_prefix);
 

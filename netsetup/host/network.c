@@ -7,7 +7,13 @@
  *	 "pools": [{"subnet": "10.90.0.0/24", "gateway": "10.90.0.1", "first": "10.90.0.2",
  *		"last": "10.90.0.254"}]}
  *
- * Only "kind", "interface" and the pools' "subnet" are required. The network's name is the file's.
+ *	{"kind": "vlan", "interface": "bond0.5", "parent": "bond0", "vlan": 5}
+ *	{"kind": "bond", "interface": "bond0", "mode": "active-backup", "members": ["eth1", "eth2"]}
+ *	{"kind": "macvlan", "parent": "eth0", "mode": "bridge", "pools": [...]}
+ *	{"kind": "device", "parent": "eth3", "functions": true}
+ *
+ * Only "kind", what kind_check_whole() asks for, and the pools' "subnet" are required. A bridge may
+ * have "members" too. The network's name is the file's.
  */
 #include <stdio.h>
 
@@ -37,14 +43,14 @@ int network_check_name(const char *name)
 }
 
 /* The kernel itself refuses "all" and "default", because they are directories of sysctls. */
-static int check_interface(const char *name)
+static int check_interface(const char *member, const char *name)
 {
 	if (!has_plain_characters(name) || strlen(name) >= IFNAMSIZ || streq(name, "all") ||
 		streq(name, "default") || streq(name, "lo"))
 		return err_set(EINVAL,
-			"interface: found \"%.100s\", expected a name of 1 to %d letters, digits "
+			"%s: found \"%.100s\", expected a name of 1 to %d letters, digits "
 			"and \"_.-\", and not all, default or lo",
-			name, IFNAMSIZ - 1);
+			member, name, IFNAMSIZ - 1);
 	return 0;
 }
 
@@ -95,6 +101,8 @@ static int read_pool(const struct json *j, struct pool *ret)
 	if (r >= 0 && !p.base.family)
 		r = err_set(EINVAL, "subnet: missing");
 	if (r >= 0)
+		r = subnet_check(&p.base, p.prefix);
+	if (r >= 0)
 		r = pool_complete(&p);
 	*ret = p;
 	return r;
@@ -142,24 +150,77 @@ static int read_flag(const struct json *j, bool *ret)
 	return r;
 }
 
+static int read_interface(const struct json *j, char ret[IFNAMSIZ])
+{
+	int r = check_type(j, JSON_STRING);
+
+	if (r >= 0)
+		r = check_interface(j->key ? j->key : "members", j->text);
+	if (r >= 0)
+		snprintf(ret, IFNAMSIZ, "%s", j->text);
+	return r;
+}
+
+static int read_members(const struct json *j, struct network *n)
+{
+	int r = check_type(j, JSON_ARRAY);
+
+	if (r >= 0 && j->count > NETWORK_MEMBERS_MAX)
+		return err_set(EINVAL, "members: found %u, expected at most %d", j->count,
+			NETWORK_MEMBERS_MAX);
+	for (const struct json *m = r < 0 ? NULL : j->first; r >= 0 && m; m = m->next) {
+		if (m->type != JSON_STRING)
+			return err_set(EINVAL,
+				"members: found %s, expected the names of interfaces",
+				json_type_name(m->type));
+		r = read_interface(m, n->members[n->member_count++]);
+	}
+	return r;
+}
+
+static int read_vlan(const struct json *j, uint16_t *ret)
+{
+	uint64_t id;
+	int r = check_type(j, JSON_NUMBER);
+
+	if (r < 0)
+		return r;
+	if (str_to_u64(j->text, &id) < 0 || id < 1 || id > 4094)
+		return err_set(
+			EINVAL, "vlan: found %.40s, expected a number from 1 to 4094", j->text);
+	*ret = (uint16_t)id;
+	return 0;
+}
+
+static int read_mode(const struct json *j, struct network *n)
+{
+	int r = check_type(j, JSON_STRING);
+
+	if (r >= 0)
+		r = network_mode_parse(n->kind, j->text);
+	if (r >= 0)
+		n->mode = (uint8_t)r;
+	return r;
+}
+
 static int read_member(const struct json *m, struct network *n)
 {
-	int r;
+	int r = network_check_member(n->kind, m->key);
 
-	if (streq(m->key, "kind")) {
-		r = check_type(m, JSON_STRING);
-		if (r >= 0 && !streq(m->text, "bridge"))
-			r = err_set(EINVAL, "kind: found \"%.100s\", expected bridge", m->text);
+	if (r < 0 || streq(m->key, "kind"))
 		return r;
-	}
-	if (streq(m->key, "interface")) {
-		r = check_type(m, JSON_STRING);
-		if (r >= 0)
-			r = check_interface(m->text);
-		if (r >= 0)
-			snprintf(n->interface, sizeof(n->interface), "%s", m->text);
-		return r;
-	}
+	if (streq(m->key, "interface"))
+		return read_interface(m, n->interface);
+	if (streq(m->key, "parent"))
+		return read_interface(m, n->parent);
+	if (streq(m->key, "members"))
+		return read_members(m, n);
+	if (streq(m->key, "mode"))
+		return read_mode(m, n);
+	if (streq(m->key, "vlan"))
+		return read_vlan(m, &n->vlan);
+	if (streq(m->key, "functions"))
+		return read_flag(m, &n->functions);
 	if (streq(m->key, "pools"))
 		return read_pools(m, n);
 	if (streq(m->key, "mtu"))
@@ -173,9 +234,23 @@ static int read_member(const struct json *m, struct network *n)
 	if (streq(m->key, "dns"))
 		return read_flag(m, &n->dns);
 	return err_set(EINVAL,
-		"%.100s: unknown, expected kind, interface, pools, mtu, isolated, internal, "
-		"masquerade or dns",
+		"%.100s: unknown, expected kind, interface, parent, members, mode, vlan, "
+		"functions, "
+		"pools, mtu, isolated, internal, masquerade or dns",
 		m->key);
+}
+
+static int read_kind(const struct json *j, enum network_kind *ret)
+{
+	const struct json *kind = json_get(j, "kind");
+	int r = kind ? check_type(kind, JSON_STRING)
+		     : err_set(EINVAL, "kind: missing, expected bridge or another one");
+
+	if (r >= 0)
+		r = network_kind_parse(kind->text);
+	if (r >= 0)
+		*ret = (enum network_kind)r;
+	return r;
 }
 
 /* Checks rules that concern several members. */
@@ -192,13 +267,13 @@ static int check_whole(const struct network *n)
 	if (six && n->mtu && n->mtu < 1280)
 		return err_set(EINVAL, "mtu: found %u, expected at least 1280 with a pool of IPv6",
 			n->mtu);
-	return 0;
+	return kind_check_whole(n);
 }
 
 int network_parse(
 	struct arena *a, const char *text, size_t len, const char *what, struct network *ret)
 {
-	struct network n = {.isolated = true, .masquerade = true, .dns = true};
+	struct network n = {0};
 	struct json *j;
 
 	int r = json_parse(a, text, len, what, &j);
@@ -207,12 +282,11 @@ int network_parse(
 	if (j->type != JSON_OBJECT)
 		return err_set(
 			EINVAL, "%s: found %s, expected an object", what, json_type_name(j->type));
+	r = read_kind(j, &n.kind);
+	n.isolated = n.masquerade = n.dns = kind_has(n.kind, KIND_RULES);
+	n.mode = network_mode_default(n.kind);
 	for (const struct json *m = j->first; r >= 0 && m; m = m->next)
 		r = read_member(m, &n);
-	if (r >= 0 && !json_get(j, "kind"))
-		r = err_set(EINVAL, "kind: missing, expected bridge");
-	if (r >= 0 && !n.interface[0])
-		r = err_set(EINVAL, "interface: missing, expected the bridge's name");
 	if (r >= 0)
 		r = check_whole(&n);
 	if (r < 0)
@@ -223,18 +297,10 @@ int network_parse(
 
 /* --- writing a network's file --- */
 
-void network_members_json(struct json_out *o, const struct network *n)
+static void put_pools(struct json_out *o, const struct network *n)
 {
 	char text[IP_TEXT];
 
-	json_out_str(o, "kind", "bridge");
-	json_out_str(o, "interface", n->interface);
-	if (n->mtu)
-		json_out_u64(o, "mtu", n->mtu);
-	json_out_bool(o, "isolated", n->isolated);
-	json_out_bool(o, "internal", n->internal);
-	json_out_bool(o, "masquerade", n->masquerade);
-	json_out_bool(o, "dns", n->dns);
 	json_out_array(o, "pools");
 	for (size_t i = 0; i < n->pool_count; i++) {
 		const struct pool *p = &n->pools[i];
@@ -247,6 +313,39 @@ void network_members_json(struct json_out *o, const struct network *n)
 		json_out_end_object(o);
 	}
 	json_out_end_array(o);
+}
+
+void network_members_json(struct json_out *o, const struct network *n)
+{
+	json_out_str(o, "kind", network_kind_name(n->kind));
+	if (kind_has(n->kind, KIND_INTERFACE))
+		json_out_str(o, "interface", n->interface);
+	if (n->parent[0])
+		json_out_str(o, "parent", n->parent);
+	if (n->vlan)
+		json_out_u64(o, "vlan", n->vlan);
+	if (n->kind == NETWORK_DEVICE)
+		json_out_bool(o, "functions", n->functions);
+	if (kind_has(n->kind, KIND_MODES))
+		json_out_str(o, "mode", network_mode_name(n->kind, n->mode));
+	if (n->member_count) {
+		json_out_array(o, "members");
+		for (size_t i = 0; i < n->member_count; i++)
+			json_out_str(o, NULL, n->members[i]);
+		json_out_end_array(o);
+	}
+	if (n->mtu)
+		json_out_u64(o, "mtu", n->mtu);
+	if (kind_has(n->kind, KIND_RULES))
+		json_out_bool(o, "isolated", n->isolated);
+	if (kind_has(n->kind, KIND_CONTAINERS))
+		json_out_bool(o, "internal", n->internal);
+	if (kind_has(n->kind, KIND_RULES)) {
+		json_out_bool(o, "masquerade", n->masquerade);
+		json_out_bool(o, "dns", n->dns);
+	}
+	if (kind_has(n->kind, KIND_CONTAINERS))
+		put_pools(o, n);
 }
 
 void network_json(struct json_out *o, const struct network *n)

@@ -2,7 +2,8 @@
 /*
  * Reads and writes the record of an attachment, a JSON file that only caisson writes.
  *
- *	{"network", "container", "netns", "interface", "host", "mac", "defaultRoute",
+ *	{"network", "kind", "container", "netns", "interface", "host", "mac", "defaultRoute",
+ *	 "before": {"name", "mtu", "up", "addresses": [ADDRESS/PREFIX]},
  *	 "addresses": [{"address", "gateway"}],
  *	 "ports": [{"protocol", "host", "hostPort", "port", "count"}]}
  */
@@ -11,12 +12,28 @@
 
 #include "netsetup/host/host_internal.h"
 
+static void put_before(struct json_out *o, const struct device_before *b)
+{
+	char text[IP_TEXT];
+
+	json_out_object(o, "before");
+	json_out_str(o, "name", b->name);
+	json_out_u64(o, "mtu", b->mtu);
+	json_out_bool(o, "up", b->up);
+	json_out_array(o, "addresses");
+	for (size_t i = 0; i < b->address_count; i++)
+		json_out_str(o, NULL, ip_subnet_text(&b->addresses[i], b->prefixes[i], text));
+	json_out_end_array(o);
+	json_out_end_object(o);
+}
+
 void attachment_json(struct json_out *o, const char *key, const struct attachment *a)
 {
 	char text[IP_TEXT];
 
 	json_out_object(o, key);
 	json_out_str(o, "network", a->network);
+	json_out_str(o, "kind", network_kind_name(a->kind));
 	json_out_str(o, "container", a->key);
 	json_out_str(o, "netns", a->netns);
 	json_out_str(o, "interface", a->interface);
@@ -25,6 +42,8 @@ void attachment_json(struct json_out *o, const char *key, const struct attachmen
 		a->mac[2], a->mac[3], a->mac[4], a->mac[5]);
 	json_out_str(o, "mac", text);
 	json_out_bool(o, "defaultRoute", a->default_route);
+	if (a->kind == NETWORK_DEVICE)
+		put_before(o, &a->before);
 	json_out_array(o, "addresses");
 	for (size_t i = 0; i < a->address_count; i++) {
 		json_out_object(o, NULL);
@@ -92,6 +111,41 @@ static bool read_addresses(const struct json *j, struct attachment *a)
 	return true;
 }
 
+static bool read_before(const struct json *j, struct device_before *b)
+{
+	const struct json *list = j ? json_get(j, "addresses") : NULL;
+	uint64_t mtu;
+
+	if (!list || list->type != JSON_ARRAY || list->count > DEVICE_ADDRESSES_MAX ||
+		!copy_name(j, "name", b->name) || json_get_u64(j, "mtu", &mtu) < 0 ||
+		mtu > UINT32_MAX)
+		return false;
+	b->mtu = (uint32_t)mtu;
+	b->up = json_get_true(j, "up");
+	for (const struct json *e = list->first; e; e = e->next) {
+		size_t i = b->address_count++;
+		unsigned prefix;
+
+		if (e->type != JSON_STRING ||
+			ip_parse_subnet(e->text, &b->addresses[i], &prefix) < 0)
+			return false;
+		b->prefixes[i] = (uint8_t)prefix;
+	}
+	return true;
+}
+
+/* A record that an older caisson wrote has no kind, and is of a bridge. */
+static bool read_kind(const struct json *j, struct attachment *a)
+{
+	const char *kind = json_get_str(j, "kind");
+	int r = kind ? network_kind_parse(kind) : NETWORK_BRIDGE;
+
+	if (r < 0 || !kind_has((enum network_kind)r, KIND_CONTAINERS))
+		return false;
+	a->kind = (enum network_kind)r;
+	return r != NETWORK_DEVICE || read_before(json_get(j, "before"), &a->before);
+}
+
 static bool read_number(const struct json *j, const char *key, uint16_t *ret)
 {
 	uint64_t v;
@@ -134,6 +188,8 @@ int attachment_parse(
 	found.default_route = json_get_true(j, "defaultRoute");
 	if (!found.network || network_check_name(found.network) < 0)
 		return damaged(what, "network");
+	if (!read_kind(j, &found))
+		return damaged(what, "kind or before");
 	if (!found.key || !found.netns || !found.key[0] || strchr(found.key, '/') ||
 		strlen(found.key) > CONTAINER_KEY_MAX)
 		return damaged(what, "container or netns");

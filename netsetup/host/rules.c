@@ -163,10 +163,14 @@ static int attachment_elements(struct strbuf *out, const char *verb, const struc
 int rules_all(struct strbuf *out, const struct network *networks, size_t n,
 	const struct attachment *const *attachments, size_t count)
 {
+	size_t bridges = 0;
+
+	for (size_t i = 0; i < n; i++)
+		bridges += kind_has(networks[i].kind, KIND_RULES);
 	/* The table is made first, because nftables cannot delete a table that does not exist. */
 	int r = strbuf_addf(out, "add table " RULES_TABLE "\ndelete table " RULES_TABLE "\n");
 
-	if (r < 0 || n == 0)
+	if (r < 0 || bridges == 0)
 		return r;
 	r = strbuf_addf(out, "table " RULES_TABLE " {\n");
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(sets); i++)
@@ -174,7 +178,8 @@ int rules_all(struct strbuf *out, const struct network *networks, size_t n,
 	if (r >= 0)
 		r = strbuf_add(out, chains, sizeof(chains) - 1);
 	for (size_t i = 0; r >= 0 && i < n; i++)
-		r = add_network(out, &networks[i]);
+		if (kind_has(networks[i].kind, KIND_RULES))
+			r = add_network(out, &networks[i]);
 	for (size_t i = 0; r >= 0 && i < count; i++)
 		r = attachment_elements(out, "add", attachments[i]);
 	return r;

@@ -228,6 +228,8 @@ int host_tidy(struct host *h)
 		r = store_each(h, "ports", no_visit, NULL);
 	(void)unlinkat(h->state_dir, "ports", AT_REMOVEDIR);
 	(void)unlinkat(h->state_dir, "names", AT_REMOVEDIR);
+	(void)unlinkat(h->state_dir, "members", AT_REMOVEDIR);
+	(void)unlinkat(h->state_dir, "pins", AT_REMOVEDIR);
 	return r;
 }
 
@@ -305,9 +307,13 @@ static bool is_mac(const char *name)
 	return strlen(name) == 17 && colons == 5;
 }
 
+/*
+ * Every attachment has exactly one lease that is named by its MAC address or by its mark, which
+ * begins with "cn", as no address does.
+ */
 static int add_lease(struct host *h, const char *name, const char *record, void *arg)
 {
-	return is_mac(name) ? add_record(h, record, arg) : 0;
+	return is_mac(name) || str_starts(name, "cn") ? add_record(h, record, arg) : 0;
 }
 
 static int compare(const void *a, const void *b)

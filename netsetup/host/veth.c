@@ -7,8 +7,10 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "netsetup/host/host_internal.h"
+#include "netsetup/net.h"
 
 int netns_open(const char *path)
 {
@@ -23,6 +25,13 @@ int netns_open(const char *path)
 			"/proc/PID/ns/net",
 			path);
 	return take_fd(&fd);
+}
+
+int netns_pick_name(const char *netns, const char *template, char ret[IFNAMSIZ])
+{
+	_cleanup_fd_ int fd = netns_open(netns);
+
+	return fd < 0 ? fd : net_pick_name(template, fd, ret);
 }
 
 bool netns_same(int a, int b)
@@ -48,6 +57,25 @@ static int add_routes(struct host *h, const struct attachment *a, struct nl *nl,
 				ip_text(&a->gateways[i], text));
 	}
 	return 0;
+}
+
+/*
+ * Sets the interface up. The kernel refuses a second macvlan with the same MAC address, and an
+ * ended container's macvlan with its address may be there for some time longer, because the kernel
+ * removes namespaces later.
+ */
+static int set_up(struct nl *nl, int index)
+{
+	const struct timespec pause = {.tv_nsec = 20000000};
+	int r = link_set_flags(nl, index, IFF_UP, 0);
+
+	for (int i = 0; r == -EADDRINUSE && i < 250; i++) {
+		nanosleep(&pause, NULL);
+		r = link_set_flags(nl, index, IFF_UP, 0);
+	}
+	if (r >= 0)
+		err_clear();
+	return r;
 }
 
 static int set_up_inside(struct host *h, const struct attachment *a)
@@ -76,7 +104,7 @@ static int set_up_inside(struct host *h, const struct attachment *a)
 				r, "%s: address %s", a->interface, ip_text(&a->addresses[i], text));
 	}
 	if (r >= 0)
-		r = link_set_flags(&nl, device.link.index, IFF_UP, 0);
+		r = set_up(&nl, device.link.index);
 	return r < 0 ? err_ctx(r, "set up %s in the container", a->interface)
 		     : add_routes(h, a, &nl, device.link.index);
 }
@@ -86,7 +114,7 @@ static int set_up_inside(struct host *h, const struct attachment *a)
  * cannot come back, because its further steps would change the wrong namespace. It has one thread,
  * so no other thread is affected.
  */
-static int set_up_in(struct host *h, const struct attachment *a, int netns)
+int inside_set_up(struct host *h, const struct attachment *a, int netns)
 {
 	_cleanup_fd_ int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 	int r;
@@ -185,7 +213,18 @@ int veth_make(struct host *h, const struct attachment *a, int bridge, uint32_t m
 		r = set_hairpin(h, host.link.index);
 	if (r >= 0)
 		r = link_set_flags(&h->nl, host.link.index, IFF_UP, 0);
-	return r < 0 ? r : set_up_in(h, a, netns);
+	return r < 0 ? r : inside_set_up(h, a, netns);
+}
+
+int veth_lives(struct host *h, const struct attachment *a)
+{
+	struct device host;
+	int r = device_read(&h->nl, a->host, 0, &host);
+
+	if (r != -ENODEV)
+		return r < 0 ? r : 1;
+	err_clear();
+	return 0;
 }
 
 int veth_remove(struct host *h, const struct attachment *a)

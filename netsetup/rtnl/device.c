@@ -2,6 +2,7 @@
 #include "netsetup/rtnl/device.h"
 
 #include <arpa/inet.h>
+#include <linux/if_link.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
@@ -14,12 +15,12 @@ static size_t address_len(uint8_t family)
 
 static int read_device(const struct nlmsghdr *h, void *arg)
 {
-	const struct nlattr *attrs[IFLA_LINKINFO + 1];
+	const struct nlattr *attrs[IFLA_IFALIAS + 1], *data;
 	const struct ifinfomsg *info = nl_payload(h);
 	struct device *ret = arg;
 	const char *name, *kind;
 
-	int r = nl_attrs(h, sizeof(*info), attrs, IFLA_LINKINFO);
+	int r = nl_attrs(h, sizeof(*info), attrs, IFLA_IFALIAS);
 	if (r < 0)
 		return r;
 	name = nl_attr_str(attrs[IFLA_IFNAME], "");
@@ -34,6 +35,13 @@ static int read_device(const struct nlmsghdr *h, void *arg)
 	(void)nl_attr_copy(attrs[IFLA_ADDRESS], ret->mac, sizeof(ret->mac));
 	kind = nl_attr_str(nl_attr_in(attrs[IFLA_LINKINFO], IFLA_INFO_KIND), "");
 	snprintf(ret->kind, sizeof(ret->kind), "%s", kind);
+	snprintf(ret->alias, sizeof(ret->alias), "%.*s", (int)sizeof(ret->alias) - 1,
+		nl_attr_str(attrs[IFLA_IFALIAS], ""));
+	data = nl_attr_in(attrs[IFLA_LINKINFO], IFLA_INFO_DATA);
+	if (streq(kind, "vlan"))
+		(void)nl_attr_copy(nl_attr_in(data, IFLA_VLAN_ID), &ret->vlan, sizeof(ret->vlan));
+	if (streq(kind, "bond"))
+		(void)nl_attr_copy(nl_attr_in(data, IFLA_BOND_MODE), &ret->mode, sizeof(ret->mode));
 	return 0;
 }
 
@@ -77,8 +85,10 @@ void device_request(struct nl_req *q, const char *name, uint32_t mtu, const uint
 {
 	nl_req_link(q, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0);
 	nl_put_str(q, IFLA_IFNAME, name);
-	nl_put_u32(q, IFLA_MTU, mtu);
-	nl_put(q, IFLA_ADDRESS, mac, 6);
+	if (mtu)
+		nl_put_u32(q, IFLA_MTU, mtu);
+	if (mac)
+		nl_put(q, IFLA_ADDRESS, mac, 6);
 }
 
 int device_set_mtu(struct nl *nl, int index, uint32_t mtu)
@@ -88,6 +98,70 @@ int device_set_mtu(struct nl *nl, int index, uint32_t mtu)
 	nl_req_link(&q, RTM_NEWLINK, 0, index);
 	nl_put_u32(&q, IFLA_MTU, mtu);
 	return nl_call(nl, &q, NULL, NULL);
+}
+
+int device_set_master(struct nl *nl, int index, int master)
+{
+	struct nl_req q;
+
+	nl_req_link(&q, RTM_NEWLINK, 0, index);
+	nl_put_u32(&q, IFLA_MASTER, (uint32_t)master);
+	return nl_call(nl, &q, NULL, NULL);
+}
+
+int device_rename(struct nl *nl, int index, const char *name, const char *alias)
+{
+	struct nl_req q;
+
+	nl_req_link(&q, RTM_NEWLINK, 0, index);
+	nl_put_str(&q, IFLA_IFNAME, name);
+	nl_put_str(&q, IFLA_IFALIAS, alias);
+	return nl_call(nl, &q, NULL, NULL);
+}
+
+int device_alt_name(struct nl *nl, int index, const char *name, bool add)
+{
+	struct nl_req q;
+
+	nl_req_link(&q, add ? RTM_NEWLINKPROP : RTM_DELLINKPROP,
+		add ? NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND : 0, index);
+	size_t list = nl_nest(&q, IFLA_PROP_LIST);
+	nl_put_str(&q, IFLA_ALT_IFNAME, name);
+	nl_nest_end(&q, list);
+	return nl_call(nl, &q, NULL, NULL);
+}
+
+struct mark {
+	const char *text;
+	struct device found; /* its index is 0 as long as none was found */
+};
+
+static int compare_mark(const struct nlmsghdr *h, void *arg)
+{
+	struct mark *m = arg;
+	struct device d = {0};
+	int r = read_device(h, &d);
+
+	if (r >= 0 && (streq(d.link.name, m->text) || streq(d.alias, m->text)))
+		m->found = d;
+	return r;
+}
+
+int device_find_mark(struct nl *nl, const char *mark, struct device *ret)
+{
+	struct mark m = {.text = mark};
+	int r = -EINTR;
+
+	for (int tries = 0; r == -EINTR && tries < 10; tries++) {
+		struct nl_req q;
+
+		nl_req_link(&q, RTM_GETLINK, NLM_F_DUMP, 0);
+		r = nl_call(nl, &q, compare_mark, &m);
+	}
+	if (r < 0)
+		return r;
+	*ret = m.found;
+	return m.found.link.index ? 0 : -ENODEV;
 }
 
 int device_add_address(struct nl *nl, int index, uint8_t family, const void *raw, uint8_t prefix)
@@ -118,7 +192,23 @@ int device_add_address(struct nl *nl, int index, uint8_t family, const void *raw
 	return 0;
 }
 
-int device_has_address(struct nl *nl, int index, uint8_t family, const void *raw, uint8_t prefix)
+int device_remove_address(struct nl *nl, int index, uint8_t family, const void *raw, uint8_t prefix)
+{
+	struct ifaddrmsg info = {
+		.ifa_family = family, .ifa_prefixlen = prefix, .ifa_index = (unsigned)index};
+	struct nl_req q;
+	int r;
+
+	nl_req_init(&q, RTM_DELADDR, 0, &info, sizeof(info));
+	nl_put(&q, IFA_LOCAL, raw, address_len(family));
+	r = nl_call(nl, &q, NULL, NULL);
+	if (r != -EADDRNOTAVAIL)
+		return r;
+	err_clear();
+	return 0;
+}
+
+int device_each_address(struct nl *nl, int index, device_address_fn *fn, void *arg)
 {
 	_cleanup_addresses_ struct addresses all = {0};
 	const struct nlattr *attrs[IFA_FLAGS + 1];
@@ -127,18 +217,37 @@ int device_has_address(struct nl *nl, int index, uint8_t family, const void *raw
 	const char *at = all.messages.s;
 	size_t left = all.messages.len;
 
-	while (r >= 0 && left && (h = nl_next_message(&at, &left))) {
+	while (r == 0 && left && (h = nl_next_message(&at, &left))) {
 		const struct ifaddrmsg *info = nl_payload(h);
-		uint8_t found[16];
+		uint8_t raw[16];
 
 		r = nl_attrs(h, sizeof(*info), attrs, IFA_FLAGS);
-		if (r >= 0 && info->ifa_family == family && info->ifa_prefixlen == prefix &&
-			nl_attr_copy(attrs[attrs[IFA_LOCAL] ? IFA_LOCAL : IFA_ADDRESS], found,
-				address_len(family)) &&
-			memcmp(found, raw, address_len(family)) == 0)
-			return 1;
+		if (r >= 0 && (info->ifa_family == AF_INET || info->ifa_family == AF_INET6) &&
+			nl_attr_copy(attrs[attrs[IFA_LOCAL] ? IFA_LOCAL : IFA_ADDRESS], raw,
+				address_len(info->ifa_family)))
+			r = fn(info->ifa_family, raw, info->ifa_prefixlen, arg);
 	}
-	return r < 0 ? r : 0;
+	return r;
+}
+
+struct wanted_address {
+	uint8_t family, prefix;
+	const void *raw;
+};
+
+static int compare_address(uint8_t family, const uint8_t *raw, uint8_t prefix, void *arg)
+{
+	const struct wanted_address *w = arg;
+
+	return family == w->family && prefix == w->prefix &&
+	       memcmp(raw, w->raw, address_len(family)) == 0;
+}
+
+int device_has_address(struct nl *nl, int index, uint8_t family, const void *raw, uint8_t prefix)
+{
+	struct wanted_address w = {family, prefix, raw};
+
+	return device_each_address(nl, index, compare_address, &w);
 }
 
 int device_add_default_route(struct nl *nl, int index, uint8_t family, const void *gateway)

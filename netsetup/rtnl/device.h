@@ -13,8 +13,14 @@ struct device {
 	uint8_t mac[6];
 	/* kind of the virtual interface, such as "bridge"; "": the interface is not virtual */
 	char kind[16];
-	/* index of a veth pair's other end, in the namespace of that end; 0: unknown */
+	/*
+	 * The index of a veth pair's other end, in that end's namespace, or of the interface below
+	 * a VLAN, macvlan or ipvlan; 0: unknown.
+	 */
 	int peer;
+	char alias[80]; /* the beginning of its alias; "": none */
+	uint16_t vlan;  /* of a VLAN */
+	uint8_t mode;   /* of a bond */
 };
 
 /*
@@ -41,10 +47,25 @@ int device_remove(struct nl *nl, int index) must_check;
 /*
  * Starts a request that makes an interface. NLM_F_EXCL is always set, because without it the kernel
  * changes an existing interface of that name, whatever its kind. The caller puts IFLA_LINKINFO.
+ * With mtu 0 or mac NULL the kernel chooses.
  */
 void device_request(struct nl_req *q, const char *name, uint32_t mtu, const uint8_t mac[6]);
 
 int device_set_mtu(struct nl *nl, int index, uint32_t mtu) must_check;
+/* Makes the interface a port of another one, or with master 0 of none. */
+int device_set_master(struct nl *nl, int index, int master) must_check;
+/*
+ * Renames an interface and sets its alias, in one step. So an interface that was made under a name
+ * of its maker's own has at all times one of the two marks.
+ */
+int device_rename(struct nl *nl, int index, const char *name, const char *alias) must_check;
+/*
+ * Finds the interface that has the name, or else the alias. Returns -ENODEV without a message if
+ * there is none.
+ */
+int device_find_mark(struct nl *nl, const char *mark, struct device *ret) must_check;
+/* Adds or removes an alternative name. */
+int device_alt_name(struct nl *nl, int index, const char *name, bool add) must_check;
 
 /*
  * device_add_address() adds an address without duplicate address detection; device_remove_address()
@@ -53,6 +74,16 @@ int device_set_mtu(struct nl *nl, int index, uint32_t mtu) must_check;
  */
 int device_add_address(struct nl *nl, int index, uint8_t family, const void *raw, uint8_t prefix)
 	must_check;
+
+int device_remove_address(struct nl *nl, int index, uint8_t family, const void *raw, uint8_t prefix)
+	must_check;
+
+/*
+ * Calls fn for each permanent address of global scope of the interface. If fn returns another value
+ * than 0, stops and returns it.
+ */
+typedef int device_address_fn(uint8_t family, const uint8_t *raw, uint8_t prefix, void *arg);
+int device_each_address(struct nl *nl, int index, device_address_fn *fn, void *arg) must_check;
 
 /* Returns 1 if the interface has the address `raw` with this prefix, else 0. */
 int device_has_address(struct nl *nl, int index, uint8_t family, const void *raw, uint8_t prefix)

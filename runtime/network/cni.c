@@ -13,206 +13,13 @@
  * An attachment's key is "cni:ID". No container of caisson has such an ID, so that GC, which is
  * told which attachments to keep, does not touch theirs.
  */
-#include <errno.h>
-#include <limits.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "network/tool.h"
+#include "network/cni.h"
 
-#define CONF_MAX (4u << 20)
-#define KEY_PREFIX "cni:"
-
-/* Error codes of the specification. From 100 on they are the plug-in's. */
-enum {
-	CNI_VERSION = 1,
-	CNI_ENVIRONMENT = 4,
-	CNI_IO = 5,
-	CNI_DECODE = 6,
-	CNI_CONFIG = 7,
-	CNI_UNAVAILABLE = 50,
-	CNI_FAILED = 100
-};
-
-static const char *const versions[] = {"0.3.1", "0.4.0", "1.0.0", "1.1.0"};
-
-struct call {
-	struct host h;
-	const struct json *conf;
-	const char *version; /* of the configuration, and so of the answer */
-	const char *network, *id, *netns, *interface;
-	int code; /* what an error that comes now is called */
-};
-
-/* --- the request --- */
-
-static int read_conf(struct call *c)
-{
-	_cleanup_strbuf_ struct strbuf text = {0};
-	struct json *j;
-
-	c->code = CNI_DECODE;
-	int r = fd_read_all(STDIN_FILENO, &text, CONF_MAX, "standard input");
-	if (r >= 0)
-		r = json_parse(&c->h.arena, strbuf_str(&text), text.len, "standard input", &j);
-	if (r >= 0 && j->type != JSON_OBJECT)
-		r = err_set(EINVAL, "standard input: expected an object");
-	if (r < 0)
-		return r;
-	c->conf = j;
-	const char *version = json_get_str(j, "cniVersion");
-	for (size_t i = 0; version && i < ARRAY_SIZE(versions); i++)
-		if (streq(version, versions[i]))
-			c->version = versions[i];
-	c->network = json_get_str(j, "network");
-	if (!c->network)
-		c->network = json_get_str(j, "name");
-	return 0;
-}
-
-static int check_conf(struct call *c)
-{
-	c->code = CNI_VERSION;
-	if (!c->version)
-		return err_set(EINVAL, "cniVersion: expected 0.3.1, 0.4.0, 1.0.0 or 1.1.0");
-	c->code = CNI_CONFIG;
-	return c->network ? 0 : err_set(EINVAL, "name, network: missing: which network is meant?");
-}
-
-static int get_variable(struct call *c, const char *name, const char **ret)
-{
-	c->code = CNI_ENVIRONMENT;
-	*ret = getenv(name);
-	return *ret && **ret ? 0 : err_set(EINVAL, "%s is not set", name);
-}
-
-static int get_container(struct call *c, bool netns)
-{
-	const char *id;
-	int r = get_variable(c, "CNI_CONTAINERID", &id);
-
-	if (r >= 0)
-		r = get_variable(c, "CNI_IFNAME", &c->interface);
-	if (r >= 0 && netns)
-		r = get_variable(c, "CNI_NETNS", &c->netns);
-	if (r < 0)
-		return r;
-	if (strlen(c->interface) >= IFNAMSIZ || strchr(c->interface, '/'))
-		return err_set(
-			EINVAL, "CNI_IFNAME=%.100s: expected an interface's name", c->interface);
-	c->id = arena_printf(&c->h.arena, KEY_PREFIX "%s", id);
-	return c->id ? 0 : -ENOMEM;
-}
-
-static int wish_address(struct attach_request *q, const char *text)
-{
-	char copy[IP_TEXT];
-	struct ip ip;
-
-	/* An address may have a prefix behind it, which is the network's anyway. */
-	snprintf(copy, sizeof(copy), "%.*s", (int)strcspn(text, "/"), text);
-	if (ip_parse(copy, &ip) < 0)
-		return err_set(EINVAL, "ips: %.100s: expected an address", text);
-	q->addresses[ip.family == AF_INET6] = ip;
-	return 0;
-}
-
-static int wish_mac(struct call *c, struct attach_request *q, const char *text)
-{
-	uint8_t *mac = arena_alloc(&c->h.arena, 8);
-
-	if (!mac)
-		return -ENOMEM;
-	if (!mac_parse(text, mac))
-		return err_set(EINVAL, "mac: %.100s: expected one such as 02:42:ac:11:00:02", text);
-	q->mac = mac;
-	return 0;
-}
-
-/* CNI_ARGS: IP=...;MAC=...; others are for other plug-ins. */
-static int read_args(struct call *c, struct attach_request *q)
-{
-	const char *args;
-	char *copy, *save;
-	int r = 0;
-
-	if (get_variable(c, "CNI_ARGS", &args) < 0) {
-		err_clear();
-		args = "";
-	}
-	c->code = CNI_CONFIG;
-	copy = arena_strdup(&c->h.arena, args);
-	if (!copy)
-		return -ENOMEM;
-
-	for (char *p = strtok_r(copy, ";", &save); r >= 0 && p; p = strtok_r(NULL, ";", &save)) {
-		if (str_starts(p, "IP="))
-			r = wish_address(q, p + 3);
-		else if (str_starts(p, "MAC="))
-			r = wish_mac(c, q, p + 4);
-	}
-	return r;
-}
-
-static int read_port(const struct json *j, struct port *ret)
-{
-	const char *protocol = json_get_str(j, "protocol"), *host = json_get_str(j, "hostIP");
-	uint64_t from, to;
-
-	*ret = (struct port){.protocol = IPPROTO_TCP, .count = 1};
-	if (protocol && strcasecmp(protocol, "udp") == 0)
-		ret->protocol = IPPROTO_UDP;
-	else if (protocol && strcasecmp(protocol, "sctp") == 0)
-		ret->protocol = IPPROTO_SCTP;
-	else if (protocol && strcasecmp(protocol, "tcp") != 0)
-		return err_set(EINVAL, "portMappings: protocol %.20s: expected tcp, udp or sctp",
-			protocol);
-	if (json_get_u64(j, "hostPort", &from) < 0 || json_get_u64(j, "containerPort", &to) < 0 ||
-		!from || from > UINT16_MAX || !to || to > UINT16_MAX)
-		return err_set(EINVAL,
-			"portMappings: hostPort and containerPort: expected numbers from 1 to "
-			"65535");
-	if (host && *host && ip_parse(host, &ret->host) < 0)
-		return err_set(EINVAL, "portMappings: hostIP %.100s: expected an address", host);
-	ret->host_port = (uint16_t)from;
-	ret->port = (uint16_t)to;
-	return 0;
-}
-
-static int read_ports(struct call *c, const struct json *list, struct attach_request *q)
-{
-	struct port *ports;
-	int r = 0;
-
-	if (!list || list->type != JSON_ARRAY || !list->count)
-		return 0;
-	if (list->count > PORTS_MAX)
-		return err_set(E2BIG, "portMappings: more than %d", PORTS_MAX);
-	ports = arena_array(&c->h.arena, list->count, sizeof(*ports));
-	q->ports = ports;
-	for (const struct json *j = ports ? list->first : NULL; r >= 0 && j; j = j->next)
-		r = read_port(j, &ports[q->port_count++]);
-	return ports ? r : -ENOMEM;
-}
-
-/* What the caller wants of this attachment, in the environment and in runtimeConfig. */
-static int read_wishes(struct call *c, struct attach_request *q)
-{
-	const struct json *run = json_get(c->conf, "runtimeConfig");
-	const struct json *ips = run ? json_get(run, "ips") : NULL;
-	const char *mac = run ? json_get_str(run, "mac") : NULL;
-	int r = read_args(c, q);
-
-	for (const struct json *j = ips ? ips->first : NULL; r >= 0 && j; j = j->next)
-		r = j->type == JSON_STRING ? wish_address(q, j->text)
-					   : err_set(EINVAL, "ips: expected an array of strings");
-	if (r >= 0 && mac)
-		r = wish_mac(c, q, mac);
-	return r < 0 || !run ? r : read_ports(c, json_get(run, "portMappings"), q);
-}
+#define NEWEST "1.1.0"
 
 /* --- the answer --- */
 
@@ -221,7 +28,7 @@ static void put_interfaces(struct json_out *o, const struct attachment *a, const
 	char mac[IP_TEXT];
 
 	json_out_array(o, "interfaces");
-	for (int inside = 0; inside < 2; inside++) {
+	for (int inside = a->kind != NETWORK_BRIDGE; inside < 2; inside++) {
 		json_out_object(o, NULL);
 		json_out_str(o, "name", inside ? a->interface : a->host);
 		/* The ends of the veth pair differ in the first byte. */
@@ -248,7 +55,7 @@ static void put_ips(struct json_out *o, const struct attachment *a, bool old)
 			json_out_str(o, "version", a->addresses[i].family == AF_INET ? "4" : "6");
 		json_out_str(o, "address", ip_subnet_text(&a->addresses[i], a->prefixes[i], text));
 		json_out_str(o, "gateway", ip_text(&a->gateways[i], text));
-		json_out_u64(o, "interface", 1);
+		json_out_u64(o, "interface", a->kind == NETWORK_BRIDGE);
 		json_out_end_object(o);
 	}
 	json_out_end_array(o);
@@ -312,12 +119,12 @@ static int cni_add(struct call *c)
 	const char *names[2] = {NULL, NULL};
 	struct attach_request q = {.network = c->network, .names = names};
 	const struct attachment *a;
-	int r = get_container(c, true);
+	int r = cni_get_container(c, true);
 
 	if (r < 0)
 		return r;
 	c->code = CNI_CONFIG;
-	r = read_wishes(c, &q);
+	r = cni_read_wishes(c, &q);
 	if (r >= 0)
 		r = network_make_default(&c->h, c->network);
 	if (r < 0)
@@ -349,7 +156,7 @@ static int each_own(struct call *c, int (*fn)(struct host *h, const struct attac
 
 static int cni_del(struct call *c)
 {
-	int r = get_container(c, false);
+	int r = cni_get_container(c, false);
 
 	if (r < 0)
 		return r;
@@ -359,7 +166,7 @@ static int cni_del(struct call *c)
 
 static int cni_check(struct call *c)
 {
-	int r = get_container(c, true);
+	int r = cni_get_container(c, true);
 
 	if (r < 0)
 		return r;
@@ -373,7 +180,8 @@ static int cni_check(struct call *c)
 
 static bool is_valid(const struct json *valid, const struct attachment *a)
 {
-	for (const struct json *j = valid->first; j; j = j->next) {
+	for (const struct json *j = valid->type == JSON_ARRAY ? valid->first : NULL; j;
+		j = j->next) {
 		const char *id = json_get_str(j, "containerID"), *name = json_get_str(j, "ifname");
 
 		if (id && name && streq(id, a->key + strlen(KEY_PREFIX)) &&
@@ -391,7 +199,8 @@ static int cni_gc(struct call *c)
 	size_t n;
 
 	c->code = CNI_CONFIG;
-	if (!valid || valid->type != JSON_ARRAY)
+	/* The CNI project's library writes an empty list as null. */
+	if (!valid || (valid->type != JSON_ARRAY && valid->type != JSON_NULL))
 		return err_set(EINVAL, "cni.dev/valid-attachments: expected an array");
 	c->code = CNI_FAILED;
 	int r = attachment_list(&c->h, NULL, c->network, &all, &n);
@@ -418,10 +227,10 @@ static int print_versions(void)
 	if (r < 0)
 		return r;
 	json_out_object(&o, NULL);
-	json_out_str(&o, "cniVersion", versions[ARRAY_SIZE(versions) - 1]);
+	json_out_str(&o, "cniVersion", NEWEST);
 	json_out_array(&o, "supportedVersions");
-	for (size_t i = 0; i < ARRAY_SIZE(versions); i++)
-		json_out_str(&o, NULL, versions[i]);
+	for (size_t i = 0; cni_versions[i]; i++)
+		json_out_str(&o, NULL, cni_versions[i]);
 	json_out_end_array(&o);
 	json_out_end_object(&o);
 	return print(&o);
@@ -436,14 +245,14 @@ static int run(struct call *c)
 		{"STATUS", cni_status}};
 	const struct host_options options = {0};
 	const char *command;
-	int r = get_variable(c, "CNI_COMMAND", &command);
+	int r = cni_get_variable(c, "CNI_COMMAND", &command);
 
 	if (r >= 0 && streq(command, "VERSION"))
 		return print_versions();
 	if (r >= 0)
-		r = read_conf(c);
+		r = cni_read_conf(c);
 	if (r >= 0)
-		r = check_conf(c);
+		r = cni_check_conf(c);
 	if (r < 0)
 		return r;
 	c->code = CNI_IO;
@@ -465,8 +274,7 @@ static int print_error(const struct call *c, int r)
 	if (json_out_init(&o, true) < 0)
 		return 1;
 	json_out_object(&o, NULL);
-	json_out_str(
-		&o, "cniVersion", c->version ? c->version : versions[ARRAY_SIZE(versions) - 1]);
+	json_out_str(&o, "cniVersion", c->version ? c->version : NEWEST);
 	json_out_u64(&o, "code", (uint64_t)c->code);
 	json_out_str(&o, "msg", *err_msg() ? err_msg() : err_text(-r));
 	json_out_end_object(&o);

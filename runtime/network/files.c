@@ -44,7 +44,8 @@ static int add_host(struct strbuf *out, const char *text, const struct attachmen
 			text);
 	if (streq(colon + 1, HOST_GATEWAY)) {
 		r = 0;
-		for (size_t i = 0; r >= 0 && i < first->address_count; i++)
+		for (size_t i = 0; r >= 0 && i < first->address_count && first->gateways[i].family;
+			i++)
 			r = strbuf_addf(
 				out, "%s\t%s\n", ip_text(&first->gateways[i], address), name);
 		return r;
@@ -71,6 +72,15 @@ static int add_own(struct strbuf *out, const struct container_files *f, const st
 	return r;
 }
 
+/* Returns the first attachment whose gateway is the host, or NULL. */
+static const struct attachment *way_to_host(const struct attachment *const *made, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (made[i]->kind == NETWORK_BRIDGE && made[i]->gateways[0].family)
+			return made[i];
+	return NULL;
+}
+
 static int write_hosts(
 	const struct container_files *f, const struct attachment *const *made, size_t n)
 {
@@ -81,14 +91,15 @@ static int write_hosts(
 
 	/* The user's lines are written first, because the first line of a name counts. */
 	for (size_t i = 0; r >= 0 && i < f->hosts.n; i++)
-		r = add_host(&out, f->hosts.v[i], n ? made[0] : NULL);
+		r = add_host(&out, f->hosts.v[i], way_to_host(made, n));
 	for (size_t i = 0; r >= 0 && i < n; i++)
 		r = add_own(&out, f, made[i]);
 	/* The container's address is not known if its network is one of user mode. */
 	if (r >= 0 && !n && f->hostname)
 		r = strbuf_addf(&out, "127.0.1.1\t%s\n", f->hostname);
-	for (size_t i = 0; r >= 0 && n && i < made[0]->address_count; i++)
-		r = strbuf_addf(&out, "%s\t" HOST_NAME "\n", ip_text(&made[0]->gateways[i], text));
+	const struct attachment *way = way_to_host(made, n);
+	for (size_t i = 0; r >= 0 && way && i < way->address_count && way->gateways[i].family; i++)
+		r = strbuf_addf(&out, "%s\t" HOST_NAME "\n", ip_text(&way->gateways[i], text));
 	return r < 0 ? r : write_in_place(f, "hosts", &out);
 }
 
@@ -173,6 +184,8 @@ static int add_gateways(struct host *h, struct strbuf *out, const struct attachm
 	for (size_t i = 0; r >= 0 && !*found && i < n; i++) {
 		struct network network;
 
+		if (strchr(made[i]->network, ':')) /* a list of CNI plug-ins */
+			continue;
 		r = network_read(h, made[i]->network, &network);
 		*found = r >= 0 && names_served(&network);
 		for (size_t k = 0; r >= 0 && *found && k < made[i]->address_count; k++)

@@ -16,6 +16,7 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
+#include "network/plugins.h"
 #include "network/user.h"
 
 #define NETWORKS_MAX 64
@@ -69,7 +70,9 @@ static int add_property(struct wish *w, const char *text)
 static int parse_wish(struct arena *a, const char *text, struct wish *ret)
 {
 	struct wish w = {.text = text};
-	char *copy = arena_strdup(a, text), *colon = copy ? strchr(copy, ':') : NULL, *save;
+	size_t prefix = str_starts(text, PLUGINS_PREFIX) ? sizeof(PLUGINS_PREFIX) - 1 : 0;
+	char *copy = arena_strdup(a, text), *colon = copy ? strchr(copy + prefix, ':') : NULL,
+	     *save;
 	int r = copy ? 0 : -ENOMEM;
 
 	w.name = copy;
@@ -96,7 +99,7 @@ struct join_options {
 };
 
 /*
- * Attaches the container to one network. The first network that is not internal publishes the
+ * Attaches the container to one network. The first bridge that is not internal publishes the
  * ports, because the container's default route leads through it.
  */
 static int join_one(struct host *h, const struct join_options *o, const struct wish *w,
@@ -113,6 +116,33 @@ static int join_one(struct host *h, const struct join_options *o, const struct w
 
 	memcpy(q.addresses, w->addresses, sizeof(q.addresses));
 	return attachment_make(h, &q, ret);
+}
+
+/* Joins a list of the host's own CNI plug-ins. */
+static int join_list(struct host *h, const struct join_options *o, const struct wish *w,
+	const struct attach_request *ports, struct plugins_result *ret)
+{
+	struct plugins_request q = {.list = w->name + sizeof(PLUGINS_PREFIX) - 1,
+		.id = o->id,
+		.netns = o->path,
+		.recorded = o->record,
+		.mac = w->has_mac ? w->mac : NULL,
+		.ports = ports->ports,
+		.port_count = ports->port_count};
+
+	if (w->alias_count && w->aliases[0] != o->files.hostname)
+		return bad_wish(w, w->aliases[0], "CNI plug-ins take no alias");
+	memcpy(q.addresses, w->addresses, sizeof(q.addresses));
+	/* A plug-in of the list may be caisson-cni, which takes the lock itself. */
+	host_pause(h);
+	int r = plugins_add(h, &q, ret);
+	int resumed = host_resume(h);
+	return r < 0 ? r : resumed;
+}
+
+static bool is_list(const struct wish *w)
+{
+	return str_starts(w->name, PLUGINS_PREFIX);
 }
 
 static int check_wishes(const struct wish *wishes, size_t n)
@@ -133,41 +163,86 @@ static int find_publisher(struct host *h, const struct wish *wishes, size_t n, s
 	for (size_t i = n; r >= 0 && i-- > 0;) {
 		struct network found;
 
+		if (is_list(&wishes[i])) {
+			*ret = i;
+			continue;
+		}
 		r = network_make_default(h, wishes[i].name);
 		if (r >= 0)
 			r = network_read(h, wishes[i].name, &found);
-		if (r >= 0 && !found.internal)
+		if (r >= 0 && !found.internal && found.kind == NETWORK_BRIDGE)
 			*ret = i;
 	}
 	return r;
 }
 
+/* What has been made for a container. */
+struct joined {
+	const struct attachment *made[NETWORKS_MAX];
+	size_t n;
+	bool lists;         /* plug-ins of the host have made some of it */
+	const char *server; /* name server of the first network if that is a list; else NULL */
+};
+
+static int join_next(struct host *h, const struct join_options *o, const struct wish *w,
+	const struct attach_request *ports, struct joined *to)
+{
+	struct plugins_result *result;
+	int r;
+
+	if (!is_list(w)) {
+		r = join_one(h, o, w, ports, &to->made[to->n]);
+		to->n += r >= 0;
+		return r;
+	}
+	result = arena_alloc(&h->arena, sizeof(*result));
+	r = result ? join_list(h, o, w, ports, result) : -ENOMEM;
+	if (r < 0)
+		return r;
+	if (to->n == 0)
+		to->server = result->server;
+	to->lists = true;
+	to->made[to->n++] = &result->a;
+	return 0;
+}
+
+/* Undoes what has been made, after the failure r. */
+static int undo_joined(struct host *h, const struct join_options *o, struct joined *j, int r)
+{
+	_cleanup_free_ char *message = strdup(err_msg());
+	int undone = 0;
+
+	while (j->n-- > 0 && undone >= 0)
+		if (!str_starts(j->made[j->n]->network, PLUGINS_PREFIX))
+			undone = attachment_undo(h, j->made[j->n]);
+	host_pause(h);
+	if (undone >= 0 && j->lists)
+		undone = plugins_remove(h, o->id, o->record);
+	if (undone < 0)
+		return err_ctx(r, "%s; undoing it failed too", message ? message : "?");
+	return err_set(-r, "%s", message ? message : "no memory");
+}
+
 static int join_all(struct host *h, const struct join_options *o, const struct wish *wishes)
 {
-	const struct attachment *made[NETWORKS_MAX];
-	const size_t n = o->networks.n;
+	struct container_files files = o->files;
 	struct attach_request ports = {0};
 	const struct attach_request none = {0};
-	size_t done = 0, publisher = 0;
+	const size_t n = o->networks.n;
+	struct joined joined = {0};
+	size_t publisher = 0;
 
 	int r = tool_parse_ports(h, &o->ports, &ports);
 	if (r >= 0)
 		r = check_wishes(wishes, n);
 	if (r >= 0)
 		r = find_publisher(h, wishes, n, &publisher);
-	for (size_t i = 0; r >= 0 && i < n; i++) {
-		r = join_one(h, o, &wishes[i], i == publisher ? &ports : &none, &made[i]);
-		done += r >= 0;
-	}
-	if (r >= 0 && o->files.dir)
-		r = container_files_write(h, &o->files, made, n);
-	if (r >= 0)
-		return 0;
-	_cleanup_free_ char *message = strdup(err_msg());
-	while (done-- > 0)
-		if (attachment_undo(h, made[done]) < 0)
-			return err_ctx(r, "%s; undoing it failed too", message ? message : "?");
-	return err_set(-r, "%s", message ? message : "no memory");
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		r = join_next(h, o, &wishes[i], i == publisher ? &ports : &none, &joined);
+	files.server = joined.server;
+	if (r >= 0 && files.dir)
+		r = container_files_write(h, &files, joined.made, joined.n);
+	return r < 0 ? undo_joined(h, o, &joined, r) : 0;
 }
 
 /* --- waiting for the container's end --- */
@@ -297,5 +372,9 @@ int tool_leave(const struct tool_command *self, const struct tool_globals *g, in
 	for (size_t i = 0; r >= 0 && i < n; i++)
 		if (!record || streq(record, found[i]->netns))
 			r = attachment_undo(&h, found[i]);
-	return r >= 0 && n == 0 ? host_tidy(&h) : r;
+	if (r >= 0 && n == 0)
+		r = host_tidy(&h);
+	host_pause(&h);
+	int lists = plugins_remove(&h, args.v[0], record);
+	return r < 0 ? r : lists;
 }

@@ -8,13 +8,19 @@
 #include "network/tool.h"
 
 static const struct tool_command commands[] = {
-	{"create", "[options] NAME", "Make a network: a bridge, with a pool of addresses.",
+	{"create", "[options] NAME",
+		"Make a network: a bridge with a pool of addresses, or another kind.",
 		"Without --subnet the network gets a free IPv4 subnet of 256 addresses, and a\n"
 		"random private IPv6 subnet. Containers of different networks do not reach each\n"
 		"other. What is there after a reboot is the network's file; the first attach\n"
 		"makes the bridge again.\n\n"
 		"  caisson net create web\n"
-		"  caisson net create --subnet 10.1.0.0/16 --subnet fd00:1::/64 --mtu 1400 lab",
+		"  caisson net create --subnet 10.1.0.0/16 --subnet fd00:1::/64 --mtu 1400 lab\n\n"
+		"Other kinds use interfaces of the host, and can be built on each other:\n\n"
+		"  NAME  KIND                  OPTIONS\n"
+		"  bond0 bond of two ports     --kind bond --member eth1 --member eth2\n"
+		"  v5    VLAN on that bond     --kind vlan --parent bond0 --vlan 5\n"
+		"  lan   bridge on that VLAN   --member bond0.5 --subnet 192.168.5.0/24",
 		tool_create},
 	{"ls", "[options]", "List the networks.", NULL, tool_ls},
 	{"inspect", "[options] NETWORK", "Print a network and who is attached to it, in JSON.",

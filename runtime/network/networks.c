@@ -7,9 +7,9 @@
 /* --- caisson net create --- */
 
 struct create_options {
-	struct option_list subnets, gateways, ranges;
-	const char *interface, *mtu;
-	bool internal, no_isolation, no_masquerade, no_dns, json, dry_run;
+	struct option_list subnets, gateways, ranges, members;
+	const char *kind, *interface, *parent, *mode, *vlan, *mtu;
+	bool functions, internal, no_isolation, no_masquerade, no_dns, json, dry_run;
 };
 
 static struct pool *pool_of(struct network *n, const struct ip *ip)
@@ -83,6 +83,100 @@ static int parse_pools(const struct create_options *o, struct network *n)
 	return r;
 }
 
+static int add_members(const struct create_options *o, struct network *n)
+{
+	if (o->members.n > NETWORK_MEMBERS_MAX)
+		return err_set(E2BIG, "--member: found %zu, expected at most %d", o->members.n,
+			NETWORK_MEMBERS_MAX);
+	for (size_t i = 0; i < o->members.n; i++) {
+		if (strlen(o->members.v[i]) >= IFNAMSIZ)
+			return err_set(EINVAL, "--member %.100s: expected at most %d letters",
+				o->members.v[i], IFNAMSIZ - 1);
+		snprintf(n->members[n->member_count++], IFNAMSIZ, "%s", o->members.v[i]);
+	}
+	return 0;
+}
+
+static int copy_interface(const char *option, const char *text, char ret[IFNAMSIZ])
+{
+	if (text && strlen(text) >= IFNAMSIZ)
+		return err_set(EINVAL, "--%s %.100s: expected at most %d letters", option, text,
+			IFNAMSIZ - 1);
+	if (text)
+		snprintf(ret, IFNAMSIZ, "%s", text);
+	return 0;
+}
+
+static int parse_number(const char *option, const char *text, uint64_t max, uint64_t *ret)
+{
+	if (text && (str_to_u64(text, ret) < 0 || !*ret || *ret > max))
+		return err_set(EINVAL, "--%s %.40s: expected a number from 1 to %llu", option, text,
+			(unsigned long long)max);
+	return 0;
+}
+
+/*
+ * Refuses an option that has no meaning for the kind, because the network's file would not have it.
+ */
+static int check_options(const struct create_options *o, enum network_kind kind)
+{
+	const struct {
+		const char *member;
+		bool given;
+	} options[] = {{"interface", o->interface}, {"parent", o->parent},
+		{"members", o->members.n}, {"mode", o->mode}, {"vlan", o->vlan}, {"mtu", o->mtu},
+		{"functions", o->functions}, {"pools", o->subnets.n}, {"internal", o->internal},
+		{"isolated", o->no_isolation}, {"masquerade", o->no_masquerade},
+		{"dns", o->no_dns}};
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(options); i++)
+		if (options[i].given)
+			r = network_check_member(kind, options[i].member);
+	return r;
+}
+
+/* The interface's name when --interface is not given. The host replaces it unless it is free. */
+static void default_interface(struct network *n)
+{
+	if (n->kind != NETWORK_VLAN || !n->parent[0] ||
+		snprintf(n->interface, IFNAMSIZ, "%s.%u", n->parent, n->vlan) >= IFNAMSIZ)
+		snprintf(n->interface, IFNAMSIZ, "caisson0");
+}
+
+static int parse_options(const struct create_options *o, struct network *n)
+{
+	uint64_t mtu = 0, vlan = 0;
+	int r = o->kind ? network_kind_parse(o->kind) : NETWORK_BRIDGE;
+
+	if (r < 0)
+		return r;
+	n->kind = (enum network_kind)r;
+	n->mode = network_mode_default(n->kind);
+	r = check_options(o, n->kind);
+	if (r >= 0)
+		r = parse_pools(o, n);
+	if (r >= 0)
+		r = add_members(o, n);
+	if (r >= 0)
+		r = parse_number("mtu", o->mtu, UINT16_MAX, &mtu);
+	if (r >= 0)
+		r = parse_number("vlan", o->vlan, 4094, &vlan);
+	if (r >= 0)
+		r = copy_interface("parent", o->parent, n->parent);
+	if (r >= 0)
+		r = copy_interface("interface", o->interface, n->interface);
+	if (r >= 0 && o->mode) {
+		r = network_mode_parse(n->kind, o->mode);
+		n->mode = (uint8_t)r;
+	}
+	n->mtu = (uint32_t)mtu;
+	n->vlan = (uint16_t)vlan;
+	if (!o->interface)
+		default_interface(n);
+	return r;
+}
+
 /*
  * Turns the options into the text of a network's file and parses it, so that the same code checks
  * options and files.
@@ -94,26 +188,18 @@ static int parse_network(
 	struct network n = {.isolated = !o->no_isolation,
 		.internal = o->internal,
 		.masquerade = !o->no_masquerade,
-		.dns = !o->no_dns};
-	bool named = o->interface;
+		.dns = !o->no_dns,
+		.functions = o->functions};
 	const char *text;
-	uint64_t mtu = 0;
 	size_t len;
 
 	int r = network_check_name(name);
 	if (r >= 0)
-		r = parse_pools(o, &n);
-	if (r >= 0 && o->mtu && (str_to_u64(o->mtu, &mtu) < 0 || !mtu || mtu > UINT32_MAX))
-		r = err_set(EINVAL, "--mtu %.40s: expected a number", o->mtu);
-	if (r >= 0 && named && strlen(o->interface) >= IFNAMSIZ)
-		r = err_set(EINVAL, "--interface %.100s: expected at most %d letters", o->interface,
-			IFNAMSIZ - 1);
+		r = parse_options(o, &n);
 	if (r >= 0)
 		r = json_out_init(&out, false);
 	if (r < 0)
 		return r;
-	n.mtu = (uint32_t)mtu;
-	snprintf(n.interface, sizeof(n.interface), "%s", named ? o->interface : "caisson0");
 	network_json(&out, &n);
 	r = json_out_text(&out, &text, &len);
 	if (r >= 0)
@@ -121,7 +207,7 @@ static int parse_network(
 	if (r < 0)
 		return r;
 	snprintf(ret->name, sizeof(ret->name), "%s", name);
-	if (!named)
+	if (!o->interface && n.kind != NETWORK_VLAN)
 		ret->interface[0] = '\0';
 	return 0;
 }
@@ -145,6 +231,16 @@ int tool_create(
 	struct create_options o = {0};
 	struct network n;
 	const struct option_def defs[] = {
+		{"kind", 0, OPTION_STRING, &o.kind, "KIND",
+			"bridge (the default), vlan, bond, macvlan, ipvlan or device"},
+		{"parent", 0, OPTION_STRING, &o.parent, "INTERFACE",
+			"the host's interface below a vlan, macvlan or ipvlan, or that moves"},
+		{"vlan", 0, OPTION_STRING, &o.vlan, "ID", "number of the VLAN"},
+		{"member", 0, OPTION_LIST, &o.members, "INTERFACE",
+			"an interface of the host that becomes a port of the bridge or bond"},
+		{"mode", 0, OPTION_STRING, &o.mode, "MODE", "mode of a bond, macvlan or ipvlan"},
+		{"functions", 0, OPTION_FLAG, &o.functions, NULL,
+			"with device: a free virtual function (SR-IOV) of the parent moves"},
 		{"subnet", 0, OPTION_LIST, &o.subnets, "SUBNET",
 			"addresses of the containers; once for IPv4 and once for IPv6"},
 		{"gateway", 0, OPTION_LIST, &o.gateways, "ADDRESS",
@@ -152,9 +248,9 @@ int tool_create(
 		{"range", 0, OPTION_LIST, &o.ranges, "FIRST-LAST",
 			"take containers' addresses from this part of the subnet only"},
 		{"interface", 0, OPTION_STRING, &o.interface, "NAME",
-			"name of the bridge (default: caisson0, caisson1, ...)"},
+			"name of the bridge, vlan or bond (default: caisson0, caisson1, ...)"},
 		{"mtu", 0, OPTION_STRING, &o.mtu, "BYTES",
-			"MTU (default: that of the default route's interface)"},
+			"MTU (default: that of the default route's interface, or of the parent)"},
 		{"internal", 0, OPTION_FLAG, &o.internal, NULL,
 			"containers reach only each other and the host"},
 		{"no-isolation", 0, OPTION_FLAG, &o.no_isolation, NULL,
@@ -191,7 +287,8 @@ int tool_create(
 static int add_line(struct strbuf *out, const struct network *n)
 {
 	char text[IP_TEXT];
-	int r = strbuf_addf(out, "%-20s %-15s", n->name, n->interface);
+	int r = strbuf_addf(out, "%-20s %-7s %-15s", n->name, network_kind_name(n->kind),
+		n->interface[0] ? n->interface : n->parent);
 
 	for (size_t i = 0; r >= 0 && i < n->pool_count; i++)
 		r = strbuf_addf(
@@ -202,7 +299,9 @@ static int add_line(struct strbuf *out, const struct network *n)
 static int print_names(const struct network *all, size_t n, bool quiet)
 {
 	_cleanup_strbuf_ struct strbuf out = {0};
-	int r = quiet ? 0 : strbuf_addf(&out, "%-20s %-15s SUBNETS\n", "NETWORK", "BRIDGE");
+	int r = quiet ? 0
+		      : strbuf_addf(
+				&out, "%-20s %-7s %-15s SUBNETS\n", "NETWORK", "KIND", "INTERFACE");
 
 	for (size_t i = 0; r >= 0 && i < n; i++)
 		r = quiet ? strbuf_addf(&out, "%s\n", all[i].name) : add_line(&out, &all[i]);

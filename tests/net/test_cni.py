@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""caisson-cni by itself, and driven by the CNI project's own cnitool."""
+"""caisson-cni by itself, and driven by the CNI project's own library and cnitool."""
+import hashlib
 import json
 import os
 import re
@@ -116,6 +117,7 @@ def test_gc(cni, host, ctr):
     left = {(a["container"], a["interface"]) for a in host("inspect", "web").json()["attachments"]}
     assert left == {("cni:a", "eth1"), (c.id, "eth0")}
     cni("GC").failed(7, "cni.dev/valid-attachments")
+    cni("GC", **{"cni.dev/valid-attachments": 5}).failed(7, "cni.dev/valid-attachments")
     c.delete("--force")
     cni("DEL", "a", ifname="eth1").ok()
 
@@ -147,6 +149,37 @@ def test_default_network(host):
     assert c("ADD", netns=host.namespace("c"), name="caisson").ok()["ips"][0]["address"] == "10.90.0.2/24"
     c("DEL", name="caisson").ok()
     host("rm", "caisson").ok()
+
+
+def test_ports_as_containerd_writes_them(cni, host):
+    """go-cni's type has no JSON names, so that containerd writes HostPort for hostPort. Plug-ins in Go do not notice."""
+    ports = [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}]
+    cni("ADD", netns=host.namespace("c"), runtimeConfig={"portMappings": ports}).ok()
+    host.serve("c")
+    assert host.ask("127.0.0.1", 8080) == "10.77.1.1"
+    cni("DEL").ok()
+
+
+@pytest.fixture(scope="session")
+def cni_check():
+    """The program in cni_check/, which is built with the CNI project's library from the Go module proxy."""
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cni_check")
+    with open(source + "/main.go", "rb") as f:
+        path = os.path.join(rootfs.CACHE, "cni_check-" + hashlib.sha256(f.read()).hexdigest()[:16])
+    if not os.path.exists(path):
+        if not shutil.which("go"):
+            pytest.skip("there is no Go to build cni_check with")
+        machine.outside(["env", "GOFLAGS=-mod=mod", "go", "build", "-C", source, "-o", path, "."], check=True, timeout=600)
+    return path
+
+
+def test_the_cni_project_s_own_checks(cni, host, cni_check):
+    """Its library drives all commands in all versions, and checks the answers, of which none has a member that its version does not have."""
+    before = state()
+    r = call(cni_check, os.path.dirname(cni.program), "web", host.namespace("c"), env={**os.environ, "TMPDIR": host.tmp}).ok()
+    assert r.out == "ok 0.3.1 0.4.0 1.0.0 1.1.0\n"
+    host.drop("c")
+    assert state() == before
 
 
 @pytest.fixture(scope="session")

@@ -21,10 +21,11 @@ def killed_at(net, call, n, *args):
     return p.returncode != 0
 
 
-def kill_everywhere(net, args, prepare, undo, before):
-    """Kills the command at each of its steps in turn; `undo` must bring back the state from before."""
+def kill_everywhere(net, args, prepare, undo, before, few=False):
+    """Kills the command at each of its steps in turn; `undo` must bring back the state from before. few: at those by which netlink and the
+    directories of caisson change, because a process takes long to start in the test host."""
     kills = 0
-    for call in STEPS:
+    for call in ["sendto", "symlinkat", "renameat"] if few else STEPS:
         for n in range(1, 200):
             prepare()
             killed = killed_at(net, call, n, *args)
@@ -33,7 +34,7 @@ def kill_everywhere(net, args, prepare, undo, before):
             if not killed:
                 break
             kills += 1
-    assert kills > 10, "the steps are not found any more"
+    assert kills > (4 if few else 10), "the steps are not found any more"
 
 
 def test_attach_is_killed_at_every_step(net):

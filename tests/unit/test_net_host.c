@@ -137,6 +137,56 @@ static void overlaps_are_found(void **state)
 	}
 }
 
+static void subnets_that_cannot_be_meant(void **state)
+{
+	static const struct {
+		const char *subnet;
+		int result;
+	} cases[] = {{"0.0.0.0/0", -EINVAL}, {"10.0.0.0/7", -EINVAL}, {"0.0.0.0/8", -EINVAL},
+		{"127.1.0.0/16", -EINVAL}, {"169.254.0.0/16", -EINVAL}, {"224.0.0.0/24", -EINVAL},
+		{"255.255.255.0/24", -EINVAL}, {"::/64", -EINVAL}, {"::1/128", -EINVAL},
+		{"::ffff:10.0.0.0/104", -EINVAL}, {"fe80::/64", -EINVAL}, {"febf::/64", -EINVAL},
+		{"ff05::/64", -EINVAL}, {"fc00::/7", -EINVAL}, {"10.0.0.0/8", 0},
+		{"100.64.0.0/10", 0}, {"169.253.0.0/16", 0}, {"223.255.255.0/24", 0},
+		{"fec0::/64", 0}, {"fd00::/16", 0}, {"2001:db8::/32", 0}, {"100::/64", 0}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct pool p = pool_of(cases[i].subnet);
+
+		assert_int_equal(subnet_check(&p.base, p.prefix), cases[i].result);
+	}
+}
+
+static void every_kind_is_read_as_it_was_written(void **state)
+{
+	static const char *const texts[] = {
+		"{\"kind\":\"bridge\",\"interface\":\"b\",\"members\":[\"e1\",\"e2\"]}",
+		"{\"kind\":\"vlan\",\"interface\":\"v\",\"parent\":\"e\",\"vlan\":4094,\"mtu\":"
+		"1400}",
+		"{\"kind\":\"bond\",\"interface\":\"b\",\"members\":[\"e1\"],\"mode\":\"802.3ad\"}",
+		"{\"kind\":\"macvlan\",\"parent\":\"e\",\"mode\":\"vepa\",\"internal\":true,"
+		"\"pools\":[{\"subnet\":\"10.1.0.0/24\"}]}",
+		"{\"kind\":\"ipvlan\",\"parent\":\"e\",\"mode\":\"l3s\"}",
+		"{\"kind\":\"device\",\"parent\":\"e\",\"functions\":true}",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		_cleanup_json_out_ struct json_out o = {0};
+		_cleanup_arena_ struct arena a = {0};
+		struct network n, again;
+		const char *text;
+		size_t len;
+
+		assert_int_equal(network_parse(&a, texts[i], strlen(texts[i]), "x", &n), 0);
+		assert_int_equal(n.kind, i);
+		assert_int_equal(json_out_init(&o, false), 0);
+		network_json(&o, &n);
+		assert_int_equal(json_out_text(&o, &text, &len), 0);
+		assert_int_equal(network_parse(&a, text, len, "x", &again), 0);
+		assert_memory_equal(&n, &again, sizeof(n));
+	}
+}
+
 static void published_ports_are_parsed(void **state)
 {
 	struct port p;
@@ -307,6 +357,8 @@ int main(void)
 		cmocka_unit_test(a_pool_gives_the_lowest_free_address),
 		cmocka_unit_test(a_pool_at_the_end_of_all_addresses),
 		cmocka_unit_test(overlaps_are_found),
+		cmocka_unit_test(subnets_that_cannot_be_meant),
+		cmocka_unit_test(every_kind_is_read_as_it_was_written),
 		cmocka_unit_test(published_ports_are_parsed),
 		cmocka_unit_test(a_written_network_is_read_again),
 		cmocka_unit_test(a_written_record_is_read_again),

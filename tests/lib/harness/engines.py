@@ -162,16 +162,16 @@ def _layer():
     return out.getvalue()
 
 
-def write_image(path):
+def write_image(path, tag="box:latest", command=("sh",)):
     """Writes a docker-archive of one busybox layer, which `ctr image import` and `docker load` accept."""
     layer = _layer()
     config = json.dumps({
         "architecture": "amd64", "os": "linux",
-        "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["sh"]},
+        "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": list(command)},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
     }).encode()
     name = hashlib.sha256(config).hexdigest()
-    manifest = [{"Config": f"{name}.json", "RepoTags": ["box:latest"], "Layers": ["layer.tar"]}]
+    manifest = [{"Config": f"{name}.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]
     with tarfile.open(path, "w") as tar:
         _add(tar, "layer.tar", layer, 0o644)
         _add(tar, f"{name}.json", config, 0o644)
@@ -184,17 +184,19 @@ def cgroup_of(pid):
     return "/sys/fs/cgroup" + read(f"/proc/{pid}/cgroup").strip().split("::")[1]
 
 
-def start_containerd(directory):
+def start_containerd(directory, cri=""):
+    """cri: the configuration of the interface for Kubernetes, which is off without it."""
     address = "/run/caisson-tests-containerd.sock"
+    off = "" if cri else '"io.containerd.grpc.v1.cri", '
     with open(f"{directory}/config.toml", "w", encoding="utf-8") as f:
         f.write(f"""version = 2
 root = "/var/lib/containerd/tests"
 state = "/run/containerd"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.btrfs",
+disabled_plugins = [{off}"io.containerd.snapshotter.v1.btrfs",
   "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
 [grpc]
   address = "{address}"
-""")
+{cri}""")
     daemon = Daemon(["containerd", "--config", f"{directory}/config.toml"], f"{directory}/log")
     daemon.address = address
     daemon.env = {**os.environ, "CONTAINERD_ADDRESS": address}
