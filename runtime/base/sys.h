@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Wraps system calls that glibc 2.36 does not wrap. Like glibc's wrappers, they return -1 and set
- * errno on failure.
+ * Wraps system calls that glibc 2.36 does not wrap. Like glibc's wrappers, these functions return
+ * -1 and set errno on failure.
  */
 #pragma once
 #include <errno.h>

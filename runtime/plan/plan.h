@@ -398,7 +398,7 @@ int plan_filter_slot(const struct plan *p);
 /* Returns whether INIT runs hooks, which need the container's state. */
 bool plan_has_init_hooks(const struct plan *p);
 
-/* Says whether `who` waits at this barrier for the report of another party. */
+/* Says whether the party `who` waits at the barrier `s` for the report of another party. */
 bool plan_awaits(const struct plan *p, enum step_place who, const struct step *barrier);
 
 /* Returns the process's user id as seen from outside the container's user namespace. */
