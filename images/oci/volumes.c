@@ -80,7 +80,10 @@ int volumes_lock(const struct store *s, bool exclusive)
 		     : take_fd(&fd);
 }
 
-/* Puts a random part behind the first letters of a temporary name, which no volume can have. */
+/*
+ * Writes a temporary name to ret: the letters `first` and a random part. No volume can have such a
+ * name.
+ */
 static int temporary_name(const char *first, char ret[32])
 {
 	uint64_t random;
@@ -128,7 +131,10 @@ static int make_in(int all, const char *temporary, const char *const *labels)
 	_cleanup_fd_ int dir = open_dir(all, temporary);
 	if (dir < 0 || mkdirat(dir, "data", 0755) < 0)
 		return -errno;
-	/* The caller's umask does not count, because the container's users read the directory. */
+	/*
+	 * The mode is set explicitly, because the caller's umask must not count: the container's
+	 * users read the directory.
+	 */
 	if (fchmodat(dir, "data", 0755, 0) < 0)
 		return -errno;
 	return write_volume_json(dir, labels);
@@ -204,7 +210,7 @@ int volume_fill(const struct store *s, const char *name, int from)
 	_cleanup_fd_ int dir = open_volume(s, name);
 	if (dir < 0)
 		return dir;
-	/* The rest of a fill that was interrupted goes first. */
+	/* The rest of a fill that was interrupted is removed first. */
 	int r = remove_tree(dir, "new", NULL);
 	if (r < 0)
 		return r;
@@ -213,7 +219,10 @@ int volume_fill(const struct store *s, const char *name, int from)
 	_cleanup_fd_ int new = open_dir(dir, "new");
 	r = new < 0 ? err_sys("open %s/volumes/%s/new", s->path, name)
 		    : copy_tree_with_root(from, new);
-	/* rename(2) replaces an empty directory, and no other. */
+	/*
+	 * The rename fails if the volume has content, because rename(2) replaces an empty directory
+	 * and no other.
+	 */
 	if (r >= 0 && renameat(dir, "new", dir, "data") < 0)
 		r = err_sys("fill the volume \"%s\"", name);
 	return r;
@@ -248,7 +257,10 @@ static int container_mounts(
 		return r;
 	snprintf(path, sizeof(path), "%s/config.json", container);
 	r = fd_read_file(s->containers, path, &text, CONFIG_JSON_MAX);
-	/* A container that is being made has no config.json yet, and will lock volumes first. */
+	/*
+	 * A container without config.json is still being made, and will lock the volumes before it
+	 * mounts one.
+	 */
 	if (r == -ENOENT) {
 		err_clear();
 		return 0;
@@ -332,7 +344,7 @@ int volumes_read(const struct store *s, struct arena *a, struct volume **ret, si
 		const char *name = entries[i]->d_name;
 		if (r >= 0 && *name != '.' && !streq(name, "lock"))
 			r = volume_read(s, a, name, &(*ret)[*ret_n]);
-		/* Another process may remove a volume after its name was read. */
+		/* A volume that another process has removed after its name was read is left out. */
 		if (r == -ENOENT)
 			r = 0;
 		else if (r >= 0 && *name != '.' && !streq(name, "lock"))

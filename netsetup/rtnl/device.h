@@ -25,7 +25,8 @@ int device_read(struct nl *nl, const char *name, int index, struct device *ret) 
 
 /*
  * Reads the interface out of a datagram that replies to request number 1. Returns 1 if the reply is
- * complete, or 0 if more datagrams follow. Tests and the fuzzer call it with bytes of their own.
+ * complete, or 0 if more datagrams follow. Tests and the fuzzer call this function with bytes of
+ * their own.
  */
 int device_parse_reply(const void *data, size_t len, struct device *ret) must_check;
 
@@ -39,8 +40,9 @@ int device_remove(struct nl *nl, int index) must_check;
 #define DEVICE_MTU_MAX 65535
 
 /*
- * Starts a request that makes an interface. NLM_F_EXCL is always set, because without it the kernel
- * changes an existing interface of that name, whatever its kind. The caller puts IFLA_LINKINFO.
+ * Starts a request that makes an interface. NLM_F_EXCL is always set, because without this flag the
+ * kernel changes an existing interface of that name, whatever its kind. The caller puts
+ * IFLA_LINKINFO.
  */
 void device_request(struct nl_req *q, const char *name, uint32_t mtu, const uint8_t mac[6]);
 
@@ -66,8 +68,8 @@ int device_add_default_route(struct nl *nl, int index, uint8_t family, const voi
 	must_check;
 
 /*
- * Returns the MTU of the interface of the namespace's default route for IPv4, or else for IPv6.
- * Returns 0 if there is no default route.
+ * Returns the MTU of the interface of the namespace's default route for IPv4 or, if there is none,
+ * for IPv6. Returns 0 if there is no default route.
  */
 int device_default_mtu(struct nl *nl) must_check;
 

@@ -39,8 +39,8 @@ static uint32_t *counts_of(struct qcow2_checker *k, uint64_t block)
 }
 
 /*
- * Adds one reference to each cluster of a range of the file; `what` names what owns the range in
- * messages.
+ * Adds one reference to each cluster of a range of the file; `what` is the name of the range's
+ * owner, for messages.
  */
 int qcow2_check_count(struct qcow2_checker *k, uint64_t host, uint64_t length, const char *what)
 {
