@@ -8,7 +8,7 @@
 #include "netsetup/rtnl/link.h"
 #include "netsetup/rtnl/tc.h"
 
-#ifndef TUN_F_USO4 /* the kernel's flag since Linux 6.2 */
+#ifndef TUN_F_USO4 /* a flag of the ioctl TUNSETOFFLOAD, in the kernel since Linux 6.2 */
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
 #endif

@@ -34,7 +34,8 @@
 #include "base/process.h"
 #include "images/guest/initramfs.h"
 
-#define FORMAT 1 /* a part of the key; whoever changes how the files are packed increases it */
+/* a part of the cache's key; whoever changes how the files are packed increases it */
+#define FORMAT 1
 #define PREFIX "initramfs-"
 #define NAME_SIZE 64
 /* how many entries stay in the cache, enough for a few kernels and several versions of init */

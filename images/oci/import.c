@@ -269,7 +269,7 @@ int import_from_index(
 
 /*
  * Returns the full name of an image in an index. docker writes only the tag as ref_name, and the
- * full name as containerd's annotation.
+ * full name as the annotation of containerd.
  */
 static const char *full_name(const struct descriptor *d)
 {

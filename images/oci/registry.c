@@ -16,7 +16,7 @@
 #define TRIES_MAX 6
 #define FIRST_PAUSE_MS 250
 #define PAUSE_MAX_MS 120000
-#define SAID_PAUSE_MS 1000                /* shortest pause that the user is told of */
+#define SAID_PAUSE_MS 1000                /* shortest pause, in ms, of which the user is told */
 #define RETRY_AFTER_MAX INT64_C(31536000) /* longest pause in seconds: a year */
 
 static void open_lock(
@@ -248,7 +248,7 @@ static void pause_ms(const struct registry *g, int64_t ms)
 		nanosleep(&step, NULL);
 }
 
-/* Tells the user why nothing happens for a while. */
+/* Tells the user that the program pauses, and why. */
 static void say_pause(
 	const struct registry *g, int r, const struct http_response *answer, int64_t ms)
 {

@@ -21,7 +21,7 @@
 #define VOLUME_JSON "volume.json"
 #define VOLUME_JSON_MAX 65536
 #define CONFIG_JSON_MAX (16u << 20)
-#define NAME_SIZE 128 /* longest name of a volume, and a NUL */
+#define NAME_SIZE 128 /* size of a volume's longest name in bytes, with the NUL */
 
 static int check_name(const char *name)
 {
@@ -51,7 +51,7 @@ static int open_volumes(const struct store *s)
 	return fd < 0 ? err_sys("open %s/volumes", s->path) : fd;
 }
 
-/* Opens the directory of a volume. Returns -ENOENT, with a message, if there is none. */
+/* Opens the directory of a volume. Returns -ENOENT, with a message, if there is no such volume. */
 static int open_volume(const struct store *s, const char *name)
 {
 	int r = check_name(name);
@@ -228,7 +228,9 @@ int volume_fill(const struct store *s, const char *name, int from)
 	return r;
 }
 
-/* Returns whether the container's config.json has a bind mount of that file. */
+/*
+ * Returns whether the container's config.json has a bind mount of the file whose status is `data`.
+ */
 static bool config_mounts(const struct json *config, const struct stat *data)
 {
 	const struct json *mounts = json_get(config, "mounts");
@@ -244,7 +246,7 @@ static bool config_mounts(const struct json *config, const struct stat *data)
 	return false;
 }
 
-/* Returns 1 if the container mounts the volume whose content has this inode, else 0. */
+/* Returns 1 if the container mounts the volume whose content has the inode in `data`, else 0. */
 static int container_mounts(
 	const struct store *s, struct arena *a, const char *container, const struct stat *data)
 {
@@ -270,7 +272,7 @@ static int container_mounts(
 	return r < 0 ? r : config_mounts(config, data);
 }
 
-/* Sets *ret to the name of a container that mounts the volume, or to NULL. */
+/* Sets *ret to the name of a container that mounts the volume, or to NULL if no container does. */
 static int find_user(const struct store *s, struct arena *a, int volume, const char **ret)
 {
 	struct dirent **entries;

@@ -118,8 +118,8 @@ struct step_ctx {
 	bool umask_changed;
 	const char *root_path; /* where the root is attached in the host's tree; NULL: over "/" */
 	/*
-	 * The host's mount namespace and the container's, if ATTACH_ROOT has gone from the one to
-	 * the other; else -EBADF
+	 * the host's mount namespace and the container's, if ATTACH_ROOT has left the host's for
+	 * the container's; else -EBADF
 	 */
 	int host_mounts, own_mounts;
 	/* status of the root, to notice a path that leads back to the root */
