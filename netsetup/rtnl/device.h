@@ -49,9 +49,8 @@ void device_request(struct nl_req *q, const char *name, uint32_t mtu, const uint
 int device_set_mtu(struct nl *nl, int index, uint32_t mtu) must_check;
 
 /*
- * device_add_address() adds an address without duplicate address detection; device_remove_address()
- * removes one. Adding an address that exists and removing one that does not exist are no errors.
- * `raw` is the address in 4 or 16 bytes.
+ * Adds an address to the interface, without duplicate address detection. Adding an address that
+ * exists is no error. `raw` is the address in 4 or 16 bytes.
  */
 int device_add_address(struct nl *nl, int index, uint8_t family, const void *raw, uint8_t prefix)
 	must_check;

@@ -3,7 +3,7 @@
  * The steps that INIT does. This library is linked into caisson-init (init/), the first process of
  * a container, and nothing in the library depends on whether caisson-init runs on the host or in a
  * guest. The runtime and the guest's agent call single functions of the library. The library is
- * built for two C libraries: see base/musl.h.
+ * built for two C libraries: see base/musl/.
  *
  * step_walk() does INIT's steps beginning with step number `from`. It returns only after a failure,
  * with the message set, because STEP_EXEC does not return. The steps free nothing, because the
