@@ -3,10 +3,10 @@
  * Loads, attaches and replaces the device program with bpf(2).
  *
  * The program is attached with BPF_F_ALLOW_MULTI, so that the programs of the cgroups above, and
- * systemd's own program on this cgroup, stay in force: a device is allowed only if all of them
- * allow it. caisson finds its own program by name. An update replaces it in one step
- * (BPF_F_REPLACE, Linux 5.6), so that at no moment the rules are missing or both programs are
- * attached.
+ * systemd's own program on this cgroup, stay in force: a device is allowed only if all of these
+ * programs allow it. caisson finds its own program by name. An update replaces the program in one
+ * step (BPF_F_REPLACE, Linux 5.6), so that at no moment the rules are missing or the old and the
+ * new program are both attached.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,8 +92,8 @@ static int detach_program(int dir, int fd)
 }
 
 /*
- * Opens caisson's programs that are attached to the cgroup: normally none or one. The caller closes
- * the descriptors.
+ * Opens caisson's programs that are attached to the cgroup. Normally there is none or one. The
+ * caller closes the descriptors.
  */
 static int find_our_programs(int dir, int fds[static ATTACHED_MAX], size_t *ret_n)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Declares what the files of cgroups/ share. Files of other folders do not include it; the unit
- * tests do.
+ * Declares what the files of cgroups/ share. Files of other folders do not include this header; the
+ * unit tests do.
  */
 #pragma once
 #include <limits.h>
@@ -65,8 +65,8 @@ void cg_remove_made(int mount, const char *path, size_t from);
 /* Returns whether the error r means that the cgroup has been removed. */
 bool cg_is_gone(int r);
 /*
- * Calls visit for the readable directory dir and for every cgroup beneath it, the deepest first,
- * until one call fails.
+ * The type of a function for cg_walk(). cg_walk() calls `visit` for the readable directory dir and
+ * for every cgroup beneath it, the deepest first, until one call fails.
  */
 typedef int cg_visit_fn(int dir, void *arg);
 int cg_walk(int dir, cg_visit_fn *visit, void *arg) must_check;
@@ -80,11 +80,11 @@ int cg_open_mount(const struct cgroup *cg) must_check;
  */
 int cg_open_dir(int mount, const char *path, int flags) must_check;
 /*
- * Reads a small control file into buf and cuts its last newline. Returns the length; for -ENOENT
- * and -ENODEV it sets no message.
+ * Reads a small control file into buf and cuts its last newline. Returns the length of the text.
+ * Sets no message for -ENOENT and -ENODEV.
  */
 int cg_read(int dir, const char *file, char *buf, size_t size) must_check;
-/* *ret is UINT64_MAX for "max" */
+/* Reads a control file that holds one number. *ret is UINT64_MAX for "max". */
 int cg_read_u64(int dir, const char *file, uint64_t *ret) must_check;
 /*
  * Finds the number behind a key in a text of "key value" lines. Returns 0, or -ENOENT without a
@@ -97,8 +97,8 @@ int cg_find_key(const char *text, const char *key, uint64_t *ret) must_check;
  */
 int cg_write(int dir, const char *file, const char *text) must_check;
 /*
- * Sets the message "FIELD: write "VALUE" to FILE of cgroup PATH: REASON" and returns r, which is
- * -errno. field may be NULL.
+ * Sets the error message "FIELD: write "VALUE" to FILE of cgroup PATH: REASON" and returns r, which
+ * is -errno. field may be NULL.
  */
 int cg_err_file(int r, const char *field, const char *file, const char *value, const char *path);
 /*
@@ -165,8 +165,8 @@ int cg_scope_names(struct arena *a, const struct cg_options *opt, bool user, str
  */
 int cg_check_unified(const char *file, size_t *ret_len) must_check;
 /*
- * The values that the kernel gives a new cgroup. Engines write them explicitly (containerd writes
- * 1024 shares), and caisson needs no controller to leave them as they are.
+ * The values that the kernel gives a new cgroup. Engines write these values explicitly (containerd
+ * writes 1024 shares), and caisson needs no controller to leave them as they are.
  */
 #define CG_SHARES_DEFAULT 1024
 #define CG_PERIOD_DEFAULT 100000
@@ -244,7 +244,10 @@ struct gv {
 		double d;
 		const char *s; /* value of types s, o and g */
 	};
-	/* first: first element of an array, tuple or variant; next: next element */
+	/*
+	 * first: first element of an array, tuple or variant; next: the element that follows this
+	 * one
+	 */
 	struct gv *first, *next;
 };
 int gv_parse(struct arena *a, const char *text, struct gv **ret) must_check;

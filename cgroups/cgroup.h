@@ -33,7 +33,8 @@ struct cg_options {
 	 * gets none, which is an error only if limits are asked for.
 	 */
 	bool rootless;
-	bool lenient; /* a limit whose controller is missing causes a warning instead of an error */
+	/* whether a limit whose controller is missing causes a warning instead of an error */
+	bool lenient;
 	/*
 	 * The annotations org.systemd.property.NAME: a name and a value in GVariant text for each.
 	 * Only the systemd manager uses these annotations.
@@ -44,7 +45,7 @@ struct cg_options {
 
 struct cgroup {
 	enum cg_manager manager;
-	const char *mount; /* where cgroup2 is mounted; NULL when disabled */
+	const char *mount; /* where cgroup2 is mounted; NULL if cgroups are disabled */
 	/*
 	 * The path of the cgroup beneath `mount`, with a leading "/". NULL: the container has no
 	 * cgroup, because cgroups are disabled or an ordinary user may not make one.
@@ -58,12 +59,12 @@ struct cgroup {
 	size_t kept;
 	const char *scope; /* name of the systemd scope, or NULL */
 	const char *slice; /* name of the systemd slice, or NULL */
-	/* the scope belongs to the user's systemd instance, not to the system's */
+	/* the scope belongs to the systemd instance of the user, not to that of the system */
 	bool user_instance;
 	bool lenient;
 	/*
-	 * the scope was just started with these limits, so systemd knows them; not stored in the
-	 * state
+	 * whether the scope was just started with these limits, so that systemd knows them; not
+	 * stored in the state
 	 */
 	bool unit_current;
 	/*
@@ -112,9 +113,9 @@ int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid) must_check;
 
 /*
- * Writes the limits that res sets and loads the device program; `update` calls it too. Without
- * device rules the devices stay as they are. An error names the property, the file, the value and
- * the kernel's answer. With `lenient` a missing controller is a warning.
+ * Writes the limits that res sets and loads the device program; `update` calls this function too.
+ * Without device rules the devices stay as they are. An error message names the property, the file,
+ * the value and the kernel's answer. With `lenient` a missing controller is a warning.
  */
 int cg_apply(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
@@ -136,7 +137,7 @@ int cg_is_frozen(const struct cgroup *cg) must_check;
 
 /*
  * Sends the signal to every process of the cgroup; SIGKILL goes through cgroup.kill. Returns 0 even
- * if there was no process.
+ * if the cgroup has no process.
  */
 int cg_kill(const struct cgroup *cg, int sig) must_check;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Converts values and names to what cgroup v2 and systemd expect. All functions are pure: no system
- * calls.
+ * Converts values and names to what cgroup v2 and systemd expect. All functions are pure: they make
+ * no system calls.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -127,8 +127,8 @@ static bool matches_all(const struct cg_device_rule *rule)
 }
 
 /*
- * Returns whether the rules deny nothing: counted from the last one, rules that allow every access
- * to every device come before any deny rule.
+ * Returns whether the rules deny nothing: from the last rule backwards, rules that allow every
+ * access to every device come before any deny rule.
  */
 static bool denies_nothing(const struct cg_device_rule *rules, size_t n)
 {
@@ -158,8 +158,8 @@ static bool is_groupable(const struct cg_device_rule *rule)
 }
 
 /*
- * Returns how many of the n rules, counted from the last one, can share one test. *ret_minors gets
- * the set of their minor numbers.
+ * Returns how many of the n rules, from the last one backwards, can share one test. *ret_minors
+ * gets the set of the minor numbers of these rules.
  */
 static size_t count_groupable(const struct cg_device_rule *rules, size_t n, uint32_t *ret_minors)
 {
@@ -180,7 +180,7 @@ static size_t count_groupable(const struct cg_device_rule *rules, size_t n, uint
 
 /*
  * Returns whether later rules decide every access that this rule names, so that the rule has no
- * effect. This is common, because engines repeat the default devices in their lists.
+ * effect. Such rules are common, because engines repeat the default devices in their lists.
  */
 static bool is_overridden(const struct cg_device_rule *rules, size_t i, size_t n)
 {
@@ -252,8 +252,8 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 static void emit_head(struct program *p)
 {
 	/*
-	 * access_type of struct bpf_cgroup_dev_ctx is access << 16 | type; major and minor follow
-	 * it.
+	 * In struct bpf_cgroup_dev_ctx the member access_type is access << 16 | type; the members
+	 * major and minor follow it.
 	 */
 	emit_load(p, R_TYPE, offsetof(struct bpf_cgroup_dev_ctx, access_type));
 	p->insns[p->n++] = (struct bpf_insn){

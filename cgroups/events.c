@@ -14,7 +14,7 @@ struct counts {
 
 /*
  * Reads the counters of memory.events and cgroup.events. A cgroup that has been removed counts as
- * an empty one.
+ * an empty cgroup.
  */
 static int read_counts(const struct cgroup *cg, struct counts *ret)
 {

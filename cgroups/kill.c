@@ -16,7 +16,7 @@
 #define FREEZE_TIMEOUT_MS 2000
 
 struct pid_list {
-	struct strbuf text; /* contains an array of pid_t */
+	struct strbuf text; /* array of pid_t, stored as bytes */
 };
 
 static int collect_pids(int dir, void *arg)

@@ -82,7 +82,10 @@ static int find_refused(
 	return 0;
 }
 
-/* Sets cg->kept. Only a path of several components has parents that caisson may have to make. */
+/*
+ * Sets cg->kept. Only a path of several components has parents that caisson may have to make, so
+ * for any other path kept is the whole length.
+ */
 static int find_kept(struct cgroup *cg)
 {
 	char prefix[PATH_MAX];
@@ -160,7 +163,7 @@ bool cg_is_busy(int dir)
 
 	if (cg_read(dir, "cgroup.subtree_control", list, sizeof(list)) < 0) {
 		err_clear();
-		return false; /* entering the cgroup will report the error */
+		return false; /* the error is reported later, by the call that enters the cgroup */
 	}
 	return list[strspn(list, " \n")] != '\0';
 }

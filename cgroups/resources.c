@@ -59,8 +59,8 @@ static int check_usage(struct cg_target *t, const struct cg_resources *res)
 }
 
 /*
- * Warns if the new memory limit is below what the cgroup uses now. Only an update can cause this,
- * because a new container uses no memory yet.
+ * Warns if the new memory limit is below what the cgroup uses now. Only an update can have such a
+ * limit, because a new container uses no memory yet.
  */
 static void warn_of_kill(struct cg_target *t, const struct cg_resources *res)
 {

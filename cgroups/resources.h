@@ -16,15 +16,16 @@
 
 struct cg_device_rule {
 	bool allow;
-	char type;          /* 'a': all devices, 'c': character, 'b': block */
-	int64_t major;      /* major number; -1: any */
-	int64_t minor;      /* minor number; -1: any */
-	const char *access; /* letters of "rwm", never NULL; "" stands for "rwm", as with crun */
+	char type;     /* type of the device: 'a': all devices, 'c': character, 'b': block */
+	int64_t major; /* major number; -1: any */
+	int64_t minor; /* minor number; -1: any */
+	/* accesses: letters of "rwm", never NULL; "" stands for "rwm", as with crun */
+	const char *access;
 };
 
 struct cg_device_value {
 	uint64_t major, minor;
-	uint64_t value; /* bytes or operations per second (0: no limit), or a weight */
+	uint64_t value; /* a rate in bytes or operations per second (0: no limit), or a weight */
 };
 
 struct cg_device_values {
@@ -79,7 +80,7 @@ struct cg_resources {
 	struct opt_i64 pids_limit;
 
 	struct {
-		struct opt_u64 weight;      /* from 10 to 1000 */
+		struct opt_u64 weight;      /* weight of the container's I/O, from 10 to 1000 */
 		struct opt_u64 leaf_weight; /* a setting that only cgroup v1 has */
 		struct cg_device_values weight_device;
 		struct cg_device_values leaf_weight_device; /* a setting that only cgroup v1 has */

@@ -95,8 +95,8 @@ static void put_pressure_line(struct json_out *o, const char *name, const char *
 }
 
 /*
- * Writes the object "psi" from a PSI file, which has the lines "some avg10=0.00 avg60=0.00
- * avg300=0.00 total=0" and "full ...".
+ * Writes the object "psi" from a PSI file, which has two lines: "some avg10=0.00 avg60=0.00
+ * avg300=0.00 total=0" and a line of the same form that begins with "full".
  */
 static int put_psi(int dir, const char *file, struct json_out *o)
 {
@@ -158,7 +158,7 @@ static void put_list(struct json_out *o, const char *key, const char *list)
 	json_out_end_array(o);
 }
 
-/* Writes the object "cpuset". Like runc, it writes zeros for the values that only cgroup v1 has. */
+/* Writes the object "cpuset". As with runc, the values that only cgroup v1 has are zeros. */
 static int put_cpuset(int dir, struct json_out *o, struct text *t)
 {
 	static const char *const v1_only[] = {"cpu_exclusive", "mem_hardwall", "mem_exclusive",
@@ -235,7 +235,7 @@ static int put_pids(int dir, struct json_out *o, struct text *t)
 		return r;
 	json_out_object(o, "pids");
 	json_out_u64(o, "current", current);
-	/* "limit": 0 stands for no limit, as in runc */
+	/* the member "limit" is 0 if there is no limit, as in runc */
 	json_out_u64(o, "limit", limit == UINT64_MAX ? 0 : limit);
 	json_out_end_object(o);
 	return 0;

@@ -28,12 +28,12 @@
 #include "netsetup/net.h"
 #include "netsetup/rtnl/address.h"
 
-/* how many other indexes caisson tries if another process takes the chosen one before the move */
+/* how many other indexes caisson tries if another process takes the chosen index before the move */
 #define INDEX_TRIES 5
 
 /*
- * A network namespace that an interface leaves or enters: a netlink socket in it, and a descriptor
- * by which other messages name it.
+ * A network namespace that an interface leaves or enters: a netlink socket in the namespace, and a
+ * descriptor by which other messages name the namespace.
  */
 struct place {
 	struct nl nl;

@@ -9,9 +9,9 @@
  * net_tap_open() and net_tap_close() act in the calling thread's network namespace, and need
  * CAP_NET_ADMIN there and /dev/net/tun.
  *
- * A process that is killed or has given up its privilege cannot call net_tap_close(). When its
- * descriptor is closed, the kernel removes the tap. The redirection that remains at the interface
- * is removed by the next net_tap_open() or by net_tap_sweep().
+ * A process that is killed or has given up its privilege cannot call net_tap_close(). When the
+ * process's descriptor of the tap is closed, the kernel removes the tap. The redirection that
+ * remains at the interface is removed by the next net_tap_open() or by net_tap_sweep().
  */
 #pragma once
 #include "netsetup/carry/net_config.h"

@@ -8,12 +8,12 @@
 #include "netsetup/rtnl/link.h"
 #include "netsetup/rtnl/tc.h"
 
-#ifndef TUN_F_USO4 /* the kernel's flag since Linux 6.2 */
+#ifndef TUN_F_USO4 /* a flag of the ioctl TUNSETOFFLOAD, in the kernel since Linux 6.2 */
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
 #endif
 
-/* MAX_MTU of the kernel's drivers/net/tun.c, less the Ethernet header */
+/* largest MTU of a tap: MAX_MTU of the kernel's drivers/net/tun.c, less the Ethernet header */
 #define TAP_MTU_MAX (65535 - 14)
 
 static int open_tun(void)
@@ -184,7 +184,11 @@ int net_tap_close(struct net_tap *t)
 
 struct interfaces {
 	size_t n;
-	int index[64]; /* room for more interfaces than any engine gives a container */
+	/*
+	 * indexes of the interfaces; the array has room for more interfaces than any engine gives a
+	 * container
+	 */
+	int index[64];
 };
 
 static int list_interface(const struct nlmsghdr *h, void *arg)

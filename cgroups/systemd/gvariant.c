@@ -2,8 +2,8 @@
 /*
  * Parses GVariant text, the notation of org.systemd.property.* annotations: 'text', true, 5, uint64
  * 5, 1.5, ['a', 'b'], ('a', 1), <5>, @as []. A number without a type is an int32, or a double if it
- * has a point or an exponent. All elements of an array have the type of the first one; an element
- * may name its type, which must be the same. The format is described in
+ * has a point or an exponent. All elements of an array have the type of the first element; an
+ * element may name its type, which must be the same type. The format is described in
  * https://docs.gtk.org/glib/gvariant-text-format.html
  */
 #include <ctype.h>
@@ -218,7 +218,7 @@ static int parse_integer(struct parser *s, char type, const char *token, struct 
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
 		if (numbers[i].type != type)
 			continue;
-		/* The absolute value of the smallest number of the type. */
+		/* `lowest` is the absolute value of the smallest number of the type. */
 		uint64_t lowest = (uint64_t) - (numbers[i].min + 1) + 1;
 		if (errno == ERANGE || (!negative && u > numbers[i].max) ||
 			(negative && u > (numbers[i].min ? lowest : 0)))

@@ -3,11 +3,11 @@
  * Defines the messages between caisson and its helper program caisson-systemd.
  *
  * Theory of operation. libsystemd is a shared library, and caisson is a static program. So a
- * program of its own does the work that needs libsystemd; caisson starts it for one request and
- * waits until it ends (client.c). The request is the helper's standard input, the reply is its
- * standard output, and its log lines go to its standard error. All three are memfds, so neither
- * side ever waits for the other to read. Request and reply are C structures written as bytes, which
- * the reader checks (base/pack.h); the reader refuses bytes from another build.
+ * program of its own does the work that needs libsystemd; caisson starts this helper for one
+ * request and waits until it ends (client.c). The request is the helper's standard input, the reply
+ * is its standard output, and its log lines go to its standard error. All three are memfds, so
+ * neither side ever waits for the other to read. Request and reply are C structures written as
+ * bytes, which the reader checks (base/pack.h); the reader refuses bytes from another build.
  */
 #pragma once
 #include "base/log.h"

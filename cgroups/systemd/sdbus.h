@@ -40,8 +40,8 @@ struct sdbus {
 };
 
 /*
- * Loads the library and connects to the user's bus, or to the system's. sdbus_close() releases the
- * connection.
+ * Loads the library and connects to the bus of the user, or to that of the system. sdbus_close()
+ * closes the connection.
  */
 int sdbus_open(struct sdbus *s, bool user) must_check;
 void sdbus_close(struct sdbus *s);

@@ -6,11 +6,12 @@
  * StartTransientUnit with the process's pid in PIDs=, and waits for the job. With Delegate= systemd
  * leaves the cgroup to caisson, so limits, freezer and statistics use the control files, as with
  * cgroupfs. /proc/PID/cgroup tells where the cgroup is, for the system's systemd and for the
- * user's. This also works in a user namespace, because sd-bus authenticates by the socket's
- * credentials and sends no uid, so the program need not know the user's uid outside of it.
+ * user's. A scope can be made even from a user namespace, because sd-bus authenticates by the
+ * socket's credentials and sends no uid, so the program need not know the user's uid outside of the
+ * namespace.
  *
  * systemd forgets a scope when its last process is gone. A failed scope stays, and blocks its name,
- * until it is reset; so starting and stopping both reset it.
+ * until it is reset; so the functions that start and stop a scope reset it.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -235,7 +236,10 @@ static int kill_unit(struct sdbus *s, const struct cgroup *cg)
 	r = r < 0 ? err_set(-r, "systemd: KillUnit: %s", strerror(-r))
 		  : sdbus_call(s, m, NULL, name);
 	s->sd_bus_message_unref(m);
-	/* systemd answers ESRCH if the unit has no processes, as a failed unit has none. */
+	/*
+	 * ESRCH is no error, because systemd answers ESRCH if the unit has no processes, as a
+	 * failed unit has none.
+	 */
 	return r < 0 && (streq(name, ERROR_NO_UNIT) || r == -ESRCH) ? 0 : r;
 }
 

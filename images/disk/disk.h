@@ -4,8 +4,8 @@
  *
  * Order of calls: disk_open() or, for an image that does not exist yet, the create function of its
  * format; then any of disk_read() to disk_map(); disk_flush(); disk_close(). The caller always
- * names the format. It is never detected from the content, because a guest can write any bytes into
- * a raw image and make it look like another format.
+ * names the format. The format is never detected from the content, because a guest can write any
+ * bytes into a raw image and make it look like another format.
  *
  * Other files that an image names (a backing file, an extent, a data file) are opened only if the
  * caller gives a directory, and only beneath that directory.
@@ -14,7 +14,7 @@
  * No other call may run while a disk is opened, closed, resized or checked.
  *
  * Sizes and offsets are in bytes and need no alignment. All functions that return int follow
- * base/err.h: 0 or more, or -errno with a message that names the image.
+ * base/err.h: they return 0 or more, or -errno with a message that names the image.
  */
 #pragma once
 #include <stdint.h>
@@ -41,7 +41,7 @@ struct disk_dir {
 struct disk_options {
 	const char *format; /* name of the format, one that disk_format_names() returns; required */
 	const char *name;   /* name of the image in messages, such as its path; required */
-	/* open the disk for writing; the descriptor must allow reading and writing */
+	/* open the disk for writing; the descriptor must then allow reading and writing */
 	bool write;
 	bool shared; /* open the image even if another process is writing it */
 	/* never sync the file; for an image that the caller can make anew after a crash */
@@ -51,7 +51,10 @@ struct disk_options {
 	/* open an image even if it has to be repaired; `caisson disk check` sets this */
 	bool ignore_dirty;
 	bool discard_zeroed; /* disk_zero() frees clusters instead of keeping them */
-	/* directory beneath which the image may name other files; NULL: it may name none */
+	/*
+	 * directory beneath which the image may name other files; NULL: the image may name no other
+	 * file
+	 */
 	const struct disk_dir *dir;
 	/* path of the image beneath `dir`; relative names in the image start at its folder */
 	const char *path;
@@ -63,7 +66,7 @@ struct disk_options {
 	const struct disk *above;
 	/*
 	 * an open disk that is used in place of the backing file that the image names; the new disk
-	 * owns it once disk_open() has succeeded
+	 * owns `below` once disk_open() has succeeded
 	 */
 	struct disk *below;
 };
@@ -74,13 +77,13 @@ enum disk_extent_kind {
 	 */
 	DISK_HOLE,
 	DISK_ZERO,   /* the image says that the bytes are zeros */
-	DISK_DATA,   /* plain bytes in file `fd` at offset `host` */
+	DISK_DATA,   /* the image has plain bytes here, in file `fd` at offset `host` */
 	DISK_PACKED, /* the image has compressed bytes here, which only disk_read() can return */
 };
 
 #define DISK_NO_HOST UINT64_MAX
 
-/* A range of the disk, and what an image has for it. */
+/* A range of the disk, and what an image has for this range. */
 struct disk_extent {
 	enum disk_extent_kind kind;
 	uint64_t start, length; /* first byte and number of bytes of the range, on the disk */
@@ -89,7 +92,7 @@ struct disk_extent {
 	 * may have one
 	 */
 	uint64_t host;
-	/* file with the bytes, which the disk closes; -EBADF if host is DISK_NO_HOST */
+	/* file with the bytes, which the disk closes; -EBADF if `host` is DISK_NO_HOST */
 	int fd;
 };
 
@@ -149,7 +152,7 @@ int disk_resize(struct disk *d, uint64_t size) must_check;
 
 /*
  * Reports what this image, without its backing files, has at `offset`. *ret is an extent that
- * begins there and has 1 to `length` bytes. Neighbouring extents may be of the same kind.
+ * begins at `offset` and has 1 to `length` bytes. Neighbouring extents may be of the same kind.
  */
 int disk_map(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret) must_check;
 
@@ -176,7 +179,7 @@ struct disk_fact {
 };
 
 struct disk_info {
-	struct arena arena; /* memory of all texts */
+	struct arena arena; /* memory of all texts of the facts */
 	const char *format;
 	uint64_t size;         /* size of the disk in bytes */
 	uint64_t used;         /* bytes of storage that the image takes on the host */
@@ -198,7 +201,7 @@ struct disk_check {
 	uint64_t leaks;
 	uint64_t errors_fixed; /* number of errors that were repaired */
 	uint64_t leaks_fixed;  /* number of leaks that were repaired */
-	uint64_t clusters;     /* number of clusters of the disk */
+	uint64_t clusters;     /* number of clusters that the disk has */
 	uint64_t used;         /* number of the disk's clusters that the image has data for */
 	uint64_t compressed;   /* how many of the used clusters are compressed */
 	/*
@@ -206,8 +209,9 @@ struct disk_check {
 	 * on the disk
 	 */
 	uint64_t fragmented;
-	uint64_t end;            /* offset behind the last used cluster of the file */
-	bool fix_leaks, fix_all; /* what to repair; the disk must be open for writing */
+	uint64_t end; /* offset in the file behind its last used cluster */
+	/* whether leaks, or all faults, are repaired; the disk must be open for writing */
+	bool fix_leaks, fix_all;
 	/* called for each fault with a text; NULL: faults are only counted */
 	void (*report)(void *data, const char *line);
 	void *data;
@@ -219,5 +223,5 @@ struct disk_check {
  */
 int disk_run_check(struct disk *d, struct disk_check *c) must_check;
 
-/* Returns the name of format number i, or NULL if there are fewer formats. */
+/* Returns the name of format number i, or NULL if i is too large. */
 const char *disk_format_names(size_t i);

@@ -65,10 +65,10 @@ struct disk {
 	bool write, unsafe, shared, alone, discard_zeroed;
 	unsigned depth;
 	char *name;
-	/* path of the image relative to the directory `dir`; NULL: not known */
+	/* path of the image relative to the directory `dir`; NULL: the path is not known */
 	char *path;
 	/*
-	 * the image whose backing file this one is; set only while the chain of images is being
+	 * the image whose backing file this disk is; set only while the chain of images is being
 	 * opened
 	 */
 	const struct disk *above;
@@ -84,7 +84,9 @@ extern const struct disk_format format_vhdx;
 extern const struct disk_format format_vmdk;
 extern const struct disk_format format_vpc;
 
-/* A part of an array of buffers. It begins `skip` bytes behind the start of the first buffer. */
+/*
+ * A part of an array of buffers. The part begins `skip` bytes behind the start of the first buffer.
+ */
 struct iov_part {
 	const struct iovec *iov;
 	int n;

@@ -30,7 +30,7 @@ static int lock_byte(int fd, int cmd, off_t at, struct flock *l)
 
 /*
  * Returns -EAGAIN if another open file description has locked the byte at `at`. `why` says what the
- * other process then does with the image; the error message quotes it.
+ * process that holds the lock does with the image; the error message quotes it.
  */
 static int check_byte(int fd, const char *name, off_t at, const char *why)
 {

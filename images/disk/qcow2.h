@@ -22,7 +22,7 @@ struct qcow2_create {
 	unsigned version; /* format version, 2 or 3 */
 	/* bytes of a cluster, a power of two from 512 to 2 MiB; 0 means the default, 64 KiB */
 	uint64_t cluster_size;
-	/* bits of a refcount: 1, 2, 4, 8, 16, 32 or 64; 0 means the default, 16 */
+	/* size of a refcount in bits: 1, 2, 4, 8, 16, 32 or 64; 0 means the default, 16 */
 	unsigned refcount_bits;
 	/* name of the backing file, which is written into the image as it is; NULL: none */
 	const char *backing;

@@ -3,12 +3,13 @@
  * VDI, the format of VirtualBox, version 1.1: dynamic and fixed images, read-only.
  *
  * The file is a header, a table with one 32-bit number for each block of the disk, and the blocks
- * in any order. All numbers are little-endian. A table entry is read when it is needed, so that
- * an image of any size takes the same memory, and the same time to open.
+ * in any order. All numbers are little-endian. A table entry is read when the block is needed, so
+ * that an image of any size takes the same memory, and the same time to open.
  */
 #include "images/disk/format.h"
 
-#define HEADER_SIZE 400 /* bytes of the header that this code reads; VirtualBox reserves 512 */
+/* how many bytes of the header this code reads; VirtualBox reserves 512 bytes */
+#define HEADER_SIZE 400
 #define SIGNATURE 0xbeda107f
 #define VERSION_1_1 0x00010001
 #define SECTOR 512
@@ -19,7 +20,7 @@ enum { BLOCK_FREE = 0xffffffff, BLOCK_ZERO = 0xfffffffe };
 
 struct vdi {
 	uint64_t table;      /* offset of the table in the file */
-	uint64_t data;       /* file offset of the place of block number 0 */
+	uint64_t data;       /* file offset of the first place for a block, number 0 */
 	uint64_t file_size;  /* size of the file in bytes */
 	uint32_t block_size; /* size of a block in bytes */
 	uint32_t blocks;     /* number of entries of the table */

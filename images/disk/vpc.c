@@ -35,7 +35,9 @@ struct vpc {
 	/* size in bytes of the sector bitmap before each block, a multiple of a sector */
 	uint32_t bitmap_size;
 	uint8_t uuid[16], parent_uuid[16];
-	/* name of the parent's file relative to the image's folder; NULL: no parent */
+	/*
+	 * name of the parent's file relative to the image's folder; NULL: the image has no parent
+	 */
 	char *parent;
 };
 
@@ -87,9 +89,9 @@ static int read_footer(struct disk *d, const struct vpc *v, uint8_t *f)
 
 /*
  * Returns the disk's size in bytes. Virtual PC and old versions of QEMU define the size by the
- * geometry, and newer programs by the size field; the creator's name in the footer tells them
- * apart, as in block/vpc.c of QEMU 7.2. If the geometry is zero, as hcsshim's tar2ext4 writes it,
- * the size field is used.
+ * geometry, and newer programs by the size field; the creator's name in the footer tells the two
+ * kinds of images apart, as in block/vpc.c of QEMU 7.2. If the geometry is zero, as hcsshim's
+ * tar2ext4 writes it, the size field is used.
  */
 static uint64_t disk_bytes(const uint8_t *f)
 {
@@ -306,8 +308,8 @@ static void vpc_close(struct disk *d)
 }
 
 /*
- * Returns how many sectors from `first` on have the same bit in the bitmap, and sets *ret_bit to
- * that bit.
+ * Returns how many sectors from `first` on have the same bit in the sector bitmap, and sets
+ * *ret_bit to that bit.
  */
 static int bitmap_run(
 	struct disk *d, uint64_t bitmap, uint32_t first, uint32_t n, uint32_t *ret_n, bool *ret_set)

@@ -34,10 +34,11 @@
 #include "base/process.h"
 #include "images/guest/initramfs.h"
 
-#define FORMAT 1 /* a part of the key; whoever changes how the files are packed increases it */
+/* a part of the cache's key; whoever changes how the files are packed increases it */
+#define FORMAT 1
 #define PREFIX "initramfs-"
 #define NAME_SIZE 64
-/* how many entries stay in the cache: enough for a few kernels, and several versions of init */
+/* how many entries stay in the cache, enough for a few kernels and several versions of init */
 #define KEPT 8
 /*
  * how long, in ms, a process waits for another one that packs an archive; packing takes a tenth of
@@ -102,8 +103,8 @@ static int make_key(const struct guest_initramfs *g, struct strbuf *key)
 /* ---- packs the archive ---- */
 
 /*
- * Runs an unpacker in the child process, with the module as its standard input and a memfd as its
- * standard output.
+ * Executes an unpacker in the child process. The module is the unpacker's standard input, and a
+ * memfd its standard output.
  */
 static void exec_unpacker(const char *program, int in, int out)
 {
@@ -123,7 +124,8 @@ static void exec_unpacker(const char *program, int in, int out)
 }
 
 /*
- * Unpacks the module that `in` is open on, and returns the descriptor of a memfd with the result.
+ * Unpacks the module to which the descriptor `in` refers, and returns the descriptor of a memfd
+ * with the result.
  */
 static int unpack_module(const struct module *m, int in)
 {
@@ -156,8 +158,8 @@ static int unpack_module(const struct module *m, int in)
 }
 
 /*
- * Returns the name that the module gets in the archive. Its suffix tells the guest's init whether
- * the file is compressed.
+ * Returns the name that the module gets in the archive. The suffix of the name tells the guest's
+ * init whether the file is compressed.
  */
 static const char *name_in_archive(
 	struct arena *a, const struct guest_initramfs *g, const struct module *m)
@@ -218,8 +220,8 @@ static int put_entries(struct arena *a, struct initramfs *w, const struct guest_
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(dirs); i++)
 		r = initramfs_dir(w, dirs[i], &(struct initramfs_attr){.mode = 0755});
 	/*
-	 * The archive needs /dev/console, because the kernel opens it as the standard descriptors
-	 * of the first process.
+	 * The archive needs /dev/console, because the kernel opens it as the standard streams of
+	 * the first process.
 	 */
 	if (r == 0)
 		r = initramfs_node(
@@ -243,7 +245,7 @@ static int pack_archive(struct arena *a, const struct guest_initramfs *g, int fd
 
 	/*
 	 * The user's initrd comes first, because the kernel keeps the last of several files with
-	 * the same name, which is then caisson's.
+	 * the same name, so that caisson's file is kept.
 	 */
 	if (g->initrd) {
 		_cleanup_fd_ int initrd =

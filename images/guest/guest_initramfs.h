@@ -12,8 +12,8 @@ struct guest_initramfs {
 	const char *initrd;  /* path of the user's initrd on the host, or NULL */
 	const char *cache;   /* path of the cache directory, or NULL */
 	/*
-	 * descriptor of the directory to which the modules' paths are relative; unused without
-	 * modules
+	 * descriptor of the directory to which the modules' paths are relative; not used if there
+	 * are no modules
 	 */
 	int modules_dir;
 	const char *modules_path; /* path of modules_dir, which error messages use */

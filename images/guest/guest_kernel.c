@@ -24,8 +24,8 @@
 static const struct {
 	const char *module;
 	/*
-	 * configuration option; NULL: the module is packed if the kernel has it, but is not
-	 * required
+	 * configuration option that builds the module in; NULL: the module is packed if the kernel
+	 * has it, but is not required
 	 */
 	const char *option;
 	const char *what;

@@ -48,7 +48,8 @@
 #define GUEST_KERNEL_SUFFIX "-caisson"
 
 struct guest_kernel_request {
-	const char *kernel; /* path of the kernel (vm.kernel.path); NULL: look for one */
+	/* path of the kernel (vm.kernel.path); NULL: guest_kernel_open() looks for a kernel */
+	const char *kernel;
 	const char *initrd; /* path of the user's initrd (vm.kernel.initrd), or NULL */
 	const char *init;   /* path of the static program caisson-guest */
 	/*
@@ -62,8 +63,8 @@ struct guest_kernel_request {
 	 */
 	const char *root;
 	/*
-	 * prefer the host's own kernels to caisson's, because they have modules for all file
-	 * systems
+	 * whether the host's own kernels are preferred to caisson's, because the host's kernels
+	 * have modules for all file systems
 	 */
 	bool distribution;
 };
@@ -78,7 +79,7 @@ struct guest_kernel {
 	const char *release; /* release of the kernel, as uname -r prints it in the guest */
 	/*
 	 * End of the physical memory that the kernel takes when it starts, without the initramfs;
-	 * 0: unknown.
+	 * 0: the end is not known.
 	 */
 	uint64_t memory_end;
 	bool tuned; /* the kernel is caisson's own, which has all that the guest needs built in */
@@ -90,17 +91,17 @@ struct guest_kernel {
 	}
 
 /*
- * Finds and checks a kernel, but makes no initramfs, so init and cache are not used. Strings in
- * *ret live in the arena. Returns -ENOENT if there is no kernel, with a message that says what to
- * install; -ENOEXEC or -EINVAL if the file is no kernel or is truncated; -EOPNOTSUPP if the kernel
- * lacks something that the guest needs, which the message names.
+ * Finds and checks a kernel, but makes no initramfs, so the members init and cache of the request
+ * are not used. Strings in *ret live in the arena. Returns -ENOENT if there is no kernel, with a
+ * message that says what to install; -ENOEXEC or -EINVAL if the file is no kernel or is truncated;
+ * -EOPNOTSUPP if the kernel lacks something that the guest needs, which the message names.
  */
 int guest_kernel_find(
 	struct arena *a, const struct guest_kernel_request *q, struct guest_kernel *ret) must_check;
 
 /*
- * Finds and checks a kernel like guest_kernel_find(), and makes its initramfs or takes it from the
- * cache.
+ * Finds and checks a kernel like guest_kernel_find(). Also makes the initramfs for the kernel, or
+ * takes it from the cache.
  */
 int guest_kernel_open(
 	struct arena *a, const struct guest_kernel_request *q, struct guest_kernel *ret) must_check;

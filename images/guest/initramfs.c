@@ -66,8 +66,8 @@ static int put_header(struct initramfs *w, const char *name, uint32_t ino, const
 	int r;
 
 	/*
-	 * The fields are: magic ino mode uid gid nlink mtime filesize maj min rmaj rmin namesize
-	 * check.
+	 * The fields of the header are: magic ino mode uid gid nlink mtime filesize maj min rmaj
+	 * rmin namesize check.
 	 */
 	snprintf(text, sizeof(text), "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X",
 		ino, h->mode, h->uid, h->gid, h->nlink, 0, h->size, 0, 0, h->major, h->minor,
@@ -348,8 +348,8 @@ void initramfs_release(struct initramfs *w)
 }
 
 /*
- * Returns whether the file begins like an archive that Linux 6.1 unpacks: newc, newc with
- * checksums, or a compression in the table of lib/decompress.c.
+ * Returns whether the file begins like an archive that Linux 6.1 unpacks. Such an archive is newc,
+ * newc with checksums, or compressed in a form that the table of lib/decompress.c has.
  */
 static bool is_archive(const unsigned char *head, size_t len)
 {

@@ -59,8 +59,8 @@ int initramfs_memfd(const char *name) must_check;
 
 /*
  * Starts an archive at the end of fd, which must be open for writing and seekable. First adds zeros
- * up to a multiple of 4 bytes. If fd holds an archive already, the kernel will unpack both, one
- * after the other. `what` is the name of the archive, which error messages use.
+ * up to a multiple of 4 bytes. If fd holds an archive already, the kernel will unpack that archive
+ * first and then the new one. `what` is the name of the archive, which error messages use.
  */
 int initramfs_begin(struct initramfs *w, int fd, const char *what) must_check;
 
@@ -87,7 +87,7 @@ int initramfs_node(struct initramfs *w, const char *name, const struct initramfs
 	uint32_t major, uint32_t minor) must_check;
 
 /*
- * Writes the trailer, which completes the archive. After this another archive may begin on the same
+ * Writes the trailer, which completes the archive. Afterwards another archive may begin on the same
  * descriptor.
  */
 int initramfs_end(struct initramfs *w) must_check;

@@ -70,8 +70,8 @@ static int read_at(const struct file *f, uint64_t offset, void *data, size_t len
 }
 
 /*
- * Returns the length of the release that begins at s, of which `len` bytes were read. Returns 0 if
- * there is no release, or if its end is not among these bytes.
+ * Returns the length of the release that begins at s. The caller has read `len` bytes from s on.
+ * Returns 0 if no release begins at s, or if the end of the release is not among these bytes.
  */
 static size_t release_length(const char *s, size_t len)
 {

@@ -2,9 +2,9 @@
 /*
  * Reads the headers of a kernel file: its format, its release, and whether it is complete.
  *
- * No length in the headers is trusted. Whether the monitor can start the kernel (PVH, 64-bit boot
- * protocol) is checked when the monitor loads it. The functions keep no state, so any thread may
- * call them.
+ * No length in the headers is trusted. The monitor itself checks, when it loads the kernel, whether
+ * it can start the kernel (PVH, 64-bit boot protocol). The functions keep no state, so any thread
+ * may call them.
  */
 #pragma once
 #include <stdint.h>
@@ -28,9 +28,9 @@ struct kernel_image {
 };
 
 /*
- * Reads the kernel in file fd, which is open for reading; `what` is its path, for messages. Returns
- * -ENOEXEC if the file is no kernel, not Linux, or for another machine, and -EINVAL if it is no
- * regular file or is truncated.
+ * Reads the kernel in file fd, which is open for reading; `what` is the file's path, for messages.
+ * Returns -ENOEXEC if the file is no kernel, not Linux, or for another machine, and -EINVAL if it
+ * is no regular file or is truncated.
  */
 int kernel_image_read(struct arena *a, int fd, const char *what, struct kernel_image *ret)
 	must_check;

@@ -74,8 +74,8 @@ static int parse_file_name(const char *path, char name[MODULES_MAX_NAME + 1],
 }
 
 /*
- * Returns whether the path stays beneath its directory: it is relative and has no component "", "."
- * or "..".
+ * Returns whether the path stays beneath its directory, because it is relative and has no component
+ * "", "." or "..".
  */
 static bool path_is_plain(const char *path)
 {
@@ -264,7 +264,7 @@ const struct module *modules_find(const struct modules *m, const char *name)
 
 /*
  * Returns the module that the path of a dependency names, or NULL with an error message if there is
- * none.
+ * no such module.
  */
 static const struct module *find_dependency(
 	const struct modules *m, const struct module *mod, const char *path)

@@ -34,12 +34,15 @@
 enum module_packing { MODULE_PLAIN, MODULE_GZIP, MODULE_XZ, MODULE_ZSTD };
 
 struct module {
-	const char *name; /* canonical name, with '_' for every '-' */
-	/* path relative to /lib/modules/VERSION, such as "kernel/fs/fuse/virtiofs.ko.xz" */
+	const char *name; /* canonical name of the module, with '_' for every '-' */
+	/*
+	 * path of the module's file relative to /lib/modules/VERSION, such as
+	 * "kernel/fs/fuse/virtiofs.ko.xz"
+	 */
 	const char *path;
 	enum module_packing packing;
 	bool builtin;     /* the module is built into the kernel, so the module has no file */
-	const char *deps; /* paths of the dependencies: the text of modules.dep behind the colon */
+	const char *deps; /* paths of the dependencies, as modules.dep has them behind the colon */
 };
 
 struct modules; /* an index of modules, which lives in the arena */

@@ -235,8 +235,8 @@ int archive_find(const struct archive *ar, const char *path, const struct member
 }
 
 /*
- * Says for every blob that the archive does not have it, because all blobs of the archive are
- * already in the store when images are copied.
+ * Answers for every blob that the archive does not have it. The answer is right, because all blobs
+ * of the archive are already in the store when images are copied.
  */
 static int open_nothing(void *data, const struct digest *d)
 {

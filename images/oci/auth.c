@@ -51,10 +51,7 @@ static int find_files(struct arena *a, const char *named, struct files *ret)
 	return r;
 }
 
-/*
- * Reads a file of credentials. *ret is NULL if the file does not exist or is empty, as /dev/null
- * is.
- */
+/* Reads a file of credentials. If the file does not exist or is empty (/dev/null), *ret is NULL. */
 static int load(struct arena *a, const char *path, const struct json **ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -66,7 +63,7 @@ static int load(struct arena *a, const char *path, const struct json **ret)
 	return r < 0 || text.len == 0 ? r : fields_parse(a, &text, path, ret);
 }
 
-/* Returns the HOST[/NAMESPACE] of a key of "auths". docker also writes URLs as keys. */
+/* Returns the HOST[/NAMESPACE] that a key of "auths" names. docker also writes URLs as keys. */
 static const char *clean_key(struct arena *a, const char *key)
 {
 	const char *start = str_starts(key, "https://")  ? key + strlen("https://")

@@ -117,7 +117,7 @@ static int start(const char *program, const char *verb, int in, int out, pid_t *
 
 /*
  * Runs the helper with the text as its input, and returns its exit code. The text fits into a
- * pipe's buffer, so writing it cannot block while the helper writes its own output.
+ * pipe's buffer, so this process cannot block in writing it while the helper writes its own output.
  */
 static int run(const char *helper, const char *verb, const char *text, struct strbuf *output)
 {

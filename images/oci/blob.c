@@ -311,8 +311,8 @@ int store_add_document(
 	if (r != 0)
 		return r < 0 ? r : 0;
 	/*
-	 * The whole blob is in memory, so bytes that an interrupted writer left are discarded
-	 * instead of continued.
+	 * The bytes that an interrupted writer left are discarded instead of continued, because the
+	 * whole blob is in memory.
 	 */
 	if (w.written > 0)
 		r = blob_restart(&w);

@@ -131,7 +131,7 @@ static void put_capabilities(struct json_out *o, const struct bundle_options *b,
 		json_out_array(o, sets[s]);
 		/*
 		 * Only the bounding set has capabilities if the program does not start as root, so
-		 * that set-user-ID programs may still gain them.
+		 * that set-user-ID programs may still gain these capabilities.
 		 */
 		for (size_t i = 0; (root || s == 0) && list[i]; i++)
 			json_out_str(o, NULL, list[i]);
@@ -231,7 +231,8 @@ static int put_annotations(
 	for (const struct json *n = own ? own->first : NULL; n; n = n->next)
 		json_out_node(o, n->key, n);
 	/*
-	 * A label of the same name replaces the annotation that is derived from the configuration.
+	 * A label with the name of an annotation replaces the annotation, which otherwise comes
+	 * from the image's configuration.
 	 */
 	put_optional(o, own, c->labels, ANNOTATION "os", c->platform.os);
 	put_optional(o, own, c->labels, ANNOTATION "architecture", c->platform.architecture);

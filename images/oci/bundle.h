@@ -26,17 +26,22 @@ struct bundle_options {
 	const char *const *capabilities;
 	const char *const *args; /* arguments that replace the image's Cmd; NULL: keep Cmd */
 	/*
-	 * program that replaces the image's entrypoint; "": no entrypoint; NULL: keep the image's
+	 * program that replaces the image's entrypoint; "": the container has no entrypoint; NULL:
+	 * keep the image's entrypoint
 	 */
 	const char *entrypoint;
 	/* user that replaces the image's user; NULL: keep the image's */
 	const char *user;
 	/* ids of the user and groups that `user` names; NULL: they are looked up in the root */
 	const struct image_user *ids;
-	/* working directory that replaces the image's; NULL: keep the image's */
+	/* working directory that replaces the image's working directory; NULL: keep the image's */
 	const char *working_dir;
-	const char *const *env; /* variables "NAME=VALUE" to add to the image's; NULL: none */
-	/* nothing is written to the root, because the runtime will make the working directory */
+	/* variables "NAME=VALUE" that are added to the image's variables; NULL: none are added */
+	const char *const *env;
+	/*
+	 * whether nothing is written to the root, because the runtime will make the working
+	 * directory
+	 */
 	bool keep_root;
 	/* writes those members of config.json that `base` does not have; may be NULL */
 	int (*rest)(void *data, struct json_out *o);

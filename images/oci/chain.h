@@ -41,8 +41,8 @@ int chain_unpack(const struct store *s, const struct image *img, const struct tr
 	const struct unpack_progress *progress, struct strbuf *ret) must_check;
 
 /*
- * Sets *ret as chain_unpack() does, and returns 1, if the store has all layers of the image
- * unpacked. Returns 0 if it lacks one.
+ * If the store has all layers of the image unpacked, sets *ret as chain_unpack() does, and returns
+ * 1. Returns 0 if the store lacks a layer.
  */
 int chain_find(const struct store *s, const struct image *img, struct strbuf *ret) must_check;
 

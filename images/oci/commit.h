@@ -50,7 +50,7 @@ struct commit_config {
 	const struct json *old;
 	const struct digest *diff_id;
 	const struct commit_options *options;
-	const char *created; /* time in the form of RFC 3339 */
+	const char *created; /* creation time of the image in the form of RFC 3339 */
 	struct arena *arena;
 };
 /* Writes the new image's configuration, with the new layer and the changes (commit_config.c). */

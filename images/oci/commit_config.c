@@ -9,11 +9,11 @@
 #include "images/oci/commit.h"
 
 enum change_kind {
-	CHANGE_TEXT,    /* replaces a string */
+	CHANGE_TEXT,    /* replaces a string of the configuration */
 	CHANGE_PROGRAM, /* replaces an array: the value is a JSON array, or words for the shell */
-	CHANGE_ENV,     /* replaces or adds a variable */
-	CHANGE_LABEL,   /* sets a member of an object */
-	CHANGE_KEY,     /* adds a member without a value to an object */
+	CHANGE_ENV,     /* replaces or adds a variable of the environment */
+	CHANGE_LABEL,   /* sets a member of an object of the configuration */
+	CHANGE_KEY,     /* adds a member without a value to an object of the configuration */
 };
 
 static const struct change_word {

@@ -16,8 +16,8 @@
 #define BOOT_ID_SIZE 64
 
 /*
- * Reads the kernel's boot ID, because a pid and a start time identify a process only until the next
- * boot.
+ * Reads the kernel's boot ID. The boot ID is recorded, because a pid and a start time identify a
+ * process only until the next boot.
  */
 static int read_boot_id(char ret[BOOT_ID_SIZE])
 {

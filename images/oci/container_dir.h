@@ -19,7 +19,7 @@
 #define CONTAINER_DIR_USES "uses.json"
 
 struct container_uses {
-	/* absolute path of the runtime's --root, in which NAME/state.json is */
+	/* absolute path of the runtime's --root, the directory that contains NAME/state.json */
 	const char *state_root;
 	/*
 	 * process that makes the container: the calling process, which may become the runtime by

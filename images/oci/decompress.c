@@ -11,8 +11,8 @@
 #include "images/oci/stream.h"
 
 /*
- * log2 of the largest window of a zstd frame, 32 MiB: it limits the memory that an untrusted frame
- * can make this process use
+ * log2 of the largest window of a zstd frame, 32 MiB. The window is limited, because an untrusted
+ * frame must not make this process use any amount of memory.
  */
 #define ZSTD_WINDOW_LOG 25
 
@@ -67,7 +67,8 @@ static ssize_t plain_run(struct decompressor *d)
 struct gzip {
 	struct inflate_state inflate;
 	bool in_member;
-	bool padding;   /* zeros were found behind the last gzip member, so only zeros may follow */
+	/* whether zeros were found behind the last gzip member, so that only zeros may follow */
+	bool padding;
 	unsigned magic; /* how many of the next member's two magic bytes were found */
 };
 

@@ -40,7 +40,7 @@ static inline const char *digest_hex(const struct digest *d)
 	return d->text + sizeof("sha256:") - 1;
 }
 
-/* Computes the digest of a stream. Initialise it with {0}; release it with hasher_release(). */
+/* Computes the digest of a stream. {0} initialises the structure; hasher_release() releases it. */
 struct hasher {
 	void *ctx; /* an EVP_MD_CTX of OpenSSL */
 	enum digest_algorithm algorithm;

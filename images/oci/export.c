@@ -19,7 +19,7 @@ static int put_layout_blob(struct export_target *t, const struct descriptor *d)
 }
 
 /*
- * Exports the image or index that d describes, with all blobs that it refers to. If d describes an
+ * Exports the image or index that d describes, with all blobs to which it refers. If d describes an
  * index, only those of its manifests are exported that are in the store.
  */
 static int put_tree(struct export_target *t, const struct descriptor *d, int depth)

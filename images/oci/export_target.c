@@ -69,8 +69,8 @@ static int begin_member(struct export_target *t, const char *name, uint64_t size
 
 	if (strlen(name) > 100) {
 		/*
-		 * The length of the record has three digits, because the name has more than 100 and
-		 * less than 300 bytes.
+		 * Three digits are enough for the record's length, because the name has more than
+		 * 100 and less than 300 bytes.
 		 */
 		size_t len = strlen(name) + sizeof("000 path=\n") - 1;
 		snprintf(record, sizeof(record), "%zu path=%s\n", len, name);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Writes the files of an exported image, either into a directory or as members of a tar archive.
- * The directory may be somebody else's: no symbolic link in it is followed, and no file that is
- * there is opened for writing.
+ * The directory may belong to another user, so no symbolic link in it is followed, and no existing
+ * file in it is opened for writing.
  */
 #pragma once
 #include "images/oci/store.h"

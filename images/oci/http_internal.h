@@ -4,8 +4,8 @@
 #include "images/oci/http.h"
 
 /*
- * Sets curl's options for TLS: the system's CAs, and the CAs and the client's certificate in the
- * origin's directory in certs.d (containers-certs.d(5)).
+ * Sets curl's options for TLS: the system's CAs, and the CAs and the client's certificate that are
+ * in the origin's directory in certs.d (containers-certs.d(5)).
  */
 int http_set_tls(struct http *h, const struct http_request *q, const struct http_origin *origin)
 	must_check;

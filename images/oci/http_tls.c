@@ -40,8 +40,8 @@ static CURLcode add_cas(CURL *c, void *context, void *data)
 }
 
 /*
- * Checks that a *.key of the directory has its *.cert, because a connection without the certificate
- * would fail with a message that does not name the reason.
+ * Checks that the *.cert for a *.key of the directory exists, because a connection without the
+ * certificate would fail with a message that does not name the reason.
  */
 static int check_key(const char *dir, const char *name)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Takes URLs apart with libcurl's own parser, so that the host that is checked is the one to which
- * libcurl connects.
+ * Takes URLs apart with libcurl's own parser, so that caisson checks the very host to which libcurl
+ * connects.
  */
 #include <arpa/inet.h>
 #include <curl/curl.h>
@@ -94,7 +94,10 @@ void http_redact(const char *url, char *buf, size_t size)
 	size_t authority = start ? (size_t)(start - url) + 3 : 0, len = strcspn(url, "?#");
 	const char *at = NULL;
 
-	/* A URL may have USER:PASSWORD@ in front of the host. */
+	/*
+	 * The part before "@" is skipped, because a URL may have USER:PASSWORD@ in front of the
+	 * host.
+	 */
 	for (size_t i = authority; i < len && url[i] != '/'; i++)
 		if (url[i] == '@')
 			at = url + i + 1;

@@ -11,7 +11,7 @@ static bool begins(const struct digest *d, const char *prefix)
 	return str_starts(d->text, prefix) || str_starts(digest_hex(d), prefix);
 }
 
-/* Returns whether `name` is a digest, or has enough digits to be the beginning of one. */
+/* Returns whether `name` is a digest, or has enough digits to be the beginning of a digest. */
 static bool looks_like_digest(const char *name)
 {
 	const char *digits = str_starts(name, "sha256:") || str_starts(name, "sha512:")
@@ -23,8 +23,8 @@ static bool looks_like_digest(const char *name)
 }
 
 /*
- * Sets *ret to the digest of the configuration that a manifest refers to, which docker uses as the
- * image's ID.
+ * Sets *ret to the digest of the configuration to which a manifest refers. docker uses this digest
+ * as the image's ID.
  */
 static int config_digest(const struct store *s, const struct descriptor *d, struct digest *ret)
 {

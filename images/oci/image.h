@@ -41,8 +41,8 @@ int image_read(const struct store *s, struct arena *a, const struct platform *pl
 
 struct unpack_progress {
 	/*
-	 * Called before each layer is unpacked; during a layer the callback of struct layer is
-	 * called.
+	 * Called before each layer is unpacked. While a layer is unpacked, the callback of struct
+	 * layer is called.
 	 */
 	void (*layer)(void *data, size_t index, size_t count, const struct descriptor *d);
 	void (*bytes)(void *data, uint64_t done);

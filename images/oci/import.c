@@ -165,9 +165,9 @@ static int copy(const struct store *s, const struct blob_source *from, const str
 
 /*
  * Copies into the store what d describes. A manifest is copied with its configuration and layers,
- * and *ret describes it. If d describes an index, either the manifest for one platform is copied,
- * and *ret describes it, or all manifests that the source has are copied, and *ret describes the
- * index.
+ * and *ret describes the manifest. If d describes an index, one of two things is copied: the
+ * manifest for one platform, which *ret then describes, or all manifests that the source has, and
+ * then *ret describes the index.
  */
 static int copy_image(const struct store *s, const struct blob_source *from,
 	const struct descriptor *d, const struct import_options *options, struct descriptor *ret)
@@ -269,7 +269,7 @@ int import_from_index(
 
 /*
  * Returns the full name of an image in an index. docker writes only the tag as ref_name, and the
- * full name as containerd's annotation.
+ * full name as the annotation of containerd.
  */
 static const char *full_name(const struct descriptor *d)
 {

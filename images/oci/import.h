@@ -12,7 +12,9 @@
 #include "images/oci/image.h"
 
 struct copy_events {
-	/* Called before each blob; `present` says that the store has it already. May be NULL. */
+	/*
+	 * Called before each blob; `present` says that the store has the blob already. May be NULL.
+	 */
 	void (*blob)(void *data, const struct descriptor *d, bool present);
 	void *data;
 };
@@ -21,7 +23,7 @@ struct import_options {
 	const char *name; /* the tag that the image gets; NULL: the name in the source */
 	/* the platform that is chosen from an index; NULL: this machine's platform */
 	const struct platform *platform;
-	/* import the whole index, with every platform that the source has */
+	/* whether the whole index is imported, with every platform that the source has */
 	bool all;
 	struct copy_events events;
 };
@@ -63,7 +65,7 @@ struct blob_source {
 int split_path(struct arena *a, const char *text, const char **ret_path, const char **ret_reference)
 	must_check;
 
-/* Makes a tag that leads to what d describes, and adds the tag to *ret. */
+/* Makes a tag that leads to the image that d describes, and adds the tag to *ret. */
 int import_tag(const struct store *s, struct arena *a, const char *name, const struct descriptor *d,
 	struct import_result *ret) must_check;
 

@@ -24,7 +24,7 @@ int import_whole_index(const struct index_source *src, const struct import_optio
 	struct import_result *ret) must_check;
 
 /*
- * Sets *ret to the name that the imported image gets: the one that the user gave, or else `found`,
+ * Sets *ret to the name that the imported image gets: the name that the user gave, or else `found`,
  * the name in the source.
  */
 int need_name(const struct import_options *o, const char *found, const char **ret) must_check;

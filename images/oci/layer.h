@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Unpacks one layer into a directory tree, whether it is compressed or not, and computes its
- * digests at the same time.
+ * Unpacks one layer, compressed or not, into a directory tree, and computes the layer's digests at
+ * the same time.
  */
 #pragma once
 #include "images/oci/tree.h"

@@ -79,8 +79,9 @@ static bool is_known_namespace(const char *name)
 }
 
 /*
- * Maps the user and group ids in a POSIX ACL like those of owners. `value` is a copy of the
- * attribute, which the function changes: 4 bytes of version, then 8 bytes for each entry.
+ * Maps the user and group ids in a POSIX ACL in the same way as the ids of owners. `value` is a
+ * copy of the attribute, which the function changes: 4 bytes of version, then 8 bytes for each
+ * entry.
  */
 static int map_acl(const struct tree *t, unsigned char *value, size_t len)
 {
@@ -111,7 +112,7 @@ static int map_acl(const struct tree *t, unsigned char *value, size_t len)
 
 /*
  * Converts a file capability. Version 2 is valid for the root of the initial user namespace. If ids
- * are mapped, it becomes version 3, which is valid for the container's root.
+ * are mapped, version 2 becomes version 3, which is valid for the container's root.
  */
 static int map_capability(
 	const struct tree *t, const struct tar_xattr *x, struct vfs_ns_cap_data *cap, size_t *len)
@@ -213,8 +214,8 @@ static int object_set_times(const struct object *o, const struct tar_entry *e)
 }
 
 /*
- * Sets the properties in an order in which none destroys another: chown(2) clears set-user-ID bits
- * and capabilities, and chmod(2) changes the mask of an ACL.
+ * Sets the properties in an order in which no change undoes another: chown(2) clears set-user-ID
+ * bits and capabilities, and chmod(2) changes the mask of an ACL.
  */
 int object_set(struct tree *t, const struct object *o, const struct tar_entry *e)
 {

@@ -44,14 +44,14 @@
  * platform, architecture and os are NULL.
  */
 struct platform {
-	const char *architecture; /* name of the architecture in Go: amd64, arm64, arm */
+	const char *architecture; /* Go's name of the architecture, such as amd64, arm64 or arm */
 	const char *os;
-	const char *variant; /* variant of the architecture: v8, v7 */
+	const char *variant; /* variant of the architecture, such as v8 or v7 */
 	const char *os_version;
 };
 
 struct descriptor {
-	const char *media_type; /* media type; "" if the document has none; never NULL */
+	const char *media_type; /* media type; "" if the document gives none; never NULL */
 	struct digest digest;
 	uint64_t size; /* size of the blob in bytes */
 	struct platform platform;
@@ -66,7 +66,8 @@ enum document_kind { DOCUMENT_MANIFEST, DOCUMENT_INDEX };
 struct document {
 	enum document_kind kind;
 	/*
-	 * media type that the document states; otherwise the one with which it was fetched, or ""
+	 * media type that the document states; otherwise the media type with which the document was
+	 * fetched, or ""
 	 */
 	const char *media_type;
 	const char *artifact_type;

@@ -127,8 +127,8 @@ static int xattr(struct tar *t, const struct record *rec, struct pax *p)
 }
 
 /*
- * Reads a uid or a gid. If the record is empty, the id of the header counts, though libarchive
- * reads 0.
+ * Reads a uid or a gid. If the record is empty, the id of the header counts, although libarchive
+ * reads an empty record as 0.
  */
 static int id(const struct record *rec, bool *ret_none)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pulls an image: first the manifests, then the blobs that they name, then the tag. */
+/* Pulls an image: first the manifests, then the blobs that the manifests name, then the tag. */
 #include <stdio.h>
 
 #include "images/oci/transfer_internal.h"

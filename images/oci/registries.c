@@ -123,7 +123,7 @@ static const struct json *last_member(
 	return NULL;
 }
 
-/* Looks a short name up in the aliases. Returns 1 if there is an alias for it, else 0. */
+/* Looks a short name up in the aliases. Returns 1 if the short name has an alias, else 0. */
 static int find_alias(const struct registries *g, struct arena *a, const struct reference *r,
 	struct reference *ret, const char **ret_path)
 {
@@ -330,8 +330,8 @@ static int add_endpoint(struct arena *a, const struct match *m, const struct jso
 }
 
 /*
- * Returns whether the mirror serves this name. A mirror serves "all" names, which is the default,
- * or those that are "digest-only" or "tag-only".
+ * Returns whether the mirror serves the name. A mirror serves "all" names, which is the default, or
+ * only the "digest-only" or "tag-only" names.
  */
 static int serves(const struct match *m, const struct json *mirror, const struct reference *r)
 {

@@ -31,7 +31,7 @@ struct registries {
 /* A registry, and a repository in it. */
 struct endpoint {
 	const char *host, *repository;
-	bool insecure; /* plain HTTP and unchecked certificates are allowed */
+	bool insecure; /* whether plain HTTP and unchecked certificates are allowed */
 	bool mirror;
 };
 

@@ -16,7 +16,7 @@
 #define TRIES_MAX 6
 #define FIRST_PAUSE_MS 250
 #define PAUSE_MAX_MS 120000
-#define SAID_PAUSE_MS 1000                /* shortest pause that the user is told of */
+#define SAID_PAUSE_MS 1000                /* shortest pause, in ms, of which the user is told */
 #define RETRY_AFTER_MAX INT64_C(31536000) /* longest pause in seconds: a year */
 
 static void open_lock(
@@ -139,7 +139,7 @@ int registry_resolve(const struct registry *g, struct arena *a, const char *base
 	return r;
 }
 
-/* Finds the URL of a redirect. A redirect from https to http is refused. */
+/* Finds the URL to which an answer redirects. A redirect from https to http is refused. */
 static int next_url(const struct registry *g, const struct registry_request *q,
 	const struct http_response *answer, const char **url)
 {
@@ -165,8 +165,8 @@ static int do_once(struct registry *g, struct http *h, const struct registry_req
 	bool own = http_same_origin(&origin, &g->origin);
 	request.url = url;
 	/*
-	 * The user's permission to skip the check of certificates is for the registry itself, not
-	 * for servers to which it redirects.
+	 * Certificates are only left unchecked for the registry itself, because the user's
+	 * permission is not for servers to which the registry redirects.
 	 */
 	request.insecure = g->insecure && own;
 	h->cert_dir = own ? g->options->cert_dir : NULL;
@@ -248,7 +248,7 @@ static void pause_ms(const struct registry *g, int64_t ms)
 		nanosleep(&step, NULL);
 }
 
-/* Tells the user why nothing happens for a while. */
+/* Tells the user that the program pauses, and why. */
 static void say_pause(
 	const struct registry *g, int r, const struct http_response *answer, int64_t ms)
 {

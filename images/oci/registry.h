@@ -35,10 +35,10 @@ struct registry_options {
 	/* URLs of token servers that may get credentials, such as "https://auth.example.com" */
 	const char *realms[REGISTRY_REALMS_MAX];
 	size_t nrealms;
-	bool insecure; /* the user allows plain HTTP and unchecked certificates */
+	bool insecure; /* whether the user allows plain HTTP and unchecked certificates */
 	/*
-	 * Called before a pause of at least a second, with what it is for. Several threads may call
-	 * it at the same time. May be NULL.
+	 * Called before a pause of at least a second, with a text that says for what the pause is.
+	 * Several threads may call it at the same time. May be NULL.
 	 */
 	void (*pausing)(void *data, const char *text);
 	void *data;
@@ -80,7 +80,7 @@ int registry_handle(struct registry *g, struct http *ret) must_check;
 struct manifest {
 	struct strbuf text;
 	char media_type[128];
-	/* digest of the text; it was checked if the manifest was asked for by digest */
+	/* digest of the text, which was checked if the caller asked for the manifest by digest */
 	struct digest digest;
 };
 void manifest_release(struct manifest *m);

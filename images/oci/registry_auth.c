@@ -92,7 +92,7 @@ static int add_scopes(struct arena *a, struct strbuf *b, const char *scopes)
 
 /*
  * Asks for a token: by POST if there is an identity token, else by GET, with user and password if
- * there are any.
+ * these are known.
  */
 static int ask(struct registry *g, struct arena *a, const char *scope, struct http_request *q,
 	struct strbuf *form)

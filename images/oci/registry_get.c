@@ -5,7 +5,10 @@
 
 #include "images/oci/registry_internal.h"
 
-/* A registry answers 404 if the type of the manifest is not in this list. Wildcards do not help. */
+/*
+ * The types of manifests that a registry may send. A registry answers 404 if the type of the
+ * manifest is not in this list. Wildcards do not help.
+ */
 static const char accept_manifests[] = "Accept: " MEDIA_OCI_INDEX ", " MEDIA_OCI_MANIFEST
 				       ", " MEDIA_DOCKER_LIST ", " MEDIA_DOCKER_MANIFEST;
 
@@ -84,7 +87,7 @@ struct download {
 	struct blob_writer *w;
 	const struct descriptor *d;
 	const struct transfer_events *events;
-	bool begun; /* begin() has looked at the answer's headers */
+	bool begun; /* whether begin() has looked at the answer's headers */
 };
 
 /*
@@ -272,7 +275,10 @@ int registry_get_referrers(
 		return r;
 	if (answer.status == 200 && streq(answer.content_type, MEDIA_OCI_INDEX))
 		return take_page(g, &a, url, &answer, p);
-	/* A registry without the referrers API answers 404, some of them in plain text. */
+	/*
+	 * Several statuses count as "no referrers API", because a registry without this API answers
+	 * 404 or another status, some of them in plain text.
+	 */
 	if (!first || (answer.status != 404 && answer.status != 400 && answer.status != 405 &&
 			      answer.status != 200))
 		return registry_failure(g, &answer, "its referrers");

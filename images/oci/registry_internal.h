@@ -25,7 +25,9 @@ struct registry_request {
 int registry_do(struct registry *g, struct http *h, const struct registry_request *q,
 	struct http_response *ret) must_check;
 
-/* Returns the scope of a token for this repository. `actions` is "pull" or "pull,push". */
+/*
+ * Returns the scope that a token for this repository must have. `actions` is "pull" or "pull,push".
+ */
 const char *registry_scope(struct arena *a, const struct registry *g, const char *actions)
 	must_check;
 
@@ -70,6 +72,7 @@ int registry_failure(const struct registry *g, const struct http_response *answe
 int auth_add(struct registry *g, struct http *h, struct arena *a, const char *scope,
 	struct http_request *q) must_check;
 /*
- * Learns from the challenges of an answer 401. Returns 1 if the request should be repeated, else 0.
+ * Learns from the challenges of an answer 401 how to authenticate. Returns 1 if the request should
+ * be repeated, else 0.
  */
 int auth_learn(struct registry *g, const char *challenges, const char *scope) must_check;

@@ -147,7 +147,7 @@ static void put_rule(struct json_out *o, const char *action, const char *const *
 	json_out_end_object(o);
 }
 
-/* Allows a call if the comparison `op` of its argument 0 with `value` is true. */
+/* Allows a call if its argument 0 compares with `value` by `op`. */
 static void put_compared(
 	struct json_out *o, const char *name, const char *op, uint64_t value, uint64_t second)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Records which names a layer has written, and the times of the directories that it changes. */
+/* The names that a layer has written, and the times of the directories that it changes. */
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -10,7 +10,9 @@
 
 /* A set of hashes, stored as a hash table with open addressing, in which 0 is an empty place. */
 struct seen {
-	/* random key of the hash, so that a layer cannot cause collisions on purpose */
+	/*
+	 * random key of the hash, so that the author of a layer cannot cause collisions on purpose
+	 */
 	uint64_t key[2];
 	uint64_t *v;
 	size_t cap, n; /* cap: places in the table, a power of two; n: used places */

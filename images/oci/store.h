@@ -75,11 +75,11 @@ int store_read_document(const struct store *s, const struct descriptor *d, struc
 /* A blob that is being written to the store. */
 struct blob_writer {
 	const struct store *store;
-	/* descriptor of the file in DIR/partial, which is locked; -EBADF: not open */
+	/* descriptor of the file in DIR/partial, which is locked; -EBADF: the file is not open */
 	int fd;
 	char name[DIGEST_TEXT_SIZE]; /* name of the file in DIR/partial */
 	struct hasher hasher;
-	/* digest that the blob must have; "" if it is not known before the end */
+	/* digest that the blob must have; "" if the digest is not known before the end */
 	struct digest expected;
 	uint64_t size;    /* size that the blob must have in bytes; UINT64_MAX: not known */
 	uint64_t written; /* number of bytes that are written */
@@ -110,7 +110,7 @@ int blob_begin(const struct store *s, const struct digest *expected, uint64_t si
 int blob_begin_patiently(const struct store *s, const struct descriptor *d, struct blob_writer *w)
 	must_check;
 
-/* Drops all bytes that are written, for a server that cannot continue at an offset. */
+/* Drops all bytes that are written, because a server may be unable to continue at an offset. */
 int blob_restart(struct blob_writer *w) must_check;
 
 /*
@@ -126,8 +126,8 @@ int blob_write(struct blob_writer *w, const void *data, size_t len) must_check;
 int blob_finish(struct blob_writer *w, struct digest *ret, uint64_t *ret_size) must_check;
 
 /*
- * Closes *w if it is open. If the blob's digest is known, the written bytes stay, so that a later
- * blob_begin() continues there; otherwise they are removed.
+ * Closes *w if it is open. If the blob's digest is known, the bytes that were written stay, so that
+ * a later blob_begin() continues there; otherwise the bytes are removed.
  */
 void blob_close(struct blob_writer *w);
 #define _cleanup_blob_ __attribute__((cleanup(blob_close), unused))

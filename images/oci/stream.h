@@ -11,8 +11,8 @@
 
 struct stream {
 	/*
-	 * Sets *ret to the next bytes, which stay valid until the next call. Returns their number,
-	 * 0 at the end and at each call after that, or -errno.
+	 * Sets *ret to the next bytes, which stay valid until the next call. Returns the number of
+	 * these bytes, 0 at the end and at each call after the end, or -errno.
 	 */
 	ssize_t (*next)(void *data, const unsigned char **ret);
 	void *data;
@@ -24,9 +24,9 @@ static inline ssize_t stream_next(const struct stream *s, const unsigned char **
 }
 
 /*
- * A stream that reads a file descriptor from its present position to the end of the file. It
- * computes the digest of the bytes, and counts them in `done`, which another thread may read. A
- * file of more than `max` bytes gives -EFBIG.
+ * A stream that reads a file descriptor from its present position to the end of the file. The
+ * stream computes the digest of the bytes, and counts the bytes in `done`, which another thread may
+ * read. A file of more than `max` bytes gives -EFBIG.
  */
 struct file_stream {
 	struct stream stream;

@@ -159,7 +159,10 @@ static int check_pieces(struct tar *t, struct archive_entry *lib, struct tar_ent
 	 */
 	while (n > 0 && archive_entry_sparse_next(lib, &offset, &len) == ARCHIVE_OK)
 		sum += (uint64_t)len;
-	/* libarchive gives no list if one piece is the whole file. */
+	/*
+	 * If one piece is the whole file, its length counts here, because libarchive gives no list
+	 * of pieces for it.
+	 */
 	if (n == 0 && e->stored == e->size)
 		sum = e->stored;
 	return sum == e->stored ? 0 : err_set(EBADMSG, "the map of a sparse file is broken");

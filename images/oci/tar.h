@@ -78,20 +78,21 @@ struct pax {
 	uint64_t size;
 	struct timespec mtime;
 	size_t nxattrs;
-	bool sparse; /* the file is sparse, in one of GNU's three PAX forms */
+	bool sparse; /* whether the file is sparse, in one of GNU's three PAX forms */
 };
 
 /* What the guard found in the headers of the next entry. */
 struct tar_headers {
 	enum tar_type type;
-	bool sparse;       /* the file is sparse, in one of all four forms */
+	bool sparse;       /* whether the file is sparse, in one of all four forms */
 	uint64_t uid, gid; /* ids from the header, not from PAX records */
 	uint64_t size;     /* size of the entry's data in the tar in bytes, without padding */
 	uint32_t major, minor;
 	int64_t mtime; /* modification time from the header */
 	struct pax pax;
-	bool had_pax, had_name, had_link; /* a header of type x, L or K stood before the entry */
-	unsigned globals;                 /* number of headers of type g so far */
+	/* whether a header of type x, L or K stood before the entry */
+	bool had_pax, had_name, had_link;
+	unsigned globals; /* number of headers of type g so far */
 };
 
 enum tar_state { TAR_AT_HEADER, TAR_AT_MAP, TAR_AT_DATA, TAR_ENDED };
@@ -110,7 +111,8 @@ struct tar {
 	uint64_t padded; /* bytes of the entry's data and padding that libarchive has not got yet */
 	uint64_t padding; /* bytes of `padded` that are padding behind the data */
 	uint64_t map;     /* bytes of the old GNU form's map that libarchive has got */
-	bool at_headers;  /* libarchive still reads headers, and has not returned the entry yet */
+	/* whether libarchive still reads headers, and has not returned the entry yet */
+	bool at_headers;
 	unsigned char block[TAR_BLOCK_SIZE];
 	/* bytes of a header of type x, L or K, followed by the body of the header */
 	struct strbuf special;
@@ -131,8 +133,8 @@ void tar_init(struct tar *t, const struct stream *stream);
 int tar_next(struct tar *t, struct tar_entry *ret) must_check;
 
 /*
- * Sets *ret to the next bytes of the file's data, and *ret_offset to their offset in the file.
- * Returns their number, or 0 if the file has no more data.
+ * Sets *ret to the next bytes of the file's data, and *ret_offset to the offset of these bytes in
+ * the file. Returns the number of bytes, or 0 if the file has no more data.
  */
 ssize_t tar_data(struct tar *t, const unsigned char **ret, uint64_t *ret_offset) must_check;
 

@@ -3,8 +3,8 @@
  * Looks at the headers of a tar before libarchive does. tar.h says why.
  *
  * Theory of operation: libarchive reads its bytes from the guard. The guard counts the bytes of
- * each entry's data, so it knows where the next header is. It checks each header before it gives it
- * to libarchive, and keeps global PAX headers back.
+ * each entry's data, so it knows where the next header is. The guard checks each header before
+ * libarchive gets the header, and keeps global PAX headers back.
  */
 #include <string.h>
 
@@ -103,7 +103,10 @@ static int read_header(struct tar *t)
 	return expect_end(t);
 }
 
-/* Reads the body of a header of type x, g, L or K into t->special, behind the header. */
+/*
+ * Reads the body of a header of type x, g, L or K. The body goes into t->special, behind the
+ * header.
+ */
 static int read_body(struct tar *t, size_t max, size_t *ret)
 {
 	static const char zeros[TAR_BLOCK_SIZE];
@@ -140,7 +143,10 @@ static int repeated(const char *what)
 	return err_set(EBADMSG, "the tar has two %s for one entry", what);
 }
 
-/* Reads a header of type x, g, L or K. Returns 1 if libarchive needs it, or 0 if it is global. */
+/*
+ * Reads a header of type x, g, L or K. Returns 1 if libarchive needs the header, or 0 if it is a
+ * global header.
+ */
 static int take_special(struct tar *t)
 {
 	struct tar_headers *h = &t->headers;

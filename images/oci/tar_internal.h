@@ -46,8 +46,8 @@ enum {
 };
 
 /*
- * Reads a number of `len` bytes at offset `at` of a header, as libarchive and Go both do: octal
- * digits, or base 256. `what` names the field in messages.
+ * Reads a number of `len` bytes at offset `at` of a header: octal digits, or base 256, as
+ * libarchive and Go read it. `what` is the name of the field in messages.
  */
 int tar_number(const unsigned char *h, size_t at, size_t len, const char *what, int64_t *ret)
 	must_check;
@@ -61,5 +61,8 @@ int tar_check_sum(const unsigned char *h) must_check;
  */
 void tar_fill(unsigned char *h, size_t at, size_t end, char with);
 
-/* Reads type, ids, size, time and device numbers. *ret_gnu tells whether the header is GNU's. */
+/*
+ * Reads type, ids, size, time and device numbers of the header. *ret_gnu tells whether the header
+ * has GNU's form.
+ */
 int tar_read_fields(const unsigned char *h, struct tar_headers *ret, bool *ret_gnu) must_check;

@@ -234,7 +234,8 @@ void transfer_descriptor(
 
 	*ret = (struct descriptor){.digest = m->digest, .size = m->text.len};
 	/*
-	 * The media type is a constant, because the document's text is freed before the descriptor.
+	 * The media type is a constant string, because the document's text is freed before the
+	 * descriptor.
 	 */
 	ret->media_type = streq(type, MEDIA_DOCKER_LIST)       ? MEDIA_DOCKER_LIST
 			  : streq(type, MEDIA_DOCKER_MANIFEST) ? MEDIA_DOCKER_MANIFEST

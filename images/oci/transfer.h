@@ -31,7 +31,7 @@ struct transfer_listener {
 struct transfer_options {
 	/* the platform that is chosen from an index; NULL: this machine's platform */
 	const struct platform *platform;
-	bool all;      /* move the images of all platforms in an index */
+	bool all;      /* whether the images of all platforms in an index are moved */
 	unsigned jobs; /* how many blobs are moved at the same time; 0: TRANSFER_JOBS */
 	struct registry_options registry;
 	struct transfer_listener listener;

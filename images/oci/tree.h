@@ -3,7 +3,7 @@
  * Applies the entries of a layer to the tree in a root directory (image-spec, layer.md). All layers
  * of an image are applied to the same tree, the lowest first.
  *
- * The entries are not trusted, nor is the tree that earlier entries have made. So no name in a
+ * Neither the entries nor the tree that earlier entries have made are trusted. So no name in a
  * layer is ever resolved from this process's root or working directory. Parent directories are
  * opened by openat2(2) with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS from the root's descriptor,
  * and the last component is used only in calls that do not follow links. No other process may
@@ -38,11 +38,11 @@ struct tree_options {
 	/* the tree is an overlay mount, whose lower layers belong to the store */
 	bool merged;
 	/*
-	 * the entries are those of an ordinary tar: no name is a whiteout, and no entry replaces a
-	 * directory by something else
+	 * whether the entries are those of an ordinary tar: no name is a whiteout, and no entry
+	 * replaces a directory by something else
 	 */
 	bool plain;
-	/* give all files to the caller as owner, because the caller may not change owners */
+	/* whether all files get the caller as owner, because the caller may not change owners */
 	bool squash;
 	/* largest number of bytes of data in all files; 0: as much as the file system has free */
 	uint64_t max_bytes;

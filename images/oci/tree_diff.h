@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Compares two trees, and lists the differences in docker's words. The trees are those of images
- * and containers, which are not trusted: no symbolic link is followed.
+ * Compares two trees, and lists the differences in docker's words. The trees belong to images and
+ * containers, which are not trusted, so no symbolic link is followed.
  */
 #pragma once
 #include "base/arena.h"

@@ -61,7 +61,7 @@ void dir_times_free(struct dir_times *d);
  */
 struct object {
 	int fd;     /* descriptor of the file; negative for a link or a device */
-	int parent; /* descriptor of the parent directory; used if fd is negative */
+	int parent; /* descriptor of the parent directory, which is used if fd is negative */
 	const char *name;
 };
 
@@ -75,5 +75,5 @@ int object_set(struct tree *t, const struct object *o, const struct tar_entry *e
  * the present layer wrote; NULL: keeps nothing.
  */
 int tree_remove(int dir, const char *name, const struct seen *keep) must_check;
-/* Removes the contents of the directory like tree_remove(), but not the directory itself. */
+/* Removes the contents of the directory as tree_remove() does, but not the directory itself. */
 int tree_clear(int dir, const struct seen *keep) must_check;

@@ -90,7 +90,7 @@ struct walk {
 
 static int walk_dir(struct walk *w, int dir, const char *path);
 
-/* Returns whether the directory has no names. */
+/* Returns whether the directory is empty. */
 static bool is_empty(int dir, const char *path)
 {
 	struct names l = {0};

@@ -11,7 +11,7 @@
 
 enum upper_kind {
 	UPPER_ENTRY,   /* a new or changed file or directory */
-	UPPER_REMOVED, /* a lower file or directory that is gone */
+	UPPER_REMOVED, /* a file or directory of a lower layer that is gone */
 	/*
 	 * a directory none of whose lower names are left; follows the UPPER_ENTRY of this directory
 	 */
@@ -29,8 +29,8 @@ struct upper_entry {
 struct upper_options {
 	int upper; /* descriptor of the upper directory */
 	/*
-	 * Returns whether an empty file or directory is left out, because the runtime made it to
-	 * mount something there. May be NULL.
+	 * Returns whether an empty file or directory is left out, because the runtime made it as a
+	 * mount point. May be NULL.
 	 */
 	bool (*is_mount_point)(void *data, const char *path);
 	/* Called with each entry, by one thread at a time. */

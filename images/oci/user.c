@@ -6,7 +6,7 @@
 
 #include "base/path.h"
 
-/* longest line in bytes; long, because a line of the group file lists all members */
+/* longest line in bytes; lines of the group file can be long, because they list all members */
 #define LINE_MAX_BYTES (64u << 10)
 #define FILE_MAX_BYTES (16u << 20)
 /* fields of a line that are read: name, password, id, and the group's id or members */
@@ -67,7 +67,7 @@ static int each_line(
 	int root, const char *path, int (*f)(void *data, const struct line *l), void *data)
 {
 	_cleanup_free_ char *buf = malloc(LINE_MAX_BYTES);
-	bool tail = false; /* the next piece is the rest of a line that is too long */
+	bool tail = false; /* whether the next piece is the rest of a line that is too long */
 	FILE *file;
 
 	if (!buf)

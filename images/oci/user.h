@@ -12,7 +12,7 @@
 
 struct image_user {
 	uint32_t uid, gid;
-	uint32_t groups[USER_GROUPS_MAX]; /* supplementary groups */
+	uint32_t groups[USER_GROUPS_MAX]; /* ids of the supplementary groups */
 	size_t ngroups;
 };
 

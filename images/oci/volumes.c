@@ -21,7 +21,7 @@
 #define VOLUME_JSON "volume.json"
 #define VOLUME_JSON_MAX 65536
 #define CONFIG_JSON_MAX (16u << 20)
-#define NAME_SIZE 128 /* longest name of a volume, and a NUL */
+#define NAME_SIZE 128 /* size of a volume's longest name in bytes, with the NUL */
 
 static int check_name(const char *name)
 {
@@ -51,7 +51,7 @@ static int open_volumes(const struct store *s)
 	return fd < 0 ? err_sys("open %s/volumes", s->path) : fd;
 }
 
-/* Opens the directory of a volume. Returns -ENOENT, with a message, if there is none. */
+/* Opens the directory of a volume. Returns -ENOENT, with a message, if there is no such volume. */
 static int open_volume(const struct store *s, const char *name)
 {
 	int r = check_name(name);
@@ -80,7 +80,10 @@ int volumes_lock(const struct store *s, bool exclusive)
 		     : take_fd(&fd);
 }
 
-/* Puts a random part behind the first letters of a temporary name, which no volume can have. */
+/*
+ * Writes a temporary name to ret: the letters `first` and a random part. No volume can have such a
+ * name.
+ */
 static int temporary_name(const char *first, char ret[32])
 {
 	uint64_t random;
@@ -128,7 +131,10 @@ static int make_in(int all, const char *temporary, const char *const *labels)
 	_cleanup_fd_ int dir = open_dir(all, temporary);
 	if (dir < 0 || mkdirat(dir, "data", 0755) < 0)
 		return -errno;
-	/* The caller's umask does not count, because the container's users read the directory. */
+	/*
+	 * The mode is set explicitly, because the caller's umask must not count: the container's
+	 * users read the directory.
+	 */
 	if (fchmodat(dir, "data", 0755, 0) < 0)
 		return -errno;
 	return write_volume_json(dir, labels);
@@ -204,7 +210,7 @@ int volume_fill(const struct store *s, const char *name, int from)
 	_cleanup_fd_ int dir = open_volume(s, name);
 	if (dir < 0)
 		return dir;
-	/* The rest of a fill that was interrupted goes first. */
+	/* The rest of a fill that was interrupted is removed first. */
 	int r = remove_tree(dir, "new", NULL);
 	if (r < 0)
 		return r;
@@ -213,13 +219,18 @@ int volume_fill(const struct store *s, const char *name, int from)
 	_cleanup_fd_ int new = open_dir(dir, "new");
 	r = new < 0 ? err_sys("open %s/volumes/%s/new", s->path, name)
 		    : copy_tree_with_root(from, new);
-	/* rename(2) replaces an empty directory, and no other. */
+	/*
+	 * The rename fails if the volume has content, because rename(2) replaces an empty directory
+	 * and no other.
+	 */
 	if (r >= 0 && renameat(dir, "new", dir, "data") < 0)
 		r = err_sys("fill the volume \"%s\"", name);
 	return r;
 }
 
-/* Returns whether the container's config.json has a bind mount of that file. */
+/*
+ * Returns whether the container's config.json has a bind mount of the file whose status is `data`.
+ */
 static bool config_mounts(const struct json *config, const struct stat *data)
 {
 	const struct json *mounts = json_get(config, "mounts");
@@ -235,7 +246,7 @@ static bool config_mounts(const struct json *config, const struct stat *data)
 	return false;
 }
 
-/* Returns 1 if the container mounts the volume whose content has this inode, else 0. */
+/* Returns 1 if the container mounts the volume whose content has the inode in `data`, else 0. */
 static int container_mounts(
 	const struct store *s, struct arena *a, const char *container, const struct stat *data)
 {
@@ -248,7 +259,10 @@ static int container_mounts(
 		return r;
 	snprintf(path, sizeof(path), "%s/config.json", container);
 	r = fd_read_file(s->containers, path, &text, CONFIG_JSON_MAX);
-	/* A container that is being made has no config.json yet, and will lock volumes first. */
+	/*
+	 * A container without config.json is still being made, and will lock the volumes before it
+	 * mounts one.
+	 */
 	if (r == -ENOENT) {
 		err_clear();
 		return 0;
@@ -258,7 +272,7 @@ static int container_mounts(
 	return r < 0 ? r : config_mounts(config, data);
 }
 
-/* Sets *ret to the name of a container that mounts the volume, or to NULL. */
+/* Sets *ret to the name of a container that mounts the volume, or to NULL if no container does. */
 static int find_user(const struct store *s, struct arena *a, int volume, const char **ret)
 {
 	struct dirent **entries;
@@ -332,7 +346,7 @@ int volumes_read(const struct store *s, struct arena *a, struct volume **ret, si
 		const char *name = entries[i]->d_name;
 		if (r >= 0 && *name != '.' && !streq(name, "lock"))
 			r = volume_read(s, a, name, &(*ret)[*ret_n]);
-		/* Another process may remove a volume after its name was read. */
+		/* A volume that another process has removed after its name was read is left out. */
 		if (r == -ENOENT)
 			r = 0;
 		else if (r >= 0 && *name != '.' && !streq(name, "lock"))

@@ -3,14 +3,15 @@
  * Keeps DIR/volumes/NAME: directories with names, which containers of the store mount with `-v
  * NAME:PATH` and which stay when the containers are removed, as docker's named volumes do.
  *
- *	DIR/volumes/NAME/volume.json  when the volume was made, and its labels; written before the
- *				      directory gets its name
- *	DIR/volumes/NAME/data/        the content
- *	DIR/volumes/lock              locked in shared mode by whoever is about to mount a volume,
- *				      and in exclusive mode by whoever fills or removes one
+ * 	DIR/volumes/NAME/volume.json  when the volume was made, and its labels; written before the
+ * 				      directory gets its name
+ * 	DIR/volumes/NAME/data/        the content
+ * 	DIR/volumes/lock              a process that is about to mount a volume locks this file in
+ * 				      shared mode, and one that fills or removes a volume in
+ * 				      exclusive mode
  *
- * If a process is killed at any point, a volume exists as a whole or not at all, and it has either
- * the whole first content or none.
+ * If a process is killed at any point, a volume exists as a whole or not at all, and the volume has
+ * either the whole first content or none.
  */
 #pragma once
 #include "images/oci/store.h"
@@ -18,8 +19,8 @@
 struct volume {
 	const char *name;
 	const char *path;    /* absolute path of the content if the store's path is absolute */
-	const char *created; /* date and time as RFC 3339 has them, in UTC */
-	const struct json *labels; /* object of strings, or NULL */
+	const char *created; /* date and time in the form of RFC 3339, in UTC */
+	const struct json *labels; /* JSON object whose members are strings, or NULL */
 	const char *user;          /* name of a container that mounts the volume, or NULL */
 };
 
@@ -30,23 +31,27 @@ int volumes_lock(const struct store *s, bool exclusive) must_check;
 const char *volume_path(const struct store *s, struct arena *a, const char *name);
 
 /*
- * Makes a volume with the given labels, each "KEY=VALUE" or "KEY", with NULL at their end. Returns
- * 0, or 1 if a volume of that name exists, which then stays as it is. The caller holds the lock.
+ * Makes a volume with the given labels, each "KEY=VALUE" or "KEY", with NULL at the end of the
+ * list. Returns 0, or 1 if a volume of that name exists, which then stays as it is. The caller
+ * holds the lock.
  */
 int volume_make(const struct store *s, const char *name, const char *const *labels) must_check;
 
 /*
- * Gives the volume's content to a first user: if the volume is empty, it gets a copy of the
- * directory `from` with its owner and mode. The caller holds the exclusive lock.
+ * Gives a volume its first content: if the volume is empty, it gets a copy of the directory `from`
+ * with the owner and mode of that directory. The caller holds the exclusive lock.
  */
 int volume_fill(const struct store *s, const char *name, int from) must_check;
 
-/* Returns 1 if the volume has no content, 0 if it has, or -ENOENT if there is no such volume. */
+/*
+ * Returns 1 if the volume has no content, 0 if it has content, or -ENOENT if there is no such
+ * volume.
+ */
 int volume_is_empty(const struct store *s, const char *name) must_check;
 
 /*
- * Reads one volume, or all of them in the order of their names. volume_read() returns -ENOENT if
- * there is none of that name. What is returned is in the arena.
+ * volume_read() reads one volume, volumes_read() reads all volumes in the order of their names.
+ * volume_read() returns -ENOENT if there is no volume of that name. The results are in the arena.
  */
 int volume_read(const struct store *s, struct arena *a, const char *name, struct volume *ret)
 	must_check;

@@ -57,7 +57,7 @@ int net_read_routes(struct nl *nl, struct arena *a, const struct net_indexes *at
 
 /*
  * Asks the kernel for a list and passes each reply to fn, together with arg. fn gathers the entries
- * in *found. If the kernel reports that the list has changed while it was read, net_dump() empties
+ * in *found. If the kernel reports that the list has changed during the dump, net_dump() empties
  * *found and asks again.
  */
 int net_dump(struct nl *nl, struct nl_req *q, nl_reply_fn *fn, void *arg, struct strbuf *found)

@@ -76,11 +76,14 @@ struct net_route {
 	uint8_t family, prefix, tos, scope;
 	uint8_t type, protocol; /* a value RTN_* of rtnetlink(7), and a value RTPROT_* */
 	bool onlink, has_source;
-	/* family of the gateway, 0: none; an IPv4 route can have an IPv6 gateway */
+	/*
+	 * family of the gateway; 0: the route has no gateway; an IPv4 route can have an IPv6
+	 * gateway
+	 */
 	uint8_t gateway_family;
 	/*
-	 * index in `interfaces`, or NET_LO, or NET_NONE for routes without a device such as
-	 * RTN_BLACKHOLE
+	 * index of the route's interface in `interfaces`; NET_LO; or NET_NONE for routes without a
+	 * device such as RTN_BLACKHOLE
 	 */
 	int interface;
 	uint32_t metric;
@@ -113,13 +116,13 @@ struct net_config {
  * tunnel modules.
  *
  * Returns -EOPNOTSUPP if an interface that is up cannot be carried, because it is no Ethernet
- * device or has the MAC address of another one, or if a route cannot be carried, because it is
- * multipath or encapsulated. The message names the interface or the route.
+ * device or has the MAC address of another interface, or if a route cannot be carried, because it
+ * is multipath or encapsulated. The message names the interface or the route.
  *
- * IPv4 addresses with a lifetime are carried as permanent ones, because the program that renews
- * them cannot reach the guest. IPv6 addresses from router advertisements are not carried, because
- * the guest receives the same advertisements. Policy rules and the routes of other tables than main
- * are not carried either; a warning in the log says so.
+ * IPv4 addresses with a lifetime are carried as permanent addresses, because the program that
+ * renews them cannot reach the guest. IPv6 addresses from router advertisements are not carried,
+ * because the guest receives the same advertisements. Policy rules and the routes of other tables
+ * than main are not carried either; a warning in the log says so.
  */
 int net_config_read(struct arena *a, int netns_fd, struct net_config *ret) must_check;
 

@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "netsetup/carry/carry_internal.h"
 
-/* The addresses that lo has by itself: all of 127.0.0.0/8, by its first byte, and ::1. */
+/* The addresses that lo has by itself: all of 127.0.0.0/8, here by the first byte, and ::1. */
 static const uint8_t loopback4 = 127;
 static const uint8_t loopback6[16] = {[15] = 1};
 
@@ -18,7 +18,7 @@ struct seen {
 	struct net_interface i;
 	int index;
 	bool is_lo;
-	char cannot[96]; /* why the interface cannot be carried; "" if it can */
+	char cannot[96]; /* why the interface cannot be carried; "" if it can be carried */
 };
 
 static void read_ipv6(const struct nlattr *spec, struct net_ipv6 *ret)
@@ -96,7 +96,7 @@ static const struct seen *same_mac(const struct seen *all, size_t count, size_t 
 	return NULL;
 }
 
-/* Chooses the interfaces that are carried; *ret has room for NET_INTERFACES_MAX. */
+/* Chooses the interfaces that are carried. *ret has room for NET_INTERFACES_MAX interfaces. */
 static int choose_interfaces(const struct seen *all, size_t count, struct net_interface *ret,
 	size_t *ret_count, struct net_indexes *at)
 {

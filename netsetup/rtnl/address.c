@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #ifndef IFA_PROTO
-#define IFA_PROTO 11 /* the kernel's number since Linux 5.18; older kernels ignore the attribute */
+#define IFA_PROTO 11 /* an attribute of the kernel since Linux 5.18; older kernels ignore it */
 #endif
 
 /* The address flags that a request can set; all other flags report a state. */

@@ -177,7 +177,10 @@ int device_add_address(struct nl *nl, int index, uint8_t family, const void *raw
 	nl_req_init(&q, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &info, sizeof(info));
 	nl_put(&q, IFA_LOCAL, raw, len);
 	nl_put(&q, IFA_ADDRESS, raw, len);
-	/* The kernel does not compute the broadcast address of an IPv4 address itself. */
+	/*
+	 * The broadcast address is sent, because the kernel does not compute the broadcast address
+	 * of an IPv4 address itself.
+	 */
 	if (family == AF_INET && prefix < 31) {
 		uint32_t broadcast;
 

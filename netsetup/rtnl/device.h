@@ -31,7 +31,8 @@ int device_read(struct nl *nl, const char *name, int index, struct device *ret) 
 
 /*
  * Reads the interface out of a datagram that replies to request number 1. Returns 1 if the reply is
- * complete, or 0 if more datagrams follow. Tests and the fuzzer call it with bytes of their own.
+ * complete, or 0 if more datagrams follow. Tests and the fuzzer call this function with bytes of
+ * their own.
  */
 int device_parse_reply(const void *data, size_t len, struct device *ret) must_check;
 
@@ -45,9 +46,9 @@ int device_remove(struct nl *nl, int index) must_check;
 #define DEVICE_MTU_MAX 65535
 
 /*
- * Starts a request that makes an interface. NLM_F_EXCL is always set, because without it the kernel
- * changes an existing interface of that name, whatever its kind. The caller puts IFLA_LINKINFO.
- * With mtu 0 or mac NULL the kernel chooses.
+ * Starts a request that makes an interface. NLM_F_EXCL is always set, because without this flag the
+ * kernel changes an existing interface of that name, whatever its kind. The caller puts
+ * IFLA_LINKINFO. If mtu is 0 or mac is NULL, the kernel chooses the value.
  */
 void device_request(struct nl_req *q, const char *name, uint32_t mtu, const uint8_t mac[6]);
 
@@ -68,9 +69,9 @@ int device_find_mark(struct nl *nl, const char *mark, struct device *ret) must_c
 int device_alt_name(struct nl *nl, int index, const char *name, bool add) must_check;
 
 /*
- * device_add_address() adds an address without duplicate address detection; device_remove_address()
- * removes one. Adding an address that exists and removing one that does not exist are no errors.
- * `raw` is the address in 4 or 16 bytes.
+ * device_add_address() adds an address to the interface, without duplicate address detection;
+ * device_remove_address() removes an address. Adding an address that exists and removing an address
+ * that does not exist are no errors. `raw` is the address in 4 or 16 bytes.
  */
 int device_add_address(struct nl *nl, int index, uint8_t family, const void *raw, uint8_t prefix)
 	must_check;
@@ -97,8 +98,8 @@ int device_add_default_route(struct nl *nl, int index, uint8_t family, const voi
 	must_check;
 
 /*
- * Returns the MTU of the interface of the namespace's default route for IPv4, or else for IPv6.
- * Returns 0 if there is no default route.
+ * Returns the MTU of the interface of the namespace's default route for IPv4 or, if there is none,
+ * for IPv6. Returns 0 if there is no default route.
  */
 int device_default_mtu(struct nl *nl) must_check;
 

@@ -8,7 +8,7 @@
 
 struct link {
 	int index;
-	unsigned flags; /* IFF_* flags */
+	unsigned flags; /* flags of the interface: IFF_* */
 	char name[IFNAMSIZ];
 };
 

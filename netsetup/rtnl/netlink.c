@@ -58,7 +58,7 @@ int nl_open(struct nl *nl, int netns_fd)
 	}
 	/*
 	 * The socket options ask for error messages in words and without a copy of the request, and
-	 * for dumps that obey their filters.
+	 * for dumps that obey the filters in their requests.
 	 */
 	if (setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on)) < 0 ||
 		setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on)) < 0 ||

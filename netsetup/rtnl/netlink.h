@@ -56,8 +56,8 @@ struct nl_req {
 };
 
 /*
- * Starts a request. family_header points to the header that follows the netlink header, such as an
- * ifinfomsg, ifaddrmsg or rtmsg, of len bytes.
+ * Starts a request. family_header points to the header of len bytes that follows the netlink
+ * header, such as an ifinfomsg, ifaddrmsg or rtmsg.
  */
 void nl_req_init(
 	struct nl_req *q, uint16_t type, uint16_t flags, const void *family_header, size_t len);
@@ -110,9 +110,9 @@ int nl_read_replies(const void *data, size_t len, uint32_t seq, nl_reply_fn *fn,
 	must_check;
 
 /*
- * Fills attrs[0..max] with the attributes behind a family header of header_len bytes; an entry is
- * NULL if the message has no such attribute. Returns -EBADMSG if the length of a message or an
- * attribute exceeds its container.
+ * Fills attrs[0..max] with the attributes behind a family header of header_len bytes; an element is
+ * NULL if the message has no such attribute. Returns -EBADMSG if a message or an attribute is
+ * longer than what contains it.
  */
 int nl_attrs(const struct nlmsghdr *h, size_t header_len, const struct nlattr **attrs, uint16_t max)
 	must_check;
@@ -149,8 +149,8 @@ const struct nlattr *nl_attr_in(const struct nlattr *nest, uint16_t type);
 bool nl_attr_copy(const struct nlattr *a, void *ret, size_t len);
 
 /*
- * Return the value of an attribute, or the fallback if the attribute is absent or malformed. A
- * string must end in a NUL.
+ * These functions return the value of an attribute, or the fallback if the attribute is absent or
+ * malformed. A string must end in a NUL.
  */
 uint32_t nl_attr_u32(const struct nlattr *a, uint32_t fallback);
 const char *nl_attr_str(const struct nlattr *a, const char *fallback);

@@ -2,8 +2,8 @@
 /*
  * Redirects packets by a filter with the action mirred. The filter matches every packet, and
  * belongs to the interface's ingress qdisc, or to a clsact qdisc if the interface has one already.
- * The filter is of the kind matchall; if the kernel has no matchall module, it is a u32 filter with
- * an empty mask, which matches every packet too.
+ * The filter is of the kind matchall. If the kernel has no matchall module, the filter is a u32
+ * filter with an empty mask, which matches every packet too.
  */
 #include "netsetup/rtnl/tc.h"
 
@@ -89,7 +89,8 @@ static int remove_filter(struct nl *nl, int from)
 struct present {
 	unsigned others; /* number of filters that have another priority than caisson's filter */
 	bool stale;      /* a filter redirects to a device that is gone */
-	uint32_t to;     /* index of the device that a filter redirects to; 0: none */
+	/* index of the device to which a filter redirects; 0: no filter redirects */
+	uint32_t to;
 	/* a filter with the priority of caisson's filter does something other than redirect */
 	bool stranger;
 };

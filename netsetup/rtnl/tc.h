@@ -15,8 +15,8 @@
 int tc_redirect(struct nl *nl, int from, int to, bool *ret_own_qdisc) must_check;
 
 /*
- * Removes a redirection to a device that is gone, and the ingress qdisc if nothing else is in it.
- * Returns 1 if there was such a redirection, else 0.
+ * Removes a redirection to a device that is gone, and the ingress qdisc if the qdisc has no other
+ * filter. Returns 1 if there was such a redirection, else 0.
  */
 int tc_redirect_sweep(struct nl *nl, int from) must_check;
 

@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-#define POLYNOMIAL 0x82f63b78U /* 0x1edc6f41 with its bits in reverse order */
+#define POLYNOMIAL 0x82f63b78U /* the polynomial 0x1edc6f41 with its bits in reverse order */
 
-/* Returns the CRC of one byte, bit by bit. */
+/* Returns the CRC of one byte. The CRC is computed bit by bit. */
 static uint32_t crc_of_byte(uint8_t byte)
 {
 	uint32_t crc = byte;
@@ -28,8 +28,8 @@ static uint32_t by_table(uint32_t crc, const uint8_t *p, size_t len)
 
 #ifdef __x86_64__
 /*
- * Uses the processor's instruction, which takes 8 bytes at a time. A checksum of a guest's memory
- * takes a tenth of the time with it.
+ * Computes the CRC by the processor's instruction, which takes 8 bytes at a time. With this
+ * instruction a checksum of a guest's memory takes a tenth of the time.
  */
 __attribute__((target("sse4.2"))) static uint32_t by_instruction(
 	uint32_t crc, const uint8_t *p, size_t len)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * CRC-32C (Castagnoli, RFC 3720), which detects bytes that a disk or a copy has changed by
- * accident. It does not protect from an attacker, who can compute it too.
+ * accident. The CRC does not protect from an attacker, because an attacker can compute it too.
  */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 
 /*
- * Returns the CRC of the `len` bytes at `data`, which follow bytes whose CRC is `crc`. For the
- * first bytes `crc` is 0.
+ * Returns the CRC of all bytes so far. The `len` bytes at `data` follow bytes whose CRC is `crc`.
+ * For the first bytes `crc` is 0.
  */
 uint32_t crc32c(uint32_t crc, const void *data, size_t len);

@@ -24,16 +24,16 @@ int path_open(int root, const char *path, int flags) must_check;
 int path_open_nolinks(int root, const char *path, int flags) must_check;
 
 /*
- * Opens the directory path beneath root (O_PATH). It creates missing directories with mode 0755,
- * owned by the caller's user. If an existing component is not a directory, it fails. If a component
- * is a dangling link, it creates the directory that the link points to, beneath root.
+ * Opens the directory path beneath root (O_PATH). Creates missing directories with mode 0755, owned
+ * by the caller's user. Fails if an existing component is not a directory. If a component is a
+ * dangling link, creates the directory to which the link points, beneath root.
  */
 int path_mkdirs(int root, const char *path) must_check;
 
 /*
- * Opens path beneath root (O_PATH). If there is nothing, it creates an empty regular file and its
- * missing parents. An existing file is opened as it is, whatever its type. If path is a dangling
- * link, it creates the file that the link points to, beneath root, because images come with
+ * Opens path beneath root (O_PATH). If there is no file at path, creates an empty regular file and
+ * its missing parents. An existing file is opened as it is, whatever its type. If path is a
+ * dangling link, creates the file to which the link points, beneath root, because images come with
  * /etc/resolv.conf linked into an empty /run.
  */
 int path_mkfile(int root, const char *path) must_check;
@@ -47,18 +47,18 @@ int path_parent(int root, const char *path, const char **ret_name) must_check;
 
 /*
  * Makes the directory `root` the root and the current directory of this process, with
- * pivot_root(2). `root` is the root of a mount that lies above the present root. It removes all
- * mounts of the old tree from this mount namespace, which must be a private one of this process.
+ * pivot_root(2). `root` is the root of a mount that lies above the present root. All mounts of the
+ * old tree are removed from this mount namespace, which must be a private one of this process.
  */
 int path_pivot(int root) must_check;
 
-/* Opens /proc (O_PATH), and checks that it is a procfs and the root directory of it. */
+/* Opens /proc (O_PATH), and checks that it is the root directory of a procfs. */
 int path_open_proc(void) must_check;
 
 /*
  * Opens a file of procfs, such as "self/attr/exec" or "sys/net/core/somaxconn". Refuses to enter
- * anything that is mounted over it (RESOLVE_NO_XDEV), and to follow magic links. `proc` comes from
- * path_open_proc().
+ * anything that is mounted over a part of procfs (RESOLVE_NO_XDEV), and to follow magic links.
+ * `proc` comes from path_open_proc().
  */
 int path_open_in_proc(int proc, const char *path, int flags) must_check;
 int path_write_proc(int proc, const char *path, const char *text) must_check;

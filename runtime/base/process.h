@@ -14,8 +14,7 @@
 int process_wait(pid_t pid, const char *what, int *ret_status) must_check;
 
 /*
- * Reads the start time, field 22 of /proc/PID/stat, which tells a process from a later one with the
- * same pid. Returns -ESRCH if there is no such process or
- * it is a zombie.
+ * Reads the start time, field 22 of /proc/PID/stat, which tells a process from a later process with
+ * the same pid. Returns -ESRCH if there is no such process or it is a zombie.
  */
 int process_start_time(pid_t pid, uint64_t *ret) must_check;

@@ -20,7 +20,7 @@ struct remover {
 	const struct remove_keep *keep;
 	int top; /* directory in which the removal began */
 	unsigned moved;
-	bool again; /* something was moved into `top`, so another round is needed */
+	bool again; /* a directory was moved into `top`, so another round is needed */
 };
 
 static int clear(struct remover *r, int owned, int depth);
@@ -119,7 +119,7 @@ static int clear_kept(struct remover *r, int dir, const char *name, int depth)
 }
 
 /*
- * Removes the contents of the directory that the descriptor `owned` is open on, and closes `owned`.
+ * Removes the contents of the directory to which the descriptor `owned` refers, and closes `owned`.
  */
 static int clear(struct remover *r, int owned, int depth)
 {

@@ -6,8 +6,8 @@
 #include "base/err.h"
 
 /*
- * Says which files are kept: those for which has() returns true, given the directory's inode and
- * the name.
+ * Which files are kept: those for which has() returns true, given the directory's inode and the
+ * file's name.
  */
 struct remove_keep {
 	bool (*has)(const void *data, uint64_t dir, const char *name);
@@ -19,5 +19,5 @@ struct remove_keep {
  * (NULL: none), and all directories that lead to them. It is no error if `name` does not exist.
  */
 int remove_tree(int dir, const char *name, const struct remove_keep *keep) must_check;
-/* Removes everything in the directory, with the same exceptions as remove_tree(). */
+/* Removes everything in the directory. Keeps the same files as remove_tree(). */
 int remove_all_in(int dir, const struct remove_keep *keep) must_check;

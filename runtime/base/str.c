@@ -108,8 +108,9 @@ size_t str_utf8(const char *s, size_t len, uint32_t *ret)
 }
 
 /*
- * Returns whether a terminal only displays the character. A terminal acts on the C0 and C1 controls
- * (U+009B starts a command, as ESC [ does) and on characters that reorder or break a line.
+ * Returns whether a terminal only displays the character c. A terminal does more for the C0 and C1
+ * controls (U+009B starts a command, as ESC [ does) and for characters that reorder or break a
+ * line.
  */
 static bool is_harmless(uint32_t c)
 {
@@ -175,7 +176,10 @@ void str_quote_end(char *dst, size_t size, const char *src, size_t len)
 	if (len >= size) {
 		src += len - size + 1;
 		len = size - 1;
-		/* The cut text must not start in the middle of a UTF-8 sequence. */
+		/*
+		 * The beginning is skipped up to the start of a character, because the cut text
+		 * must not start in the middle of a UTF-8 sequence.
+		 */
 		for (; len && (*src & 0xc0) == 0x80; len--)
 			src++;
 	}

@@ -82,10 +82,10 @@ int str_to_u64(const char *s, uint64_t *ret) must_check;
 int str_to_i64(const char *s, int64_t *ret) must_check;
 
 /*
- * Parses a size as people write it and runc reads it: a number, perhaps with a fraction, then
- * perhaps a blank, then perhaps a unit. The unit is b, or one of k, m, g, t and p, which b or ib
- * may follow, in upper or lower case. Units are powers of 1024. Returns 0, -EINVAL or -ERANGE, and
- * sets no message.
+ * Parses a size in the form in which people write it and runc reads it: a number, perhaps with a
+ * fraction, then perhaps a blank, then perhaps a unit. The unit is b, or one of k, m, g, t and p,
+ * which b or ib may follow, in upper or lower case. Units are powers of 1024. Returns 0, -EINVAL or
+ * -ERANGE, and sets no message.
  */
 int str_to_size(const char *s, uint64_t *ret) must_check;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Wraps system calls that glibc 2.36 does not wrap. Like glibc's wrappers, they return -1 and set
- * errno on failure.
+ * Wraps system calls that glibc 2.36 does not wrap. Like glibc's wrappers, these functions return
+ * -1 and set errno on failure.
  */
 #pragma once
 #include <errno.h>
@@ -38,13 +38,13 @@ static inline int sys_pivot_root(const char *new_root, const char *put_old)
 }
 
 #ifndef OPEN_TREE_NAMESPACE
-#define OPEN_TREE_NAMESPACE 2u /* since Linux 7.0 */
+#define OPEN_TREE_NAMESPACE 2u /* flag of open_tree(2), in the kernel since Linux 7.0 */
 #endif
 
 /*
- * Returns whether open_tree(2) knows OPEN_TREE_NAMESPACE, and this process may use it. A kernel
- * that knows the flag finds fault with the descriptor, and one that does not with the flag. The
- * call costs less than a microsecond, so the answer is kept nowhere.
+ * Returns whether open_tree(2) knows OPEN_TREE_NAMESPACE, and this process may use the flag. The
+ * call fails with EBADF for its bad descriptor if the kernel knows the flag, and with another error
+ * if the kernel does not. The answer is not stored, because the call costs less than a microsecond.
  */
 static inline bool sys_has_tree_namespace(void)
 {

@@ -7,15 +7,15 @@
 #include "base/str.h"
 
 /*
- * Makes a user namespace with these id maps, written as in /proc/PID/uid_map, for an idmapped mount
- * or for a process that will enter it. Returns a close-on-exec descriptor, or -errno. The message
- * names the property of config.json, uidMappings or gidMappings.
+ * Makes a user namespace with the given id maps, written as in /proc/PID/uid_map, for an idmapped
+ * mount or for a process that will enter the namespace. Returns a close-on-exec descriptor, or
+ * -errno. The error message names the property of config.json, uidMappings or gidMappings.
  */
 int userns_open(const char *uid_map, const char *gid_map) must_check;
 
 /*
  * Appends the id maps of the user namespace fd, in the form of /proc/PID/uid_map. The outer ids are
- * those of the caller's user namespace. The caller needs CAP_SYS_ADMIN in the namespace.
+ * ids of the caller's user namespace. The caller needs CAP_SYS_ADMIN in the namespace fd.
  */
 int userns_read_maps(int fd, struct strbuf *uid_map, struct strbuf *gid_map) must_check;
 

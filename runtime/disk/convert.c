@@ -8,7 +8,8 @@
 struct copy {
 	struct disk *to;
 	size_t unit; /* size of a unit in bytes; a unit of zeros only is not written */
-	bool zeros;  /* the target may have old content, so zeros must be written too */
+	/* whether zeros must be written too, because the target may have old content */
+	bool zeros;
 	bool compress;
 };
 

@@ -10,7 +10,7 @@
 /* Two disks that are read at the same positions. The shorter disk counts as zeros after its end. */
 struct pair {
 	struct disk *other; /* the second disk; NULL: the second disk counts as zeros */
-	struct disk *to;    /* for `rebase`: the disk to which differing data is written */
+	struct disk *to;    /* for `rebase`: the disk to which the data that differs is written */
 	bool strict;
 	pthread_mutex_t lock;
 	uint64_t differs_at;
@@ -255,7 +255,7 @@ int tool_commit(const struct tool_command *self, int argc, char **argv)
 }
 
 /*
- * Handles a piece that is not in the overlay: if the new backing file differs from the old one
+ * Handles a piece that is not in the overlay. If the new backing file differs from the old one
  * there, copies the old data into the overlay.
  */
 static int rebase_piece(struct tool_work *w, void *context, const struct disk_extent *e)

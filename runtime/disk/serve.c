@@ -34,7 +34,8 @@ struct serve {
 	struct served served;
 	struct virtio_blk blk;
 	bool read_only, write_through;
-	bool snapshot; /* the guest writes into a temporary overlay, not into the image */
+	/* whether the guest writes into a temporary overlay, and not into the image */
+	bool snapshot;
 	const char *serial;
 	int socket, queues, user;
 };

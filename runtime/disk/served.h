@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Serves an image of any format through a virtio block device (vm/virtio/blk.h). Several threads
- * may serve it at a time.
+ * may serve one image at a time.
  */
 #pragma once
 #include "images/disk/disk.h"

@@ -121,8 +121,8 @@ static const char *xattr_name(void)
 }
 
 /*
- * Returns the directory of the backing files that was stored in the attribute when the overlay was
- * made, or NULL.
+ * Returns the directory of the backing files that was stored in an extended attribute of the
+ * overlay's file when the overlay was made, or NULL.
  */
 static char *remembered(const struct tool_image *i)
 {

@@ -21,7 +21,7 @@ struct tool_command {
 	const char *summary; /* what the command does, in one line */
 	const char *text;    /* further text for --help */
 	int (*run)(const struct tool_command *self, int argc, char **argv);
-	bool hidden; /* `caisson disk --help` does not list it */
+	bool hidden; /* whether `caisson disk --help` leaves the command out */
 };
 
 int tool_create(const struct tool_command *self, int argc, char **argv);
@@ -46,7 +46,7 @@ int tool_parse(const struct tool_command *self, const struct option_def *defs, i
 
 /* An image on the command line, and how to open it. */
 struct tool_image {
-	/* path and format of the image; format NULL: the ending of the file name decides */
+	/* path and format of the image; if format is NULL, the ending of the file name decides */
 	const char *path, *format;
 	const char *backing; /* value of --backing: "on", "off", or a directory */
 	const char *backing_format;
@@ -106,7 +106,7 @@ int tool_format(const char *path, const char *format, const char *option, const 
 int tool_size(const char *text, const char *what, uint64_t *ret) must_check;
 const char *tool_human(uint64_t bytes, char *buf, size_t size);
 
-/* Adds the list of snapshots as `info` and `snapshot -l` print it. */
+/* Adds the list of snapshots in the form in which `info` and `snapshot -l` print it. */
 int tool_add_snapshots(struct strbuf *out, const struct qcow2_snapshots *all) must_check;
 
 /* The image that `create` or `convert` makes, with the options -o NAME=VALUE,NAME=VALUE. */
@@ -133,8 +133,13 @@ struct tool_work {
 	uint64_t piece; /* largest piece in bytes; pieces begin at multiples of `align` */
 	uint64_t align;
 	unsigned threads;
-	bool all; /* process pieces that are zeros too, not only those with data */
-	bool top; /* process only data of the first image of the chain, not of its backing files */
+	/* whether pieces that are zeros are processed too, and not only those with data */
+	bool all;
+	/*
+	 * whether only data of the first image of the chain is processed, and not data of its
+	 * backing files
+	 */
+	bool top;
 	bool progress;
 	const char *what;
 	/*

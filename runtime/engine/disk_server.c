@@ -14,8 +14,11 @@
 #include "jail/jail.h"
 
 #define READY "ready"
-#define LOOK_MS 10 /* how often the monitor checks whether the server has ended */
-/* how long the server may take to write what it holds in memory; fdatasync(2) takes most of it */
+#define LOOK_MS 10 /* how often, in ms, the monitor checks whether the server has ended */
+/*
+ * how long, in ms, the server may take to write what it holds in memory; fdatasync(2) takes most of
+ * this time
+ */
 #define END_MS 30000
 #define WORDS_MAX 24
 

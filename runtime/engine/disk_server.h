@@ -14,7 +14,7 @@
 #define IMAGE_SERIAL "image" /* serial number of vm.image */
 
 struct disk_server {
-	pid_t pid;  /* pid of the server, a child of the monitor; 0: none */
+	pid_t pid;  /* pid of the server, a child of the monitor; 0: there is no server */
 	int sock;   /* vhost-user socket of the server */
 	bool ended; /* whether the server has ended; then `status` is its wait status */
 	int status;

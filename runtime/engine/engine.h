@@ -32,7 +32,7 @@ struct engine_nic {
 	uint8_t mac[6];
 	/* MTU in bytes; 0: the guest chooses, which only a vhost-user server allows */
 	uint32_t mtu;
-	unsigned offloads; /* offloads that the tap may use: TUN_F_* flags; 0: none */
+	unsigned offloads; /* offloads that the tap may use: TUN_F_* flags; 0: no offloads */
 };
 
 /*
@@ -53,7 +53,8 @@ struct engine_backend {
 	 */
 	const char *tag;
 	int sock;
-	int reconnect;   /* socket of the server's connector (connector.h); 0: none */
+	/* socket of the server's connector (connector.h); 0: there is no connector */
+	int reconnect;
 	unsigned queues; /* number of queues of a disk; 0: one queue */
 };
 
@@ -95,7 +96,7 @@ extern const struct engine_ops engine_kvm, engine_qemu;
 struct engine {
 	const struct engine_ops *ops;
 	int ended; /* descriptor that is readable once the machine has ended */
-	pid_t pid; /* pid of QEMU's process, a child of the monitor; 0: none */
+	pid_t pid; /* pid of QEMU's process, a child of the monitor; 0: there is no such process */
 	/* the jail (jail/jail.h) that the engine's threads enter before the guest runs */
 	const struct jail *jail;
 	void *state; /* private data of kvm.c or qemu.c */

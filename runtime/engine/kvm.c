@@ -178,8 +178,8 @@ static int kvm_run(struct engine *e)
 	struct kvm_engine *k = e->state;
 
 	/*
-	 * This thread starts the vCPUs' threads. If the devices' thread started them, they would
-	 * inherit the system call filter of its jail, which forbids KVM_RUN.
+	 * This thread starts the vCPUs' threads, because threads that the devices' thread started
+	 * would inherit the system call filter of its jail, which forbids KVM_RUN.
 	 */
 	int r = machine_start(&k->machine);
 	if (r < 0)
@@ -201,8 +201,8 @@ static int kvm_result(struct engine *e)
 	if (k->result == VM_END_POWEROFF || k->result == VM_END_STOPPED)
 		return 0;
 	/*
-	 * The reason may have several lines (a dump of the registers). str_quote_end() makes it one
-	 * line, because error messages have one line.
+	 * str_quote_end() makes one line of the reason, because the reason may have several lines
+	 * (a dump of the registers), and error messages have one line.
 	 */
 	str_quote_end(why, sizeof(why), k->machine.cpus.why, strlen(k->machine.cpus.why));
 	return err_set(

@@ -2,13 +2,13 @@
 /*
  * Theory of operation. QEMU is a child of the monitor, in a jail of its own (qemu_jail.c), with the
  * command line of qemu_args.c. QEMU gets taps, the disk and the file server's socket as
- * descriptors, and makes the guest's memory itself, as a memfd that vhost-user servers can map. It
- * opens only the kernel, the initramfs and its own firmware by name, and connects only to a socket
- * of the monitor (relay.h). No process can connect to QEMU, because it has no QMP monitor.
+ * descriptors, and makes the guest's memory itself, as a memfd that vhost-user servers can map.
+ * QEMU opens only the kernel, the initramfs and its own firmware by name, and connects only to a
+ * socket of the monitor (relay.h). No process can connect to QEMU, because it has no QMP monitor.
  *
  * A thread of the monitor serves the vsock device over vhost-user, so that the guest's streams end
- * in this process, as with the built-in machine. The kernel kills QEMU when the monitor ends, and
- * the monitor learns of QEMU's end by a pidfd.
+ * in the monitor's process, as with the built-in machine. The kernel kills QEMU when the monitor
+ * ends, and the monitor learns of QEMU's end by a pidfd.
  *
  * QEMU's microvm machine describes its devices by ACPI, as the built-in machine does, because
  * distribution kernels accept no virtio-mmio devices on the command line. The machine has no timer
@@ -44,7 +44,9 @@
  * then tell the reason.
  */
 #define GRACE_MS 500
-/* how many threads QEMU may have besides its vCPUs; QEMU's thread pool for I/O alone has 64 */
+/*
+ * how many threads QEMU may have besides its vCPUs; QEMU's thread pool for I/O alone has 64 threads
+ */
 #define THREADS_MAX 256
 
 struct qemu {
@@ -60,8 +62,9 @@ struct qemu {
 	 * readable
 	 */
 	char why[ERR_MAX];
-	int errors;      /* pipe from which the monitor reads QEMU's standard error */
-	bool parameters; /* vm.hypervisor.parameters of config.json are on QEMU's command line */
+	int errors; /* pipe from which the monitor reads QEMU's standard error */
+	/* whether vm.hypervisor.parameters of config.json are on QEMU's command line */
+	bool parameters;
 	struct engine_backend backends[ENGINE_BACKENDS_MAX];
 	size_t nbackends;
 	/*
@@ -101,8 +104,8 @@ static int watch_ends(struct engine *e)
 		epoll_ctl(e->ended, EPOLL_CTL_ADD, q->lost, &in) < 0)
 		return err_sys("watch QEMU");
 	/*
-	 * The machine ends if the vhost-user server of a share or disk ends. QEMU itself would go
-	 * on, and the guest would wait for the server forever.
+	 * The end of the vhost-user server of a share or disk ends the machine, because QEMU itself
+	 * would go on, and the guest would wait for the server forever.
 	 */
 	for (size_t i = 0; i < q->nbackends; i++) {
 		struct epoll_event gone = {.events = EPOLLRDHUP};

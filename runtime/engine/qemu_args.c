@@ -195,7 +195,7 @@ static void add_image(struct qemu_args *a, const struct engine_description *d)
 
 /*
  * Returns QEMU's options for the queues of a disk. If no number of queues is set, QEMU's own
- * defaults are used, because the server may support neither more queues nor larger ones.
+ * defaults are used, because the server may support neither more queues nor larger ones than these.
  */
 static const char *queue_options(const struct engine_backend *b, char *text, size_t size)
 {

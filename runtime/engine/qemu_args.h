@@ -18,8 +18,9 @@ struct qemu_args {
 };
 
 /*
- * Adds all arguments. vsock is the socket on which the monitor serves the vsock device over
- * vhost-user. console is the socket into which QEMU writes the output of the guest's console.
+ * Adds all arguments to the command line. vsock is the socket on which the monitor serves the vsock
+ * device over vhost-user. console is the socket into which QEMU writes the output of the guest's
+ * console.
  */
 int qemu_args_build(struct qemu_args *a, const struct engine_description *d, int vsock, int console)
 	must_check;

@@ -20,7 +20,7 @@ struct qemu_jail {
 	int kernel, initramfs;
 	/*
 	 * unbound Unix socket, which the child makes listen at QEMU_JAIL_SOCKET in QEMU's root;
-	 * -EBADF: none
+	 * -EBADF: there is no such socket
 	 */
 	int listener;
 	unsigned threads; /* how many threads QEMU may have */

@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "vm/vhost/back_messages.h"
 
-/* Says whether QEMU waits for an answer to this message. */
+/* Says whether QEMU waits for an answer to a message with the header h. */
 static bool wants_answer(const struct vhost_user_header *h)
 {
 	switch (h->request) {
@@ -49,8 +49,9 @@ static int forward_answer(int qemu, const struct vhost_message *m)
 	int r = vhost_forward(qemu, m);
 
 	/*
-	 * The server has broken the protocol: QEMU reads every answer that it has asked for, so its
-	 * socket is only full if the server has sent messages without being asked.
+	 * EPROTO means that the server has broken the protocol. QEMU reads every answer that it has
+	 * asked for, so QEMU's socket is only full if the server has sent messages without being
+	 * asked.
 	 */
 	if (r == -EPROTO)
 		return err_set(EPROTO,

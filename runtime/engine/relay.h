@@ -50,8 +50,8 @@ struct relay {
 int relay_init(struct relay *r, int backend) must_check;
 /*
  * Waits until QEMU has connected. ready is a pipe whose other end QEMU's process closes once
- * r->listener listens. If QEMU's process (pidfd) ends before it connects, returns 0 with r->qemu <
- * 0; engine_result() then tells why.
+ * r->listener listens. If QEMU's process (pidfd) ends before QEMU connects, returns 0 with r->qemu
+ * < 0; engine_result() then tells why.
  */
 int relay_meet(struct relay *r, int ready, int pidfd, unsigned timeout_ms) must_check;
 int relay_start(struct relay *r, const struct jail *jail, int lost) must_check;
@@ -60,9 +60,9 @@ const char *relay_stop(struct relay *r);
 void relay_release(struct relay *r);
 
 /*
- * Forwards messages until QEMU or the server hangs up; the relay's thread runs this function. It is
- * declared here for the unit test, which then needs no QEMU. Returns 0 if QEMU hung up or stop_fd
- * is readable. Returns < 0 with a message if the server hung up, did not answer within timeout_ms,
- * or broke the protocol.
+ * Forwards messages until QEMU or the server hangs up; the relay's thread runs this function. The
+ * function is declared here for the unit test, which then needs no QEMU. Returns 0 if QEMU hung up
+ * or stop_fd is readable. Returns a negative number with a message if the server hung up, did not
+ * answer within timeout_ms, or broke the protocol.
  */
 int relay_run(int qemu, int backend, int stop_fd, unsigned timeout_ms) must_check;

@@ -64,8 +64,8 @@ static int attach_link(int base, const char *name, const struct step *s, int lin
 }
 
 /*
- * Makes a mount point in the directory `base`, which is a directory or a file like the source of
- * the mount, and attaches the mount there.
+ * Makes a mount point in the directory `base` and attaches the mount there. The mount point is a
+ * directory or a file, like the source of the mount.
  */
 static int attach_mount(int base, const struct step *s, int tree)
 {
@@ -113,8 +113,8 @@ static int build_tree(const struct plan *plan, const int *slots)
 	if (base < 0)
 		return err_sys("mount the share's root");
 	/*
-	 * The root of the share is attached over this namespace's /, because before Linux 6.15 no
-	 * mount can be made inside a detached one.
+	 * The root of the share is attached over / of this mount namespace, because before Linux
+	 * 6.15 no mount can be made inside a detached mount.
 	 */
 	if (move_mount(base, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys("attach the share's root");
@@ -146,7 +146,7 @@ static bool may_make_devices(const struct plan *plan)
 	return p && p->capabilities && p->capabilities->bounding >> CAP_MKNOD & 1 && !plan->userns;
 }
 
-/* Says whether config.json lists this device node, so that the runtime itself would make it. */
+/* Says whether config.json lists the device node, so that the runtime itself would make it. */
 static bool is_device_of_plan(const void *data, mode_t type, dev_t dev)
 {
 	const struct plan *plan = data;

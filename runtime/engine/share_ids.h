@@ -19,7 +19,7 @@ int share_confine(const struct plan *plan, struct vmfs_config *c) must_check;
 
 /*
  * Writes an id map that maps each host id of `maps` to itself. If the text would be longer than the
- * kernel accepts, the ids between neighbouring ranges are mapped too, beginning with the smallest
- * gap, until the text is short enough.
+ * kernel accepts, the ids between neighbouring ranges are mapped too, those in the smallest gap
+ * first, until the text is short enough.
  */
 int share_own_ids(const struct spec_id_maps *maps, struct strbuf *ret) must_check;

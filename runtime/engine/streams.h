@@ -45,7 +45,7 @@ struct streams {
 	int agent;
 	/* the vsock device; the engine sets it before the guest runs */
 	struct virtio_vsock *device;
-	bool agent_met; /* the agent has connected, which is allowed only once */
+	bool agent_met; /* whether the agent has connected, which is allowed only once */
 	struct stream stream[STREAMS_MAX];
 };
 
@@ -55,8 +55,8 @@ void streams_release(struct streams *s);
 /*
  * Offers a descriptor to the guest as a stream of the process. On success fd belongs to the stream.
  * If fd is standard error, and standard output was offered before and is the same open file
- * description, both become one stream, because two streams would not keep the order of their data.
- * Returns -ENOSPC if there are too many streams.
+ * description, the two become one stream, because two streams would not keep the order of their
+ * data. Returns -ENOSPC if there are too many streams.
  */
 int streams_offer(struct streams *s, uint32_t process, unsigned stream, int fd) must_check;
 /*
@@ -77,8 +77,8 @@ bool streams_has_output(struct streams *s, uint32_t process);
 void streams_mark(struct streams *s, uint32_t process);
 bool streams_owe(struct streams *s, uint32_t process);
 /*
- * Closes those streams of the process to which the guest has not connected. Connected streams stay
- * until the guest ends them.
+ * Closes those streams of the process to which the guest has not connected. Streams to which it has
+ * connected stay until the guest ends them.
  */
 void streams_withdraw(struct streams *s, uint32_t process);
 /*

@@ -59,7 +59,7 @@ static void ctx_release(scmp_filter_ctx *ctx)
 }
 #define _cleanup_ctx_ __attribute__((cleanup(ctx_release), unused))
 
-/* Hashes the bytes (FNV-1a). */
+/* Continues the FNV-1a hash `h` with the bytes at `data`. */
 static uint64_t hash_bytes(const void *data, size_t len)
 {
 	const unsigned char *p = data;
@@ -326,8 +326,8 @@ static int check_profile(const struct spec_seccomp *s)
 }
 
 /*
- * Writes the program into ret: first the part from stub.h, then the one that libseccomp makes of
- * the rules.
+ * Writes the program into ret: first the part from stub.h, then the program that libseccomp makes
+ * of the rules.
  */
 static int compile_profile(const struct spec_seccomp *s, struct strbuf *ret)
 {

@@ -34,8 +34,13 @@
 
 struct section {
 	uint32_t arch; /* architecture of the section (AUDIT_ARCH_*) */
-	int last;      /* largest call number that the profile names; -1: it names none */
-	int last_x32;  /* on x86-64: the largest number of an x32 call; -1: none */
+	/*
+	 * largest call number that the profile names; -1: the profile names no call of this
+	 * architecture
+	 */
+	int last;
+	/* on x86-64: the largest number of an x32 call that the profile names; -1: it names none */
+	int last_x32;
 };
 
 struct prog {
@@ -94,8 +99,8 @@ static void emit_limit(struct prog *p, int last)
 }
 
 /*
- * Writes the instructions of a section. The distance of its jump to the end is a placeholder, which
- * seccomp_stub() fills in later.
+ * Writes the instructions of a section. The distance of the section's jump to the end is a
+ * placeholder, which seccomp_stub() fills in later.
  */
 static void emit_section(struct prog *p, const struct section *s)
 {

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The guest's agent makes the container and the processes of each exec, when the monitor on the
- * host asks for them by messages (agent/agent.h). In the plan it is the party GUEST: it does what
- * the runtime does on the host for a container without a machine.
+ * host asks for them by messages (agent/agent.h). In the plan the agent is the party GUEST: it does
+ * what the runtime does on the host for a container without a machine.
  *
  * Theory of operation. The agent has one thread and one epoll loop, and nothing but the loop waits.
- * Each process is a small state machine. process_create() or process_exec() takes its plan and
- * starts doing the steps of GUEST. The step CLONE starts INIT (spawn.c). The agent stops at each
- * barrier of INIT, and goes on when INIT reports the barrier on its channel. So several processes
- * can be made at the same time while the streams of others flow. The kernel reports the end of a
- * child by a signalfd.
+ * Each process is a small state machine. process_create() or process_exec() takes the process's
+ * plan and starts doing the steps of GUEST. The step CLONE starts INIT (spawn.c). The agent stops
+ * at each barrier of INIT, and goes on when INIT reports the barrier on its channel. So several
+ * processes can be made at the same time while the streams of others flow. The kernel reports the
+ * end of a child by a signalfd.
  *
- * The agent writes cgroup files and makes mounts at once, outside the loop, because neither waits
- * for the container. Work that may wait for the container is done by child processes (job.c). The
- * agent also waits until INIT executes caisson-init. Therefore the INIT of an exec is moved to its
- * cgroup after the clone: a clone into a frozen cgroup would stop INIT before that, and the
- * container may freeze its own cgroup.
+ * The agent writes cgroup files and makes mounts at once, outside the loop, because neither of
+ * these waits for the container. Child processes do the work that may wait for the container
+ * (job.c). The agent also waits until INIT executes caisson-init. Therefore the INIT of an exec is
+ * moved to its cgroup after the clone: a clone into a frozen cgroup would stop INIT before it
+ * executes caisson-init, and the container may freeze its own cgroup.
  *
  * guest_serve() gets everything that is special to its surroundings as arguments, so that it runs
  * both in a microVM and, for tests, as the first process of a pid namespace.
@@ -41,7 +41,10 @@ struct guest_config {
 	 * Mounts the virtio-fs share that holds the root and the bind mounts at the path `share`.
 	 */
 	int (*mount_share)(void *data, const char *share);
-	/* Sets the guest's clock to the host's CLOCK_REALTIME. NULL: the clock must not be set. */
+	/*
+	 * Sets the guest's clock to the host's CLOCK_REALTIME. NULL: the guest's clock must not be
+	 * set.
+	 */
 	void (*set_clock)(void *data, uint64_t nanoseconds);
 	/* absolute path below which the share and the container's root are mounted */
 	const char *dir;
@@ -89,9 +92,15 @@ struct process {
 	 * config.json.
 	 */
 	struct winsize size;
-	/* the monitor wants the program to run: it has sent "start", or this is an exec */
+	/*
+	 * whether the monitor wants the program to run: it has sent "start", or the process is an
+	 * exec
+	 */
 	bool wanted;
-	/* the monitor was told that the process failed; the process only has to be reaped */
+	/*
+	 * whether the monitor was told that the process failed, so that the process only has to be
+	 * reaped
+	 */
 	bool failed;
 	/* exited: the process has been reaped; told: the monitor knows of the exit */
 	bool exited, told;
@@ -121,7 +130,8 @@ struct guest {
 	struct agent_reader reader;
 	struct watch control_watch, signal_watch;
 	int signals;
-	bool child_ended; /* children may have ended that processes_reap() has not reaped yet */
+	/* whether children may have ended that processes_reap() has not reaped yet */
+	bool child_ended;
 	struct job *jobs;
 	/*
 	 * list of processes; the container's process has number 0, and leaves the list when it has

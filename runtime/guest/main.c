@@ -44,9 +44,9 @@ static int connect_once(uint32_t port, int flags)
 }
 
 /*
- * Connects to the monitor. Retries as long as the device is missing, because its module was loaded
- * just before. If the kernel does not know vsock sockets, gives up at once, because waiting would
- * not help.
+ * Connects to the monitor. Retries as long as the vsock device is missing, because the module of
+ * the device was loaded just before. If the kernel does not know vsock sockets, gives up at once,
+ * because waiting would not help.
  */
 static int connect_agent(uint32_t port)
 {

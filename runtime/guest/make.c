@@ -62,7 +62,7 @@ static int open_stream(struct process *p, int stream, uint32_t port)
 	return stream == AGENT_TERMINAL ? stream_connect(s) : make_pipe(p, stream);
 }
 
-/* Makes standard error the same pipe as standard output. */
+/* Makes standard error of the process the same pipe as standard output. */
 static int share_stdout(struct process *p)
 {
 	p->stdio[AGENT_STDERR] = fcntl(p->stdio[AGENT_STDOUT], F_DUPFD_CLOEXEC, 3);
@@ -123,7 +123,7 @@ static int begin_process(struct process *p, const struct agent_frame *f)
 }
 
 /*
- * Changes the path to which the root will be attached to a path in the guest, because the bundle's
+ * Replaces the path to which the root will be attached by a path in the guest, because the bundle's
  * path exists only on the host.
  */
 static int move_root(struct process *p)
@@ -183,7 +183,7 @@ void process_create(struct guest *g, const struct agent_frame *f)
 
 /*
  * Finds the cgroup for an exec. If the container manages cgroups itself, it may have moved its
- * processes into a child cgroup, and then its own cgroup accepts no processes any more.
+ * processes into a child cgroup, and then the container's own cgroup accepts no processes any more.
  */
 static int find_cgroup(struct process *p, const struct process *container, const char *sub)
 {

@@ -14,7 +14,7 @@
 #include "base/fd.h"
 #include "guest/guest.h"
 
-#define PS_COMMAND_MAX 1024 /* how much of a process's arguments is shown, in bytes */
+#define PS_COMMAND_MAX 1024 /* how many bytes of a process's arguments are shown */
 /* longest reply to "ps" in bytes; smaller than AGENT_JSON_MAX, which limits the whole frame */
 #define PS_REPLY_MAX (900u << 10)
 #define TTY_MAX 32
@@ -24,7 +24,7 @@
 
 /*
  * Begins a "reply" message with the request's id. Returns false if the request has no id or if
- * there is no memory.
+ * memory runs out.
  */
 static bool begin_reply(struct guest *g, const struct agent_frame *f, struct agent_writer *w)
 {
@@ -173,7 +173,7 @@ static void write_process(struct json_out *o, pid_t pid, uint64_t boot)
 	uint64_t hz = (uint64_t)sysconf(_SC_CLK_TCK);
 	int64_t uid = read_uid(pid);
 
-	/* The process has ended since the list of pids was read, so the reply leaves it out. */
+	/* A process that has ended since the list of pids was read is left out of the reply. */
 	if (uid < 0 || read_stat(pid, &st) < 0)
 		return;
 	read_command(pid, &st, command);

@@ -104,9 +104,9 @@ static int take_console(struct process *p, int *master)
 	struct stream *s = &p->streams[AGENT_TERMINAL];
 
 	/*
-	 * The agent holds the slave side open. Some programs, such as an init, close their terminal
-	 * and open it again after a while, and without an open slave side the terminal would hang
-	 * up in between.
+	 * The agent holds the slave side open, because some programs, such as an init, close their
+	 * terminal and open it again after a while, and without an open slave side the terminal
+	 * would hang up in between.
 	 */
 	fd_close(&p->slave);
 	p->slave = ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -352,7 +352,10 @@ static int settle_process(struct process *p, int64_t now)
 {
 	if (!p->exited || p->told || p->failed)
 		return -1;
-	/* The channel may still hold a failure that INIT sent just before it died. */
+	/*
+	 * The exit is not reported yet, because the channel may still hold a failure that INIT sent
+	 * just before it died.
+	 */
 	if (p->channel >= 0)
 		return -1;
 	if (p->awaited || p->forks) {

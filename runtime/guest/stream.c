@@ -154,8 +154,8 @@ static enum flow_result flow_run(struct flow *f, int from, int to, size_t *owed)
 }
 
 /*
- * Watches each of the stream's two descriptors for the events that it needs in the stream's present
- * state.
+ * Makes the loop watch each of the stream's two descriptors for the events that the stream needs in
+ * its present state.
  */
 static int watch_both(struct stream *s)
 {
@@ -167,8 +167,8 @@ static int watch_both(struct stream *s)
 		sock = (s->in.on && !s->in.full ? EPOLLIN : 0) | (s->out.full ? EPOLLOUT : 0);
 		local = (s->in.full ? EPOLLOUT : 0) | (s->out.full ? 0 : EPOLLIN);
 		/*
-		 * If a terminal has no open slave side, its master reports a hang-up all the time.
-		 * So the master is not watched while its bytes wait for the socket.
+		 * The terminal's master is not watched while its bytes wait for the socket, because
+		 * the master reports a hang-up all the time if the terminal has no open slave side.
 		 */
 		if (s->out.full && !s->in.full)
 			local = WATCH_NOTHING;
@@ -245,7 +245,7 @@ static void on_local(struct watch *w, uint32_t events)
 {
 	struct stream *s = (struct stream *)((char *)w - offsetof(struct stream, local_watch));
 
-	/* No process reads the input any more, so the stream ends. */
+	/* The stream ends, because no process reads the input any more. */
 	if (!s->terminal && s->in.on && (events & EPOLLERR))
 		return stream_end(s);
 	stream_run(s, false);
@@ -276,8 +276,8 @@ static void on_sock(struct watch *w, uint32_t events)
 		return;
 	}
 	/*
-	 * Bytes that came before the hang-up are still input for the process, so the stream does
-	 * not end yet.
+	 * The stream does not end yet, because bytes that came before the hang-up are still input
+	 * for the process.
 	 */
 	if (!s->terminal && s->in.on)
 		hung_up = false;

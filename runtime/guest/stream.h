@@ -10,7 +10,10 @@
 
 #include "base/err.h"
 
-/* A descriptor in the event loop. Its function ready() may remove any watch, even its own. */
+/*
+ * A descriptor in the event loop. The function ready() of a watch may remove any watch, even its
+ * own.
+ */
 struct watch {
 	void (*ready)(struct watch *w, uint32_t events);
 	int fd;
@@ -87,7 +90,7 @@ bool stream_has_output(const struct stream *s);
  */
 void stream_count_owed(struct stream *s);
 /*
- * Says whether the bytes that stream_count_owed() counted have been sent. After that only other
- * processes can hold the stream open.
+ * Says whether the bytes that stream_count_owed() counted have been sent. Once they have been sent,
+ * only other processes can hold the stream open.
  */
 bool stream_sent_owed(const struct stream *s);

@@ -64,7 +64,7 @@ static int do_rlimits(struct process *p, const struct step *s)
 }
 
 /*
- * Sets the CPU affinity of the agent itself before the clone, because INIT inherits it.
+ * Sets the CPU affinity of the agent itself before the clone, because INIT inherits the affinity.
  * process_walk() restores the agent's own affinity after the clone.
  */
 static int do_affinity(struct process *p, const struct step *s)

@@ -12,7 +12,7 @@
 
 struct init_orders {
 	struct plan plan; /* INIT's steps and all barriers of the plan */
-	/* array of plan.nslots descriptors, which steps of the plan refer to by index */
+	/* array of plan.nslots descriptors, to which steps of the plan refer by index */
 	int32_t *slots;
 	size_t nslots;
 	/* environment of the program if has_env is set; else the environment is process.env */

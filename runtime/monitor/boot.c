@@ -22,8 +22,8 @@
 
 /*
  * The kernel's command line. The kernel does not look for devices that the machine lacks and does
- * not test itself, because both take time. It prints only errors on the console. panic=-1 ends the
- * machine at once after a panic.
+ * not test itself, because both would take time. The kernel prints only errors on the console.
+ * panic=-1 ends the machine at once after a panic.
  */
 #define CMDLINE \
 	"console=hvc0 quiet panic=-1 reboot=t pci=off i8042.noaux i8042.nomux " \

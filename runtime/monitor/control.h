@@ -26,15 +26,15 @@
 
 /*
  * control_listen() returns a listening socket in the state directory `dir`. control_connect()
- * returns a socket that is connected to it.
+ * returns a socket that is connected to the listening socket.
  */
 int control_listen(int dir) must_check;
 int control_connect(int dir) must_check;
 
 /*
- * Sends a request, with the blob if it is not NULL, and waits up to timeout_ms for its reply.
- * Returns -ETIMEDOUT if none comes. If the reply has an errno, returns -errno with the reply's
- * message. The caller releases *ret.
+ * Sends a request, with the blob if it is not NULL, and waits up to timeout_ms for the reply.
+ * Returns -ETIMEDOUT if no reply comes in that time. If the reply has an errno, returns -errno with
+ * the reply's message. The caller releases *ret.
  */
 int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, int timeout_ms,
 	struct agent_frame *ret) must_check;

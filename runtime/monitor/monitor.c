@@ -12,9 +12,9 @@
  *
  * When the guest's process has ended and all its output has been written, the monitor switches the
  * machine off and ends as that process did: with the same exit code or by the same signal. If the
- * machine fails, the monitor reports the reason to the runtime or to `start` if one of them waits,
- * else it writes the reason to the log. Then it kills itself with SIGKILL, because a container
- * whose kernel fails counts as killed.
+ * machine fails, the monitor reports the reason to the runtime or to `start` if one of these two
+ * waits, else it writes the reason to the log. Then it kills itself with SIGKILL, because a
+ * container whose kernel fails counts as killed.
  */
 #include <poll.h>
 #include <signal.h>
@@ -131,8 +131,8 @@ static void on_streams(struct monitor *m)
 }
 
 /*
- * Handles a message of the runtime, which is one of three events. The container is recorded and
- * waits for `start`; or the program is to be started at once (`run`); or the runtime has ended too
+ * Handles a message of the runtime, which reports one of three events: the container is recorded
+ * and waits for `start`; the program is to be started at once (`run`); or the runtime has ended too
  * early.
  */
 static int on_channel(struct monitor *m)

@@ -55,8 +55,8 @@ struct client {
 	/* id of the request whose reply the command waits for; 0: the command waits for no reply */
 	uint64_t request;
 	/*
-	 * the command wants a message when the guest's kernel kills a process because memory ran
-	 * out
+	 * whether the command wants a message when the guest's kernel kills a process because
+	 * memory ran out
 	 */
 	bool watches;
 	bool ended; /* the exec's process has exited with `status`; its output may still flow */
@@ -64,13 +64,14 @@ struct client {
 	bool told; /* the exec's process got a signal that asks it to end */
 	/*
 	 * until when the monitor waits for the exec's output to be read (CLOCK_MONOTONIC, ms); 0:
-	 * forever
+	 * the monitor waits forever
 	 */
 	int64_t give_up;
 };
 
 /*
- * The phases of the monitor's life. The monitor goes through them in this order, and may skip some.
+ * The phases of the monitor's life. The monitor goes through the phases in this order, and may skip
+ * some of them.
  */
 enum monitor_phase {
 	PHASE_PREPARING, /* the monitor opens files and builds the machine */
@@ -113,7 +114,7 @@ struct monitor {
 	int channel;
 	/* connection of the command that waits for the program's start (`start` or `run`) */
 	int starter;
-	/* the members with these names in struct monitor_args */
+	/* the members of the same names in struct monitor_args */
 	int start_socket, start_lock, control;
 	int signals; /* signalfd with all signals of the monitor */
 	/* timerfd whose read fails when the host's clock is set; -EBADF: there is no such timer */
@@ -214,7 +215,9 @@ void monitor_on_client(struct monitor *m, struct client *c);
 void client_close(struct client *c);
 /* Forwards a frame of the guest, unchanged, to the caisson command that is connected as `c`. */
 void client_forward(struct client *c, const struct agent_frame *f);
-/* Tells the command that its request failed; code 0 means that it succeeded. */
+/*
+ * Tells the command that its request failed; code 0 tells the command that its request succeeded.
+ */
 void client_reply(struct client *c, int code, const char *message);
 /*
  * Tells each proxy that its process has exited, once all output of the process has been written.

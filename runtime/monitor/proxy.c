@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Engines know an exec by a pid: they wait for that process, kill it, and take
- * its exit code. So a process on the host, the proxy, stands for the process in the guest. The
- * proxy sends its standard streams to the monitor, which connects them to those of the guest's
- * process. From then on the proxy only forwards the signals that it gets, and ends as the guest's
- * process does.
+ * Theory of operation. Engines know an exec by a pid: they wait for the process with this pid, kill
+ * it, and take its exit code. So a process on the host, the proxy, stands for the process in the
+ * guest. The proxy sends its standard streams to the monitor, which connects them to those of the
+ * guest's process. From then on the proxy only forwards the signals that it gets, and ends as the
+ * guest's process does.
  */
 #include <poll.h>
 #include <signal.h>
@@ -26,7 +26,11 @@ struct proxy {
 	int channel; /* socket to the runtime; -EBADF from the time when the program runs */
 	int signals;
 	int console; /* slave side of the terminal, or -EBADF */
-	bool ended;  /* the guest's process has ended; `status` is its status as from waitpid(2) */
+	/*
+	 * whether the guest's process has ended; `status` is then its status as waitpid(2) returns
+	 * it
+	 */
+	bool ended;
 	int status;
 };
 

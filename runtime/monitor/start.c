@@ -148,8 +148,8 @@ static int close_inherited(const struct monitor *m)
 }
 
 /*
- * Enters the jail and starts the guest. The monitor has opened every file that it will use, so it
- * can give up the file system now. The threads that serve the devices and run the guest start
+ * Enters the jail and starts the guest. The monitor can give up the file system now, because it has
+ * opened every file that it will use. The threads that serve the devices and run the guest start
  * inside the jail.
  */
 static int enter_jail_and_run(struct monitor *m)
@@ -159,8 +159,8 @@ static int enter_jail_and_run(struct monitor *m)
 
 	fd_close(&proc);
 	/*
-	 * The phase advances before the jail is entered, because even a half-entered jail keeps the
-	 * monitor from undoing what it has set up.
+	 * The phase advances before the monitor enters the jail, because even a half-entered jail
+	 * keeps the monitor from undoing what it has set up.
 	 */
 	monitor_advance(m, PHASE_BOOTING);
 	int r = jail_enter(&m->jail, children, ARRAY_SIZE(children));

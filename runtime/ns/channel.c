@@ -69,7 +69,7 @@ int channel_recv(int sock, struct channel_msg *ret, int *ret_fd)
 
 	/*
 	 * If the other side closed the channel before it read all messages, the kernel reports
-	 * that first, once, and delivers what the other side has sent only afterwards.
+	 * ECONNRESET first, once, and delivers only afterwards what the other side has sent.
 	 */
 	if (n == -ECONNRESET)
 		n = fd_recv(sock, ret, sizeof(*ret), &fd);

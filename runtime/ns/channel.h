@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The channel between the runtime and INIT, the container's first process. It is a SOCK_SEQPACKET
- * pair, which carries one message at a time. These messages exist:
- *  - the sender has reached a barrier
- *  - a descriptor comes along (the terminal, a seccomp listener)
- *  - INIT's FORK has made a process of this pid
- *  - a line for the log
- *  - a step of INIT took that long
- *  - INIT has failed, for the reason in the text
+ * The channel between the runtime and INIT, the container's first process. The channel is a
+ * SOCK_SEQPACKET pair, which carries one message at a time. A message says one of these:
+ *
+ * - the sender has reached a barrier
+ * - a descriptor comes with this message (the terminal, a seccomp listener)
+ * - INIT's FORK has made a process with this pid
+ * - a line for the log
+ * - a step of INIT took this long
+ * - INIT has failed, for the reason in the text
  *
  * If the channel ends without a failure, INIT has become the program, because execve(2) closes
  * INIT's side. INIT may be under the container's system call filter, so it uses write(2) and
@@ -19,8 +20,8 @@
 #include "base/err.h"
 
 /*
- * text of the first message of an INIT with hide_late, by which the runtime knows that caisson-init
- * runs
+ * text of the first message that an INIT with `hide_late` sends, by which the runtime knows that
+ * caisson-init runs
  */
 #define CHANNEL_HELLO "hello"
 
@@ -57,12 +58,12 @@ int channel_send(int sock, enum channel_type type, int code, const char *text, i
 
 /*
  * Receives one message. Returns 1, or 0 at the end of the channel. *ret_fd is the descriptor that
- * came with the message, or -EBADF. A malformed message is an error: the sender may be a process in
- * a container, so no message is trusted.
+ * came with the message, or -EBADF. A malformed message is an error, because the sender may be a
+ * process in a container, so no message is trusted.
  */
 int channel_recv(int sock, struct channel_msg *ret, int *ret_fd) must_check;
 
-/* Sends the message that this side has reached the barrier. */
+/* Sends the message that this side has reached the barrier `barrier`. */
 int channel_report(int sock, const char *barrier) must_check;
 
 /* Writes the line in a CHANNEL_LOG message to this process's log. */
@@ -75,8 +76,8 @@ void channel_log(const struct channel_msg *m);
 bool channel_is_valid(const struct channel_msg *m, size_t len);
 
 /*
- * Receives one message, which must say that the runtime has reached this barrier; any other message
- * is an error. Returns 1, or 0 at the end of the channel.
+ * Receives one message, which must say that the runtime has reached the barrier `barrier`; any
+ * other message is an error. Returns 1, or 0 at the end of the channel.
  */
 int channel_await(int sock, const char *barrier) must_check;
 

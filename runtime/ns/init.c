@@ -107,7 +107,7 @@ static int wait_start(void *data)
 	return n == 1 ? 0 : err_sys("wait for the start command");
 }
 
-/* Does the same steps as step_walk(), and calls a->told after each of them. */
+/* Does the same steps as step_walk(), and calls a->told after each step. */
 static int walk_aloud(struct step_ctx *c, const struct ns_init_args *a)
 {
 	int r = 0;

@@ -49,7 +49,7 @@ int ns_await_fork(int channel, int interrupt, struct ns_child *child, ns_told_fn
  */
 int ns_await_hello(int channel) must_check;
 
-/* Reaps the stage that has reported this pid as its child, and opens a pidfd of that child. */
+/* Reaps the stage, which has reported `pid` as its child, and opens a pidfd of that child. */
 int ns_take_forked(pid_t pid, struct ns_child *child) must_check;
 
 /*
@@ -66,7 +66,7 @@ uint64_t ns_flags_to_enter(int pidfd, uint64_t flags);
 int ns_id_map(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_maps *gid) must_check;
 
 /*
- * Opens a namespace file and checks that it is a namespace of this type (ioctl_ns(2)
+ * Opens a namespace file and checks that it is a namespace of the given type (ioctl_ns(2)
  * NS_GET_NSTYPE). Returns the descriptor.
  */
 int ns_open(enum spec_ns type, const char *path) must_check;
@@ -99,7 +99,7 @@ struct ns_init_args {
 	 */
 	bool hide_late;
 	int preserve_fds;    /* how many descriptors from 3 on stay open for the program */
-	char *const *env;    /* environment of the program; NULL: process.env */
+	char *const *env;    /* environment of the program; NULL: the environment is process.env */
 	const int *hook_out; /* files to which hooks write: see hooks_run() in step/step.h */
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *state_data;

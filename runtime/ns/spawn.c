@@ -164,8 +164,8 @@ static pid_t clone_init(struct clone_args *ca, struct spawn *s)
 }
 
 /*
- * Waits for the end of the pipe. Returns true if the new process has executed caisson-init or has
- * ended.
+ * Waits for the end of the pipe. Returns true if the pipe has ended, because the new process has
+ * executed caisson-init or has ended.
  */
 static bool wait_for_execve(int pipe_end)
 {
@@ -219,8 +219,8 @@ int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 		return err_sys("make this process non-dumpable");
 	int r = spawn(a, ret);
 	/*
-	 * Makes the caller dumpable again, because a process of an ordinary user can otherwise not
-	 * open its own files in /proc.
+	 * The caller becomes dumpable again, because a process of an ordinary user can otherwise
+	 * not open its own files in /proc.
 	 */
 	if (r <= 0 && dumpable == 1)
 		prctl(PR_SET_DUMPABLE, 1);

@@ -27,7 +27,7 @@ struct builder {
 	 */
 	bool make_nodes;
 	bool dev_is_bound; /* /dev is a bind mount, so no device node is made in it */
-	/* ATTACH_ROOT makes the mount namespace instead of CLONE: builder_decide_namespace() */
+	/* ATTACH_ROOT makes the mount namespace, and not CLONE: see builder_decide_namespace() */
 	bool root_as_namespace;
 	int failed; /* error that the building will return (-errno), or 0 */
 };
@@ -58,7 +58,7 @@ void builder_add_names_files(struct builder *b);
 int builder_add_opens(struct builder *b);
 void builder_add_mounts(struct builder *b, int root_slot);
 
-/* tree.c: decides about root_as_namespace, once all mounts are known. */
+/* Decides about root_as_namespace (tree.c). Must be called once all mounts are known. */
 void builder_decide_namespace(struct builder *b);
 
 /*

@@ -45,11 +45,12 @@ enum step_place { PLACE_HOST, PLACE_INIT, PLACE_MONITOR, PLACE_GUEST };
 
 enum plan_isolation { PLAN_NS, PLAN_VM };
 
-/* How the step PIVOT makes the container's root the root of INIT. */
+/* How the step PIVOT makes the container's root directory the root directory of INIT. */
 enum plan_pivot {
-	PLAN_PIVOT_ROOT,   /* by pivot_root(2) */
-	PLAN_PIVOT_MOVE,   /* by moving the mount and chroot(2): --no-pivot */
-	PLAN_PIVOT_IS_ROOT /* not at all, because ATTACH_ROOT has entered a mount namespace of it */
+	PLAN_PIVOT_ROOT, /* PIVOT calls pivot_root(2) */
+	PLAN_PIVOT_MOVE, /* PIVOT moves the mount and calls chroot(2), because of --no-pivot */
+	/* PIVOT has nothing to do, because ATTACH_ROOT has entered a mount namespace of the root */
+	PLAN_PIVOT_IS_ROOT
 };
 
 /*
@@ -156,7 +157,7 @@ struct step {
 		} clone;
 		struct {                /* members of the step FORK */
 			uint64_t flags; /* CLONE_NEW* flags of the namespaces to make */
-			/* CLONE made a stage, and INIT does more steps than EXEC after this FORK */
+			/* CLONE made a stage, and INIT does more steps after this FORK than EXEC */
 			bool staged;
 		} fork;
 		struct { /* members of the step TIME_NS */
@@ -180,9 +181,9 @@ struct step {
 			const char *layers, *lower, *upper, *work;
 			bool userxattr;
 			/*
-			 * OPEN_ROOT, ATTACH_ROOT: CLONE makes no mount namespace. OPEN_ROOT only
-			 * opens the root, and ATTACH_ROOT makes a mount namespace that holds a copy
-			 * of it and nothing else, and enters that.
+			 * OPEN_ROOT, ATTACH_ROOT: whether CLONE makes no mount namespace. Then
+			 * OPEN_ROOT only opens the root, and ATTACH_ROOT makes and enters a mount
+			 * namespace that holds a copy of the root and nothing else.
 			 */
 			bool as_namespace;
 			uint32_t propagation; /* MS_* flags that the copy of the mount gets */
@@ -307,7 +308,9 @@ struct plan_env {
 	bool in_userns;
 	uint32_t uid, gid; /* effective user and group of caisson */
 	bool no_pivot;
-	/* the kernel's open_tree(2) knows OPEN_TREE_NAMESPACE: sys_has_tree_namespace() */
+	/*
+	 * whether the kernel's open_tree(2) knows OPEN_TREE_NAMESPACE: see sys_has_tree_namespace()
+	 */
 	bool tree_namespace;
 	bool no_new_keyring;
 	const char *keyring; /* name of the session keyring that the container gets */
@@ -411,7 +414,7 @@ int plan_filter_slot(const struct plan *p);
 /* Returns whether INIT runs hooks, which need the container's state. */
 bool plan_has_init_hooks(const struct plan *p);
 
-/* Says whether `who` waits at this barrier for the report of another party. */
+/* Says whether the party `who` waits at the barrier `s` for the report of another party. */
 bool plan_awaits(const struct plan *p, enum step_place who, const struct step *barrier);
 
 /* Returns the process's user id as seen from outside the container's user namespace. */

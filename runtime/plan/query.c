@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Answers questions about a plan, and about the spec that it was made from, for the parties that do
- * the steps.
+ * Answers questions about a plan, and about the spec from which the plan was made, for the parties
+ * that do the steps.
  */
 #include <sys/mount.h>
 

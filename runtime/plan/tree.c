@@ -2,18 +2,20 @@
 /*
  * Decides how the container's mount namespace is made. CLONE can always make it, as a copy of the
  * host's whole mount namespace, of which PIVOT detaches all but the container's root. If the kernel
- * has OPEN_TREE_NAMESPACE (Linux 7.0), ATTACH_ROOT makes it of the root alone. That copies nothing
- * of the host, needs no pivot_root(2) and umount2(2), and the host's mounts never are in it.
+ * has OPEN_TREE_NAMESPACE (Linux 7.0), ATTACH_ROOT makes the mount namespace of the root alone.
+ * This second way copies nothing of the host, needs no pivot_root(2) and umount2(2), and the host's
+ * mounts never are in the new namespace.
  *
- * From then on no path of the host can be reached. So the functions here choose this way only if no
- * later step needs one.
+ * After ATTACH_ROOT no path of the host can be reached. So the functions here choose the second way
+ * only if no later step needs a path of the host.
  */
 #include "plan/builder.h"
 
 /*
- * Says whether the mount can be made without a path of the host. HOST opens the sources of bind
- * mounts beforehand. The source and the options of most file systems may hold paths, such as that
- * of a disk or those of the layers of an overlay, and the kernel resolves them when INIT mounts.
+ * Says whether the mount can be made without a path of the host. The host's side opens the sources
+ * of bind mounts beforehand. For most types of file systems the source and the options may hold
+ * paths, such as that of a disk or those of the layers of an overlay, and the kernel resolves these
+ * paths when INIT mounts.
  */
 static bool needs_no_path(const struct builder *b, const struct spec_mount *m)
 {
@@ -24,12 +26,18 @@ static bool needs_no_path(const struct builder *b, const struct spec_mount *m)
 	for (size_t i = 0; m->type && i < ARRAY_SIZE(types); i++)
 		if (streq(m->type, types[i]))
 			return true;
-	/* Without a cgroup namespace the container gets a copy of the host's own mount. */
+	/*
+	 * A container without a cgroup namespace needs a path, because it gets a copy of the host's
+	 * own mount of the cgroup file system.
+	 */
 	return m->type && (streq(m->type, "cgroup") || streq(m->type, "cgroup2")) &&
 	       b->spec->ns[SPEC_NS_CGROUP].set;
 }
 
-/* These hooks use paths of the host in the container's mount namespace. */
+/*
+ * Says whether hooks run before PIVOT, because these hooks use paths of the host in the container's
+ * mount namespace.
+ */
 static bool has_hooks_before_pivot(const struct spec *s)
 {
 	return s->hooks.prestart.n || s->hooks.create_runtime.n || s->hooks.create_container.n;
@@ -49,7 +57,10 @@ void builder_decide_namespace(struct builder *b)
 		return;
 	if (s->ns[SPEC_NS_MOUNT].path || has_hooks_before_pivot(s))
 		return;
-	/* To find out whether SELinux is enabled INIT looks at the host's /sys. */
+	/*
+	 * INIT looks at the host's /sys to find out whether SELinux is enabled, so a label needs
+	 * the host's mounts.
+	 */
 	if (s->mount_label && *s->mount_label)
 		return;
 	for (size_t i = 0; i < s->nmounts; i++)

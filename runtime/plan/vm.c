@@ -31,8 +31,8 @@ struct dealer {
 };
 
 /*
- * A step is dealt to at most two parties: the cgroup and the opened mounts are needed both on the
- * host and in the guest.
+ * The largest number of parties that do one step: the cgroup and the opened mounts are needed both
+ * on the host and in the guest.
  */
 #define MAX_DEALS_PER_STEP 2
 /* how many steps a microVM's plan has that the plan for namespaces does not have */
@@ -55,12 +55,12 @@ static void deal_new_step(
 	deal_step(d, place, &s);
 }
 
-/* Says whether the step is for a device of the host that the guest does not get. */
+/* Says whether the step belongs to a device of the host that the guest does not get. */
 static bool is_dropped_step(const struct dealer *d, const struct step *s);
 
 /*
- * Gives all steps of this kind and place to the party `to`, in their order, except for dropped
- * ones. Returns their number.
+ * Gives all steps of the kind `kind` and the place `from` to the party `to`, in their order, except
+ * for dropped steps. Returns the number of these steps.
  */
 static size_t deal_kind(
 	struct dealer *d, enum step_place from, enum step_kind kind, enum step_place to)
@@ -103,8 +103,8 @@ static int refuse_namespaces(const struct spec *s)
 }
 
 /*
- * Says whether every Linux guest has a device of this kind itself: memory devices, terminals, fuse,
- * tun, loop-control.
+ * Says whether every Linux guest has a device of this kind itself. Such devices are memory devices,
+ * terminals, fuse, tun and loop-control.
  */
 static bool guest_has_device(const struct spec_device *d)
 {
@@ -276,8 +276,8 @@ static void deal_monitor(struct dealer *d)
 			deal_step(d, PLACE_MONITOR, &d->ns->steps[i]);
 	deal_kind(d, PLACE_INIT, STEP_LOOPBACK, PLACE_MONITOR);
 	/*
-	 * The machine is booted after the prestart and createRuntime hooks, because they set up the
-	 * network.
+	 * The machine is booted after the prestart and createRuntime hooks, because these hooks set
+	 * up the network.
 	 */
 	if (s->hooks.prestart.n || s->hooks.create_runtime.n) {
 		deal_new_step(d, PLACE_MONITOR, STEP_BARRIER, "joined");
@@ -334,8 +334,8 @@ static void deal_guest(struct dealer *d)
 				    : &d->steps[clone].clone.flags;
 	/*
 	 * The container uses the network of the machine. If the container has a user namespace,
-	 * that namespace must own the network namespace, so a new network namespace is made and the
-	 * machine's interfaces are moved into it.
+	 * that user namespace must own the network namespace, so a new network namespace is made
+	 * and the machine's interfaces are moved into it.
 	 */
 	if (flags & CLONE_NEWUSER)
 		*of_init |= CLONE_NEWNET;
@@ -357,7 +357,9 @@ static void set_own_groups(struct step *s)
 		s->user.keep_groups = false;
 }
 
-/* Deals out INIT's steps, and those steps of the other parties that come between them. */
+/*
+ * Gives INIT's steps, and those steps of the other parties that come between them, to the parties.
+ */
 static void deal_init(struct dealer *d)
 {
 	for (size_t i = 0; i < d->ns->n; i++) {

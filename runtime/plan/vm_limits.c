@@ -9,10 +9,10 @@
  *    also refuses what cgroup v2 lacks. The machine has a fixed amount of memory, and its cgroup on
  *    the host is as large (machine/machine_config.c).
  *
- * A key of `unified` belongs to its controller. The host enforces cpu, cpuset, io, rdma and misc,
- * because they name the host's CPUs and device numbers. The guest enforces all others. No limit is
- * enforced by both, because a limit such as the container's memory.high, if it were set around the
- * whole machine, would slow the monitor down.
+ * A key of `unified` belongs to the controller that it names. The host enforces cpu, cpuset, io,
+ * rdma and misc, because these name the host's CPUs and device numbers. The guest enforces all
+ * others. No limit is enforced by both kernels, because a limit such as the container's
+ * memory.high, if it were set around the whole machine, would slow the monitor down.
  */
 #include <stdlib.h>
 

@@ -18,7 +18,7 @@
 #include <sys/resource.h>
 
 #ifndef MPOL_WEIGHTED_INTERLEAVE
-#define MPOL_WEIGHTED_INTERLEAVE 6 /* the kernel's number since Linux 6.9 */
+#define MPOL_WEIGHTED_INTERLEAVE 6 /* number of this mode in the kernel since Linux 6.9 */
 #endif
 /*
  * Architectures that libseccomp supports since 2.6. The numbers are those of AUDIT_ARCH_* in
@@ -36,7 +36,7 @@
 #ifndef SCMP_ARCH_SHEB
 #define SCMP_ARCH_SHEB 0x2a
 #endif
-/* the number that linux/sched.h reserves; the kernel refuses this policy */
+/* number that linux/sched.h reserves for this policy; the kernel refuses the policy */
 #define SCHED_ISO_RESERVED 4
 
 #define NAME_VALUE(name, value) {name, value},

@@ -153,8 +153,9 @@ static int bind_device(
 
 /*
  * Makes a detached copy of the mount of a file of the host. If this process is already in a mount
- * namespace that has nothing of the host, it returns to the host's for that call. The copy is
- * private, because a mount that the container puts on it must not appear on the host.
+ * namespace that has nothing of the host, it returns to the host's mount namespace for the call
+ * that makes the copy. The copy is private, because a mount that the container puts on it must not
+ * appear on the host.
  */
 static int copy_from_host(const struct step_ctx *c, const char *path)
 {

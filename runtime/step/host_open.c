@@ -252,7 +252,10 @@ static int copy_mount(int root, const struct step *s, int joined)
 			return err_set(ENOTDIR,
 				"%s is not a directory: expected a root file system", s->open.path);
 	}
-	/* ATTACH_ROOT makes a copy that is a mount namespace, and sets the propagation in it. */
+	/*
+	 * The propagation is not set here, because ATTACH_ROOT makes the copy that is a mount
+	 * namespace, and sets the propagation in that namespace.
+	 */
 	if (s->open.as_namespace)
 		return take_fd(&tree);
 	int r = open_tree_propagate(tree, s);

@@ -13,9 +13,9 @@
  * cover the root when it resolves absolute paths.
  *
  * If the plan says so, INIT starts in the host's mount namespace itself, and ATTACH_ROOT makes a
- * new one of a copy of the root alone (OPEN_TREE_NAMESPACE). Entering it makes the copy "/", so
- * that PIVOT has no old root to detach. Until then INIT mounts nothing. plan/tree.c says when this
- * is done.
+ * new mount namespace of a copy of the root alone (OPEN_TREE_NAMESPACE). When INIT enters this
+ * namespace, the copy becomes "/", so that PIVOT has no old root to detach. INIT mounts nothing
+ * before it enters the namespace. plan/tree.c says when the plan chooses this way.
  *
  * Otherwise pivot_root(".", ".") stacks the old root onto the new one, and umount2(".") takes the
  * old root off again, so that no directory for the old root is needed. The kernel requires that
@@ -56,8 +56,8 @@ static int take_host_null(struct step_ctx *c)
 {
 	/*
 	 * The cover is read-only, because otherwise chmod(2) of a masked file in the container
-	 * would change the host's device node. It is private, because a mount that the container
-	 * puts on it must not appear on the host.
+	 * would change the host's device node. The cover is private, because a mount that the
+	 * container puts on it must not appear on the host.
 	 */
 	struct mount_attr attr = {
 		.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
@@ -86,7 +86,10 @@ static bool masks_paths(const struct plan *p)
 	return false;
 }
 
-/* Makes a mount namespace of a copy of `tree` and of the mounts beneath it, and enters it. */
+/*
+ * Makes a mount namespace that has only a copy of `tree` and of the mounts beneath it, and enters
+ * this namespace.
+ */
 static int enter_namespace_of(struct step_ctx *c, const struct step *s, int tree)
 {
 	const unsigned flags =

@@ -3,7 +3,7 @@
  * The steps that INIT does. This library is linked into caisson-init (init/), the first process of
  * a container, and nothing in the library depends on whether caisson-init runs on the host or in a
  * guest. The runtime and the guest's agent call single functions of the library. The library is
- * built for two C libraries: see base/musl.h.
+ * built for two C libraries: see base/musl/.
  *
  * step_walk() does INIT's steps beginning with step number `from`. It returns only after a failure,
  * with the message set, because STEP_EXEC does not return. The steps free nothing, because the
@@ -118,8 +118,8 @@ struct step_ctx {
 	bool umask_changed;
 	const char *root_path; /* where the root is attached in the host's tree; NULL: over "/" */
 	/*
-	 * The host's mount namespace and the container's, if ATTACH_ROOT has gone from the one to
-	 * the other; else -EBADF
+	 * the host's mount namespace and the container's, if ATTACH_ROOT has left the host's for
+	 * the container's; else -EBADF
 	 */
 	int host_mounts, own_mounts;
 	/* status of the root, to notice a path that leads back to the root */

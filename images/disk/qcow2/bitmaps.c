@@ -180,7 +180,7 @@ static int store_cluster(
 		return r;
 	uint64_t old = be64(entry);
 	host = old & QCOW2_OFFSET;
-	/* The entry says that all bits of this cluster are set, so there is nothing to add. */
+	/* Nothing is added, because the entry says that all bits of this cluster are set. */
 	if (!host && old & 1)
 		return 0;
 	memset(buf, 0, q->cluster_size);

@@ -9,7 +9,7 @@
 
 #include "images/disk/qcow2/check.h"
 
-/* limit of the memory for counts in bytes; enough for an image of about 64 TiB */
+/* how many bytes of memory the counts may take; enough for an image of about 64 TiB */
 #define MEMORY_MAX (4ull << 30)
 
 void qcow2_check_report(struct qcow2_checker *k, const char *fmt, ...)
@@ -39,8 +39,8 @@ static uint32_t *counts_of(struct qcow2_checker *k, uint64_t block)
 }
 
 /*
- * Adds one reference to each cluster of a range of the file; `what` names what owns the range in
- * messages.
+ * Adds one reference to each cluster of a range of the file; `what` is the name of the range's
+ * owner, for messages.
  */
 int qcow2_check_count(struct qcow2_checker *k, uint64_t host, uint64_t length, const char *what)
 {
@@ -248,7 +248,7 @@ static int count_bitmaps(struct qcow2_checker *k)
 	struct qcow2 *q = k->q;
 
 	/*
-	 * Bitmaps that are declared invalid are not counted, so their clusters are reported as
+	 * Bitmaps that are declared invalid are not counted, so the check reports their clusters as
 	 * leaks.
 	 */
 	if (!q->h.bitmaps || !(q->h.autoclear & QCOW2_BITMAPS))

@@ -21,11 +21,14 @@ struct qcow2_checker {
 	 */
 	uint64_t blocks, memory, end;
 	uint64_t next_host;
-	/* the tables of the disk's present state are being checked, not those of a snapshot */
+	/*
+	 * whether the check is at the tables of the disk's present state, and not at those of a
+	 * snapshot
+	 */
 	bool active;
 	/* there are references to clusters beyond those that the refcount table can count */
 	bool out_of_bounds;
-	/* some tables could not be read, so it is not known which clusters they use */
+	/* some tables could not be read, so the check does not know which clusters they use */
 	bool unreadable;
 	/* refcount blocks are missing, or lie in clusters that are used for other things */
 	bool damaged;

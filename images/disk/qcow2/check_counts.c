@@ -181,7 +181,7 @@ static int use_table(struct qcow2 *q, uint64_t host, uint64_t clusters, uint64_t
 }
 
 /*
- * Drops cached slices of the old refcount blocks without writing them, because a rebuild has
+ * Drops cached slices of the old refcount blocks without writing the slices, because a rebuild has
  * replaced these blocks.
  */
 static void forget_blocks(struct qcow2 *q)

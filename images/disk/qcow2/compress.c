@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Compresses and decompresses clusters, as raw deflate data with a window of 4 KiB or as zstd
- * frames. Compressed data may be followed by other bytes up to the end of its last sector. It must
- * decompress to exactly one cluster.
+ * frames. Compressed data may be followed by other bytes up to the end of its last sector. The
+ * compressed data must decompress to exactly one cluster.
  */
 #include <zlib.h>
 #include <zstd.h>

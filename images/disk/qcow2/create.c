@@ -144,8 +144,8 @@ static int plan_layout(const struct qcow2_create *c, struct qcow2_header *h, str
 	if (l->l1_clusters == 0)
 		l->l1_clusters = 1;
 	/*
-	 * The refcount table has one cluster, or more if the disk is so large that the finished
-	 * image may need more.
+	 * The refcount table has one cluster, or more if the disk is so large that the refcounts of
+	 * the finished image may need more.
 	 */
 	uint64_t all = h->size / cluster + h->size / per_l1 + l->l1_clusters + 3;
 	uint64_t entries = (all + all / counts) / counts + 1;

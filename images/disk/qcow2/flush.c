@@ -14,7 +14,7 @@ int qcow2_sync(struct qcow2 *q)
 	return fdatasync(q->d->fd) < 0 ? err_sys("%s: sync", q->d->name) : 0;
 }
 
-/* Writes the n numbers at v to the file, as a part of a table that is completely in memory. */
+/* Writes the n numbers at v to the file, as a part of a table that is in memory as a whole. */
 static int write_entries(
 	struct qcow2 *q, const char *what, const uint64_t *v, uint32_t n, uint64_t offset)
 {

@@ -41,7 +41,7 @@ static int check_table(struct disk *d, const struct qcow2_header *h, const char 
 static int check_geometry(struct disk *d, const struct qcow2_header *h)
 {
 	unsigned entry_bits = h->incompatible & QCOW2_EXTENDED_L2 ? 4 : 3;
-	/* log2 of the bytes of disk that an L1 entry covers */
+	/* log2 of the number of bytes of the disk that one L1 entry covers */
 	unsigned bits = 2 * h->cluster_bits - entry_bits;
 	uint64_t need = h->size >> bits;
 

@@ -167,10 +167,10 @@ struct qcow2 {
 	uint64_t packed_at;
 	struct qcow2_freed *freed;
 	size_t freed_n, freed_cap;
-	bool broken; /* a table is damaged, so nothing is written any more */
+	bool broken; /* whether a table is damaged, so that nothing is written any more */
 	/*
-	 * Refcounts are written only when the image is closed. Until then the header has the dirty
-	 * bit.
+	 * Whether the refcounts are written only when the image is closed. Until then the header
+	 * has the dirty bit.
 	 */
 	bool lazy;
 	bool marked; /* this process has set the dirty bit in the header */

@@ -72,7 +72,10 @@ static int prepare_writing(struct qcow2 *q, const struct disk_options *o)
 	if (r < 0)
 		return r;
 	q->fresh_from = qcow2_round_up(q, size);
-	/* On a block device no cluster counts as fresh, because it has old bytes everywhere. */
+	/*
+	 * On a block device no cluster counts as fresh, because the device has old bytes
+	 * everywhere.
+	 */
 	if (lseek(q->d->fd, 0, SEEK_HOLE) < 0)
 		q->fresh_from = UINT64_MAX;
 	if (o->ignore_dirty)

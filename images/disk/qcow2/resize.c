@@ -95,7 +95,7 @@ static int grow(struct qcow2 *q, uint64_t size)
 	return r < 0 ? r : clear_new_part(q, old);
 }
 
-/* Frees the clusters that the entries of an L2 table refer to, and the table itself. */
+/* Frees the clusters to which the entries of an L2 table refer, and the table itself. */
 static int empty_table(struct qcow2 *q, uint32_t i)
 {
 	uint64_t per = q->cluster_size << q->l2_bits, at = i * per, left;
@@ -173,7 +173,7 @@ static int shrink(struct qcow2 *q, uint64_t size)
 	return r;
 }
 
-/* Declares all bitmaps invalid, because their length is that of the old disk size. */
+/* Declares all bitmaps invalid, because they have the length of the old disk size. */
 static int drop_bitmaps(struct qcow2 *q)
 {
 	uint8_t b[8];

@@ -200,8 +200,8 @@ static int write_l1(struct qcow2 *q, const uint64_t *v, uint32_t n, uint64_t *re
 }
 
 /*
- * Adds a new snapshot to the list. Its id is the greatest number among the ids plus one, as in
- * QEMU.
+ * Adds a new snapshot to the list. The new snapshot's id is the greatest number among the ids plus
+ * one, as in QEMU.
  */
 static int new_snapshot(struct disk *d, struct qcow2_snapshots *all, const char *name)
 {

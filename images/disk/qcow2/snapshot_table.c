@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads the table of internal snapshots, checking every number, and converts it to the on-disk
- * format for writing.
+ * Reads the table of internal snapshots, checking every number, and converts the snapshots to the
+ * on-disk format for writing.
  */
 #include "images/disk/qcow2/snapshots.h"
 

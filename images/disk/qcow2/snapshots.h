@@ -6,7 +6,8 @@
 #pragma once
 #include "images/disk/qcow2/internal.h"
 
-#define QCOW2_SNAPSHOT_EXTRA 24 /* bytes of extra data that caisson writes for a snapshot */
+/* size in bytes of the extra data that caisson writes for a snapshot */
+#define QCOW2_SNAPSHOT_EXTRA 24
 
 /*
  * Returns the number of bytes that the first n entries of the snapshot table take in the image

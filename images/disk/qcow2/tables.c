@@ -62,7 +62,7 @@ static void l1_set(struct qcow2 *q, uint32_t i, uint64_t value)
 		q->l1_dirty_to = i + 1;
 }
 
-/* Copies an L2 table in the cache, slice by slice. */
+/* Copies an L2 table through the cache, slice by slice. */
 static int copy_table(struct qcow2 *q, uint64_t from, uint64_t to)
 {
 	uint8_t buf[QCOW2_SLICE], *slice;

@@ -107,7 +107,7 @@ static int look_around(
 		q, guest, entry + i * q->entry_size, (unsigned)(in_cluster / q->subcluster_size));
 	/*
 	 * In an image with subclusters, the old bytes are certain to be zeros only for a new
-	 * cluster, because other subclusters of an old one may have data.
+	 * cluster, because other subclusters of an existing cluster may have data.
 	 */
 	bool zero = is_zero(q, guest, kind) && (q->subclusters == 1 || run->way == NEW);
 
@@ -123,7 +123,10 @@ static int look_around(
 	return 0;
 }
 
-/* Plans a run without an L2 table: all clusters up to the end of a slice are new. */
+/*
+ * Plans a run in a part of the disk that has no L2 table: all clusters up to the end of a slice are
+ * new.
+ */
 static int plan_without_table(struct qcow2 *q, struct run *run)
 {
 	uint64_t span = q->l2.slice / q->entry_size << q->h.cluster_bits;
@@ -190,7 +193,7 @@ static void find_edges(struct qcow2 *q, struct run *run)
 
 	run->head = run->offset & ~(head_unit - 1);
 	run->tail = (end + tail_unit - 1) & ~(tail_unit - 1);
-	/* If the first cluster is also the last one, all of its old data is copied. */
+	/* If the run is a single cluster, all of the old data in it is copied. */
 	if (run->keep_head && run->end - run->first == q->cluster_size)
 		run->tail = run->end;
 	if (run->keep_tail && run->end - run->first == q->cluster_size)
@@ -503,8 +506,8 @@ int qcow2_write_packed(struct disk *d, uint64_t offset, const void *data, size_t
 	}
 	pthread_mutex_lock(&q->lock);
 	/*
-	 * After a failed write the place stays allocated, because other compressed data may be in
-	 * the same cluster.
+	 * The place stays allocated even after a failed write, because other compressed data may be
+	 * in the same cluster.
 	 */
 	if (r >= 0)
 		r = link_packed(q, offset, host, len);

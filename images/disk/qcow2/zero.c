@@ -61,7 +61,7 @@ static bool no_backing(const struct qcow2 *q, uint64_t cluster)
 
 /*
  * Marks a whole cluster as zeros in its L2 entry. Returns 1 if the format has no such mark, so that
- * zeros must be written.
+ * the caller must write zeros.
  */
 static int zero_entry(struct qcow2 *q, uint64_t cluster, uint8_t *entry, const struct job *job)
 {
@@ -93,7 +93,9 @@ static int zero_entry(struct qcow2 *q, uint64_t cluster, uint8_t *entry, const s
 	return 0;
 }
 
-/* Marks some subclusters of one cluster as zeros. Returns 1 if zeros must be written instead. */
+/*
+ * Marks some subclusters of one cluster as zeros. Returns 1 if the caller must write zeros instead.
+ */
 static int zero_subclusters(struct qcow2 *q, uint64_t offset, uint64_t length)
 {
 	uint64_t left, cluster = offset & ~(q->cluster_size - 1);

@@ -17,15 +17,15 @@
 
 /* A page of the file that the log changes. */
 struct vhdx_page {
-	uint64_t at; /* offset in the file, a multiple of VHDX_PAGE */
+	uint64_t at; /* offset of the page in the file, a multiple of VHDX_PAGE */
 	uint8_t *bytes;
 };
 
 struct vhdx {
 	uint64_t file_size; /* size of the file in bytes */
 	uint64_t log_at, log_size;
-	uint8_t log_guid[16]; /* all zeros: the log is empty */
-	/* the pages that the log changes, sorted by `at`; no two have the same `at` */
+	uint8_t log_guid[16]; /* id of the log; all zeros: the log is empty */
+	/* the pages that the log changes, sorted by `at`; no two pages have the same `at` */
 	struct vhdx_page *pages;
 	size_t n_pages;
 
@@ -51,7 +51,8 @@ static inline struct vhdx *vhdx_of(const struct disk *d)
 uint32_t vhdx_crc(const uint8_t *p, size_t len, size_t field);
 
 /*
- * Reads the log and stores the pages that it changes in v->pages. Does nothing if the log is empty.
+ * Reads the log and stores the pages that the log changes in v->pages. Does nothing if the log is
+ * empty.
  */
 int vhdx_read_log(struct disk *d) must_check;
 

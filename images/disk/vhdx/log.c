@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The log of a VHDX image ([MS-VHDX] 2.3), a ring of entries. The valid entries are a sequence
- * without gaps in their rising sequence numbers. If there are several complete sequences, the one
- * that ends with the highest number is valid. An entry is a header, descriptors, and a page of data
- * for some of the descriptors.
+ * whose sequence numbers rise without gaps. If there are several complete sequences, the one that
+ * ends with the highest number is valid. An entry is a header, descriptors, and a page of data for
+ * some of the descriptors.
  */
 #include "base/crc32c.h"
 #include "images/disk/vhdx/internal.h"
@@ -25,7 +25,7 @@ struct entry {
 	uint32_t tail;
 	uint64_t sequence;
 	uint32_t descriptors;
-	uint64_t flushed_size; /* the size in bytes that the file must have at least */
+	uint64_t flushed_size; /* the size in bytes that the image file must have at least */
 };
 
 struct log {

@@ -30,7 +30,7 @@ static const uint8_t guid_sector[16] = {0x1d, 0xbf, 0x41, 0x81, 0x6f, 0xa9, 0x09
 static const uint8_t guid_physical[16] = {0xc7, 0x48, 0xa3, 0xcd, 0x5d, 0x44, 0x71, 0x44, 0x9c,
 	0xc9, 0xe9, 0x88, 0x52, 0x51, 0xc5, 0x56};
 
-/* Values of the state of a block in the BAT. */
+/* Values of a block's state in the BAT. */
 enum { BLOCK_NOT_PRESENT, BLOCK_UNDEFINED, BLOCK_ZERO, BLOCK_UNMAPPED, BLOCK_PRESENT = 6 };
 
 /* Reads the header at the file offset `at`. Returns 1 if the header is valid, else 0. */
@@ -43,7 +43,9 @@ static int read_header(struct disk *d, uint64_t at, uint8_t *h)
 	return memcmp(h, "head", 4) == 0 && le32(h + 4) == vhdx_crc(h, HEADER_SIZE, 4);
 }
 
-/* Finds the valid header with the higher sequence number. */
+/*
+ * Finds the valid header. If both headers are valid, takes the one with the higher sequence number.
+ */
 static int choose_header(struct disk *d, struct vhdx *v)
 {
 	uint8_t one[HEADER_SIZE], two[HEADER_SIZE];

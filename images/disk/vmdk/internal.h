@@ -21,7 +21,10 @@ struct vmdk_extent {
 	uint64_t start, length; /* range of the disk in bytes */
 	/* name of the extent's file, as the descriptor writes it; NULL: the image file itself */
 	char *name;
-	/* descriptor of the file; the extent closes it if it has a name; -EBADF for VMDK_ZERO */
+	/*
+	 * descriptor of the extent's file; the extent closes it if the extent has a name; -EBADF
+	 * for VMDK_ZERO
+	 */
 	int fd;
 	uint64_t file_size; /* size of the file in bytes */
 	uint64_t offset;    /* VMDK_FLAT: file offset of the extent's first byte */
@@ -31,7 +34,7 @@ struct vmdk_extent {
 	uint32_t tables;    /* number of entries of the grain directory */
 	uint32_t entries;   /* number of entries of a grain table */
 	uint32_t grain;     /* size of a grain in bytes */
-	bool zero_grains;   /* a table entry of 1 means a grain of zeros */
+	bool zero_grains;   /* whether a table entry of 1 means a grain of zeros */
 	bool compressed;
 };
 

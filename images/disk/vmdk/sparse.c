@@ -12,7 +12,10 @@
  * bytes of the marker before each compressed grain: the grain's sector and the length of its data
  */
 #define MARKER_SIZE 12
-/* offset of the grain directory if only the copy of the header at the end of the file has it */
+/*
+ * value of the grain directory's offset that means that only the copy of the header at the end of
+ * the file has the offset
+ */
 #define AT_END UINT64_MAX
 
 enum {
