@@ -60,25 +60,38 @@ static void test_device(void **state)
 	assert_string_equal(cut, "/dev/no");
 }
 
-/* Checks the error if /dev/kvm exists but belongs to another user. */
+/*
+ * Checks the error if /dev/kvm exists but belongs to another user, for a device that the members of
+ * its group may open, and for one that they may not.
+ */
 static void test_not_permitted(void **state)
 {
+	static const struct {
+		mode_t mode;
+		const char *text;
+	} cases[] = {
+		{0660, "may not be opened by user 65534: add the user to the group "},
+		{0600, "may not be opened by user 65534, nor by the members of a group"},
+	};
 	char path[] = "/tmp/kvm-test.XXXXXX", reason[512];
-	int fd = mkostemp(path, O_CLOEXEC); /* mkostemp() makes the file with mode 0600 */
 
 	if (geteuid() != 0) {
 		print_message("skipped: needs root\n");
 		skip();
 	}
+	int fd = mkostemp(path, O_CLOEXEC);
 	assert_true(fd >= 0);
-	assert_int_equal(seteuid(65534), 0);
-	int r = vm_kvm_runs_linux(path, reason, sizeof(reason));
-	assert_int_equal(seteuid(0), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(fchmod(fd, cases[i].mode), 0);
+		assert_int_equal(seteuid(65534), 0);
+		int r = vm_kvm_runs_linux(path, reason, sizeof(reason));
+		assert_int_equal(seteuid(0), 0);
+		assert_int_equal(r, 0);
+		assert_non_null(strstr(reason, path));
+		assert_non_null(strstr(reason, cases[i].text));
+	}
 	assert_int_equal(unlink(path), 0);
 	close(fd);
-	assert_int_equal(r, 0);
-	assert_non_null(strstr(reason, path));
-	assert_non_null(strstr(reason, "may not be opened by user 65534: add the user to"));
 }
 
 static void test_this_machine(void **state)
