@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests snapshots of a whole machine with every device that this process serves. A bare-metal
- * guest (drive/resume.c) uses the devices before and after the snapshot. It needs /dev/kvm.
+ * Tests snapshots of a whole machine with every device, also one that another process serves. A
+ * bare-metal guest (drive/resume.c) uses the devices before and after the snapshot. It needs
+ * /dev/kvm.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +17,8 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "base/crc32c.h"
 #include "base/str.h"
@@ -44,10 +47,12 @@ struct shape {
 	uint8_t mac;
 	off_t disk;
 	bool no_balloon, no_event_queue, mergeable;
+	bool share; /* the machine has a share, which another process serves */
 };
 
 static const struct shape usual = {.memory = MEMORY, .cpus = 2, .mac = 1, .disk = 64 * 512L};
 
+static char share_dir[] = "/tmp/snapshot-XXXXXX";
 static struct host h;
 static struct saved saved;
 static bool goes_on; /* the machine goes on after the snapshot */
@@ -128,6 +133,9 @@ static void on_asked(struct host *host)
 	machine_call(&host->m, save_now, NULL);
 }
 
+/* The machine's end of the socket to the file server, or -EBADF */
+static int share_sock = -EBADF;
+
 static int build(const struct shape *s, const char *what, const struct snapshot *from)
 {
 	struct machine_disk disk = {.fd = saved.disk, .serial = "drive"};
@@ -135,6 +143,9 @@ static int build(const struct shape *s, const char *what, const struct snapshot 
 		.tap = h.net[1], .mac = {2, 0, 0, 0, 0, s->mac}, .mtu = 1500};
 	struct virtio_vsock_options vsock = {
 		.cid = 3, .event_queue = !s->no_event_queue, .connect = host_on_connect, .ctx = &h};
+	if (s->share)
+		host_serve_files(&h, &share_sock);
+	struct machine_share share = {.tag = "share", .sock = share_sock};
 	struct machine_options o = {.kvm = "/dev/kvm",
 		.memory = {.size = s->memory, .mergeable = s->mergeable},
 		.cpus = s->cpus,
@@ -146,6 +157,8 @@ static int build(const struct shape *s, const char *what, const struct snapshot 
 		.balloon = !s->no_balloon,
 		.disks = &disk,
 		.disk_count = 1,
+		.shares = &share,
+		.share_count = s->share,
 		.nics = &nic,
 		.nic_count = 1,
 		.vsock = &vsock,
@@ -179,15 +192,38 @@ static void expect_ok(int end, unsigned least)
 	assert_true(strtoul(ok + 4, NULL, 10) >= least);
 }
 
+static void end_host(void)
+{
+	int status = 0;
+
+	fd_close(&share_sock);
+	if (h.server > 0)
+		assert_int_equal(waitpid(h.server, &status, 0), h.server);
+	assert_int_equal(status, 0);
+	host_close(&h);
+}
+
+static void release(void)
+{
+	machine_release(&h.m);
+	end_host();
+}
+
+static void begin_host(void)
+{
+	host_open(&h, guest_path);
+	h.dir = share_dir;
+}
+
 /* Runs a machine until the snapshot, and further if `on` is set. */
-static void make(const char *what, bool on)
+static void make(const struct shape *s, const char *what, bool on)
 {
 	goes_on = on;
 	saved = (struct saved){.memory = memfd_create("memory", MFD_CLOEXEC),
 		.disk = memfd_create("disk", MFD_CLOEXEC)};
-	host_open(&h, guest_path);
+	begin_host();
 	h.asked = on_asked;
-	if (build(&usual, what, NULL) < 0)
+	if (build(s, what, NULL) < 0)
 		fail_msg("%s", err_msg());
 	virtio_balloon_set_target(&h.m.balloon, BALLOON_PAGES);
 	int end = run();
@@ -197,8 +233,7 @@ static void make(const char *what, bool on)
 		expect_ok(end, 200);
 	else
 		assert_int_equal(end, VM_END_STOPPED);
-	machine_release(&h.m);
-	host_close(&h);
+	release();
 }
 
 static void forget(void)
@@ -220,15 +255,14 @@ static void resume(const struct shape *s)
 	struct snapshot from;
 
 	open_saved(&from);
-	host_open(&h, guest_path);
+	begin_host();
 	if (build(s, "", &from) < 0)
 		fail_msg("%s", err_msg());
-	assert_int_equal(h.m.memory.mapped, !s->mergeable);
+	assert_int_equal(h.m.memory.mapped, !s->mergeable && !s->share);
 	check_registers(vcpus_fd(&h.m.cpus, 0));
 	press('r');
 	expect_ok(run(), 200);
-	machine_release(&h.m);
-	host_close(&h);
+	release();
 }
 
 static void refused(const struct shape *s, const char *expected)
@@ -236,25 +270,25 @@ static void refused(const struct shape *s, const char *expected)
 	struct snapshot from;
 
 	open_saved(&from);
-	host_open(&h, guest_path);
+	begin_host();
 	assert_true(build(s, "", &from) < 0);
 	if (!strstr(err_msg(), expected))
 		fail_msg("the message is: %s", err_msg());
-	host_close(&h);
+	end_host();
 }
 
 /* --- the tests --- */
 
 static void machine_goes_on(void **state)
 {
-	make("P", true);
+	make(&usual, "P", true);
 	forget();
 }
 
 /* A restored machine goes on, and does not change the snapshot, which can be used again. */
 static void restored_twice(void **state)
 {
-	make("P", false);
+	make(&usual, "P", false);
 	resume(&usual);
 	resume(&usual);
 	forget();
@@ -266,7 +300,7 @@ static void restored_by_copy(void **state)
 	struct shape s = usual;
 
 	s.mergeable = true;
-	make("P", false);
+	make(&usual, "P", false);
 	resume(&s);
 	forget();
 }
@@ -274,7 +308,7 @@ static void restored_by_copy(void **state)
 /* A vCPU that has not started yet starts after the restore. */
 static void second_cpu(void **state)
 {
-	make("P2", false);
+	make(&usual, "P2", false);
 	resume(&usual);
 	forget();
 }
@@ -283,7 +317,7 @@ static void other_machines(void **state)
 {
 	struct shape s;
 
-	make("P", false);
+	make(&usual, "P", false);
 	s = usual;
 	s.cpus = 1;
 	refused(&s, "2 vCPUs: this one has 3088 MiB and 1");
@@ -309,7 +343,7 @@ static void other_memory(void **state)
 {
 	uint8_t byte = 0xee;
 
-	make("P", false);
+	make(&usual, "P", false);
 	/* the file has a hole at this offset */
 	assert_int_equal(pwrite(saved.memory, &byte, 1, 0x40000000), 1);
 	refused(&usual, "the 2 MiB at offset 0x40000000 have a wrong checksum");
@@ -343,7 +377,7 @@ static void other_cpu(void **state)
 {
 	const size_t xsave_len = 2088 - 16, leaf = 2088 + sizeof(struct kvm_cpuid_entry2);
 
-	make("P", false);
+	make(&usual, "P", false);
 	alter(SNAPSHOT_VCPU, leaf + 12, 1);
 	refused(&usual, "vCPU 0: the snapshot is of another CPU or kernel: CPUID leaf 0x");
 	alter(SNAPSHOT_VCPU, leaf + 12, 1);
@@ -362,7 +396,7 @@ static void impossible_registers(void **state)
 {
 	const size_t mp_state = 0, cr0 = 8 + 144 + 224 + 1;
 
-	make("P", false);
+	make(&usual, "P", false);
 	alter(SNAPSHOT_VCPU, mp_state, 0x80);
 	refused(&usual, "vCPU 0: set MP_STATE");
 	alter(SNAPSHOT_VCPU, mp_state, 0x80);
@@ -370,6 +404,66 @@ static void impossible_registers(void **state)
 	alter(SNAPSHOT_VCPU, cr0 + 2, 0xff);
 	refused(&usual, "vCPU 0: set SREGS");
 	forget();
+}
+
+static void make_share(struct shape *s)
+{
+	char path[64];
+
+	*s = usual;
+	s->share = true;
+	strcpy(share_dir, "/tmp/snapshot-XXXXXX");
+	assert_non_null(mkdtemp(share_dir));
+	snprintf(path, sizeof(path), "%s/here", share_dir);
+	assert_int_equal(mkdir(path, 0755), 0);
+}
+
+static void remove_share(void)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/here", share_dir);
+	(void)rmdir(path);
+	assert_int_equal(rmdir(share_dir), 0);
+}
+
+/* The file server in another process gives its state to the snapshot, and goes on if asked to. */
+static void share_goes_on(void **state)
+{
+	struct shape s;
+
+	make_share(&s);
+	make(&s, "P", true);
+	forget();
+	remove_share();
+}
+
+static void share_restored(void **state)
+{
+	struct shape s;
+
+	make_share(&s);
+	make(&s, "P", false);
+	resume(&s);
+	resume(&s);
+	refused(&usual, "a machine with 7 devices: this one has 6");
+	forget();
+	remove_share();
+}
+
+static void share_without_its_directory(void **state)
+{
+	struct shape s;
+
+	make_share(&s);
+	make(&s, "P", false);
+	char path[64];
+	snprintf(path, sizeof(path), "%s/here", share_dir);
+	assert_int_equal(rmdir(path), 0);
+	refused(&s,
+		"device 4: fs: the server of share 'share': it could not save or load its state");
+	forget();
+	remove_share();
 }
 
 int main(int argc, char **argv)
@@ -383,6 +477,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(other_memory),
 		cmocka_unit_test(other_cpu),
 		cmocka_unit_test(impossible_registers),
+		cmocka_unit_test(share_goes_on),
+		cmocka_unit_test(share_restored),
+		cmocka_unit_test(share_without_its_directory),
 	};
 
 	if (access("/dev/kvm", R_OK | W_OK) < 0) {

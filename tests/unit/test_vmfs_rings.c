@@ -31,7 +31,7 @@ static void run_messages(void)
 	front_begin(&f, false, 100);
 	uint64_t features = front_ask(&f, 1, 0);
 	CHECK(features == (UINT64_C(1) << 32 | 1U << 30 | 1U << 29 | 1U << 28));
-	CHECK(front_ask(&f, 15, 0) == (1 | 8 | 1 << 13));
+	CHECK(front_ask(&f, 15, 0) == (1 | 8 | 1 << 13 | 1 << 19));
 	front_set(&f, 16, 1 | 8);
 	CHECK(front_ask(&f, 17, 0) == 17);
 	/* With REPLY_ACK the server must confirm each message whose header asks for it. */
@@ -98,7 +98,8 @@ static const struct {
 	size_t cut; /* number of bytes of the message that are sent; 0: all */
 	unsigned fds;
 	/* kind of the descriptor, of which the message carries `fds` copies */
-	enum { MEMORY_FD, KICK_FD, SOCKET_FD } which;
+	enum { MEMORY_FD, KICK_FD, SOCKET_FD, PIPE_FD } which;
+	bool state;    /* the protocol feature DEVICE_STATE is negotiated */
 	bool running;  /* the queue runs when the message arrives */
 	bool may_pass; /* the server may also end without an error after this message */
 } bad_messages[] = {
@@ -133,6 +134,15 @@ static const struct {
 		REGIONS(1, GUEST, MEMORY, USER + MEMORY, 0), .fds = 1, .running = true},
 	{"a kick that is no eventfd", VALUE(12, 1), .fds = 1, .which = SOCKET_FD, .running = true,
 		.may_pass = true},
+	{"the state's descriptor without negotiation", VALUE(42, 0), .fds = 1, .which = PIPE_FD},
+	{"the state's descriptor in a direction that there is not", VALUE(42, 2), .fds = 1,
+		.which = PIPE_FD, .state = true},
+	{"the state in a phase that there is not", VALUE(42, 1ULL << 32), .fds = 1,
+		.which = PIPE_FD, .state = true},
+	{"the state without a descriptor", VALUE(42, 0), .state = true},
+	{"the state through what is no pipe", VALUE(42, 0), .fds = 1, .state = true},
+	{"the state while a queue runs", VALUE(42, 0), .fds = 1, .which = PIPE_FD, .state = true,
+		.running = true},
 	{"half a message", REGIONS(1, GUEST, MEMORY, USER, 0), .cut = 20},
 };
 
@@ -162,15 +172,21 @@ static void run_bad_messages(void)
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad_messages); i++) {
 		front_begin(&f, false, 100);
+		int ends[2];
+		CHECK(pipe(ends) == 0);
+		if (bad_messages[i].state)
+			front_set(&f, 16, 1 << 19);
 		if (bad_messages[i].running)
 			front_start_queue(&f);
-		const int given[] = {f.memory, f.kick, f.sock};
+		const int given[] = {f.memory, f.kick, f.sock, ends[1]};
 		const struct front_message *m = &bad_messages[i].m;
 		int fds[9];
 		for (size_t k = 0; k < ARRAY_SIZE(fds); k++)
 			fds[k] = given[bad_messages[i].which];
 		front_send_raw(&f, m, bad_messages[i].cut ? bad_messages[i].cut : 12 + m->size, fds,
 			bad_messages[i].fds);
+		close(ends[0]);
+		close(ends[1]);
 		expect_refusal(&f, bad_messages[i].name, bad_messages[i].may_pass);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(bad_addresses); i++) {

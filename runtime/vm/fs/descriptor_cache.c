@@ -123,6 +123,7 @@ static int reopen_node(struct fs_session *s, struct fs_node *dir, struct fs_node
 		return errno == EMFILE || errno == ENFILE ? -ENFILE : -ESTALE;
 	if (fs_node_stat(fd, &st) < 0 || !fs_node_is(n, &st))
 		return -ESTALE;
+	fs_node_found(s, n, &st);
 	int e = fs_node_set_fd(s, n, fd);
 	if (e == 0)
 		take_fd(&fd);

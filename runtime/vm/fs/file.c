@@ -24,14 +24,16 @@
  */
 #define COPY_MAX (64U << 20)
 
-int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, uint64_t *ret_fh)
+/* Makes an open file. `id` is the number that it must have; 0: any. */
+static int add_file(
+	struct fs_session *s, struct fs_node *n, int fd, uint64_t id, struct fs_file **ret)
 {
 	_cleanup_fd_ int own = fd;
 	struct fs_file *f = calloc(1, sizeof(*f));
 
 	if (!f)
 		return -ENOMEM;
-	*f = (struct fs_file){.node = n, .fd = own, .is_dir = is_dir};
+	*f = (struct fs_file){.node = n, .fd = own, .id = id};
 	/* Keeps the node from being parked while its file is open. */
 	n->files++;
 	fs_node_used(s, n);
@@ -41,7 +43,7 @@ int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, ui
 	 */
 	int e = fs_make_room(s, 1 + FOR_NODES);
 	if (e == 0)
-		e = fs_slots_add(&s->files, f, &f->id);
+		e = id ? fs_slots_put(&s->files, id, f) : fs_slots_add(&s->files, f, &f->id);
 	if (e < 0) {
 		n->files--;
 		fs_node_used(s, n);
@@ -51,8 +53,27 @@ int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, ui
 	take_fd(&own);
 	s->nfiles++;
 	fs_node_used(s, n);
+	*ret = f;
+	return 0;
+}
+
+int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, uint64_t *ret_fh)
+{
+	struct fs_file *f = NULL;
+	int e = add_file(s, n, fd, 0, &f);
+
+	if (e < 0)
+		return e;
+	f->is_dir = is_dir;
 	*ret_fh = f->id;
 	return 0;
+}
+
+int fs_file_restore(struct fs_session *s, struct fs_node *n, int fd, uint64_t id)
+{
+	struct fs_file *f = NULL;
+
+	return add_file(s, n, fd, id, &f);
 }
 
 struct fs_file *fs_file_get(

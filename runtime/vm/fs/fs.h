@@ -54,6 +54,16 @@ int fs_slots_add(struct fs_slots *t, void *object, uint64_t *ret_id) must_check;
 /* Returns the object with this number, or NULL if there is no such object any more. */
 void *fs_slots_get(const struct fs_slots *t, uint64_t id);
 void fs_slots_remove(struct fs_slots *t, uint64_t id);
+/*
+ * These three functions fill an empty table from a snapshot: they make as many slots as it had; add
+ * an object with the number that it had; and make the slots that are still free usable, with
+ * numbers that the guest has not seen, because `generation` was the newest one. The second function
+ * returns -EEXIST if the number is in use. The first two return -ENFILE if the table may not be so
+ * large.
+ */
+int fs_slots_reach(struct fs_slots *t, uint32_t used) must_check;
+int fs_slots_put(struct fs_slots *t, uint64_t id, void *object) must_check;
+void fs_slots_settle(struct fs_slots *t, uint32_t generation);
 void fs_slots_release(struct fs_slots *t);
 
 /*
@@ -92,7 +102,13 @@ struct fs_node {
 	int fd; /* O_PATH descriptor of the inode; -EBADF if the node is parked */
 	/* neighbours in the list of nodes that may be parked, in the order of their last use */
 	struct fs_node *newer, *older;
-	bool listed;     /* whether the node is in the list of nodes that may be parked */
+	bool listed; /* whether the node is in the list of nodes that may be parked */
+	/*
+	 * The node comes from a snapshot (state.c) and was not opened since. `dev` and `mnt` are
+	 * not known yet; `device` is the index of its device in the session's list.
+	 */
+	bool loaded;
+	uint32_t device;
 	uint64_t parent; /* id of the directory in which the node was last found, under `name` */
 	char *name;      /* name in `parent`; NULL: not known */
 	/* whether `size` and `mtime` are set, to those of the file when it was last opened */
@@ -194,6 +210,14 @@ uint64_t fs_stat_dev(const struct statx *st);
  * hold the index of the host's file system.
  */
 uint64_t fs_inode_number(struct fs_session *s, uint64_t dev, uint64_t ino);
+/* Returns the index of the device in the session's list of file systems. */
+uint32_t fs_device_index(struct fs_session *s, uint64_t dev);
+/*
+ * Makes room for the `n` devices of a snapshot. fs_device_found() then says which device of the
+ * host the one at `index` is.
+ */
+int fs_expect_devices(struct fs_session *s, uint32_t n) must_check;
+void fs_device_found(struct fs_session *s, uint32_t index, uint64_t dev);
 /* Returns whether *st describes the node's inode. */
 bool fs_node_is(const struct fs_node *n, const struct statx *st);
 
@@ -202,6 +226,14 @@ bool fs_node_is(const struct fs_node *n, const struct statx *st);
 /* Makes the node of the share's root, with the id FUSE_ROOT_ID. */
 int fs_node_init(struct fs_session *s) must_check;
 void fs_node_release_all(struct fs_session *s);
+/*
+ * Makes a parked node as it was before a snapshot: with the number, the inode, the lookups and the
+ * parent of *key. Returns -EEXIST if there is a node with this number.
+ */
+int fs_node_restore(struct fs_session *s, const struct fs_node *key, struct fs_node **ret)
+	must_check;
+/* Sets device and mount of a node that was loaded from a snapshot, once its inode is found. */
+void fs_node_found(struct fs_session *s, struct fs_node *n, const struct statx *st);
 int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *name,
 	struct fuse_entry_out *out) must_check;
 /*
@@ -265,6 +297,8 @@ struct fs_file *fs_file_get(
 	const struct fs_session *s, const struct fs_request *r, uint64_t fh, bool is_dir);
 void fs_file_release(struct fs_session *s, uint64_t fh);
 void fs_file_release_all(struct fs_session *s);
+/* Makes an open file with the number that it had before a snapshot. Takes over fd. */
+int fs_file_restore(struct fs_session *s, struct fs_node *n, int fd, uint64_t id) must_check;
 
 /* --- lock_owner.c: stores the owners of a node's POSIX locks and their descriptors --- */
 
@@ -285,6 +319,27 @@ uint32_t fs_lock_owner_pid(const struct fs_node *n, uint64_t owner, const struct
 /* Releases the locks of one owner, or of all owners, on the node. */
 void fs_lock_release(struct fs_session *s, struct fs_node *n, uint64_t owner);
 void fs_lock_release_all(struct fs_session *s, struct fs_node *n);
+
+/* --- state.c: snapshots --- */
+
+struct snapshot_writer;
+struct snapshot_part;
+
+/*
+ * Writes the nodes and open files to the present section of a snapshot. Returns -ENOTSUP with a
+ * message if the guest has open what cannot be opened again.
+ */
+int fs_session_save(struct fs_session *s, struct snapshot_writer *w) must_check;
+/*
+ * Replaces all nodes and open files by those of a snapshot, which may be hostile. Returns -ESTALE
+ * with a message if a file that the guest has open is gone.
+ */
+int fs_session_load(struct fs_session *s, struct snapshot_part *p) must_check;
+/*
+ * Returns 0 if the name is a single path component: not empty, not "." or "..", without a slash and
+ * a NUL, and not too long.
+ */
+int fs_check_component(const char *name, size_t len) must_check;
 
 /* --- creds.c: the user and group ids with which the server serves a request --- */
 

@@ -17,11 +17,8 @@ uint64_t fs_stat_dev(const struct statx *st)
 	return (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor;
 }
 
-/*
- * Returns the index of the device in the session's list of file systems. Adds the device if it is
- * not in the list.
- */
-static uint32_t find_device(struct fs_session *s, uint64_t dev)
+/* Adds the device to the session's list if it is not in the list. */
+uint32_t fs_device_index(struct fs_session *s, uint64_t dev)
 {
 	for (uint32_t i = 0; i < s->ndevices; i++)
 		if (s->devices[i] == dev)
@@ -36,11 +33,34 @@ static uint32_t find_device(struct fs_session *s, uint64_t dev)
 
 uint64_t fs_inode_number(struct fs_session *s, uint64_t dev, uint64_t ino)
 {
-	return ino ^ (uint64_t)find_device(s, dev) << 48;
+	return ino ^ (uint64_t)fs_device_index(s, dev) << 48;
+}
+
+int fs_expect_devices(struct fs_session *s, uint32_t n)
+{
+	if (!s->devices)
+		s->devices = malloc(FS_DEVICES_MAX * sizeof(*s->devices));
+	if (!s->devices)
+		return -ENOMEM;
+	/* No device has such a number, because the kernel's have 12 and 20 bits. */
+	for (uint32_t i = 0; i < n; i++)
+		s->devices[i] = UINT64_MAX - i;
+	s->ndevices = n;
+	return 0;
+}
+
+void fs_device_found(struct fs_session *s, uint32_t index, uint64_t dev)
+{
+	if (index < s->ndevices && s->devices[index] == UINT64_MAX - index)
+		s->devices[index] = dev;
 }
 
 bool fs_node_is(const struct fs_node *n, const struct statx *st)
 {
+	if (n->loaded)
+		return n->ino == st->stx_ino && n->type == (st->stx_mode & S_IFMT) &&
+		       n->birth.tv_sec == st->stx_btime.tv_sec &&
+		       n->birth.tv_nsec == st->stx_btime.tv_nsec;
 	return n->ino == st->stx_ino && n->dev == fs_stat_dev(st) && n->mnt == st->stx_mnt_id &&
 	       (n->fd >= 0 || (n->birth.tv_sec == st->stx_btime.tv_sec &&
 				      n->birth.tv_nsec == st->stx_btime.tv_nsec));

@@ -91,13 +91,52 @@ static int add_node(struct fs_session *s, const struct statx *st, int fd, struct
 	return 0;
 }
 
-static void release_node(struct fs_session *s, struct fs_node *n)
+static void unlink_node(struct fs_session *s, struct fs_node *n)
 {
 	struct fs_node **at = &s->bucket[hash_key(n->dev, n->ino, n->mnt) & (s->nbuckets - 1)];
 
 	while (*at != n)
 		at = &(*at)->next;
 	*at = n->next;
+}
+
+int fs_node_restore(struct fs_session *s, const struct fs_node *key, struct fs_node **ret)
+{
+	int e = grow_buckets(s);
+	if (e < 0)
+		return e;
+	struct fs_node *n = malloc(sizeof(*n));
+	if (!n)
+		return -ENOMEM;
+	*n = *key;
+	n->fd = -EBADF;
+	n->loaded = true;
+	e = fs_slots_put(&s->nodes, n->id, n);
+	if (e < 0) {
+		free(n);
+		return e;
+	}
+	link_node(s, n);
+	s->nnodes++;
+	*ret = n;
+	return 0;
+}
+
+void fs_node_found(struct fs_session *s, struct fs_node *n, const struct statx *st)
+{
+	if (!n->loaded)
+		return;
+	unlink_node(s, n);
+	n->dev = fs_stat_dev(st);
+	n->mnt = st->stx_mnt_id;
+	n->loaded = false;
+	fs_device_found(s, n->device, n->dev);
+	link_node(s, n);
+}
+
+static void release_node(struct fs_session *s, struct fs_node *n)
+{
+	unlink_node(s, n);
 	s->nnodes--;
 	fs_lock_release_all(s, n);
 	fs_slots_remove(&s->nodes, n->id);

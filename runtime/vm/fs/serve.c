@@ -167,10 +167,22 @@ static void backend_reset(struct virtio_device *d)
 	(void)set_timer(f, false);
 }
 
+static int backend_save(struct virtio_device *d, struct snapshot_writer *w)
+{
+	return fs_session_save(&((struct virtio_fs_backend *)d)->session, w);
+}
+
+static int backend_load(struct virtio_device *d, struct snapshot_part *p)
+{
+	return fs_session_load(&((struct virtio_fs_backend *)d)->session, p);
+}
+
 static const struct virtio_ops ops = {.serve = backend_serve,
 	.reset = backend_reset,
 	.event = on_timer,
-	.quiesce = backend_quiesce};
+	.quiesce = backend_quiesce,
+	.save = backend_save,
+	.load = backend_load};
 
 static int backend_init(struct virtio_fs_backend *f, const struct vmfs_config *c)
 {

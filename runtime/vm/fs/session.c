@@ -222,13 +222,10 @@ static int fs_refuse_ioctl(struct fs_session *s, struct fs_request *r)
 	return -ENOTTY;
 }
 
-/*
- * Checks that the name is a single path component: not empty, not "." or "..", without a slash, and
- * not too long.
- */
-static int check_component(const char *name, size_t len)
+int fs_check_component(const char *name, size_t len)
 {
-	if (len == 0 || memchr(name, '/', len) || streq(name, ".") || streq(name, ".."))
+	if (len == 0 || memchr(name, '\0', len) || memchr(name, '/', len) || streq(name, ".") ||
+		streq(name, ".."))
 		return -EINVAL;
 	return len > NAME_MAX ? -ENAMETOOLONG : 0;
 }
@@ -243,7 +240,7 @@ static int take_names(const struct fs_operation *op, struct fs_request *r)
 		r->name[i] = (const char *)r->tail;
 		r->tail += len + 1;
 		r->tail_len -= len + 1;
-		int e = op->names[i] == 'n' ? check_component(r->name[i], len)
+		int e = op->names[i] == 'n' ? fs_check_component(r->name[i], len)
 			: len == 0          ? -EINVAL
 			: len >= PATH_MAX   ? -ENAMETOOLONG
 					    : 0;

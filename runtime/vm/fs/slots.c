@@ -7,6 +7,30 @@
 
 #include <stdlib.h>
 
+/* Makes the slots up to number i usable. */
+static int reach_slot(struct fs_slots *t, uint32_t i)
+{
+	uint32_t capacity = t->capacity ? t->capacity : 256;
+
+	if (i > t->max)
+		return -ENFILE;
+	while (i >= capacity)
+		capacity *= 2;
+	if (capacity > t->capacity) {
+		struct fs_slot *slot = reallocarray(t->slot, capacity, sizeof(*slot));
+
+		if (!slot)
+			return -ENOMEM;
+		t->slot = slot;
+		t->capacity = capacity;
+	}
+	if (t->used == 0)
+		t->used = 1;
+	for (; t->used <= i; t->used++)
+		t->slot[t->used] = (struct fs_slot){0};
+	return 0;
+}
+
 int fs_slots_add(struct fs_slots *t, void *object, uint64_t *ret_id)
 {
 	uint32_t i = t->free;
@@ -15,19 +39,9 @@ int fs_slots_add(struct fs_slots *t, void *object, uint64_t *ret_id)
 		t->free = t->slot[i].next_free;
 	} else {
 		i = t->used ? t->used : 1;
-		if (i > t->max)
-			return -ENFILE;
-		if (i >= t->capacity) {
-			uint32_t capacity = t->capacity ? t->capacity * 2 : 256;
-			struct fs_slot *slot = reallocarray(t->slot, capacity, sizeof(*slot));
-
-			if (!slot)
-				return -ENOMEM;
-			t->slot = slot;
-			t->capacity = capacity;
-		}
-		t->slot[i] = (struct fs_slot){0};
-		t->used = i + 1;
+		int e = reach_slot(t, i);
+		if (e < 0)
+			return e;
 	}
 	t->slot[i].object = object;
 	*ret_id = (uint64_t)t->slot[i].generation << 32 | i;
@@ -58,6 +72,45 @@ void fs_slots_remove(struct fs_slots *t, uint64_t id)
 		return;
 	t->slot[i].next_free = t->free;
 	t->free = i;
+}
+
+int fs_slots_put(struct fs_slots *t, uint64_t id, void *object)
+{
+	uint32_t i = (uint32_t)id;
+
+	if (i == 0)
+		return -ENFILE;
+	int e = reach_slot(t, i);
+	if (e < 0)
+		return e;
+	if (t->slot[i].object)
+		return -EEXIST;
+	t->slot[i].object = object;
+	t->slot[i].generation = (uint32_t)(id >> 32);
+	return 0;
+}
+
+int fs_slots_reach(struct fs_slots *t, uint32_t used)
+{
+	return used > 1 ? reach_slot(t, used - 1) : 0;
+}
+
+void fs_slots_settle(struct fs_slots *t, uint32_t generation)
+{
+	uint32_t newest = generation;
+
+	for (uint32_t i = 1; i < t->used; i++)
+		if (t->slot[i].object && t->slot[i].generation > newest)
+			newest = t->slot[i].generation;
+	t->free = 0;
+	for (uint32_t i = t->used; i-- > 1;) {
+		/* The last generation is never used, as in fs_slots_remove(). */
+		if (t->slot[i].object || newest == UINT32_MAX)
+			continue;
+		t->slot[i].generation = newest + 1;
+		t->slot[i].next_free = t->free;
+		t->free = i;
+	}
 }
 
 void fs_slots_release(struct fs_slots *t)

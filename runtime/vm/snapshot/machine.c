@@ -91,6 +91,8 @@ static void kick_queues(const struct machine *m)
 
 void machine_go_on(struct machine *m)
 {
+	for (unsigned i = 0; i < m->slot_count; i++)
+		virtio_go_on(m->slots[i].device);
 	kick_queues(m);
 	vcpus_resume(&m->cpus);
 }

@@ -15,12 +15,39 @@
  */
 #include "vm/vhost/back.h"
 
+#include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "vm/vhost/back_requests.h"
 #include "vm/vhost/back_threads.h"
+
+/* Returns -EPROTO if the request belongs to a protocol feature that was not negotiated. */
+static int check_negotiated(const struct vhost_backend *b, uint32_t request)
+{
+	unsigned needs;
+
+	switch (request) {
+	case VHOST_USER_GET_CONFIG:
+	case VHOST_USER_SET_CONFIG:
+		needs = VHOST_USER_PROTOCOL_F_CONFIG;
+		break;
+	case VHOST_USER_RESET_DEVICE:
+		needs = VHOST_USER_PROTOCOL_F_RESET_DEVICE;
+		break;
+	case VHOST_USER_SET_DEVICE_STATE_FD:
+	case VHOST_USER_CHECK_DEVICE_STATE:
+		needs = VHOST_USER_PROTOCOL_F_DEVICE_STATE;
+		break;
+	default:
+		return 0;
+	}
+	if (b->protocol & 1ULL << needs)
+		return 0;
+	return err_set(
+		EPROTO, "vhost-user: request %" PRIu32 ", which was not negotiated", request);
+}
 
 /*
  * Handles one message. Returns 1 to continue, 0 if the front end has closed the connection, or
@@ -36,7 +63,7 @@ static int take_message(struct vhost_backend *b)
 		goto out;
 	vhost_threads_pause(b->threads);
 	pthread_mutex_lock(&b->device->lock);
-	r = vhost_check_negotiated(b, m.h.request);
+	r = check_negotiated(b, m.h.request);
 	if (r == 0) {
 		r = vhost_answer_request(b, &m);
 		answered = r == 0;
@@ -60,6 +87,8 @@ static int take_message(struct vhost_backend *b)
 		r = r < 0 ? err_set(-r, "%s", why) : sent;
 	} else if (answered) {
 		r = vhost_reply(b->sock, &m, m.h.size);
+		if (r >= 0)
+			vhost_state_move(b);
 	}
 	if (r == 0)
 		r = 1;
@@ -174,8 +203,11 @@ static int serve_device(struct virtio_device *d, int sock, int stop_fd, bool thr
 
 	if (!b)
 		return err_set(ENOMEM, "vhost-user: out of memory");
-	*b = (struct vhost_backend){
-		.device = d, .sock = sock, .stop_fd = stop_fd, .memory = VM_MEMORY_NONE};
+	*b = (struct vhost_backend){.device = d,
+		.sock = sock,
+		.stop_fd = stop_fd,
+		.memory = VM_MEMORY_NONE,
+		.state_fd = -EBADF};
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
 		b->queues[i].kick = b->queues[i].call = -EBADF;
 	pthread_mutex_lock(&d->lock);
@@ -197,6 +229,7 @@ static int serve_device(struct virtio_device *d, int sock, int stop_fd, bool thr
 		fd_close(&b->queues[i].kick);
 		fd_close(&b->queues[i].call);
 	}
+	fd_close(&b->state_fd);
 	vm_memory_release(&b->memory);
 	free(b);
 	return r;

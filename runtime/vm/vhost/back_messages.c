@@ -34,6 +34,8 @@ static const struct shape shapes[] = {
 	[VHOST_USER_GET_CONFIG] = {true, false, VHOST_USER_CONFIG_HEAD},
 	[VHOST_USER_SET_CONFIG] = {true, false, VHOST_USER_CONFIG_HEAD},
 	[VHOST_USER_RESET_DEVICE] = {true, false, 0},
+	[VHOST_USER_SET_DEVICE_STATE_FD] = {true, true, sizeof(struct vhost_user_transfer)},
+	[VHOST_USER_CHECK_DEVICE_STATE] = {true, false, 0},
 };
 
 static int take_fds(struct vhost_message *m, struct msghdr *h)

@@ -18,6 +18,7 @@ static uint64_t offered_protocol(const struct vhost_backend *b)
 {
 	return BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |
 	       BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
+	       (b->device->ops->save ? BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE) : 0) |
 	       (b->device->config_len > 0 ? BIT(VHOST_USER_PROTOCOL_F_CONFIG) : 0);
 }
 
@@ -416,17 +417,6 @@ void vhost_reset(struct vhost_backend *b)
 	}
 }
 
-int vhost_check_negotiated(const struct vhost_backend *b, uint32_t request)
-{
-	bool config = request == VHOST_USER_GET_CONFIG || request == VHOST_USER_SET_CONFIG;
-	unsigned needs = config ? VHOST_USER_PROTOCOL_F_CONFIG : VHOST_USER_PROTOCOL_F_RESET_DEVICE;
-
-	if ((!config && request != VHOST_USER_RESET_DEVICE) || (b->protocol & BIT(needs)))
-		return 0;
-	return err_set(
-		EPROTO, "vhost-user: request %" PRIu32 ", which was not negotiated", request);
-}
-
 int vhost_answer_request(struct vhost_backend *b, struct vhost_message *m)
 {
 	switch (m->h.request) {
@@ -444,6 +434,12 @@ int vhost_answer_request(struct vhost_backend *b, struct vhost_message *m)
 		return get_vring_base(b, m);
 	case VHOST_USER_GET_CONFIG:
 		return get_config(b, m);
+	case VHOST_USER_SET_DEVICE_STATE_FD:
+		m->h.size = sizeof(m->p.u64);
+		return vhost_state_begin(b, m);
+	case VHOST_USER_CHECK_DEVICE_STATE:
+		m->p.u64 = b->state_failed;
+		break;
 	default:
 		return 1;
 	}

@@ -32,6 +32,12 @@ struct vhost_backend {
 	uint64_t protocol;
 	struct vm_memory memory;
 	bool event_more;
+	/*
+	 * the descriptor through which the device's state goes, after the request is answered, or
+	 * -EBADF; whether the device loads it; whether the last transfer has failed
+	 */
+	int state_fd;
+	bool state_loads, state_failed;
 	struct vhost_queue queues[VIRTIO_QUEUES_MAX];
 };
 
@@ -40,9 +46,6 @@ struct vhost_backend {
  * vhost_backend.
  */
 void vhost_signal(void *transport, int queue);
-
-/* Returns -EPROTO if the request belongs to a protocol feature that was not negotiated. */
-int vhost_check_negotiated(const struct vhost_backend *b, uint32_t request) must_check;
 
 /*
  * Handles a request to which vhost-user defines a reply with data, such as GET_FEATURES. Returns 0
@@ -63,3 +66,11 @@ int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m) must_c
  * stay.
  */
 void vhost_reset(struct vhost_backend *b);
+
+/*
+ * back_state.c: handles SET_DEVICE_STATE_FD. The first function checks the request and makes the
+ * answer; the second one, called after the answer was sent, moves the state, which may take long,
+ * because the front end reads or writes at the other end.
+ */
+int vhost_state_begin(struct vhost_backend *b, struct vhost_message *m) must_check;
+void vhost_state_move(struct vhost_backend *b);

@@ -34,9 +34,6 @@
  * The features that a back end can implement for any kind of device without help from this process.
  */
 #define CARRIED VIRTIO_COMMON_FEATURES
-#define WANTED_PROTOCOL \
-	(BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | \
-		BIT(VHOST_USER_PROTOCOL_F_CONFIG))
 
 /*
  * Records that the back end is lost, with the error r and its message. Returns 0 if a new
@@ -160,7 +157,11 @@ static int start_queues(struct vhost_user *v)
 		r = share_inflight(v);
 	for (uint32_t i = 0; r >= 0 && i < d->queue_count; i++)
 		if (d->queues[i].ready)
-			r = start_queue(v, i, again ? virtq_done(&d->queues[i]) : 0);
+			r = start_queue(v, i,
+				v->loaded ? d->queues[i].next_avail
+				: again   ? virtq_done(&d->queues[i])
+					  : 0);
+	v->loaded = false;
 	return r;
 }
 
@@ -183,32 +184,37 @@ static int front_start(struct virtio_device *d)
 }
 
 /*
- * Stops all queues. When this function returns, the back end does not use the driver's rings any
- * more.
+ * Stops a queue. *ret_base is the index of the next request that the back end would have served.
+ * When this returns, the back end does not use the driver's rings any more.
  */
+static int stop_queue(struct vhost_user *v, uint32_t index, uint16_t *ret_base)
+{
+	struct vhost_front_message m = {
+		.h = {VHOST_USER_GET_VRING_BASE, 0, sizeof(m.p.state)}, .p.state.index = index};
+
+	if (!v->started[index])
+		return 0;
+	v->started[index] = false;
+	if (v->failed || v->gone)
+		return 0;
+	int r = vhost_front_ask(v, &m, sizeof(m.p.state));
+	if (r >= 0 && m.p.state.index != index)
+		r = err_set(EPROTO,
+			"GET_VRING_BASE of queue %" PRIu32 " answers for queue %" PRIu32, index,
+			m.p.state.index);
+	if (r >= 0 && ret_base)
+		*ret_base = (uint16_t)m.p.state.num;
+	return r < 0 ? lose_back_end(v, r) : 0;
+}
+
 static void front_stop(struct virtio_device *d)
 {
 	struct vhost_user *v = (struct vhost_user *)d;
-	int r = 0;
 
 	vhost_front_begin(v);
-	for (uint32_t i = 0; i < d->queue_count; i++) {
-		struct vhost_front_message m = {
-			.h = {VHOST_USER_GET_VRING_BASE, 0, sizeof(m.p.state)}, .p.state.index = i};
-
-		if (!v->started[i])
-			continue;
-		v->started[i] = false;
-		if (v->failed || v->gone)
-			continue;
-		r = vhost_front_ask(v, &m, sizeof(m.p.state));
-		if (r >= 0 && m.p.state.index != i)
-			r = err_set(EPROTO,
-				"GET_VRING_BASE of queue %" PRIu32 " answers for queue %" PRIu32, i,
-				m.p.state.index);
-		if (r < 0)
-			(void)lose_back_end(v, r);
-	}
+	v->loaded = false;
+	for (uint32_t i = 0; i < d->queue_count; i++)
+		(void)!stop_queue(v, i, NULL);
 }
 
 static void front_configure(
@@ -229,93 +235,6 @@ static void front_configure(
 		return;
 	}
 	memcpy(v->config + offset, data, len);
-}
-
-/*
- * Reads from the back end, with GET_CONFIG, the `len` bytes of configuration that the driver can
- * read.
- */
-static int fetch_config(struct vhost_user *v, uint32_t len)
-{
-	struct vhost_front_message m = {
-		.h = {VHOST_USER_GET_CONFIG, 0, VHOST_USER_CONFIG_HEAD + len},
-		.p.config.size = len};
-
-	if (!(v->protocol & BIT(VHOST_USER_PROTOCOL_F_CONFIG)))
-		return err_set(EPROTO, "it does not offer the protocol feature CONFIG (bit %d)",
-			VHOST_USER_PROTOCOL_F_CONFIG);
-	int r = vhost_front_ask(v, &m, VHOST_USER_CONFIG_HEAD + len);
-	if (r < 0)
-		return r;
-	if (m.p.config.offset != 0 || m.p.config.size != len)
-		return err_set(EPROTO,
-			"GET_CONFIG answers with %" PRIu32 " bytes at %" PRIu32
-			": expected %" PRIu32 " at 0",
-			m.p.config.size, m.p.config.offset, len);
-	memcpy(v->config, m.p.config.data, len);
-	return 0;
-}
-
-static int ask_features(struct vhost_user *v)
-{
-	int r = vhost_front_ask_u64(v, VHOST_USER_GET_FEATURES, &v->offered);
-
-	if (r >= 0 && !(v->offered & BIT(VIRTIO_F_VERSION_1)))
-		r = err_set(EPROTO,
-			"it offers the features 0x%" PRIx64
-			": expected VIRTIO_F_VERSION_1 (bit %d) among them",
-			v->offered, VIRTIO_F_VERSION_1);
-	return r;
-}
-
-int vhost_user_probe(int sock, const char *peer, unsigned timeout_ms)
-{
-	struct vhost_user v = {.sock = sock, .timeout_ms = timeout_ms};
-
-	vhost_front_begin(&v);
-	int r = ask_features(&v);
-	return r < 0 ? err_ctx(r, "%s: the vhost-user back end", peer) : 0;
-}
-
-static int negotiate_features(struct vhost_user *v, const struct vhost_user_options *o)
-{
-	struct vhost_front_message owner = {.h.request = VHOST_USER_SET_OWNER};
-	const unsigned needed = v->pairs ? o->queue_count / 2 : o->queue_count;
-	uint64_t queues = needed;
-
-	v->protocol = 0;
-	int r = vhost_front_tell(v, &owner, NULL, 0);
-
-	if (r >= 0)
-		r = ask_features(v);
-	if (r >= 0 && (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES))) {
-		uint64_t protocol = 0;
-
-		r = vhost_front_ask_u64(v, VHOST_USER_GET_PROTOCOL_FEATURES, &protocol);
-		protocol &= WANTED_PROTOCOL |
-			    (o->reconnect ? BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) : 0);
-		if (r >= 0)
-			r = vhost_front_tell_u64(
-				v, VHOST_USER_SET_PROTOCOL_FEATURES, protocol, -EBADF);
-		/*
-		 * Stores the protocol features only now, because the back end acknowledges messages
-		 * (REPLY_ACK) only from the next one on.
-		 */
-		v->protocol = protocol;
-	}
-	if (r >= 0 && (v->protocol & BIT(VHOST_USER_PROTOCOL_F_MQ)))
-		r = vhost_front_ask_u64(v, VHOST_USER_GET_QUEUE_NUM, &queues);
-	if (r >= 0 && o->reconnect && !(v->protocol & BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)))
-		r = err_set(EPROTO,
-			"it does not offer the protocol feature INFLIGHT_SHMFD (bit %d), without "
-			"which a new connection would lose requests",
-			VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
-	if (r >= 0 && queues < needed)
-		r = err_set(EPROTO, "it has %" PRIu64 " %s: the device needs %u", queues,
-			v->pairs ? "pairs of queues" : "queues", needed);
-	if (r >= 0 && !o->config && o->config_len > 0)
-		r = fetch_config(v, o->config_len);
-	return r;
 }
 
 /*
@@ -380,7 +299,7 @@ static int resume_connection(struct vhost_user *v)
 	v->waiting = false;
 	memcpy(config, v->config, sizeof(config));
 	vhost_front_begin(v);
-	r = negotiate_features(v, &o);
+	r = vhost_front_negotiate(v, &o);
 	if (r >= 0 && (accepted_features(v) & ~v->offered))
 		r = err_set(EPROTO, "it came back without the features 0x%" PRIx64,
 			accepted_features(v) & ~v->offered);
@@ -438,11 +357,94 @@ static int front_serve(struct virtio_device *d, unsigned index, unsigned budget)
 	return 0; /* this process never serves the queues, because the back end does */
 }
 
+/* --- snapshots --- */
+
+/* Stops the queue, and stores where the back end has to continue. */
+static void front_quiesce(struct virtio_device *d, unsigned index)
+{
+	struct vhost_user *v = (struct vhost_user *)d;
+
+	vhost_front_begin(v);
+	(void)!stop_queue(v, index, &d->queues[index].next_avail);
+}
+
+static int check_state_support(const struct vhost_user *v)
+{
+	if (v->failed || v->gone)
+		return err_set(EPIPE, "%s: %s", v->peer, v->failed ? v->why : "it has hung up");
+	if (!(v->protocol & BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE)))
+		return err_set(ENOTSUP,
+			"%s cannot save its state: it does not offer the vhost-user protocol "
+			"feature DEVICE_STATE (bit %d)",
+			v->peer, VHOST_USER_PROTOCOL_F_DEVICE_STATE);
+	return 0;
+}
+
+static int front_save(struct virtio_device *d, struct snapshot_writer *w)
+{
+	struct vhost_user *v = (struct vhost_user *)d;
+	_cleanup_strbuf_ struct strbuf state = {0};
+
+	int r = check_state_support(v);
+	if (r < 0)
+		return r;
+	vhost_front_begin(v);
+	r = vhost_front_save_state(v, &state);
+	if (r < 0)
+		return err_ctx(r, "%s", v->peer);
+	r = snapshot_put(w, v->config, sizeof(v->config));
+	return r < 0 ? r : snapshot_put(w, state.s, state.len);
+}
+
+static int front_load(struct virtio_device *d, struct snapshot_part *p)
+{
+	struct vhost_user *v = (struct vhost_user *)d;
+	uint8_t config[sizeof(v->config)];
+
+	int r = check_state_support(v);
+	if (r >= 0)
+		r = snapshot_get(p, config, sizeof(config));
+	if (r < 0)
+		return r;
+	if (memcmp(config, v->config, sizeof(config)) != 0)
+		return err_set(ENOTSUP,
+			"%s has another configuration than when the snapshot was made, so it may "
+			"have another disk",
+			v->peer);
+	vhost_front_begin(v);
+	r = vhost_front_load_state(v, p->at, p->left);
+	if (r < 0)
+		return err_ctx(r, "%s", v->peer);
+	*p = (struct snapshot_part){.at = p->at + p->left, .name = p->name};
+	v->loaded = true;
+	return 0;
+}
+
+static void front_go_on(struct virtio_device *d)
+{
+	struct vhost_user *v = (struct vhost_user *)d;
+	bool runs = !virtio_is_live(d) || v->failed || v->gone;
+
+	for (uint32_t i = 0; i < d->queue_count; i++)
+		runs |= v->started[i];
+	if (runs)
+		return;
+	vhost_front_begin(v);
+	v->loaded = true;
+	int r = start_queues(v);
+	if (r < 0)
+		(void)lose_back_end(v, r);
+}
+
 static const struct virtio_ops ops = {.serve = front_serve,
 	.reset = front_stop,
 	.event = front_event,
 	.configure = front_configure,
-	.start = front_start};
+	.start = front_start,
+	.quiesce = front_quiesce,
+	.save = front_save,
+	.load = front_load,
+	.go_on = front_go_on};
 
 int vhost_user_init(
 	struct vhost_user *v, const struct vm_memory *m, const struct vhost_user_options *o)
@@ -467,7 +469,7 @@ int vhost_user_init(
 		.inflight = -EBADF,
 		.timeout_ms = o->timeout_ms ? o->timeout_ms : VHOST_USER_TIMEOUT_MS};
 	vhost_front_begin(v);
-	int r = negotiate_features(v, o);
+	int r = vhost_front_negotiate(v, o);
 	if (r < 0)
 		return err_ctx(r, "%s: %s", o->name, o->peer);
 	v->dev = (struct virtio_device){.ops = &ops,

@@ -78,6 +78,11 @@ struct vhost_user {
 	/* end of the time limit for the present start or stop: CLOCK_MONOTONIC in milliseconds */
 	int64_t deadline;
 	bool started[VIRTIO_QUEUES_MAX];
+	/*
+	 * The queues continue at the indices in dev.queues when they start next, because they were
+	 * stopped for a snapshot or come from one.
+	 */
+	bool loaded;
 	int reconnect; /* socket over which new connections come; 0: none */
 	/*
 	 * gone: the back end has hung up and may come back; waiting: the device has requested a new

@@ -32,6 +32,8 @@ static const char *request_name(uint32_t request)
 		[VHOST_USER_SET_CONFIG] = "SET_CONFIG",
 		[VHOST_USER_GET_INFLIGHT_FD] = "GET_INFLIGHT_FD",
 		[VHOST_USER_SET_INFLIGHT_FD] = "SET_INFLIGHT_FD",
+		[VHOST_USER_SET_DEVICE_STATE_FD] = "SET_DEVICE_STATE_FD",
+		[VHOST_USER_CHECK_DEVICE_STATE] = "CHECK_DEVICE_STATE",
 	};
 
 	return request < ARRAY_SIZE(names) && names[request] ? names[request] : "a request";

@@ -7,6 +7,7 @@
 #pragma once
 #include <stddef.h>
 
+#include "base/str.h"
 #include "vm/vhost/front.h"
 
 struct vhost_front_message {
@@ -54,3 +55,16 @@ int vhost_front_tell_u64(const struct vhost_user *v, uint32_t request, uint64_t 
 	must_check;
 int vhost_front_tell_state(
 	const struct vhost_user *v, uint32_t request, uint32_t index, uint32_t num) must_check;
+
+/*
+ * front_negotiate.c: agrees with the back end on features, and reads its configuration if `o` has
+ * none.
+ */
+int vhost_front_negotiate(struct vhost_user *v, const struct vhost_user_options *o) must_check;
+
+/*
+ * front_state.c: read the back end's own state, which the back end must support (DEVICE_STATE), or
+ * give the back end a state that was read before. All queues are stopped.
+ */
+int vhost_front_save_state(const struct vhost_user *v, struct strbuf *ret) must_check;
+int vhost_front_load_state(const struct vhost_user *v, const void *state, size_t len) must_check;

@@ -29,6 +29,8 @@ enum vhost_user_request {
 	VHOST_USER_GET_INFLIGHT_FD = 31,
 	VHOST_USER_SET_INFLIGHT_FD = 32,
 	VHOST_USER_RESET_DEVICE = 34,
+	VHOST_USER_SET_DEVICE_STATE_FD = 42,
+	VHOST_USER_CHECK_DEVICE_STATE = 43,
 };
 
 /*
@@ -43,6 +45,7 @@ enum vhost_user_request {
 #define VHOST_USER_PROTOCOL_F_CONFIG 9
 #define VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD 12
 #define VHOST_USER_PROTOCOL_F_RESET_DEVICE 13
+#define VHOST_USER_PROTOCOL_F_DEVICE_STATE 19
 
 /* Values of the member `flags` in a message's header. */
 #define VHOST_USER_VERSION 1U
@@ -100,6 +103,20 @@ struct vhost_user_inflight {
 	uint32_t padding;
 };
 
+/* Whether the back end writes its state to the descriptor of SET_DEVICE_STATE_FD or reads it. */
+enum { VHOST_USER_SAVE, VHOST_USER_LOAD };
+/*
+ * The bit of the answer to SET_DEVICE_STATE_FD that says that the descriptor of the request is
+ * used, and the bits with an error.
+ */
+#define VHOST_USER_STATE_NO_FD 0x100U
+#define VHOST_USER_STATE_ERROR 0xffU
+
+struct vhost_user_transfer {
+	uint32_t direction;
+	uint32_t phase; /* 0: all queues are stopped */
+};
+
 union vhost_user_payload {
 	uint64_t u64;
 	struct vhost_user_memory memory;
@@ -107,4 +124,5 @@ union vhost_user_payload {
 	struct vhost_user_vring_addr addr;
 	struct vhost_user_config config;
 	struct vhost_user_inflight inflight;
+	struct vhost_user_transfer transfer;
 };

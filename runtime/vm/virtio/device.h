@@ -74,6 +74,11 @@ struct virtio_ops {
 	 * may be hostile. Called before start(), with the queues ready.
 	 */
 	int (*load)(struct virtio_device *d, struct snapshot_part *p);
+	/*
+	 * Called when a machine goes on after save(). The caller holds the lock. NULL: nothing to
+	 * do.
+	 */
+	void (*go_on)(struct virtio_device *d);
 };
 
 struct virtio_device {
@@ -194,6 +199,8 @@ void virtio_config_changed(struct virtio_device *d);
  * -ENOTSUP, with a message, if the device has state that cannot be saved.
  */
 int virtio_save(struct virtio_device *d, struct snapshot_writer *w) must_check;
+/* Lets a device go on after virtio_save(), whether or not that function has failed. */
+void virtio_go_on(struct virtio_device *d);
 /*
  * Sets the state of a device that is as its init has left it. Returns -ENOTSUP with a message if
  * the snapshot is of another device, -EBADMSG if the state is not possible. The caller must kick

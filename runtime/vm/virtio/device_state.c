@@ -44,6 +44,15 @@ int virtio_save(struct virtio_device *d, struct snapshot_writer *w)
 	return r < 0 ? err_ctx(r, "%s", d->name) : 0;
 }
 
+void virtio_go_on(struct virtio_device *d)
+{
+	if (!d->ops->go_on)
+		return;
+	pthread_mutex_lock(&d->lock);
+	d->ops->go_on(d);
+	pthread_mutex_unlock(&d->lock);
+}
+
 static int check_device(const struct virtio_device *d, const struct device_state *s)
 {
 	const uint32_t frozen = VIRTIO_CONFIG_S_FEATURES_OK;

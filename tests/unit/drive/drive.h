@@ -129,6 +129,8 @@ bool use_net(struct device *d);
 bool use_vsock(struct device *d);
 bool use_balloon(struct device *d);
 bool use_fs(struct device *d);
+/* Sends a request to a file server. Returns the error of the answer, which is in work_in. */
+int32_t fuse(struct device *d, uint32_t opcode, uint64_t node, const void *args, uint32_t len);
 /*
  * Offers requests that keep the device busy, and does not wait for answers, which the device writes
  * to work_in.

@@ -184,10 +184,10 @@ bool use_balloon(struct device *d)
 	       request(d, 2, &(struct part){(void *)SPARE_AT, 8192, true}, 1) == 0;
 }
 
-static int32_t fuse(struct device *d, uint32_t opcode, const void *args, uint32_t len)
+int32_t fuse(struct device *d, uint32_t opcode, uint64_t node, const void *args, uint32_t len)
 {
 	struct fuse_in_header h = {
-		.len = (uint32_t)sizeof(h) + len, .opcode = opcode, .unique = 9, .nodeid = 1};
+		.len = (uint32_t)sizeof(h) + len, .opcode = opcode, .unique = 9, .nodeid = node};
 	const struct fuse_out_header *answer = (const struct fuse_out_header *)in;
 
 	memcpy(out, &h, sizeof(h));
@@ -200,8 +200,8 @@ bool use_fs(struct device *d)
 {
 	struct fuse_init_in init = {.major = 7, .minor = 31};
 
-	return fuse(d, FUSE_INIT, &init, sizeof(init)) == 0 &&
-	       fuse(d, FUSE_LOOKUP, "here", 5) == 0 && fuse(d, FUSE_LOOKUP, "gone", 5) == -2;
+	return fuse(d, FUSE_INIT, 1, &init, sizeof(init)) == 0 &&
+	       fuse(d, FUSE_LOOKUP, 1, "here", 5) == 0 && fuse(d, FUSE_LOOKUP, 1, "gone", 5) == -2;
 }
 
 void begin_work(struct device *d)

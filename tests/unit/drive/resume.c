@@ -4,11 +4,15 @@
  * The host makes the snapshot, and presses the key afterwards: "!" in the machine that goes on,
  * "r" in one that was restored.
  */
+#include <linux/fuse.h>
 #include <linux/virtio_vsock.h>
 
 #include "unit/drive/drive.h"
 
 #define TURNS 40 /* more than a ring has entries, so that indices and entries differ */
+
+/* The directory "here" of the share, which is open over the snapshot */
+static uint64_t node, handle;
 
 static struct virtio_vsock_event event = {.id = ~0U};
 
@@ -51,10 +55,37 @@ static void expect_event(struct device *vsock)
 	CHECK(vsock, event.id == VIRTIO_VSOCK_EVENT_TRANSPORT_RESET);
 }
 
+static const void *fuse_reply(void)
+{
+	return work_in + sizeof(struct fuse_out_header);
+}
+
+static void open_directory(struct device *fs)
+{
+	const struct fuse_open_in in = {0};
+
+	CHECK(fs, fuse(fs, FUSE_LOOKUP, 1, "here", 5) == 0);
+	node = ((const struct fuse_entry_out *)fuse_reply())->nodeid;
+	CHECK(fs, fuse(fs, FUSE_OPENDIR, node, &in, sizeof(in)) == 0);
+	handle = ((const struct fuse_open_out *)fuse_reply())->fh;
+}
+
+/* Uses node and handle from before the snapshot. */
+static void read_directory(struct device *fs)
+{
+	const struct fuse_read_in in = {.fh = handle, .size = 1024};
+	const struct fuse_getattr_in none = {0};
+
+	CHECK(fs, fuse(fs, FUSE_GETATTR, node, &none, sizeof(none)) == 0);
+	CHECK(fs, fuse(fs, FUSE_READDIR, node, &in, sizeof(in)) == 0);
+	CHECK(fs, ((const struct fuse_out_header *)work_in)->len > 2 * sizeof(struct fuse_dirent));
+}
+
 void survive(struct device *devices, unsigned count)
 {
 	struct device *console = find(devices, count, ID_CONSOLE);
 	struct device *vsock = find(devices, count, ID_VSOCK);
+	struct device *fs = find(devices, count, ID_FS);
 
 	for (unsigned i = 0; i < count; i++) {
 		struct device *d = &devices[i];
@@ -66,6 +97,8 @@ void survive(struct device *devices, unsigned count)
 	}
 	offer(vsock, 2, put(vsock, 2, &(struct part){&event, sizeof(event), true}, 1));
 	kick(vsock, 2);
+	if (fs->id == ID_FS)
+		open_directory(fs);
 	progress(console, "wait for the snapshot");
 	uint64_t before = read_tsc();
 	uint8_t key = ask(console);
@@ -75,6 +108,8 @@ void survive(struct device *devices, unsigned count)
 		expect_event(vsock);
 	else
 		CHECK(vsock, event.id == ~0U);
+	if (fs->id == ID_FS)
+		read_directory(fs);
 	for (unsigned i = 0; i < count; i++) {
 		struct device *d = &devices[i];
 

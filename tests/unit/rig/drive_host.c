@@ -115,12 +115,14 @@ int host_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret
 
 void host_serve_files(struct host *h, int *ret_sock)
 {
-	char dir[] = "/tmp/drive-XXXXXX";
+	char own[] = "/tmp/drive-XXXXXX";
 	int s[2];
 
-	assert_non_null(mkdtemp(dir));
-	int root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	assert_int_equal(mkdirat(root, "here", 0755), 0);
+	if (!h->dir)
+		assert_non_null(mkdtemp(own));
+	int root = open(h->dir ? h->dir : own, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (!h->dir)
+		assert_int_equal(mkdirat(root, "here", 0755), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s), 0);
 	fflush(NULL);
 	h->server = fork();
@@ -136,8 +138,10 @@ void host_serve_files(struct host *h, int *ret_sock)
 		close(s[0]);
 		alarm(2 * LIMIT_MS / 1000);
 		(void)!vmfs_serve(&c);
+		if (h->dir)
+			_exit(0);
 		unlinkat(root, "here", AT_REMOVEDIR);
-		_exit(rmdir(dir) < 0);
+		_exit(rmdir(own) < 0);
 	}
 	close(s[1]);
 	close(root);

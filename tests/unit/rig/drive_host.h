@@ -27,6 +27,8 @@ struct host {
 		stop; /* the host's thread uses console[0], keys[1], net[0] and stop */
 	int disk, kernel;
 	pid_t server; /* pid of the file server; 0: none */
+	/* directory that the file server serves, with a directory "here"; NULL: one of its own */
+	const char *dir;
 	pthread_mutex_t lock;
 	int echo[ECHOES_MAX]; /* the host's ends of the guest's sockets; guarded by the lock */
 	size_t echo_count;
