@@ -40,7 +40,9 @@ static int all_are_used(const struct pool *p)
 		ip_subnet_text(&p->base, p->prefix, text));
 }
 
-/* Picks a free address of the pool. If there is none, undoes stale attachments and tries again. */
+/*
+ * Picks a free address of the pool. If the pool has none, undoes stale attachments and tries again.
+ */
 static int pick_address(struct host *h, const char *network, const struct pool *p, struct ip *ret)
 {
 	char folder[NETWORK_NAME_MAX + 16];
@@ -65,7 +67,7 @@ static int pick_address(struct host *h, const char *network, const struct pool *
 
 struct holder {
 	const struct ip *wanted;
-	/* record of the attachment that has the address; "": no attachment has it */
+	/* record of the attachment that has the address; "": no attachment has the address */
 	char record[CONTAINER_KEY_MAX + IFNAMSIZ + 8];
 };
 
@@ -164,8 +166,8 @@ static int take_mac(struct host *h, const struct attach_request *q, struct attac
 }
 
 /*
- * Makes the MAC address from the IP address, unless the user has given one. So an IP address always
- * has the same MAC address, and the ARP caches of other machines stay valid.
+ * Makes the MAC address from the IP address, unless the user has given a MAC address. So an IP
+ * address always has the same MAC address, and the ARP caches of other machines stay valid.
  */
 static int choose_mac(struct host *h, const struct attach_request *q, struct attachment *a)
 {
@@ -176,7 +178,7 @@ static int choose_mac(struct host *h, const struct attach_request *q, struct att
 			network_kind_name(a->kind));
 	if (q->mac)
 		return take_mac(h, q, a);
-	/* first byte of a MAC address that is locally administered and not a group */
+	/* 0x0a is the first byte of a MAC address that is locally administered and not a group */
 	a->mac[0] = 0x0a;
 	if (a->address_count && a->addresses[0].family == AF_INET) {
 		a->mac[1] = 0x58;
@@ -200,7 +202,8 @@ static int check_key(const char *key)
 }
 
 /*
- * Chooses the interface's name, and opens the container's namespace to see which names are taken.
+ * Chooses the name of the interface, and opens the container's namespace to see which names are
+ * taken.
  */
 static int choose_interface(struct host *h, const struct attach_request *q, struct attachment *a)
 {
@@ -286,7 +289,10 @@ static int write_down(struct host *h, const struct attachment *a)
 	return r < 0 ? r : store_write_record(h, a);
 }
 
-/* Adds the rules of one attachment. If that fails, writes all rules again, from the records. */
+/*
+ * Adds the rules of one attachment. If that fails, writes the rules of all attachments again, from
+ * the records.
+ */
 static int add_rules(struct host *h, const struct network *n, const struct attachment *a)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};

@@ -12,9 +12,9 @@ int bridge_mtu(struct host *h, const struct network *n)
 }
 
 /*
- * Makes the MAC address of the bridge, a FNV-1a hash of the network's name and of the interface.
- * Without an address of its own, a bridge takes that of one of its ports. The address would change
- * when containers start and end, and be all zeros without any container.
+ * Makes the MAC address of the bridge, a FNV-1a hash of the network's name and of the interface's
+ * name. A bridge without a MAC address of its own takes that of one of its ports, so its address
+ * would change when containers start and end, and be all zeros without any container.
  */
 static void bridge_mac(const struct network *n, uint8_t ret[6])
 {
@@ -26,7 +26,7 @@ static void bridge_mac(const struct network *n, uint8_t ret[6])
 			if (!*p)
 				break;
 		}
-	/* first byte of a MAC address that is locally administered and not a group */
+	/* 0x0a is the first byte of a MAC address that is locally administered and not a group */
 	ret[0] = 0x0a;
 	for (int i = 1; i < 6; i++)
 		ret[i] = (uint8_t)(hash >> (8 * i));
@@ -66,10 +66,16 @@ static int make_bridge(struct host *h, const struct network *n, uint32_t mtu)
 
 static int set_sysctls(struct host *h, const struct network *n)
 {
-	/* Allows a packet from 127.0.0.1 to a published port to leave through the bridge. */
+	/*
+	 * route_localnet allows a packet from 127.0.0.1 to a published port to leave through the
+	 * bridge.
+	 */
 	int r = sysctl_set(h, "1", "net/ipv4/conf/%s/route_localnet", n->interface);
 
-	/* Keeps router advertisements of containers from making one of them the host's router. */
+	/*
+	 * accept_ra is 0, so that router advertisements of containers do not make one of them the
+	 * host's router.
+	 */
 	if (r >= 0)
 		r = sysctl_set(h, "0", "net/ipv6/conf/%s/accept_ra", n->interface);
 	return r;
@@ -99,7 +105,9 @@ static int add_addresses(struct host *h, const struct network *n, const struct d
 	return 0;
 }
 
-/* Makes the bridge if it does not exist. In a dry run *ret then has no index. */
+/*
+ * Makes the bridge if it does not exist. In a dry run the bridge is not made, so *ret has no index.
+ */
 static int have_bridge(struct host *h, const struct network *n, uint32_t mtu, struct device *ret)
 {
 	int r = bridge_find(h, n, ret);
@@ -144,8 +152,8 @@ int bridge_remove(struct host *h, const struct network *n)
 	int r = bridge_find(h, n, &bridge);
 
 	/*
-	 * If the bridge no longer exists, or another program's interface has its name, nothing must
-	 * be undone.
+	 * Nothing must be undone if the bridge no longer exists, or if another program's interface
+	 * has its name.
 	 */
 	if (r == -ENODEV || r == -EEXIST) {
 		err_clear();

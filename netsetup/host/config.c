@@ -97,7 +97,7 @@ struct overlap {
 	const char *own; /* the network's own interface, whose routes do not count */
 	bool bridge;     /* the network is a bridge */
 	struct host *h;
-	char text[128]; /* route, address or network with which the pool overlaps */
+	char text[128]; /* the route, address or network with which the pool overlaps */
 };
 
 static int find_route(uint8_t family, const uint8_t *raw, uint8_t prefix, int index, void *arg)
@@ -118,8 +118,8 @@ static int find_route(uint8_t family, const uint8_t *raw, uint8_t prefix, int in
 }
 
 /*
- * Returns 1, with o->text, if an address of the pool is already used on the host or in another
- * network.
+ * Returns 1, with a text in o->text, if an address of the pool is already used on the host or in
+ * another network.
  */
 static int find_overlap(struct overlap *o, const struct network *all, size_t count)
 {
@@ -260,7 +260,10 @@ static int remove_file(struct host *h, const char *name)
 	return 0;
 }
 
-/* Writes all rules for the networks including n, whose file does not exist in a dry run. */
+/*
+ * Writes the rules of all networks. In a dry run only the rules of n are tried, because the file of
+ * n does not exist then.
+ */
 static int write_rules(struct host *h, const struct network *n)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -402,7 +405,10 @@ int network_create(struct host *h, struct network *n)
 
 int network_make_default(struct host *h, const char *name)
 {
-	/* Like the default networks of docker and podman it has no name server. */
+	/*
+	 * The default network has no name server, as the default networks of docker and podman have
+	 * none.
+	 */
 	struct network n = {.isolated = true, .masquerade = true};
 
 	if (!streq(name, JOIN_DEFAULT))
@@ -435,8 +441,8 @@ int network_remove(struct host *h, const char *name, bool force)
 	for (size_t i = 0; r >= 0 && i < count; i++)
 		r = attachment_undo(h, all[i]);
 	/*
-	 * The network's file is removed last, so that `caisson net rm` can be repeated until all is
-	 * removed.
+	 * The network's file is removed last, so that the user can repeat `caisson net rm` until
+	 * all is removed.
 	 */
 	if (r >= 0)
 		r = names_stop(h, name);

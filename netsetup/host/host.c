@@ -7,7 +7,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-/* Makes a directory and its parents, mode 0755, and opens it. */
+/* Makes a directory and its parents with the mode 0755, and opens the directory. */
 static int make_directory(const char *path)
 {
 	_cleanup_free_ char *copy = strdup(path);
@@ -29,8 +29,8 @@ static int make_directory(const char *path)
 }
 
 /*
- * Opens a directory, which is made unless `keep` is set. Returns 0 with *ret < 0 if it does not
- * exist.
+ * Opens a directory, and makes it if `keep` is not set. If `keep` is set and the directory does not
+ * exist, returns 0 with *ret < 0.
  */
 static int open_directory(const char *path, bool keep, int *ret)
 {

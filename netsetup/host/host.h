@@ -3,12 +3,12 @@
  * Networks of the host, and containers that are attached to them. The program caisson-net is the
  * only caller, because netsetup/host/nft.c needs libnftables.
  *
- *	_cleanup_host_ struct host h = HOST_INIT;
- *	r = host_open(&h, &options);              locks the state; one process at a time
- *	r = network_create(&h, &network);         writes the file, makes the bridge and the rules
- *	r = attachment_make(&h, &request, &a);    container -> interface, addresses, ports
- *	r = attachment_undo(&h, a);               also if the namespace has gone already
- *	r = network_remove(&h, name, force);
+ * 	_cleanup_host_ struct host h = HOST_INIT;
+ * 	r = host_open(&h, &options);              locks the state; one process at a time
+ * 	r = network_create(&h, &network);         writes the file, makes the bridge and the rules
+ * 	r = attachment_make(&h, &request, &a);    container -> interface, addresses, ports
+ * 	r = attachment_undo(&h, a);               works also if the namespace has gone already
+ * 	r = network_remove(&h, name, force);
  *
  * What is where:
  *
@@ -24,17 +24,18 @@
  *	STATE/ports/PROTO:PORT:ADDRESS the same for a published port
  *
  * Theory of operation. An attachment is made in this order: leases, record, veth pair, rules,
- * names. It is undone in the opposite order, but for the names, which go before the veth pair. A
- * process that is killed at any point leaves one of two things. Leases without a record are
- * symbolic links to nothing, and count as free. A record without an interface of the host is
- * stale: its creator was killed, or the container's namespace has gone and took the veth pair
- * along. Whoever finds a stale record in its way undoes it. The links tell who has an address
- * without a look into the records, so that an attachment costs the same beside 500 others. STATE
- * is in /run, which no crash of the machine outlives, so nothing is synced.
+ * names. The parts are undone in the opposite order, except for the names, which go before the veth
+ * pair. A process that is killed at any point leaves one of two things. Leases without a record are
+ * symbolic links to nothing, and count as free. A record without an interface of the host is stale:
+ * its creator was killed, or the container's namespace has gone and took the veth pair along. A
+ * process that finds a stale record in its way undoes it. The links tell who has an address without
+ * a look into the records, so that an attachment costs the same beside 500 others. STATE is in
+ * /run, which no crash of the machine outlives, so nothing is synced.
  *
- * nftables. All rules are in one table of caisson's own. It has sets and maps, and an attachment
- * adds elements for its ports in one transaction. If that fails, for example because a firewall was
- * reloaded and flushed all tables, the whole table is written again from the files.
+ * nftables. All rules are in one table of caisson's own. The table has sets and maps, and an
+ * attachment adds elements for its ports in one transaction. If the transaction fails, for example
+ * because a firewall was reloaded and flushed all tables, the whole table is written again from the
+ * files.
  */
 #pragma once
 #include <net/if.h>
@@ -49,12 +50,13 @@
 #define HOST_CONFIG "/etc/caisson/net"
 #define NETWORK_NAME_MAX 64
 #define CONTAINER_KEY_MAX 200
-#define NETWORK_FILE_MAX 65536 /* most bytes of a network's file */
-#define PORTS_MAX 4096         /* most ports of one attachment; each port of a range counts */
+#define NETWORK_FILE_MAX 65536 /* largest file of a network, in bytes */
+/* how many ports one attachment may have; each port of a range counts */
+#define PORTS_MAX 4096
 
 struct host_options {
-	const char *config, *state; /* directories; NULL: the default */
-	bool read_only; /* for commands that change nothing; STATE need not exist then */
+	const char *config, *state; /* directories CONFIG and STATE; NULL: the default */
+	bool read_only; /* set by commands that change nothing; STATE need not exist then */
 	/*
 	 * nothing is changed, and `changes` gets a line for each change that would have been made
 	 */
@@ -62,8 +64,8 @@ struct host_options {
 };
 
 struct host {
-	struct arena arena; /* holds what the functions below return */
-	struct nl nl;       /* rtnetlink in the host's namespace */
+	struct arena arena; /* memory of what the functions below return */
+	struct nl nl;       /* socket for rtnetlink in the host's network namespace */
 	int config_dir, state_dir, lock;
 	bool dry_run;
 	struct strbuf changes; /* one line for each change of a dry run */
@@ -145,50 +147,59 @@ int network_check_name(const char *name) must_check;
 int network_parse(struct arena *a, const char *text, size_t len, const char *what,
 	struct network *ret) must_check;
 /*
- * network_json() writes a network's file as an object. network_members_json() writes the members
- * only, for a caller that adds others.
+ * network_json() writes a network's file as an object. network_members_json() writes only the
+ * members of that object, for a caller that adds other members.
  */
 void network_json(struct json_out *o, const struct network *n);
 void network_members_json(struct json_out *o, const struct network *n);
 
 /* Reads the network's file. Returns -ENOENT with a message if there is no such network. */
 int network_read(struct host *h, const char *name, struct network *ret) must_check;
-/* Reads all networks, ordered by name. Fails with the name of the file if one is damaged. */
+/*
+ * Reads all networks, ordered by name. If a network's file is damaged, fails with a message that
+ * names the file.
+ */
 int network_list(struct host *h, struct network **ret, size_t *ret_n) must_check;
 
 /*
- * Makes a network: fills in the pools and the interface's name if they are missing, writes the
+ * Makes a network: fills in the pools and the interface's name if these are missing, writes the
  * file, and makes the bridge and the rules. Returns -EEXIST if the name, the interface, or
- * addresses of a pool are taken. If it fails, it undoes everything.
+ * addresses of a pool are taken. After a failure everything is undone.
  */
 int network_create(struct host *h, struct network *n) must_check;
 
-/* Creates the network JOIN_DEFAULT if it is the one that is named and does not exist. */
+/* Creates the network JOIN_DEFAULT if `name` is JOIN_DEFAULT and that network does not exist. */
 int network_make_default(struct host *h, const char *name) must_check;
 
 /* Undoes network_create(). Returns -EBUSY if containers are attached and `force` is not set. */
 int network_remove(struct host *h, const char *name, bool force) must_check;
 
 /*
- * Applies all networks, writes all rules again, and undoes stale attachments. It is called after a
- * reboot, or after another program has flushed the rules.
+ * Applies all networks, writes all rules again, and undoes stale attachments. `caisson net reload`
+ * calls it, after a reboot, or after another program has flushed the rules.
  */
 int network_reload(struct host *h) must_check;
 
 /* --- attachments --- */
 
 struct port {
-	uint8_t protocol; /* IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP */
-	struct ip host;   /* the host's address; family 0: all addresses of the host */
+	uint8_t protocol; /* protocol of the port: IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP */
+	/*
+	 * address of the host on which the port is published; family 0: all addresses of the host
+	 */
+	struct ip host;
 	uint16_t host_port, port;
 	uint16_t count; /* number of ports in the range; 1: a single port */
 };
 
-/* Parses [HOST:]PORT[-PORT]:PORT[-PORT][/tcp|udp|sctp]; an IPv6 address of the host is in []. */
+/*
+ * Parses a text [HOST:]PORT[-PORT]:PORT[-PORT][/tcp|udp|sctp]; an IPv6 address as HOST is in
+ * brackets.
+ */
 int port_parse(const char *text, struct port *ret) must_check;
 const char *port_protocol(uint8_t protocol);
 
-/* Parses aa:bb:cc:dd:ee:ff. */
+/* Parses a MAC address such as aa:bb:cc:dd:ee:ff. Returns false if the text is no MAC address. */
 bool mac_parse(const char *text, uint8_t ret[6]);
 
 /*
@@ -209,7 +220,7 @@ struct attachment {
 	const char *network;
 	enum network_kind kind;
 	const char *key;   /* the container's ID, or the namespace's path with '!' for '/' */
-	const char *netns; /* path of the namespace */
+	const char *netns; /* path of the container's network namespace */
 	const char
 		*netns_now; /* path by which the namespace can be opened while it is being made */
 	char interface[IFNAMSIZ]; /* name inside the namespace */
@@ -225,7 +236,8 @@ struct attachment {
 	uint8_t prefixes[2];
 	struct ip gateways[2];
 	size_t address_count;
-	bool default_route; /* attaching gave the container default routes to the gateways */
+	/* whether attaching gave the container default routes to the gateways */
+	bool default_route;
 	const struct port *ports;
 	size_t port_count;
 };
@@ -234,14 +246,16 @@ struct attach_request {
 	const char *network;
 	const char *key;
 	const char *netns;
-	const char *recorded;  /* path of the namespace for the record; NULL: the same as netns */
-	const char *interface; /* NULL: the first free name of eth0, eth1, ... */
-	/* addresses that the user wants; family 0: any free one of the pool */
+	/* path of the namespace that is written into the record; NULL: the same path as netns */
+	const char *recorded;
+	/* name of the interface in the container; NULL: the first free name of eth0, eth1, ... */
+	const char *interface;
+	/* addresses that the user wants; family 0: any free address of the pool */
 	struct ip addresses[2];
-	const uint8_t *mac; /* 6 bytes; NULL: an address made from the IP address */
+	const uint8_t *mac; /* MAC address of 6 bytes; NULL: an address made from the IP address */
 	/*
 	 * names by which others find the container, besides its key, with NULL at the end; NULL:
-	 * none
+	 * there are no such names
 	 */
 	const char *const *names;
 	const struct port *ports;
@@ -257,19 +271,20 @@ int netns_pick_name(const char *netns, const char *template, char ret[IFNAMSIZ])
 /* Returns whether a dnsmasq answers on the network's gateways while a container is attached. */
 bool names_served(const struct network *n);
 /*
- * Returns -EINVAL unless `name` can be the name of a container. The message begins with `what`.
+ * Returns -EINVAL if `name` cannot be the name of a container, else 0. The error message begins
+ * with `what`.
  */
 int names_check(const char *name, const char *what) must_check;
 
 /*
  * Attaches a namespace to a network. Returns -EEXIST if the interface's name or an address is
- * taken, -EADDRINUSE if a port is taken, and -EADDRNOTAVAIL if the pool has no free address. If it
- * fails, it undoes everything.
+ * taken, -EADDRINUSE if a port is taken, and -EADDRNOTAVAIL if the pool has no free address. After
+ * a failure everything is undone.
  */
 int attachment_make(struct host *h, const struct attach_request *q, const struct attachment **ret)
 	must_check;
 
-/* Undoes an attachment. Parts of it that no longer exist are no error. */
+/* Undoes an attachment. A part of the attachment that no longer exists is no error. */
 int attachment_undo(struct host *h, const struct attachment *a) must_check;
 
 /*
@@ -278,13 +293,13 @@ int attachment_undo(struct host *h, const struct attachment *a) must_check;
  */
 int attachment_list(struct host *h, const char *key, const char *network,
 	const struct attachment ***ret, size_t *ret_n) must_check;
-/* Parses a record. `what` names it in messages. */
+/* Parses a record. `what` is the name of the record in messages. */
 int attachment_parse(struct arena *a, const char *text, size_t len, const char *what,
 	struct attachment *ret) must_check;
 void attachment_json(struct json_out *o, const char *key, const struct attachment *a);
 
 /*
- * Compares an attachment with the interfaces, MTUs, addresses and the bridge that exist. Returns 0,
- * or -errno with a message that says what is different.
+ * Compares an attachment with the interfaces, MTUs, addresses and the bridge that exist. Returns 0
+ * if all is as recorded, or -errno with a message that says what is different.
  */
 int attachment_check(struct host *h, const struct attachment *a) must_check;

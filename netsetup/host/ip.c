@@ -54,7 +54,7 @@ int ip_compare(const struct ip *a, const struct ip *b)
 	return memcmp(a->bytes, b->bytes, sizeof(a->bytes));
 }
 
-/* Adds 1 to the address. Returns false if it was the last one of its family. */
+/* Adds 1 to the address. Returns false if the address was the last one of its family. */
 static bool ip_next(struct ip *ip)
 {
 	for (size_t i = ip_len(ip->family); i-- > 0;)

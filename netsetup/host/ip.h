@@ -10,11 +10,12 @@
 #include "base/str.h"
 
 struct ip {
-	uint8_t family; /* AF_INET, AF_INET6; 0: no address */
+	uint8_t family; /* family of the address: AF_INET or AF_INET6; 0: no address */
 	uint8_t bytes[16];
 };
 
-#define IP_TEXT (INET6_ADDRSTRLEN + 4) /* bytes of an address or a subnet as text, with its NUL */
+/* size in bytes of an address or a subnet as text, with its NUL */
+#define IP_TEXT (INET6_ADDRSTRLEN + 4)
 
 /* Returns the length of an address of that family in bytes. */
 static inline size_t ip_len(uint8_t family)
@@ -29,38 +30,42 @@ static inline bool ip_is_any(const struct ip *ip)
 	return memcmp(ip->bytes, zeros, sizeof(zeros)) == 0;
 }
 
-/* Parses an address without a zone. Returns -EINVAL, without a message, if the text is none. */
+/*
+ * Parses an address without a zone. Returns -EINVAL, without a message, if the text is no such
+ * address.
+ */
 int ip_parse(const char *text, struct ip *ret) must_check;
 /*
- * Parses ADDRESS/PREFIX. Bits behind the prefix are kept. Returns -EINVAL, without a message, if
- * the text is malformed.
+ * Parses a text ADDRESS/PREFIX. Bits behind the prefix are kept. Returns -EINVAL, without a
+ * message, if the text is malformed.
  */
 int ip_parse_subnet(const char *text, struct ip *ret, unsigned *ret_prefix) must_check;
-/* Both functions write the text to buf, and return buf. */
+/* ip_text() and ip_subnet_text() write the text to buf, and return buf. */
 const char *ip_text(const struct ip *ip, char buf[IP_TEXT]);
 const char *ip_subnet_text(const struct ip *ip, unsigned prefix, char buf[IP_TEXT]);
 
 /*
- * Returns less than, equal to or greater than 0, as memcmp() does. Addresses of different families
- * are not equal.
+ * Compares two addresses. Returns less than, equal to or greater than 0, as memcmp() does.
+ * Addresses of different families are not equal.
  */
 int ip_compare(const struct ip *a, const struct ip *b);
-/* Returns whether the two addresses are in the same subnet of that prefix. */
+/* Returns whether the two addresses are in the same subnet with a prefix of `prefix` bits. */
 bool ip_in(const struct ip *ip, const struct ip *of, unsigned prefix);
 
-/* Describes a subnet, and which of its addresses containers get. */
+/* A subnet, and which of its addresses containers get. */
 struct pool {
-	struct ip base; /* its bits behind the prefix are zeros */
+	struct ip base; /* address of the subnet, whose bits behind the prefix are zeros */
 	unsigned prefix;
-	struct ip gateway;     /* the host's address; never given to a container */
-	struct ip first, last; /* the range from which addresses are taken, both ends included */
+	struct ip gateway; /* the host's address in the subnet; no container gets it */
+	/* the range from which containers get addresses; first and last belong to it */
+	struct ip first, last;
 };
 
 /*
- * Fills in those of gateway, first and last that are missing (family 0), and checks the others. The
- * range contains neither the network's own address and the broadcast address of IPv4, nor the
- * subnet-router address of IPv6; subnets of one or two addresses have none of these. Returns
- * -EINVAL with a message.
+ * Fills in those of gateway, first and last that are missing (family 0), and checks those that are
+ * given. The range contains neither the network's own address and the broadcast address of IPv4,
+ * nor the subnet-router address of IPv6; subnets of one or two addresses have no such addresses.
+ * Returns -EINVAL with a message.
  */
 int pool_complete(struct pool *p) must_check;
 
@@ -75,8 +80,8 @@ int subnet_check(const struct ip *base, unsigned prefix) must_check;
 bool pool_overlaps(const struct ip *a, unsigned a_prefix, const struct ip *b, unsigned b_prefix);
 
 /*
- * Finds the lowest address of the range that is neither the gateway nor among the n used ones,
- * which this function sorts. Returns -EADDRNOTAVAIL without a message if all are used.
+ * Finds the lowest address of the range that is neither the gateway nor among the n used addresses,
+ * which this function sorts. Returns -EADDRNOTAVAIL without a message if all addresses are used.
  */
 int pool_pick(const struct pool *p, struct ip *used, size_t n, struct ip *ret) must_check;
 

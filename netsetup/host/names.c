@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Serves the names of containers. Each network whose file says "dns" has a dnsmasq of its own, on
- * its bridge, as long as a container is attached. It answers with the names of the network's
- * containers, asks the host's name servers for all other names, and gives whole machines their
- * address by DHCP.
+ * its bridge, as long as a container is attached. This dnsmasq answers with the names of the
+ * network's containers, asks the host's name servers for all other names, and gives whole machines
+ * their address by DHCP.
  *
  * Theory of operation. STATE/names/NETWORK/ has dnsmasq's configuration, its pid, and the
- * directories hosts and dhcp, with one file for each attachment. dnsmasq reads these again on
+ * directories hosts and dhcp, with one file for each attachment. dnsmasq reads these files again on
  * SIGHUP. The directory hosts also tells whether the attachment that leaves is the last one.
- * Another process may have the pid by now, so the command line of the process is compared too.
- * dnsmasq writes its pid once it has daemonized, and ends if it cannot. So a command that is killed
- * while it starts dnsmasq never leaves one without a pid behind.
+ * Another process may have the recorded pid by now, so the command line of the process is compared
+ * too. dnsmasq writes its pid once it has daemonized, and ends if it cannot. So a command that is
+ * killed while it starts dnsmasq never leaves a dnsmasq without a pid behind.
  */
 #include <dirent.h>
 #include <limits.h>
@@ -29,8 +29,9 @@
 
 #define PROGRAM "dnsmasq"
 #define ENTRY_MAX (CONTAINER_KEY_MAX + IFNAMSIZ + 4)
-#define END_MS 1000 /* how long dnsmasq may take to end, in ms */
-#define TRIES 10    /* number of starts, every 30 ms, while another process has the address */
+#define END_MS 1000 /* how long, in ms, dnsmasq may take to end */
+/* how often dnsmasq is started, every 30 ms, while another process has the address */
+#define TRIES 10
 
 static bool find_program(char ret[PATH_MAX])
 {
@@ -52,7 +53,10 @@ bool names_served(const struct network *n)
 	return n->dns && n->pool_count && find_program(path);
 }
 
-/* Makes the absolute path of the network's directory. It is also in the command line of dnsmasq. */
+/*
+ * Makes the absolute path of the network's directory. The command line of dnsmasq contains this
+ * path too.
+ */
 static int names_path(struct host *h, const char *network, char ret[PATH_MAX])
 {
 	char link[40], state[PATH_MAX];
@@ -93,8 +97,8 @@ static pid_t find_process(const char *path)
 }
 
 /*
- * Waits for the end of the process itself, because dnsmasq removes its pid file before it closes
- * its sockets, and the next dnsmasq needs the same addresses.
+ * Ends dnsmasq, and waits for the end of the process itself, because dnsmasq removes its pid file
+ * before it closes its sockets, and the next dnsmasq needs the same addresses.
  */
 static void stop_process(const char *path)
 {
@@ -102,7 +106,9 @@ static void stop_process(const char *path)
 	_cleanup_fd_ int process = pid ? pidfd_open(pid, 0) : -EBADF;
 	struct pollfd ended = {process, POLLIN, 0};
 
-	/* The pid could belong to another process by now, so the process is looked up again. */
+	/*
+	 * The process is looked up again, because the pid could belong to another process by now.
+	 */
 	if (process < 0 || find_process(path) != pid ||
 		pidfd_send_signal(process, SIGTERM, NULL, 0) < 0)
 		return;
@@ -111,7 +117,7 @@ static void stop_process(const char *path)
 }
 
 /*
- * Runs dnsmasq once, which goes to the background if it can serve. Returns 1 if it does, or 0 with
+ * Runs dnsmasq once. dnsmasq goes to the background if it can serve. Returns 1 if it can, or 0 with
  * the last line that it wrote.
  */
 static int try_start(const char *path, char *line, size_t size)
@@ -144,7 +150,10 @@ static int start_process(const struct network *n, const char *path)
 	char line[512];
 	int r = try_start(path, line, sizeof(line));
 
-	/* The dnsmasq that a killed command was ending may still have the address for a moment. */
+	/*
+	 * dnsmasq is started again, because the old dnsmasq that a killed command was ending may
+	 * still have the address for a moment.
+	 */
 	for (int i = 1; i < TRIES && r == 0 && strstr(line, "in use"); i++) {
 		nanosleep(&moment, NULL);
 		r = try_start(path, line, sizeof(line));
@@ -160,8 +169,8 @@ static int start_process(const struct network *n, const char *path)
 /* --- the files of dnsmasq --- */
 
 /*
- * Writes a file in place. If this process is killed, half a file may be left, and detach removes
- * it. It could not find the temporary file of a replacement.
+ * Writes a file in place. If this process is killed, half a file may be left, which detach removes.
+ * A temporary file that replaces the file later would be worse, because detach could not find it.
  */
 static int write_file(const char *path, const char *name, const struct strbuf *text)
 {
@@ -198,9 +207,9 @@ static int add_dhcp(struct strbuf *out, const struct network *n, const char *pat
 }
 
 /*
- * Writes dnsmasq's configuration. On an internal network it asks no name server of the host,
- * because a query would be a way out. A name without a dot is a container's, so it is never sent to
- * the host's name servers.
+ * Writes dnsmasq's configuration. On an internal network dnsmasq asks no name server of the host,
+ * because a query would be a way out. A name without a dot is a container's, so dnsmasq never sends
+ * it to the host's name servers.
  */
 static int write_conf(const struct network *n, const char *path)
 {
@@ -283,7 +292,8 @@ int names_check(const char *name, const char *what)
 }
 
 /*
- * Returns whether a name can stand in dnsmasq's files. An ID that cannot is not served as a name.
+ * Returns whether a name can stand in dnsmasq's files. An ID that cannot stand there is not served
+ * as a name.
  */
 static bool is_name(const char *name)
 {
@@ -312,7 +322,7 @@ static const char **usable_names(
 	return ret;
 }
 
-/* Has dnsmasq read the files again. If it does not run, starts it. */
+/* Makes dnsmasq read the files again. If dnsmasq does not run, starts it. */
 static int read_again(const struct network *n, const char *path)
 {
 	pid_t pid = find_process(path);
@@ -343,7 +353,7 @@ int names_add(struct host *h, const struct network *n, const struct attachment *
 	return r < 0 ? r : read_again(n, path);
 }
 
-/* Returns whether no attachment has an entry. */
+/* Returns whether no attachment of the network has an entry in the directory hosts. */
 static bool is_unused(struct host *h, const char *network)
 {
 	char folder[NETWORK_NAME_MAX + 32];

@@ -31,7 +31,7 @@ int nft_run(struct host *h, const char *commands)
 		line[0] ? line : "it does not say why (is nf_tables in this kernel?)");
 }
 
-/* Removes one attachment from a list, and keeps the order of the others. */
+/* Removes one attachment from a list, and keeps the order of the remaining attachments. */
 static void leave_out(const struct attachment **all, size_t *count, const struct attachment *a)
 {
 	size_t kept = 0;

@@ -23,7 +23,10 @@ static int bad_port(const char *text, const char *why)
 		text, why);
 }
 
-/* Parses PORT or PORT-PORT. Returns how many ports that is, or 0 if the text is malformed. */
+/*
+ * Parses PORT or PORT-PORT. Returns the number of ports in the range, or 0 if the text is
+ * malformed.
+ */
 static unsigned parse_range(const char *text, size_t len, uint16_t *ret)
 {
 	char copy[16], *dash;
@@ -142,7 +145,7 @@ static bool hosts_clash(const struct ip *a, const struct ip *b)
 
 struct wanted {
 	const struct attachment *a;
-	bool swept; /* a stale attachment was undone, so the check must be repeated */
+	bool swept; /* whether a stale attachment was undone, so that the check must be repeated */
 };
 
 /* Returns whether a lease is for a port of the host that p publishes too. */
@@ -205,8 +208,9 @@ static socklen_t socket_address(
 }
 
 /*
- * Tries to bind the port, which fails if a process of the host uses it. Publishing it would cut off
- * the clients of that process. A TCP port that only closed connections still use can be bound.
+ * Tries to bind the port. The bind fails if a process of the host uses the port, and publishing the
+ * port would cut off the clients of that process. A TCP port that only closed connections still use
+ * can be bound.
  */
 static int try_port(const struct port *p, unsigned number, bool six)
 {
@@ -218,7 +222,7 @@ static int try_port(const struct port *p, unsigned number, bool six)
 		(p->protocol == IPPROTO_UDP ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC,
 		p->protocol);
 
-	if (fd < 0) /* this kernel has no SCTP or no IPv6, so no process has the port */
+	if (fd < 0) /* no process can have the port if this kernel has no SCTP or no IPv6 */
 		return 0;
 	if (p->protocol != IPPROTO_UDP)
 		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));

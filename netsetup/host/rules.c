@@ -3,25 +3,26 @@
  * Writes the nftables table "inet caisson" as text. Chains never change. Networks and attachments
  * are elements of sets and maps, so that a packet costs the same beside 500 containers.
  *
- *	bridges      bridges of all networks
- *	isolated     those whose containers reach no other network, and are reached by none
- *	internal     those whose containers reach nothing but the host and each other
- *	natted       those whose containers have the host's address outside
- *	same         bridge . bridge: traffic that stays in one network
- *	local4/6     bridge . subnet: where a container's own addresses are
- *	any4/6       protocol . port -> container: published on all addresses of the host
- *	bound4/6     address . protocol . port -> container: published on one address
+ * 	bridges      bridges of all networks
+ * 	isolated     bridges whose containers reach no other network, and are reached by none
+ * 	internal     bridges whose containers reach nothing but the host and each other
+ * 	natted       bridges whose containers have the host's address outside
+ * 	same         bridge . bridge: traffic that stays in one network
+ * 	local4/6     bridge . subnet: where a container's own addresses are
+ * 	any4/6       protocol . port -> container: published on all addresses of the host
+ * 	bound4/6     address . protocol . port -> container: published on one address
  *
  * The chains prerouting and output translate published ports, but only in packets to the host
  * itself (fib daddr type local), because packets that the host merely forwards are meant for
- * another machine. ::1 is left out: Linux routes no packet from ::1 to another interface, so the
- * connection would hang. Now it is refused, and the client goes on to 127.0.0.1.
+ * another machine. ::1 is left out, because Linux routes no packet from ::1 to another interface,
+ * so the connection would hang. Without the translation the connection is refused, and the client
+ * goes on to 127.0.0.1.
  *
  * The chain postrouting replaces source addresses to which a container could not answer: those of
  * 127.0.0.0/8, and those of containers of the same network, because the answer would go there
- * directly and untranslated. That rule looks at the source address and not at the incoming
- * interface, because packets have none there if the bridge itself calls the hooks (br_netfilter,
- * which docker loads).
+ * directly and untranslated. The rule for the same network looks at the source address and not at
+ * the incoming interface, because packets have no incoming interface there if the bridge itself
+ * calls the hooks (br_netfilter, which docker loads).
  *
  * The chain guard drops packets of containers to 127.0.0.0/8, which route_localnet of the bridge
  * would let in.
@@ -99,7 +100,10 @@ static int add_element(struct strbuf *out, const char *set, const char *text)
 	return strbuf_addf(out, "add element " RULES_TABLE " %s { %s }\n", set, text);
 }
 
-/* Interface names of networks have only letters, digits and "_.-", so they need no escapes. */
+/*
+ * Writes the elements of a network in the sets. The names of bridges need no escapes, because they
+ * have only letters, digits and "_.-".
+ */
 static int add_network(struct strbuf *out, const struct network *n)
 {
 	char text[IP_TEXT + 2 * IFNAMSIZ + 8], subnet[IP_TEXT];
@@ -191,8 +195,8 @@ int rules_add(struct strbuf *out, const struct network *n, const struct attachme
 	int r;
 
 	/*
-	 * The bridge is in the set already, so this changes nothing. It is there because it makes
-	 * the transaction fail if the table does not exist.
+	 * This element is in the set already, so adding it changes nothing. The command makes the
+	 * transaction fail if the table does not exist.
 	 */
 	snprintf(text, sizeof(text), "\"%s\"", n->interface);
 	r = add_element(out, "bridges", text);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Declares what a caller of caisson-net needs to know without linking its library. */
+/* Declares what a program needs to know of caisson-net without linking its library. */
 #pragma once
 
 /*
@@ -8,6 +8,9 @@
  */
 #define HOST_STATE "/run/caisson-net"
 
-/* networks that containers join if none is named: for root, and for an ordinary user */
+/*
+ * the networks that containers join if the user names none: JOIN_DEFAULT for root, JOIN_USER for an
+ * ordinary user
+ */
 #define JOIN_DEFAULT "caisson"
 #define JOIN_USER "user"

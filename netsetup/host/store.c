@@ -18,7 +18,7 @@ static void record_path(const struct attachment *a, char ret[RECORD_PATH])
 	snprintf(ret, RECORD_PATH, "%s/%s.json", a->key, a->interface);
 }
 
-/* Makes and opens a directory below STATE, whose path has one or two parts. */
+/* Makes and opens a directory below STATE. The path of the directory has one or two parts. */
 static int open_folder(struct host *h, const char *path, bool make)
 {
 	char parent[NETWORK_NAME_MAX + 32];
@@ -49,8 +49,8 @@ int store_lease(struct host *h, const char *folder, const char *name, const stru
 		return dir;
 	record_path(a, record);
 	/*
-	 * The caller has checked that no attachment has the lease, so an old link without a record
-	 * is removed.
+	 * An old link without a record is removed, because the caller has checked that no
+	 * attachment has the lease.
 	 */
 	(void)unlinkat(dir, name, 0);
 	return symlinkat(record, dir, name) < 0 ? err_sys("make the lease %s/%s", folder, name) : 0;
@@ -99,7 +99,7 @@ int store_each(struct host *h, const char *folder, store_fn *fn, void *arg)
 		char record[RECORD_PATH];
 		ssize_t n = readlinkat(dirfd(d), e->d_name, record, sizeof(record) - 1);
 
-		if (n <= 0) /* "." and "..", or another program's file */
+		if (n <= 0) /* "." and "..", and files of other programs, are skipped */
 			continue;
 		record[n] = '\0';
 		if (record_exists(h, record))
@@ -236,7 +236,7 @@ int host_tidy(struct host *h)
 /* --- lists of attachments --- */
 
 struct found {
-	const char *network; /* NULL: all networks */
+	const char *network; /* the network whose attachments are wanted; NULL: all networks */
 	struct strbuf list;  /* elements of type struct attachment * */
 };
 
@@ -297,7 +297,10 @@ static int add_all(struct host *h, struct found *f)
 	return r;
 }
 
-/* Returns whether a lease is for a MAC address. No IPv6 address has exactly six groups as text. */
+/*
+ * Returns whether the name of a lease is a MAC address. An IPv6 address cannot be taken for one,
+ * because no IPv6 address has exactly six groups as text.
+ */
 static bool is_mac(const char *name)
 {
 	size_t colons = 0;

@@ -9,7 +9,8 @@
 #define SYSCTL_PATH 160
 
 /*
- * Reads a small file without its line end. Returns -ENOENT without a message if it does not exist.
+ * Reads a small file without its line end. Returns -ENOENT without a message if the file does not
+ * exist.
  */
 static int read_value(const char *path, char *ret, size_t size)
 {
@@ -50,7 +51,7 @@ int sysctl_set(struct host *h, const char *value, const char *fmt, ...)
 /*
  * Sets accept_ra to 2 where it is 1. With 1, a host that forwards IPv6 ignores router
  * advertisements, and would some time later lose the address and default route that it got from
- * them.
+ * such advertisements.
  */
 static int keep_advertisements(struct host *h)
 {

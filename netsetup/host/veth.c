@@ -49,7 +49,10 @@ static int add_routes(struct host *h, const struct attachment *a, struct nl *nl,
 	char text[IP_TEXT];
 
 	for (size_t i = 0; a->default_route && i < a->address_count; i++) {
-		/* If the namespace is in several networks, it keeps its first default route. */
+		/*
+		 * If the namespace is in several networks, it keeps the default route of the first
+		 * one.
+		 */
 		int r = device_add_default_route(
 			nl, index, a->gateways[i].family, a->gateways[i].bytes);
 		if (r < 0)
@@ -88,8 +91,8 @@ static int set_up_inside(struct host *h, const struct attachment *a)
 	if (r >= 0)
 		r = device_read(&nl, a->interface, 0, &device);
 	/*
-	 * Keeps router advertisements of other containers from making one of them this container's
-	 * router.
+	 * accept_ra is 0, so that router advertisements of other containers do not make one of them
+	 * this container's router.
 	 */
 	if (r >= 0)
 		r = sysctl_set(h, "0", "net/ipv6/conf/%s/accept_ra", a->interface);
@@ -111,8 +114,8 @@ static int set_up_inside(struct host *h, const struct attachment *a)
 
 /*
  * Enters the container's namespace, sets the interface up, and comes back. The program exits if it
- * cannot come back, because its further steps would change the wrong namespace. It has one thread,
- * so no other thread is affected.
+ * cannot come back, because its further steps would change the wrong namespace. No other thread is
+ * affected, because the program has only one thread.
  */
 int inside_set_up(struct host *h, const struct attachment *a, int netns)
 {
@@ -139,8 +142,8 @@ static int make_pair(
 	struct nl_req q;
 
 	/*
-	 * The container's end has 0x0a as the first byte of its MAC address, so the host's end gets
-	 * another.
+	 * The host's end of the pair gets another first byte than 0x0a, because the container's end
+	 * has 0x0a as the first byte of its MAC address.
 	 */
 	memcpy(mac, a->mac, sizeof(mac));
 	mac[0] = 0xfe;
@@ -172,10 +175,10 @@ static int make_pair(
 }
 
 /*
- * Lets the bridge send a packet out of the port by which it came in. A container needs that to
- * connect to a port that it publishes itself if the bridge calls the hooks of nftables
+ * Lets the bridge send a packet out of the port by which the packet came in. A container needs that
+ * to connect to a port that it publishes itself if the bridge calls the hooks of nftables
  * (br_netfilter), because the packet's destination is then translated before the bridge chooses a
- * port for it.
+ * port for the packet.
  */
 static int set_hairpin(struct host *h, int index)
 {
@@ -204,8 +207,8 @@ int veth_make(struct host *h, const struct attachment *a, int bridge, uint32_t m
 	if (r >= 0)
 		r = device_read(&h->nl, a->host, 0, &host);
 	/*
-	 * Keeps the kernel from giving the port an IPv6 address. The bridge has the host's
-	 * addresses, so its ports need none.
+	 * The kernel is kept from giving the port an IPv6 address. The bridge has the host's
+	 * addresses, so its ports need no addresses.
 	 */
 	if (r >= 0)
 		r = sysctl_set(h, "1", "net/ipv6/conf/%s/disable_ipv6", a->host);
@@ -233,8 +236,9 @@ int veth_remove(struct host *h, const struct attachment *a)
 	int r = device_read(&h->nl, a->host, 0, &host);
 
 	/*
-	 * The kernel removes the pair together with the container's namespace. An interface of that
-	 * name that is no veth is not caisson's.
+	 * Nothing is removed if the interface is gone, because the kernel removes the pair together
+	 * with the container's namespace, or if it is no veth, because another kind of interface
+	 * with this name is not caisson's.
 	 */
 	if (r == -ENODEV || (r >= 0 && !streq(host.kind, "veth"))) {
 		err_clear();
