@@ -189,7 +189,8 @@ static int read_members(struct archive *ar, int fd, const char *path)
 	_cleanup_tar_ struct tar t = {0};
 	struct tar_entry e;
 
-	int r = file_stream_init(&file, fd, path, UINT64_MAX, DIGEST_SHA256);
+	int r = file_stream_init(
+		&file, &(struct file_source){.fd = fd, .what = path, .max = UINT64_MAX});
 	if (r >= 0)
 		r = decompressor_init(&plain, &file.stream, DIGEST_SHA256);
 	if (r >= 0)

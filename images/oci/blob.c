@@ -94,6 +94,19 @@ static int name_partial(struct blob_writer *w)
 	return 0;
 }
 
+int store_open_unfinished(const struct store *s, const struct digest *d)
+{
+	struct blob_writer w = {.store = s, .expected = *d};
+	int r = name_partial(&w);
+
+	if (r < 0)
+		return r;
+	int fd = openat(s->partial, w.name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	if (fd >= 0)
+		return fd;
+	return errno == ENOENT ? -ENOENT : err_sys("open %s/partial/%s", s->path, w.name);
+}
+
 /*
  * Opens and locks the partial file. Begins again if the process that held the lock has renamed or
  * removed the file between the open and the lock.

@@ -140,7 +140,7 @@ static int read_manifest(const struct store *s, struct arena *a, const struct pl
 	return read_manifest(s, a, platform, img, depth + 1);
 }
 
-static int read_config(const struct store *s, struct arena *a, struct image *img)
+int image_read_config(const struct store *s, struct arena *a, struct image *img)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	const struct descriptor *d = &img->document.config;
@@ -160,14 +160,21 @@ static int read_config(const struct store *s, struct arena *a, struct image *img
 	return img->config_text ? 0 : -ENOMEM;
 }
 
-int image_read(
+int image_read_manifest(
 	const struct store *s, struct arena *a, const struct platform *platform, struct image *img)
 {
 	const struct platform host = platform_host();
 
 	img->manifest = img->tag;
-	int r = read_manifest(s, a, platform ? platform : &host, img, 0);
-	return r < 0 ? r : read_config(s, a, img);
+	return read_manifest(s, a, platform ? platform : &host, img, 0);
+}
+
+int image_read(
+	const struct store *s, struct arena *a, const struct platform *platform, struct image *img)
+{
+	int r = image_read_manifest(s, a, platform, img);
+
+	return r < 0 ? r : image_read_config(s, a, img);
 }
 
 int image_open(const struct store *s, struct arena *a, const char *name,
@@ -204,15 +211,17 @@ int image_apply_layer(const struct store *s, const struct image *img, size_t ind
 	char what[64];
 	const struct layer layer = {.what = what,
 		.size = d->size,
-		.digest = &d->digest,
 		.diff_id = &img->config.diff_ids[index],
+		.more = img->source ? img->source->more : NULL,
+		.more_data = img->source ? img->source->data : NULL,
 		.progress = progress ? progress->bytes : NULL,
 		.data = progress ? progress->data : NULL};
 
 	snprintf(what, sizeof(what), "layer %zu of %zu", index + 1, img->document.nlayers);
 	if (progress)
 		progress->layer(progress->data, index, img->document.nlayers, d);
-	_cleanup_fd_ int fd = store_open_blob(s, &d->digest, NULL);
+	_cleanup_fd_ int fd = img->source ? img->source->open(img->source->data, d)
+					  : store_open_blob(s, &d->digest, NULL);
 	return fd < 0 ? fd : layer_apply(&layer, fd, root, options, &result);
 }
 

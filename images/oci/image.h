@@ -4,6 +4,15 @@
 #include "images/oci/layer.h"
 #include "images/oci/store.h"
 
+/* The place of a layer's bytes while another process downloads them. */
+struct layer_source {
+	/* Opens the file, which may have only a part of the bytes. */
+	int (*open)(void *data, const struct descriptor *d);
+	/* as in struct file_source */
+	int (*more)(void *data);
+	void *data;
+};
+
 struct image {
 	const char *name; /* the image's tag; NULL: the image was named by digest */
 	/* descriptor of the index or the manifest to which the tag leads */
@@ -11,7 +20,8 @@ struct image {
 	struct descriptor manifest; /* descriptor of the manifest for the wanted platform */
 	struct document document;   /* the parsed manifest */
 	struct image_config config;
-	const char *config_text; /* text of the configuration as it is in the store */
+	const struct layer_source *source; /* NULL: the blobs of the store */
+	const char *config_text;           /* text of the configuration as it is in the store */
 	size_t config_len;
 };
 
@@ -38,6 +48,11 @@ int image_find(const struct store *s, struct arena *a, const char *name, const c
  */
 int image_read(const struct store *s, struct arena *a, const struct platform *platform,
 	struct image *img) must_check;
+
+/* The two halves of image_read(). */
+int image_read_manifest(const struct store *s, struct arena *a, const struct platform *platform,
+	struct image *img) must_check;
+int image_read_config(const struct store *s, struct arena *a, struct image *img) must_check;
 
 struct unpack_progress {
 	/*

@@ -24,8 +24,11 @@ static void release(struct pipeline *p)
 
 static int start(struct pipeline *p, const struct layer *l, int fd)
 {
-	int r = file_stream_init(
-		&p->file, fd, l->what, l->size, l->digest ? l->digest->algorithm : DIGEST_SHA256);
+	int r = file_stream_init(&p->file, &(struct file_source){.fd = fd,
+						   .what = l->what,
+						   .max = l->size,
+						   .more = l->more,
+						   .data = l->more_data});
 
 	if (r >= 0)
 		r = decompressor_init(&p->plain, &p->file.stream,
@@ -101,14 +104,10 @@ static int check_digest(
 static int check(struct pipeline *p, const struct layer *l, struct layer_result *ret)
 {
 	ret->size = p->file.done;
-	int r = hasher_final(&p->file.hasher, &ret->digest);
-	if (r >= 0)
-		r = hasher_final(&p->plain.hasher, &ret->diff_id);
+	int r = hasher_final(&p->plain.hasher, &ret->diff_id);
 	if (r >= 0 && l->size != UINT64_MAX && ret->size != l->size)
 		r = err_set(EBADMSG, "it has %llu bytes, expected %llu",
 			(unsigned long long)ret->size, (unsigned long long)l->size);
-	if (r >= 0)
-		r = check_digest(l->digest, &ret->digest, "its digest");
 	if (r >= 0)
 		r = check_digest(
 			l->diff_id, &ret->diff_id, "its digest when decompressed (diff_id)");

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Unpacks one layer, compressed or not, into a directory tree, and computes the layer's digests at
- * the same time.
+ * Unpacks one layer into a directory tree, whether it is compressed or not, and computes the digest
+ * of the uncompressed stream at the same time. Nobody needs that of the compressed stream: the
+ * configuration of the image, whose own digest was checked, names the other one, and no two
+ * different trees have it.
  */
 #pragma once
 #include "images/oci/tree.h"
@@ -10,10 +12,11 @@ struct layer {
 	const char *what; /* name of the layer, such as "layer 2 of 4", which error messages use */
 	/* size of the compressed stream in bytes; UINT64_MAX: not known */
 	uint64_t size;
-	/* expected digest of the compressed stream; NULL: not known */
-	const struct digest *digest;
 	/* expected digest of the uncompressed stream; NULL: not known */
 	const struct digest *diff_id;
+	/* as in struct file_source, if the file is still being written; may be NULL */
+	int (*more)(void *data);
+	void *more_data;
 	/*
 	 * Called from time to time with the number of bytes of the compressed stream that were
 	 * read. May be NULL.
@@ -23,7 +26,7 @@ struct layer {
 };
 
 struct layer_result {
-	struct digest digest, diff_id;
+	struct digest diff_id;
 	uint64_t size, entries;
 };
 

@@ -103,6 +103,8 @@ static int pull(struct pull *p, const struct manifest *m, struct descriptor *ret
 	p->h = &h;
 	if (r >= 0)
 		r = add_manifest(p, m, 0, ret);
+	if (r >= 0 && p->o->manifest)
+		p->o->manifest(p->o->manifest_data, ret);
 	return r < 0 ? r : work_run(p->g, &p->blobs, p->o, get, p);
 }
 

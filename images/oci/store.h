@@ -66,6 +66,12 @@ int store_has_blob(const struct store *s, const struct digest *d, uint64_t size)
 int store_open_blob(const struct store *s, const struct digest *d, uint64_t *ret_size) must_check;
 
 /*
+ * Opens a blob that is being written. It may get more bytes, and none of them has been checked.
+ * Returns -ENOENT, without a message, if nobody is writing it.
+ */
+int store_open_unfinished(const struct store *s, const struct digest *d) must_check;
+
+/*
  * Reads the blob of a manifest, an index or a configuration, up to OCI_DOCUMENT_MAX bytes, and
  * checks its size and digest.
  */

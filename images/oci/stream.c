@@ -12,6 +12,14 @@
 
 #define AHEAD_BLOCKS 6
 
+/* Returns whether to read again at the end of the file, or -errno. */
+static int wait_for_more(const struct file_stream *f, size_t n)
+{
+	const struct file_source *s = &f->source;
+
+	return s->more && f->done + n < s->max ? s->more(s->data) : 0;
+}
+
 /*
  * Reads a full block, even from a pipe, unless the file ends, because the decompressor examines the
  * first bytes of the first block.
@@ -19,34 +27,37 @@
 static ssize_t file_next(void *data, const unsigned char **ret)
 {
 	struct file_stream *f = data;
+	const struct file_source *s = &f->source;
 	size_t n = 0;
+	int r = 1;
 
-	while (n < STREAM_BLOCK) {
-		ssize_t got = read(f->fd, f->buf + n, STREAM_BLOCK - n);
+	while (n < STREAM_BLOCK && r > 0) {
+		ssize_t got = read(s->fd, f->buf + n, STREAM_BLOCK - n);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
-			return err_sys("read %s", f->what);
-		if (got == 0)
-			break;
+			return err_sys("read %s", s->what);
 		n += (size_t)got;
+		if (got == 0)
+			r = wait_for_more(f, n);
 	}
-	if (n > f->max - f->done)
-		return err_set(EFBIG, "%s: more bytes than its size, %" PRIu64, f->what, f->max);
+	if (r < 0)
+		return r;
+	if (n > s->max - f->done)
+		return err_set(EFBIG, "%s: more bytes than its size, %" PRIu64, s->what, s->max);
 	f->done += n;
 	*ret = f->buf;
-	int r = hasher_update(&f->hasher, f->buf, n);
+	r = s->algorithm ? hasher_update(&f->hasher, f->buf, n) : 0;
 	return r < 0 ? r : (ssize_t)n;
 }
 
-int file_stream_init(struct file_stream *f, int fd, const char *what, uint64_t max,
-	enum digest_algorithm algorithm)
+int file_stream_init(struct file_stream *f, const struct file_source *source)
 {
-	*f = (struct file_stream){.stream = {file_next, f}, .fd = fd, .what = what, .max = max};
+	*f = (struct file_stream){.stream = {file_next, f}, .source = *source};
 	f->buf = malloc(STREAM_BLOCK);
 	if (!f->buf)
 		return err_set(ENOMEM, "out of memory");
-	return hasher_init(&f->hasher, algorithm);
+	return source->algorithm ? hasher_init(&f->hasher, *source->algorithm) : 0;
 }
 
 void file_stream_release(struct file_stream *f)

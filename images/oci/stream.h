@@ -23,23 +23,34 @@ static inline ssize_t stream_next(const struct stream *s, const unsigned char **
 	return s->next(s->data, ret);
 }
 
+struct file_source {
+	int fd;           /* the file; the caller closes it */
+	const char *what; /* name of the file, which error messages use */
+	uint64_t max;     /* a file with more bytes gives -EFBIG */
+	/* algorithm of the digest of the bytes; NULL: no digest is computed */
+	const enum digest_algorithm *algorithm;
+	/*
+	 * Called if the file ends before `max` bytes, because another process may still be writing
+	 * it. Returns 1 after a while to have it read again, 0 if no more bytes will come, or
+	 * -errno. NULL: nobody writes it.
+	 */
+	int (*more)(void *data);
+	void *data;
+};
+
 /*
- * A stream that reads a file descriptor from its present position to the end of the file. The
- * stream computes the digest of the bytes, and counts the bytes in `done`, which another thread may
- * read. A file of more than `max` bytes gives -EFBIG.
+ * A stream that reads a file descriptor from its present position to the end of the file. It counts
+ * the bytes in `done`, which another thread may read.
  */
 struct file_stream {
 	struct stream stream;
-	int fd;           /* the file; the caller closes it */
-	const char *what; /* name of the file, which error messages use */
-	uint64_t max;
+	struct file_source source;
 	_Atomic uint64_t done;
 	struct hasher hasher;
 	unsigned char *buf;
 };
 
-int file_stream_init(struct file_stream *f, int fd, const char *what, uint64_t max,
-	enum digest_algorithm algorithm) must_check;
+int file_stream_init(struct file_stream *f, const struct file_source *source) must_check;
 void file_stream_release(struct file_stream *f);
 
 /*

@@ -35,6 +35,12 @@ struct transfer_options {
 	unsigned jobs; /* how many blobs are moved at the same time; 0: TRANSFER_JOBS */
 	struct registry_options registry;
 	struct transfer_listener listener;
+	/*
+	 * Called by a pull when the store has the manifests, with the descriptor of the image's
+	 * manifest or index, before any other blob comes. May be NULL.
+	 */
+	void (*manifest)(void *data, const struct descriptor *d);
+	void *manifest_data;
 };
 
 struct transfer_result {

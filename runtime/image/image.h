@@ -19,9 +19,10 @@ struct image_globals {
 
 struct image_command {
 	const char *name;
-	const char *usage;   /* arguments in the usage line, after "caisson image NAME " */
-	const char *summary; /* what the command does, in one line */
-	const char *text;    /* further text for --help, or NULL */
+	const char *usage; /* arguments in the usage line, after "caisson image NAME " */
+	/* what the command does, in one line; NULL: the command is not for users */
+	const char *summary;
+	const char *text; /* further text for --help, or NULL */
 	int (*run)(const struct image_command *self, const struct image_globals *g, int argc,
 		char **argv);
 };
@@ -33,6 +34,8 @@ int image_cmd_unpack(
 int image_cmd_commit(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_diff(
+	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
+int image_cmd_ahead(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_resolve(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);

@@ -83,6 +83,7 @@ static const struct image_command commands[] = {
 		"While another process uses the store, only the names go; `caisson image prune`\n"
 		"frees the disk later.",
 		image_cmd_rm},
+	{"ahead", "DIGEST", NULL, NULL, image_cmd_ahead},
 	{"prune", "", "Remove all that no image needs.", NULL, image_cmd_prune},
 	{0},
 };
@@ -103,7 +104,8 @@ static int print_usage(void)
 	for (const struct image_command *c = image_registry_commands; c->name; c++)
 		printf("  %-10s %s\n", c->name, c->summary);
 	for (const struct image_command *c = commands; c->name; c++)
-		printf("  %-10s %s\n", c->name, c->summary);
+		if (c->summary)
+			printf("  %-10s %s\n", c->name, c->summary);
 	printf("\nOptions:\n%s\n`caisson image COMMAND --help` says more; caisson-image(1) says "
 	       "all.\n",
 		strbuf_str(&options));

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "image/pull_ahead.h"
 #include "image/registry_options.h"
 #include "image/transfer_progress.h"
 
@@ -38,6 +39,9 @@ struct transferring {
 	struct transfer_options options;
 	struct transfer_progress progress;
 	struct platform buf;
+	bool no_unpack;
+	const struct store *store;
+	struct pull_ahead ahead;
 };
 
 /* The rows for these options in the tables of pull and push. */
@@ -62,6 +66,31 @@ static int prepare(struct transferring *t, struct arena *a, const char *where)
 	return r;
 }
 
+static void on_manifest(void *data, const struct descriptor *d)
+{
+	struct transferring *t = data;
+
+	pull_ahead_start(&t->ahead, t->g, t->store, &d->digest);
+}
+
+/*
+ * Pulls, and unpacks the image's layers while they come. An image of another platform, or of all,
+ * is not what this machine will run.
+ */
+static int pull(struct transferring *t, const struct store *s, struct arena *a, const char *name,
+	struct transfer_result *ret)
+{
+	t->store = s;
+	if (!t->no_unpack && !t->platform && !t->options.all) {
+		t->options.manifest = on_manifest;
+		t->options.manifest_data = t;
+	}
+	int r = image_pull(s, a, name, &t->options, ret);
+	transfer_progress_end(&t->progress);
+	pull_ahead_end(&t->ahead, r >= 0);
+	return r;
+}
+
 /* Parses the arguments, and then pulls or pushes. */
 static int transfer(struct transferring *t, const struct option_def *defs, int argc, char **argv)
 {
@@ -80,7 +109,7 @@ static int transfer(struct transferring *t, const struct option_def *defs, int a
 		r = image_push(
 			&s, &a, args.v[0], args.n == 2 ? args.v[1] : NULL, &t->options, &result);
 	else if (r >= 0)
-		r = image_pull(&s, &a, args.v[0], &t->options, &result);
+		r = pull(t, &s, &a, args.v[0], &result);
 	transfer_progress_end(&t->progress);
 	return r < 0 ? r : print_result(&result, t->json);
 }
@@ -88,11 +117,13 @@ static int transfer(struct transferring *t, const struct option_def *defs, int a
 int image_cmd_pull(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv)
 {
-	struct transferring t = {.self = self, .g = g};
+	struct transferring t = {.self = self, .g = g, .ahead = PULL_AHEAD_INIT};
 	const struct option_def defs[] = {
 		{"platform", 0, OPTION_STRING, &t.platform, "OS/ARCH[/VARIANT]",
 			"of an image for several (default: this machine's)"},
 		{"all-platforms", 0, OPTION_FLAG, &t.options.all, NULL, "every platform"},
+		{"no-unpack", 0, OPTION_FLAG, &t.no_unpack, NULL,
+			"only fetch; the layers are unpacked when a container needs them"},
 		TRANSFER_OPTIONS(&t),
 		{0},
 	};

@@ -113,6 +113,14 @@ def crane():
     return go_program("crane", "github.com/google/go-containerregistry/cmd/crane@v0.20.6")
 
 
+@pytest.fixture(scope="session", params=["docker-registry 2.8", "distribution 3.1"])
+def registry_program(request):
+    """Debian's docker-registry, and the version that followed it."""
+    if request.param.startswith("docker"):
+        return "docker-registry"
+    return go_program("registry", "github.com/distribution/distribution/v3/cmd/registry@v3.1.0")
+
+
 @pytest.fixture
 def podman(tmp):
     """podman with an empty store of its own, which accepts every image."""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian's docker-registry, and skopeo as the other who pushes and pulls (it has podman's and buildah's library)."""
+"""Debian's docker-registry and distribution 3.1, with skopeo (it has podman's and buildah's library) and crane as others who push and
+pull."""
 import json
 import os
 import shutil
@@ -17,16 +18,16 @@ def certificates(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def plain(tmp_path_factory):
-    r = DockerRegistry(str(tmp_path_factory.mktemp("plain")))
+def plain(tmp_path_factory, registry_program):
+    r = DockerRegistry(str(tmp_path_factory.mktemp("plain")), program=registry_program)
     yield r
     r.close()
 
 
 @pytest.fixture(scope="session")
-def locked(tmp_path_factory, certificates):
+def locked(tmp_path_factory, certificates, registry_program):
     """TLS and basic authentication."""
-    r = DockerRegistry(str(tmp_path_factory.mktemp("locked")), certificates, ("alice", "pass:word"))
+    r = DockerRegistry(str(tmp_path_factory.mktemp("locked")), certificates, ("alice", "pass:word"), program=registry_program)
     yield r
     r.close()
 
@@ -86,6 +87,27 @@ def test_skopeo_reads_what_is_pushed(plain, images, image, env, tmp):
     sh("umoci", "unpack", "--image", f"{tmp}/o:x", tmp + "/u")
     images("unpack", "x", tmp + "/r")
     assert look(tmp + "/u/rootfs") == look(tmp + "/r")
+
+
+def test_crane_pushes_and_pulls(plain, crane, images, image, env, tmp):
+    """crane pushes the store's own layout and an image that it makes by `append`, whose configuration names no architecture. What it
+    pulls of ours has our digest."""
+    images("import", image, "x")
+    images("push", "x", f"{plain.host}/ours:1", env=env)
+    assert sh(crane, "digest", "--insecure", f"{plain.host}/ours:1").strip() == digest(images, "x")
+    sh(crane, "validate", "--insecure", "--remote", f"{plain.host}/ours:1")
+    sh(crane, "pull", "--insecure", "--format", "oci", f"{plain.host}/ours:1", tmp + "/crane")
+    sh(crane, "push", "--insecure", tmp + "/crane", f"{plain.host}/crane/x:1")
+    images("pull", f"{plain.host}/crane/x:1", env=env)
+    assert digest(images, f"{plain.host}/crane/x:1") == digest(images, "x")
+    with open(tmp + "/more.tar", "wb") as f:
+        f.write(oci.tar(oci.entry("more", data=b"m", uid=3)))
+    sh(crane, "append", "--insecure", "-b", f"{plain.host}/ours:1", "-f", tmp + "/more.tar", "-t", f"{plain.host}/appended:1")
+    sh(crane, "append", "--insecure", "--oci-empty-base", "-f", tmp + "/more.tar", "-t", f"{plain.host}/fresh:1")
+    for name, files in (("appended", {".", "bin", "bin/f", "g", "more"}), ("fresh", {".", "more"})):
+        images("pull", f"{plain.host}/{name}:1", env=env)
+        images("unpack", f"{plain.host}/{name}:1", f"{tmp}/{name}")
+        assert set(look(f"{tmp}/{name}")) == files
 
 
 @pytest.mark.parametrize("form", ["oci", "v2s2"])
@@ -149,14 +171,14 @@ def test_tls_and_login(locked, images, image, certificates, env, tmp):
 
 
 def test_referrers_fall_back_to_the_tag(plain, images, image, layout, env):
-    """docker-registry 2.8 has no API of referrers: it answers 404 in plain text."""
+    """Neither registry has an API of referrers: both answer 404 in plain text."""
     images("import", image, "x")
     images("push", "x", f"{plain.host}/ref:x", env=env)
     assert images("referrers", f"{plain.host}/ref:x", env=env) == ""
 
 
 def test_sha512_blobs(plain, images, layout, env):
-    """docker-registry takes blobs by sha512, which few clients name."""
+    """Both registries take blobs by sha512, which few clients name."""
     import hashlib
     data = oci.tar(oci.entry("f", data=b"512"))
     d = "sha512:" + hashlib.sha512(data).hexdigest()

@@ -29,16 +29,16 @@ def entry(name, kind="file", data=b"", link="", mode=None, uid=0, gid=0, mtime=1
 
 def tar(*entries, end=True):
     """Returns the bytes of a tar archive of the entries; bytes among them are put in unchanged."""
-    out = b""
+    out = []
     for e in entries:
         if isinstance(e, bytes):
-            out += e
+            out.append(e)
             continue
         info, data = e
-        out += info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        out.append(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
         if info.type == tarfile.REGTYPE:
-            out += data + b"\0" * (-len(data) % 512)
-    return out + (b"\0" * 1024 if end else b"")
+            out += data, b"\0" * (-len(data) % 512)
+    return b"".join(out) + (b"\0" * 1024 if end else b"")
 
 
 def whiteout(name):

@@ -113,9 +113,10 @@ class Proxy:
 
 
 class DockerRegistry:
-    """Debian's docker-registry on loopback; tls: the directory of make_certificate(); user: with basic authentication."""
+    """Debian's docker-registry on loopback, or another version of it; tls: the directory of make_certificate(); user: with basic
+    authentication."""
 
-    def __init__(self, directory, tls=None, user=None, want_client=False):
+    def __init__(self, directory, tls=None, user=None, want_client=False, program="docker-registry"):
         os.makedirs(directory, exist_ok=True)
         self.port = free_port()
         self.host = f"localhost:{self.port}"
@@ -133,7 +134,7 @@ class DockerRegistry:
         with open(directory + "/config.yml", "w") as f:
             json.dump(config, f)  # JSON is YAML
         self.log = open(directory + "/log", "w")
-        self.process = subprocess.Popen(["docker-registry", "serve", directory + "/config.yml"], stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen([program, "serve", directory + "/config.yml"], stdout=self.log, stderr=self.log)
         for _ in range(100):
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
