@@ -315,10 +315,9 @@ static uint64_t sector_down(uint64_t at)
  */
 static int write_encrypted(struct qcow2 *q, const struct run *run, const struct iov_part *p)
 {
-	bool in_place = run->way == IN_PLACE;
-	uint64_t end = run->offset + run->length;
-	uint64_t at = in_place ? sector_down(run->offset) : run->head;
-	uint64_t to = in_place ? sector_down(end + LUKS_SECTOR - 1) : run->tail;
+	uint64_t end = sector_down(run->offset + run->length + LUKS_SECTOR - 1);
+	uint64_t at = run->way == IN_PLACE ? sector_down(run->offset) : run->head;
+	uint64_t to = run->way == IN_PLACE ? end : run->tail;
 	size_t room = to - at < BOUNCE_MAX ? (size_t)(to - at) : BOUNCE_MAX;
 	_cleanup_free_ uint8_t *buf = malloc(room);
 	struct iov_part part = *p;
@@ -411,9 +410,8 @@ static int link_clusters(struct qcow2 *q, const struct run *run)
 }
 
 /*
- * Returns the request that keeps others away from the run. Requests that write in place may share
- * clusters. But a part of an encrypted sector is written by reading all of it, so nothing else may
- * be written to that sector at the same time.
+ * Returns the request that keeps others away from the run. A part of an encrypted sector is written
+ * by reading all of it, so nothing else may be written to that sector at the same time.
  */
 static struct qcow2_request request_of(const struct qcow2 *q, const struct run *run)
 {
