@@ -192,6 +192,7 @@ int disk_open_below(struct disk *d, const struct disk_options *o, const char *na
 		.dir = d->dir,
 		.path = path,
 		.backing_format = o->backing_format,
+		.key = o->key,
 		.cache = o->cache,
 		.depth = d->depth + 1,
 		.above = d};

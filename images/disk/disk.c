@@ -202,6 +202,8 @@ static int read_extent(struct disk *d, const struct disk_extent *e, const struct
 		return 0;
 	case DISK_PACKED:
 		return unpack(d, p, e->start, len);
+	case DISK_ENCRYPTED:
+		return d->format->decrypt(d, e, p);
 	case DISK_DATA:
 		break;
 	}

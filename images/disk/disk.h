@@ -38,6 +38,12 @@ struct disk_dir {
 	const char *path;
 };
 
+/* The passphrase of encrypted images. The caller keeps the bytes, and wipes them. */
+struct disk_key {
+	const uint8_t *bytes;
+	size_t len;
+};
+
 struct disk_options {
 	const char *format; /* name of the format, one that disk_format_names() returns; required */
 	const char *name;   /* name of the image in messages, such as its path; required */
@@ -59,7 +65,12 @@ struct disk_options {
 	/* path of the image beneath `dir`; relative names in the image start at its folder */
 	const char *path;
 	const char *backing_format; /* format of the backing file if the image does not say it */
-	size_t cache;               /* size of the cache for mapping tables in bytes; 0: 8 MiB */
+	/*
+	 * passphrase of the image and of its backing files, as far as they are encrypted; NULL:
+	 * encrypted images can only be opened `alone`, and their data cannot be read
+	 */
+	const struct disk_key *key;
+	size_t cache; /* size of the cache for mapping tables in bytes; 0: 8 MiB */
 	/* number of images above this image in the chain of backing files; callers set 0 */
 	unsigned depth;
 	/* the image whose backing file is being opened; callers set NULL */
@@ -79,6 +90,8 @@ enum disk_extent_kind {
 	DISK_ZERO,   /* the image says that the bytes are zeros */
 	DISK_DATA,   /* the image has plain bytes here, in file `fd` at offset `host` */
 	DISK_PACKED, /* the image has compressed bytes here, which only disk_read() can return */
+	/* encrypted bytes in file `fd` at offset `host`, which only disk_read() can decrypt */
+	DISK_ENCRYPTED,
 };
 
 #define DISK_NO_HOST UINT64_MAX
@@ -88,8 +101,8 @@ struct disk_extent {
 	enum disk_extent_kind kind;
 	uint64_t start, length; /* first byte and number of bytes of the range, on the disk */
 	/*
-	 * offset of the bytes in `fd`, or DISK_NO_HOST; DISK_DATA always has an offset, DISK_ZERO
-	 * may have one
+	 * offset of the bytes in `fd`, or DISK_NO_HOST; DISK_DATA and DISK_ENCRYPTED always have an
+	 * offset, DISK_ZERO may have one
 	 */
 	uint64_t host;
 	/* file with the bytes, which the disk closes; -EBADF if `host` is DISK_NO_HOST */
@@ -168,11 +181,20 @@ int disk_map_chain(struct disk *d, uint64_t offset, uint64_t length, struct disk
  * The facts about an image that `caisson disk info` prints: members that all formats have, and a
  * list of facts that only one format has.
  */
-enum disk_fact_type { DISK_FACT_TEXT, DISK_FACT_NUMBER, DISK_FACT_BOOL };
+enum disk_fact_type {
+	DISK_FACT_TEXT,
+	DISK_FACT_NUMBER,
+	DISK_FACT_BOOL,
+	/* the facts up to the DISK_FACT_END belong together: members of an object or of an array */
+	DISK_FACT_OBJECT,
+	DISK_FACT_ARRAY,
+	DISK_FACT_END,
+};
 
 struct disk_fact {
 	struct disk_fact *next;
-	const char *key; /* name of the fact as in qemu-img's JSON, such as "compression-type" */
+	/* name of the fact as in qemu-img's JSON, such as "compression-type"; NULL in an array */
+	const char *key;
 	enum disk_fact_type type;
 	const char *text;
 	uint64_t number; /* value of a number; of a DISK_FACT_BOOL the value is 0 or 1 */

@@ -17,6 +17,15 @@
 #include "images/disk/disk.h"
 #include "images/disk/lock.h"
 
+/*
+ * A part of an array of buffers. The part begins `skip` bytes behind the start of the first buffer.
+ */
+struct iov_part {
+	const struct iovec *iov;
+	int n;
+	size_t skip; /* number of bytes of the first buffer that are not in the part */
+};
+
 struct disk_format {
 	const char *name;
 	bool can_write; /* whether a disk of this format can be opened for writing */
@@ -42,6 +51,12 @@ struct disk_format {
 	 * within one extent.
 	 */
 	int (*unpack)(struct disk *d, uint64_t offset, void *buf, size_t len);
+
+	/*
+	 * Reads and decrypts an extent that map() has called DISK_ENCRYPTED, of which `e` is a
+	 * part, into the beginning of *p. NULL in a format without encryption.
+	 */
+	int (*decrypt)(struct disk *d, const struct disk_extent *e, const struct iov_part *p);
 
 	/*
 	 * The functions below may be NULL. If read() is set, it is called instead of map() and
@@ -83,15 +98,6 @@ extern const struct disk_format format_vdi;
 extern const struct disk_format format_vhdx;
 extern const struct disk_format format_vmdk;
 extern const struct disk_format format_vpc;
-
-/*
- * A part of an array of buffers. The part begins `skip` bytes behind the start of the first buffer.
- */
-struct iov_part {
-	const struct iovec *iov;
-	int n;
-	size_t skip; /* number of bytes of the first buffer that are not in the part */
-};
 
 uint64_t iov_length(const struct iovec *iov, int n);
 
@@ -179,6 +185,9 @@ int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64
 int disk_fact_text(struct disk_info *i, const char *key, const char *text) must_check;
 int disk_fact_number(struct disk_info *i, const char *key, uint64_t number) must_check;
 int disk_fact_bool(struct disk_info *i, const char *key, bool value) must_check;
+/* Begin an object or an array of facts, or end the one that was begun last. */
+int disk_fact_begin(struct disk_info *i, const char *key, enum disk_fact_type type) must_check;
+int disk_fact_end(struct disk_info *i) must_check;
 
 /* Returns whether `length` bytes from the offset `at` on lie within a file of file_size bytes. */
 static inline bool disk_inside(uint64_t at, uint64_t length, uint64_t file_size)

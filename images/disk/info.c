@@ -39,6 +39,16 @@ int disk_fact_bool(struct disk_info *i, const char *key, bool value)
 	return add_fact(i, key, (struct disk_fact){.type = DISK_FACT_BOOL, .number = value});
 }
 
+int disk_fact_begin(struct disk_info *i, const char *key, enum disk_fact_type type)
+{
+	return add_fact(i, key, (struct disk_fact){.type = type});
+}
+
+int disk_fact_end(struct disk_info *i)
+{
+	return add_fact(i, NULL, (struct disk_fact){.type = DISK_FACT_END});
+}
+
 void disk_info_release(struct disk_info *i)
 {
 	arena_release(&i->arena);

@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "images/disk/disk.h"
+#include "images/disk/luks_create.h"
 
 enum qcow2_compression { QCOW2_ZLIB, QCOW2_ZSTD };
 enum qcow2_preallocation {
@@ -32,6 +33,7 @@ struct qcow2_create {
 	bool data_file_raw, lazy_refcounts, extended_l2;
 	enum qcow2_compression compression;
 	enum qcow2_preallocation preallocation;
+	const struct luks_create *encrypt; /* NULL: the image is not encrypted */
 };
 
 /* Writes an empty image into the file `fd`, whose former content is lost. The caller closes fd. */
@@ -59,6 +61,12 @@ int qcow2_packer_new(struct disk *d, struct qcow2_packer **ret) must_check;
 void qcow2_packer_free(struct qcow2_packer *p);
 int qcow2_compress(struct qcow2_packer *p, const void *in, void *out, size_t *ret_len) must_check;
 int qcow2_write_packed(struct disk *d, uint64_t offset, const void *data, size_t len) must_check;
+
+/*
+ * Returns an error if the image is encrypted and was opened with the option `alone` and without its
+ * key, so that its data can neither be read nor written.
+ */
+int qcow2_need_key(struct disk *d) must_check;
 
 /*
  * Opens the backing file of an image that was itself opened with the option `alone`. Opens the

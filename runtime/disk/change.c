@@ -22,11 +22,13 @@ int tool_resize(const struct tool_command *self, int argc, char **argv)
 {
 	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT, .write = true};
 	bool smaller = false, quiet = false;
+	_cleanup_key_ struct tool_key key = {0};
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &i.format, "FORMAT", "the image's format"},
 		{"shrink", 0, OPTION_FLAG, &smaller, NULL,
 			"allow a smaller size, which loses data"},
 		TOOL_OPTIONS_BACKING(i),
+		TOOL_OPTION_KEY(key),
 		TOOL_OPTION_QUIET(quiet),
 		{0},
 	};
@@ -42,7 +44,9 @@ int tool_resize(const struct tool_command *self, int argc, char **argv)
 	if (r != 0)
 		return r < 0 ? r : 0;
 	i.path = argv[0];
-	r = tool_open(&i);
+	r = tool_key_load(&key, "--key", &i.key);
+	if (r >= 0)
+		r = tool_open(&i);
 	if (r >= 0)
 		r = new_size(i.disk, difference ? difference : argv[1], &size);
 	if (r < 0)

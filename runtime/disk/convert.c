@@ -141,6 +141,7 @@ struct convert {
 	struct tool_image from, to;
 	struct tool_target target;
 	struct copy copy;
+	struct tool_key from_key, to_key;
 	const char *snapshot, *cache, *sparse;
 	struct option_list options;
 	bool existing, quiet, progress, out_of_order;
@@ -156,6 +157,8 @@ static int check_target(struct convert *v)
 			format, format);
 	if (v->copy.compress && !streq(format, "qcow2"))
 		return err_set(EINVAL, "-c: only qcow2 images hold compressed clusters");
+	if (v->copy.compress && v->target.qcow2.encrypt)
+		return err_set(EINVAL, "-c: encrypted images hold no compressed clusters");
 	if (v->target.qcow2.backing && (!streq(format, "qcow2") || !v->target.qcow2.backing_format))
 		return err_set(EINVAL,
 			"-B %s: needs a qcow2 image, and the backing file's format with -F",
@@ -209,13 +212,30 @@ static int check_backing(struct convert *v)
 	return 0;
 }
 
+/* Reads the keys. The key of the source serves the target too, unless the target has its own. */
+static int load_keys(struct convert *v)
+{
+	if (v->from_key.file && v->to_key.file && streq(v->from_key.file, "-") &&
+		streq(v->to_key.file, "-"))
+		return err_set(EINVAL, "--key - and --target-key -: standard input is read only "
+				       "once: --key alone serves both images");
+	int r = tool_key_load(&v->from_key, "--key", &v->from.key);
+	if (r >= 0)
+		r = tool_key_load(&v->to_key, "--target-key", &v->to.key);
+	if (r >= 0 && !v->to.key)
+		v->to.key = v->from.key;
+	return r < 0 ? r : tool_target_key(&v->target, v->to.key, "--target-key");
+}
+
 static int convert(struct convert *v)
 {
 	struct tool_work w = {.threads = v->threads > 0 ? (unsigned)v->threads : THREADS,
 		.progress = v->progress && !v->quiet};
 	uint64_t unit;
 
-	int r = check_target(v);
+	int r = load_keys(v);
+	if (r >= 0)
+		r = check_target(v);
 	if (r >= 0 && v->sparse) {
 		r = tool_size(v->sparse, "-S", &unit);
 		v->copy.unit = r >= 0 && unit <= PIECE ? (size_t)unit : PIECE;
@@ -265,6 +285,10 @@ int tool_convert(const struct tool_command *self, int argc, char **argv)
 		{"out-of-order", 'W', OPTION_FLAG, &v.out_of_order, NULL, NULL},
 		TOOL_OPTION_SHARE(v.from, "read"),
 		TOOL_OPTIONS_BACKING(v.from),
+		{"key", 0, OPTION_STRING, &v.from_key.file, "FILE",
+			"the file has SOURCE's passphrase, if it is encrypted"},
+		{"target-key", 0, OPTION_STRING, &v.to_key.file, "FILE",
+			"the file has TARGET's passphrase (default: that of --key)"},
 		{0},
 	};
 	_cleanup_arena_ struct arena a = {0};
@@ -282,5 +306,7 @@ int tool_convert(const struct tool_command *self, int argc, char **argv)
 		r = convert(&v);
 	tool_image_release(&v.from);
 	tool_image_release(&v.to);
+	tool_key_release(&v.from_key);
+	tool_key_release(&v.to_key);
 	return r < 0 ? r : 0;
 }

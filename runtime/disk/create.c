@@ -46,6 +46,8 @@ static int parse_option(const char *key, const char *value, struct tool_target *
 	}
 	if (!streq(t->format, "qcow2"))
 		return err_set(EINVAL, "-o %s: %s images have no such option", key, t->format);
+	if (str_starts(key, "encrypt."))
+		return tool_parse_encrypt(key, value, &t->encrypt);
 	if (streq(key, "compat"))
 		return parse_compat(value, &q->version);
 	if (streq(key, "cluster_size")) {
@@ -101,6 +103,14 @@ int tool_parse_target(const struct option_list *o, struct tool_target *t, struct
 		}
 	}
 	return 0;
+}
+
+int tool_target_key(struct tool_target *t, const struct disk_key *key, const char *option)
+{
+	if (!t->encrypt.any)
+		return 0;
+	t->qcow2.encrypt = &t->luks;
+	return tool_use_encrypt(&t->encrypt, key, option, &t->luks);
 }
 
 static int make_raw(int fd, const struct tool_target *t)
@@ -205,12 +215,13 @@ int tool_make_target(const struct tool_target *t)
 }
 
 /* Opens the backing file, which must exist, and takes the new disk's size from it. */
-static int look_at_backing(struct tool_target *t, const char *allowed, struct arena *a)
+static int look_at_backing(
+	struct tool_target *t, const char *allowed, const struct disk_key *key, struct arena *a)
 {
 	struct qcow2_create *q = &t->qcow2;
 	const char *slash = strrchr(t->path, '/');
-	_cleanup_image_ struct tool_image i = {
-		TOOL_IMAGE_INIT, .format = q->backing_format, .backing = allowed, .shared = true};
+	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT, .format = q->backing_format,
+		.backing = allowed, .key = key, .shared = true};
 
 	i.path = q->backing[0] == '/' || !slash
 			 ? q->backing
@@ -250,6 +261,7 @@ int tool_create(const struct tool_command *self, int argc, char **argv)
 	const char *format = NULL, *backing = NULL, *backing_format = NULL, *allowed = NULL;
 	struct option_list o = {0};
 	bool quiet = false, unsafe = false;
+	_cleanup_key_ struct tool_key key = {0};
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &format, "FORMAT", "raw or qcow2"},
 		{"options", 'o', OPTION_LIST, &o, "NAME=VALUE,...", "properties of the image"},
@@ -259,12 +271,15 @@ int tool_create(const struct tool_command *self, int argc, char **argv)
 			"the backing file's format"},
 		{"backing", 0, OPTION_STRING, &allowed, "on|off|DIR",
 			"where the backing file's own backing file may be"},
+		{"key", 0, OPTION_STRING, &key.file, "FILE",
+			"the file has the passphrase of the image and its backing files"},
 		{"unsafe", 'u', OPTION_FLAG, &unsafe, NULL, "the backing file need not be there"},
 		TOOL_OPTION_QUIET(quiet),
 		{0},
 	};
 	_cleanup_arena_ struct arena a = {0};
 	struct tool_target t = {0};
+	const struct disk_key *loaded = NULL;
 	int n;
 
 	int r = tool_parse(self, defs, argc, argv, &n, 1, 2);
@@ -274,6 +289,10 @@ int tool_create(const struct tool_command *self, int argc, char **argv)
 	r = tool_format(t.path, format, "-f", &t.format);
 	if (r >= 0)
 		r = tool_parse_target(&o, &t, &a);
+	if (r >= 0)
+		r = tool_key_load(&key, "--key", &loaded);
+	if (r >= 0)
+		r = tool_target_key(&t, loaded, "--key");
 	if (r < 0)
 		return r;
 	if (backing)
@@ -285,7 +304,7 @@ int tool_create(const struct tool_command *self, int argc, char **argv)
 	if (r >= 0)
 		r = check_options(&t, n > 1);
 	if (r >= 0 && t.qcow2.backing && !unsafe)
-		r = look_at_backing(&t, allowed, &a);
+		r = look_at_backing(&t, allowed, loaded, &a);
 	if (r >= 0 && t.qcow2.size == UINT64_MAX)
 		r = err_set(EINVAL, "create: the size is missing, such as 20G");
 	if (r >= 0)

@@ -3,16 +3,6 @@
 
 #include "disk/tool.h"
 
-static void json_fact(struct json_out *o, const struct disk_fact *f)
-{
-	if (f->type == DISK_FACT_TEXT)
-		json_out_str(o, f->key, f->text);
-	else if (f->type == DISK_FACT_NUMBER)
-		json_out_u64(o, f->key, f->number);
-	else
-		json_out_bool(o, f->key, f->number != 0);
-}
-
 static void json_snapshots(struct json_out *o, const struct qcow2_snapshots *all)
 {
 	if (!all->n)
@@ -61,28 +51,12 @@ static int print_json(
 		json_out_object(&o, "format-specific");
 		json_out_str(&o, "type", i->format);
 		json_out_object(&o, "data");
-		for (const struct disk_fact *f = i->facts; f; f = f->next)
-			json_fact(&o, f);
+		r = tool_json_facts(&o, i->facts);
 		json_out_end_object(&o);
 		json_out_end_object(&o);
 	}
 	json_out_end_object(&o);
-	return program_print_json(&o);
-}
-
-static int add_fact(struct strbuf *out, const struct disk_fact *f)
-{
-	char key[64];
-	size_t i;
-
-	for (i = 0; f->key[i] && i + 1 < sizeof(key); i++)
-		key[i] = f->key[i] == '-' ? ' ' : f->key[i];
-	key[i] = '\0';
-	if (f->type == DISK_FACT_TEXT)
-		return strbuf_addf(out, "    %s: %s\n", key, f->text);
-	if (f->type == DISK_FACT_NUMBER)
-		return strbuf_addf(out, "    %s: %llu\n", key, (unsigned long long)f->number);
-	return strbuf_addf(out, "    %s: %s\n", key, f->number ? "true" : "false");
+	return r < 0 ? r : program_print_json(&o);
 }
 
 int tool_add_snapshots(struct strbuf *out, const struct qcow2_snapshots *all)
@@ -134,9 +108,7 @@ static int print_text(
 	if (r >= 0)
 		r = tool_add_snapshots(&out, all);
 	if (r >= 0 && i->facts)
-		r = strbuf_addf(&out, "Format specific information:\n");
-	for (const struct disk_fact *f = i->facts; f && r >= 0; f = f->next)
-		r = add_fact(&out, f);
+		r = tool_add_facts(&out, i->facts);
 	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
@@ -201,10 +173,10 @@ static int add_map(struct strbuf *text, struct json_out *o, const struct map_lin
 
 	if (!o && zero)
 		return 0;
-	if (!o && m->e.kind == DISK_PACKED)
+	if (!o && m->e.host == DISK_NO_HOST)
 		return strbuf_addf(text, "%#-16llx%#-16llx%-16s%s\n",
 			(unsigned long long)m->e.start, (unsigned long long)m->e.length,
-			"compressed", m->file);
+			m->e.kind == DISK_PACKED ? "compressed" : "encrypted", m->file);
 	if (!o)
 		return strbuf_addf(text, "%#-16llx%#-16llx%#-16llx%s\n",
 			(unsigned long long)m->e.start, (unsigned long long)m->e.length,
@@ -233,6 +205,12 @@ static int map_all(struct disk *d, struct strbuf *text, struct json_out *o)
 		struct disk *file = d;
 
 		r = disk_map_chain(d, at, size - at, &next.e, &next.depth);
+		/*
+		 * No place in the file is named for encrypted data, because other programs would
+		 * read the disk's bytes there.
+		 */
+		if (r >= 0 && next.e.kind == DISK_ENCRYPTED)
+			next.e.host = DISK_NO_HOST;
 		for (unsigned i = 0; i < next.depth && disk_backing(file); i++)
 			file = disk_backing(file);
 		next.file = disk_name(file);
@@ -250,6 +228,7 @@ static int map_all(struct disk *d, struct strbuf *text, struct json_out *o)
 int tool_map(const struct tool_command *self, int argc, char **argv)
 {
 	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT};
+	_cleanup_key_ struct tool_key key = {0};
 	_cleanup_json_out_ struct json_out o = {0};
 	_cleanup_strbuf_ struct strbuf text = {0};
 	const char *output = "human";
@@ -257,6 +236,7 @@ int tool_map(const struct tool_command *self, int argc, char **argv)
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &i.format, "FORMAT", "the image's format"},
 		TOOL_OPTIONS_BACKING(i),
+		TOOL_OPTION_KEY(key),
 		TOOL_OPTIONS_JSON(json, output),
 		TOOL_OPTION_SHARE(i, "read"),
 		{0},
@@ -268,6 +248,8 @@ int tool_map(const struct tool_command *self, int argc, char **argv)
 		return r < 0 ? r : 0;
 	i.path = argv[0];
 	r = want_json(json, output, &json);
+	if (r >= 0)
+		r = tool_key_load(&key, "--key", &i.key);
 	if (r >= 0)
 		r = tool_open(&i);
 	if (r >= 0 && json)

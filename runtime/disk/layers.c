@@ -127,6 +127,7 @@ int tool_compare(const struct tool_command *self, int argc, char **argv)
 {
 	_cleanup_image_ struct tool_image one = {TOOL_IMAGE_INIT}, two = {TOOL_IMAGE_INIT};
 	struct pair p = {.lock = PTHREAD_MUTEX_INITIALIZER, .differs_at = UINT64_MAX};
+	_cleanup_key_ struct tool_key key = {0}, second = {0};
 	bool quiet = false, progress = false;
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &one.format, "FORMAT", "FILE1's format"},
@@ -136,6 +137,10 @@ int tool_compare(const struct tool_command *self, int argc, char **argv)
 		TOOL_OPTION_QUIET(quiet),
 		TOOL_OPTION_SHARE(one, "read"),
 		TOOL_OPTIONS_BACKING(one),
+		{"key", 0, OPTION_STRING, &key.file, "FILE",
+			"the file has FILE1's passphrase, if it is encrypted"},
+		{"second-key", 0, OPTION_STRING, &second.file, "FILE",
+			"the file has FILE2's passphrase (default: that of --key)"},
 		{0},
 	};
 	int n;
@@ -148,7 +153,12 @@ int tool_compare(const struct tool_command *self, int argc, char **argv)
 	two.shared = one.shared;
 	two.backing = one.backing;
 	two.backing_format = one.backing_format;
-	r = tool_open(&one);
+	r = tool_key_load(&key, "--key", &one.key);
+	if (r >= 0)
+		r = tool_key_load(&second, "--second-key", &two.key);
+	two.key = two.key ? two.key : one.key;
+	if (r >= 0)
+		r = tool_open(&one);
 	if (r >= 0)
 		r = tool_open(&two);
 	if (r < 0)
@@ -224,6 +234,7 @@ int tool_commit(const struct tool_command *self, int argc, char **argv)
 	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT, .write = true, .alone = true};
 	struct disk_options o = {.write = true};
 	_cleanup_disk_ struct disk *base = NULL;
+	_cleanup_key_ struct tool_key key = {0};
 	bool keep = false, quiet = false, progress = false;
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &i.format, "FORMAT", "the overlay's format: qcow2"},
@@ -234,6 +245,7 @@ int tool_commit(const struct tool_command *self, int argc, char **argv)
 			"where backing files may be: on: beside the overlay"},
 		{"backing-format", 0, OPTION_STRING, &o.backing_format, "FORMAT",
 			"of backing files whose format the image does not name"},
+		TOOL_OPTION_KEY(key),
 		{0},
 	};
 	int n;
@@ -242,9 +254,14 @@ int tool_commit(const struct tool_command *self, int argc, char **argv)
 	if (r != 0)
 		return r < 0 ? r : 0;
 	i.path = argv[0];
-	r = tool_open(&i);
+	r = tool_key_load(&key, "--key", &i.key);
+	o.key = i.key;
+	if (r >= 0)
+		r = tool_open(&i);
 	if (r >= 0)
 		r = need_qcow2(&i, "commit");
+	if (r >= 0)
+		r = qcow2_need_key(i.disk);
 	if (r >= 0)
 		r = qcow2_open_below(i.disk, &o, &base);
 	if (r >= 0)
@@ -363,6 +380,7 @@ int tool_rebase(const struct tool_command *self, int argc, char **argv)
 	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT, .write = true};
 	_cleanup_image_ struct tool_image base = {TOOL_IMAGE_INIT};
 	struct rebase_options o = {0};
+	_cleanup_key_ struct tool_key key = {0};
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &i.format, "FORMAT", "the overlay's format: qcow2"},
 		{"backing-file", 'b', OPTION_LIST, &o.name, "FILE",
@@ -373,6 +391,7 @@ int tool_rebase(const struct tool_command *self, int argc, char **argv)
 		TOOL_OPTION_PROGRESS(o.progress),
 		TOOL_OPTION_QUIET(o.quiet),
 		TOOL_OPTIONS_BACKING(i),
+		TOOL_OPTION_KEY(key),
 		{0},
 	};
 	int n;
@@ -381,6 +400,9 @@ int tool_rebase(const struct tool_command *self, int argc, char **argv)
 	if (r != 0)
 		return r < 0 ? r : 0;
 	i.path = argv[0];
-	r = run_rebase(&i, &base, &o);
+	r = tool_key_load(&key, "--key", &i.key);
+	base.key = i.key;
+	if (r >= 0)
+		r = run_rebase(&i, &base, &o);
 	return r < 0 ? r : 0;
 }

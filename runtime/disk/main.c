@@ -14,7 +14,11 @@ static const struct tool_command commands[] = {
 		"  caisson disk create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2\n\n"
 		"-o takes, for qcow2: compat=0.10|1.1, cluster_size=SIZE, refcount_bits=N,\n"
 		"compression_type=zlib|zstd, extended_l2=on|off, lazy_refcounts=on|off,\n"
-		"preallocation=off|metadata|falloc|full, data_file=FILE, data_file_raw=on|off;\n"
+		"preallocation=off|metadata|falloc|full, data_file=FILE, data_file_raw=on|off,\n"
+		"and for an encrypted image encrypt.format=luks,\n"
+		"encrypt.cipher-alg=aes-256|aes-128, encrypt.cipher-mode=xts|cbc,\n"
+		"encrypt.ivgen-alg=plain64|essiv, encrypt.ivgen-hash-alg=sha256,\n"
+		"encrypt.hash-alg=sha256|sha1|sha512, encrypt.iter-time=MILLISECONDS;\n"
 		"for raw: preallocation=off|falloc|full.",
 		tool_create},
 	{"info", "[options] FILE", "Tell what an image is: format, sizes, backing file, snapshots.",

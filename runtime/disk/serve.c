@@ -37,6 +37,7 @@ struct serve {
 	/* whether the guest writes into a temporary overlay, and not into the image */
 	bool snapshot;
 	const char *serial;
+	struct tool_key key;
 	int socket, queues, user;
 };
 
@@ -146,7 +147,12 @@ static int add_overlay(struct serve *s)
 static int prepare(struct serve *s)
 {
 	s->image.write = !s->read_only && !s->snapshot;
-	int r = tool_open(&s->image);
+	int r = tool_key_load(&s->key, "--key", &s->image.key);
+	if (r >= 0)
+		r = tool_open(&s->image);
+	/* The key's bytes are wiped before the guest's requests are served. */
+	tool_key_release(&s->key);
+	s->image.key = NULL;
 	if (r >= 0 && s->snapshot)
 		r = add_overlay(s);
 	if (r >= 0)
@@ -175,6 +181,7 @@ int tool_serve(const struct tool_command *self, int argc, char **argv)
 	const struct option_def options[] = {
 		{"format", 'f', OPTION_STRING, &s.image.format, "FORMAT", "the image's format"},
 		TOOL_OPTIONS_BACKING(s.image),
+		TOOL_OPTION_KEY(s.key),
 		{"socket", 0, OPTION_COUNT, &s.socket, "N", "descriptor of the socket"},
 		{"user", 0, OPTION_COUNT, &s.user, "UID", "the user that it becomes"},
 		{"queues", 0, OPTION_COUNT, &s.queues, "N", "number of queues, with a thread each"},

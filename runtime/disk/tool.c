@@ -199,7 +199,8 @@ int tool_open(struct tool_image *i)
 		.unsafe = i->unsafe,
 		.ignore_dirty = i->ignore_dirty,
 		.discard_zeroed = i->discard_zeroed,
-		.backing_format = i->backing_format};
+		.backing_format = i->backing_format,
+		.key = i->key};
 
 	int r = tool_format(i->path, i->format, "-f", &o.format);
 	if (r < 0)

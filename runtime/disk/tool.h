@@ -44,12 +44,29 @@ int tool_serve(const struct tool_command *self, int argc, char **argv);
 int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
 	char **argv, int *ret_n, int min, int max) must_check;
 
+/* The passphrase of an image, in the file that an option names. */
+struct tool_key {
+	const char *file; /* NULL: no option was given; "-": standard input */
+	uint8_t *bytes;
+	struct disk_key key;
+};
+
+/*
+ * Reads the file as a whole. *ret is the key, or NULL if no file is named. `option` is the name of
+ * the option in error messages.
+ */
+int tool_key_load(struct tool_key *k, const char *option, const struct disk_key **ret) must_check;
+/* Wipes the key. */
+void tool_key_release(struct tool_key *k);
+#define _cleanup_key_ __attribute__((cleanup(tool_key_release), unused))
+
 /* An image on the command line, and how to open it. */
 struct tool_image {
 	/* path and format of the image; if format is NULL, the ending of the file name decides */
 	const char *path, *format;
 	const char *backing; /* value of --backing: "on", "off", or a directory */
 	const char *backing_format;
+	const struct disk_key *key;
 	bool write, shared, alone, unsafe, ignore_dirty, discard_zeroed;
 
 	struct disk *disk;
@@ -83,6 +100,11 @@ int tool_open(struct tool_image *i) must_check;
 		"force-share", 'U', OPTION_FLAG, &(image).shared, NULL, \
 			verb " although another process writes the image" \
 	}
+#define TOOL_OPTION_KEY(key) \
+	{ \
+		"key", 0, OPTION_STRING, &(key).file, "FILE", \
+			"the file has the passphrase of the image, if it is encrypted" \
+	}
 #define TOOL_OPTION_PROGRESS(to) \
 	{ \
 		"progress", 'p', OPTION_FLAG, &(to), NULL, "show how far it is" \
@@ -106,16 +128,42 @@ int tool_format(const char *path, const char *format, const char *option, const 
 int tool_size(const char *text, const char *what, uint64_t *ret) must_check;
 const char *tool_human(uint64_t bytes, char *buf, size_t size);
 
+/* Add the facts that only the image's format has. */
+int tool_json_facts(struct json_out *o, const struct disk_fact *facts) must_check;
+int tool_add_facts(struct strbuf *out, const struct disk_fact *facts) must_check;
+
 /* Adds the list of snapshots in the form in which `info` and `snapshot -l` print it. */
 int tool_add_snapshots(struct strbuf *out, const struct qcow2_snapshots *all) must_check;
+
+/* What the options -o encrypt.NAME=VALUE say: the number of a value among those that are known. */
+struct tool_encrypt {
+	const char *any; /* one of these options; NULL: none was given */
+	const char *format;
+	unsigned cipher, mode, iv, hash;
+	uint64_t ms; /* 0: not given */
+};
+int tool_parse_encrypt(const char *key, const char *value, struct tool_encrypt *e) must_check;
+/*
+ * Checks that the options fit together and that there is a key, which the user names with `option`.
+ */
+int tool_use_encrypt(const struct tool_encrypt *e, const struct disk_key *key, const char *option,
+	struct luks_create *ret) must_check;
 
 /* The image that `create` or `convert` makes, with the options -o NAME=VALUE,NAME=VALUE. */
 struct tool_target {
 	const char *path, *format;
 	struct qcow2_create qcow2;
+	struct tool_encrypt encrypt;
+	struct luks_create luks;
 	bool nocow;
 };
 int tool_parse_target(const struct option_list *o, struct tool_target *t, struct arena *a)
+	must_check;
+/*
+ * Completes *t with the key of an image that is to be encrypted. `option` is the option that names
+ * the key's file.
+ */
+int tool_target_key(struct tool_target *t, const struct disk_key *key, const char *option)
 	must_check;
 /* Makes the image file for a disk of t->qcow2.size bytes. */
 int tool_make_target(const struct tool_target *t) must_check;

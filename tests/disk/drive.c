@@ -6,6 +6,9 @@
  *	drive fill FILE SIZE
  *	drive run FILE FORMAT SEED OPS THREADS DIR LOG
  *	drive verify FILE FORMAT SEED OPS THREADS DIR FLUSHED CLUSTER BACKED
+ *	drive bytes FILE FORMAT SEED OPS THREADS
+ *
+ * The variable DRIVE_KEY of the environment is the passphrase of an encrypted image.
  *
  * DIR is the directory that backing files must be in, or "-" if there are none. `fill` makes a raw
  * file that serves as a backing file.
@@ -20,6 +23,10 @@
  * not, because the process was killed. A sector that no request touched must contain the number
  * that fill() computes if it is in the first BACKED bytes, else zeros. CLUSTER is the size of the
  * pieces that the image can discard; 0 means that it cannot discard.
+ *
+ * `bytes` writes pieces that begin and end anywhere in a sector. Each thread has every THREADS-th
+ * piece of the disk. Because a sector has pieces of several threads, a write that loses the bytes
+ * of another thread is found when all threads have ended.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -32,6 +39,7 @@
 #define STRIPE (37u * 1024)
 #define MAX_LEN (300u * 1024)
 #define THREADS_MAX 8
+#define PIECE 100u /* size of a piece of `bytes`, which is no part of a sector's size */
 
 enum kind { WRITE, ZERO, DISCARD, FLUSH, READ };
 
@@ -155,14 +163,46 @@ static void *run_thread(void *arg)
 	return NULL;
 }
 
-static int run_all(struct drive *v)
+/* One thread of `bytes`. Each piece holds its own number and how often it was written. */
+static void *run_bytes(void *arg)
+{
+	struct runner *p = arg;
+	struct drive *v = p->v;
+	uint64_t pieces = v->size / PIECE / v->threads;
+	_cleanup_free_ uint8_t *value = calloc(1, pieces);
+	uint8_t buf[PIECE], want[PIECE];
+	int r = value ? 0 : -ENOMEM;
+
+	for (uint64_t i = 0; i < v->ops + pieces && r >= 0; i++) {
+		bool last = i >= v->ops;
+		uint64_t n =
+			last ? i - v->ops : hash(v->seed + i * THREADS_MAX + p->thread) % pieces;
+		uint64_t at = (n * v->threads + p->thread) * PIECE;
+
+		memset(want, value[n], PIECE);
+		r = disk_read(v->d, buf, PIECE, at);
+		if (r >= 0 && memcmp(buf, want, PIECE) != 0)
+			r = err_set(EIO, "byte %llu: found another value than %u",
+				(unsigned long long)at, value[n]);
+		memset(buf, ++value[n], PIECE);
+		if (r >= 0 && !last)
+			r = disk_write(v->d, buf, PIECE, at);
+	}
+	if (r < 0) {
+		fprintf(stderr, "drive: thread %u: %s\n", p->thread, err_msg());
+		v->failed = 1;
+	}
+	return NULL;
+}
+
+static int run_all(struct drive *v, void *(*run)(void *))
 {
 	struct runner runners[THREADS_MAX];
 	pthread_t ids[THREADS_MAX];
 
 	for (unsigned t = 0; t < v->threads; t++) {
 		runners[t] = (struct runner){v, t};
-		if (pthread_create(&ids[t], NULL, run_thread, &runners[t]) != 0)
+		if (pthread_create(&ids[t], NULL, run, &runners[t]) != 0)
 			return -EAGAIN;
 	}
 	for (unsigned t = 0; t < v->threads; t++)
@@ -304,11 +344,14 @@ static int make_backing(const char *path, uint64_t size)
 static int open_disk(struct drive *v, char **argv, bool write, struct disk_dir *allowed)
 {
 	struct disk_options o = {.format = argv[3], .name = argv[2], .write = write};
-	const char *dir = argv[7];
+	const char *dir = argv[7] ? argv[7] : "-", *text = getenv("DRIVE_KEY");
+	const struct disk_key key = {(const uint8_t *)text, text ? strlen(text) : 0};
 	int fd = open(argv[2], (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 
 	if (fd < 0)
 		return err_sys("%s", argv[2]);
+	if (text)
+		o.key = &key;
 	if (!streq(dir, "-")) {
 		*allowed = (struct disk_dir){.fd = open(dir, O_PATH | O_CLOEXEC), .path = dir};
 		o.dir = allowed;
@@ -324,19 +367,20 @@ int main(int argc, char **argv)
 
 	if (argc == 4 && streq(argv[1], "fill"))
 		return make_backing(argv[2], strtoull(argv[3], NULL, 10)) < 0;
-	bool run = argc == 9 && streq(argv[1], "run");
+	bool bytes = argc == 7 && streq(argv[1], "bytes");
+	bool run = bytes || (argc == 9 && streq(argv[1], "run"));
 	if (!run && (argc != 11 || !streq(argv[1], "verify")))
 		return 2;
 	v.seed = strtoull(argv[4], NULL, 10);
 	v.ops = strtoull(argv[5], NULL, 10);
 	v.threads = (unsigned)atoi(argv[6]);
-	if (run && !streq(argv[8], "-"))
+	if (run && !bytes && !streq(argv[8], "-"))
 		v.log = open(argv[8], O_WRONLY | O_CREAT | O_APPEND, 0600);
 	int r = open_disk(&v, argv, run, &allowed);
 	if (r >= 0)
 		v.size = disk_size(v.d);
 	if (r >= 0)
-		r = run ? run_all(&v)
+		r = run ? run_all(&v, bytes ? run_bytes : run_thread)
 			: verify(&v, argv[8], strtoull(argv[10], NULL, 10),
 				  strtoull(argv[9], NULL, 10));
 	if (r < 0)

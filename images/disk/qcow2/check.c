@@ -266,24 +266,6 @@ static int count_bitmaps(struct qcow2_checker *k)
 	return r;
 }
 
-/*
- * Counts the clusters of the LUKS header. Only a header extension refers to them, and no other
- * function here reads that extension.
- */
-static int count_crypto(struct qcow2_checker *k)
-{
-	const struct strbuf *x = &k->q->h.unknown;
-	int r = 0;
-
-	for (size_t at = 0; at + 24 <= x->len && r >= 0;
-		at += 8 + (be32(x->s + at + 4) + 7ull) / 8 * 8)
-		if (be32(x->s + at) == QCOW2_EXT_CRYPTO && be32(x->s + at + 4) >= 16 &&
-			be64(x->s + at + 8) < INT64_MAX / 2 && be64(x->s + at + 16) < 1u << 30)
-			r = qcow2_check_count(
-				k, be64(x->s + at + 8), be64(x->s + at + 16), "LUKS header");
-	return r;
-}
-
 /* Counts all references except those to the refcount table and the refcount blocks. */
 static int count_all(struct qcow2_checker *k)
 {
@@ -300,7 +282,9 @@ static int count_all(struct qcow2_checker *k)
 		r = count_snapshots(k);
 	if (r >= 0)
 		r = count_bitmaps(k);
-	return r < 0 ? r : count_crypto(k);
+	if (r >= 0)
+		r = qcow2_check_count(k, q->h.crypto_offset, q->h.crypto_length, "LUKS header");
+	return r;
 }
 
 static int check_all(struct qcow2_checker *k)

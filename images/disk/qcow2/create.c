@@ -8,7 +8,8 @@
 #include "images/disk/qcow2/internal.h"
 
 struct layout {
-	uint64_t table_at, table_clusters, blocks_at, blocks, l1_at, l1_clusters, end;
+	uint64_t table_at, table_clusters, blocks_at, blocks, luks_at, luks_clusters, l1_at,
+		l1_clusters, end;
 };
 
 static const struct {
@@ -48,6 +49,15 @@ static int check_version(const struct qcow2_create *c)
 			"%s: data_file_raw: a raw data file cannot have a backing file", c->name);
 	if (c->data_file_raw && !c->data_file)
 		return err_set(EINVAL, "%s: data_file_raw: needs data_file", c->name);
+	if (c->encrypt && c->data_file_raw)
+		return err_set(EINVAL,
+			"%s: data_file_raw: an encrypted data file cannot be read as a raw disk",
+			c->name);
+	if (c->encrypt && c->preallocation != QCOW2_PREALLOC_OFF)
+		return err_set(EINVAL,
+			"%s: preallocation: an encrypted image's clusters are taken when they are "
+			"written, because reserved zeros would be read as random bytes",
+			c->name);
 	return 0;
 }
 
@@ -81,6 +91,8 @@ static int fill_header(const struct qcow2_create *c, struct qcow2_header *h)
 	h->incompatible = (c->data_file ? QCOW2_DATA_FILE : 0) |
 			  (c->extended_l2 ? QCOW2_EXTENDED_L2 : 0) |
 			  (c->compression != QCOW2_ZLIB ? QCOW2_COMPRESSION : 0);
+	h->crypt = c->encrypt ? QCOW2_CRYPT_LUKS : 0;
+	h->crypto_length = c->encrypt ? luks_header_length(c->encrypt->key_bytes) : 0;
 	h->autoclear = c->data_file_raw ? QCOW2_RAW_DATA : 0;
 	return 0;
 }
@@ -140,6 +152,7 @@ static int plan_layout(const struct qcow2_create *c, struct qcow2_header *h, str
 			c->name, (unsigned long long)h->size,
 			(unsigned long long)(QCOW2_L1_MAX / 8 * per_l1));
 	h->l1_size = (uint32_t)l1;
+	l->luks_clusters = (h->crypto_length + cluster - 1) / cluster;
 	l->l1_clusters = (l1 * 8 + cluster - 1) / cluster;
 	if (l->l1_clusters == 0)
 		l->l1_clusters = 1;
@@ -147,7 +160,7 @@ static int plan_layout(const struct qcow2_create *c, struct qcow2_header *h, str
 	 * The refcount table has one cluster, or more if the disk is so large that the refcounts of
 	 * the finished image may need more.
 	 */
-	uint64_t all = h->size / cluster + h->size / per_l1 + l->l1_clusters + 3;
+	uint64_t all = h->size / cluster + h->size / per_l1 + l->l1_clusters + l->luks_clusters + 3;
 	uint64_t entries = (all + all / counts) / counts + 1;
 	l->table_clusters = (entries * 8 + cluster - 1) / cluster;
 	if (l->table_clusters > 4)
@@ -156,7 +169,8 @@ static int plan_layout(const struct qcow2_create *c, struct qcow2_header *h, str
 		before = l->blocks;
 		l->table_at = 1;
 		l->blocks_at = l->table_at + l->table_clusters;
-		l->l1_at = l->blocks_at + l->blocks;
+		l->luks_at = l->blocks_at + l->blocks;
+		l->l1_at = l->luks_at + l->luks_clusters;
 		l->end = l->l1_at + l->l1_clusters;
 		l->blocks = (l->end + counts - 1) / counts;
 		if (l->blocks > l->table_clusters * cluster / 8)
@@ -164,6 +178,7 @@ static int plan_layout(const struct qcow2_create *c, struct qcow2_header *h, str
 	} while (l->blocks != before);
 	h->table_offset = l->table_at << h->cluster_bits;
 	h->table_clusters = (uint32_t)l->table_clusters;
+	h->crypto_offset = l->luks_clusters ? l->luks_at << h->cluster_bits : 0;
 	h->l1_offset = l->l1_at << h->cluster_bits;
 	return 0;
 }
@@ -201,6 +216,18 @@ static void fill_block(
 		qcow2_ref_write_entry(h->refcount_order, buf, n, i * per + n < l->end);
 }
 
+/* Writes the LUKS header, with a new key in its first slot. */
+static int write_luks(int fd, const struct qcow2_create *c, const struct qcow2_header *h)
+{
+	_cleanup_free_ uint8_t *buf = NULL;
+	size_t len;
+
+	if (!c->encrypt)
+		return 0;
+	int r = luks_format(c->name, c->encrypt, &buf, &len);
+	return r < 0 ? r : put(fd, c, buf, len, h->crypto_offset);
+}
+
 static int write_image(
 	int fd, const struct qcow2_create *c, const struct qcow2_header *h, const struct layout *l)
 {
@@ -221,6 +248,8 @@ static int write_image(
 		fill_block(h, l, i, buf);
 		r = put(fd, c, buf, cluster, (l->blocks_at + i) << h->cluster_bits);
 	}
+	if (r >= 0)
+		r = write_luks(fd, c, h);
 	if (r >= 0)
 		r = qcow2_header_format(&d, h, &head);
 	if (r < 0)

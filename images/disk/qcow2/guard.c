@@ -61,6 +61,8 @@ int qcow2_guard(struct qcow2 *q, uint64_t host, uint64_t length, const char *wha
 		hit = "refcount table";
 	else if (h->snapshots && overlaps(host, length, h->snapshots_offset, q->cluster_size))
 		hit = "snapshot table";
+	else if (h->crypto_length && overlaps(host, length, h->crypto_offset, h->crypto_length))
+		hit = "LUKS header";
 	for (uint64_t at = first; !hit && !table && at < host + length; at += q->cluster_size)
 		if (qcow2_set_has(&q->tables, at))
 			hit = "L2 tables or refcount blocks";

@@ -20,13 +20,15 @@
 #include <pthread.h>
 
 #include "images/disk/format.h"
+#include "images/disk/luks.h"
 #include "images/disk/qcow2.h"
 
 #define QCOW2_MAGIC 0x514649fbu
-#define QCOW2_L1_MAX (32u << 20)   /* largest L1 table in bytes: QEMU's limit */
-#define QCOW2_TABLE_MAX (8u << 20) /* largest refcount table in bytes: QEMU's limit */
-#define QCOW2_SNAPSHOTS_MAX 65536u /* largest number of snapshots: QEMU's limit */
-#define QCOW2_BITMAPS_MAX 65535u   /* largest number of bitmaps: QEMU's limit */
+#define QCOW2_L1_MAX (32u << 20)     /* largest L1 table in bytes: QEMU's limit */
+#define QCOW2_TABLE_MAX (8u << 20)   /* largest refcount table in bytes: QEMU's limit */
+#define QCOW2_SNAPSHOTS_MAX 65536u   /* largest number of snapshots: QEMU's limit */
+#define QCOW2_BITMAPS_MAX 65535u     /* largest number of bitmaps: QEMU's limit */
+#define QCOW2_CRYPTO_MAX (16u << 20) /* largest LUKS header in bytes */
 #define QCOW2_HEADER_V2 72
 #define QCOW2_HEADER_V3 104
 #define QCOW2_NAME_MAX 1023
@@ -66,6 +68,10 @@
 #define QCOW2_AT_INCOMPATIBLE 72
 #define QCOW2_AT_AUTOCLEAR 88
 
+/* Values of the header field crypt_method. */
+#define QCOW2_CRYPT_AES 1u
+#define QCOW2_CRYPT_LUKS 2u
+
 #define QCOW2_EXT_END 0u
 #define QCOW2_EXT_BACKING_FORMAT 0xe2792acau
 #define QCOW2_EXT_FEATURES 0x6803f857u
@@ -89,6 +95,8 @@ struct qcow2_header {
 	/* number of bitmaps; 0: there is no bitmaps extension */
 	uint32_t bitmaps;
 	uint64_t bitmaps_offset, bitmaps_size;
+	/* place of the LUKS header in the file; a length of 0: there is none */
+	uint64_t crypto_offset, crypto_length;
 	struct strbuf features; /* the table of feature names, unchanged from the file */
 	/* extensions that this code does not know, unchanged, with their heads */
 	struct strbuf unknown;
@@ -143,6 +151,7 @@ struct qcow2 {
 	uint64_t subcluster_size;
 	int data_fd; /* file with the disk's data: the image itself, or its external data file */
 	bool has_data_file;
+	struct luks *luks; /* NULL: the data is not encrypted, or was opened without its key */
 
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -197,9 +206,11 @@ static inline uint64_t qcow2_round_up(const struct qcow2 *q, uint64_t n)
 	return (n + q->cluster_size - 1) & ~(q->cluster_size - 1);
 }
 
-/* --- header.c: reads and writes the header --- */
+/* --- header.c: reads the header --- */
 int qcow2_header_read(struct disk *d, struct qcow2_header *h) must_check;
 void qcow2_header_release(struct qcow2_header *h);
+
+/* --- header_write.c: writes the header --- */
 /*
  * Appends the header, its extensions and the backing file's name to *out, in the on-disk format.
  * All of these together take at most a cluster.
@@ -322,6 +333,17 @@ void qcow2_request_end(struct qcow2 *q, struct qcow2_request *r);
 int qcow2_map(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret) must_check;
 int qcow2_read(struct disk *d, const struct iovec *iov, int n, uint64_t offset) must_check;
 int qcow2_unpack(struct disk *d, uint64_t offset, void *buf, size_t len) must_check;
+
+/* --- crypt.c: encrypts and decrypts data clusters --- */
+/*
+ * Unlocks an encrypted image with the key in the options. Does nothing if the image is not
+ * encrypted, or if it is opened `alone` without a key.
+ */
+int qcow2_crypt_open(struct qcow2 *q, const struct disk_options *o) must_check;
+int qcow2_decrypt(struct disk *d, const struct disk_extent *e, const struct iov_part *p) must_check;
+/* Encrypts whole sectors at buf in place, as they are stored at offset `host` of the data file. */
+int qcow2_encrypt(struct qcow2 *q, uint64_t host, uint8_t *buf, size_t len) must_check;
+int qcow2_crypt_facts(struct qcow2 *q, struct disk_info *i) must_check;
 
 /* --- compress.c: compresses and decompresses clusters --- */
 int qcow2_decompress(struct qcow2 *q, const uint8_t *in, size_t in_len, uint8_t *out) must_check;

@@ -154,6 +154,8 @@ static int qcow2_open(struct disk *d, const struct disk_options *o)
 	r = load(q, o);
 	if (r >= 0)
 		r = open_data_file(q);
+	if (r >= 0)
+		r = qcow2_crypt_open(q, o);
 	if (r >= 0 && q->h.backing)
 		r = disk_open_backing(d, o, q->h.backing, q->h.backing_format);
 	return r >= 0 && d->write ? prepare_writing(q, o) : r;
@@ -194,6 +196,7 @@ static void qcow2_close(struct disk *d)
 	qcow2_cache_release(&q->refs);
 	qcow2_set_release(&q->tables);
 	qcow2_header_release(&q->h);
+	luks_free(q->luks);
 	if (q->lock_ready) {
 		pthread_mutex_destroy(&q->lock);
 		pthread_mutex_destroy(&q->unpack_lock);
@@ -235,6 +238,8 @@ static int qcow2_info(struct disk *d, struct disk_info *i)
 		r = disk_fact_bool(i, "lazy-refcounts", h->compatible & QCOW2_LAZY_REFCOUNTS);
 	if (r >= 0)
 		r = disk_fact_number(i, "refcount-bits", 1u << h->refcount_order);
+	if (r >= 0 && h->crypt)
+		r = qcow2_crypt_facts(qcow2_of(d), i);
 	if (r >= 0 && h->version >= 3)
 		r = disk_fact_bool(i, "corrupt", i->corrupt);
 	if (r >= 0 && h->version >= 3)
@@ -279,6 +284,7 @@ const struct disk_format format_qcow2 = {
 	.close = qcow2_close,
 	.map = qcow2_map,
 	.unpack = qcow2_unpack,
+	.decrypt = qcow2_decrypt,
 	.read = qcow2_read,
 	.write = qcow2_write,
 	.zero = qcow2_zero,

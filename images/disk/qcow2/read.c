@@ -92,6 +92,7 @@ static int map_locked(struct qcow2 *q, uint64_t offset, uint64_t length, struct 
 	ret->kind = run.kind == QCOW2_K_HOLE     ? DISK_HOLE
 		    : run.kind == QCOW2_K_ZERO   ? DISK_ZERO
 		    : run.kind == QCOW2_K_PACKED ? DISK_PACKED
+		    : q->h.crypt                 ? DISK_ENCRYPTED
 						 : DISK_DATA;
 	if (run.has_host) {
 		ret->host = run.host;

@@ -17,7 +17,7 @@ struct run {
 	uint64_t offset, length; /* range of the disk that this run writes */
 	uint64_t host;           /* file offset of the run's first cluster */
 	uint64_t first, end;     /* the range of the disk, extended to whole clusters */
-	/* the new clusters are known to read as zeros before they are written */
+	/* the new clusters are known to read as zeros; never set if data is encrypted */
 	bool fresh;
 	/* the old bytes before (head) or behind (tail) the request are zeros */
 	bool zero_head, zero_tail;
@@ -39,6 +39,8 @@ int qcow2_before_change(struct qcow2 *q, uint64_t offset, uint64_t length)
 		return disk_err(d, EIO, "the image is damaged: nothing is written any more");
 	if (length > 0 && q->h.backing && !d->backing && d->alone)
 		return disk_err(d, EPERM, "was opened without its backing file: it is only read");
+	if (length > 0 && q->h.crypt && !q->luks)
+		return disk_err(d, EPERM, "is encrypted, and was opened without its key");
 	if (q->lazy && !q->marked) {
 		r = qcow2_mark_dirty(q, true);
 		q->marked = r >= 0;
@@ -212,6 +214,9 @@ static int take_clusters(struct qcow2 *q, struct run *run)
 	int r = qcow2_alloc(q, want, &run->host, &got, &run->fresh);
 	if (r < 0)
 		return r;
+	/* Zeros in the file are no zeros of the disk if the data is encrypted. */
+	if (q->h.crypt)
+		run->fresh = false;
 	if (got < want) {
 		run->end = run->first + (got << q->h.cluster_bits);
 		run->length = run->end - run->offset;
@@ -277,10 +282,69 @@ static int write_bounced(struct qcow2 *q, const struct run *run, const struct io
 	return write_host(q, &whole, v.iov_len, run->host + (from - run->first));
 }
 
+/*
+ * Fills buf with the disk's bytes from `from` to `to`: those of the request, and old bytes around
+ * them. Moves *p behind the bytes that it has taken of the request.
+ */
+static int gather(struct qcow2 *q, const struct run *run, struct iov_part *p, uint8_t *buf,
+	uint64_t from, uint64_t to)
+{
+	uint64_t end = run->offset + run->length;
+	uint64_t first = from < run->offset ? run->offset : from, last = to < end ? to : end;
+	int r = 0;
+
+	if (from < run->offset)
+		r = read_old(q, buf, from, to < run->offset ? to : run->offset);
+	if (r >= 0 && first < last) {
+		iov_part_get(p, buf + (first - from), (size_t)(last - first));
+		iov_part_skip(p, (size_t)(last - first));
+	}
+	if (r >= 0 && to > end)
+		r = read_old(q, buf + (from > end ? 0 : end - from), from > end ? from : end, to);
+	return r;
+}
+
+static uint64_t sector_down(uint64_t at)
+{
+	return at & ~(uint64_t)(LUKS_SECTOR - 1);
+}
+
+/*
+ * Writes an encrypted run, piece by piece: whole clusters or subclusters if they are new, or else
+ * whole sectors, because less than a sector cannot be encrypted.
+ */
+static int write_encrypted(struct qcow2 *q, const struct run *run, const struct iov_part *p)
+{
+	uint64_t end = sector_down(run->offset + run->length + LUKS_SECTOR - 1);
+	uint64_t at = run->way == IN_PLACE ? sector_down(run->offset) : run->head;
+	uint64_t to = run->way == IN_PLACE ? end : run->tail;
+	size_t room = to - at < BOUNCE_MAX ? (size_t)(to - at) : BOUNCE_MAX;
+	_cleanup_free_ uint8_t *buf = malloc(room);
+	struct iov_part part = *p;
+	int r = buf ? 0 : disk_err(q->d, ENOMEM, "no memory");
+
+	while (at < to && r >= 0) {
+		size_t here = to - at < room ? (size_t)(to - at) : room;
+		uint64_t host = run->host + (at - run->first);
+		struct iovec v = {buf, here};
+		const struct iov_part whole = {&v, 1, 0};
+
+		r = gather(q, run, &part, buf, at, at + here);
+		if (r >= 0)
+			r = qcow2_encrypt(q, host, buf, here);
+		if (r >= 0)
+			r = write_host(q, &whole, here, host);
+		at += here;
+	}
+	return r;
+}
+
 static int write_data(struct qcow2 *q, const struct run *run, const struct iov_part *p)
 {
 	uint64_t from = run->offset, to = run->offset + run->length, end = to;
 
+	if (q->h.crypt)
+		return write_encrypted(q, run, p);
 	if (run->way != IN_PLACE) {
 		/*
 		 * No zeros are written before the request's data if the clusters are fresh, because
@@ -345,6 +409,24 @@ static int link_clusters(struct qcow2 *q, const struct run *run)
 	return 0;
 }
 
+/*
+ * Returns the request that keeps others away from the run. A part of an encrypted sector is written
+ * by reading all of it, so nothing else may be written to that sector at the same time.
+ */
+static struct qcow2_request request_of(const struct qcow2 *q, const struct run *run)
+{
+	uint64_t end = run->offset + run->length;
+
+	if (run->way != IN_PLACE)
+		return (struct qcow2_request){
+			.start = run->first, .end = run->end, .exclusive = true};
+	if (!q->h.crypt || (run->offset | end) % LUKS_SECTOR == 0)
+		return (struct qcow2_request){.start = run->offset, .end = end};
+	return (struct qcow2_request){.start = sector_down(run->offset),
+		.end = sector_down(end + LUKS_SECTOR - 1),
+		.exclusive = true};
+}
+
 /* Takes the lock and plans the first run. Waits while other requests use the run's clusters. */
 static int begin_run(struct qcow2 *q, struct run *run, struct qcow2_request *req)
 {
@@ -361,11 +443,7 @@ static int begin_run(struct qcow2 *q, struct run *run, struct qcow2_request *req
 			return r;
 		run->first = run->offset & ~(q->cluster_size - 1);
 		run->end = qcow2_round_up(q, run->offset + run->length);
-		*req = (struct qcow2_request){
-			.start = run->first, .end = run->end, .exclusive = true};
-		if (run->way == IN_PLACE)
-			*req = (struct qcow2_request){
-				.start = run->offset, .end = run->offset + run->length};
+		*req = request_of(q, run);
 		if (!qcow2_request_blocked(q, req))
 			break;
 		qcow2_request_wait(q);
@@ -418,100 +496,4 @@ int qcow2_write(struct disk *d, const struct iovec *iov, int n, uint64_t offset)
 		left -= run.length;
 	}
 	return 0;
-}
-
-static int place_packed(struct qcow2 *q, size_t len, uint64_t *ret)
-{
-	uint64_t n, room = 0, refs = 0, left;
-	bool fresh;
-
-	if (q->packed_at)
-		room = q->cluster_size - (q->packed_at & (q->cluster_size - 1));
-	if (room) {
-		int r = qcow2_ref_get(q, q->packed_at >> q->h.cluster_bits, &refs);
-		if (r < 0)
-			return r;
-	}
-	/*
-	 * The refcount of a cluster counts the compressed clusters in it, so the largest refcount
-	 * limits how many compressed clusters fit.
-	 */
-	if (len <= room && refs < qcow2_ref_max(q)) {
-		*ret = q->packed_at;
-		q->packed_at = len < room ? q->packed_at + len : 0;
-		return qcow2_ref_add(q, *ret >> q->h.cluster_bits, 1);
-	}
-	int r = qcow2_alloc(q, 1, ret, &n, &fresh);
-	if (r < 0)
-		return r;
-	/*
-	 * If the new cluster follows the cluster with the last compressed data, the new data begins
-	 * in the room that is left at the end of that cluster.
-	 */
-	if (room && refs < qcow2_ref_max(q) && *ret == q->packed_at + room) {
-		*ret = q->packed_at;
-		r = qcow2_ref_add(q, *ret >> q->h.cluster_bits, 1);
-	}
-	left = *ret + len;
-	q->packed_at = left & (q->cluster_size - 1) ? left : 0;
-	return r;
-}
-
-static int link_packed(struct qcow2 *q, uint64_t offset, uint64_t host, size_t len)
-{
-	unsigned bits = 62 - (q->h.cluster_bits - 8);
-	uint64_t sectors = ((host + len - 1) >> 9) - (host >> 9), left;
-	uint8_t *entry;
-
-	if (host + len > 1ull << (bits < 56 ? bits : 56))
-		return disk_err(q->d, EFBIG,
-			"compressed data at offset %llu of the file: an L2 entry cannot say that: "
-			"use "
-			"smaller clusters",
-			(unsigned long long)host);
-	int r = qcow2_entry_for_write(q, offset, &entry, &left);
-	if (r >= 0)
-		r = qcow2_free_entry(q, be64(entry));
-	if (r < 0)
-		return r;
-	put_be64(entry, QCOW2_PACKED | sectors << bits | host);
-	if (q->subclusters > 1)
-		put_be64(entry + 8, 0);
-	qcow2_cache_dirty(&q->l2, entry);
-	q->generation++;
-	return 0;
-}
-
-int qcow2_write_packed(struct disk *d, uint64_t offset, const void *data, size_t len)
-{
-	struct qcow2 *q = qcow2_of(d);
-	struct qcow2_request req = {
-		.start = offset, .end = offset + q->cluster_size, .exclusive = true};
-	uint64_t host = 0;
-
-	if (offset & (q->cluster_size - 1) || offset >= d->size || len == 0 ||
-		len >= q->cluster_size || q->has_data_file)
-		return disk_err(d, EINVAL, "no place for a compressed cluster at offset %llu",
-			(unsigned long long)offset);
-	qcow2_request_begin(q, &req);
-	int r = qcow2_before_change(q, offset, q->cluster_size);
-	if (r >= 0)
-		r = place_packed(q, len, &host);
-	pthread_mutex_unlock(&q->lock);
-	if (r >= 0) {
-		r = io_write(d->fd, data, len, host);
-		if (r < 0)
-			r = disk_err(d, -r, "write at offset %llu of the file: %s",
-				(unsigned long long)host, err_text(-r));
-	}
-	pthread_mutex_lock(&q->lock);
-	/*
-	 * The place stays allocated even after a failed write, because other compressed data may be
-	 * in the same cluster.
-	 */
-	if (r >= 0)
-		r = link_packed(q, offset, host, len);
-	qcow2_request_end(q, &req);
-	pthread_mutex_unlock(&q->lock);
-	return r;
 }

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Says how a new image is encrypted. luks.h tells more. */
+#pragma once
+#include "images/disk/disk.h"
+
+enum luks_mode { LUKS_XTS_PLAIN64, LUKS_CBC_PLAIN64, LUKS_CBC_ESSIV };
+enum luks_hash { LUKS_SHA256, LUKS_SHA1, LUKS_SHA512 };
+
+/* What a new header says. */
+struct luks_create {
+	enum luks_mode mode;
+	enum luks_hash hash;
+	uint32_t key_bytes;
+	/* how long a try of a passphrase takes on this processor, in milliseconds */
+	uint32_t milliseconds;
+	const struct disk_key *key; /* the passphrase */
+};
