@@ -106,6 +106,41 @@ def test_every_process_is_confined(vm, ranges):
     c.delete()
 
 
+def id_map(p):
+    return [tuple(map(int, line.split())) for line in read(f"{p.dir}/uid_map").splitlines()]
+
+
+def test_file_server_has_only_the_ids_of_the_container(vm, ranges):
+    """The user's own id, and the others of /etc/subuid, are the monitor's, and not those of the file server."""
+    if not ranges:
+        return  # the container cannot have less than the one id
+    c = vm("sh", "-c", "id -u; touch /mine; sleep 1000")
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": SUBIDS + 7, "size": 100}]
+    c.write()
+    os.chown(c.rootfs, SUBIDS + 7, SUBIDS + 7)
+    log = open(c.log, "ab")
+    c.rt("create", "--bundle", c.bundle, *VM, c.id, stdout=log, timeout=BOOT).ok()
+    monitor, fs, _ = family(c)
+    assert id_map(fs) == [(SUBIDS + 7, SUBIDS + 7, 100)], id_map(fs)
+    assert monitor.ids()[0][0] in range(SUBIDS + 57, SUBIDS + 107) and fs.ids()[0][1] == SUBIDS + 7
+    c.start()
+    c.wait_output("0\n", BOOT)
+    runtime.wait_for(lambda: os.path.exists(c.path("mine")), "the guest's file", BOOT)
+    assert os.stat(c.path("mine")).st_uid == SUBIDS + 7
+    c.stop()
+
+
+def test_hook_sets_up_the_network(vm, tmp):
+    """A createContainer hook has all capabilities in the monitor's user namespace, which owns the network namespace. The
+    user is not root there."""
+    seen = os.path.join(tmp, "home", "seen")
+    c = vm("ip", "addr", "show", "d0")
+    c.conf["hooks"] = {"createContainer": [{"path": "/bin/sh", "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "args": [
+        "sh", "-ec", f"id -u >{seen}; ip link add d0 type veth peer name d1; ip addr add 10.7.7.7/24 dev d0; ip link set d0 up; ip link set d1 up"]}]}
+    assert "10.7.7.7/24" in c.run(*VM, timeout=BOOT).ok().out
+    assert read(seen) == f"{UID}\n"
+
+
 def test_all_commands_work(vm):
     c = vm("sh", "-c", "trap 'echo terminated; exit 23' TERM; echo up; while :; do sleep 0.1; done")
     c.create(*VM, timeout=BOOT)
