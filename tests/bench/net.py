@@ -165,16 +165,18 @@ def traffic(programs, rounds, seconds):
                     start(pair[0], sys.executable, "-u", "-c", CONNECTIONS, "serve", ready="ready")]
         places[x.name] = {"between containers": (pair[1], address, 5201), "published port": ("outside", "192.0.2.1", port)}
     found = {}
-    for _ in range(rounds):
-        for name, ways in places.items():
-            for way, where in ways.items():
-                for what, rate in zip(("Gbit/s", "connections/s"), rates(*where, seconds)):
+    for i in range(rounds):
+        for way in ("between containers", "published port"):
+            for name in sorted(places, reverse=bool(i % 2)):
+                for what, rate in zip(("Gbit/s", "connections/s"), rates(*places[name][way], seconds)):
                     found.setdefault((way, what, name), []).append(rate / (1e9 if what == "Gbit/s" else 1))
     for s in servers:
         s.kill()
-    for (way, what, name), all_ in found.items():
-        median, own = statistics.median(all_), statistics.median(found[way, what, "caisson"])
-        print(f"{way:19} {what:14} {name:9} {median:9.1f}" + ("" if name == "caisson" else f"   caisson / {name}: {own / median:.2f}"))
+    for (way, what, name), all_ in sorted(found.items()):
+        # Those of one round were measured next to each other, so that their ratio says more than that of the medians on a busy machine.
+        ratios = [own / other for own, other in zip(found[way, what, "caisson"], all_)]
+        print(f"{way:19} {what:14} {name:9} {statistics.median(all_):9.1f}" +
+              ("" if name == "caisson" else f"   caisson / {name}, median of {rounds} rounds: {statistics.median(ratios):.2f}"))
 
 
 def main():
@@ -182,7 +184,7 @@ def main():
     p.add_argument("--build", default=os.path.join(TOP, "build"), help="meson's build directory")
     p.add_argument("--rounds", type=int, default=20)
     p.add_argument("--beside", type=int, default=0, help="other containers that are attached meanwhile")
-    p.add_argument("--traffic", type=int, default=0, metavar="SECONDS", help="measure traffic, each time for so long")
+    p.add_argument("--traffic", type=float, default=0, metavar="SECONDS", help="measure traffic, each time for so long")
     p.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     o = p.parse_args()
     if not o.inside:
