@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""net.py [--build DIR] [--rounds N] [--beside N]: attaching a container with one published port, and detaching it again.
+"""net.py [--build DIR] [--rounds N] [--beside N] [--traffic SECONDS]: attaching a container with one published port, and detaching it again.
 
 Measures caisson-net, podman's netavark, and CNI's bridge and portmap plug-ins in interleaved rounds, in network and mount
 namespaces of its own, and prints medians and ratios. --beside attaches that many other containers to caisson's network first.
+--traffic measures instead what passes: between two containers, and from another machine to a published port, in bytes (iperf3)
+and in connections. The other machine is a namespace with a link of its own to the host.
 """
 import argparse
 import json
@@ -26,6 +28,28 @@ def call(*argv, stdin="", **env):
     return time.perf_counter() - start, p.stdout
 
 
+# The server answers each connection with one byte. The client counts how many it makes; it ends them by a reset, so that they leave nothing.
+CONNECTIONS = """
+import socket, struct, sys, time
+if sys.argv[1] == "serve":
+    s = socket.create_server(("0.0.0.0", 5202), backlog=1000)
+    print("ready", flush=True)
+    while True:
+        c, _ = s.accept()
+        c.send(b"x")
+        c.close()
+end, n = time.monotonic() + float(sys.argv[4]), 0
+while time.monotonic() < end:
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    s.connect((sys.argv[2], int(sys.argv[3])))
+    s.recv(1)
+    s.close()
+    n += 1
+print(n / float(sys.argv[4]))
+"""
+
+
 class Caisson:
     name = "caisson"
 
@@ -35,6 +59,12 @@ class Caisson:
 
     def attach(self, ns):
         return call(*self.argv, "attach", "web", "/run/netns/" + ns, "-p", "8080:80")[0]
+
+    def pair(self, server, client):
+        """Attaches both. The server's ports 5201 and 5202 are published as 8201 and 8202. Returns the server's address and the published ports."""
+        out = call(*self.argv, "attach", "--json", "web", "/run/netns/" + server, "-p", "8201-8202:5201-5202")[1]
+        call(*self.argv, "attach", "web", "/run/netns/" + client)
+        return next(a["address"].split("/")[0] for a in json.loads(out)["addresses"] if ":" not in a["address"]), 8201
 
     def detach(self, ns):
         return call(*self.argv, "detach", "web", "/run/netns/" + ns)[0]
@@ -52,6 +82,15 @@ class Netavark:
 
     def __init__(self, path):
         self.path = path
+
+    def pair(self, server, client):
+        for i, (ns, ports) in enumerate(((server, 2), (client, 0)), 10):
+            c = json.loads(self.config)
+            c["container_id"], c["container_name"] = str(i) * 32, f"pair{i}"
+            c["port_mappings"] = [{"container_port": 5201 + k, "host_port": 8301 + k, "host_ip": "", "protocol": "tcp", "range": 1} for k in range(ports)]
+            c["networks"]["bench"]["static_ips"] = [f"10.92.0.{i}"]
+            call(self.path, "--config", "/run/bench/netavark", "setup", "/run/netns/" + ns, stdin=json.dumps(c))
+        return "10.92.0.10", 8301
 
     def attach(self, ns):
         return call(self.path, "--config", "/run/bench/netavark", "setup", "/run/netns/" + ns, stdin=self.config)[0]
@@ -93,11 +132,59 @@ def namespace(name):
     call("ip", "-n", name, "link", "set", "lo", "up")
 
 
+def inside(ns, *argv):
+    return ["ip", "netns", "exec", ns, *argv]
+
+
+def start(ns, *argv, ready):
+    p = subprocess.Popen(inside(ns, *argv), stdout=subprocess.PIPE, text=True)
+    while ready not in p.stdout.readline():
+        pass
+    return p
+
+
+def rates(client, address, port, seconds):
+    """Bits and connections in a second."""
+    out = call(*inside(client, "iperf3", "-J", "-c", address, "-p", str(port), "-t", str(seconds)))[1]
+    made = call(*inside(client, sys.executable, "-c", CONNECTIONS, "ask", address, str(port + 1), str(seconds)))[1]
+    return json.loads(out)["end"]["sum_received"]["bits_per_second"], float(made)
+
+
+def traffic(programs, rounds, seconds):
+    namespace("outside")
+    call("ip", "link", "add", "up0", "type", "veth", "peer", "name", "out0", "netns", "outside")
+    for words in ("addr add 192.0.2.1/24 dev up0", "link set up0 up", "-n outside addr add 192.0.2.2/24 dev out0", "-n outside link set out0 up"):
+        call("ip", *words.split())
+    places, servers = {}, []
+    for x in programs:
+        pair = [f"{x.name}-server", f"{x.name}-client"]
+        for ns in pair:
+            namespace(ns)
+        address, port = x.pair(*pair)
+        servers += [start(pair[0], "iperf3", "-s", "--forceflush", ready="listening"),
+                    start(pair[0], sys.executable, "-u", "-c", CONNECTIONS, "serve", ready="ready")]
+        places[x.name] = {"between containers": (pair[1], address, 5201), "published port": ("outside", "192.0.2.1", port)}
+    found = {}
+    for i in range(rounds):
+        for way in ("between containers", "published port"):
+            for name in sorted(places, reverse=bool(i % 2)):
+                for what, rate in zip(("Gbit/s", "connections/s"), rates(*places[name][way], seconds)):
+                    found.setdefault((way, what, name), []).append(rate / (1e9 if what == "Gbit/s" else 1))
+    for s in servers:
+        s.kill()
+    for (way, what, name), all_ in sorted(found.items()):
+        # Those of one round were measured next to each other, so that their ratio says more than that of the medians on a busy machine.
+        ratios = [own / other for own, other in zip(found[way, what, "caisson"], all_)]
+        print(f"{way:19} {what:14} {name:9} {statistics.median(all_):9.1f}" +
+              ("" if name == "caisson" else f"   caisson / {name}, median of {rounds} rounds: {statistics.median(ratios):.2f}"))
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--build", default=os.path.join(TOP, "build"), help="meson's build directory")
     p.add_argument("--rounds", type=int, default=20)
     p.add_argument("--beside", type=int, default=0, help="other containers that are attached meanwhile")
+    p.add_argument("--traffic", type=float, default=0, metavar="SECONDS", help="measure traffic, each time for so long")
     p.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     o = p.parse_args()
     if not o.inside:
@@ -106,6 +193,8 @@ def main():
     call("ip", "link", "set", "lo", "up")
     programs = [Caisson(os.path.abspath(o.build))]
     programs += [Netavark(f) for f in NETAVARK if os.path.exists(f)][:1] + [Cni(d) for d in CNI if os.path.exists(d + "/portmap")][:1]
+    if o.traffic:
+        return traffic([x for x in programs if hasattr(x, "pair")], o.rounds, o.traffic)
     for i in range(o.beside):
         namespace(f"o{i}")
         call(*programs[0].argv, "attach", "web", f"/run/netns/o{i}", "-p", f"{10000 + i}:80")
