@@ -6,9 +6,9 @@
  * stat(2) for each file, and a package update changes the key. The name of the cache entry contains
  * the hash of the key.
  *
- * 	hit:  open CACHE/initramfs-HASH, check its owner and mode
- * 	miss: flock CACHE/lock, look again (another process may have made it meanwhile),
- * 	      write CACHE/initramfs-HASH.tmp, fsync, rename
+ *	hit:  open CACHE/initramfs-HASH, check its owner and mode
+ *	miss: flock CACHE/lock, look again (another process may have made it meanwhile),
+ *	      write CACHE/initramfs-HASH.tmp, fsync, rename
  *
  * A reader never takes the lock. A process that dies while it writes an entry leaves a .tmp file,
  * which the next process replaces. If the cache cannot be used, the archive is made in a memfd at

@@ -9,7 +9,7 @@
  * byte, so that a collision of hashes only costs a compilation. If a file is cut off, damaged,
  * owned by another user or writable by others, it is ignored and replaced.
  *
- * 	cache file = struct cache_head, key, program (struct sock_filter[])
+ *	cache file = struct cache_head, key, program (struct sock_filter[])
  *
  * The caller gets a descriptor of the cache file or of a memfd. The descriptor's offset is at the
  * program's first instruction, and the program ends where the file ends.
