@@ -195,8 +195,8 @@ int rules_add(struct strbuf *out, const struct network *n, const struct attachme
 	int r;
 
 	/*
-	 * This element is in the set already, so adding it changes nothing. The command makes the
-	 * transaction fail if the table does not exist.
+	 * The element of the network's bridge is in its set already, so adding it changes nothing.
+	 * The command makes the transaction fail if the table does not exist.
 	 */
 	snprintf(text, sizeof(text), "\"%s\"", n->interface);
 	r = add_element(out, "bridges", text);
