@@ -99,8 +99,8 @@ int disk_open(struct disk **ret, int fd, const struct disk_options *o)
 			o->format ? o->format : "");
 	d->format = format;
 	/*
-	 * The disk below is set before the format's open() is called, because open() may look at
-	 * it. If open() fails, the caller owns the disk below again.
+	 * d->backing is set before the format's open() is called, because open() may read the
+	 * backing disk. If open() fails, the caller owns the backing disk again.
 	 */
 	d->backing = o->below;
 	r = open_format(d, o);

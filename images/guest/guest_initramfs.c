@@ -6,9 +6,9 @@
  * stat(2) for each file, and a package update changes the key. The name of the cache entry contains
  * the hash of the key.
  *
- * 	hit:  open CACHE/initramfs-HASH, check its owner and mode
- * 	miss: flock CACHE/lock, look again (another process may have made it meanwhile),
- * 	      write CACHE/initramfs-HASH.tmp, fsync, rename
+ *	hit:  open CACHE/initramfs-HASH, check its owner and mode
+ *	miss: flock CACHE/lock, look again (another process may have made it meanwhile),
+ *	      write CACHE/initramfs-HASH.tmp, fsync, rename
  *
  * A reader never takes the lock. A process that dies while it writes an entry leaves a .tmp file,
  * which the next process replaces. If the cache cannot be used, the archive is made in a memfd at
@@ -364,8 +364,8 @@ static bool is_entry(const struct dirent *e)
 }
 
 /*
- * Removes the oldest entries of the cache until KEPT are left. The caller holds the lock. A process
- * that has opened an entry before can still read it.
+ * Removes the oldest entries of the cache until KEPT are left. The caller holds the lock of the
+ * cache. A process that has opened an entry before can still read it.
  */
 static void drop_old_entries(int dir)
 {
@@ -398,8 +398,8 @@ static void drop_old_entries(int dir)
 }
 
 /*
- * Packs the archive into a new cache entry. The caller holds the lock. If packing fails, for
- * example with -ENOSPC or -EROFS, the caller makes the archive in memory.
+ * Packs the archive into a new cache entry. The caller holds the lock of the cache. If packing
+ * fails, for example with -ENOSPC or -EROFS, the caller makes the archive in memory.
  */
 static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir, const char *name)
 {

@@ -4,13 +4,13 @@
  * its first root file system (Documentation/driver-api/early-userspace/buffer-format.rst,
  * init/initramfs.c of 6.1).
  *
- * 	_cleanup_initramfs_ struct initramfs w = {0};
- * 	int fd = initramfs_memfd("guest");
- * 	initramfs_begin(&w, fd, "guest initramfs");
- * 	initramfs_dir(&w, "dev", &(struct initramfs_attr){.mode = 0755});
- * 	initramfs_node(&w, "dev/console", &(struct initramfs_attr){.mode = S_IFCHR | 0600}, 5, 1);
- * 	initramfs_file(&w, "init", &(struct initramfs_attr){.mode = 0755}, init_fd);
- * 	initramfs_end(&w);
+ *	_cleanup_initramfs_ struct initramfs w = {0};
+ *	int fd = initramfs_memfd("guest");
+ *	initramfs_begin(&w, fd, "guest initramfs");
+ *	initramfs_dir(&w, "dev", &(struct initramfs_attr){.mode = 0755});
+ *	initramfs_node(&w, "dev/console", &(struct initramfs_attr){.mode = S_IFCHR | 0600}, 5, 1);
+ *	initramfs_file(&w, "init", &(struct initramfs_attr){.mode = 0755}, init_fd);
+ *	initramfs_end(&w);
  *
  * The same calls give the same bytes: the entries are in the order of the calls, all times are 0,
  * and inode numbers count from 1. The kernel silently drops an entry whose directory has not been

@@ -2,10 +2,10 @@
 /*
  * Finds credentials for registries in podman's and docker's files (containers-auth.json(5)):
  *
- * 	$REGISTRY_AUTH_FILE; else
- * 	$XDG_RUNTIME_DIR/containers/auth.json or /run/containers/UID/auth.json, then
- * 	~/.config/containers/auth.json, then
- * 	$DOCKER_CONFIG/config.json or ~/.docker/config.json
+ *	$REGISTRY_AUTH_FILE; else
+ *	$XDG_RUNTIME_DIR/containers/auth.json or /run/containers/UID/auth.json, then
+ *	~/.config/containers/auth.json, then
+ *	$DOCKER_CONFIG/config.json or ~/.docker/config.json
  *
  * The files may name credential helpers (credHelpers, credsStore), which are programs called
  * docker-credential-*.

@@ -2,8 +2,8 @@
 /*
  * Unpacked layers, which containers share by overlayfs:
  *
- * 	DIR/layers/NAME              what one layer changes, as overlayfs keeps it
- * 	DIR/chains/ALGORITHM-HEX     a symbolic link whose text is NAME
+ *	DIR/layers/NAME              what one layer changes, as overlayfs keeps it
+ *	DIR/chains/ALGORITHM-HEX     a symbolic link whose text is NAME
  *
  * The key is the chain ID (image-spec, config.md): the digest of a layer and of all layers below
  * it. So a layer is there once for all images that have it above the same layers.

@@ -3,9 +3,9 @@
  * Keeps DIR/containers/NAME: the directory of a container that was made from an image of the store,
  * and its bundle:
  *
- * 	uses.json    what the container uses, and which process made it; written before the
- * 	             directory gets its name
- * 	config.json, rootfs/, upper/, work/, log
+ *	uses.json    what the container uses, and which process made it; written before the
+ *	             directory gets its name
+ *	config.json, rootfs/, upper/, work/, log
  *
  * caisson removes the directory together with the container. If caisson is killed before it can do
  * so, uses.json tells whether the directory is still needed. The process that makes the container

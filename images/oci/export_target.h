@@ -11,7 +11,10 @@ struct export_target {
 	int fd;   /* descriptor of the directory or of the tar file */
 	bool tar; /* the target is a tar archive; false: a directory */
 	const struct store *s;
-	/* names of the blobs that the tar has already, because images share blobs */
+	/*
+	 * names of the blobs that the tar has already; a blob that several images share is written
+	 * once
+	 */
 	const char **written;
 	size_t nwritten, cap;
 	struct arena arena;

@@ -14,7 +14,10 @@ struct layer {
 	uint64_t size;
 	/* expected digest of the uncompressed stream; NULL: not known */
 	const struct digest *diff_id;
-	/* as in struct file_source, if the file is still being written; may be NULL */
+	/*
+	 * called if the file ends too early, as the function of this name in struct file_source;
+	 * NULL: nobody is still writing the file
+	 */
 	int (*more)(void *data);
 	void *more_data;
 	/*

@@ -22,8 +22,9 @@ static int add_manifest(
 	struct pull *p, const struct manifest *m, int depth, struct descriptor *ret);
 
 /*
- * Adds a manifest that an index names. Reads the manifest from the store if the store has it, else
- * fetches it from the registry.
+ * Puts a manifest that an index names into the store, and adds the blobs that the manifest names to
+ * those that are pulled. Reads the manifest from the store if the store has it, else fetches it
+ * from the registry.
  */
 static int add_child(struct pull *p, const struct descriptor *d, int depth, struct descriptor *ret)
 {

@@ -3,11 +3,11 @@
  * Finds the registries that a name may mean: containers-registries.conf(5), version 2, as podman,
  * skopeo and buildah read it. These files are read:
  *
- * 	$CONTAINERS_REGISTRIES_CONF; else
- * 	~/.config/containers/registries.conf, for users who have it; else
- * 	/etc/containers/registries.conf
- * 	and after it the files *.conf of /etc/containers/registries.conf.d and of
- * 	~/.config/containers/registries.conf.d, in the order of their names
+ *	$CONTAINERS_REGISTRIES_CONF; else
+ *	~/.config/containers/registries.conf, for users who have it; else
+ *	/etc/containers/registries.conf
+ *	and after it the files *.conf of /etc/containers/registries.conf.d and of
+ *	~/.config/containers/registries.conf.d, in the order of their names
  *
  * A short name is sent only to registries that one of these files names. If there is no file at
  * all, a short name means docker.io's image, as it does to docker, and the caller is told so that

@@ -207,8 +207,8 @@ static const char *find_token(const struct registry *g, const char *scope)
 }
 
 /*
- * Adds a Bearer token to the request. The caller holds the lock, so that other threads that need
- * the same token wait for it.
+ * Adds a Bearer token to the request. The caller holds g->lock, so that other threads that need the
+ * same token wait for it.
  */
 static int add_bearer(struct registry *g, struct http *h, struct arena *a, const char *scope,
 	struct http_request *q)

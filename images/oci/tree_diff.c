@@ -120,7 +120,7 @@ static int xattrs_that_differ(struct diff *d, const char *file, const char *othe
 	return differ;
 }
 
-/* Returns 1 if both files have the same attributes. */
+/* Returns 1 if both files have the same extended attributes. */
 static int same_xattrs(struct diff *d, int from, int to, const char *name)
 {
 	char mine[PATH_MAX], theirs[PATH_MAX];

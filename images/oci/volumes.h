@@ -3,12 +3,12 @@
  * Keeps DIR/volumes/NAME: directories with names, which containers of the store mount with `-v
  * NAME:PATH` and which stay when the containers are removed, as docker's named volumes do.
  *
- * 	DIR/volumes/NAME/volume.json  when the volume was made, and its labels; written before the
- * 				      directory gets its name
- * 	DIR/volumes/NAME/data/        the content
- * 	DIR/volumes/lock              a process that is about to mount a volume locks this file in
- * 				      shared mode, and one that fills or removes a volume in
- * 				      exclusive mode
+ *	DIR/volumes/NAME/volume.json  when the volume was made, and its labels; written before the
+ *				      directory gets its name
+ *	DIR/volumes/NAME/data/        the content
+ *	DIR/volumes/lock              a process that is about to mount a volume locks this file in
+ *				      shared mode, and one that fills or removes a volume in
+ *				      exclusive mode
  *
  * If a process is killed at any point, a volume exists as a whole or not at all, and the volume has
  * either the whole first content or none.
@@ -33,13 +33,14 @@ const char *volume_path(const struct store *s, struct arena *a, const char *name
 /*
  * Makes a volume with the given labels, each "KEY=VALUE" or "KEY", with NULL at the end of the
  * list. Returns 0, or 1 if a volume of that name exists, which then stays as it is. The caller
- * holds the lock.
+ * holds the lock of volumes_lock().
  */
 int volume_make(const struct store *s, const char *name, const char *const *labels) must_check;
 
 /*
  * Gives a volume its first content: if the volume is empty, it gets a copy of the directory `from`
- * with the owner and mode of that directory. The caller holds the exclusive lock.
+ * with the owner and mode of that directory. The caller holds the lock of volumes_lock() in
+ * exclusive mode.
  */
 int volume_fill(const struct store *s, const char *name, int from) must_check;
 
@@ -60,6 +61,6 @@ int volumes_read(const struct store *s, struct arena *a, struct volume **ret, si
 
 /*
  * Removes a volume with its content. Returns -EBUSY if a container mounts the volume, and -ENOENT
- * if there is no such volume. The caller holds the exclusive lock.
+ * if there is no such volume. The caller holds the lock of volumes_lock() in exclusive mode.
  */
 int volume_remove(const struct store *s, struct arena *a, const char *name) must_check;

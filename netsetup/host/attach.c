@@ -262,8 +262,9 @@ static int check_twice(struct host *h, const struct attach_request *q)
 }
 
 /*
- * Returns the name of the lease that every attachment has, also one without addresses. Several
- * ipvlans have the same MAC address, so that theirs is named by the mark.
+ * Returns the name of the lease that every attachment has, even one without an IP address. This
+ * name is the MAC address, or the attachment's mark if the interface has the MAC address of an
+ * interface of the host, because several attachments may have that one.
  */
 static const char *own_lease(const struct attachment *a, char ret[IP_TEXT])
 {

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes and removes the interfaces of containers that are no veth pairs.
+ * Makes and removes those interfaces of containers that are not veth pairs.
  *
- * Theory of operation. Nothing on the host tells that such an attachment exists. So its interface
- * has a mark, and whoever undoes it looks for the mark, whatever the container has renamed.
+ * Theory of operation. No interface on the host shows that such an attachment exists, as the host's
+ * end of a veth pair does. So the interface in the container has a mark, a->host, by which caisson
+ * finds the interface whatever name the container gives it.
  *
- * A macvlan or ipvlan is made in the container's namespace under the name a->host, and then gets
- * its own name, and a->host as its alias, in one step. It ends with the namespace.
+ * A macvlan or ipvlan is made in the container's namespace under the name a->host. One step then
+ * gives it its own name, and a->host as its alias. The kernel removes it together with the
+ * namespace.
  *
- * An interface that moves gets a->host as an alternative name on the host first, which travels with
- * it, and its namespace is kept (pin.c) until it has moved back. If it is on the host by then,
- * because somebody else has moved it, it gets its name and its addresses again.
+ * An interface that moves gets a->host as an alternative name while it is still on the host, and
+ * keeps that name when it moves. The namespace is kept (pin.c) until the interface has moved back.
+ * If another program has moved the interface back already, undoing the attachment restores its name
+ * and its addresses.
  */
 #include <linux/if_link.h>
 #include <stdio.h>
@@ -38,7 +41,10 @@ static int add_before(uint8_t family, const uint8_t *raw, uint8_t prefix, void *
 	return 0;
 }
 
-/* Undoes attachments to the network whose containers have gone. Returns how many. */
+/*
+ * Undoes the attachments to the network whose containers have gone. Returns the number of undone
+ * attachments.
+ */
 static int sweep_network(struct host *h, const char *network)
 {
 	const struct attachment **all;
@@ -53,7 +59,10 @@ static int sweep_network(struct host *h, const char *network)
 	return r < 0 ? r : swept;
 }
 
-/* Finds the interface that is to move. An attachment whose container has gone may have it still. */
+/*
+ * Finds the interface that is to move. If an attachment whose container has gone still has the
+ * interface, undoes that attachment first.
+ */
 static int find_moving(
 	struct host *h, const struct network *n, char name[IFNAMSIZ], struct device *ret)
 {
@@ -126,7 +135,7 @@ int child_choose(struct host *h, const struct network *n, struct attachment *a)
 
 	if (is_moved(a))
 		return choose_device(h, n, a);
-	/* In a dry run the network below may not have been made yet. */
+	/* In a dry run the network on which this one is built may not have been made yet. */
 	if (h->dry_run)
 		return 0;
 	r = child_mtu(h, n, a);
@@ -215,8 +224,8 @@ int child_make(struct host *h, const struct network *n, const struct attachment 
 /* --- undoing --- */
 
 /*
- * Opens the namespace of the attachment. Returns -ENODEV without a message if it has ended; another
- * namespace may have its path by then, in which no interface has the mark.
+ * Opens the namespace of the attachment. Returns -ENODEV without a message if the namespace has
+ * ended. Another namespace may have the same path by then, but no interface in it has the mark.
  */
 static int open_namespace(const struct attachment *a)
 {
@@ -260,7 +269,10 @@ int child_lives(struct host *h, const struct attachment *a)
 	return r == -ENODEV ? 0 : r < 0 ? r : 1;
 }
 
-/* Moves the interface back to the host, without what the attachment has added. */
+/*
+ * Moves the interface back to the host, without the addresses and the MTU that the attachment gave
+ * it.
+ */
 static int move_back(
 	const struct attachment *a, int netns, struct nl *inside, const struct device *d)
 {
@@ -274,7 +286,10 @@ static int move_back(
 	return r < 0 ? r : net_return_device(d->link.name, a->before.name, netns);
 }
 
-/* Brings an interface that is on the host again to the state from before, and removes the mark. */
+/*
+ * Gives an interface that is on the host again its former name, MTU, addresses and flags, and
+ * removes the mark.
+ */
 static int restore(struct host *h, const struct attachment *a, const struct device *d)
 {
 	const struct device_before *b = &a->before;
@@ -311,7 +326,10 @@ static int remove_moved(struct host *h, const struct attachment *a)
 		r = find_mark(a, &h->nl, &d);
 	if (r >= 0)
 		r = restore(h, a, &d);
-	/* Somebody has removed the interface, so that nothing can be brought back. */
+	/*
+	 * If another program has removed the interface, nothing can be brought back, and this is no
+	 * error.
+	 */
 	if (r == -ENODEV)
 		r = 0;
 	return r < 0 ? err_ctx(r, "bring the interface %s back", a->before.name) : pin_remove(h, a);

@@ -94,8 +94,9 @@ int network_list(struct host *h, struct network **ret, size_t *ret_n)
 
 struct overlap {
 	const struct pool *pool;
-	const char *own; /* the network's own interface, whose routes do not count */
-	bool bridge;     /* the network is a bridge */
+	/* the network's own interface, whose routes are not compared with the pool */
+	const char *own;
+	bool bridge; /* whether the network is a bridge */
 	struct host *h;
 	char text[128]; /* the route, address or network with which the pool overlaps */
 };
@@ -135,7 +136,10 @@ static int find_overlap(struct overlap *o, const struct network *all, size_t cou
 				ip_subnet_text(&p->base, p->prefix, text), all[i].name);
 			return 1;
 		}
-	/* Other kinds have addresses of the host's own networks, to which it has routes. */
+	/*
+	 * Only the pools of bridges are compared with the host's routes, because a network of
+	 * another kind has addresses of a network to which the host itself has a route.
+	 */
 	return o->bridge ? device_each_route(&o->h->nl, find_route, o) : 0;
 }
 
@@ -280,7 +284,7 @@ static int write_rules(struct host *h, const struct network *n)
 /* --- what networks are built on --- */
 
 #define DEPTH_MAX \
-	8 /* most networks that are built on each other, as a bridge on a VLAN on a bond */
+	8 /* how many networks may be built on each other, such as a bridge on a VLAN on a bond */
 
 static int apply_one(struct host *h, const struct network *n)
 {
@@ -290,7 +294,10 @@ static int apply_one(struct host *h, const struct network *n)
 		return bridge_apply(h, n);
 	if (kind_has(n->kind, KIND_INTERFACE))
 		return interface_apply(h, n);
-	/* A container has the parent itself while it is attached. */
+	/*
+	 * Nothing is done for the interface itself, because it may be in a container that is
+	 * attached now.
+	 */
 	if (n->kind == NETWORK_DEVICE && !n->functions)
 		return 0;
 	int r = member_use(h, n, n->parent, &parent);
@@ -324,7 +331,7 @@ int network_apply(struct host *h, const struct network *n)
 	return r < 0 ? r : apply_from(h, n, all, count, 0);
 }
 
-/* Fails if another network is built on this one. */
+/* Fails if another network is built on the network n. */
 static int check_unused(struct host *h, const struct network *n)
 {
 	struct network *all;
@@ -340,7 +347,10 @@ static int check_unused(struct host *h, const struct network *n)
 	return r;
 }
 
-/* Removes the network's interface, and gives back those that the network used. */
+/*
+ * Removes the network's own interface, and gives back the interfaces of the host that the network
+ * used.
+ */
 static int remove_interface(struct host *h, const struct network *n)
 {
 	if (n->kind == NETWORK_BRIDGE)

@@ -5,18 +5,24 @@
  *	/sys/class/net/eth0/device/virtfn0/net/NAME
  *	/sys/class/net/eth0/device/virtfn1/net/NAME
  *
- * sysfs shows the interfaces of the host's network namespace only. So a function that a container
- * has, or that is given to a virtual machine by vfio, has no NAME there.
+ * sysfs shows only the interfaces of the host's network namespace. So NAME is missing if a
+ * container has the function, or if the function is given to a virtual machine by vfio.
  */
 #include <dirent.h>
 #include <stdio.h>
 
 #include "netsetup/host/host_internal.h"
 
-#define FUNCTIONS_MAX 1024 /* PCI allows 65535; the largest cards have 256 */
+/*
+ * most functions of one interface that are looked at; PCI allows 65535, the largest cards have 256
+ */
+#define FUNCTIONS_MAX 1024
 #define SYSFS_PATH 128
 
-/* Reads the name of the function's interface. Returns -ENOENT without a message if it has none. */
+/*
+ * Reads the name of the function's interface. Returns -ENOENT without a message if the function has
+ * no interface.
+ */
 static int read_function(const char *parent, unsigned i, char ret[IFNAMSIZ])
 {
 	char path[SYSFS_PATH];

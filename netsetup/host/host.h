@@ -3,25 +3,26 @@
  * Networks of the host, and containers that are attached to them. The program caisson-net is the
  * only caller, because netsetup/host/nft.c needs libnftables.
  *
- * 	_cleanup_host_ struct host h = HOST_INIT;
- * 	r = host_open(&h, &options);              locks the state; one process at a time
- * 	r = network_create(&h, &network);         writes the file, makes the bridge and the rules
- * 	r = attachment_make(&h, &request, &a);    container -> interface, addresses, ports
- * 	r = attachment_undo(&h, a);               works also if the namespace has gone already
- * 	r = network_remove(&h, name, force);
+ *	_cleanup_host_ struct host h = HOST_INIT;
+ *	r = host_open(&h, &options);              locks the state; one process at a time
+ *	r = network_create(&h, &network);         writes the file, makes the bridge and the rules
+ *	r = attachment_make(&h, &request, &a);    container -> interface, addresses, ports
+ *	r = attachment_undo(&h, a);               works also if the namespace has gone already
+ *	r = network_remove(&h, name, force);
  *
  * What is where:
  *
- *	CONFIG/NAME.json               a network, as an administrator may write it too
+ *	CONFIG/NAME.json               a network, which an administrator may write too
  *	STATE/lock                     locked (flock) by the one process that reads or changes
  *	STATE/containers/KEY/IF.json   an attachment: what detach has to undo
  *	STATE/leases/NETWORK/ADDRESS   symbolic link to the attachment that has the address
- *	STATE/names/NETWORK            what its dnsmasq reads: see names.c
- *	STATE/leases/NETWORK/MAC       the same for its MAC address or its mark, so that every one
- *	                               has a lease
- *	STATE/members/INTERFACE        what an interface that a network uses was before (member.c)
- *	STATE/pins/MARK                mount of a namespace with an interface of the host (pin.c)
- *	STATE/ports/PROTO:PORT:ADDRESS the same for a published port
+ *	STATE/leases/NETWORK/MAC       symbolic link to the attachment that has the MAC address,
+ *	                               because an attachment without an address needs a lease too
+ *	STATE/leases/NETWORK/MARK      the lease of an ipvlan or a moved interface instead of MAC
+ *	STATE/ports/PROTO:PORT:ADDRESS symbolic link to the attachment that publishes the port
+ *	STATE/names/NETWORK            what the network's dnsmasq reads: see names.c
+ *	STATE/members/INTERFACE        whether an interface was up before networks used it: member.c
+ *	STATE/pins/MARK                mount of a namespace with an interface of the host: see pin.c
  *
  * Theory of operation. An attachment is made in this order: leases, record, veth pair, rules,
  * names. The parts are undone in the opposite order, except for the names, which go before the veth
@@ -88,8 +89,8 @@ void host_pause(struct host *h);
 int host_resume(struct host *h) must_check;
 
 /*
- * Removes files that killed processes left: leases without a record, and temporary files. These
- * files do no harm, so a command calls this only if it has nothing else to undo.
+ * Removes files that killed processes left: leases without a record, and temporary files. Such
+ * files do no harm, so a command calls this function only if it has nothing else to undo.
  */
 int host_tidy(struct host *h) must_check;
 
@@ -109,35 +110,49 @@ enum network_kind {
 struct network {
 	char name[NETWORK_NAME_MAX + 1];
 	enum network_kind kind;
-	char interface[IFNAMSIZ]; /* the bridge, VLAN or bond; "": the kind has none on the host */
-	/* the interface below a VLAN, macvlan or ipvlan, or the one that moves; else "" */
+	/*
+	 * name of the bridge, VLAN or bond; "": a network of this kind has no interface on the host
+	 */
+	char interface[IFNAMSIZ];
+	/*
+	 * name of the interface on which a VLAN, macvlan or ipvlan is built, or of the interface
+	 * that moves; "": a network of this kind has no such interface
+	 */
 	char parent[IFNAMSIZ];
-	char members[NETWORK_MEMBERS_MAX][IFNAMSIZ]; /* ports of the bridge or bond */
+	char members[NETWORK_MEMBERS_MAX][IFNAMSIZ]; /* names of the ports of the bridge or bond */
 	size_t member_count;
-	uint8_t mode;   /* the kernel's number of a bond's, macvlan's or ipvlan's mode */
-	uint16_t vlan;  /* 1 to 4094 */
-	bool functions; /* a free SR-IOV virtual function of the parent moves, not the parent */
-	struct pool pools[2]; /* at most one pool of each family */
+	uint8_t mode;  /* mode of a bond, macvlan or ipvlan, as the kernel numbers modes */
+	uint16_t vlan; /* VLAN ID, 1 to 4094 */
+	/* whether a free SR-IOV virtual function of the parent moves instead of the parent */
+	bool functions;
+	struct pool pools[2]; /* pools of addresses, at most one of each family */
 	size_t pool_count;
-	uint32_t
-		mtu; /* 0: that of the default route's interface (bridge), of the parent (others) */
-	bool isolated;   /* no traffic to and from other networks, except to published ports */
-	bool internal;   /* no traffic except with the host and within the network */
-	bool masquerade; /* packets to other machines get the host's address as their source */
-	bool dns;        /* containers find each other by name, if the host has dnsmasq */
+	/*
+	 * MTU of the network; 0: the MTU of the default route's interface if the network is a
+	 * bridge, else the MTU of the parent
+	 */
+	uint32_t mtu;
+	/* whether traffic to and from other networks is dropped, except to published ports */
+	bool isolated;
+	/* whether all traffic is dropped, except with the host and within the network */
+	bool internal;
+	/* whether packets to other machines get the host's address as their source */
+	bool masquerade;
+	bool dns; /* whether containers find each other by name, if the host has dnsmasq */
 };
 
-/* Returns the name of the kind in files and options. */
+/* Returns the name that the kind has in files and options. */
 const char *network_kind_name(enum network_kind kind);
 /*
- * Returns the number of a kind or of a mode by its name, or -EINVAL with a message that lists the
- * names.
+ * network_kind_parse() returns the number of the kind with this name, and network_mode_parse() the
+ * number of the mode. Both return -EINVAL with a message that lists the names if there is no such
+ * name.
  */
 int network_kind_parse(const char *text) must_check;
 int network_mode_parse(enum network_kind kind, const char *text) must_check;
-/* Returns the mode that a network has if none is given. */
+/* Returns the mode of a network whose file names no mode. */
 uint8_t network_mode_default(enum network_kind kind);
-/* Fails if a network of the kind may not have this member of a network's file. */
+/* Fails if the file of a network of this kind may not have the JSON member with this name. */
 int network_check_member(enum network_kind kind, const char *member) must_check;
 
 /* Returns 0 if a network may have this name, else -EINVAL with a message. */
@@ -203,8 +218,9 @@ const char *port_protocol(uint8_t protocol);
 bool mac_parse(const char *text, uint8_t ret[6]);
 
 /*
- * What a moved interface was on the host. Whoever moves it back by hand may leave it down, without
- * addresses, and under the name that it had inside.
+ * The state that a moved interface had on the host. Undoing the attachment restores it, because an
+ * administrator who moves the interface back by hand may leave it down, without addresses, and
+ * under its name in the container.
  */
 #define DEVICE_ADDRESSES_MAX 8
 struct device_before {
@@ -221,16 +237,17 @@ struct attachment {
 	enum network_kind kind;
 	const char *key;   /* the container's ID, or the namespace's path with '!' for '/' */
 	const char *netns; /* path of the container's network namespace */
-	const char
-		*netns_now; /* path by which the namespace can be opened while it is being made */
-	char interface[IFNAMSIZ]; /* name inside the namespace */
+	/* path by which the namespace can be opened while the attachment is made */
+	const char *netns_now;
+	char interface[IFNAMSIZ]; /* name of the interface inside the namespace */
 	/*
-	 * The name of the veth pair's end on the host. An attachment of another kind has no such
-	 * end, and its interface inside is marked with this name: as its alias if it was made for
-	 * the container, as an alternative name if it was moved.
+	 * The attachment's mark. It is the name of the veth pair's end on the host if the network
+	 * is a bridge. Else the interface in the container has the mark: as its alias if the
+	 * interface was made for the container, as an alternative name if it was moved.
 	 */
 	char host[IFNAMSIZ];
-	struct device_before before; /* of NETWORK_DEVICE */
+	/* state of a moved interface before the move; set if kind is NETWORK_DEVICE */
+	struct device_before before;
 	uint8_t mac[6];
 	struct ip addresses[2];
 	uint8_t prefixes[2];

@@ -15,20 +15,21 @@ bool host_skips(struct host *h, const char *fmt, ...) printf_like(2, 3);
 
 /* What the networks of a kind have. */
 enum {
-	KIND_INTERFACE = 1,  /* an interface on the host */
-	KIND_PARENT = 2,     /* an interface below them, which must exist */
-	KIND_MEMBERS = 4,    /* interfaces that become ports */
-	KIND_CONTAINERS = 8, /* containers, and so pools of addresses */
-	KIND_RULES = 16,     /* rules and names */
+	KIND_INTERFACE = 1, /* an interface on the host that caisson makes */
+	KIND_PARENT = 2,    /* an interface of the host on which the network is built */
+	/* interfaces of the host that become ports of the network's own interface */
+	KIND_MEMBERS = 4,
+	KIND_CONTAINERS = 8, /* attached containers, and therefore pools of addresses */
+	KIND_RULES = 16,     /* nftables rules, and names that a dnsmasq serves */
 	KIND_MODES = 32,
 };
 
 bool kind_has(enum network_kind kind, unsigned what);
-/* Returns the name of a mode; the number is one that network_mode_parse() has returned. */
+/* Returns the name of a mode. `mode` is a number that network_mode_parse() has returned. */
 const char *network_mode_name(enum network_kind kind, uint8_t mode);
 /* Checks rules that concern several members of a network's file. */
 int kind_check_whole(const struct network *n) must_check;
-/* Returns -EOPNOTSUPP with a message: this kernel has no interfaces of the kind. */
+/* Returns -EOPNOTSUPP with a message that this kernel has no interfaces of this kind. */
 int kind_not_supported(enum network_kind kind);
 
 /* --- interface.c: the interfaces of VLANs and bonds --- */
@@ -41,42 +42,50 @@ void interface_temporary_name(const char *network, char ret[IFNAMSIZ]);
 /* --- member.c: interfaces of the host that networks use --- */
 
 /*
- * Sets the interface up, which is a parent or a member, after noting whether it was up. Returns
- * -ENODEV with a message if it does not exist.
+ * Notes whether the interface, a parent or a member of the network, is up, and then sets it up.
+ * Returns -ENODEV with a message if the interface does not exist.
  */
 int member_use(struct host *h, const struct network *n, const char *name, struct device *ret)
 	must_check;
-/* Makes all members ports of the bridge or bond, whose index is 0 in a dry run. */
+/*
+ * Makes all members ports of the bridge or bond. `master` is the index of the bridge or bond, or 0
+ * in a dry run.
+ */
 int members_apply(struct host *h, const struct network *n, int master) must_check;
-/* Undoes member_use() and members_apply() when the network's own interface has been removed. */
+/* Undoes member_use() and members_apply() after the network's own interface was removed. */
 int members_release(struct host *h, const struct network *n) must_check;
-/* Fails if an interface that the network wants is used by another one that does not share it. */
+/*
+ * Fails if another network already uses an interface that the network n wants, unless both can
+ * share the interface.
+ */
 int members_check(const struct network *n, const struct network *all, size_t count) must_check;
 bool network_uses(const struct network *n, const char *interface);
 
 /* --- config.c --- */
 
 /*
- * Makes what is missing of the network, and of those on which it is built. Returns -EEXIST, and
- * changes nothing, if the interface of that name is not caisson's.
+ * Makes what is missing of the network, and of the networks on which it is built. Returns -EEXIST,
+ * and changes nothing, if another program's interface has the name of the network's interface.
  */
 int network_apply(struct host *h, const struct network *n) must_check;
 
 /* --- child.c: macvlan and ipvlan interfaces, and those that are moved --- */
 
-/* Fills in what the attachment's record says of the interface, before anything is changed. */
+/* Fills in the members of *a that describe the interface. Changes nothing on the host. */
 int child_choose(struct host *h, const struct network *n, struct attachment *a) must_check;
 int child_make(struct host *h, const struct network *n, const struct attachment *a) must_check;
 int child_remove(struct host *h, const struct attachment *a) must_check;
 /* Returns 1 if the attachment's interface is in its namespace, else 0. */
 int child_lives(struct host *h, const struct attachment *a) must_check;
-/* Returns the MTU that the interface inside should have. */
+/* Returns the MTU that the interface inside the container should have. */
 int child_mtu(struct host *h, const struct network *n, const struct attachment *a) must_check;
 
 /* --- pin.c: a mount that keeps a namespace --- */
 
 int pin_make(struct host *h, const struct attachment *a, int netns) must_check;
-/* Returns -ENODEV without a message if the namespace is not kept. */
+/*
+ * Opens the namespace that pin_make() has kept. Returns -ENODEV without a message if there is none.
+ */
 int pin_open(struct host *h, const struct attachment *a) must_check;
 int pin_remove(struct host *h, const struct attachment *a) must_check;
 

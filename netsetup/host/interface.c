@@ -2,10 +2,11 @@
 /*
  * Makes and removes the interfaces of VLANs and bonds.
  *
- * Theory of operation. The alias "caisson:NETWORK" tells that an interface is caisson's. The kernel
- * takes no alias when it makes an interface. So caisson makes it under a name that follows from the
- * network's, and then gives it its own name and the alias in one step. A process that is killed in
- * between leaves an interface of that temporary name, which the next apply or remove finds.
+ * Theory of operation. The alias "caisson:NETWORK" tells that caisson has made the interface. The
+ * kernel takes no alias when it makes an interface. So caisson makes the interface under a
+ * temporary name that follows from the network's name, and then sets the final name and the alias
+ * in one step. A process that is killed in between leaves an interface with the temporary name,
+ * which the next command that applies or removes the network finds.
  */
 #include <linux/if_link.h>
 #include <stdio.h>
@@ -13,11 +14,11 @@
 #include "netsetup/host/host_internal.h"
 
 #define ALIAS_MAX (NETWORK_NAME_MAX + 9)
-#define BOND_CHECK_MS 100 /* how often a bond looks whether a member has lost its link */
+#define BOND_CHECK_MS 100 /* how often, in ms, a bond looks whether a member has lost its link */
 
 void interface_temporary_name(const char *network, char ret[IFNAMSIZ])
 {
-	uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+	uint64_t hash = 0xcbf29ce484222325u; /* initial value of the hash FNV-1a */
 
 	for (const char *p = network; *p; p++)
 		hash = (hash ^ (uint8_t)*p) * 0x100000001b3u;
@@ -30,8 +31,8 @@ static void alias_of(const struct network *n, char ret[ALIAS_MAX])
 }
 
 /*
- * Finds the interface. Returns -ENODEV if it does not exist, and -EEXIST if the interface of that
- * name is not this network's.
+ * Finds the network's interface. Returns -ENODEV if no interface has its name, and -EEXIST if the
+ * interface with its name is not this network's.
  */
 static int find(struct host *h, const struct network *n, struct device *ret)
 {
@@ -49,7 +50,7 @@ static int find(struct host *h, const struct network *n, struct device *ret)
 	return 0;
 }
 
-/* Fails if the file of the network was changed in a way that needs another interface. */
+/* Fails if the network's file was changed in a way that an existing interface cannot follow. */
 static int check_same(const struct network *n, const struct device *d, int parent)
 {
 	if (n->kind == NETWORK_VLAN ? d->vlan == n->vlan && d->peer == parent : d->mode == n->mode)
@@ -111,7 +112,7 @@ static int remove_named(struct host *h, const char *name)
 	return r < 0 ? err_ctx(r, "remove the interface %s", name) : 0;
 }
 
-/* Removes what a killed process left. */
+/* Removes an interface with the temporary name, which a killed process has left. */
 static int remove_temporary(struct host *h, const struct network *n)
 {
 	char temporary[IFNAMSIZ];
@@ -120,7 +121,10 @@ static int remove_temporary(struct host *h, const struct network *n)
 	return remove_named(h, temporary);
 }
 
-/* Makes the interface if it does not exist. In a dry run *ret then has no index. */
+/*
+ * Makes the interface if it does not exist. In a dry run the interface is not made, so *ret has no
+ * index.
+ */
 static int have(
 	struct host *h, const struct network *n, const struct device *parent, struct device *ret)
 {
@@ -167,7 +171,10 @@ int interface_remove(struct host *h, const struct network *n)
 	struct device device;
 	int r = find(h, n, &device);
 
-	/* An interface of that name that is not caisson's stays. */
+	/*
+	 * Nothing is removed if no interface has the name, or if another program's interface has
+	 * it.
+	 */
 	if (r == -ENODEV || r == -EEXIST) {
 		err_clear();
 		r = 0;

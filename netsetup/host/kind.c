@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Holds the kinds of networks, what each has, and the names of their modes. */
+/*
+ * Holds the kinds of networks, what the networks of each kind have, and the names of their modes.
+ */
 #include <linux/if_link.h>
 #include <stdio.h>
 
 #include "netsetup/host/host_internal.h"
 
 struct mode {
-	const char *name; /* as `ip link` calls it */
+	const char *name; /* name that `ip link` uses too */
 	uint8_t number;
 };
 
@@ -24,14 +26,20 @@ static const struct kind {
 	unsigned has;
 	uint8_t default_mode;
 	const struct mode *modes;
-	/* where the kernel has the kind: the module, and the option of its build */
+	/*
+	 * what the kernel needs for this kind: a module, or the option with which the kernel was
+	 * built
+	 */
 	const char *module, *option;
 } kinds[] = {
 	[NETWORK_BRIDGE] = {"bridge", KIND_INTERFACE | KIND_MEMBERS | KIND_CONTAINERS | KIND_RULES,
 		0, NULL, "bridge", "CONFIG_BRIDGE"},
 	[NETWORK_VLAN] = {"vlan", KIND_INTERFACE | KIND_PARENT, 0, NULL, "8021q",
 		"CONFIG_VLAN_8021Q"},
-	/* Any switch serves active-backup, and the other modes need one that is prepared. */
+	/*
+	 * The default mode is active-backup, because it works with any switch, and a switch must be
+	 * configured for most other modes.
+	 */
 	[NETWORK_BOND] = {"bond", KIND_INTERFACE | KIND_MEMBERS | KIND_MODES, 1, bond_modes,
 		"bonding", "CONFIG_BONDING"},
 	[NETWORK_MACVLAN] = {"macvlan", KIND_PARENT | KIND_CONTAINERS | KIND_MODES,
@@ -107,7 +115,7 @@ int network_check_member(enum network_kind kind, const char *member)
 		allowed = kind == NETWORK_VLAN;
 	if (streq(member, "functions"))
 		allowed = kind == NETWORK_DEVICE;
-	/* The interface that moves keeps its MTU. */
+	/* A network of kind device sets no MTU, because the interface that moves keeps its own. */
 	if (streq(member, "mtu"))
 		allowed = kind != NETWORK_DEVICE;
 	return allowed ? 0

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Takes and gives back interfaces of the host that networks are built on: the parents of VLANs,
- * macvlans and ipvlans, and the members of bridges and bonds.
+ * Takes interfaces of the host on which networks are built, and gives them back. These are the
+ * parents of VLANs, macvlans and ipvlans, and the members of bridges and bonds.
  *
  *	STATE/members/INTERFACE    a symbolic link to "NETWORK:up" or "NETWORK:down"
  *
- * The link says how the interface was before the first network used it, and is made before anything
- * changes. Releasing brings that back. The kernel itself restores the MAC address and the MTU of a
- * bond's member. Addresses it does not restore, so that a member may have none.
+ * The link, called a note, says whether the interface was up before the first network used it, and
+ * is made before anything changes. Giving the interface back restores that state. The kernel itself
+ * restores the MAC address and the MTU of a bond's member. Nobody restores addresses, so an
+ * interface with an address cannot become a member.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ bool network_uses(const struct network *n, const char *interface)
 	return streq(n->parent, interface);
 }
 
-/* Returns whether a network needs the interface for itself. */
+/* Returns whether a network shares the interface with no other network. */
 static bool is_exclusive(const struct network *n, const char *interface)
 {
 	return !streq(n->parent, interface) || (n->kind == NETWORK_DEVICE && !n->functions);
@@ -63,7 +64,7 @@ static void note_path(const char *name, char ret[NOTE_PATH_MAX])
 	snprintf(ret, NOTE_PATH_MAX, "members/%s", name);
 }
 
-/* Reads the note of an interface. Returns false if there is none. */
+/* Reads the note of an interface. Returns false if the interface has no note. */
 static bool read_note(struct host *h, const char *name, char ret[NOTE_MAX])
 {
 	char path[NOTE_PATH_MAX];
@@ -110,7 +111,10 @@ static int find_device(
 
 	if (r != -ENODEV)
 		return r;
-	/* In a dry run another network may not have made it yet. */
+	/*
+	 * In a dry run the interface may be missing because another network, which makes it, is not
+	 * made yet.
+	 */
 	if (h->dry_run) {
 		err_clear();
 		*ret = (struct device){0};
@@ -174,7 +178,10 @@ static int add_member(struct host *h, const struct network *n, const char *name,
 		r = note_device(h, n, name, &d);
 	if (r < 0 || host_skips(h, "interface %s: make it a member of %s", name, n->interface))
 		return r;
-	/* A bond takes only members that are down, and sets them up itself. */
+	/*
+	 * The interface is set down, because a bond takes only members that are down. The bond sets
+	 * them up.
+	 */
 	if (n->kind == NETWORK_BOND && d.link.flags & IFF_UP)
 		r = link_set_flags(&h->nl, d.link.index, 0, IFF_UP);
 	if (r >= 0)
@@ -218,7 +225,10 @@ static int release_one(
 	up = streq(note + len, ":up");
 	if (host_skips(h, "interface %s: release it, and set it %s", name, up ? "up" : "down"))
 		return 0;
-	/* The other network goes on to need the interface, and gives it back later. */
+	/*
+	 * The note gets the other network's name, because that network still needs the interface,
+	 * and gives it back later.
+	 */
 	if (other)
 		return write_note(h, other->name, name, up);
 	int r = device_read(&h->nl, name, 0, &d);
@@ -244,7 +254,7 @@ int members_release(struct host *h, const struct network *n)
 		r = release_one(h, n, n->parent, find_other(n, n->parent, all, count));
 	for (size_t i = 0; r >= 0 && i < n->member_count; i++)
 		r = release_one(h, n, n->members[i], find_other(n, n->members[i], all, count));
-	/* A process that was killed may have left the directory empty. */
+	/* The directory is removed here too, because a killed process may have left it empty. */
 	if (!h->dry_run)
 		(void)unlinkat(h->state_dir, "members", AT_REMOVEDIR);
 	return r;

@@ -42,7 +42,10 @@ int network_check_name(const char *name)
 	return 0;
 }
 
-/* The kernel itself refuses "all" and "default", because they are directories of sysctls. */
+/*
+ * Checks the name of an interface. "all" and "default" are refused, because the kernel refuses them
+ * too: they are directories of sysctls.
+ */
 static int check_interface(const char *member, const char *name)
 {
 	if (!has_plain_characters(name) || strlen(name) >= IFNAMSIZ || streq(name, "all") ||

@@ -2,9 +2,9 @@
 /*
  * Keeps a network namespace while an interface of the host is in it.
  *
- * When a namespace ends, the kernel removes the virtual interfaces in it, and brings physical ones
- * back to the host without their addresses, some time later. A bind mount of the namespace,
- * STATE/pins/MARK, keeps it until the interface has been moved back.
+ * When a namespace ends, the kernel removes the virtual interfaces in it. Some time later it brings
+ * the physical ones back to the host, without their addresses. So a bind mount of the namespace,
+ * STATE/pins/MARK, keeps the namespace until caisson has moved the interface back.
  */
 #include <linux/nsfs.h>
 #include <sched.h>
@@ -56,7 +56,7 @@ int pin_remove(struct host *h, const struct attachment *a)
 
 	pin_name(a, name);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", h->state_dir, name);
-	/* EINVAL: a process was killed before it mounted anything there. */
+	/* EINVAL means that a process was killed before it mounted the namespace. */
 	if (umount2(path, MNT_DETACH) < 0 && errno != EINVAL && errno != ENOENT)
 		return err_sys("unmount %s", name);
 	if (unlinkat(h->state_dir, name, 0) < 0 && errno != ENOENT)

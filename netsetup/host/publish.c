@@ -79,7 +79,7 @@ static int parse_host(const char *text, const char **at, struct ip *ret)
 	*at = end + 1;
 	if (ip_parse(host, ret) < 0)
 		return bad_port(text, "the host's address is malformed");
-	/* Multicast, and reserved addresses with 255.255.255.255. */
+	/* The host cannot have a multicast address, 255.255.255.255 or another reserved address. */
 	if (ret->family == AF_INET ? ret->bytes[0] >= 224 : ret->bytes[0] == 0xff)
 		return bad_port(text, "no interface of the host can have such an address");
 	return 0;

@@ -134,7 +134,10 @@ static bool read_before(const struct json *j, struct device_before *b)
 	return true;
 }
 
-/* A record that an older caisson wrote has no kind, and is of a bridge. */
+/*
+ * Reads the member "kind". If the record has none, the attachment is to a bridge, because older
+ * versions of caisson knew only bridges.
+ */
 static bool read_kind(const struct json *j, struct attachment *a)
 {
 	const char *kind = json_get_str(j, "kind");

@@ -3,14 +3,14 @@
  * Writes the nftables table "inet caisson" as text. Chains never change. Networks and attachments
  * are elements of sets and maps, so that a packet costs the same beside 500 containers.
  *
- * 	bridges      bridges of all networks
- * 	isolated     bridges whose containers reach no other network, and are reached by none
- * 	internal     bridges whose containers reach nothing but the host and each other
- * 	natted       bridges whose containers have the host's address outside
- * 	same         bridge . bridge: traffic that stays in one network
- * 	local4/6     bridge . subnet: where a container's own addresses are
- * 	any4/6       protocol . port -> container: published on all addresses of the host
- * 	bound4/6     address . protocol . port -> container: published on one address
+ *	bridges      bridges of all networks
+ *	isolated     bridges whose containers reach no other network, and are reached by none
+ *	internal     bridges whose containers reach nothing but the host and each other
+ *	natted       bridges whose containers have the host's address outside
+ *	same         bridge . bridge: traffic that stays in one network
+ *	local4/6     bridge . subnet: where a container's own addresses are
+ *	any4/6       protocol . port -> container: published on all addresses of the host
+ *	bound4/6     address . protocol . port -> container: published on one address
  *
  * The chains prerouting and output translate published ports, but only in packets to the host
  * itself (fib daddr type local), because packets that the host merely forwards are meant for
@@ -195,8 +195,8 @@ int rules_add(struct strbuf *out, const struct network *n, const struct attachme
 	int r;
 
 	/*
-	 * This element is in the set already, so adding it changes nothing. The command makes the
-	 * transaction fail if the table does not exist.
+	 * The element of the network's bridge is in its set already, so adding it changes nothing.
+	 * The command makes the transaction fail if the table does not exist.
 	 */
 	snprintf(text, sizeof(text), "\"%s\"", n->interface);
 	r = add_element(out, "bridges", text);

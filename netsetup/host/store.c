@@ -311,8 +311,8 @@ static bool is_mac(const char *name)
 }
 
 /*
- * Every attachment has exactly one lease that is named by its MAC address or by its mark, which
- * begins with "cn", as no address does.
+ * Adds an attachment by one of its leases. Of the leases of an attachment, exactly one is named by
+ * the MAC address or by the mark. A mark begins with "cn", as no address does.
  */
 static int add_lease(struct host *h, const char *name, const char *record, void *arg)
 {

@@ -63,9 +63,9 @@ static int add_routes(struct host *h, const struct attachment *a, struct nl *nl,
 }
 
 /*
- * Sets the interface up. The kernel refuses a second macvlan with the same MAC address, and an
- * ended container's macvlan with its address may be there for some time longer, because the kernel
- * removes namespaces later.
+ * Sets the interface up. The kernel refuses a macvlan with the MAC address of another one that is
+ * up. Then the request is repeated, because the kernel removes namespaces late, so an ended
+ * container's macvlan may still exist for some time.
  */
 static int set_up(struct nl *nl, int index)
 {

@@ -133,7 +133,8 @@ int device_alt_name(struct nl *nl, int index, const char *name, bool add)
 
 struct mark {
 	const char *text;
-	struct device found; /* its index is 0 as long as none was found */
+	/* the interface with the mark; its index is 0 if no interface has the mark */
+	struct device found;
 };
 
 static int compare_mark(const struct nlmsghdr *h, void *arg)

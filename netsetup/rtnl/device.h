@@ -14,13 +14,13 @@ struct device {
 	/* kind of the virtual interface, such as "bridge"; "": the interface is not virtual */
 	char kind[16];
 	/*
-	 * The index of a veth pair's other end, in that end's namespace, or of the interface below
-	 * a VLAN, macvlan or ipvlan; 0: unknown.
+	 * index of a veth pair's other end, in the namespace of that end, or of the interface on
+	 * which a VLAN, macvlan or ipvlan is built; 0: unknown
 	 */
 	int peer;
-	char alias[80]; /* the beginning of its alias; "": none */
-	uint16_t vlan;  /* of a VLAN */
-	uint8_t mode;   /* of a bond */
+	char alias[80]; /* the first 79 characters of the interface's alias; "": no alias */
+	uint16_t vlan;  /* VLAN ID; set for a VLAN */
+	uint8_t mode;   /* mode; set for a bond */
 };
 
 /*
@@ -53,19 +53,22 @@ int device_remove(struct nl *nl, int index) must_check;
 void device_request(struct nl_req *q, const char *name, uint32_t mtu, const uint8_t mac[6]);
 
 int device_set_mtu(struct nl *nl, int index, uint32_t mtu) must_check;
-/* Makes the interface a port of another one, or with master 0 of none. */
+/*
+ * Makes the interface a port of the interface with the index `master`. If `master` is 0, the
+ * interface becomes a port of none.
+ */
 int device_set_master(struct nl *nl, int index, int master) must_check;
 /*
- * Renames an interface and sets its alias, in one step. So an interface that was made under a name
- * of its maker's own has at all times one of the two marks.
+ * Renames an interface and sets its alias in one step. So an interface that was made under the name
+ * MARK, and gets MARK as its alias, can be found by MARK at any time.
  */
 int device_rename(struct nl *nl, int index, const char *name, const char *alias) must_check;
 /*
- * Finds the interface that has the name, or else the alias. Returns -ENODEV without a message if
- * there is none.
+ * Finds the interface whose name or alias is `mark`. Returns -ENODEV without a message if no
+ * interface has this mark.
  */
 int device_find_mark(struct nl *nl, const char *mark, struct device *ret) must_check;
-/* Adds or removes an alternative name. */
+/* Adds an alternative name to the interface if `add` is set, else removes the name. */
 int device_alt_name(struct nl *nl, int index, const char *name, bool add) must_check;
 
 /*

@@ -149,8 +149,8 @@ const struct nlattr *nl_attr_in(const struct nlattr *nest, uint16_t type);
 bool nl_attr_copy(const struct nlattr *a, void *ret, size_t len);
 
 /*
- * These functions return the value of an attribute, or the fallback if the attribute is absent or
- * malformed. A string must end in a NUL.
+ * nl_attr_u32() and nl_attr_str() return the value of an attribute, or the fallback if the
+ * attribute is absent or malformed. A string must end in a NUL.
  */
 uint32_t nl_attr_u32(const struct nlattr *a, uint32_t fallback);
 const char *nl_attr_str(const struct nlattr *a, const char *fallback);

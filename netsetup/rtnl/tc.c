@@ -188,8 +188,8 @@ int tc_redirect_sweep(struct nl *nl, int from)
 	start_request(&q, RTM_GETTFILTER, NLM_F_DUMP, from, PARENT);
 	int r = nl_call(nl, &q, read_filter, &present);
 	/*
-	 * These errors say that the interface, the qdisc or its kind does not exist, so there is no
-	 * redirection to remove.
+	 * EINVAL, ENOENT, EOPNOTSUPP and ENODEV say that the interface, the qdisc or its kind does
+	 * not exist, so there is no redirection to remove.
 	 */
 	if (r == -EINVAL || r == -ENOENT || r == -EOPNOTSUPP || r == -ENODEV) {
 		err_clear();

@@ -11,7 +11,7 @@
 #include "base/fd.h"
 #include "base/sys.h"
 
-/* The answer of the short-lived process, in memory that the process shares with the caller. */
+/* What the process that runs the function answers. The process and the caller share this memory. */
 struct answer {
 	int result;
 	char message[ERR_MAX];

@@ -31,8 +31,8 @@ struct shared {
 };
 
 struct packer {
-	struct strbuf *out; /* used by the writer: the image so far */
-	char *bytes;        /* used by the reader: the image */
+	struct strbuf *out; /* used by the writer: the bytes that it has written so far */
+	char *bytes;        /* used by the reader: the bytes of all objects */
 	/*
 	 * used by the reader: length of the image, and the offset at which the next object has to
 	 * be

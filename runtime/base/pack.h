@@ -9,8 +9,8 @@
  * boolean and enumerator and turns the offsets into pointers into the same buffer. Members that a
  * type does not list are plain numbers and are copied as they are.
  *
- * 	PACK_TYPE(hook, struct spec_hook,
- * 		PACK_STRING(struct spec_hook, path), PACK_BOOL(struct spec_hook, has_env));
+ *	PACK_TYPE(hook, struct spec_hook,
+ *		PACK_STRING(struct spec_hook, path), PACK_BOOL(struct spec_hook, has_env));
  *
  * The format is no interface: the header holds a hash of all sizes, offsets and kinds, and a reader
  * of another build refuses the bytes.

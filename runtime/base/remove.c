@@ -91,8 +91,8 @@ static int remove_at(struct remover *r, int dir, const char *name, int depth)
 	if (unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
 		return 0;
 	/*
-	 * The directory may still hold files that are kept, or directories that were moved into it
-	 * and that the next round removes. Then it stays.
+	 * The directory stays if it still holds files that are kept, or directories that were moved
+	 * into it and that the next round removes.
 	 */
 	if ((r->keep || r->again) && (errno == ENOTEMPTY || errno == EEXIST))
 		return 0;

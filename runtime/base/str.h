@@ -74,9 +74,9 @@ size_t str_utf8(const char *s, size_t len, uint32_t *ret);
 void str_quote_end(char *dst, size_t size, const char *src, size_t len);
 
 /*
- * These functions parse a string that is a decimal number and nothing else: no blanks, no sign if
- * the type is unsigned, no overflow. They return 0, -EINVAL or -ERANGE, and set no message, because
- * only the caller knows which field the text came from.
+ * str_to_u64() and the functions below it parse a string that is a decimal number and nothing else:
+ * no blanks, no sign if the type is unsigned, no overflow. They return 0, -EINVAL or -ERANGE, and
+ * set no message, because only the caller knows which field the text came from.
  */
 int str_to_u64(const char *s, uint64_t *ret) must_check;
 int str_to_i64(const char *s, int64_t *ret) must_check;

@@ -14,7 +14,7 @@
 #include "jail/jail.h"
 
 #define READY "ready"
-#define LOOK_MS 10 /* how often, in ms, the monitor checks whether the server has ended */
+#define LOOK_MS 10 /* how often, in ms, the monitor checks whether caisson-disk has ended */
 /*
  * how long, in ms, the server may take to write what it holds in memory; fdatasync(2) takes most of
  * this time

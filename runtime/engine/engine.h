@@ -4,11 +4,11 @@
  * arguments of QEMU are in qemu_args.c). The guest gets the same kernel, initramfs and devices from
  * both engines.
  *
- * 	engine_start(&e, &description)  builds the machine; starts QEMU's process, but no thread
- * 	engine_run(&e, &jail)           starts threads, each in the jail; the guest runs
- * 	poll(e.ended)                   readable once the machine has ended
- * 	engine_result(&e)               tells how the machine ended
- * 	engine_stop(&e)                 ends the machine if it still runs, and releases everything
+ *	engine_start(&e, &description)  builds the machine; starts QEMU's process, but no thread
+ *	engine_run(&e, &jail)           starts threads, each in the jail; the guest runs
+ *	poll(e.ended)                   readable once the machine has ended
+ *	engine_result(&e)               tells how the machine ended
+ *	engine_stop(&e)                 ends the machine if it still runs, and releases everything
  *
  * The caller keeps and closes the descriptors in the description. The descriptors of the taps, the
  * share and the vhost-user servers must stay open until engine_stop().

@@ -201,8 +201,8 @@ static int kvm_result(struct engine *e)
 	if (k->result == VM_END_POWEROFF || k->result == VM_END_STOPPED)
 		return 0;
 	/*
-	 * str_quote_end() makes one line of the reason, because the reason may have several lines
-	 * (a dump of the registers), and error messages have one line.
+	 * str_quote_end() makes one line of the text that says why the machine failed, because that
+	 * text may have several lines (a dump of the registers), and an error message has one line.
 	 */
 	str_quote_end(why, sizeof(why), k->machine.cpus.why, strlen(k->machine.cpus.why));
 	return err_set(

@@ -7,11 +7,11 @@
  * monitor forwards each message with its descriptors. Network frames do not pass through the relay,
  * because they are in the guest's memory, and eventfds announce them.
  *
- * 	relay_init(&r, backend)        r.listener is for qemu_jail.h
- * 	relay_meet(&r, ...)            waits for QEMU's connection, once QEMU has been started
- * 	relay_start(&r, &jail, event)  starts the thread, in the jail
- * 	relay_stop(&r)                 stops the thread; tells why the server was lost, if it was
- * 	relay_release(&r)              after relay_stop(), for every relay that was initialised
+ *	relay_init(&r, backend)        r.listener is for qemu_jail.h
+ *	relay_meet(&r, ...)            waits for QEMU's connection, once QEMU has been started
+ *	relay_start(&r, &jail, event)  starts the thread, in the jail
+ *	relay_stop(&r)                 stops the thread; tells why the server was lost, if it was
+ *	relay_release(&r)              after relay_stop(), for every relay that was initialised
  */
 #pragma once
 #include <pthread.h>

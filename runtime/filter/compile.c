@@ -9,7 +9,7 @@
  * byte, so that a collision of hashes only costs a compilation. If a file is cut off, damaged,
  * owned by another user or writable by others, it is ignored and replaced.
  *
- * 	cache file = struct cache_head, key, program (struct sock_filter[])
+ *	cache file = struct cache_head, key, program (struct sock_filter[])
  *
  * The caller gets a descriptor of the cache file or of a memfd. The descriptor's offset is at the
  * program's first instruction, and the program ends where the file ends.
@@ -338,9 +338,10 @@ static int compile_profile(const struct spec_seccomp *s, struct strbuf *ret)
 			EINVAL, "defaultAction: libseccomp does not take 0x%x", s->default_action);
 	int r = add_archs(ctx, s);
 	/*
-	 * This attribute makes libseccomp build a binary tree of the call numbers instead of a
-	 * list, so that a call costs a few comparisons and not hundreds. The attribute is only set
-	 * for large filters, because libseccomp before 2.5.5 compiles small ones wrongly with it.
+	 * SCMP_FLTATR_CTL_OPTIMIZE makes libseccomp build a binary tree of the call numbers instead
+	 * of a list, so that a call costs a few comparisons and not hundreds. The attribute is only
+	 * set for large filters, because libseccomp before 2.5.5 compiles small ones wrongly with
+	 * it.
 	 */
 	if (r >= 0 && count_names(s) > 32)
 		seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);

@@ -7,7 +7,8 @@
 #include "spec/spec.h"
 
 /*
- * Appends the stub (struct sock_filter[]) to program. Appends nothing if the profile's default
- * action needs no stub. After the stub, execution goes on with the next instruction.
+ * Appends the part that answers ENOSYS, an array of struct sock_filter, to program. Appends nothing
+ * if the profile's default action needs no such part. After it, execution goes on with the next
+ * instruction of the filter.
  */
 int seccomp_stub(const struct spec_seccomp *s, struct strbuf *program) must_check;

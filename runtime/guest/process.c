@@ -4,11 +4,11 @@
  * its plan, its pipes and its streams, and the agent starts doing the steps of the plan (walk.c).
  * Then one of these comes from INIT's channel:
  *
- * 	a barrier    the steps go on from there, and the monitor is told
- * 	"console"    the terminal's master side, which the process's stream takes over
- * 	a pid        the INIT of an exec has forked; the child executes the program
- * 	a failure    the monitor is told; the process only has to be reaped
- * 	the end      INIT became the program; or INIT died, and its exit status says why
+ *	a barrier    the steps go on from there, and the monitor is told
+ *	"console"    the terminal's master side, which the process's stream takes over
+ *	a pid        the INIT of an exec has forked; the child executes the program
+ *	a failure    the monitor is told; the process only has to be reaped
+ *	the end      INIT became the program; or INIT died, and its exit status says why
  *
  * The agent tells the monitor of the exit once the channel has ended, and once all bytes that were
  * in the pipes when the process ended have been sent. Other processes may hold the pipes open

@@ -4,13 +4,13 @@
  * over the Unix socket CONTROL_SOCKET in the container's state directory, which only root can
  * enter.
  *
- * 	request                                          answer
- * 	exec {stdio: [..]}, descriptors of stdio,        failed; or running, and later exited
- * 	  blob
- * 	signal {signal, all}                             reply
- * 	freeze {frozen}                                  reply
- * 	ps, stats, update with its blob                  reply
- * 	watch {}                                         oom {}, each time that the guest sends one
+ *	request                                          answer
+ *	exec {stdio: [..]}, descriptors of stdio,        failed; or running, and later exited
+ *	  blob
+ *	signal {signal, all}                             reply
+ *	freeze {frozen}                                  reply
+ *	ps, stats, update with its blob                  reply
+ *	watch {}                                         oom {}, each time that the guest sends one
  *
  * After exec, the same connection takes signal {signal} and resize {rows, columns} for its process,
  * and the process is killed when the connection ends.

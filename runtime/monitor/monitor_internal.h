@@ -4,13 +4,13 @@
  * them, except for struct streams, which the devices' thread uses too. A file calls only functions
  * of files that stand below it in this list:
  *
- * 	monitor.c     the life of the process, and its event loop
- * 	boot.c        makes the machine
- * 	last_words.c  explains why a machine failed
- * 	control.c     requests of commands
- * 	clock.c       the guest's time of day
- * 	guest.c       messages to and from the guest's agent
- * 	client.c      a command's connection
+ *	monitor.c     the life of the process, and its event loop
+ *	boot.c        makes the machine
+ *	last_words.c  explains why a machine failed
+ *	control.c     requests of commands
+ *	clock.c       the guest's time of day
+ *	guest.c       messages to and from the guest's agent
+ *	client.c      a command's connection
  */
 #pragma once
 #include <signal.h>

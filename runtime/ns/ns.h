@@ -86,10 +86,13 @@ struct ns_init_args {
 	 */
 	int start_fifo, result_fifo;
 	int proc;      /* descriptor from path_open_proc() */
-	int container; /* exec: pidfd of the container's first process, for ENTER */
+	int container; /* set for an exec: pidfd of the container's first process, for ENTER */
 	/* exec with a seccomp listener: the pid namespace of the container's first process */
 	int pid_ns;
-	/* exec: CLONE_NEW* flags of the namespaces that ENTER enters, from ns_flags_to_enter() */
+	/*
+	 * set for an exec: CLONE_NEW* flags of the namespaces that ENTER enters, from
+	 * ns_flags_to_enter()
+	 */
 	uint64_t enter_flags;
 	const void *filter; /* the compiled system call filter, or NULL */
 	size_t filter_len;

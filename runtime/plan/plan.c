@@ -365,7 +365,7 @@ static void add_console(struct builder *b, const struct spec_process *p)
 }
 
 /*
- * This function is longer than the 60 lines that a function may have, because it is the table of
+ * plan_build() is longer than the 60 lines that a function may have, because it is the table of
  * contents of what happens. If it were split up, it could no longer be read from top to bottom.
  */
 int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env, struct plan *ret)

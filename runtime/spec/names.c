@@ -36,7 +36,7 @@
 #ifndef SCMP_ARCH_SHEB
 #define SCMP_ARCH_SHEB 0x2a
 #endif
-/* number that linux/sched.h reserves for this policy; the kernel refuses the policy */
+/* number that linux/sched.h reserves for the policy SCHED_ISO, which the kernel refuses */
 #define SCHED_ISO_RESERVED 4
 
 #define NAME_VALUE(name, value) {name, value},

@@ -236,7 +236,7 @@ struct spec_intel_rdt {
 
 struct spec_memory_policy {
 	int mode;          /* argument of set_mempolicy(2): MPOL_* | MPOL_F_* */
-	const char *nodes; /* a list such as "0-3,7", or NULL */
+	const char *nodes; /* list of NUMA nodes such as "0-3,7", or NULL */
 };
 
 struct spec_vm_iomem {

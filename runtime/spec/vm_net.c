@@ -4,7 +4,7 @@
  * an annotation, because config.json has no other place where engines and their users could ask for
  * one:
  *
- * 	vhost-user:PATH[,KEY=VALUE]...
+ *	vhost-user:PATH[,KEY=VALUE]...
  *
  * PATH is absolute and has no comma in it. Every mistake that can be found without a kernel is an
  * error here, because otherwise only the guest would notice the mistake.

@@ -73,11 +73,15 @@ struct step_ctx {
 	/* set for an exec: pidfd of the container's first process, whose namespaces ENTER enters */
 	int container;
 	/*
-	 * exec: the pid namespace of the container's first process, which is entered last if a
-	 * seccomp listener has to be handed over
+	 * set for an exec: the pid namespace of the container's first process. INIT enters it after
+	 * the other namespaces, because the thread that hands over a seccomp listener must be made
+	 * in between.
 	 */
 	int pid_ns;
-	/* exec: CLONE_NEW* flags of the namespaces that ENTER enters by the pidfd `container` */
+	/*
+	 * set for an exec: CLONE_NEW* flags of the namespaces that ENTER enters by the pidfd
+	 * `container`
+	 */
 	uint64_t enter_flags;
 	/*
 	 * The descriptors that CLOSE leaves open. CLOSE also leaves open all descriptors below 3 +

@@ -320,13 +320,13 @@ int qcow2_entry_kind(struct qcow2 *q, uint64_t guest, const uint8_t *entry, unsi
 uint64_t qcow2_entry_host(const struct qcow2 *q, uint64_t guest, uint64_t entry, bool *ret_has);
 
 /* --- request.c: keeps requests apart that change the same clusters --- */
-/* Takes the lock, which the caller has to release. */
+/* Takes q->lock, which the caller has to release. */
 void qcow2_request_begin(struct qcow2 *q, struct qcow2_request *r);
-/* Returns whether the request has to wait for another request. The caller holds the lock. */
+/* Returns whether the request has to wait for another request. The caller holds q->lock. */
 bool qcow2_request_blocked(const struct qcow2 *q, const struct qcow2_request *r);
 void qcow2_request_wait(struct qcow2 *q);
 void qcow2_request_add(struct qcow2 *q, struct qcow2_request *r);
-/* ends a request; the caller holds the lock */
+/* Ends a request. The caller holds q->lock. */
 void qcow2_request_end(struct qcow2 *q, struct qcow2_request *r);
 
 /* --- read.c: maps and reads the disk --- */

@@ -35,8 +35,8 @@ static bool continues(const struct run *run, const struct run *next, uint64_t di
 }
 
 /*
- * Finds how far the run reaches, up to `length` bytes. Looks only at `entries` L2 entries, those
- * that are in this slice.
+ * Finds how many bytes from `offset` on, at most `length`, are of the same kind and without a gap
+ * in the file. Looks only at `entries` L2 entries, which are those of one cached slice.
  */
 static int extend(struct qcow2 *q, uint64_t offset, uint64_t length, const uint8_t *entry,
 	uint64_t entries, struct run *run, uint64_t *ret)

@@ -126,8 +126,8 @@ static int look_around(
 }
 
 /*
- * Plans a run in a part of the disk that has no L2 table: all clusters up to the end of a slice are
- * new.
+ * Plans a write to a part of the disk that has no L2 table yet. The write may reach to the end of
+ * the table's first slice, and all its clusters are new.
  */
 static int plan_without_table(struct qcow2 *q, struct run *run)
 {
