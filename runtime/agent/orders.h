@@ -25,6 +25,9 @@ struct agent_orders {
 	uint64_t *filter; /* the compiled system call filter, one number an instruction */
 	size_t nfilter;
 
+	/* tell the monitor which steps were done and when (message "steps") */
+	bool tell_steps;
+
 	/* The member `subgroup` is for an exec only. */
 	const char *subgroup; /* value of the option --cgroup of `caisson exec`, or NULL */
 

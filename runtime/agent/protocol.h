@@ -37,9 +37,14 @@
  *	stop     {}; the guest writes its disks (sync) and powers off
  *
  * Guest to host:
- *	hello    {version: AGENT_VERSION, kernel: "6.1.0"}
+ *	hello    {version: AGENT_VERSION, kernel: "6.1.0", clock}. clock: CLOCK_MONOTONIC of the
+ *		 guest at the time of sending, in ns
  *	reached  {process, barrier}
  *	failed   {process, errno, message}   the process could not be made; its last message
+ *	steps    {process, clock, steps: [{step, init, begin, end}, ...]}   the steps of the orders'
+ *		 plan that were done since the last such message, if the orders have tell_steps.
+ *		 clock: the guest's CLOCK_MONOTONIC when "create" came, in ns, as are begin and end;
+ *		 step: its index in that plan; init: INIT did it or waited at it, else the agent
  *	running  {process, pid}   the process has become the program; not sent if it died before
  *		 "start"
  *	exited   {process, status}   status as of waitpid(2). Sent after the end of the process's

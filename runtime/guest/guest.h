@@ -52,6 +52,13 @@ struct guest_config {
 	const char *disk;   /* path of the block device that holds vm.image */
 };
 
+/* When a step of the plan was done, in ns of CLOCK_MONOTONIC (steps.c). */
+struct done_step {
+	size_t step; /* index in the process's plan */
+	bool init;   /* INIT has done the step, or waited at it; false: the agent has done it */
+	uint64_t begin, end;
+};
+
 struct process {
 	struct process *next;
 	struct guest *guest;
@@ -117,6 +124,10 @@ struct process {
 	 */
 	int64_t give_up;
 	const struct agent_orders *orders; /* orders of the monitor for this process */
+	struct done_step *done;            /* the steps of which the monitor does not know yet */
+	size_t ndone;
+	/* when the message came that asks for the process, and when INIT was made */
+	uint64_t asked_at, cloned_at;
 	/* network configuration that the guest takes over from the host, or NULL */
 	const struct net_config *net;
 };
@@ -225,6 +236,14 @@ void process_fail(struct process *p, int r);
 
 /* The function of walk.c does the steps of GUEST until one of them has to wait. */
 int process_walk(struct process *p) must_check;
+
+/*
+ * The functions of steps.c. steps_note() notes a step that was done, steps_of_init() does so for a
+ * CHANNEL_STEP of INIT, and steps_tell() tells the monitor of all that were noted.
+ */
+void steps_note(struct process *p, size_t step, bool init, uint64_t begin, uint64_t end);
+void steps_of_init(void *process, const struct channel_msg *m);
+void steps_tell(struct process *p);
 
 /* The function of spawn.c does the step CLONE, which starts INIT. */
 int guest_clone(struct process *p, const struct step *s) must_check;

@@ -3,6 +3,7 @@
  * Handles the messages "create" and "exec": makes a process, with its plan, its pipes and its
  * streams, from the message.
  */
+#include "base/clock.h"
 #include "base/fd.h"
 #include "guest/guest.h"
 #include "netsetup/net.h"
@@ -171,6 +172,7 @@ void process_create(struct guest *g, const struct agent_frame *f)
 	struct process *p = process_new(g, 0);
 	if (!p)
 		return guest_say_failed(g, 0, ENOMEM, "out of memory");
+	p->asked_at = clock_ns();
 	guest_set_clock(g, f);
 	int r = take_container(p, f);
 	if (r >= 0)

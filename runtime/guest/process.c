@@ -40,6 +40,7 @@ static void stop_listening(struct process *p)
 
 static void fail_process(struct process *p, int code, const char *message)
 {
+	steps_tell(p);
 	if (!p->failed)
 		guest_say_failed(p->guest, p->number, code, message);
 	p->failed = true;
@@ -79,6 +80,7 @@ static void say_running(struct process *p)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
+	steps_tell(p);
 	int r = agent_begin(&w, "running");
 	if (r < 0)
 		return process_fail(p, r);
@@ -91,6 +93,7 @@ static void say_reached(struct process *p, const char *barrier)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
+	steps_tell(p);
 	int r = agent_begin(&w, "reached");
 	if (r < 0)
 		return process_fail(p, r);
@@ -162,6 +165,9 @@ static void on_message(struct process *p, const struct channel_msg *m, int *fd)
 		break;
 	case CHANNEL_LOG:
 		guest_log(p->guest, "%s", m->text);
+		return;
+	case CHANNEL_STEP:
+		steps_of_init(p, m);
 		return;
 	default:
 		if (!p->awaited || !streq(m->text, p->awaited)) {

@@ -8,6 +8,7 @@
 #include <sys/utsname.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "guest/guest.h"
@@ -86,6 +87,7 @@ static int say_hello(struct guest *g)
 		return r;
 	json_out_u64(&w.json, "version", AGENT_VERSION);
 	json_out_str(&w.json, "kernel", u.release);
+	json_out_u64(&w.json, "clock", clock_ns());
 	return agent_send(&w, g->control, NULL, 0);
 }
 

@@ -5,6 +5,7 @@
  * INIT is in the container, and later such a process finds nothing of the agent in INIT: see
  * init/main.c.
  */
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
@@ -81,11 +82,13 @@ int guest_clone(struct process *p, const struct step *s)
 		.pid_ns = -1,
 		.hook_out = {-1, -1},
 		.log_level = LOG_WARN,
+		.tell_steps = p->orders->tell_steps,
 	};
+	p->cloned_at = clock_ns();
 	r = spawn(p, s, &o);
 	fd_close(&theirs);
 	if (r >= 0 && s->clone.staged)
-		r = ns_await_fork(p->channel, -EBADF, &p->child, NULL, NULL);
+		r = ns_await_fork(p->channel, -EBADF, &p->child, steps_of_init, p);
 	if (r < 0)
 		return r;
 	p->forks = !s->clone.staged && plan_forks(&p->plan);

@@ -6,6 +6,7 @@
  */
 #include <sched.h>
 
+#include "base/clock.h"
 #include "guest/guest.h"
 #include "ns/channel.h"
 #include "step/host_nodes.h"
@@ -131,7 +132,10 @@ static int walk_steps(struct process *p)
 		if (!step_functions[s->kind])
 			return err_set(ENOSYS, "the step %s cannot be done by the guest",
 				plan_step_name(s->kind));
+		uint64_t begin = clock_ns();
 		int r = step_functions[s->kind](p, s);
+		if (s->place == PLACE_GUEST)
+			steps_note(p, p->at, false, begin, clock_ns());
 		if (r < 0)
 			return s->field ? err_ctx(r, "%s", s->field) : r;
 		if (s->kind == STEP_BARRIER && r > 0)

@@ -123,6 +123,11 @@ int launch_await(struct launch *l, const char *barrier)
 		case CHANNEL_STEP:
 			timeline_init_step(l, &m);
 			break;
+		case CHANNEL_SPAN:
+			r = timeline_span(l, &m);
+			if (r < 0)
+				return r;
+			break;
 		case CHANNEL_FORKED:
 			r = is_stage(l) ? ns_take_forked(m.code, &l->child)
 					: err_set(EPROTO, "a second process was forked");

@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "plan/image.h"
 
 #define SPANS_MAX 65536
 #define FD_MIN 512
@@ -124,11 +125,7 @@ static size_t index_in_plan(const struct launch *l, size_t selected)
 
 	while (i < p->n && (p->steps[i].kind != STEP_CLONE || p->steps[i].place != PLACE_HOST))
 		i++;
-	for (i++; i < p->n; i++)
-		if ((p->steps[i].kind == STEP_BARRIER || p->steps[i].place == PLACE_INIT) &&
-			selected-- == 0)
-			break;
-	return i;
+	return plan_selected(p, 1u << PLACE_INIT, i + 1, selected);
 }
 
 /* Converts INIT's time to the host's clock, as timeline.h describes. */
@@ -143,19 +140,21 @@ static uint64_t place(struct timeline *t, uint64_t time)
 	return now;
 }
 
-static void add_init_span(struct timeline *t, struct timeline_span s)
+/* Adds a span of another party than the host, and moves its begin behind the party's last one. */
+static void add_placed_span(struct timeline *t, struct timeline_span s)
 {
-	s.who = PLACE_INIT;
-	if (!t->init_end && t->clone_end && s.start > t->clone_end)
+	uint64_t *last = &t->last_end[s.who];
+
+	if (s.who == PLACE_INIT && !*last && t->clone_end && s.start > t->clone_end)
 		add_span(t, &(struct timeline_span){.who = PLACE_INIT,
 				    .name = "caisson-init begins",
 				    .start = t->clone_end,
 				    .end = s.start});
-	if (s.start < t->init_end)
-		s.start = t->init_end;
+	if (s.start < *last)
+		s.start = *last;
 	if (s.end < s.start)
 		s.end = s.start;
-	t->init_end = s.end;
+	*last = s.end;
 	add_span(t, &s);
 }
 
@@ -174,13 +173,63 @@ void timeline_init_step(void *data, const struct channel_msg *m)
 	if (!l->timeline || (s->place != PLACE_INIT && !plan_awaits(&l->plan, PLACE_INIT, s)))
 		return;
 	uint64_t end = place(l->timeline, m->time);
-	add_init_span(l->timeline,
-		(struct timeline_span){.step = s,
+	add_placed_span(l->timeline,
+		(struct timeline_span){.who = PLACE_INIT,
+			.step = s,
 			.number = i + 1,
 			.name = plan_step_name(s->kind),
 			.start = took < end ? end - took : 0,
 			.end = end,
 			.waits = s->place != PLACE_INIT || s->kind == STEP_WAIT_START});
+}
+
+/* Finds the step of the plan that the span is about. The guest's plan is a part of the whole. */
+static const struct step *find_step(const struct launch *l, struct channel_span *s)
+{
+	const unsigned guest = 1u << PLACE_GUEST | 1u << PLACE_INIT;
+	size_t i = s->number - 1;
+
+	if (s->place != PLACE_MONITOR)
+		i = plan_selected(&l->plan, guest, 0, i);
+	if (i >= l->plan.n)
+		return NULL;
+	s->number = i + 1;
+	return &l->plan.steps[i];
+}
+
+static uint64_t within(const struct timeline *t, uint64_t time)
+{
+	uint64_t now = clock_ns();
+
+	return time < t->begin ? t->begin : time > now ? now : time;
+}
+
+int timeline_span(struct launch *l, const struct channel_msg *m)
+{
+	struct timeline *t = l->timeline;
+	struct channel_span got;
+	int r = t ? channel_read_span(m, &got) : 0;
+
+	if (!t || r < 0)
+		return r;
+	if (got.place != PLACE_MONITOR && got.place != PLACE_GUEST && got.place != PLACE_INIT)
+		return err_set(EPROTO, "the monitor told of the party %d", got.place);
+	struct timeline_span s = {.who = (enum step_place)got.place,
+		.start = within(t, got.begin),
+		.end = within(t, got.end),
+		.waits = got.waits};
+	s.step = got.number ? find_step(l, &got) : NULL;
+	s.name = s.step ? plan_step_name(s.step->kind) : arena_strdup(&l->c->arena, got.name);
+	s.number = got.number;
+	if (!s.name || (got.number && !s.step))
+		return s.name ? err_set(EPROTO, "the monitor told of an unknown step") : -ENOMEM;
+	s.waits |= s.step && (s.step->place != s.who || s.step->kind == STEP_WAIT_START);
+	add_placed_span(t, s);
+	if (s.who != PLACE_GUEST || !s.step || s.step->kind != STEP_CLONE)
+		return 0;
+	t->clone_begin = s.start;
+	t->clone_end = t->last_end[PLACE_GUEST];
+	return 0;
 }
 
 void timeline_executed(struct launch *l)
@@ -190,13 +239,14 @@ void timeline_executed(struct launch *l)
 	if (!t)
 		return;
 	add_host_span(t, (struct timeline_span){.name = "until the program runs", .waits = true});
-	for (size_t i = 0; i < l->plan.n && t->init_end; i++)
+	for (size_t i = 0; i < l->plan.n && t->last_end[PLACE_INIT]; i++)
 		if (l->plan.steps[i].kind == STEP_EXEC)
-			add_init_span(t, (struct timeline_span){.step = &l->plan.steps[i],
-						 .number = i + 1,
-						 .name = plan_step_name(STEP_EXEC),
-						 .start = t->init_end,
-						 .end = t->from});
+			add_placed_span(t, (struct timeline_span){.who = PLACE_INIT,
+						   .step = &l->plan.steps[i],
+						   .number = i + 1,
+						   .name = plan_step_name(STEP_EXEC),
+						   .start = t->last_end[PLACE_INIT],
+						   .end = t->from});
 }
 
 static int compare(const void *a, const void *b)

@@ -12,6 +12,9 @@
  * time is in the future or before INIT existed. From then on it places INIT's steps by the time at
  * which it read that message.
  *
+ * In VM mode the monitor tells what it and the guest have done (CHANNEL_SPAN), and has converted
+ * the guest's times to the host's clock (monitor/spans.c).
+ *
  * Without --timeline the pointer in struct launch is NULL, and all functions here return at once.
  */
 #pragma once
@@ -39,9 +42,9 @@ struct timeline {
 	uint64_t begin, end; /* begin and end of the whole start */
 	uint64_t from;       /* begin of the host's next span */
 	uint64_t clone_begin, clone_end;
-	uint64_t init_end;  /* end of INIT's last step */
-	int64_t skew;       /* nanoseconds to add to INIT's times */
-	const char *result; /* "running", "created" or "failed" */
+	uint64_t last_end[PLACE_GUEST + 1]; /* end of the last span of each party but the host */
+	int64_t skew;                       /* nanoseconds to add to INIT's times */
+	const char *result;                 /* "running", "created" or "failed" */
 };
 
 #define TIMELINE_INIT \
@@ -65,6 +68,8 @@ void timeline_mark(struct timeline *t, const char *name);
 void timeline_host_step(struct launch *l);
 /* Records a message CHANNEL_STEP of INIT, and logs it. `data` is the struct launch. */
 void timeline_init_step(void *data, const struct channel_msg *m);
+/* Records a message CHANNEL_SPAN of the monitor. Does nothing without --timeline. */
+int timeline_span(struct launch *l, const struct channel_msg *m) must_check;
 /* Ends the wait for INIT's last step, which is to execute the program. */
 void timeline_executed(struct launch *l);
 

@@ -190,6 +190,7 @@ static int make_create_orders(void *data, struct strbuf *ret)
 	if (r < 0)
 		return r;
 	o.id = l->c->id;
+	o.tell_steps = l->timeline != NULL;
 	o.state = state.len ? strbuf_str(&state) : NULL;
 	return pack_orders(l, &o, ret);
 }
@@ -230,6 +231,7 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 		.state_json = state_json,
 		.data = l,
 		.arena = &l->c->arena,
+		.tell_spans = l->timeline != NULL,
 		.from = from,
 	};
 

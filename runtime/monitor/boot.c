@@ -243,6 +243,7 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 	d->initramfs = kernel.initramfs;
 	r = check_memory(&kernel, c);
 	log_debug("microvm: kernel and initramfs");
+	spans_mark(m, "open the kernel and the initramfs", false);
 	if (r >= 0)
 		r = build_cmdline(m, &d->cmdline);
 	if (r >= 0)
@@ -252,6 +253,7 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 	if (r >= 0 && share_needed(m->a->plan))
 		r = share_start(&m->share, m->a->plan, m->a->slots, d->log, c->host_locks);
 	log_debug("microvm: file server");
+	spans_mark(m, "open the network, and start the file server", false);
 	d->share = m->share.sock;
 	if (r >= 0)
 		r = start_disk_server(m, d);

@@ -31,6 +31,7 @@ static int send_create(struct monitor *m)
 	 * opens /dev/null for a stream that is not listed.
 	 */
 	streams_json(&m->streams, 0, &w.json);
+	spans_asked(m);
 	r = agent_send(&w, m->agent, m->a->orders->s, m->a->orders->len);
 	/*
 	 * The orders are freed, because the monitor lives as long as the container and does not
@@ -98,6 +99,7 @@ static int on_hello(struct monitor *m, const struct agent_frame *f)
 		return err_set(EPROTO, "unexpected \"hello\" from the guest");
 	monitor_advance(m, PHASE_GREETED);
 	log_debug("microvm: hello");
+	spans_hello(m, f);
 	if (json_get_u64(f->json, "version", &version) < 0 || version != AGENT_VERSION)
 		return err_set(EPROTO,
 			"the guest's init is of another version: expected %d, which "
@@ -123,6 +125,7 @@ int monitor_on_sealed(struct monitor *m)
 {
 	int r = share_sealed(&m->share);
 
+	spans_mark(m, "make the share of the root read-only", false);
 	return r < 0 ? r : on_created(m);
 }
 
@@ -136,6 +139,7 @@ static int on_reached(struct monitor *m, const struct agent_frame *f)
 
 	if (!barrier || m->channel < 0)
 		return err_set(EPROTO, "unexpected \"reached\" from the guest");
+	spans_mark(m, "wait for INIT", true);
 	if (streq(barrier, "created"))
 		return m->share.seal >= 0 ? share_seal(&m->share) : on_created(m);
 	return channel_report(m->channel, barrier);
@@ -157,6 +161,7 @@ static int on_running(struct monitor *m)
 	if (m->phase < PHASE_CREATED || m->phase == PHASE_RUNNING)
 		return err_set(EPROTO, "unexpected \"running\" from the guest");
 	log_debug("microvm: running");
+	spans_mark(m, "wait for the program to run", true);
 	monitor_advance(m, PHASE_RUNNING);
 	/*
 	 * The connection to `start` is closed, which `start` takes as success. Once the lock on
@@ -294,6 +299,8 @@ int monitor_on_frame(struct monitor *m, const struct agent_frame *f)
 	}
 	if (streq(f->type, "reached"))
 		return on_reached(m, f);
+	if (streq(f->type, "steps"))
+		return spans_of_guest(m, f);
 	if (streq(f->type, "failed"))
 		return on_failed(m, f);
 	if (streq(f->type, "running"))

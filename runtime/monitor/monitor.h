@@ -42,7 +42,8 @@ struct monitor_args {
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *data;
 	struct arena *arena;
-	size_t from; /* index in the plan of the step after STEP_CLONE */
+	bool tell_spans; /* tell the runtime what took how long (CHANNEL_SPAN) */
+	size_t from;     /* index in the plan of the step after STEP_CLONE */
 };
 
 _Noreturn void monitor_run(const struct monitor_args *args);

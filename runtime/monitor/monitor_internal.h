@@ -10,6 +10,7 @@
  *	control.c     requests of commands
  *	clock.c       the guest's time of day
  *	guest.c       messages to and from the guest's agent
+ *	spans.c       what took how long, for --timeline
  *	client.c      a command's connection
  */
 #pragma once
@@ -97,8 +98,21 @@ struct boot {
 	struct net_tap taps[ENGINE_NICS_MAX];
 };
 
+/*
+ * What spans.c knows of the times of the start, all in ns of CLOCK_MONOTONIC; 0: not yet known. A
+ * time of the guest plus the difference is a time of the host.
+ */
+struct spans {
+	uint64_t from;            /* begin of the monitor's next span */
+	uint64_t ran;             /* when the machine began to run */
+	uint64_t asked;           /* when "create" was sent */
+	uint64_t most_difference; /* an upper bound of the difference */
+	size_t told;              /* how many steps the guest has told of */
+};
+
 struct monitor {
 	const struct monitor_args *a;
+	struct spans spans;
 	enum monitor_phase phase;
 	int status; /* from PHASE_EXITED on: exit status of the program, as waitpid(2) returns it */
 	struct boot boot;
@@ -172,6 +186,22 @@ int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsi
 	must_check;
 /* If the container has a terminal, gives it the size of the monitor's terminal. */
 int monitor_send_size(struct monitor *m) must_check;
+
+/*
+ * The functions of spans.c tell the runtime what took how long, if it has asked for that.
+ *
+ * Each span of the monitor itself begins at the end of the one before. spans_step() ends one that
+ * is the step `s` of the plan, and spans_mark() any other. spans_ran() notes that the guest's
+ * kernel begins to run. spans_hello() and spans_asked() are called when "hello" comes and when
+ * "create" is sent. spans_of_guest() passes on the message "steps".
+ */
+void spans_begin(struct monitor *m);
+void spans_mark(struct monitor *m, const char *name, bool waits);
+void spans_step(struct monitor *m, const struct step *s);
+void spans_ran(struct monitor *m);
+void spans_hello(struct monitor *m, const struct agent_frame *f);
+void spans_asked(struct monitor *m);
+int spans_of_guest(struct monitor *m, const struct agent_frame *f) must_check;
 
 /*
  * The functions of clock.c keep the guest's clock right. clock_watch() makes *ret, a descriptor

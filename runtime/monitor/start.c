@@ -67,11 +67,15 @@ static int do_steps(struct monitor *m)
 			fd_close(&a->hook_out[0]);
 			fd_close(&a->hook_out[1]);
 			r = a->make_orders(a->data, a->orders);
-			return r < 0 ? r : monitor_boot(m);
+			if (r >= 0)
+				r = monitor_boot(m);
+			spans_step(m, s);
+			return r;
 		}
 		r = step_do(&c, s);
 		if (r < 0)
 			return r;
+		spans_step(m, s);
 	}
 	return err_set(EINVAL, "the plan has no machine");
 }
@@ -164,6 +168,7 @@ static int enter_jail_and_run(struct monitor *m)
 	 */
 	monitor_advance(m, PHASE_BOOTING);
 	int r = jail_enter(&m->jail, children, ARRAY_SIZE(children));
+	spans_ran(m);
 	if (r >= 0)
 		r = engine_run(&m->engine, &m->jail);
 	log_debug("microvm: runs");
@@ -172,12 +177,13 @@ static int enter_jail_and_run(struct monitor *m)
 
 int monitor_start(struct monitor *m)
 {
+	spans_begin(m);
 	int r = close_inherited(m);
-
 	if (r >= 0)
 		r = streams_init(&m->streams);
 	if (r >= 0)
 		r = impersonate_signals(&m->signals);
+	spans_mark(m, "close descriptors, and take signals", false);
 	if (r >= 0)
 		r = do_steps(m);
 	if (r >= 0 && m->a->plan->terminal)
@@ -186,6 +192,7 @@ int monitor_start(struct monitor *m)
 		r = offer_stdio(m);
 	if (r >= 0)
 		r = enter_jail_and_run(m);
+	spans_mark(m, "enter the jail, and run the machine", false);
 	m->boot.deadline = clock_ms() + m->a->machine->boot_timeout_ms;
 	return r;
 }

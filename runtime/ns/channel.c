@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ns/channel.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
@@ -56,10 +58,10 @@ void channel_log(const struct channel_msg *m)
 bool channel_is_valid(const struct channel_msg *m, size_t len)
 {
 	return len > offsetof(struct channel_msg, text) && ((const char *)m)[len - 1] == '\0' &&
-	       m->type >= CHANNEL_REACHED && m->type <= CHANNEL_FAILED &&
+	       m->type >= CHANNEL_REACHED && m->type <= CHANNEL_SPAN &&
 	       (m->type != CHANNEL_FAILED || m->code < 0) &&
 	       (m->type != CHANNEL_FORKED || m->code > 0) &&
-	       (m->type != CHANNEL_STEP || m->code >= 0);
+	       ((m->type != CHANNEL_STEP && m->type != CHANNEL_SPAN) || m->code >= 0);
 }
 
 int channel_recv(int sock, struct channel_msg *ret, int *ret_fd)
@@ -126,4 +128,27 @@ int channel_await_or_exit(int sock, const char *barrier)
 	if (r == 0)
 		_exit(1);
 	return r < 0 ? r : 0;
+}
+
+int channel_report_span(int sock, const struct channel_span *s)
+{
+	char text[ERR_MAX];
+
+	snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64 " %d %zu %s", s->begin, s->end,
+		s->waits, s->number, s->name);
+	return channel_send(sock, CHANNEL_SPAN, s->place, text, -EBADF);
+}
+
+int channel_read_span(const struct channel_msg *m, struct channel_span *ret)
+{
+	int waits, len = 0;
+
+	*ret = (struct channel_span){.place = m->code};
+	if (sscanf(m->text, "%" SCNu64 " %" SCNu64 " %d %zu %n", &ret->begin, &ret->end, &waits,
+		    &ret->number, &len) != 4 ||
+		!len)
+		return err_set(EPROTO, "malformed span from the monitor: %s", m->text);
+	ret->waits = waits;
+	ret->name = m->text + len;
+	return 0;
 }

@@ -37,6 +37,18 @@ enum channel_type {
 	 */
 	CHANNEL_STEP,
 	CHANNEL_FAILED,
+	/* a party other than the sender has done something: channel_report_span() */
+	CHANNEL_SPAN,
+};
+
+/* The time that a party of a microVM has spent on something. */
+struct channel_span {
+	int place;           /* the party (enum step_place) */
+	uint64_t begin, end; /* CLOCK_MONOTONIC of the receiver, in ns */
+	bool waits;          /* the party waited for another one */
+	/* index of the step in the party's own plan, counted from 1; 0: it is no step */
+	size_t number;
+	const char *name; /* what was done, if it is no step; else "" */
 };
 
 struct channel_msg {
@@ -65,6 +77,13 @@ int channel_recv(int sock, struct channel_msg *ret, int *ret_fd) must_check;
 
 /* Sends the message that this side has reached the barrier `barrier`. */
 int channel_report(int sock, const char *barrier) must_check;
+
+/*
+ * Sends a CHANNEL_SPAN, and reads such a message. channel_read_span() returns -EPROTO if the
+ * message is malformed; ret->name points into the message.
+ */
+int channel_report_span(int sock, const struct channel_span *s) must_check;
+int channel_read_span(const struct channel_msg *m, struct channel_span *ret) must_check;
 
 /* Writes the line in a CHANNEL_LOG message to this process's log. */
 void channel_log(const struct channel_msg *m);

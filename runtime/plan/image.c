@@ -251,6 +251,21 @@ const struct pack_type plan_type = {.name = "struct plan",
 	.fields = plan_fields,
 	.nfields = ARRAY_SIZE(plan_fields)};
 
+static bool is_selected(const struct step *s, unsigned places)
+{
+	return s->kind == STEP_BARRIER || places & 1u << s->place;
+}
+
+size_t plan_selected(const struct plan *p, unsigned places, size_t from, size_t index)
+{
+	size_t i = from;
+
+	for (; i < p->n; i++)
+		if (is_selected(&p->steps[i], places) && index-- == 0)
+			break;
+	return i < p->n ? i : p->n;
+}
+
 int plan_select(
 	struct arena *a, const struct plan *p, unsigned places, size_t from, struct plan *ret)
 {
@@ -260,7 +275,7 @@ int plan_select(
 	if (!steps)
 		return -ENOMEM;
 	for (size_t i = from; i < p->n; i++)
-		if (p->steps[i].kind == STEP_BARRIER || places & 1u << p->steps[i].place)
+		if (is_selected(&p->steps[i], places))
 			steps[n++] = p->steps[i];
 	*ret = *p;
 	ret->steps = steps;

@@ -25,5 +25,11 @@ extern const struct pack_type plan_opt_u64_type;
 int plan_select(struct arena *a, const struct plan *p, unsigned places, size_t from,
 	struct plan *ret) must_check;
 
+/*
+ * Returns the index in `p` of the step that plan_select() with the same arguments has put at
+ * `index`, or p->n if it has put none there.
+ */
+size_t plan_selected(const struct plan *p, unsigned places, size_t from, size_t index);
+
 /* Checks that the plan has n slots, and that its steps name no others. */
 int plan_check_slots(const struct plan *p, size_t n) must_check;

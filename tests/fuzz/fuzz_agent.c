@@ -147,10 +147,25 @@ static void send_frame(struct world *w, const void *json, size_t json_len, size_
 	send_bytes(w, w->frame, w->frame_len);
 }
 
+/* Adds the member "steps" of a message with that name. */
+static void put_steps(struct json_out *o, uint32_t value)
+{
+	json_out_array(o, "steps");
+	for (uint32_t i = 0; i < value % 5; i++) {
+		json_out_object(o, NULL);
+		json_out_u64(o, "step", value >> 8 & 3);
+		json_out_u64(o, "begin", (uint64_t)value << (value & 63));
+		json_out_u64(o, "end", (uint64_t)value << (value >> 3 & 63));
+		json_out_bool(o, "init", value & 4);
+		json_out_end_object(o);
+	}
+	json_out_end_array(o);
+}
+
 static void put_known(struct world *w, struct input *in)
 {
 	static const char *const types[] = {
-		"hello", "reached", "failed", "running", "exited", "reply", "log", "other"};
+		"hello", "reached", "failed", "running", "exited", "reply", "log", "steps"};
 	static const char *const barriers[] = {"created", "recorded", "start", "mounted"};
 	struct json_out o = {0};
 	char text[256];
@@ -170,6 +185,8 @@ static void put_known(struct world *w, struct input *in)
 	json_out_u64(&o, "errno", value);
 	json_out_u64(&o, "pid", value);
 	json_out_str(&o, "barrier", barriers[value % 4]);
+	json_out_u64(&o, "clock", value);
+	put_steps(&o, value);
 	text[take_bytes(in, text, take(in, 1))] = '\0';
 	json_out_str(&o, "message", text);
 	json_out_end_object(&o);
@@ -240,12 +257,17 @@ static void play(struct world *w, struct input *in)
 
 static void begin(struct world *w)
 {
-	static const struct plan plan = {.n = 0};
+	static const struct step steps[2] = {{.kind = STEP_BARRIER, .text = "created"}};
+	static const struct plan plan = {.steps = steps, .n = 2};
 	static const struct plan_env env = {.bundle = "/bundle", .keyring = "_ses.id"};
 	static struct arena arena;
 	static struct strbuf orders;
-	static const struct monitor_args args = {
-		.plan = &plan, .env = &env, .id = "id", .orders = &orders, .arena = &arena};
+	static const struct monitor_args args = {.plan = &plan,
+		.env = &env,
+		.id = "id",
+		.orders = &orders,
+		.arena = &arena,
+		.tell_spans = true};
 	int s[2], c[2];
 
 	arena_release(&arena); /* frees the memory of the previous input */

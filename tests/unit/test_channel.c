@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests what one side of the channel still receives from the other side after the other side has
- * ended.
+ * ended, and the messages that are parsed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -62,12 +62,42 @@ static void test_end_without_a_message(void **state)
 	fd_close(&s[0]);
 }
 
+static void test_span(void **state)
+{
+	static const char *const malformed[] = {
+		"", "1", "1 2", "1 2 0", "x 2 0 1 name", "1 2 0 x name"};
+	const struct channel_span sent = {.place = 2,
+		.begin = 7,
+		.end = UINT64_MAX,
+		.waits = true,
+		.number = 3,
+		.name = "two words"};
+	struct channel_span got;
+	struct channel_msg m;
+	int s[2], fd;
+
+	assert_int_equal(channel_pair(s), 0);
+	assert_int_equal(channel_report_span(s[0], &sent), 0);
+	assert_int_equal(channel_recv(s[1], &m, &fd), 1);
+	assert_int_equal(channel_read_span(&m, &got), 0);
+	assert_true(got.place == 2 && got.begin == 7 && got.end == UINT64_MAX && got.waits);
+	assert_int_equal(got.number, 3);
+	assert_string_equal(got.name, "two words");
+	for (size_t i = 0; i < ARRAY_SIZE(malformed); i++) {
+		strcpy(m.text, malformed[i]);
+		assert_int_equal(channel_read_span(&m, &got), -EPROTO);
+	}
+	fd_close(&s[0]);
+	fd_close(&s[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_runtime_gets_the_last_message),
 		cmocka_unit_test(test_init_gets_the_last_message),
 		cmocka_unit_test(test_end_without_a_message),
+		cmocka_unit_test(test_span),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

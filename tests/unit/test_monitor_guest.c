@@ -13,16 +13,20 @@
 #include <cmocka.h>
 
 #include <endian.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "monitor/monitor_internal.h"
 #include "ns/channel.h"
 
 #define HELLO "{\"type\":\"hello\",\"version\":2,\"kernel\":\"6.1\"}"
 #define CREATED "{\"type\":\"reached\",\"process\":0,\"barrier\":\"created\"}"
+#define STEPS "{\"type\":\"steps\",\"process\":0,\"clock\":1,\"steps\":"
 #define RUNNING "{\"type\":\"running\",\"process\":0,\"pid\":1}"
 
 struct rig {
@@ -264,6 +268,100 @@ static void the_time_is_told_after_hello(void **state)
 	tear_down(&g);
 }
 
+static struct channel_span next_span(struct rig *g, struct channel_msg *m)
+{
+	struct channel_span s;
+	int fd;
+
+	assert_int_equal(channel_recv(g->runtime, m, &fd), 1);
+	assert_int_equal(m->type, CHANNEL_SPAN);
+	assert_int_equal(channel_read_span(m, &s), 0);
+	return s;
+}
+
+/*
+ * Checks that times of the guest become times between the begin of the machine and now, in the same
+ * order. The guest's clock began a second ago, when the machine began to run.
+ */
+static void times_of_the_guest(void **state)
+{
+	static const struct step steps[3] = {{.kind = STEP_PIVOT, .place = PLACE_INIT}};
+	const uint64_t second = 1000000000, now = clock_ns();
+	struct channel_span kernel, one, two, wrong;
+	struct channel_msg m;
+	char text[512];
+	struct rig g;
+
+	set_up(&g);
+	g.plan.steps = steps;
+	g.plan.n = ARRAY_SIZE(steps);
+	g.args.tell_spans = true;
+	g.m->spans.from = g.m->spans.ran = now - second;
+	snprintf(text, sizeof(text), "{\"type\":\"hello\",\"version\":2,\"clock\":%" PRIu64 "}",
+		second);
+	assert_int_equal(say(&g, text), 0);
+	assert_int_equal(next_span(&g, &m).place, PLACE_MONITOR);
+	kernel = next_span(&g, &m);
+	assert_int_equal(kernel.place, PLACE_GUEST);
+	assert_string_equal(kernel.name, "the kernel boots");
+	assert_true(kernel.begin == now - second && kernel.end >= now);
+	snprintf(text, sizeof(text),
+		"{\"type\":\"steps\",\"process\":0,\"clock\":%" PRIu64 ",\"steps\":["
+		"{\"step\":1,\"begin\":%" PRIu64 ",\"end\":%" PRIu64 "},"
+		"{\"step\":0,\"init\":true,\"begin\":%" PRIu64 ",\"end\":%" PRIu64 "},"
+		"{\"step\":2,\"begin\":0,\"end\":18446744073709551615}]}",
+		second + 1, second / 2, second / 2 + 1000, second / 2 + 1000, second / 2 + 5000);
+	assert_int_equal(say(&g, text), 0);
+	one = next_span(&g, &m);
+	two = next_span(&g, &m);
+	wrong = next_span(&g, &m);
+	assert_true(one.place == PLACE_GUEST && one.number == 2);
+	assert_true(two.place == PLACE_INIT && two.number == 1);
+	assert_true(one.end - one.begin == 1000 && two.end - two.begin == 4000);
+	assert_true(one.end == two.begin);
+	/* Half a second of the guest's time has passed since its clock began. */
+	assert_in_range(one.begin, kernel.end - second / 2 - second / 10, kernel.end - second / 2);
+	assert_true(wrong.begin >= now - second && wrong.begin < one.begin);
+	assert_in_range(wrong.end, two.end, clock_ns());
+	/* A guest whose clock is older than its machine. */
+	g.m->spans.ran = now;
+	assert_int_equal(say(&g, "{\"type\":\"steps\",\"process\":0,\"clock\":1,\"steps\":["
+				 "{\"step\":2,\"begin\":0,\"end\":1}]}"),
+		0);
+	wrong = next_span(&g, &m);
+	assert_true(wrong.begin == now && wrong.end == now);
+	tear_down(&g);
+}
+
+static void lies_about_steps(void **state)
+{
+	static const struct step steps[1] = {{.kind = STEP_PIVOT, .place = PLACE_INIT}};
+	static const char *const lies[] = {"{\"type\":\"steps\",\"process\":0}",
+		"{\"type\":\"steps\",\"process\":0,\"clock\":-1,\"steps\":[]}", STEPS "{}}",
+		STEPS "[1]}", STEPS "[{\"step\":1,\"begin\":1,\"end\":1}]}"};
+	static const char one[] = STEPS "[{\"step\":0,\"begin\":1,\"end\":1}]}";
+	struct rig g;
+
+	ENDS("unexpected or malformed \"steps\"", HELLO, one); /* nobody has asked for it */
+	for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
+		set_up(&g);
+		g.plan.steps = steps;
+		g.plan.n = ARRAY_SIZE(steps);
+		g.args.tell_spans = true;
+		assert_int_equal(say(&g, lies[i]), -EPROTO);
+		assert_non_null(strstr(err_msg(), "malformed \"steps\""));
+		tear_down(&g);
+	}
+	set_up(&g);
+	g.plan.steps = steps;
+	g.plan.n = ARRAY_SIZE(steps);
+	g.args.tell_spans = true;
+	assert_int_equal(say(&g, one), 0);
+	assert_int_equal(say(&g, one), 0);
+	assert_int_equal(say(&g, one), -EPROTO);
+	tear_down(&g);
+}
+
 static void last_words(void **state)
 {
 	static const char said[] = "[ 1.0] started\n[ 2.0] Kernel panic - not syncing: why\n"
@@ -309,6 +407,8 @@ int main(void)
 		cmocka_unit_test(messages_for_nobody),
 		cmocka_unit_test(orders_are_sent_once),
 		cmocka_unit_test(the_time_is_told_after_hello),
+		cmocka_unit_test(times_of_the_guest),
+		cmocka_unit_test(lies_about_steps),
 		cmocka_unit_test(last_words),
 	};
 

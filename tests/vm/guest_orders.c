@@ -6,7 +6,8 @@
  *	config     config.json
  *	process    the process object of an exec; if it is absent, the blob is of "create"
  *	resources  linux.resources: the blob is of "update"
- *	facts      id, bundle, keyring, no_new_keyring, attached, mount_flags, state, cgroup
+ *	facts      id, bundle, keyring, no_new_keyring, attached, mount_flags, state, tell_steps,
+ *	           cgroup
  *	filter     the compiled system call filter, a number for each instruction
  *
  * The blob goes to standard output, and error messages go to standard error.
@@ -85,6 +86,7 @@ static int make_create(
 		return r;
 	ret->id = json_get_str(facts, "id");
 	ret->state = json_get_str(facts, "state");
+	ret->tell_steps = json_get_true(facts, "tell_steps");
 	return put_flags(json_get(facts, "mount_flags"), ret);
 }
 

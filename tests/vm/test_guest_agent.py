@@ -30,6 +30,25 @@ def test_run_output_and_exit_code(guest):
     assert h.expect("exited", process=0)["status"] == status_exit(7)
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_tells_its_steps(guest, asked):
+    h = guest()
+    assert h.hello["clock"] > 0
+    h.run(sh("true"), tell_steps=asked)
+    told = [f for f in h.frames if f["type"] == "steps"]
+    h.expect("exited", process=0)
+    if not asked:
+        assert not told
+        return
+    assert all(f["process"] == 0 and f["clock"] > h.hello["clock"] for f in told)
+    for init in (True, False):
+        steps = [s for f in told for s in f["steps"] if s.get("init", False) == init]
+        assert len(steps) > (20 if init else 3)
+        assert [s["step"] for s in steps] == sorted({s["step"] for s in steps})
+        times = [t for s in steps for t in (s["begin"], s["end"])]
+        assert times == sorted(times) and times[0] >= told[0]["clock"]
+
+
 def test_output_and_errors_on_one_port_stay_in_order(guest):
     h = guest()
     s = h.run(sh("i=0; while [ $i -lt 200 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done; exec >&-; echo last >&2"),
