@@ -50,8 +50,8 @@
 #define MODULES "modules"
 
 /*
- * Computes FNV-1a with 128 bits of the key. The hash only has to avoid accidental collisions,
- * because a user who can choose these files is root in the guest anyway.
+ * Computes the hash FNV-1a of the key, with 128 bits. The hash only has to avoid accidental
+ * collisions, because a user who can choose what goes into the archive is root in the guest anyway.
  */
 static void hash_name(const struct strbuf *key, char name[NAME_SIZE])
 {

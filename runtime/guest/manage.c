@@ -145,7 +145,7 @@ static void read_command(pid_t pid, const struct stat_line *st, char ret[static 
 		return;
 	}
 	/*
-	 * All control characters are replaced by blanks, because a NUL ends each argument. The host
+	 * Control characters are replaced by blanks, also the NUL that ends each argument. The host
 	 * removes other unsafe characters.
 	 */
 	for (ssize_t i = 0; i < n; i++)
