@@ -184,7 +184,7 @@ def main():
     p.add_argument("--build", default=os.path.join(TOP, "build"), help="meson's build directory")
     p.add_argument("--rounds", type=int, default=20)
     p.add_argument("--beside", type=int, default=0, help="other containers that are attached meanwhile")
-    p.add_argument("--traffic", type=float, default=0, metavar="SECONDS", help="measure traffic, each time for so long")
+    p.add_argument("--traffic", type=int, default=0, metavar="SECONDS", help="measure traffic, each time for so long")
     p.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     o = p.parse_args()
     if not o.inside:
