@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define AHEAD_BLOCKS 6
+#define AHEAD_BLOCKS 16
 
 /* Returns whether to read again at the end of the file, or -errno. */
 static int wait_for_more(const struct file_stream *f, size_t n)
@@ -91,11 +91,16 @@ struct ahead {
 	char *message; /* error message of the thread */
 };
 
+/*
+ * Once all blocks are filled, the thread sleeps until the reader has taken half of them, because
+ * being woken for each block takes longer than filling one if other programs use the CPUs.
+ */
 static bool wait_for_room(struct ahead *a)
 {
 	pthread_mutex_lock(&a->lock);
-	while (!a->stop && a->filled - a->taken == AHEAD_BLOCKS)
-		pthread_cond_wait(&a->changed, &a->lock);
+	if (a->filled - a->taken == AHEAD_BLOCKS)
+		while (!a->stop && a->filled - a->taken > AHEAD_BLOCKS / 2)
+			pthread_cond_wait(&a->changed, &a->lock);
 	bool go = !a->stop;
 	pthread_mutex_unlock(&a->lock);
 	return go;
@@ -142,7 +147,8 @@ static ssize_t ahead_next(void *data, const unsigned char **ret)
 	if (a->holding) {
 		a->taken++;
 		a->holding = false;
-		pthread_cond_signal(&a->changed);
+		if (a->filled - a->taken <= AHEAD_BLOCKS / 2)
+			pthread_cond_signal(&a->changed);
 	}
 	while (a->filled == a->taken && !a->finished)
 		pthread_cond_wait(&a->changed, &a->lock);

@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """images.py [--caisson FILE] [--rounds N] [--files N] [--megabytes N] [--only pull|run] [--work DIR] [--json FILE]: measures images.
 
-pull: an image of four layers comes from a docker-registry on this machine and is unpacked, by `caisson image pull` and
-`unpack`, by `podman pull`, and by `skopeo copy` with `umoci unpack`. Each round begins without a store. The peak is
+pull: an image of four layers comes from a docker-registry on this machine and is unpacked, by `caisson image pull`
+(without and with --no-sync), by `podman pull`, and by `skopeo copy` with `umoci unpack`. Each round begins without a store. The peak is
 that of the largest process.
 run: `caisson run --image` of an unpacked image beside `caisson run` of the same bundle, whose root is a directory.
 
 Rounds are interleaved, so that other load on the machine affects all alike; the numbers that count are the ratios of
-medians. Packages: docker-registry, podman, skopeo, umoci. The script asserts nothing. The work directory decides which
-file system is measured: an overlay has seven directories, and removing them takes long where the disk discards.
+medians. Beside each time is its CPU time, which depends less on other load. Packages: docker-registry, podman, skopeo, umoci. The script asserts nothing. The work directory decides which
+file system is measured. ext4 without a journal distorts it: with the mount option discard it waits for the disk at each
+block that is freed, and it passes over each inode that was deleted minutes before. A loop device with ext4 has a journal.
 """
 import argparse
 import atexit
@@ -35,17 +36,20 @@ WARM_UP = 1  # rounds that are not counted
 
 
 def measure(*commands):
-    """Runs the commands one after the other. Returns the time in s, and the largest peak of resident memory in MiB.
+    """Runs the commands one after the other. Returns the time in s, the CPU time in s, and the largest peak of resident memory in MiB.
 
     measure.c starts them, because a child of this program would begin with the peak of this program."""
-    peak, ns = 0, 0
+    peak, ns, cpu = 0, 0, 0
     for argv in commands:
+        before = os.times()
         r = subprocess.run([TOOL, shutil.which(argv[0]) or argv[0], *argv[1:]], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         took, kib, _, rc = map(int, r.stdout.split()[-4:])
         if rc:
             sys.exit(f"{' '.join(argv)}: exit {rc}: {r.stderr}")
+        after = os.times()
         peak, ns = max(peak, kib), ns + took
-    return ns / 1e9, peak / 1024
+        cpu += after.children_user + after.children_system - before.children_user - before.children_system
+    return ns / 1e9, cpu, peak / 1024
 
 
 def make_layers(files, megabytes):
@@ -119,10 +123,10 @@ def compare(args, programs, clean):
             if i >= WARM_UP:
                 rows[n].append(found)
     clean()
-    first = statistics.median(t for t, _ in next(iter(rows.values())))
+    first = [statistics.median(x) for x in zip(*next(iter(rows.values())))]
     for n, v in rows.items():
-        median = statistics.median(t for t, _ in v)
-        yield {"program": n, "seconds": median, "ratio": median / first, "peak MiB": max(p for _, p in v)}
+        t, cpu, _ = (statistics.median(x) for x in zip(*v))
+        yield {"program": n, "seconds": t, "ratio": t / first[0], "CPU seconds": cpu, "CPU ratio": cpu / max(first[1], 1e-6), "peak MiB": max(p for _, _, p in v)}
 
 
 def main():
@@ -146,7 +150,8 @@ def main():
             figures[name] = list(scenario(own, work))
         print(name)
         for row in figures[name]:
-            print(f"  {row['program']:16} {row['seconds']:8.3f} s   {row['ratio']:6.2f}   {row['peak MiB']:6.1f} MiB", flush=True)
+            print(f"  {row['program']:16} {row['seconds']:8.3f} s   {row['ratio']:6.2f}   {row['CPU seconds']:8.3f} s of CPU   {row['CPU ratio']:6.2f}   "
+                  f"{row['peak MiB']:6.1f} MiB", flush=True)
     if args.json:
         with open(args.json, "w") as f:
             json.dump(figures, f, indent=1)

@@ -97,6 +97,11 @@ def test_store_is_a_layout_that_others_read_in_place(images, busybox, skopeo, tm
     sh("umoci", "unpack", "--image", f"{images.store}/images:plain", tmp + "/u")
 
 
+UMOCI_RICH = set()
+# podman 4.3.1 makes the root of an image itself; image-spec (layer.md) applies an entry "./" like that of any directory. It gives a file the
+# owner, mode and time of an entry that is a hard link to it; POSIX (pax, ustar) says that a link has those of the file, and umoci and
+# GNU tar leave them. Its overlay still counts the name that a later layer has replaced.
+PODMAN_RICH = {(".", "mode"), (".", "uid"), (".", "mtime"), ("hard", "uid"), ("hard", "gid"), ("hard", "mode"), ("hard", "mtime"), ("hard", "inode")}
 # The differences of umoci 0.4.7; the comments say why caisson's result is right.
 UMOCI_DIFFERS = {
     # umoci gives parents that no layer lists the time at which it made them.
@@ -112,6 +117,43 @@ def test_tree_equals_that_of_umoci(images, busybox, tmp):
     assert set(ours) == set(theirs)
     differences = {(n, k) for n in ours for k in ours[n] if ours[n][k] != theirs[n].get(k)}
     assert {d for d in differences if d[1] not in UMOCI_DIFFERS.get(d[0], ())} == set()
+
+
+def rich_image(layout):
+    """An image of three layers with each kind of file and property that a layer can have, and that no tool is known to do otherwise."""
+    lower = tar(entry("./", "dir", mode=0o751, uid=9), entry("d/", "dir", mode=0o1777, gid=5), entry("d/gone"), entry("d/sub/", "dir"), entry("d/sub/x"),
+                entry("f", data=b"1", mode=0o6755, uid=70000, gid=80000, pax={"mtime": "1600000000.123456789"}), entry("hard", "hard", link="f"),
+                entry("opaque/", "dir"), entry("opaque/old"), entry("file", data=b"f"), entry("dir/", "dir"), entry("dir/in"),
+                entry("cap", data=b"c", xattrs={"security.capability": bytes.fromhex("0100000200040000000000000000000000000000"), "user.note": b"n"}),
+                entry("n" * 200 + "/", "dir"), entry("n" * 200 + "/" + "m" * 200, data=b"long"), entry("l" * 150, "link", link="t" * 300))
+    middle = tar(entry("./", "dir", mode=0o751, uid=9), entry("d/", "dir", mode=0o1777, gid=5), whiteout("d/.wh.gone"), whiteout("d/.wh.sub"),
+                 entry("opaque/", "dir"), whiteout("opaque/.wh..wh..opq"), entry("opaque/new"), whiteout(".wh.file"), entry("file/", "dir"),
+                 entry("file/in"), whiteout(".wh.dir"), entry("dir", data=b"now a file"))
+    upper = tar(entry("./", "dir", mode=0o751, uid=9), entry("char", "char", dev=(1, 3), mode=0o640), entry("block", "block", dev=(7, 200)), entry("fifo", "fifo", mode=0o600),
+                entry("link", "link", link="../../etc/passwd", uid=3), entry("f", data=b"2", mode=0o4711))
+    layout.image([lower, middle, upper], "rich")
+    return f"oci:{layout.path}:rich"
+
+
+def different(ours, theirs):
+    assert set(ours) == set(theirs)
+    return {(n, k) for n in ours for k in {*ours[n], *theirs[n]} if ours[n].get(k) != theirs[n].get(k)}
+
+
+def test_trees_of_umoci_and_podman(images, layout, podman, tmp):
+    """All three make the same tree of an image with every kind of file, from an archive that each reads. The differences of the two
+    others, each of which image-spec or the tar decides, are the table."""
+    images("import", rich_image(layout), "localhost/rich:1")
+    images("unpack", "localhost/rich:1", tmp + "/r")
+    images("save", "-o", tmp + "/rich.tar", "localhost/rich:1")
+    ours = oci.look(tmp + "/r")
+    sh("umoci", "unpack", "--image", f"{layout.path}:rich", tmp + "/u")
+    podman.driver = "overlay"
+    podman("load", "-q", *podman.policy, "-i", tmp + "/rich.tar")
+    theirs = oci.look(podman("image", "mount", "localhost/rich:1").strip())
+    podman("image", "umount", "localhost/rich:1")
+    assert different(ours, oci.look(tmp + "/u/rootfs")) == UMOCI_RICH
+    assert different(ours, theirs) == PODMAN_RICH
 
 
 def test_names_of_images(images, busybox):
