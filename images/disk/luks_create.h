@@ -11,7 +11,10 @@ struct luks_create {
 	enum luks_mode mode;
 	enum luks_hash hash;
 	uint32_t key_bytes;
-	/* how long a try of a passphrase takes on this processor, in milliseconds */
+	/*
+	 * how long a try of a passphrase takes on this processor, in milliseconds; 0: as short as
+	 * possible, for a passphrase that nobody can guess
+	 */
 	uint32_t milliseconds;
 	const struct disk_key *key; /* the passphrase */
 };

@@ -206,6 +206,10 @@ static uint64_t thread_ns(void)
  */
 static int calibrate(const struct luks_create *c, uint32_t *ret)
 {
+	*ret = ITERATIONS_MIN;
+	if (c->milliseconds == 0)
+		return 0;
+
 	uint8_t out[LUKS_KEY_MAX], salt[LUKS_SALT] = {0};
 	struct derive v = {c->hash, c->key->bytes, c->key->len, salt, TRY};
 	uint64_t ns = 0, n;

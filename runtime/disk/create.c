@@ -190,20 +190,37 @@ static int lock_target(int fd, const char *path)
 	return r;
 }
 
+/* Opens the target file. Sets *ret_made if the file did not exist before. */
+static int open_target(const char *path, bool *ret_made)
+{
+	int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK;
+	int fd = open(path, flags | O_EXCL, 0644);
+
+	*ret_made = fd >= 0;
+	if (fd < 0 && errno == EEXIST)
+		fd = open(path, flags, 0644);
+	return fd < 0 ? err_sys("%s: create", path) : fd;
+}
+
 int tool_make_target(const struct tool_target *t)
 {
 	_cleanup_arena_ struct arena a = {0};
+	bool made;
 
-	_cleanup_fd_ int fd = open(t->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
+	_cleanup_fd_ int fd = open_target(t->path, &made);
 	if (fd < 0)
-		return err_sys("%s: create", t->path);
+		return fd;
 	int r = lock_target(fd, t->path);
 	if (r >= 0 && streq(t->format, "raw"))
 		r = make_raw(fd, t);
 	else if (r >= 0)
 		r = qcow2_create(fd, &t->qcow2);
-	if (r < 0)
+	if (r < 0) {
+		/* A new file is removed if it did not become an image. */
+		if (made)
+			(void)unlink(t->path);
 		return r;
+	}
 	fd_close(&fd);
 	if (t->qcow2.data_file)
 		r = make_data_file(t, &a);

@@ -17,6 +17,7 @@
  */
 #include <malloc.h>
 #include <seccomp.h>
+#include <sys/random.h>
 
 #include "disk/served.h"
 #include "disk/tool.h"
@@ -113,6 +114,25 @@ static int enter_jail(const struct serve *s)
 }
 
 /*
+ * Says that the temporary overlay of an encrypted image is encrypted too, so that what the guest
+ * writes is not on the host's disk as it is. Nobody needs the key once this process has ended.
+ */
+static int encrypt_overlay(struct luks_create *c, char *text, size_t size, struct disk_key *key)
+{
+	uint8_t random[32];
+
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		return err_sys("get random numbers");
+	for (size_t i = 0; i < sizeof(random) && i * 2 + 2 < size; i++)
+		snprintf(text + i * 2, size - i * 2, "%02x", random[i]);
+	explicit_bzero(random, sizeof(random));
+	*key = (struct disk_key){(const uint8_t *)text, strlen(text)};
+	*c = (struct luks_create){
+		.mode = LUKS_XTS_PLAIN64, .hash = LUKS_SHA256, .key_bytes = 64, .key = key};
+	return 0;
+}
+
+/*
  * Puts a temporary overlay over the image. The overlay takes what the guest writes. The overlay's
  * file has no name, so the kernel removes it when this process ends.
  */
@@ -120,7 +140,10 @@ static int add_overlay(struct serve *s)
 {
 	const char *folder = getenv("TMPDIR") ?: "/var/tmp";
 	struct disk *image = s->image.disk, *overlay;
-	const struct qcow2_create create = {.name = "the temporary overlay",
+	struct luks_create luks;
+	struct disk_key key = {0};
+	char text[65];
+	struct qcow2_create create = {.name = "the temporary overlay",
 		.size = disk_size(image),
 		.version = 3,
 		.backing = "image",
@@ -131,14 +154,22 @@ static int add_overlay(struct serve *s)
 	if (fd < 0)
 		return err_sys(
 			"make a temporary file in %s (TMPDIR names another directory)", folder);
-	int r = qcow2_create(fd, &create);
+	int r = 0;
+	if (s->key.file) {
+		create.encrypt = &luks;
+		r = encrypt_overlay(&luks, text, sizeof(text), &key);
+	}
+	if (r >= 0)
+		r = qcow2_create(fd, &create);
 	if (r >= 0)
 		r = disk_open(&overlay, take_fd(&fd),
 			&(struct disk_options){.format = "qcow2",
 				.name = create.name,
 				.write = true,
 				.unsafe = true,
+				.key = s->key.file ? &key : NULL,
 				.below = image});
+	explicit_bzero(text, sizeof(text));
 	if (r >= 0)
 		s->image.disk = overlay;
 	return r;
@@ -150,11 +181,11 @@ static int prepare(struct serve *s)
 	int r = tool_key_load(&s->key, "--key", &s->image.key);
 	if (r >= 0)
 		r = tool_open(&s->image);
+	if (r >= 0 && s->snapshot)
+		r = add_overlay(s);
 	/* The key's bytes are wiped before the guest's requests are served. */
 	tool_key_release(&s->key);
 	s->image.key = NULL;
-	if (r >= 0 && s->snapshot)
-		r = add_overlay(s);
 	if (r >= 0)
 		r = served_init(&s->served, s->image.disk);
 	if (r >= 0)

@@ -38,7 +38,8 @@ _Noreturn static void become_server(
 	snprintf(user, sizeof(user), "%u", (unsigned)jail_id(monitor));
 	snprintf(queues, sizeof(queues), "%u", c->image_queues);
 	const char *const options[][2] = {{"--socket", socket_text}, {"--user", user},
-		{"--queues", queues}, {"--serial", IMAGE_SERIAL}, {"--backing", c->image_backing}};
+		{"--queues", queues}, {"--serial", IMAGE_SERIAL}, {"--backing", c->image_backing},
+		{"--key", c->image_key}};
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
 		if (!options[i][1])
 			continue;

@@ -253,6 +253,12 @@ static int put_machine(
 	json_out_str(o, "io.caisson.vm.image.snapshot", run->write ? "false" : "true");
 	if (run->options->backing)
 		json_out_str(o, "io.caisson.vm.image.backing", run->options->backing);
+	if (run->options->image_key) {
+		_cleanup_free_ char *key = realpath(run->options->image_key, NULL);
+		if (!key)
+			return err_sys("--image-key %s", run->options->image_key);
+		json_out_str(o, "io.caisson.vm.image.key", key);
+	}
 	json_out_end_object(o);
 	return 0;
 }

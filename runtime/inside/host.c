@@ -144,6 +144,8 @@ int inside_host(const struct inside_command *c, int argc, char **argv)
 	add_shared(&d, &o);
 	add_def(&d, (struct option_def){"backing", 0, OPTION_STRING, &o.backing, "on|off|DIR",
 			    "where backing files may be: on: beside the image"});
+	add_def(&d, (struct option_def){"image-key", 0, OPTION_STRING, &o.image_key, "FILE",
+			    "the file has the passphrase of the image, if it is encrypted"});
 	add_def(&d, (struct option_def){"kernel", 0, OPTION_STRING, &o.kernel, "FILE",
 			    "the microVM's kernel, with its modules (default: the host's)"});
 	add_def(&d, (struct option_def){"memory", 0, OPTION_STRING, &o.memory, "SIZE",

@@ -38,7 +38,7 @@
 /* The options of the commands. The host parses them, and hands those on that the guest needs. */
 struct inside_options {
 	/* of the host only */
-	const char *format, *backing, *kernel, *hypervisor, *memory;
+	const char *format, *backing, *image_key, *kernel, *hypervisor, *memory;
 	/* of both */
 	struct option_list mounts, keys;
 	bool write, is_long, recursive, human, inodes, json, archive, quote;

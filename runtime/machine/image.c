@@ -5,6 +5,7 @@
 
 #define CACHE "io.caisson.vm.image-cache"
 #define BACKING "io.caisson.vm.image.backing"
+#define KEY "io.caisson.vm.image.key"
 #define SNAPSHOT "io.caisson.vm.image.snapshot"
 /*
  * largest number of queues; more would only cost memory, because the threads of all queues wait for
@@ -70,6 +71,27 @@ static int decide_backing(const struct spec *s, struct machine_config *m)
 			"files: name its format in vm.image.format",
 			backing);
 	return 0;
+}
+
+static int decide_key(const struct spec *s, struct machine_config *m)
+{
+	const char *key = m->image_key = spec_annotation(s, KEY);
+
+	if (!key)
+		return 0;
+	if (key[0] != '/')
+		return err_set(EINVAL,
+			"annotation " KEY
+			": \"%s\": expected the absolute path of a file with the passphrase of the "
+			"encrypted image",
+			key);
+	if (!streq(m->image_format, "qcow2"))
+		return err_set(EINVAL,
+			"annotation " KEY
+			": \"%s\": the image is %s, and only qcow2 images are encrypted: name its "
+			"format in vm.image.format",
+			key, m->image_format);
+	return access(key, R_OK) < 0 ? err_sys("annotation " KEY ": %s", key) : 0;
 }
 
 static int decide_use(const struct spec *s, struct machine_config *m)
@@ -143,5 +165,7 @@ int machine_decide_image(
 		return err_sys("vm.image.path: %s", m->image);
 	if (!streq(f->disk, "raw") || m->image_snapshot)
 		r = decide_server(q, f, m);
-	return r < 0 ? r : decide_backing(s, m);
+	if (r >= 0)
+		r = decide_backing(s, m);
+	return r < 0 ? r : decide_key(s, m);
 }

@@ -49,6 +49,7 @@ struct machine_config {
 	 * not used
 	 */
 	const char *image_backing;
+	const char *image_key; /* path of the file with the passphrase of vm.image, or NULL */
 	bool image_snapshot; /* what the guest writes to vm.image is dropped at the machine's end */
 	unsigned image_queues; /* number of queues of a disk that caisson-disk serves */
 	bool host_locks; /* file locks that the guest takes in shares are also taken on the host */

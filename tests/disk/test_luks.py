@@ -278,7 +278,7 @@ def test_two_keys(luks, raw):
 def test_create_refused(luks, options, said):
     image = luks.disk.path("c.qcow2")
     luks.disk("create", "--key", luks.key, "-f", "qcow2", "-o", options, image, "1M").failed(said)
-    assert not os.path.exists(image) or os.path.getsize(image) == 0
+    assert not os.path.exists(image)
 
 
 def test_refused(luks, raw):
@@ -287,9 +287,12 @@ def test_refused(luks, raw):
     luks.disk("convert", "-f", "raw", "-o", FAST, raw, image).failed("encrypt.format=luks", "--target-key FILE")
     luks.disk("create", "--key", luks.key, "-f", "raw", "-o", FAST, image, "1M").failed("encrypt.format", "raw images")
     luks.make("convert", "-c", "-f", "raw", raw, image).failed("-c", "compressed")
+    assert not os.path.exists(image)
+    luks.make("create", image, 13 * MiB).ok()
+    before = open(image, "rb").read()
     for text in (b"\xff\xfe", b"a\0b"):
         luks.disk("create", "--key", write(luks.disk.path("bytes"), text), "-f", "qcow2", "-o", FAST, image, "1M").failed("UTF-8")
-    luks.make("create", image, 13 * MiB).ok()
+    assert open(image, "rb").read() == before, "a key that is refused costs nothing of an image that is there"
     luks.disk("convert", "-n", "-c", "--key", luks.key, "-f", "raw", raw, image).failed("c.qcow2", "compressed")
     luks.disk("commit", image).failed("c.qcow2")
 

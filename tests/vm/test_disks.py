@@ -198,6 +198,101 @@ def test_refused(disk, tmp):
     c.run(*VM).failed("vm.image", image)
 
 
+# --- encrypted images ---
+
+KEY = "io.caisson.vm.image.key"
+PASSPHRASE = "a passphrase that is nowhere else"
+
+
+@pytest.fixture
+def encrypted(disk, tmp):
+    """Makes a container whose root is a qcow2 image that qemu-img has encrypted, and the key's file."""
+    def make(script):
+        c, image, raw = disk(script)
+        key = os.path.join(tmp, "key")
+        with open(key, "w") as f:
+            f.write(PASSPHRASE)
+        secret = ["--object", f"secret,id=s,file={key}"]
+        for _ in range(20):  # With so short an iter-time QEMU sometimes fails to measure the processor.
+            r = subprocess.run(["qemu-img", "convert", *secret, "-f", "raw", "-O", "qcow2", "-o",
+                                "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", raw, image],
+                               capture_output=True, text=True, check=False)
+            if r.returncode == 0:
+                break
+        assert r.returncode == 0, r.stderr
+        c.conf["annotations"] = {KEY: key}
+        return c, image, [*secret, "--image-opts", f"driver=qcow2,file.filename={image},encrypt.key-secret=s"]
+    return make
+
+
+def bytes_of(pid, text):
+    """Whether the process has the text anywhere in its memory that can be written."""
+    for line in read(f"/proc/{pid}/maps").splitlines():
+        area, flags, *_ = line.split()
+        start, end = (int(n, 16) for n in area.split("-"))
+        if "w" not in flags or end - start > 64 << 20:
+            continue
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as f:
+            f.seek(start)
+            try:
+                if text in (f.read(end - start) or b""):
+                    return True
+            except OSError:
+                pass
+    return False
+
+
+def test_encrypted_root(encrypted, tmp):
+    """The root is an encrypted image. caisson-disk has neither the key's file nor the passphrase any more when it serves."""
+    c, image, opts = encrypted("echo from the guest >/written; sync; until test -e /end; do sleep 0.1; done")
+    c.up(*VM, timeout=BOOT)
+    p = server(c)
+    assert_powerless(p)
+    assert [f for f in p.fds.values() if not NAMELESS.match(f)] == [image], p.fds
+    assert not bytes_of(p.pid, PASSPHRASE.encode())
+    c.exec("touch", "/end").ok()
+    c.wait(timeout=60)
+    c.delete()
+    subprocess.run(["qemu-img", "check", *opts], check=True, capture_output=True)
+    raw = os.path.join(tmp, "content")
+    subprocess.run(["qemu-img", "convert", *opts, "-O", "raw", raw], check=True)
+    assert written(raw) == b"from the guest\n"
+    assert b"from the guest" not in read_bytes(image)
+
+
+def test_encrypted_snapshot(encrypted):
+    """What the guest writes to the temporary overlay of an encrypted image is encrypted too."""
+    c, image, _ = encrypted("while true; do echo attack at dawn >>/written; sync; echo done; sleep 0.2; done")
+    c.conf["annotations"]["io.caisson.vm.image.snapshot"] = "true"
+    before = read_bytes(image)
+    c.up(*VM, timeout=BOOT)
+    c.wait_output("done\ndone\n", BOOT)
+    p = server(c)
+    number = next(n for n, f in p.fds.items() if "(deleted)" in f and "/var/tmp" in f)
+    overlay = read_bytes(f"{p.dir}/fd/{number}")
+    assert overlay[:4] == b"QFI\xfb" and len(overlay) > 2 << 20 and b"attack at dawn" not in overlay
+    c.kill("KILL")
+    c.wait(timeout=60)
+    c.delete()
+    assert read_bytes(image) == before
+
+
+def test_encrypted_refused(encrypted, tmp):
+    c, image, _ = encrypted("true")
+    key = c.conf["annotations"][KEY]
+    wrong = os.path.join(tmp, "wrong")
+    with open(wrong, "w") as f:
+        f.write("wrong")
+    for annotations, said in (({}, ["vm.image", "encrypted (LUKS)", KEY]), ({KEY: wrong}, ["vm.image", "key slots"]),
+                              ({KEY: "key"}, ["annotation " + KEY, '"key"', "absolute"]),
+                              ({KEY: key + "-"}, ["annotation " + KEY, key + "-", "does not exist"])):
+        c.conf["annotations"] = annotations
+        c.run(*VM, timeout=BOOT).failed(*said)
+    c.conf["annotations"] = {KEY: key}
+    c.conf["vm"]["image"] = {"path": os.path.join(tmp, "root.raw"), "format": "raw"}
+    c.run(*VM).failed("annotation " + KEY, "only qcow2")
+
+
 def test_disk_beside_the_root(disk, tmp):
     """With the annotations the image is a disk beside the root of root.path, and what the guest writes to it is dropped.
     This works with a raw image and with a format that is only read."""

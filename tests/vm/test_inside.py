@@ -318,6 +318,21 @@ def test_encrypted_volumes(disk):
     assert disk("ls", "--key", "vda:" + key, "-m", "vg-x/root", image).ok().out == "file\nlost+found\n"
 
 
+def test_encrypted_image(disk):
+    """The image itself is encrypted: its key does not go to the microVM that looks into the disk."""
+    tree, raw, image = (os.path.join(disk.tmp, n) for n in ("small", "plain.raw", "crypt.qcow2"))
+    put(tree, "file", "deep\n")
+    put(disk.tmp, "plain.raw")
+    os.truncate(raw, 32 * MiB)
+    run("mkfs.ext4", "-q", "-F", "-d", tree, raw)
+    key = put(disk.tmp, "key", "a passphrase")
+    disk.rt("disk", "convert", "--key", key, "-o", "encrypt.format=luks,encrypt.iter-time=10", raw, image).ok()
+    disk("ls", image).failed("encrypted (LUKS)", "--image-key")
+    disk("ls", "--image-key", key + "-", image).failed("--image-key", "does not exist")
+    assert disk("cat", "--image-key", key, image, "/file").ok().out == "deep\n"
+    assert disk("shell", "--image-key", key, image, "ls", "/keys").ok().out == ""
+
+
 class Evil:
     """A program in place of caisson, whose output is what a microVM in the power of its disk might send."""
 

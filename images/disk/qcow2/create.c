@@ -10,6 +10,9 @@
 struct layout {
 	uint64_t table_at, table_clusters, blocks_at, blocks, luks_at, luks_clusters, l1_at,
 		l1_clusters, end;
+	/* the LUKS header and its first key slot; NULL: the image is not encrypted */
+	uint8_t *luks;
+	size_t luks_length;
 };
 
 static const struct {
@@ -216,18 +219,6 @@ static void fill_block(
 		qcow2_ref_write_entry(h->refcount_order, buf, n, i * per + n < l->end);
 }
 
-/* Writes the LUKS header, with a new key in its first slot. */
-static int write_luks(int fd, const struct qcow2_create *c, const struct qcow2_header *h)
-{
-	_cleanup_free_ uint8_t *buf = NULL;
-	size_t len;
-
-	if (!c->encrypt)
-		return 0;
-	int r = luks_format(c->name, c->encrypt, &buf, &len);
-	return r < 0 ? r : put(fd, c, buf, len, h->crypto_offset);
-}
-
 static int write_image(
 	int fd, const struct qcow2_create *c, const struct qcow2_header *h, const struct layout *l)
 {
@@ -248,8 +239,8 @@ static int write_image(
 		fill_block(h, l, i, buf);
 		r = put(fd, c, buf, cluster, (l->blocks_at + i) << h->cluster_bits);
 	}
-	if (r >= 0)
-		r = write_luks(fd, c, h);
+	if (r >= 0 && l->luks)
+		r = put(fd, c, l->luks, l->luks_length, h->crypto_offset);
 	if (r >= 0)
 		r = qcow2_header_format(&d, h, &head);
 	if (r < 0)
@@ -270,12 +261,19 @@ int qcow2_create(int fd, const struct qcow2_create *c)
 		r = fill_names(c, &h);
 	if (r >= 0)
 		r = plan_layout(c, &h, &l);
+	/*
+	 * The key is made before the file is touched, because an unsuitable passphrase must not
+	 * cost the file's former content.
+	 */
+	if (r >= 0 && c->encrypt)
+		r = luks_format(c->name, c->encrypt, &l.luks, &l.luks_length);
 	if (r >= 0 && fstat(fd, &st) < 0)
 		r = err_sys("%s: stat", c->name);
 	if (r >= 0 && S_ISREG(st.st_mode) && ftruncate(fd, 0) < 0)
 		r = err_sys("%s: empty it", c->name);
 	if (r >= 0)
 		r = write_image(fd, c, &h, &l);
+	free(l.luks);
 	qcow2_header_release(&h);
 	return r;
 }

@@ -16,7 +16,9 @@ static int no_key(struct disk *d)
 	if (qcow2_of(d)->h.crypt == QCOW2_CRYPT_AES)
 		return disk_err(d, EOPNOTSUPP, "the image is encrypted (crypt_method: AES)");
 	return disk_err(d, EACCES,
-		"the image is encrypted (LUKS): name a file with its passphrase (--key FILE)");
+		"the image is encrypted (LUKS): name a file with its passphrase: with --key, with "
+		"--image-key to look inside, for vm.image with the annotation "
+		"io.caisson.vm.image.key");
 }
 
 int qcow2_crypt_open(struct qcow2 *q, const struct disk_options *o)

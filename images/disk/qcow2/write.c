@@ -17,7 +17,7 @@ struct run {
 	uint64_t offset, length; /* range of the disk that this run writes */
 	uint64_t host;           /* file offset of the run's first cluster */
 	uint64_t first, end;     /* the range of the disk, extended to whole clusters */
-	/* the new clusters are known to read as zeros; never set if data is encrypted */
+	/* the new clusters of the file are known to read as zeros before they are written */
 	bool fresh;
 	/* the old bytes before (head) or behind (tail) the request are zeros */
 	bool zero_head, zero_tail;
@@ -214,9 +214,6 @@ static int take_clusters(struct qcow2 *q, struct run *run)
 	int r = qcow2_alloc(q, want, &run->host, &got, &run->fresh);
 	if (r < 0)
 		return r;
-	/* Zeros in the file are no zeros of the disk if the data is encrypted. */
-	if (q->h.crypt)
-		run->fresh = false;
 	if (got < want) {
 		run->end = run->first + (got << q->h.cluster_bits);
 		run->length = run->end - run->offset;
