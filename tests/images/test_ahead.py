@@ -146,3 +146,17 @@ def test_other_platforms_are_not_unpacked(hostile, images, env):
     assert chains(images) == []
     images("pull", f"{hostile.host}/a:t", env=env)
     assert unpacked(images) == {"amd"}
+
+
+def test_a_users_layers_are_unpacked(hostile, images, env, tmp):
+    """The process that unpacks becomes the root of a user namespace; the one that pulls does not."""
+    hostile.image(layers=LAYERS)
+    os.chmod(tmp, 0o777)
+    mine = oci.Images(images.program, tmp + "/user-store")
+    user = {"env": {**env, "HOME": "/nonexistent"}, "prefix": ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]}
+    name = f"{hostile.host}/a:t"
+    mine("pull", name, **user)
+    assert len(chains(mine)) == 3 and {os.stat(f"{mine.store}/layers/{n}").st_uid for n in os.listdir(mine.store + "/layers")} == {65534}
+    before = os.stat(mine.store + "/layers").st_mtime_ns
+    mine("unpack", name, **user)
+    assert os.stat(mine.store + "/layers").st_mtime_ns == before
