@@ -14,6 +14,13 @@ int ip_parse(const char *text, struct ip *ret)
 	return 0;
 }
 
+bool ip_is_machine(const struct ip *ip)
+{
+	/* From 224 on IPv4 has groups and reserved addresses, of which 255.255.255.255 is one. */
+	return !ip_is_any(ip) &&
+	       (ip->family == AF_INET ? ip->bytes[0] < 224 : ip->bytes[0] != 0xff);
+}
+
 int ip_parse_subnet(const char *text, struct ip *ret, unsigned *ret_prefix)
 {
 	const char *slash = strchr(text, '/');

@@ -30,6 +30,9 @@ static inline bool ip_is_any(const struct ip *ip)
 	return memcmp(ip->bytes, zeros, sizeof(zeros)) == 0;
 }
 
+/* Returns whether one machine can have the address: it is no group's, and not 0.0.0.0 or ::. */
+bool ip_is_machine(const struct ip *ip);
+
 /*
  * Parses an address without a zone. Returns -EINVAL, without a message, if the text is no such
  * address.

@@ -80,7 +80,7 @@ static int parse_host(const char *text, const char **at, struct ip *ret)
 	if (ip_parse(host, ret) < 0)
 		return bad_port(text, "the host's address is malformed");
 	/* The host cannot have a multicast address, 255.255.255.255 or another reserved address. */
-	if (ret->family == AF_INET ? ret->bytes[0] >= 224 : ret->bytes[0] == 0xff)
+	if (!ip_is_any(ret) && !ip_is_machine(ret))
 		return bad_port(text, "no interface of the host can have such an address");
 	return 0;
 }

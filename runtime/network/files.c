@@ -167,8 +167,9 @@ static int add_servers(struct strbuf *out, const struct container_files *f)
 	for (size_t i = 0; r >= 0 && i < f->dns.n; i++) {
 		struct ip ip;
 
-		if (ip_parse(f->dns.v[i], &ip) < 0)
-			return err_set(EINVAL, "--dns %.100s: expected an address", f->dns.v[i]);
+		if (ip_parse(f->dns.v[i], &ip) < 0 || !ip_is_machine(&ip))
+			return err_set(EINVAL, "--dns %.100s: expected the address of a machine",
+				f->dns.v[i]);
 		r = strbuf_addf(out, "nameserver %s\n", f->dns.v[i]);
 	}
 	return r;

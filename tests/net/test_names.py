@@ -240,7 +240,8 @@ def test_files_of_config_json_prevail(host, ctr, tmp):
 
 
 @pytest.mark.parametrize("options, said", [
-    (["--dns", "x"], ["--dns x", "address"]), (["--add-host", "a"], ["--add-host a", "NAME:ADDRESS"]),
+    (["--dns", "x"], ["--dns x", "address"]), (["--dns", "224.0.0.251"], ["--dns 224.0.0.251", "address of a machine"]),
+    (["--dns", "0.0.0.0"], ["--dns 0.0.0.0", "address of a machine"]), (["--dns", "ff02::fb"], ["--dns ff02::fb", "machine"]), (["--add-host", "a"], ["--add-host a", "NAME:ADDRESS"]),
     (["--add-host", "a:b"], ["--add-host a:b", "host-gateway"]), (["--add-host", "a b:192.0.2.1"], ["--add-host a b", "NAME:ADDRESS"]),
     (["--network", "caisson:alias=a b"], ["alias a b", "letters"]), (["--network", "none", "--dns", "192.0.2.1"], ["--dns 192.0.2.1", "/etc/resolv.conf"])])
 def test_wrong_names(host, ctr, options, said):
