@@ -94,12 +94,28 @@ int cmd_each(const struct globals *g, const char *regex, bool lock,
 	int (*f)(void *data, struct container *c), void *data) must_check;
 
 /*
- * Returns whether the arguments of `run` or `create` have the option --image in front of any "--".
+ * Returns whether the arguments of `run` or `create` have the option `name`, such as "--image", in
+ * front of any "--".
  */
-bool cmd_has_image(int argc, char **argv);
-/* `run` and `create` with that option. */
+bool cmd_has_option(int argc, char **argv, const char *name);
+/* `run` and `create` with the option --image. */
 int cmd_run_image(const struct command *self, const struct globals *g, int argc, char **argv)
 	must_check;
+/* `run` with the option --disk. */
+int cmd_run_disk(const struct command *self, const struct globals *g, int argc, char **argv)
+	must_check;
+
+/*
+ * Tells caisson-disk and caisson-inside in the environment which caisson to run with which
+ * directory of states, for what needs a microVM.
+ */
+int cmd_set_runtime(const struct globals *g) must_check;
+
+/* Returns whether the container is a machine with an operating system of its own. */
+bool cmd_is_foreign(const struct container *c);
+/* `exec` in such a machine: becomes ssh. Returns only after a failure. */
+int cmd_exec_foreign(struct container *c, int argc, char **argv, bool tty) must_check;
+int cmd_console(const struct command *self, const struct globals *g, int argc, char **argv);
 
 /*
  * Executes a helper program with the list of arguments `words`, whose first entry it replaces by

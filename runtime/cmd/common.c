@@ -48,6 +48,16 @@ int cmd_parse(const struct command *self, const struct option_def *defs, int arg
 	return 0;
 }
 
+bool cmd_has_option(int argc, char **argv, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (int i = 0; i < argc && !streq(argv[i], "--"); i++)
+		if (str_starts(argv[i], name) && (!argv[i][len] || argv[i][len] == '='))
+			return true;
+	return false;
+}
+
 int cmd_execute(const char *program, const char *needs, char **words)
 {
 	_cleanup_arena_ struct arena a = {0};

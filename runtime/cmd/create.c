@@ -122,7 +122,7 @@ int cmd_create(const struct command *self, const struct globals *g, int argc, ch
 {
 	struct parsed p = {0};
 
-	if (cmd_has_image(argc, argv))
+	if (cmd_has_option(argc, argv, "--image"))
 		return cmd_run_image(self, g, argc, argv);
 	int r = parse_launch_options(self, argc, argv, false, &p);
 	if (r != 0)
@@ -136,8 +136,10 @@ int cmd_run(const struct command *self, const struct globals *g, int argc, char 
 	struct parsed p = {0};
 	int status;
 
-	if (cmd_has_image(argc, argv))
+	if (cmd_has_option(argc, argv, "--image"))
 		return cmd_run_image(self, g, argc, argv);
+	if (cmd_has_option(argc, argv, "--disk"))
+		return cmd_run_disk(self, g, argc, argv);
 	int r = parse_launch_options(self, argc, argv, true, &p);
 	if (r != 0)
 		return r < 0 ? r : 0;

@@ -9,12 +9,9 @@
 
 #include "cmd/cmd.h"
 
-/*
- * Tells caisson-disk which caisson to run with which directory of states, for the commands that
- * need a microVM. The options of caisson-disk are those of the user, so this is in the environment.
- */
-static int set_runtime(struct arena *a, const struct globals *g)
+int cmd_set_runtime(const struct globals *g)
 {
+	_cleanup_arena_ struct arena a = {0};
 	char self[PATH_MAX];
 	const char *root;
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -22,9 +19,10 @@ static int set_runtime(struct arena *a, const struct globals *g)
 	if (n < 0)
 		return err_sys("find the path of caisson");
 	self[n] = '\0';
-	int r = container_root(a, g->root, &root);
+	int r = container_root(&a, g->root, &root);
 	if (r < 0)
 		return r;
+	/* The options of those programs are the user's, so this is in the environment. */
 	if (setenv("CAISSON_DISK_RUNTIME", self, 1) < 0 ||
 		setenv("CAISSON_DISK_STATE", root, 1) < 0)
 		return err_sys("set the environment");
@@ -33,8 +31,7 @@ static int set_runtime(struct arena *a, const struct globals *g)
 
 int cmd_disk(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	_cleanup_arena_ struct arena a = {0};
-	int r = set_runtime(&a, g);
+	int r = cmd_set_runtime(g);
 
 	/* argv[-1] is the word "disk", and the list has NULL at its end, as that of main() has. */
 	return r < 0 ? r : cmd_execute("caisson-disk", "zlib and zstd", argv - 1);

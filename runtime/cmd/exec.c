@@ -159,6 +159,43 @@ static int process_from_file(
 	return 0;
 }
 
+/* A command goes to a foreign guest by ssh, which can do less than an agent. */
+static int exec_in_foreign(const struct exec_args *x, const struct exec_options *o,
+	struct container *c, struct arguments *args)
+{
+	const struct {
+		bool given;
+		const char *option;
+	} options[] = {
+		{x->process_file, "--process"},
+		{o->detach, "--detach"},
+		{o->console_socket, "--console-socket"},
+		{o->pidfd_socket, "--pidfd-socket"},
+		{o->pid_file, "--pid-file"},
+		{o->timeline, "--timeline"},
+		{o->cgroup, "--cgroup"},
+		{o->preserve_fds, "--preserve-fds"},
+		{x->cwd, "--cwd"},
+		{x->user, "--user"},
+		{x->env.n, "--env"},
+		{x->gids.n, "--additional-gids"},
+		{x->caps.n, "--cap"},
+		{x->no_new_privs.set, "--no-new-privs"},
+		{x->apparmor, "--apparmor"},
+		{x->label, "--process-label"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		if (options[i].given)
+			return err_set(ENOTSUP,
+				"%s: container \"%s\" is a machine with an operating system of "
+				"its own, into which commands go by ssh, which can't do that: "
+				"leave it out, and use a program in the machine, such as env or "
+				"sudo",
+				options[i].option, c->id);
+	return cmd_exec_foreign(c, args->n - 1, args->v + 1, x->tty);
+}
+
 static int prepare_exec(const struct globals *g, const struct exec_args *x, struct container *c,
 	struct arguments *args, struct exec_options *o)
 {
@@ -170,6 +207,8 @@ static int prepare_exec(const struct globals *g, const struct exec_args *x, stru
 		r = cmd_open(g, args->v[0], false, c);
 	if (r < 0)
 		return r;
+	if (cmd_is_foreign(c))
+		return exec_in_foreign(x, o, c, args);
 	return x->process_file ? process_from_file(c, x, &o->process)
 			       : process_from_options(c, x, args->n - 1, args->v + 1, &o->process);
 }

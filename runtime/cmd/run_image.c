@@ -38,14 +38,6 @@ struct image_run {
 	struct run_bundle bundle;
 };
 
-bool cmd_has_image(int argc, char **argv)
-{
-	for (int i = 0; i < argc && !streq(argv[i], "--"); i++)
-		if (streq(argv[i], "--image") || str_starts(argv[i], "--image="))
-			return true;
-	return false;
-}
-
 static struct spec_strings strings_of(const struct option_list *l)
 {
 	return (struct spec_strings){.v = l->v, .n = l->n};

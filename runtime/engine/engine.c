@@ -3,7 +3,7 @@
 
 int engine_start(struct engine *ret, const struct engine_description *d)
 {
-	*ret = (struct engine){.ended = -EBADF};
+	*ret = (struct engine){.ended = -EBADF, .chatter = -EBADF};
 	ret->ops = d->config->hypervisor == HYPERVISOR_KVM ? &engine_kvm : &engine_qemu;
 	int r = ret->ops->start(ret, d);
 	if (r < 0)
@@ -22,9 +22,14 @@ int engine_result(struct engine *e)
 	return e->ops->result(e);
 }
 
+int engine_press_power(struct engine *e)
+{
+	return e->ops->press_power(e);
+}
+
 void engine_stop(struct engine *e)
 {
 	if (e->ops)
 		e->ops->stop(e);
-	*e = (struct engine){.ended = -EBADF};
+	*e = (struct engine){.ended = -EBADF, .chatter = -EBADF};
 }

@@ -5,7 +5,8 @@
  * both engines.
  *
  *	engine_start(&e, &description)  builds the machine; starts QEMU's process, but no thread
- *	engine_run(&e, &jail)           starts threads, each in the jail; the guest runs
+ *	engine_run(&e, &jail)           starts threads, each in the jail; the guest runs (a
+ *	                                foreign one in QEMU too: it waited until then)
  *	poll(e.ended)                   readable once the machine has ended
  *	engine_result(&e)               tells how the machine ended
  *	engine_stop(&e)                 ends the machine if it still runs, and releases everything
@@ -24,6 +25,7 @@
 
 #define ENGINE_NICS_MAX MACHINE_INTERFACES_MAX
 #define GUEST_CID 3
+#define ENGINE_SEED_SERIAL "caisson-seed" /* serial number of a foreign guest's second disk */
 
 struct engine_nic {
 	/* field in config.json that names the vhost-user server; NULL: the interface has a tap */
@@ -60,11 +62,12 @@ struct engine_backend {
 
 struct engine_description {
 	const struct machine_config *config;
-	int kernel, initramfs;
+	int kernel, initramfs; /* initramfs: -EBADF: none, which only a foreign guest may have */
 	const char *cmdline;
 	int share; /* vhost-user socket of the file server; -EBADF: there is no share */
 	int image; /* descriptor of vm.image if it is raw, or -EBADF */
-	int log;   /* socket to which the guest's console writes */
+	int seed;  /* descriptor of a foreign guest's second disk, read-only, or -EBADF */
+	int log;   /* socket of the guest's console; only a foreign guest reads from it */
 	struct engine_nic nics[ENGINE_NICS_MAX];
 	size_t nnics;
 	struct engine_backend backends[ENGINE_BACKENDS_MAX];
@@ -89,6 +92,8 @@ struct engine_ops {
 	 * way.
 	 */
 	int (*result)(struct engine *e);
+	/* Presses the power button, which only a machine with a foreign guest has. */
+	int (*press_power)(struct engine *e);
 };
 
 extern const struct engine_ops engine_kvm, engine_qemu;
@@ -96,6 +101,11 @@ extern const struct engine_ops engine_kvm, engine_qemu;
 struct engine {
 	const struct engine_ops *ops;
 	int ended; /* descriptor that is readable once the machine has ended */
+	/*
+	 * socket on which QEMU says things that nobody needs, which the caller reads and drops;
+	 * -EBADF: none
+	 */
+	int chatter;
 	pid_t pid; /* pid of QEMU's process, a child of the monitor; 0: there is no such process */
 	/* the jail (jail/jail.h) that the engine's threads enter before the guest runs */
 	const struct jail *jail;
@@ -106,4 +116,6 @@ int engine_start(struct engine *ret, const struct engine_description *d) must_ch
 /* Starts the guest. The caller owns the jail, which must exist until engine_stop(). */
 int engine_run(struct engine *e, const struct jail *jail) must_check;
 int engine_result(struct engine *e) must_check;
+/* Presses the machine's power button, so that a foreign guest ends by itself. */
+int engine_press_power(struct engine *e) must_check;
 void engine_stop(struct engine *e);

@@ -24,12 +24,13 @@
 struct kvm_engine {
 	struct machine machine;
 	bool built, has_thread;
+	bool foreign; /* the guest is a foreign one, without a vsock device */
 	pthread_t thread;
 	/*
 	 * duplicates of the caller's descriptors, because the caller may close its own descriptors
 	 * while the devices still use them; or -EBADF
 	 */
-	int log, image;
+	int log, image, seed;
 	int result;        /* return value of machine_run() */
 	char why[ERR_MAX]; /* error message if machine_run() failed */
 };
@@ -59,7 +60,7 @@ static void *devices_thread(void *arg)
 	 * The devices' thread waits here until the program that reads the guest's output has read
 	 * the last of it.
 	 */
-	if (virtio_vsock_drain(&k->machine.vsock, DRAIN_MS) < 0)
+	if (!k->foreign && virtio_vsock_drain(&k->machine.vsock, DRAIN_MS) < 0)
 		log_warn("%s", err_msg());
 	eventfd_write(e->ended, 1);
 	return NULL;
@@ -100,7 +101,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.closed = streams_on_closed,
 		.ctx = d->streams};
 	struct machine_share shares[1 + ENGINE_BACKENDS_MAX];
-	struct machine_disk disks[1 + ENGINE_BACKENDS_MAX];
+	struct machine_disk disks[2 + ENGINE_BACKENDS_MAX];
 	size_t nshares = 0, ndisks = 0;
 	struct virtio_net_options nics[ENGINE_NICS_MAX];
 	struct virtio_net_remote_options remote = {0};
@@ -124,6 +125,9 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 				.reconnect = b->reconnect,
 				.queues = b->queues};
 	}
+	if (k->seed >= 0)
+		disks[ndisks++] = (struct machine_disk){
+			.fd = k->seed, .read_only = true, .serial = ENGINE_SEED_SERIAL};
 	const size_t nnics = sort_nics(d, nics, &remote);
 	const struct machine_options o = {
 		.kvm = "/dev/kvm",
@@ -133,8 +137,9 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.kernel = d->kernel,
 		.initramfs = d->initramfs,
 		.cmdline = d->cmdline,
-		.console_in = -EBADF,
+		.console_in = c->foreign ? k->log : -EBADF,
 		.console_out = k->log,
+		.serial = c->foreign,
 		.disks = disks,
 		.disk_count = ndisks,
 		.shares = shares,
@@ -142,13 +147,14 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.nics = nics,
 		.nic_count = nnics,
 		.remote_nic = remote.peer ? &remote : NULL,
-		.vsock = &vsock,
+		.vsock = c->foreign ? NULL : &vsock,
+		.power_button = c->foreign,
 		.balloon = true,
 		.enter_vcpu = enter_vcpu,
 		.enter_ctx = e,
 	};
 
-	d->streams->device = &k->machine.vsock;
+	d->streams->device = c->foreign ? NULL : &k->machine.vsock;
 	return machine_build(&k->machine, &o);
 }
 
@@ -159,14 +165,17 @@ static int kvm_start(struct engine *e, const struct engine_description *d)
 	e->state = k;
 	if (!k)
 		return -ENOMEM;
-	k->log = k->image = -EBADF;
+	k->log = k->image = k->seed = -EBADF;
+	k->foreign = d->config->foreign;
 	e->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (e->ended < 0)
 		return err_sys("create an eventfd");
 	k->log = fcntl(d->log, F_DUPFD_CLOEXEC, 3);
 	if (k->log >= 0 && d->image >= 0)
 		k->image = fcntl(d->image, F_DUPFD_CLOEXEC, 3);
-	if (k->log < 0 || (d->image >= 0 && k->image < 0))
+	if (k->log >= 0 && d->seed >= 0)
+		k->seed = fcntl(d->seed, F_DUPFD_CLOEXEC, 3);
+	if (k->log < 0 || (d->image >= 0 && k->image < 0) || (d->seed >= 0 && k->seed < 0))
 		return err_sys("duplicate the machine's descriptors");
 	int r = build_machine(e, d);
 	k->built = r >= 0;
@@ -200,6 +209,9 @@ static int kvm_result(struct engine *e)
 		return err_set(-k->result, "%s", k->why);
 	if (k->result == VM_END_POWEROFF || k->result == VM_END_STOPPED)
 		return 0;
+	/* A foreign guest that reboots ends the machine, as it does with QEMU's -no-reboot. */
+	if (k->foreign && k->result == VM_END_RESET)
+		return 0;
 	/*
 	 * str_quote_end() makes one line of the text that says why the machine failed, because that
 	 * text may have several lines (a dump of the registers), and an error message has one line.
@@ -223,9 +235,18 @@ static void kvm_stop(struct engine *e)
 		machine_release(&k->machine);
 	fd_close(&k->log);
 	fd_close(&k->image);
+	fd_close(&k->seed);
 	fd_close(&e->ended);
 	free(k);
 	e->state = NULL;
 }
 
-const struct engine_ops engine_kvm = {kvm_start, kvm_run, kvm_stop, kvm_result};
+static int kvm_press_power(struct engine *e)
+{
+	struct kvm_engine *k = e->state;
+
+	machine_press_power(&k->machine);
+	return 0;
+}
+
+const struct engine_ops engine_kvm = {kvm_start, kvm_run, kvm_stop, kvm_result, kvm_press_power};

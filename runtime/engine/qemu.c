@@ -4,7 +4,8 @@
  * command line of qemu_args.c. QEMU gets taps, the disk and the file server's socket as
  * descriptors, and makes the guest's memory itself, as a memfd that vhost-user servers can map.
  * QEMU opens only the kernel, the initramfs and its own firmware by name, and connects only to a
- * socket of the monitor (relay.h). No process can connect to QEMU, because it has no QMP monitor.
+ * socket of the monitor (relay.h). No process can connect to QEMU, because its QMP
+ * monitor, which only a foreign guest's machine has, is on a socket pair with this process.
  *
  * A thread of the monitor serves the vsock device over vhost-user, so that the guest's streams end
  * in the monitor's process, as with the built-in machine. The kernel kills QEMU when the monitor
@@ -54,6 +55,7 @@ struct qemu {
 	bool has_vsock, has_thread;
 	pthread_t thread;
 	int vsock_sock, stop;
+	int qmp; /* socket for commands to QEMU, or -EBADF */
 	int pidfd;
 	/* eventfd, readable when the vsock device or a network device is no longer served */
 	int lost;
@@ -193,8 +195,7 @@ static int make_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
 	q->vsock_sock = socks[0];
 	*ret_theirs = socks[1];
 	q->stop = eventfd(0, EFD_CLOEXEC);
-	q->lost = eventfd(0, EFD_CLOEXEC);
-	return q->stop < 0 || q->lost < 0 ? err_sys("create an eventfd") : 0;
+	return q->stop < 0 ? err_sys("create an eventfd") : 0;
 }
 
 /*
@@ -225,43 +226,51 @@ static int make_relay(struct qemu *q, const struct engine_description *d)
 	return 0;
 }
 
-static int qemu_start(struct engine *e, const struct engine_description *d)
+/*
+ * Makes the sockets of QEMU's devices and for commands. A foreign guest has no vsock device,
+ * because the agent is not in it. Its machine takes commands, because the guest waits for `start`,
+ * and has a power button.
+ */
+static int make_sockets(
+	struct engine *e, const struct engine_description *d, struct qemu_sockets *ret)
 {
-	_cleanup_fd_ int vsock = -EBADF;
-	struct qemu *q = calloc(1, sizeof(*q));
-	struct qemu_args *a = calloc(1, sizeof(*a));
-	int console = fcntl(d->log, F_DUPFD_CLOEXEC, 3);
+	struct qemu *q = e->state;
+	int socks[2];
 
-	e->state = q;
-	int r = q && a ? 0 : -ENOMEM;
-	if (r >= 0) {
-		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = -EBADF;
-		memcpy(q->backends, d->backends, sizeof(q->backends));
-		q->nbackends = d->nbackends;
-		q->parameters = d->config->qemu_parameters.n > 0;
-		q->relay = (struct relay)RELAY_INIT;
-		r = probe_backends(d);
-	}
-	if (r >= 0)
-		r = console < 0 ? err_sys("duplicate the guest's console")
-				: make_vsock(q, d->streams, &vsock);
-	if (r >= 0)
-		r = make_relay(q, d);
-	if (r >= 0)
-		r = qemu_args_build(a, d, vsock, console);
-	if (r >= 0)
-		r = spawn_qemu(e, a, d);
-	fd_close(&console);
-	if (a)
-		arena_release(&a->arena);
-	free(a);
-	return r;
+	ret->console = fcntl(d->log, F_DUPFD_CLOEXEC, 3);
+	if (ret->console < 0)
+		return err_sys("duplicate the guest's console");
+	q->lost = eventfd(0, EFD_CLOEXEC);
+	if (q->lost < 0)
+		return err_sys("create an eventfd");
+	if (!d->config->foreign)
+		return make_vsock(q, d->streams, &ret->vsock);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, socks) < 0)
+		return err_sys("make a socket pair");
+	e->chatter = q->qmp = socks[0];
+	ret->qmp = socks[1];
+	return 0;
+}
+
+static int send_command(const struct qemu *q, const char *command)
+{
+	size_t len = strlen(command);
+
+	return write(q->qmp, command, len) == (ssize_t)len ? 0 : err_sys("send QEMU a command");
+}
+
+static int qemu_press_power(struct engine *e)
+{
+	return send_command(e->state, "{\"execute\":\"system_powerdown\"}\n");
 }
 
 static int qemu_run(struct engine *e)
 {
 	struct qemu *q = e->state;
 
+	if (q->qmp >= 0)
+		return send_command(
+			q, "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"cont\"}\n");
 	int r = pthread_create(&q->thread, NULL, serve_vsock, e);
 	q->has_thread = r == 0;
 	if (r)
@@ -317,6 +326,61 @@ static int qemu_result(struct engine *e)
 	return qemu_exit_error(WEXITSTATUS(status), text, q->parameters);
 }
 
+/*
+ * Waits until QEMU takes commands, which it does once it has made the machine and opened all that
+ * its arguments name.
+ */
+static int await_commands(struct engine *e, unsigned ms)
+{
+	struct qemu *q = e->state;
+	struct pollfd p[] = {{.fd = q->qmp, .events = POLLIN}, {.fd = q->pidfd, .events = POLLIN}};
+
+	int n = poll(p, ARRAY_SIZE(p), (int)ms);
+	if (n < 0)
+		return err_sys("wait for QEMU");
+	if (n == 0)
+		return err_set(ETIMEDOUT, "QEMU has not made the machine after %u s", ms / 1000);
+	if (p[0].revents == POLLIN)
+		return 0;
+	int r = qemu_result(e);
+	return r < 0 ? r : err_set(EIO, "QEMU has ended before it made the machine");
+}
+
+static int qemu_start(struct engine *e, const struct engine_description *d)
+{
+	struct qemu_sockets s = {-EBADF, -EBADF, -EBADF};
+	struct qemu *q = calloc(1, sizeof(*q));
+	struct qemu_args *a = calloc(1, sizeof(*a));
+
+	e->state = q;
+	int r = q && a ? 0 : -ENOMEM;
+	if (r >= 0) {
+		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = q->qmp = -EBADF;
+		memcpy(q->backends, d->backends, sizeof(q->backends));
+		q->nbackends = d->nbackends;
+		q->parameters = d->config->qemu_parameters.n > 0;
+		q->relay = (struct relay)RELAY_INIT;
+		r = probe_backends(d);
+	}
+	if (r >= 0)
+		r = make_sockets(e, d, &s);
+	if (r >= 0)
+		r = make_relay(q, d);
+	if (r >= 0)
+		r = qemu_args_build(a, d, &s);
+	if (r >= 0)
+		r = spawn_qemu(e, a, d);
+	if (r >= 0 && q->qmp >= 0)
+		r = await_commands(e, d->config->boot_timeout_ms);
+	fd_close(&s.vsock);
+	fd_close(&s.console);
+	fd_close(&s.qmp);
+	if (a)
+		arena_release(&a->arena);
+	free(a);
+	return r;
+}
+
 static void qemu_stop(struct engine *e)
 {
 	struct qemu *q = e->state;
@@ -342,9 +406,11 @@ static void qemu_stop(struct engine *e)
 	fd_close(&q->errors);
 	fd_close(&q->pidfd);
 	fd_close(&q->lost);
+	fd_close(&q->qmp);
 	fd_close(&e->ended);
 	free(q);
 	e->state = NULL;
 }
 
-const struct engine_ops engine_qemu = {qemu_start, qemu_run, qemu_stop, qemu_result};
+const struct engine_ops engine_qemu = {
+	qemu_start, qemu_run, qemu_stop, qemu_result, qemu_press_power};

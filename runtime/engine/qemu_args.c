@@ -92,7 +92,8 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	 * rtc=on gives the machine a CMOS clock, because without a CMOS clock and without KVM's
 	 * paravirtual clock Linux would wait a second at boot for a clock.
 	 */
-	add_arg(a, "microvm,acpi=on,pic=off,pit=off,rtc=on,isa-serial=off,memory-backend=ram");
+	add_arg(a, "microvm,acpi=on,pic=off,pit=off,rtc=on,isa-serial=%s,memory-backend=ram",
+		c->foreign ? "on" : "off");
 	add_arg(a, "-global");
 	add_arg(a, "virtio-mmio.force-legacy=false");
 	add_arg(a, "-accel");
@@ -113,8 +114,10 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 		c->pages == VM_PAGES_HUGETLB ? ",hugetlb=on,hugetlbsize=2M,prealloc=on" : "");
 	add_arg(a, "-kernel");
 	add_arg(a, QEMU_JAIL_KERNEL);
-	add_arg(a, "-initrd");
-	add_arg(a, QEMU_JAIL_INITRAMFS);
+	if (d->initramfs >= 0) {
+		add_arg(a, "-initrd");
+		add_arg(a, QEMU_JAIL_INITRAMFS);
+	}
 	add_arg(a, "-append");
 	/*
 	 * tsc=reliable tells the guest's kernel not to check the TSC, because QEMU's TSC is the
@@ -146,15 +149,37 @@ static void add_nic(struct qemu_args *a, const struct engine_nic *n, size_t i)
 		m[1], m[2], m[3], m[4], m[5], mtu);
 }
 
+/*
+ * Adds the socket for commands. -S makes QEMU wait for the first one before it runs the guest. Only
+ * the monitor has the other end, so no other process can command QEMU.
+ */
+static void add_commands(struct qemu_args *a, int qmp)
+{
+	add_arg(a, "-S");
+	add_arg(a, "-chardev");
+	add_arg(a, "socket,id=qmp,fd=%d", add_fd(a, qmp));
+	add_arg(a, "-mon");
+	add_arg(a, "chardev=qmp,mode=control");
+}
+
 static void add_devices(
-	struct qemu_args *a, const struct engine_description *d, int vsock, int console)
+	struct qemu_args *a, const struct engine_description *d, const struct qemu_sockets *s)
 {
 	add_arg(a, "-chardev");
-	add_arg(a, "socket,id=console,fd=%d", add_fd(a, console));
-	add_arg(a, "-device");
-	add_arg(a, "virtio-serial-device");
-	add_arg(a, "-device");
-	add_arg(a, "virtconsole,chardev=console");
+	add_arg(a, "socket,id=console,fd=%d", add_fd(a, s->console));
+	/*
+	 * A foreign guest has a serial port, because its kernel writes on that from the beginning,
+	 * and has the driver of the other device only as a module.
+	 */
+	if (d->config->foreign) {
+		add_arg(a, "-serial");
+		add_arg(a, "chardev:console");
+	} else {
+		add_arg(a, "-device");
+		add_arg(a, "virtio-serial-device");
+		add_arg(a, "-device");
+		add_arg(a, "virtconsole,chardev=console");
+	}
 	add_arg(a, "-object");
 	add_arg(a, "rng-builtin,id=rng");
 	add_arg(a, "-device");
@@ -167,10 +192,12 @@ static void add_devices(
 		add_arg(a, "-device");
 		add_arg(a, "vhost-user-fs-device,chardev=fs,tag=" SHARE_TAG ",queue-size=1024");
 	}
-	add_arg(a, "-chardev");
-	add_arg(a, "socket,id=vsock,fd=%d", add_fd(a, vsock));
-	add_arg(a, "-device");
-	add_arg(a, "vhost-user-vsock-device,chardev=vsock");
+	if (s->vsock >= 0) {
+		add_arg(a, "-chardev");
+		add_arg(a, "socket,id=vsock,fd=%d", add_fd(a, s->vsock));
+		add_arg(a, "-device");
+		add_arg(a, "vhost-user-vsock-device,chardev=vsock");
+	}
 	for (size_t i = 0; i < d->nnics; i++)
 		add_nic(a, &d->nics[i], i);
 }
@@ -191,6 +218,16 @@ static void add_image(struct qemu_args *a, const struct engine_description *d)
 		d->config->image_read_only ? "read-only=on" : "auto-read-only=off");
 	add_arg(a, "-device");
 	add_arg(a, "virtio-blk-device,drive=image");
+}
+
+static void add_seed(struct qemu_args *a, const struct engine_description *d)
+{
+	add_arg(a, "-add-fd");
+	add_arg(a, "fd=%d,set=2", add_fd(a, d->seed));
+	add_arg(a, "-drive");
+	add_arg(a, "if=none,id=seed,format=raw,file=/dev/fdset/2,file.locking=off,read-only=on");
+	add_arg(a, "-device");
+	add_arg(a, "virtio-blk-device,drive=seed,serial=" ENGINE_SEED_SERIAL);
 }
 
 /*
@@ -227,6 +264,8 @@ static void add_disks(struct qemu_args *a, const struct engine_description *d)
 			add_arg(a, "vhost-user-blk,chardev=" QEMU_BACKEND "%zu%s", i,
 				queue_options(b, options, sizeof(options)));
 	}
+	if (d->seed >= 0)
+		add_seed(a, d);
 }
 
 /*
@@ -248,13 +287,16 @@ static int add_sandbox(struct qemu_args *a, const struct machine_config *c)
 	return 0;
 }
 
-int qemu_args_build(struct qemu_args *a, const struct engine_description *d, int vsock, int console)
+int qemu_args_build(
+	struct qemu_args *a, const struct engine_description *d, const struct qemu_sockets *s)
 {
 	add_machine(a, d);
 	int r = add_sandbox(a, d->config);
 	if (r < 0)
 		return r;
-	add_devices(a, d, vsock, console);
+	if (s->qmp >= 0)
+		add_commands(a, s->qmp);
+	add_devices(a, d, s);
 	add_disks(a, d);
 	for (size_t i = 0; i < d->config->qemu_parameters.n; i++)
 		add_arg(a, "%s", d->config->qemu_parameters.v[i]);

@@ -17,10 +17,18 @@ struct qemu_args {
 	bool failed; /* an argument could not be added, because memory or the array was too small */
 };
 
-/*
- * Adds all arguments to the command line. vsock is the socket on which the monitor serves the vsock
- * device over vhost-user. console is the socket into which QEMU writes the output of the guest's
- * console.
- */
-int qemu_args_build(struct qemu_args *a, const struct engine_description *d, int vsock, int console)
-	must_check;
+/* QEMU's ends of socket pairs. */
+struct qemu_sockets {
+	/* the monitor serves the vsock device on it over vhost-user; -EBADF: no device */
+	int vsock;
+	int console; /* QEMU writes the output of the guest's console to it, and reads its input */
+	/*
+	 * QEMU takes commands on it (QMP), and waits for one before it runs the guest; -EBADF: it
+	 * takes none
+	 */
+	int qmp;
+};
+
+/* Adds all arguments. */
+int qemu_args_build(struct qemu_args *a, const struct engine_description *d,
+	const struct qemu_sockets *s) must_check;

@@ -18,8 +18,6 @@
 #include "inside/inside.h"
 
 #define MEMORY_DEFAULT (UINT64_C(1) << 30)
-#define RUNTIME_VARIABLE "CAISSON_DISK_RUNTIME"
-#define STATE_VARIABLE "CAISSON_DISK_STATE"
 #define WORDS_MAX 32
 
 /* Directories of the host; one that is a symbolic link on the host is one in the guest too. */
@@ -205,11 +203,10 @@ static void put_process(const struct inside_run *run, struct json_out *o)
 	json_out_end_object(o);
 }
 
-static void put_linux(struct json_out *o)
+void inside_put_namespaces(struct json_out *o)
 {
 	static const char *const namespaces[] = {"pid", "network", "ipc", "uts", "mount"};
 
-	json_out_object(o, "linux");
 	json_out_array(o, "namespaces");
 	for (size_t i = 0; i < ARRAY_SIZE(namespaces); i++) {
 		json_out_object(o, NULL);
@@ -217,6 +214,12 @@ static void put_linux(struct json_out *o)
 		json_out_end_object(o);
 	}
 	json_out_end_array(o);
+}
+
+static void put_linux(struct json_out *o)
+{
+	json_out_object(o, "linux");
+	inside_put_namespaces(o);
 	json_out_object(o, "resources");
 	json_out_array(o, "devices");
 	json_out_object(o, NULL);

@@ -18,6 +18,7 @@
 
 #include "base/process.h"
 #include "images/oci/tree.h"
+#include "inside/boot.h"
 #include "inside/inside.h"
 
 static void warn(void *data, const char *text)
@@ -56,8 +57,7 @@ int inside_host_tar(
 	return inside_execute(&a, &run);
 }
 
-/* Starts `caisson run` with one end of a pipe as its standard input or output. */
-static int start_run(
+int inside_start_run(
 	struct arena *a, const struct inside_run *run, const char *bundle, bool in, int *ret_end)
 {
 	int ends[2];
@@ -78,8 +78,7 @@ static int start_run(
 	return pid < 0 ? err_sys("make a process") : pid;
 }
 
-/* Waits for `caisson run`. If it failed, it has said why, and *r is not what matters. */
-static int end_run(pid_t pid, int r)
+int inside_end_run(pid_t pid, int r)
 {
 	int status;
 
@@ -216,8 +215,7 @@ static int copy_out(
 		if (!name || !*name || streq(name, ".") || streq(name, ".."))
 			return err_set(EINVAL,
 				"cp: %s: expected a path that ends in a name; `caisson disk "
-				"tar-out` "
-				"copies the content of a directory",
+				"tar-out` copies the content of a directory",
 				argv[1 + i]);
 	}
 	run.words = words;
@@ -225,12 +223,12 @@ static int copy_out(
 	r = inside_make_bundle(&a, &run, &bundle);
 	if (r < 0)
 		return r;
-	pid_t pid = r = start_run(&a, &run, bundle, false, &from);
+	pid_t pid = r = inside_start_run(&a, &run, bundle, false, &from);
 	if (r < 0)
 		return r;
 	r = unpack_copies(&a, o, from, root, words + 1, n);
 	fd_close(&from);
-	return end_run(pid, r);
+	return inside_end_run(pid, r);
 }
 
 /* Adds a file or directory of the host to the tar, by the last component of its path. */
@@ -249,8 +247,7 @@ static int pack_source(struct pack *p, const char *source)
 	if (!*name || streq(name, ".") || streq(name, ".."))
 		return err_set(EINVAL,
 			"cp: %s: expected a path that ends in a name; `caisson disk tar-in` copies "
-			"the "
-			"content of a directory",
+			"the content of a directory",
 			source);
 	if (slash)
 		slash[slash == path] = '\0';
@@ -297,12 +294,12 @@ static int copy_in(
 	if (r < 0)
 		return r;
 	signal(SIGPIPE, SIG_IGN);
-	pid_t pid = r = start_run(&a, &run, bundle, true, &to);
+	pid_t pid = r = inside_start_run(&a, &run, bundle, true, &to);
 	if (r < 0)
 		return r;
 	r = pack_sources(to, argv + 1, n);
 	fd_close(&to);
-	return end_run(pid, r);
+	return inside_end_run(pid, r);
 }
 
 int inside_host_cp(
@@ -320,4 +317,46 @@ int inside_host_cp(
 					       "target to be in the disk, and not both");
 	}
 	return to_disk ? copy_in(self, o, argc, argv) : copy_out(self, o, argc, argv);
+}
+
+/* Takes only what boot.h lists, and only once each, as plain files. */
+static int check_boot_entry(void *data, struct tar_entry *e)
+{
+	static const char *const names[] = {BOOT_KERNEL, BOOT_INITRD, BOOT_CMDLINE, BOOT_USER};
+	unsigned *seen = data;
+	char name[256];
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (!streq(e->name, names[i]) || e->type != TAR_FILE || *seen & 1u << i)
+			continue;
+		*seen |= 1u << i;
+		e->mode = 0600;
+		e->nxattrs = 0;
+		return 1;
+	}
+	str_clean(name, sizeof(name), e->name, strlen(e->name));
+	return err_set(EPERM, "the disk's microVM sent \"%s\", which was not asked for", name);
+}
+
+int inside_take_boot(struct arena *a, const struct inside_options *o, const char *disk, int dir)
+{
+	static const struct inside_command boot = {.name = INSIDE_BOOT};
+	const struct tree_options options = {
+		.warn = warn, .plain = true, .max_bytes = BOOT_BYTES_MAX, .squash = true};
+	struct inside_run run;
+	const char *bundle;
+	_cleanup_fd_ int from = -EBADF;
+	unsigned seen = 0;
+
+	int r = inside_prepare(a, &boot, o, disk, &run);
+	if (r >= 0)
+		r = inside_make_bundle(a, &run, &bundle);
+	if (r < 0)
+		return r;
+	pid_t pid = r = inside_start_run(a, &run, bundle, false, &from);
+	if (r < 0)
+		return r;
+	r = inside_unpack(from, dir, &options, check_boot_entry, &seen);
+	fd_close(&from);
+	return inside_end_run(pid, r);
 }

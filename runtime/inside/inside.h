@@ -22,6 +22,14 @@
  *	system.c   what operating system is on a file system
  *	packages.c its packages
  *	inspect.c  inspect
+ *	boot.c     what the operating system boots
+ *
+ * `caisson run --disk` is the same program too, on the host only:
+ *
+ *	machine.c  the options, and what becomes of them
+ *	machine_bundle.c  the bundle of the machine
+ *	cloud.c    the files for cloud-init
+ *	containerdisk.c  the disk in an image of containers
  */
 #pragma once
 #include "base/fd.h"
@@ -30,10 +38,15 @@
 
 #define INSIDE_PROGRAM "/inside/caisson-inside" /* path of this program in the guest */
 #define INSIDE_GUEST "--in-guest"               /* first word of the guest's role */
+#define INSIDE_BOOT "boot"                      /* the command of boot.c */
+#define INSIDE_MACHINE "--machine"              /* first word of `caisson run --disk` */
 #define INSIDE_MODULES "/modules"               /* the modules of the guest's kernel */
 #define INSIDE_KEYS "/keys"                     /* files with the keys of encrypted devices */
 #define INSIDE_KEYS_MAX 8
 #define SYSROOT "/sysroot"
+/* What caisson tells this program in its environment: its own path, and the value of --root. */
+#define RUNTIME_VARIABLE "CAISSON_DISK_RUNTIME"
+#define STATE_VARIABLE "CAISSON_DISK_STATE"
 
 /* The options of the commands. The host parses them, and hands those on that the guest needs. */
 struct inside_options {
@@ -71,6 +84,10 @@ extern const struct inside_command inside_commands[];
 
 /* --- the host --- */
 
+/* The command `boot` as a part of `caisson run --disk`: takes what boots into a directory. */
+int inside_take_boot(struct arena *a, const struct inside_options *o, const char *disk, int dir)
+	must_check;
+int inside_machine(int argc, char **argv) must_check; /* `caisson run --disk` */
 int inside_host(const struct inside_command *c, int argc, char **argv) must_check;
 int inside_guest(int argc, char **argv) must_check;
 
@@ -88,11 +105,24 @@ struct inside_run {
 
 /* Makes the bundle in a new directory, whose path is *ret. */
 int inside_make_bundle(struct arena *a, const struct inside_run *r, const char **ret) must_check;
+/* Writes linux.namespaces, as a microVM needs them. */
+void inside_put_namespaces(struct json_out *o);
 void inside_remove_bundle(const char *dir);
 /* Becomes `caisson run` with the bundle. Returns only after a failure. */
 int inside_become_run(struct arena *a, const struct inside_run *r, const char *bundle) must_check;
 /* Makes the bundle and becomes `caisson run` of it. Returns only after a failure. */
 int inside_execute(struct arena *a, const struct inside_run *r) must_check;
+/*
+ * Starts `caisson run` with the bundle, in a child. One end of a pipe is its standard input or
+ * output, and *ret_end the other one. Returns the child's pid.
+ */
+int inside_start_run(struct arena *a, const struct inside_run *run, const char *bundle, bool in,
+	int *ret_end) must_check;
+/*
+ * Waits for `caisson run`. Returns r, which is what became of the data, or the exit code of
+ * `caisson run`, which has said why it failed, if that was first.
+ */
+int inside_end_run(pid_t pid, int r) must_check;
 /* Fills *ret from the options; `disk` is the argument DISK. */
 int inside_prepare(struct arena *a, const struct inside_command *c, const struct inside_options *o,
 	const char *disk, struct inside_run *ret) must_check;
@@ -207,4 +237,5 @@ int guest_shell(struct inside_guest *g, int argc, char **argv) must_check;
 int guest_tar_out(struct inside_guest *g, int argc, char **argv) must_check;
 int guest_tar_in(struct inside_guest *g, int argc, char **argv) must_check;
 int guest_cp(struct inside_guest *g, int argc, char **argv) must_check;
+int guest_boot(struct inside_guest *g, int argc, char **argv) must_check;
 int guest_inspect(struct inside_guest *g, int argc, char **argv) must_check;

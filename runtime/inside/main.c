@@ -34,8 +34,7 @@ const struct inside_command inside_commands[] = {
 		INSIDE_HUMAN | INSIDE_INODES | INSIDE_JSON, false, NULL, guest_df},
 	{"inspect", "[options] DISK", "Say what operating system is in a disk.",
 		"Its distribution and version, kernels, boot loader, mounts, and its packages "
-		"(with "
-		"--json).\n\n"
+		"(with --json).\n\n"
 		"  caisson disk inspect debian.qcow2\n"
 		"  caisson disk inspect --json debian.qcow2",
 		0, 0, INSIDE_JSON, false, NULL, guest_inspect},
@@ -46,6 +45,7 @@ const struct inside_command inside_commands[] = {
 		"  caisson disk shell --write debian.qcow2\n"
 		"  caisson disk shell debian.qcow2 du -s " SYSROOT "/var",
 		0, -1, INSIDE_WRITE | INSIDE_REST, false, NULL, guest_shell},
+	{INSIDE_BOOT, "", "", "", 0, 0, 0, false, NULL, guest_boot}, /* inside_take_boot() */
 	{0},
 };
 
@@ -53,8 +53,10 @@ static int run(int argc, char **argv)
 {
 	if (argc > 1 && streq(argv[1], INSIDE_GUEST))
 		return inside_guest(argc - 2, argv + 2);
+	if (argc > 1 && streq(argv[1], INSIDE_MACHINE))
+		return inside_machine(argc - 2, argv + 2);
 	for (const struct inside_command *c = inside_commands; argc > 1 && c->name; c++)
-		if (streq(c->name, argv[1]))
+		if (streq(c->name, argv[1]) && !streq(c->name, INSIDE_BOOT))
 			return inside_host(c, argc - 2, argv + 2);
 	return err_set(EINVAL, "this program is executed by `caisson disk`");
 }
@@ -65,6 +67,7 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
-	fd_say(STDERR_FILENO, "caisson disk", *err_msg() ? err_msg() : strerror(-r));
+	const char *who = argc > 1 && streq(argv[1], INSIDE_MACHINE) ? "caisson" : "caisson disk";
+	fd_say(STDERR_FILENO, who, *err_msg() ? err_msg() : strerror(-r));
 	return 1;
 }

@@ -9,9 +9,12 @@ struct agent_reader;
 int vm_signal(struct container *c, int sig, bool all) must_check;
 int vm_freeze(struct container *c, bool frozen) must_check;
 
+/* Attaches a socket to the console of a foreign guest. The monitor gets a copy of the socket. */
+int vm_attach_console(struct container *c, int sock) must_check;
+
 /*
- * Asks the monitor for `what`, which is "ps" or "stats". *ret is the reply, which the caller
- * releases.
+ * Asks the monitor for `what`, which is "ps" or "stats", or of a foreign guest "address". *ret is
+ * the reply, which the caller releases.
  */
 int vm_ask(struct container *c, const char *what, struct agent_frame *ret) must_check;
 

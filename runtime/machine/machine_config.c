@@ -18,6 +18,7 @@
 #define PAGES "io.caisson.vm.pages"
 #define NESTED "io.caisson.vm.nested"
 #define RECONNECT "io.caisson.vm.reconnect"
+#define SEED "io.caisson.vm.seed"
 #define LOCKS "io.caisson.vm.locks"
 #define KSM "/sys/kernel/mm/ksm"
 #define HUGE_PAGES_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
@@ -77,6 +78,37 @@ static int decide_cpus(const struct spec *s, struct machine_config *m)
 			"for each make sense",
 			field, (unsigned long long)wanted, (unsigned long long)online);
 	m->cpus = (unsigned)wanted;
+	return 0;
+}
+
+static int decide_guest(const struct spec *s, struct machine_config *m)
+{
+	const char *guest = spec_annotation(s, SPEC_GUEST), *seed = spec_annotation(s, SEED);
+
+	if (guest && !streq(guest, "foreign") && !streq(guest, "container"))
+		return err_set(EINVAL,
+			"annotation " SPEC_GUEST
+			": \"%s\": expected container (config.json's process) or "
+			"foreign (the operating system in vm.image)",
+			guest);
+	m->foreign = spec_guest_is_foreign(s);
+	m->seed = seed;
+	if (seed && (!m->foreign || seed[0] != '/'))
+		return err_set(EINVAL,
+			"annotation " SEED ": \"%s\": expected an absolute path, and " SPEC_GUEST
+			" foreign beside it",
+			seed);
+	if (!m->foreign)
+		return 0;
+	if (!s->vm || !s->vm->kernel_path || !*s->vm->kernel_path)
+		return err_set(EINVAL,
+			"vm.kernel.path: missing: a foreign guest (annotation " SPEC_GUEST
+			") has its own kernel; `caisson run --disk` takes it from the disk");
+	if (!spec_image_is_root(s))
+		return err_set(EINVAL,
+			"vm.image: missing, or only a disk beside the root "
+			"(annotation " SPEC_IMAGE_USE "): a foreign guest (annotation " SPEC_GUEST
+			") is the system in vm.image");
 	return 0;
 }
 
@@ -342,6 +374,8 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 	if (r >= 0)
 		r = decide_memory(s, ret);
 	if (r >= 0)
+		r = decide_guest(s, ret);
+	if (r >= 0)
 		r = decide_pages(s, ret);
 	if (r >= 0)
 		r = decide_locks(s, ret);
@@ -366,6 +400,8 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 		ret->initrd = s->vm->kernel_initrd;
 		ret->kernel_parameters = s->vm->kernel_parameters;
 	}
+	if (ret->foreign)
+		return 0;
 	ret->init = arena_printf(a, "%s/caisson-guest", q->libexec);
 	if (!ret->init)
 		return -ENOMEM;
@@ -377,9 +413,11 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 
 unsigned machine_room_for_nics(const struct machine_config *c, size_t backends)
 {
-	unsigned room = MACHINE_LINES - MACHINE_DEVICES_OWN - !!c->image - (unsigned)backends;
+	unsigned room =
+		MACHINE_LINES - MACHINE_DEVICES_OWN - !!c->image - !!c->seed - (unsigned)backends;
 
-	_Static_assert(MACHINE_LINES > MACHINE_DEVICES_OWN + 1 + PLAN_BACKENDS_MAX, "room for one");
+	/* A foreign guest has a power button and a seed, but neither a vsock device nor a share. */
+	_Static_assert(MACHINE_LINES > MACHINE_DEVICES_OWN + 2 + PLAN_BACKENDS_MAX, "room for one");
 	return room < MACHINE_INTERFACES_MAX ? room : MACHINE_INTERFACES_MAX;
 }
 

@@ -52,6 +52,16 @@ struct machine_config {
 	const char *image_key; /* path of the file with the passphrase of vm.image, or NULL */
 	bool image_snapshot; /* what the guest writes to vm.image is dropped at the machine's end */
 	unsigned image_queues; /* number of queues of a disk that caisson-disk serves */
+	/*
+	 * vm.image has an operating system of its own, with its own init, and kernel and initrd are
+	 * that system's, with kernel_parameters as the whole command line. caisson's agent is not
+	 * in the guest: nothing tells the monitor what happens there but the machine's end.
+	 */
+	bool foreign;
+	/*
+	 * a foreign guest's seed: absolute path of the directory of its NoCloud files; NULL: none
+	 */
+	const char *seed;
 	bool host_locks; /* file locks that the guest takes in shares are also taken on the host */
 	/* how long the machine may take from its start to "created", in ms */
 	unsigned boot_timeout_ms;

@@ -30,14 +30,20 @@
 	"rcupdate.rcu_expedited=1 i8042.dumbkbd 8250.nr_uarts=0 cryptomgr.notests " \
 	"random.trust_cpu=on"
 
+/* What a foreign guest's kernel needs beside the parameters of its own. */
+#define FOREIGN_CMDLINE "panic=-1"
+
 static int build_cmdline(struct monitor *m, const char **ret)
 {
 	const struct spec_strings *more = &m->a->machine->kernel_parameters;
 	_cleanup_strbuf_ struct strbuf b = {0};
 
-	int r = strbuf_addf(&b, "%s", CMDLINE);
+	int r = strbuf_addf(&b, "%s", foreign_here(m) ? FOREIGN_CMDLINE : CMDLINE);
 	for (size_t i = 0; i < more->n && r >= 0; i++)
 		r = strbuf_addf(&b, " %s", more->v[i]);
+	/* The kernel takes the last console for /dev/console, on which the guest's init writes. */
+	if (r >= 0 && foreign_here(m))
+		r = strbuf_addf(&b, " console=ttyS0");
 	if (r < 0)
 		return r;
 	if (b.len > 2047)
@@ -74,7 +80,11 @@ static int check_interfaces(const struct monitor *m)
 	return err_set(ENOSPC,
 		"the container has %zu network interfaces: a microVM takes %d devices in all, and "
 		"beside %s%zu vhost-user sources of mounts %u interfaces at most",
-		n, MACHINE_LINES, c->image ? "vm.image and " : "", backends, room);
+		n, MACHINE_LINES,
+		c->seed    ? "vm.image, its seed and "
+		: c->image ? "vm.image and "
+			   : "",
+		backends, room);
 }
 
 /*
@@ -229,19 +239,40 @@ static int take_backends(struct monitor *m, struct engine_description *d)
 	return 0;
 }
 
-static int build_machine(struct monitor *m, struct engine_description *d)
+/*
+ * Opens a foreign guest's kernel and initramfs, which were taken from its disk. They are as hostile
+ * as the disk, so nothing is read from them here. The hypervisor loads them as they are.
+ */
+static int open_foreign_kernel(const struct machine_config *c, struct guest_kernel *ret)
+{
+	ret->kernel = open(c->kernel, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (ret->kernel < 0)
+		return err_sys("vm.kernel.path: %s", c->kernel);
+	if (c->initrd)
+		ret->initramfs = open(c->initrd, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	return c->initrd && ret->initramfs < 0 ? err_sys("vm.kernel.initrd: %s", c->initrd) : 0;
+}
+
+static int open_kernel(struct monitor *m, struct guest_kernel *ret)
 {
 	const struct machine_config *c = m->a->machine;
 	const struct guest_kernel_request q = {
 		.kernel = c->kernel, .initrd = c->initrd, .init = c->init, .cache = c->cache};
+
+	if (c->foreign)
+		return open_foreign_kernel(c, ret);
+	int r = guest_kernel_open(m->a->arena, &q, ret);
+	return r < 0 ? r : check_memory(ret, c);
+}
+
+static int build_machine(struct monitor *m, struct engine_description *d)
+{
+	const struct machine_config *c = m->a->machine;
 	struct guest_kernel kernel = GUEST_KERNEL_INIT;
 
-	int r = guest_kernel_open(m->a->arena, &q, &kernel);
-	if (r < 0)
-		return r;
+	int r = open_kernel(m, &kernel);
 	d->kernel = kernel.kernel;
 	d->initramfs = kernel.initramfs;
-	r = check_memory(&kernel, c);
 	log_debug("microvm: kernel and initramfs");
 	spans_mark(m, "open the kernel and the initramfs", false);
 	if (r >= 0)
@@ -259,6 +290,8 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 		r = start_disk_server(m, d);
 	if (r >= 0)
 		r = take_backends(m, d);
+	if (r >= 0)
+		r = monitor_make_seed(m, &d->seed);
 	if (r >= 0)
 		r = engine_start(&m->engine, d);
 	log_debug("microvm: built");
@@ -280,6 +313,7 @@ int monitor_boot(struct monitor *m)
 		.initramfs = -EBADF,
 		.share = -EBADF,
 		.image = -EBADF,
+		.seed = -EBADF,
 		.streams = &m->streams};
 
 	int r = clock_watch(&m->clock);
@@ -289,6 +323,7 @@ int monitor_boot(struct monitor *m)
 	if (r >= 0)
 		r = build_machine(m, &d);
 	fd_close(&d.image);
+	fd_close(&d.seed);
 	/*
 	 * The slots can be closed now, because the file server has its own copies of the
 	 * descriptors.

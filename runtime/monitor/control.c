@@ -84,8 +84,13 @@ int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, in
 	int r = agent_send(w, sock, blob ? blob->s : NULL, blob ? blob->len : 0);
 	if (r == -EPIPE || r == -ECONNRESET)
 		return err_set(ESRCH, "container not running");
-	if (r >= 0)
-		r = wait_reply(sock, timeout_ms, ret);
+	return r < 0 ? r : control_wait(sock, timeout_ms, ret);
+}
+
+int control_wait(int sock, int timeout_ms, struct agent_frame *ret)
+{
+	int r = wait_reply(sock, timeout_ms, ret);
+
 	if (r < 0)
 		return r;
 	r = agent_failure(ret);
@@ -228,6 +233,8 @@ static int on_resize(struct monitor *m, struct client *c, const struct agent_fra
 
 static int handle_request(struct monitor *m, struct client *c, struct agent_frame *f)
 {
+	if (foreign_here(m))
+		return foreign_request(m, c, f);
 	if (streq(f->type, "exec"))
 		return on_exec(m, c, f);
 	if (streq(f->type, "signal"))

@@ -12,6 +12,12 @@
  *	ps, stats, update with its blob                  reply
  *	watch {}                                         oom {}, each time that the guest sends one
  *
+ * A foreign guest's monitor (foreign.c) answers signal, and these:
+ *
+ * 	address {}                                       reply with net (net_config.h)
+ * 	console {}, the descriptor of a stream socket    reply; output flows out of the socket's
+ * 	  that does not block                            other end, and input into it
+ *
  * After exec, the same connection takes signal {signal} and resize {rows, columns} for its process,
  * and the process is killed when the connection ends.
  *
@@ -38,3 +44,5 @@ int control_connect(int dir) must_check;
  */
 int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, int timeout_ms,
 	struct agent_frame *ret) must_check;
+/* Waits for the reply of a request that was sent in another way. */
+int control_wait(int sock, int timeout_ms, struct agent_frame *ret) must_check;

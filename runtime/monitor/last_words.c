@@ -24,6 +24,8 @@ bool monitor_on_log(struct monitor *m)
 			fd_close(&m->guest_log);
 		return false;
 	}
+	if (m->console_io.ring)
+		console_add(&m->console_io, text, (size_t)n);
 	size_t keep = sizeof(m->log) - (size_t)n;
 	if (m->log_len > keep) {
 		memmove(m->log, m->log + m->log_len - keep, keep);
@@ -32,6 +34,11 @@ bool monitor_on_log(struct monitor *m)
 	memcpy(m->log + m->log_len, text, (size_t)n);
 	m->log_len += (size_t)n;
 	return true;
+}
+
+bool monitor_saw_panic(const struct monitor *m)
+{
+	return memmem(m->log, m->log_len, PANIC, strlen(PANIC)) != NULL;
 }
 
 /*

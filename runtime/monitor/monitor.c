@@ -53,7 +53,9 @@ static int on_signals(struct monitor *m, bool *ret_child)
 		clock_on_signal(m, sig);
 		if (sig == SIGCHLD || sig == SIGPIPE)
 			continue;
-		if (sig == SIGWINCH && m->console >= 0) {
+		if (foreign_here(m)) {
+			r = foreign_signal(m, sig);
+		} else if (sig == SIGWINCH && m->console >= 0) {
 			r = monitor_send_size(m);
 		} else if (m->agent < 0 && (sig == SIGTERM || sig == SIGINT)) {
 			/*
@@ -130,6 +132,11 @@ static void on_streams(struct monitor *m)
 		m->agent = streams_take_agent(&m->streams);
 }
 
+static int start_guest(struct monitor *m)
+{
+	return foreign_here(m) ? foreign_start(m) : monitor_send_start(m);
+}
+
 /*
  * Handles a message of the runtime, which reports one of three events: the container is recorded
  * and waits for `start`; the program is to be started at once (`run`); or the runtime has ended too
@@ -152,7 +159,7 @@ static int on_channel(struct monitor *m)
 	if (!streq(msg.text, "start"))
 		return err_set(EPROTO, "unexpected \"%s\" from the runtime", msg.text);
 	m->starter = take_fd(&m->channel);
-	return monitor_send_start(m);
+	return start_guest(m);
 }
 
 /*
@@ -167,7 +174,7 @@ static int on_start(struct monitor *m)
 			       ? 0
 			       : err_sys("accept the start command");
 	fd_close(&m->start_socket);
-	return monitor_send_start(m);
+	return start_guest(m);
 }
 
 static int on_engine_end(struct monitor *m)
@@ -176,6 +183,8 @@ static int on_engine_end(struct monitor *m)
 
 	if (m->phase >= PHASE_EXITED)
 		return 0;
+	if (r >= 0 && foreign_here(m))
+		return foreign_ended(m);
 	/*
 	 * If the server of vm.image has failed, the monitor reports the server's error instead,
 	 * because it says more than -EPIPE.
@@ -195,16 +204,21 @@ static int on_engine_end(struct monitor *m)
 
 /* --- the loop --- */
 
-enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL, P_CLOCK };
-enum { P_CHANNEL = P_CLOCK + 1, P_START, P_CONTROL, P_CLIENTS };
+enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL, P_CLOCK, P_CHATTER };
+enum { P_CHANNEL = P_CHATTER + 1, P_START, P_CONTROL, P_CLIENTS };
+enum { P_CONSOLE = P_CLIENTS + CLIENTS_MAX, P_COUNT = P_CONSOLE + CONSOLE_FDS };
 
 static int serve_events(struct monitor *m, struct pollfd *p)
 {
 	bool child = false;
 	int r = 0;
 
-	if (p[P_LOG].revents)
+	if (p[P_LOG].revents & ~POLLOUT)
 		monitor_on_log(m);
+	console_serve(&m->console_io, p + P_CONSOLE);
+	console_type(&m->console_io, m->guest_log);
+	if (p[P_CHATTER].revents)
+		foreign_drop_chatter(m);
 	if (p[P_STREAMS].revents)
 		on_streams(m);
 	if (p[P_CLOCK].revents)
@@ -270,15 +284,22 @@ static int check_deadlines(struct monitor *m, int *ret_timeout)
 
 static int wait_and_serve(struct monitor *m)
 {
-	struct pollfd p[P_CLIENTS + CLIENTS_MAX];
+	struct pollfd p[P_COUNT];
 
 	int timeout, r = check_deadlines(m, &timeout);
 	if (r < 0 || m->phase == PHASE_CUT)
 		return r;
+	console_poll(&m->console_io, p + P_CONSOLE);
+	for (size_t i = 0; i < P_CONSOLE; i++)
+		p[i] = (struct pollfd){.events = POLLIN};
 	p[P_SIGNALS].fd = m->signals;
 	p[P_STREAMS].fd = m->streams.changed;
-	p[P_ENGINE].fd = m->engine.ended;
+	/* A foreign guest's end is handled once, and then only its output is waited for. */
+	p[P_ENGINE].fd = foreign_here(m) && m->phase >= PHASE_EXITED ? -1 : m->engine.ended;
 	p[P_LOG].fd = m->guest_log;
+	p[P_LOG].events = (short)((console_is_full(&m->console_io) ? 0 : POLLIN) |
+				  (m->console_io.input_len ? POLLOUT : 0));
+	p[P_CHATTER].fd = m->engine.chatter;
 	p[P_AGENT].fd = m->agent;
 	p[P_SEAL].fd = m->share.sealing ? m->share.seal : -1;
 	p[P_CLOCK].fd = m->clock;
@@ -289,10 +310,6 @@ static int wait_and_serve(struct monitor *m)
 	p[P_CONTROL].fd = m->control;
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		p[P_CLIENTS + i].fd = m->clients[i].sock;
-	for (size_t i = 0; i < ARRAY_SIZE(p); i++) {
-		p[i].events = POLLIN;
-		p[i].revents = 0;
-	}
 	if (poll(p, ARRAY_SIZE(p), timeout) < 0)
 		return errno == EINTR ? 0 : err_sys("wait for events");
 	return serve_events(m, p);
@@ -303,7 +320,8 @@ static int serve_until_end(struct monitor *m)
 	int r = 0;
 
 	while (r >= 0 && m->phase != PHASE_CUT &&
-		!(m->phase == PHASE_EXITED && !streams_has_output(&m->streams, 0)))
+		!(m->phase == PHASE_EXITED && !streams_has_output(&m->streams, 0) &&
+			!console_owes(&m->console_io)))
 		r = wait_and_serve(m);
 	return r;
 }
@@ -316,6 +334,7 @@ static void clean_up(struct monitor *m)
 	disk_server_stop(&m->disk);
 	share_stop(&m->share);
 	streams_release(&m->streams);
+	console_release(&m->console_io);
 	for (size_t i = 0; i < m->boot.net.interface_count && i < ENGINE_NICS_MAX; i++) {
 		if (m->phase >= PHASE_BOOTING)
 			fd_close(&m->boot.taps[i].fd);
@@ -358,7 +377,7 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.start_lock = a->start_lock;
 	m.control = a->control;
 	m.agent = m.starter = m.signals = m.clock = m.console = m.guest_log = -EBADF;
-	m.engine.ended = m.share.sock = m.share.seal = m.disk.sock = -EBADF;
+	m.engine.ended = m.engine.chatter = m.share.sock = m.share.seal = m.disk.sock = -EBADF;
 	m.streams.agent = m.streams.changed = -EBADF;
 	for (size_t i = 0; i < ENGINE_NICS_MAX; i++)
 		m.boot.taps[i] = (struct net_tap)NET_TAP_INIT;

@@ -8,6 +8,9 @@
  *	boot.c        makes the machine
  *	last_words.c  explains why a machine failed
  *	control.c     requests of commands
+ *	foreign.c     a machine without an agent in it
+ *	console.c     the console of such a machine
+ *	seed.c        the disk by which cloud-init configures it
  *	clock.c       the guest's time of day
  *	guest.c       messages to and from the guest's agent
  *	spans.c       what took how long, for --timeline
@@ -21,6 +24,7 @@
 #include "engine/engine.h"
 #include "engine/share.h"
 #include "engine/streams.h"
+#include "monitor/console.h"
 #include "monitor/monitor.h"
 #include "netsetup/net_tap.h"
 
@@ -121,6 +125,7 @@ struct monitor {
 	struct share share;
 	struct disk_server disk;
 	struct streams streams;
+	struct console console_io; /* a foreign guest's console; else zeroed */
 	struct agent_reader reader;
 	struct client clients[CLIENTS_MAX];
 	int agent; /* connection to the guest's agent; -EBADF: the agent is not connected */
@@ -225,6 +230,8 @@ void clock_write(struct json_out *o);
  * output.
  */
 bool monitor_on_log(struct monitor *m);
+/* Says whether the end of the console's output has the message of a kernel panic. */
+bool monitor_saw_panic(const struct monitor *m);
 /* Adds the end of the guest's console output to the current error message. Returns r. */
 int monitor_last_words(struct monitor *m, int r) must_check;
 /*
@@ -233,6 +240,21 @@ int monitor_last_words(struct monitor *m, int r) must_check;
  * (vm_kvm_runs_linux()). The error of a server that has ended (-EPIPE) stays as it is. Returns r.
  */
 int monitor_name_other(const struct monitor *m, int r) must_check;
+
+/* seed.c: makes a foreign guest's seed, a file in memory. *ret is its descriptor or -EBADF. */
+int monitor_make_seed(struct monitor *m, int *ret) must_check;
+
+/*
+ * foreign.c: what the loop calls in place of the functions for a guest with an agent.
+ * foreign_created() is called once the machine is built, and foreign_start() for `start`.
+ */
+bool foreign_here(const struct monitor *m);
+int foreign_created(struct monitor *m) must_check;
+int foreign_start(struct monitor *m) must_check;
+int foreign_signal(struct monitor *m, int sig) must_check;
+int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f) must_check;
+int foreign_ended(struct monitor *m) must_check; /* The guest has switched the machine off. */
+void foreign_drop_chatter(struct monitor *m);
 
 /*
  * The functions of control.c. monitor_accept() handles a new connection of a command.

@@ -66,7 +66,7 @@ static int do_steps(struct monitor *m)
 		if (s->kind == STEP_MACHINE) {
 			fd_close(&a->hook_out[0]);
 			fd_close(&a->hook_out[1]);
-			r = a->make_orders(a->data, a->orders);
+			r = foreign_here(m) ? 0 : a->make_orders(a->data, a->orders);
 			if (r >= 0)
 				r = monitor_boot(m);
 			spans_step(m, s);
@@ -94,6 +94,8 @@ static int open_terminal(struct monitor *m)
 	int r = impersonate_terminal(rows, columns, m->channel, &m->console);
 	if (r < 0)
 		return r;
+	if (foreign_here(m))
+		return 0;
 	_cleanup_fd_ int guest = fcntl(m->console, F_DUPFD_CLOEXEC, 3);
 	if (guest < 0)
 		return err_sys("duplicate the terminal");
@@ -115,7 +117,7 @@ static int offer_stdio(struct monitor *m)
 	if (null < 0)
 		return err_sys("open /dev/null");
 	for (int i = 0; i <= 2; i++) {
-		if (!m->a->plan->terminal && !fd_is_null(i)) {
+		if (!m->a->plan->terminal && !foreign_here(m) && !fd_is_null(i)) {
 			int fd = fcntl(i, F_DUPFD_CLOEXEC, 3);
 			if (fd < 0)
 				return err_sys("duplicate a standard stream");
@@ -127,6 +129,26 @@ static int offer_stdio(struct monitor *m)
 			return err_sys("replace a standard stream by /dev/null");
 	}
 	return 0;
+}
+
+/*
+ * Gives the console of a foreign guest to the terminal, or else to the standard streams. A machine
+ * in the background keeps none of them, because its console is `caisson console`.
+ */
+static int connect_console(struct monitor *m)
+{
+	const bool attended = m->a->failure >= 0;
+	int in = -EBADF, out = -EBADF;
+
+	if (!foreign_here(m))
+		return 0;
+	if (m->console >= 0)
+		in = out = fcntl(m->console, F_DUPFD_CLOEXEC, 3);
+	if (m->console < 0 && attended && !fd_is_null(STDIN_FILENO))
+		in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+	if (m->console < 0 && attended && !fd_is_null(STDOUT_FILENO))
+		out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	return console_init(&m->console_io, in, out);
 }
 
 /*
@@ -168,6 +190,12 @@ static int enter_jail_and_run(struct monitor *m)
 	 */
 	monitor_advance(m, PHASE_BOOTING);
 	int r = jail_enter(&m->jail, children, ARRAY_SIZE(children));
+	/*
+	 * A foreign guest runs from `start` on. Until then this process has only one thread, which
+	 * loads its system call filter after it has made the others.
+	 */
+	if (foreign_here(m))
+		return r;
 	spans_ran(m);
 	if (r >= 0)
 		r = engine_run(&m->engine, &m->jail);
@@ -189,10 +217,14 @@ int monitor_start(struct monitor *m)
 	if (r >= 0 && m->a->plan->terminal)
 		r = open_terminal(m);
 	if (r >= 0)
+		r = connect_console(m);
+	if (r >= 0)
 		r = offer_stdio(m);
 	if (r >= 0)
 		r = enter_jail_and_run(m);
 	spans_mark(m, "enter the jail, and run the machine", false);
+	if (foreign_here(m))
+		return r < 0 ? r : foreign_created(m);
 	m->boot.deadline = clock_ms() + m->a->machine->boot_timeout_ms;
 	return r;
 }

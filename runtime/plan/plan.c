@@ -384,7 +384,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	builder_decide_devices(&b);
 	if (env->notify_dir)
 		builder_add_notify_dir(&b);
-	if (env->names_dir)
+	/* A foreign guest has its own files of names. */
+	if (env->names_dir && !spec_guest_is_foreign(s))
 		builder_add_names_files(&b);
 	builder_decide_namespace(&b);
 	s = b.spec;

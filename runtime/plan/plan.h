@@ -358,6 +358,9 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
  */
 int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *env,
 	const struct plan *ns, struct plan *ret) must_check;
+/* Takes out of the plan for a microVM what a foreign guest does itself (foreign.c). */
+int plan_for_foreign(struct arena *a, const struct spec *s, const struct plan_env *env,
+	struct plan *p) must_check;
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) must_check;
 
 /*

@@ -456,7 +456,7 @@ int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *en
 	deal_guest(&d);
 	deal_init(&d);
 	dealer_finish(&d, ret);
-	return 0;
+	return spec_guest_is_foreign(s) ? plan_for_foreign(a, s, env, ret) : 0;
 }
 
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)

@@ -102,8 +102,9 @@ static int refuse_disk(const struct preparing *p)
 	if (r < 0 || disks.n == 0)
 		return r;
 	return err_set(EINVAL,
-		"the image has no program to run, but a disk for a microVM, %s: its file is %s",
-		disks.v[0].path, disks.v[0].file);
+		"the image has no program to run, but a disk for a microVM, %s: its file is %s: "
+		"boot it with `caisson run --isolation vm --disk image:%s --ephemeral`",
+		disks.v[0].path, disks.v[0].file, p->o->image);
 }
 
 static int write_config(struct preparing *p, int view)

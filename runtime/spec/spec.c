@@ -279,6 +279,13 @@ const char *spec_annotation(const struct spec *s, const char *key)
 	return NULL;
 }
 
+bool spec_guest_is_foreign(const struct spec *s)
+{
+	const char *guest = spec_annotation(s, SPEC_GUEST);
+
+	return guest && streq(guest, "foreign");
+}
+
 bool spec_image_is_root(const struct spec *s)
 {
 	const char *use = spec_annotation(s, SPEC_IMAGE_USE);

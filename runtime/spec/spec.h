@@ -394,6 +394,15 @@ const char *spec_annotation(const struct spec *s, const char *key);
 bool spec_image_is_root(const struct spec *s);
 
 /*
+ * Annotation that says what runs in the microVM: "container", the process of config.json, which
+ * caisson's agent starts; or "foreign", the operating system that is in vm.image, with a kernel,
+ * an init and users of its own. caisson's agent is not in a foreign guest.
+ */
+#define SPEC_GUEST "io.caisson.vm.guest"
+#define SPEC_GUEST_INIT "init" /* process.args of a foreign guest: its own init */
+bool spec_guest_is_foreign(const struct spec *s);
+
+/*
  * Returns the first name in linux.sysctl that belongs to a namespace of type ns, or NULL if there
  * is none. `a` is for temporary memory.
  */

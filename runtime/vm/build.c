@@ -129,10 +129,18 @@ static int plug_disk(struct machine *m, size_t i, const struct machine_disk *d)
 	return r < 0 ? r : plug_device(m, &v->dev);
 }
 
+static int plug_console(struct machine *m, const struct machine_options *o)
+{
+	m->has_uart = o->serial;
+	if (o->serial)
+		return uart_init(&m->uart, &m->kvm, &m->pio, o->console_in, o->console_out);
+	virtio_console_init(&m->console, &m->memory, o->console_in, o->console_out);
+	return plug_device(m, &m->console.dev);
+}
+
 static int plug_devices(struct machine *m, const struct machine_options *o)
 {
-	virtio_console_init(&m->console, &m->memory, o->console_in, o->console_out);
-	int r = plug_device(m, &m->console.dev);
+	int r = plug_console(m, o);
 	if (r < 0)
 		return r;
 	virtio_rng_init(&m->rng, &m->memory);
@@ -166,8 +174,9 @@ static int write_acpi(const struct machine *m, uint64_t *ret_rsdp)
 	for (unsigned i = 0; i < m->slot_count; i++)
 		devices[i] = (struct acpi_device){
 			m->slots[i].base, VIRTIO_MMIO_LEN, m->slots[i].irq.gsi};
-	return acpi_write(&m->memory, &(struct acpi_machine){m->cpus.count, devices, m->slot_count},
-		ret_rsdp);
+	const struct acpi_machine machine = {m->cpus.count, devices, m->slot_count,
+		m->has_button ? m->button.gsi : 0, m->has_uart};
+	return acpi_write(&m->memory, &machine, ret_rsdp);
 }
 
 static int load_guest(struct machine *m, const struct machine_options *o)
@@ -243,9 +252,18 @@ static int build_parts(struct machine *m, const struct machine_options *o)
 		r = vm_power_add(&m->pio, &m->cpus);
 	if (r >= 0)
 		r = plug_devices(m, o);
+	if (r >= 0 && o->power_button) {
+		r = vm_irq_init(&m->button, &m->kvm, m->slot_count);
+		m->has_button = r >= 0;
+	}
 	if (r >= 0)
 		r = o->snapshot ? machine_load(m, o) : load_guest(m, o);
 	return r;
+}
+
+void machine_press_power(struct machine *m)
+{
+	vm_irq_raise(&m->button);
 }
 
 int machine_build(struct machine *ret, const struct machine_options *options)
@@ -281,6 +299,12 @@ void machine_release(struct machine *m)
 		virtio_release(m->slots[i].device);
 	}
 	m->slot_count = 0;
+	if (m->has_uart)
+		uart_release(&m->uart);
+	m->has_uart = false;
+	if (m->has_button)
+		vm_irq_release(&m->button);
+	m->has_button = false;
 	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++) {
 		virtio_blk_release(&m->disks[i]);
 		blk_file_release(&m->disk_files[i]);

@@ -23,6 +23,7 @@
 #pragma once
 #include "vm/boot/boot.h"
 #include "vm/irq.h"
+#include "vm/uart.h"
 #include "vm/vcpu.h"
 #include "vm/virtio/balloon.h"
 #include "vm/virtio/blk_file.h"
@@ -79,6 +80,8 @@ struct machine_options {
 	const char *cmdline;
 	/* descriptors of the console, non-blocking; -EBADF: none */
 	int console_in, console_out;
+	/* the console is a serial port, in place of a virtio device */
+	bool serial;
 	bool balloon;
 	const struct machine_disk *disks;
 	size_t disk_count;
@@ -88,6 +91,7 @@ struct machine_options {
 	size_t nic_count;
 	/* a network device that a back end serves, besides `nics`; NULL: none */
 	const struct virtio_net_remote_options *remote_nic;
+	bool power_button; /* the guest gets an ACPI power button: machine_press_power() */
 	/* settings of the vsock device; NULL: the machine has none */
 	const struct virtio_vsock_options *vsock;
 	/* The thread of each vCPU calls this before anything else. NULL: nothing is called. */
@@ -123,6 +127,10 @@ struct machine {
 	bool has_cpus;
 	struct machine_slot slots[MACHINE_DEVICES_MAX];
 	unsigned slot_count;
+	struct vm_irq button; /* interrupt of the power button */
+	bool has_button;
+	struct uart uart;
+	bool has_uart;
 	struct virtio_console console;
 	struct virtio_rng rng;
 	struct virtio_balloon balloon;
@@ -155,6 +163,9 @@ int machine_start(struct machine *m) must_check;
  * vm_end, with the reason as text in m->cpus.why; or -errno if the event loop itself failed.
  */
 int machine_run(struct machine *m) must_check;
+
+/* Presses the power button. Any thread may call this. */
+void machine_press_power(struct machine *m);
 
 /*
  * Makes the thread of machine_run() call fn(m, ctx) once, between two events. Any thread may call

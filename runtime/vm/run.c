@@ -9,7 +9,7 @@
 
 #include "vm/machine.h"
 
-#define FDS_MAX (1 + 2 + 1 + MACHINE_DEVICES_MAX * (VIRTIO_QUEUES_MAX + 1))
+#define FDS_MAX (1 + 2 + 1 + UART_FDS + MACHINE_DEVICES_MAX * (VIRTIO_QUEUES_MAX + 1))
 
 static void serve_kick(const struct machine_slot *s, unsigned queue)
 {
@@ -47,13 +47,16 @@ static int serve_events(struct machine *m)
 {
 	struct pollfd p[FDS_MAX];
 	nfds_t n = 0;
-	bool input = virtio_console_wants_input(&m->console);
-	bool output = virtio_console_wants_output(&m->console);
+	bool input = !m->has_uart && virtio_console_wants_input(&m->console);
+	bool output = !m->has_uart && virtio_console_wants_output(&m->console);
 
 	p[n++] = (struct pollfd){m->cpus.ended, POLLIN, 0};
 	p[n++] = (struct pollfd){input ? m->console.in : -1, POLLIN, 0};
 	p[n++] = (struct pollfd){output ? m->console.out : -1, POLLOUT, 0};
 	p[n++] = (struct pollfd){m->calls, POLLIN, 0};
+	if (m->has_uart)
+		uart_poll(&m->uart, p + n);
+	n += m->has_uart ? UART_FDS : 0;
 	for (unsigned i = 0; i < m->slot_count; i++) {
 		const struct virtio_device *d = m->slots[i].device;
 
@@ -71,7 +74,9 @@ static int serve_events(struct machine *m)
 		(void)virtio_console_output(&m->console);
 	if (p[3].revents)
 		serve_call(m);
-	const struct pollfd *ready = &p[4];
+	if (m->has_uart)
+		uart_serve(&m->uart, &p[4]);
+	const struct pollfd *ready = &p[m->has_uart ? 4 + UART_FDS : 4];
 	for (unsigned i = 0; i < m->slot_count; i++) {
 		struct virtio_device *d = m->slots[i].device;
 
@@ -106,6 +111,9 @@ int machine_run(struct machine *m)
 	 * Writes the console output that may still be in the queue, because the guest wrote it
 	 * right before it powered off.
 	 */
-	(void)virtio_console_output(&m->console);
+	if (m->has_uart)
+		uart_flush(&m->uart);
+	else
+		(void)virtio_console_output(&m->console);
 	return (int)m->cpus.end;
 }

@@ -17,7 +17,7 @@ COMPLETION = os.path.join(REPO, "runtime/man/caisson.bash-completion")
 README = os.path.join(REPO, "README.md")
 TOP_FOLDERS = ["cgroups", "images", "netsetup", "runtime", "tests"]
 READMES = ["README.md", *(f"{d}/README.md" for d in TOP_FOLDERS), "tests/bench/README.md", "tests/host/README.md", "tests/plugin/README.md"]
-COMMANDS = "create start run exec state list ps kill stop logs rm pause resume update events delete spec plan features image net volume doctor disk".split()
+COMMANDS = "create start run exec state list ps kill stop logs rm pause resume update events delete console spec plan features image net volume doctor disk".split()
 ANY = {("--help", "-h", "")}  # these options are not listed for each command, but in GLOBAL OPTIONS
 
 
@@ -230,6 +230,7 @@ def test_commands_of_the_readmes_exist(rt):
         of_image = set(re.findall(r"^  (--[a-z-]+)", rt(c, "--image", "x", "--help").ok().out, re.M))
         assert "--image" in of_image and "--volume" in of_image
         known[c] |= of_image
+    known["run"] |= set(re.findall(r"^  (--[a-z-]+)", rt("run", "--disk", "x", "--help").ok().out, re.M))
     for call in calls:
         words = shlex.split(call.removeprefix("sudo "))[1:]
         command = ""

@@ -38,6 +38,7 @@ static const struct golden {
 	{"vm-net", "vm-net", {FACTS, .isolation = PLAN_VM}},
 	{"vm-rootless", "vm-rootless",
 		{FACTS, .isolation = PLAN_VM, .rootless = true, .uid = 1000, .gid = 1000}},
+	{"vm-foreign", "vm-foreign", {FACTS, .isolation = PLAN_VM, .cgroup = true}},
 };
 
 static const struct spec *load(struct arena *a, const char *name)
@@ -203,6 +204,33 @@ static void test_refused_in_a_vm(void **state)
 		&vm, "vm.hwConfig.irqs");
 }
 
+/* Checks that a foreign guest gets nothing that only caisson's agent could do. */
+static void test_refused_for_foreign(void **state)
+{
+	static const char *const fields[][2] = {
+		{"\"mounts\":[{\"destination\":\"/a\",\"source\":\"/b\",\"type\":\"bind\"}]",
+			"mounts"},
+		{"\"hostname\":\"a\"", "hostname"},
+		{"\"hooks\":{\"startContainer\":[{\"path\":\"/a\"}]}", "hooks.startContainer"},
+		{"\"hooks\":{\"createContainer\":[{\"path\":\"/a\"}]}", "hooks.createContainer"},
+		{"\"process\":{\"args\":[\"sh\"],\"cwd\":\"/\"}", "process.args"},
+		{"\"process\":{\"args\":[\"init\"],\"cwd\":\"/\",\"env\":[\"A=b\"]}",
+			"process.env"},
+		{"\"process\":{\"args\":[\"init\"],\"cwd\":\"/\",\"user\":{\"uid\":1,\"gid\":1}}",
+			"process.user"},
+	};
+	const struct plan_env vm = {FACTS, .isolation = PLAN_VM};
+	char text[2048];
+
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+		snprintf(text, sizeof(text),
+			HEAD VM_NAMESPACES "]},\"annotations\":{\"io.caisson.vm.guest\":"
+					   "\"foreign\"},%s}",
+			fields[i][0]);
+		refuse(text, &vm, fields[i][1]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -211,6 +239,7 @@ int main(void)
 		cmocka_unit_test(test_slots),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_refused_in_a_vm),
+		cmocka_unit_test(test_refused_for_foreign),
 	};
 	return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }

@@ -403,17 +403,48 @@ static void acpi_tables(void **state)
 	assert_memory_equal(dsdt + 37 + scope, "\x08_S5_\x12", 6);
 	assert_int_equal(37 + scope + 6 + (dsdt[37 + scope + 6] & 0xf), le32(dsdt + 4));
 	/*
-	 * With as many devices as there are interrupts, and the most CPUs, the tables must still
-	 * fit below 1 MiB.
+	 * With as many devices as there are interrupts, the most CPUs and all that is optional, the
+	 * tables must fit.
 	 */
-	struct acpi_device many[VM_GSI_COUNT] = {0};
-	OK(acpi_write(&m, &(struct acpi_machine){VCPUS_MAX, many, VM_GSI_COUNT}, &rsdp));
+	struct acpi_device many[VM_GSI_COUNT];
+	for (unsigned i = 0; i < VM_GSI_COUNT; i++)
+		many[i] = devices[0];
+	OK(acpi_write(&m, &(struct acpi_machine){VCPUS_MAX, many, VM_GSI_COUNT, 23, true}, &rsdp));
+	vm_memory_release(&m);
+}
+
+/* The serial port and the power button are in the DSDT as ACPI 6.4 encodes them. */
+static void acpi_of_foreign_guests(void **state)
+{
+	static const struct acpi_device devices[] = {{0xd0000000, 0x1000, 5}};
+	/* _CRS: a buffer of 19 bytes with ports 0x3f8 to 0x3ff and interrupt 4, edge-triggered */
+	static const char port[] = "\x08_HID\x0dPNP0501\0\x08_CRS\x11\x88\x01\0\x0a\x13"
+				   "\x47\x01\xf8\x03\xf8\x03\x01\x08"
+				   "\x89\x06\0\x03\x01\x04\0\0\0\x79\0";
+	/* _EVT notifies \_SB.PWRB of 0x80 */
+	static const char method[] = "\x89\x06\0\x03\x01\x17\0\0\0\x79\0"
+				     "\x14\x85\x01\0_EVT\x09\x86\\._SB_PWRB\x0a\x80";
+	struct vm_memory m;
+	uint64_t rsdp = 0;
+
+	OK(vm_memory_init(&m, &(struct vm_memory_options){.size = 16 * MIB}));
+	OK(acpi_write(&m, &(struct acpi_machine){1, devices, 1, 23, true}, &rsdp));
+	const uint8_t *xsdt = table(&m, le32((uint8_t *)vm_memory_at(&m, rsdp, 36) + 24), "XSDT");
+	const uint8_t *dsdt = table(&m, le32(table(&m, le32(xsdt + 36), "FACP") + 140), "DSDT");
+	assert_non_null(memmem(dsdt, le32(dsdt + 4), port, sizeof(port) - 1));
+	assert_non_null(memmem(dsdt, le32(dsdt + 4), method, sizeof(method) - 1));
+	/* Without them the DSDT has neither. */
+	OK(acpi_write(&m, &(struct acpi_machine){1, devices, 1, 0, false}, &rsdp));
+	xsdt = table(&m, le32((uint8_t *)vm_memory_at(&m, rsdp, 36) + 24), "XSDT");
+	dsdt = table(&m, le32(table(&m, le32(xsdt + 36), "FACP") + 140), "DSDT");
+	assert_null(memmem(dsdt, le32(dsdt + 4), "PNP0", 4));
 	vm_memory_release(&m);
 }
 
 int main(void)
 {
-	const struct CMUnitTest plain[] = {cmocka_unit_test(acpi_tables)};
+	const struct CMUnitTest plain[] = {
+		cmocka_unit_test(acpi_tables), cmocka_unit_test(acpi_of_foreign_guests)};
 	const struct CMUnitTest with_kvm[] = {
 		cmocka_unit_test(refused),
 		cmocka_unit_test(pio_and_mmio),

@@ -66,6 +66,9 @@ int machine_save(struct machine *m, struct snapshot_writer *w, int memory)
 	if (m->cpus.nested)
 		return err_set(ENOTSUP, "a machine whose guest may run virtual machines of its own "
 					"(nested) cannot be saved");
+	if (m->has_uart)
+		return err_set(ENOTSUP, "a machine with a serial port, which a foreign guest has, "
+					"cannot be saved");
 	vcpus_pause(&m->cpus);
 	int r = snapshot_begin(w);
 	if (r >= 0)

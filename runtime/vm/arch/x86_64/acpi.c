@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "vm/arch/x86_64/arch.h"
 #include "vm/power.h"
+#include "vm/uart.h"
 
 #define LAPIC_ADDRESS 0xfee00000
 #define IOAPIC_ADDRESS 0xfec00000
@@ -122,18 +123,53 @@ static void aml_dword(struct table *t, uint32_t value)
 	add_int(t, value, 4);
 }
 
-static void aml_crs(struct table *t, const struct acpi_device *d)
+#define CRS_MEMORY_LEN 12
+#define CRS_PORTS_LEN 8
+#define CRS_INTERRUPT_LEN 9
+#define CRS_END_LEN 2
+
+static void add_memory(struct table *t, const struct acpi_device *d)
 {
-	aml_name(t, "_CRS");
-	add_int(t, 0x11, 1);
-	size_t buffer = aml_open(t);
-	add_int(t, 0x0a, 1);
-	add_int(t, 12 + 9 + 2, 1); /* number of bytes of the resource descriptors that follow */
-	add_int(t, 0x86, 1);       /* AML resource: Memory32Fixed, read-write */
+	add_int(t, 0x86, 1); /* AML resource: Memory32Fixed, read-write */
 	add_int(t, 9, 2);
 	add_int(t, 1, 1);
 	add_int(t, d->base, 4);
 	add_int(t, d->len, 4);
+}
+
+static void add_ports(struct table *t, const struct acpi_device *d)
+{
+	add_int(t, 0x47, 1); /* AML resource: I/O ports */
+	add_int(t, 1, 1);    /* all 16 bits of the port's number are decoded */
+	add_int(t, d->base, 2);
+	add_int(t, d->base, 2);
+	add_int(t, 1, 1);
+	add_int(t, d->len, 1);
+}
+
+/*
+ * Adds _CRS with one interrupt. Registers below 64 KiB are I/O ports, and a device without
+ * registers has a `base` of 0.
+ */
+static void aml_crs(struct table *t, const struct acpi_device *d)
+{
+	bool memory = d->base >= 0x10000, ports = d->base && !memory;
+
+	aml_name(t, "_CRS");
+	add_int(t, 0x11, 1);
+	size_t buffer = aml_open(t);
+	add_int(t, 0x0a, 1);
+	/* number of bytes of the descriptors that follow */
+	add_int(t,
+		(memory         ? CRS_MEMORY_LEN
+			: ports ? CRS_PORTS_LEN
+				: 0) +
+			CRS_INTERRUPT_LEN + CRS_END_LEN,
+		1);
+	if (memory)
+		add_memory(t, d);
+	if (ports)
+		add_ports(t, d);
 	add_int(t, 0x89, 1); /* AML resource: Interrupt, consumer, edge, active high, exclusive */
 	add_int(t, 6, 2);
 	add_int(t, 3, 1);
@@ -141,6 +177,53 @@ static void aml_crs(struct table *t, const struct acpi_device *d)
 	add_int(t, d->gsi, 4);
 	add_int(t, 0x79, 2); /* AML resource: end tag without checksum */
 	aml_close(t, buffer);
+}
+
+static void aml_hid(struct table *t, const char *id)
+{
+	aml_name(t, "_HID");
+	add_int(t, 0x0d, 1); /* AML: StringPrefix */
+	add_bytes(t, id, strlen(id) + 1);
+}
+
+/*
+ * Adds a power button and the Generic Event Device (ACPI 6.4, 5.6.9) whose only interrupt says that
+ * the button was pressed. _EVT need not ask which event it was.
+ */
+static void aml_button(struct table *t, unsigned gsi)
+{
+	const struct acpi_device interrupt = {.gsi = gsi};
+
+	add_bytes(t, "\x5b\x82", 2); /* AML: DeviceOp */
+	size_t device = aml_open(t);
+	add_bytes(t, "PWRB", 4);
+	aml_hid(t, "PNP0C0C");
+	aml_close(t, device);
+	add_bytes(t, "\x5b\x82", 2); /* AML: DeviceOp */
+	device = aml_open(t);
+	add_bytes(t, "GED_", 4);
+	aml_hid(t, "ACPI0013");
+	aml_crs(t, &interrupt);
+	add_int(t, 0x14, 1); /* AML: MethodOp */
+	size_t method = aml_open(t);
+	add_bytes(t, "_EVT", 4);
+	add_int(t, 0x09, 1); /* AML: one argument, serialized */
+	/* AML: NotifyOp, root, two names, and the value 0x80 */
+	add_bytes(t, "\x86\x5c\x2e_SB_PWRB\x0a\x80", 13);
+	aml_close(t, method);
+	aml_close(t, device);
+}
+
+static void aml_serial(struct table *t)
+{
+	const struct acpi_device port = {UART_PORT, UART_LEN, UART_GSI};
+
+	add_bytes(t, "\x5b\x82", 2); /* AML: DeviceOp */
+	size_t device = aml_open(t);
+	add_bytes(t, "COM1", 4);
+	aml_hid(t, "PNP0501");
+	aml_crs(t, &port);
+	aml_close(t, device);
 }
 
 static void aml_virtio(struct table *t, const struct acpi_device *d, unsigned index)
@@ -151,8 +234,7 @@ static void aml_virtio(struct table *t, const struct acpi_device *d, unsigned in
 	add_bytes(t, "\x5b\x82", 2); /* AML opcode: DeviceOp */
 	size_t device = aml_open(t);
 	add_bytes(t, name, 4);
-	aml_name(t, "_HID");
-	add_bytes(t, "\rLNRO0005", sizeof("\rLNRO0005"));
+	aml_hid(t, "LNRO0005");
 	aml_name(t, "_UID");
 	aml_dword(t, index);
 	aml_crs(t, d);
@@ -167,6 +249,10 @@ static void build_dsdt(struct table *t, const struct acpi_machine *machine)
 	add_bytes(t, "\\_SB_", 5);
 	for (size_t i = 0; i < machine->device_count; i++)
 		aml_virtio(t, &machine->devices[i], (unsigned)i);
+	if (machine->serial)
+		aml_serial(t);
+	if (machine->button_gsi)
+		aml_button(t, machine->button_gsi);
 	aml_close(t, scope);
 	aml_name(t, "_S5_");
 	add_int(t, 0x12, 1); /* AML opcode: Package, here with the value of SLP_TYP */

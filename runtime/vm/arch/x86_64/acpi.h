@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Describes the machine to the guest's kernel in ACPI tables (6.4, hardware-reduced): RSDP, XSDT,
- * FADT, MADT, and a DSDT with \_S5 and one LNRO0005 device for each virtio-mmio device. A
+ * FADT, MADT, and a DSDT with \_S5, one LNRO0005 device for each virtio-mmio device, and a power
+ * button if the machine has one. A
  * distribution's kernel needs no more than these to find the machine's devices.
  */
 #pragma once
@@ -17,6 +18,9 @@ struct acpi_machine {
 	unsigned cpus; /* number of vCPUs; their APIC ids are 0 to cpus - 1 */
 	const struct acpi_device *devices;
 	size_t device_count;
+	/* interrupt number of the power button, edge-triggered; 0: there is none */
+	unsigned button_gsi;
+	bool serial; /* there is the serial port of vm/uart.h */
 };
 
 /*

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Commands for a machine with an operating system of its own: `run --disk`, `console`, and `exec`
+ * by ssh.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "agent/agent.h"
+#include "base/fd.h"
+#include "cmd/cmd.h"
+#include "launch/vm_client.h"
+
+#define CONSOLE_LEAVE 0x1d /* Ctrl-] */
+#define BUFFER 4096
+#define SSH_USER "io.caisson.vm.ssh.user"
+#define SSH_KEY "io.caisson.vm.ssh.key"
+
+int cmd_run_disk(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	_cleanup_arena_ struct arena a = {0};
+	char **words = arena_array(&a, (size_t)argc + 3, sizeof(*words));
+	int r = cmd_set_runtime(g);
+
+	if (r < 0 || !words)
+		return r < 0 ? r : -ENOMEM;
+	words[1] = (char *)"--machine";
+	for (int i = 0; i <= argc; i++)
+		words[2 + i] = i < argc ? argv[i] : NULL;
+	return cmd_execute("caisson-inside", "libarchive", words);
+}
+
+bool cmd_is_foreign(const struct container *c)
+{
+	const char *guest = json_get_str(c->annotations, SPEC_GUEST);
+
+	return c->vm && guest && streq(guest, "foreign");
+}
+
+/* --- console --- */
+
+struct session {
+	int sock;   /* the machine's console */
+	bool typed; /* standard input is read */
+	bool left;  /* Ctrl-] was typed */
+};
+
+static int set_raw(struct termios *ret_before)
+{
+	struct termios raw;
+
+	if (tcgetattr(STDIN_FILENO, ret_before) < 0)
+		return err_sys("read the terminal's attributes");
+	raw = *ret_before;
+	cfmakeraw(&raw);
+	return tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0 ? err_sys("make the terminal raw") : 0;
+}
+
+/* Sends what was typed. The socket does not block, so this waits until the machine takes it. */
+static int send_typed(struct session *s, const char *text, size_t len)
+{
+	while (len > 0) {
+		struct pollfd p = {.fd = s->sock, .events = POLLOUT};
+		ssize_t n = send(s->sock, text, len, MSG_NOSIGNAL);
+		if (n < 0 && errno == EAGAIN)
+			n = poll(&p, 1, -1) < 0 && errno != EINTR ? -1 : 0;
+		if (n < 0 && errno != EINTR)
+			return errno == EPIPE ? 0 : err_sys("write to the console");
+		text += n > 0 ? n : 0;
+		len -= n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+static int on_typed(struct session *s)
+{
+	char text[BUFFER];
+	ssize_t n = read(STDIN_FILENO, text, sizeof(text));
+
+	if (n <= 0) {
+		s->typed = n < 0 && errno == EINTR;
+		return 0;
+	}
+	const char *leave = memchr(text, CONSOLE_LEAVE, (size_t)n);
+	s->left = leave != NULL;
+	return send_typed(s, text, leave ? (size_t)(leave - text) : (size_t)n);
+}
+
+/* Returns 0 at the end of the console, which is the machine's. */
+static int on_output(const struct session *s)
+{
+	char text[BUFFER];
+	ssize_t n = read(s->sock, text, sizeof(text));
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 1 : 0;
+	if (n == 0)
+		return 0;
+	int r = fd_write_all(STDOUT_FILENO, text, (size_t)n);
+	return r < 0 ? err_set(-r, "write to standard output: %s", err_text(-r)) : 1;
+}
+
+static int show_console(struct session *s)
+{
+	for (;;) {
+		struct pollfd p[] = {{.fd = s->sock, .events = POLLIN},
+			{.fd = s->typed ? STDIN_FILENO : -1, .events = POLLIN}};
+		if (poll(p, ARRAY_SIZE(p), -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return err_sys("wait for the console");
+		}
+		int r = p[0].revents ? on_output(s) : 1;
+		if (r <= 0)
+			return r;
+		r = p[1].revents ? on_typed(s) : 0;
+		if (r < 0 || s->left)
+			return r;
+	}
+}
+
+static int attach_console(struct container *c, struct session *s)
+{
+	int socks[2];
+
+	if (!cmd_is_foreign(c))
+		return err_set(ENOTSUP,
+			"container \"%s\" has no serial console: only machines that `run --disk` "
+			"started have one",
+			c->id);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, socks) < 0)
+		return err_sys("make a socket pair");
+	_cleanup_fd_ int theirs = socks[1];
+	s->sock = socks[0];
+	return vm_attach_console(c, theirs);
+}
+
+int cmd_console(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	const struct option_def defs[] = {{0}};
+	struct arguments args = {.min = 1, .max = 1};
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+	struct session s = {.sock = -EBADF, .typed = true};
+	struct termios before;
+
+	int r = cmd_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = cmd_open(g, args.v[0], false, &c);
+	if (r >= 0)
+		r = attach_console(&c, &s);
+	_cleanup_fd_ int sock = s.sock;
+	if (r < 0)
+		return r;
+	bool terminal = isatty(STDIN_FILENO);
+	if (terminal)
+		r = set_raw(&before);
+	if (r >= 0)
+		r = show_console(&s);
+	if (terminal)
+		tcsetattr(STDIN_FILENO, TCSANOW, &before);
+	return r;
+}
+
+/* --- exec --- */
+
+/* The machine's address: the first one of its interfaces. */
+static int find_address(struct container *c, const char **ret)
+{
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+	int r = vm_ask(c, "address", &reply);
+
+	if (r < 0)
+		return r;
+	const struct json *list = json_get(json_get(reply.json, "net"), "interfaces");
+	for (const struct json *i = list ? list->first : NULL; i; i = i->next) {
+		const struct json *addresses = json_get(i, "addresses");
+		const char *local = addresses && addresses->first
+					    ? json_get_str(addresses->first, "local")
+					    : NULL;
+		if (!local)
+			continue;
+		*ret = arena_strdup(&c->arena, local);
+		return *ret ? 0 : -ENOMEM;
+	}
+	return err_set(ENOTSUP,
+		"exec: container \"%s\" is a machine with an operating system of its own, into "
+		"which commands go by ssh, and it has no network: start it with --network, or "
+		"log in with `caisson console %s`",
+		c->id, c->id);
+}
+
+/* Quotes the words for the shell that sshd starts, which would split and expand them. */
+static int quote_words(int argc, char **argv, struct strbuf *ret)
+{
+	int r = 0;
+
+	for (int i = 0; i < argc && r >= 0; i++) {
+		r = strbuf_addf(ret, "%s'", i ? " " : "");
+		for (const char *p = argv[i]; *p && r >= 0; p++)
+			r = *p == '\'' ? strbuf_addf(ret, "'\\''") : strbuf_add(ret, p, 1);
+		if (r >= 0)
+			r = strbuf_addf(ret, "'");
+	}
+	return r;
+}
+
+int cmd_exec_foreign(struct container *c, int argc, char **argv, bool tty)
+{
+	const char *user = json_get_str(c->annotations, SSH_USER), *address = NULL;
+	const char *key = json_get_str(c->annotations, SSH_KEY);
+	_cleanup_strbuf_ struct strbuf command = {0};
+	const char *words[32];
+	size_t n = 0;
+
+	if (!user)
+		return err_set(ENOTSUP,
+			"exec: container \"%s\" is a machine with an operating system of its own, "
+			"into which commands go by ssh: start it with --ssh-key, or log in with "
+			"`caisson console %s`",
+			c->id, c->id);
+	int r = find_address(c, &address);
+	if (r >= 0)
+		r = quote_words(argc, argv, &command);
+	const char *hosts = arena_printf(&c->arena, "UserKnownHostsFile=%s/known_hosts", c->bundle);
+	if (r < 0 || !hosts)
+		return r < 0 ? r : -ENOMEM;
+	/* The machine makes its host key at its first boot, so the first one is accepted. */
+	const char *const fixed[] = {"ssh", "-o", hosts, "-o", "StrictHostKeyChecking=accept-new",
+		"-o", "ConnectTimeout=60", "-o", "LogLevel=ERROR", "-l", user, tty ? "-t" : "-T"};
+	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+		words[n++] = fixed[i];
+	if (key) {
+		words[n++] = "-o";
+		words[n++] = "IdentitiesOnly=yes";
+		words[n++] = "-i";
+		words[n++] = key;
+	}
+	words[n++] = "--";
+	words[n++] = address;
+	words[n++] = strbuf_str(&command);
+	words[n] = NULL;
+	execvp(words[0], (char *const *)words);
+	return err_sys(
+		"exec: execute ssh, by which commands go into a machine (Debian: apt install "
+		"openssh-client)");
+}

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * boot: finds what the operating system on the disk boots. In the guest of the microVM it is
+ * written to standard output as a tar: the kernel, the initramfs, the command line, and the name of
+ * the user whom cloud-init makes. `caisson run --disk` unpacks the tar on the host. The files that
+ * boot loaders read are asked in this order: entries of the boot loader specification, grub.cfg,
+ * extlinux.conf. If there are none, the newest kernel in /boot is taken.
+ */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "base/path.h"
+#include "inside/boot.h"
+#include "inside/inside.h"
+
+#define CONFIG_MAX (1u << 20)
+#define INITRDS_MAX 8
+#define WORK "/tmp/boot" /* directory of the guest in which the files are gathered */
+
+/* What a boot loader's configuration says. The texts are as they are there. */
+struct entry {
+	const char *kernel, *options;
+	const char *initrds[INITRDS_MAX];
+	size_t ninitrds;
+};
+
+struct finder {
+	struct inside_guest *g;
+	int work;
+	bool found;
+	const char *seen; /* name of an operating system without a kernel */
+};
+
+/* --- paths: boot loaders name files as their own file system has them --- */
+
+/* Opens a file of the disk that a boot loader calls `path`. */
+static int open_named(struct inside_guest *g, const char *path)
+{
+	static const char *const tops[] = {"", "/boot", "/efi", "/boot/efi"};
+	const char *end = path[0] == '(' ? strchr(path, ')') : NULL;
+
+	path = end ? end + 1 : path;
+	/* On btrfs the first name may be that of a subvolume, which is mounted as the root. */
+	const char *below = *path ? strchr(path + 1, '/') : NULL;
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(tops); i++) {
+		const char *name = i < ARRAY_SIZE(tops) ? path : below;
+		const char *full =
+			name ? arena_printf(&g->arena, "%s/%s", tops[i % ARRAY_SIZE(tops)], name)
+			     : NULL;
+		int fd = full ? path_open(g->root, full, O_RDONLY | O_NONBLOCK) : -ENOENT;
+		struct stat st;
+		if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+			return fd;
+		fd_close(&fd);
+		err_clear();
+	}
+	return -ENOENT;
+}
+
+/* --- words of configuration files --- */
+
+static const char *next_line(const char *line)
+{
+	line += strcspn(line, "\n");
+	return line + (*line == '\n');
+}
+
+/* Copies a line without the blanks around it. */
+static char *take_line(struct arena *a, const char *line)
+{
+	size_t n = strcspn(line, "\r\n"), lead = strspn(line, " \t");
+
+	lead = lead < n ? lead : n;
+	while (n > lead && (line[n - 1] == ' ' || line[n - 1] == '\t'))
+		n--;
+	return arena_strndup(a, line + lead, n - lead);
+}
+
+/* If the line's first word is one of `names`, returns what follows it. */
+static char *value_of(char *line, const char *const *names)
+{
+	size_t n = strcspn(line, " \t");
+
+	for (; *names; names++)
+		if (strlen(*names) == n && strncasecmp(line, *names, n) == 0)
+			return line + n + strspn(line + n, " \t");
+	return NULL;
+}
+
+/* Cuts the next word off, without its quotation marks. Returns NULL at the end. */
+static char *cut_word(char **at)
+{
+	char *from = *at + strspn(*at, " \t"), *to = from, *word = from, quote = '\0';
+
+	if (!*from)
+		return NULL;
+	for (; *from && (quote || (*from != ' ' && *from != '\t')); from++) {
+		if (*from == quote)
+			quote = '\0';
+		else if (!quote && (*from == '"' || *from == '\''))
+			quote = *from;
+		else
+			*to++ = *from;
+	}
+	*at = *from ? from + 1 : from;
+	*to = '\0';
+	return word;
+}
+
+static void add_initrds(struct entry *e, char *words)
+{
+	char *word;
+
+	while ((word = cut_word(&words)))
+		if (e->ninitrds < INITRDS_MAX && !strchr(word, '$'))
+			e->initrds[e->ninitrds++] = word;
+}
+
+/* --- the kinds of configurations --- */
+
+static const char *const linux_words[] = {"linux", "linuxefi", "linux16", "kernel", NULL};
+static const char *const initrd_words[] = {"initrd", "initrdefi", "initrd16", NULL};
+static const char *const option_words[] = {"options", "append", NULL};
+
+/* Parses an entry of the boot loader specification. */
+static void parse_bls(struct arena *a, const char *text, struct entry *ret)
+{
+	_cleanup_strbuf_ struct strbuf options = {0};
+
+	for (; *text; text = next_line(text)) {
+		char *line = take_line(a, text), *value;
+		if (!line)
+			return;
+		if ((value = value_of(line, linux_words)))
+			ret->kernel = cut_word(&value);
+		else if ((value = value_of(line, initrd_words)))
+			add_initrds(ret, value);
+		else if ((value = value_of(line, option_words)))
+			(void)!strbuf_addf(&options, "%s%s", options.len ? " " : "", value);
+	}
+	ret->options = arena_strdup(a, strbuf_str(&options));
+}
+
+/* Parses grub.cfg up to the end of the first entry that names a kernel. */
+static void parse_grub(struct arena *a, const char *text, struct entry *ret)
+{
+	for (; *text; text = next_line(text)) {
+		char *line = take_line(a, text), *value;
+		if (!line || (ret->kernel && *line == '}'))
+			return;
+		if ((value = value_of(line, linux_words)) && !ret->kernel) {
+			char *kernel = cut_word(&value);
+			if (!kernel || strchr(kernel, '$'))
+				continue;
+			ret->kernel = kernel;
+			ret->options = value;
+		} else if ((value = value_of(line, initrd_words)) && ret->kernel) {
+			add_initrds(ret, value);
+		}
+	}
+}
+
+/* Parses extlinux.conf up to the end of its first label. */
+static void parse_extlinux(struct arena *a, const char *text, struct entry *ret)
+{
+	static const char *const label[] = {"label", NULL};
+	static const char *const initrd[] = {"initrd", NULL};
+	int labels = 0;
+
+	for (; *text; text = next_line(text)) {
+		char *line = take_line(a, text), *value;
+		if (!line || (value_of(line, label) && ++labels > 1))
+			return;
+		if ((value = value_of(line, linux_words)))
+			ret->kernel = cut_word(&value);
+		else if ((value = value_of(line, initrd)))
+			for (char *comma; value; value = comma) {
+				comma = strchr(value, ',');
+				if (comma)
+					*comma++ = '\0';
+				add_initrds(ret, value);
+			}
+		else if ((value = value_of(line, option_words)))
+			ret->options = value;
+	}
+}
+
+static int open_kernel(struct finder *f, const struct entry *e)
+{
+	return e->kernel ? open_named(f->g, e->kernel) : -ENOENT;
+}
+
+/* Reads a configuration, and returns a descriptor of the kernel that it names, or -ENOENT. */
+static int try_file(struct finder *f, const char *path,
+	void (*parse)(struct arena *a, const char *text, struct entry *ret), struct entry *ret)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+
+	*ret = (struct entry){0};
+	if (system_read(f->g, path, &text, CONFIG_MAX) < 0) {
+		err_clear();
+		return -ENOENT;
+	}
+	parse(&f->g->arena, strbuf_str(&text), ret);
+	return open_kernel(f, ret);
+}
+
+/* Tries the entries of the boot loader specification, the newest version first. */
+static int try_bls(struct finder *f, struct entry *ret)
+{
+	static const char *const dirs[] = {
+		"/boot/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries"};
+	int fd = -ENOENT;
+
+	for (size_t i = 0; i < ARRAY_SIZE(dirs) && fd < 0; i++) {
+		struct dirent **list;
+		_cleanup_fd_ int dir = path_open(f->g->root, dirs[i], O_RDONLY | O_DIRECTORY);
+		int n = dir < 0 ? -1 : scandirat(dir, ".", &list, NULL, versionsort);
+		err_clear();
+		for (int k = n - 1; k >= 0; k--) {
+			const char *name = list[k]->d_name, *dot = strrchr(name, '.');
+			const char *path = arena_printf(&f->g->arena, "%s/%s", dirs[i], name);
+			if (fd < 0 && dot && streq(dot, ".conf") && !strstr(name, "rescue") && path)
+				fd = try_file(f, path, parse_bls, ret);
+			free(list[k]);
+		}
+		if (n >= 0)
+			free(list);
+	}
+	return fd;
+}
+
+/* Takes the newest kernel in /boot, and the initramfs whose name has the same version. */
+static int try_newest(struct finder *f, struct entry *ret)
+{
+	static const char *const kinds[] = {"vmlinuz-", "vmlinux-", "bzImage-"};
+	static const char *const initrds[] = {"/boot/initrd.img-%s", "/boot/initramfs-%s.img",
+		"/boot/initramfs-%s", "/boot/initrd-%s"};
+	_cleanup_fd_ int dir = path_open(f->g->root, "/boot", O_RDONLY | O_DIRECTORY);
+	struct dirent **list;
+	int fd = -ENOENT, n = dir < 0 ? -1 : scandirat(dir, ".", &list, NULL, versionsort);
+	const char *version = NULL;
+
+	err_clear();
+	*ret = (struct entry){0};
+	for (int k = n - 1; k >= 0; k--) {
+		const char *name = list[k]->d_name;
+		for (size_t i = 0; i < ARRAY_SIZE(kinds) && fd < 0; i++) {
+			if (!str_starts(name, kinds[i]) || strstr(name, "rescue"))
+				continue;
+			version = arena_strdup(&f->g->arena, name + strlen(kinds[i]));
+			ret->kernel = arena_printf(&f->g->arena, "/boot/%s", name);
+			fd = open_kernel(f, ret);
+		}
+		free(list[k]);
+	}
+	if (n >= 0)
+		free(list);
+	for (size_t i = 0; version && fd >= 0 && i < ARRAY_SIZE(initrds) && !ret->ninitrds; i++) {
+		_cleanup_strbuf_ struct strbuf path = {0};
+		const char *at = strchr(initrds[i], '%');
+		if (strbuf_addf(&path, "%.*s%s%s", (int)(at - initrds[i]), initrds[i], version,
+			    at + 2) < 0)
+			continue;
+		_cleanup_fd_ int there = open_named(f->g, strbuf_str(&path));
+		if (there >= 0)
+			ret->initrds[ret->ninitrds++] =
+				arena_strdup(&f->g->arena, strbuf_str(&path));
+	}
+	return fd;
+}
+
+static int find_entry(struct finder *f, struct entry *ret)
+{
+	static const char *const grub[] = {"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg",
+		"/boot/efi/EFI/debian/grub.cfg", "/boot/efi/EFI/BOOT/grub.cfg"};
+	static const char *const extlinux[] = {"/boot/extlinux.conf",
+		"/boot/extlinux/extlinux.conf", "/boot/syslinux/syslinux.cfg"};
+	int fd = try_bls(f, ret);
+
+	for (size_t i = 0; i < ARRAY_SIZE(grub) && fd < 0; i++)
+		fd = try_file(f, grub[i], parse_grub, ret);
+	for (size_t i = 0; i < ARRAY_SIZE(extlinux) && fd < 0; i++)
+		fd = try_file(f, extlinux[i], parse_extlinux, ret);
+	return fd >= 0 ? fd : try_newest(f, ret);
+}
+
+/* --- what goes out --- */
+
+/* Appends a file of the disk to one in the work directory, at a multiple of four bytes. */
+static int gather(struct finder *f, int from, const char *name)
+{
+	_cleanup_fd_ int to =
+		openat(f->work, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	struct stat st;
+	char buf[65536];
+	ssize_t n;
+
+	if (to < 0 || fstat(to, &st) < 0)
+		return err_sys("create %s", name);
+	int r = fd_write_all(to, "\0\0\0", (size_t)(-st.st_size & 3));
+	while (r >= 0 && (n = read(from, buf, sizeof(buf))) != 0)
+		r = n < 0 ? -errno : fd_write_all(to, buf, (size_t)n);
+	return r < 0 ? err_set(-r, "take the disk's %s: %s%s", name, err_text(-r),
+			       r == -ENOSPC ? ": give the microVM that looks into the disk more "
+					      "memory"
+					    : "")
+		     : 0;
+}
+
+static int gather_initrds(struct finder *f, const struct entry *e)
+{
+	for (size_t i = 0; i < e->ninitrds; i++) {
+		_cleanup_fd_ int fd = open_named(f->g, e->initrds[i]);
+		char name[256];
+		str_clean(name, sizeof(name), e->initrds[i], strlen(e->initrds[i]));
+		if (fd < 0)
+			return err_set(ENXIO,
+				"the disk's boot loader names the initramfs %s, which is not there",
+				name);
+		int r = gather(f, fd, BOOT_INITRD);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Returns the value of kernelopts in GRUB's environment, which Fedora's entries refer to. */
+static const char *grub_options(struct inside_guest *g)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	const char *value = system_read(g, "/boot/grub2/grubenv", &text, CONFIG_MAX) < 0
+				    ? NULL
+				    : system_variable(&g->arena, strbuf_str(&text), "kernelopts");
+
+	err_clear();
+	return value ? value : "";
+}
+
+/*
+ * Writes the command line: the entry's words without those that are variables of the boot loader,
+ * and the root if it is missing.
+ */
+static int write_cmdline(struct finder *f, const struct entry *e, const struct device *root,
+	const char *root_options)
+{
+	_cleanup_strbuf_ struct strbuf line = {0};
+	char *words = arena_strdup(&f->g->arena, e->options ? e->options : ""), *word;
+	bool has_root = false;
+	int r = words ? 0 : -ENOMEM;
+
+	while (r >= 0 && (word = cut_word(&words))) {
+		if (streq(word, "$kernelopts"))
+			word = (char *)grub_options(f->g);
+		else if (strchr(word, '$') || str_starts(word, "BOOT_IMAGE="))
+			continue;
+		has_root |= strstr(word, "root=") == word || strstr(word, " root=");
+		if (*word)
+			r = strbuf_addf(&line, "%s%s", line.len ? " " : "", word);
+	}
+	if (r >= 0 && !has_root)
+		r = strbuf_addf(&line, "%sroot=UUID=%s ro%s%s", line.len ? " " : "", root->uuid,
+			root_options ? " rootflags=" : "", root_options ? root_options : "");
+	for (size_t i = 0; r >= 0 && i < line.len; i++)
+		if (line.s[i] < ' ' || line.s[i] > '~')
+			line.s[i] = '?';
+	return r < 0 ? r
+		     : fd_write_new_file(f->work, BOOT_CMDLINE, strbuf_str(&line), line.len, 0600);
+}
+
+/*
+ * Writes the name of the user whom cloud-init gives the keys to: system_info.default_user.name of
+ * cloud.cfg.
+ */
+static int write_user(struct finder *f)
+{
+	static const char *const name[] = {"name:", NULL};
+	_cleanup_strbuf_ struct strbuf text = {0};
+	const char *user = NULL;
+
+	if (system_read(f->g, "/etc/cloud/cloud.cfg", &text, CONFIG_MAX) < 0) {
+		err_clear();
+		return 0;
+	}
+	for (const char *at = strstr(strbuf_str(&text), "default_user:"); at && *at && !user;
+		at = next_line(at)) {
+		char *line = take_line(&f->g->arena, at),
+		     *value = line ? value_of(line, name) : NULL;
+		user = value ? cut_word(&value) : NULL;
+	}
+	return user ? fd_write_new_file(f->work, BOOT_USER, user, strlen(user), 0600) : 0;
+}
+
+static const char *system_title(struct inside_guest *g)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	const char *title = NULL;
+
+	if (system_read(g, "/etc/os-release", &text, 64u << 10) >= 0)
+		title = system_variable(&g->arena, strbuf_str(&text), "PRETTY_NAME");
+	err_clear();
+	return title ? title : "an operating system";
+}
+
+static int try_system(
+	void *data, struct inside_guest *g, const struct device *root, const char *options)
+{
+	struct finder *f = data;
+	struct entry e;
+
+	if (f->found)
+		return 0;
+	/* /boot may be a file system of its own. What else is missing does not matter here. */
+	if (mounts_fstab(g) < 0)
+		err_clear();
+	_cleanup_fd_ int kernel = find_entry(f, &e);
+	f->seen = system_title(g);
+	if (kernel < 0)
+		return 0;
+	f->found = true;
+	int r = gather(f, kernel, BOOT_KERNEL);
+	if (r >= 0)
+		r = gather_initrds(f, &e);
+	if (r >= 0)
+		r = write_cmdline(f, &e, root, options);
+	return r < 0 ? r : write_user(f);
+}
+
+static int send_files(const struct finder *f)
+{
+	static const char *const names[] = {BOOT_KERNEL, BOOT_INITRD, BOOT_CMDLINE, BOOT_USER};
+	struct pack *p = NULL;
+	int r = pack_start(&p, STDOUT_FILENO);
+
+	for (size_t i = 0; i < ARRAY_SIZE(names) && r >= 0; i++)
+		if (faccessat(f->work, names[i], F_OK, 0) == 0)
+			r = pack_add(p, f->work, names[i], NULL);
+	if (r >= 0)
+		r = pack_finish(p);
+	pack_free(p);
+	return r;
+}
+
+int guest_boot(struct inside_guest *g, int argc, char **argv)
+{
+	struct finder f = {.g = g};
+	char title[256];
+
+	if (mkdir(WORK, 0700) < 0)
+		return err_sys("create " WORK);
+	_cleanup_fd_ int work = open(WORK, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	f.work = work;
+	int r = work < 0 ? err_sys("open " WORK) : systems_each(g, try_system, &f);
+	if (r < 0)
+		return r;
+	if (f.found)
+		return send_files(&f);
+	if (!f.seen)
+		return mounts_err_list(g, "--disk: found no operating system on the disk: %s");
+	str_clean(title, sizeof(title), f.seen, strlen(f.seen));
+	return err_set(ENXIO,
+		"--disk: found %s, but no kernel that it boots: there is none in /boot, and none "
+		"that a loader entry, grub.cfg or extlinux.conf names: give one with --kernel FILE "
+		"and --initrd FILE",
+		title);
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Finds the disk in an image of containers, as KubeVirt's containerdisks have it (image_disk.h in
+ * images/oci). caisson-image does the work: it pulls the image if that is needed, unpacks it into
+ * the store, and says which disks are in it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/libexec.h"
+#include "base/process.h"
+#include "inside/machine.h"
+
+#define ANSWER_MAX (1u << 20)
+
+/* Runs caisson-image. Its output is added to *out. Returns its exit code. */
+static int run_image_tool(struct arena *a, const char *const *words, struct strbuf *out)
+{
+	const char *program;
+	int ends[2], status, r = libexec_program(a, "caisson-image", &program);
+
+	if (r < 0)
+		return r;
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_sys("make a pipe");
+	_cleanup_fd_ int from = ends[0], to = ends[1];
+	pid_t pid = fork();
+	if (pid < 0)
+		return err_sys("make a process");
+	if (pid == 0) {
+		if (dup2(to, STDOUT_FILENO) >= 0)
+			execv(program, (char *const *)words);
+		fprintf(stderr, "caisson: execute %s: %s\n", program, strerror(errno));
+		_exit(1);
+	}
+	fd_close(&to);
+	r = fd_read_all(from, out, ANSWER_MAX, program);
+	fd_close(&from);
+	int e = process_wait(pid, program, &status);
+	if (e < 0 || r < 0)
+		return e < 0 ? e : r;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+/* The words of a command of caisson-image, with NULL behind them. */
+static void make_words(const struct machine_options *o, const char *command, const char *words[7])
+{
+	size_t n = 0;
+
+	words[n++] = "caisson-image";
+	if (o->store) {
+		words[n++] = "--store";
+		words[n++] = o->store;
+	}
+	words[n++] = command;
+	words[n++] = "--";
+	words[n++] = o->image;
+	words[n] = NULL;
+}
+
+/* The disks of the image, as `caisson image inspect` lists them: {path, file, size}. */
+static int read_disks(struct arena *a, const struct machine_options *o, const struct json **ret)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	const char *words[7];
+	struct json *all;
+
+	make_words(o, "inspect", words);
+	int r = run_image_tool(a, words, &text);
+
+	if (r == 0)
+		r = json_parse(a, strbuf_str(&text), text.len, "the answer of caisson-image", &all);
+	if (r == 0)
+		*ret = json_get(all, "disks");
+	return r;
+}
+
+/*
+ * The format is known by the end of the name, and not by what is in the file. The file .img of a
+ * containerdisk may be either format of its makers' tools, so only its user can say which.
+ */
+static int choose_format(struct machine_options *o, const char *path)
+{
+	const char *dot = path ? strrchr(path, '.') : NULL;
+
+	if (o->look.format || (dot && (streq(dot, ".qcow2") || streq(dot, ".raw"))))
+		return 0;
+	return err_set(EINVAL,
+		"--disk image:%s: its disk is %s, whose name does not end in the name of a format, "
+		"and caisson does not guess it: give --format raw or --format qcow2",
+		o->image, path);
+}
+
+int machine_find_containerdisk(struct arena *a, struct machine_options *o)
+{
+	_cleanup_strbuf_ struct strbuf ignored = {0};
+	const struct json *disks = NULL;
+	const char *words[7];
+
+	make_words(o, "resolve", words);
+	int r = run_image_tool(a, words, &ignored);
+	if (r == 0)
+		r = read_disks(a, o, &disks);
+	if (r != 0)
+		return r;
+	if (!disks || !disks->first)
+		return err_set(EINVAL,
+			"--disk image:%s: it has no disk: expected a file /disk/NAME.qcow2, .raw "
+			"or .img in its layers",
+			o->image);
+	if (disks->count > 1)
+		return err_set(EINVAL,
+			"--disk image:%s: it has %zu disks, and caisson boots images that have "
+			"one: `caisson image inspect %s` lists the files, of which --disk takes "
+			"one",
+			o->image, (size_t)disks->count, o->image);
+	o->disk = json_get_str(disks->first, "file");
+	return o->disk ? choose_format(o, json_get_str(disks->first, "path"))
+		       : err_set(EPROTO, "--disk image:%s: malformed answer of caisson-image",
+				 o->image);
+}

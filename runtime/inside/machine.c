@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `caisson run --disk`, which executes this program. It makes a bundle with a foreign guest
+ * (SPEC_GUEST in spec/spec.h), and becomes `caisson run --bundle` with it.
+ */
+#include "inside/machine.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#define IMAGE_PREFIX "image:"
+#define WORDS_MAX 800 /* three lists of options, with two words for each value */
+
+static const char text[] =
+	"Usage: caisson run --isolation vm --disk FILE [options] [NAME]\n\n"
+	"Boot the operating system that is on a disk, such as a cloud image.\n\n"
+	"Its own kernel and init run in a virtual machine. cloud-init in it is configured by\n"
+	"--cloud-init and --ssh-key, and by the networks that the machine joins. `caisson console\n"
+	"NAME` shows its serial console, `exec` runs commands by ssh, and `kill` presses the "
+	"power\n"
+	"button. Writes go to the disk unless --ephemeral, --overlay or --size is given.\n\n"
+	"  caisson run --isolation vm --disk debian.qcow2 --ephemeral\n"
+	"  caisson run --isolation vm --disk debian.qcow2 --size 20G --ssh-key ~/.ssh/id.pub \\\n"
+	"      --cloud-init user-data -p 2222:22 -d web\n\n"
+	"Options:\n";
+
+static int print_help(const struct option_def *defs)
+{
+	_cleanup_strbuf_ struct strbuf out = {0};
+
+	int r = strbuf_addf(&out, "%s", text);
+	if (r >= 0)
+		r = options_help(defs, &out);
+	if (r >= 0)
+		r = fd_write_all(STDOUT_FILENO, strbuf_str(&out), out.len);
+	return r < 0 ? err_set(-r, "write to standard output: %s", err_text(-r)) : 0;
+}
+
+static int check_options(const struct machine_options *o)
+{
+	if (geteuid() != 0)
+		return err_set(EPERM, "--disk: only root can do this, because microVMs need root: "
+				      "use sudo");
+	if (!o->disk)
+		return err_set(EINVAL, "--disk: expected the file of a disk image");
+	if (!o->isolation || !streq(o->isolation, "vm"))
+		return err_set(EINVAL,
+			"--disk %s: an operating system of its own needs a machine of its own: add "
+			"--isolation vm",
+			o->disk);
+	if (o->image && !o->ephemeral && !o->overlay && !o->size)
+		return err_set(EINVAL,
+			"--disk %s: all users of an image share its disk, so it is only read: "
+			"add --ephemeral, --size or --overlay FILE",
+			o->disk);
+	if (o->ephemeral && o->overlay)
+		return err_set(EINVAL,
+			"--ephemeral: what is written would be dropped, but --overlay %s keeps it: "
+			"leave one of them out",
+			o->overlay);
+	if (o->initrd && !o->kernel)
+		return err_set(EINVAL,
+			"--initrd %s: the disk's own kernel has its own initramfs: give --kernel "
+			"too",
+			o->initrd);
+	return 0;
+}
+
+/* Makes a random name of 12 hexadecimal digits. */
+static int random_name(struct arena *a, const char **ret)
+{
+	uint64_t random;
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return err_sys("get random bytes");
+	*ret = arena_printf(a, "%012" PRIx64, random & UINT64_C(0xffffffffffff));
+	return *ret ? 0 : -ENOMEM;
+}
+
+struct words {
+	const char *v[WORDS_MAX];
+	size_t n;
+};
+
+static void add(struct words *w, const char *option, const char *value)
+{
+	if (!value)
+		return;
+	w->v[w->n++] = option;
+	w->v[w->n++] = value;
+}
+
+static void add_list(struct words *w, const char *option, const struct option_list *l)
+{
+	for (size_t i = 0; i < l->n && w->n + 32 < WORDS_MAX; i++)
+		add(w, option, l->v[i]);
+}
+
+/* Becomes `caisson run` with the bundle. Returns only after a failure. */
+static int become_run(const struct machine_options *o, const struct machine_bundle *b)
+{
+	const char *runtime = getenv(RUNTIME_VARIABLE);
+	struct words w = {.v = {runtime}, .n = 1};
+
+	add(&w, "--root", getenv(STATE_VARIABLE));
+	w.v[w.n++] = "run";
+	add(&w, "--isolation", "vm");
+	add(&w, "--bundle", b->path);
+	w.v[w.n++] = "--remove-bundle";
+	add(&w, "--hypervisor", o->hypervisor);
+	add(&w, "--pid-file", o->pid_file);
+	add(&w, "--console-socket", o->console_socket);
+	add_list(&w, "--network", &o->networks);
+	add_list(&w, "--publish", &o->ports);
+	add_list(&w, "--dns", &o->dns);
+	if (o->detach)
+		w.v[w.n++] = "--detach";
+	if (o->keep)
+		w.v[w.n++] = "--keep";
+	w.v[w.n++] = "--";
+	w.v[w.n++] = o->name;
+	w.v[w.n] = NULL;
+	execv(runtime, (char *const *)w.v);
+	return err_sys("execute %s", runtime);
+}
+
+static int run_machine(struct arena *a, struct machine_options *o)
+{
+	struct machine_bundle b = {.dir = -EBADF};
+
+	if (o->disk && str_starts(o->disk, IMAGE_PREFIX))
+		o->image = o->disk + strlen(IMAGE_PREFIX);
+	int r = check_options(o);
+
+	if (r >= 0 && !getenv(RUNTIME_VARIABLE))
+		return err_set(EINVAL, "this program is executed by `caisson run --disk`");
+	if (r >= 0 && !o->name)
+		r = random_name(a, &o->name);
+	o->cloud.id = o->name;
+	if (r >= 0 && o->image)
+		r = machine_find_containerdisk(a, o);
+	if (r == 0)
+		r = machine_bundle_make(a, o, &b);
+	if (r == 0)
+		r = become_run(o, &b);
+	/* After a success this process is another program. */
+	if (b.path)
+		inside_remove_bundle(b.path);
+	fd_close(&b.dir);
+	return r;
+}
+
+int inside_machine(int argc, char **argv)
+{
+	_cleanup_arena_ struct arena a = {0};
+	struct machine_options o = {0};
+	bool help;
+	const struct option_def defs[] = {
+		{"disk", 0, OPTION_STRING, &o.disk, "FILE|image:IMAGE",
+			"the disk image to boot, or an image of containers with a "
+			"/disk/NAME.qcow2"},
+		{"store", 0, OPTION_STRING, &o.store, "DIR",
+			"with --disk image:IMAGE: the store (default: that of `caisson image`)"},
+		{"format", 0, OPTION_STRING, &o.look.format, "FORMAT",
+			"its format (default: the ending of the file's name)"},
+		{"backing", 0, OPTION_STRING, &o.look.backing, "on|off|DIR",
+			"where its backing files may be: on: beside it (default: off)"},
+		{"ephemeral", 0, OPTION_FLAG, &o.ephemeral, NULL,
+			"drop what is written when the machine ends"},
+		{"overlay", 0, OPTION_STRING, &o.overlay, "FILE",
+			"write to this qcow2 overlay of the disk, which is made if it is missing"},
+		{"size", 0, OPTION_STRING, &o.size, "SIZE",
+			"make the disk that large, such as 20G, in an overlay; without --overlay "
+			"it is removed with the machine"},
+		{"cloud-init", 0, OPTION_STRING, &o.cloud.user_data, "FILE",
+			"user-data for cloud-init"},
+		{"vendor-data", 0, OPTION_STRING, &o.cloud.vendor_data, "FILE",
+			"vendor-data for cloud-init"},
+		{"network-config", 0, OPTION_STRING, &o.cloud.network_config, "FILE",
+			"in place of what the machine's networks say"},
+		{"ssh-key", 0, OPTION_STRING, &o.cloud.ssh_key, "FILE",
+			"public key of who may log in; `caisson exec` uses FILE without .pub"},
+		{"hostname", 0, OPTION_STRING, &o.cloud.hostname, "NAME", "(default: NAME)"},
+		{"network", 0, OPTION_LIST, &o.networks, "NETWORK",
+			"join a network of `caisson net`: NAME[:ip=ADDRESS,mac=MAC,alias=NAME]"},
+		{"publish", 'p', OPTION_LIST, &o.ports, "PORTS",
+			"let ports of the host lead to it: [HOST:]PORT:PORT[/tcp|udp|sctp]"},
+		{"dns", 0, OPTION_LIST, &o.dns, "ADDRESS", "a name server"},
+		{"memory", 'm', OPTION_STRING, &o.memory, "SIZE", "its memory (default: 1G)"},
+		{"cpus", 0, OPTION_STRING, &o.cpus, "NUMBER", "its CPUs (default: 1)"},
+		{"kernel", 0, OPTION_STRING, &o.kernel, "FILE",
+			"a kernel, in place of the one on the disk"},
+		{"initrd", 0, OPTION_STRING, &o.initrd, "FILE", "the initramfs for --kernel"},
+		{"append", 0, OPTION_STRING, &o.append, "WORDS",
+			"more words of the kernel's command line"},
+		{"detach", 'd', OPTION_FLAG, &o.detach, NULL,
+			"return once it runs, and leave it running"},
+		{"keep", 0, OPTION_FLAG, &o.keep, NULL, "do not delete the machine when it ends"},
+		{"pid-file", 0, OPTION_STRING, &o.pid_file, "FILE",
+			"write the pid of the machine's process to FILE"},
+		{"console-socket", 0, OPTION_STRING, &o.console_socket, "SOCKET",
+			"Unix socket that gets the master of the terminal"},
+		{"isolation", 0, OPTION_STRING, &o.isolation, "vm", "has to be vm"},
+		{"hypervisor", 0, OPTION_STRING, &o.hypervisor, "kvm|qemu|auto",
+			"what runs the machine (default: auto)"},
+		{"inspect-kernel", 0, OPTION_STRING, &o.look.kernel, "FILE",
+			"kernel of the microVM that looks into the disk (default: the host's)"},
+		{0},
+	};
+
+	int n = options_parse(defs, argc, argv, false, &help);
+	if (n < 0)
+		return err_ctx(n, "run");
+	if (help)
+		return print_help(defs);
+	if (n > 1)
+		return err_set(EINVAL,
+			"run: too many arguments: expected NAME: with --disk the machine starts "
+			"its own init, and no COMMAND");
+	o.name = n ? argv[0] : NULL;
+	o.look.hypervisor = o.hypervisor;
+	return run_machine(&a, &o);
+}

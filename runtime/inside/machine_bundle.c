@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Makes the bundle of a machine: takes from the disk what it boots, makes an overlay, and writes
+ * the seed's files and config.json. What comes from the disk is hostile. It is only copied to files
+ * here, and nothing of it is parsed but the command line's words.
+ */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/libexec.h"
+#include "base/process.h"
+#include "images/disk/lock.h"
+#include "inside/boot.h"
+#include "inside/machine.h"
+
+#define MACHINES "/var/lib/caisson/machines"
+#define MACHINES_VARIABLE "CAISSON_MACHINES" /* a directory in place of MACHINES */
+#define MEMORY_DEFAULT (UINT64_C(1) << 30)
+#define WORD_LIST_MAX 2048
+#define OVERLAY "disk.qcow2"
+
+/* Opens the directory of all machines' bundles, which only root may enter. */
+static int make_machines(const char **ret)
+{
+	const char *path = getenv(MACHINES_VARIABLE) ?: MACHINES;
+
+	*ret = path;
+	if (path[0] != '/')
+		return err_set(EINVAL, MACHINES_VARIABLE "=%s: expected an absolute path", path);
+	if (streq(path, MACHINES) && mkdir("/var/lib/caisson", 0711) < 0 && errno != EEXIST)
+		return err_sys("create /var/lib/caisson");
+	return mkdir(path, 0700) < 0 && errno != EEXIST ? err_sys("create %s", path) : 0;
+}
+
+static int make_directory(
+	struct arena *a, const struct machine_options *o, struct machine_bundle *ret)
+{
+	const char *machines;
+	int r = make_machines(&machines);
+	char *path = arena_printf(a, "%s/%.64s-XXXXXX", machines, o->name);
+
+	if (r < 0 || !path)
+		return r < 0 ? r : -ENOMEM;
+	if (strchr(o->name, '/'))
+		return err_set(EINVAL, "NAME: \"%s\": expected no slash in it", o->name);
+	if (!mkdtemp(path))
+		return err_sys("create a directory in %s (" MACHINES_VARIABLE " names another one)",
+			machines);
+	ret->path = path;
+	ret->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (ret->dir < 0 || mkdirat(ret->dir, "rootfs", 0700) < 0 ||
+		mkdirat(ret->dir, "seed", 0700) < 0)
+		return err_sys("create the machine's directory %s", path);
+	return 0;
+}
+
+/* --- the disk --- */
+
+/* Finds another process that uses the image, before anything is made for the machine. */
+static int check_lock(const char *path, bool write)
+{
+	_cleanup_fd_ int fd = open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return err_sys("--disk %s", path);
+	int r = disk_lock(fd, path, write, false);
+	if (r == -EAGAIN && write)
+		return err_set(EAGAIN,
+			"--disk %s, or give the machine an image of its own with --overlay FILE",
+			err_msg());
+	return r < 0 ? err_ctx(r, "--disk") : 0;
+}
+
+/* Runs `caisson disk create`, and returns its exit code. It has said what is wrong. */
+static int create_overlay(
+	struct arena *a, const char *overlay, const struct inside_run *disk, const char *size)
+{
+	const char *program;
+	int status, r = libexec_program(a, "caisson-disk", &program);
+	const char *format = streq(disk->format, "vhd") ? "vpc" : disk->format;
+	const char *const words[] = {"caisson-disk", "create", "-f", "qcow2", "-b", disk->disk,
+		"-F", format, overlay, size, NULL};
+
+	if (r < 0)
+		return r;
+	pid_t pid = fork();
+	if (pid == 0) {
+		dup2(STDERR_FILENO, STDOUT_FILENO);
+		execv(program, (char *const *)words);
+		fprintf(stderr, "caisson: execute %s: %s\n", program, strerror(errno));
+		_exit(1);
+	}
+	r = pid < 0 ? err_sys("make a process") : process_wait(pid, program, &status);
+	if (r < 0)
+		return r;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : 1;
+}
+
+/*
+ * Decides which image the machine writes to: the disk, or an overlay of it. *run names the disk.
+ * Returns 1 if the overlay could not be made.
+ */
+static int choose_image(struct arena *a, const struct machine_options *o,
+	const struct inside_run *run, struct machine_bundle *b)
+{
+	bool written = streq(run->format, "raw") || streq(run->format, "qcow2");
+	bool overlay = o->overlay || o->size, is_there = false;
+
+	b->disk = run->disk;
+	b->format = run->format;
+	b->backing = o->look.backing;
+	if (!overlay && !o->ephemeral && !written)
+		return err_set(ENOTSUP,
+			"--disk %s: caisson only reads %s images: add --ephemeral, --size or "
+			"--overlay FILE",
+			o->disk, run->format);
+	int r = check_lock(run->disk, !overlay && !o->ephemeral);
+	if (r < 0 || !overlay)
+		return r;
+	const char *path = o->overlay ? o->overlay : arena_printf(a, "%s/" OVERLAY, b->path);
+	if (!path)
+		return -ENOMEM;
+	is_there = access(path, F_OK) == 0;
+	if (is_there && o->size)
+		return err_set(EEXIST,
+			"--size %s: the overlay %s is there already: grow it with `caisson disk "
+			"resize %s %s`, and leave --size out",
+			o->size, path, path, o->size);
+	r = is_there ? check_lock(path, true) : create_overlay(a, path, run, o->size);
+	if (r != 0)
+		return r;
+	_cleanup_free_ char *real = realpath(path, NULL);
+	b->disk = real ? arena_strdup(a, real) : NULL;
+	b->format = "qcow2";
+	/* An overlay that `caisson disk create` has made knows where its backing file may be. */
+	return b->disk ? 0 : real ? -ENOMEM : err_sys("--overlay %s", path);
+}
+
+/* --- config.json --- */
+
+static int copy_file(const struct machine_bundle *b, const char *path, const char *name)
+{
+	_cleanup_free_ char *real = realpath(path, NULL);
+
+	if (!real)
+		return err_sys("--%s %s", name, path);
+	return symlinkat(real, b->dir, name) < 0 ? err_sys("link %s", name) : 0;
+}
+
+/* Adds the words of the kernel's command line, which may be quoted as a whole. */
+static int put_words(struct json_out *o, const char *key, const char *line, const char *more)
+{
+	json_out_array(o, key);
+	for (int i = 0; i < 2; i++) {
+		char word[WORD_LIST_MAX];
+		const char *at = i == 0 ? line : more;
+		while (at && *at) {
+			at += strspn(at, " \n");
+			size_t n = strcspn(at, " \n");
+			if (n >= sizeof(word))
+				return err_set(E2BIG, "--append: a word of more than %d bytes",
+					WORD_LIST_MAX);
+			snprintf(word, sizeof(word), "%.*s", (int)n, at);
+			if (n > 0)
+				json_out_str(o, NULL, word);
+			at += n;
+		}
+	}
+	json_out_end_array(o);
+	return 0;
+}
+
+static int put_kernel(struct arena *a, const struct machine_options *o,
+	const struct machine_bundle *b, struct json_out *out)
+{
+	_cleanup_strbuf_ struct strbuf line = {0};
+	bool initrd = faccessat(b->dir, BOOT_INITRD, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	const char *kernel = arena_printf(a, "%s/" BOOT_KERNEL, b->path);
+	const char *path = arena_printf(a, "%s/" BOOT_INITRD, b->path);
+	int r = 0;
+
+	if (!kernel || !path)
+		return -ENOMEM;
+	if (!o->kernel)
+		r = fd_read_regular(b->dir, BOOT_CMDLINE, &line, WORD_LIST_MAX);
+	if (r < 0)
+		return r;
+	json_out_object(out, "kernel");
+	json_out_str(out, "path", kernel);
+	if (initrd)
+		json_out_str(out, "initrd", path);
+	r = put_words(out, "parameters", strbuf_str(&line), o->append);
+	json_out_end_object(out);
+	return r;
+}
+
+static int put_hardware(const struct machine_options *o, struct json_out *out)
+{
+	uint64_t memory = MEMORY_DEFAULT, cpus = 1;
+
+	if (o->memory && str_to_size(o->memory, &memory) < 0)
+		return err_set(EINVAL, "--memory %s: expected a size such as 2G", o->memory);
+	if (o->cpus && (str_to_u64(o->cpus, &cpus) < 0 || cpus == 0))
+		return err_set(EINVAL, "--cpus %s: expected a number from 1", o->cpus);
+	json_out_object(out, "hwConfig");
+	json_out_u64(out, "memory", memory);
+	json_out_u64(out, "vcpus", cpus);
+	json_out_end_object(out);
+	return 0;
+}
+
+/* Notes how `caisson exec` logs in: the private key is beside the public one that was given. */
+static int put_ssh(struct arena *a, const struct machine_options *o, const struct machine_bundle *b,
+	struct json_out *out)
+{
+	_cleanup_strbuf_ struct strbuf user = {0};
+	const char *path = o->cloud.ssh_key;
+	size_t len = path ? strlen(path) : 0;
+
+	if (!path)
+		return 0;
+	if (faccessat(b->dir, BOOT_USER, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+		int r = fd_read_regular(b->dir, BOOT_USER, &user, 64);
+		if (r < 0)
+			return r;
+	}
+	json_out_str(out, "io.caisson.vm.ssh.user", user.len ? strbuf_str(&user) : "root");
+	if (len < 5 || !streq(path + len - 4, ".pub"))
+		return 0;
+	path = arena_strndup(a, path, len - 4);
+	_cleanup_free_ char *real = path ? realpath(path, NULL) : NULL;
+	if (real)
+		json_out_str(out, "io.caisson.vm.ssh.key", real);
+	return 0;
+}
+
+static int put_annotations(struct arena *a, const struct machine_options *o,
+	const struct machine_bundle *b, struct json_out *out)
+{
+	const char *seed = arena_printf(a, "%s/seed", b->path);
+
+	if (!seed)
+		return -ENOMEM;
+	json_out_object(out, "annotations");
+	json_out_str(out, "io.caisson.vm.guest", "foreign");
+	json_out_str(out, "io.caisson.vm.seed", seed);
+	/* What is in the machine's own directory is removed with it anyway. */
+	json_out_str(
+		out, "io.caisson.vm.image.snapshot", o->ephemeral && !o->size ? "true" : "false");
+	if (b->backing)
+		json_out_str(out, "io.caisson.vm.image.backing", b->backing);
+	int r = put_ssh(a, o, b, out);
+	json_out_end_object(out);
+	return r;
+}
+
+static void put_container(const struct machine_options *o, struct json_out *out)
+{
+	json_out_str(out, "ociVersion", "1.0.2");
+	json_out_object(out, "root");
+	json_out_str(out, "path", "rootfs");
+	json_out_end_object(out);
+	json_out_object(out, "process");
+	json_out_bool(out, "terminal", o->console_socket || (!o->detach && isatty(STDIN_FILENO)));
+	json_out_str(out, "cwd", "/");
+	json_out_array(out, "args");
+	json_out_str(out, NULL, "init");
+	json_out_end_array(out);
+	json_out_end_object(out);
+	json_out_object(out, "linux");
+	inside_put_namespaces(out);
+	json_out_end_object(out);
+}
+
+static int write_config(
+	struct arena *a, const struct machine_options *o, const struct machine_bundle *b)
+{
+	_cleanup_json_out_ struct json_out out = {0};
+	const char *text;
+	size_t len;
+
+	int r = json_out_init(&out, true);
+	if (r < 0)
+		return r;
+	json_out_object(&out, NULL);
+	put_container(o, &out);
+	json_out_object(&out, "vm");
+	r = put_kernel(a, o, b, &out);
+	json_out_object(&out, "image");
+	json_out_str(&out, "path", b->disk);
+	json_out_str(&out, "format", b->format);
+	json_out_end_object(&out);
+	if (r >= 0)
+		r = put_hardware(o, &out);
+	json_out_end_object(&out);
+	if (r >= 0)
+		r = put_annotations(a, o, b, &out);
+	json_out_end_object(&out);
+	if (r >= 0)
+		r = json_out_text(&out, &text, &len);
+	return r < 0 ? r : fd_replace_file(b->dir, "config.json", text, len, 0600);
+}
+
+static int write_seed(const struct machine_options *o, const struct machine_bundle *b)
+{
+	_cleanup_fd_ int seed = openat(b->dir, "seed", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return seed < 0 ? err_sys("open %s/seed", b->path) : cloud_write(&o->cloud, seed);
+}
+
+int machine_bundle_make(
+	struct arena *a, const struct machine_options *o, struct machine_bundle *ret)
+{
+	static const struct inside_command none = {.name = "--disk"};
+	struct inside_run run;
+
+	int r = inside_prepare(a, &none, &o->look, o->disk, &run);
+	if (r >= 0)
+		r = make_directory(a, o, ret);
+	/* What the caller has given is checked before the disk is looked into, which takes long. */
+	if (r >= 0)
+		r = write_seed(o, ret);
+	if (r >= 0)
+		r = choose_image(a, o, &run, ret);
+	if (r == 0 && o->kernel)
+		r = copy_file(ret, o->kernel, BOOT_KERNEL);
+	else if (r == 0)
+		r = inside_take_boot(a, &o->look, o->disk, ret->dir);
+	if (r == 0 && o->initrd)
+		r = copy_file(ret, o->initrd, BOOT_INITRD);
+	return r == 0 ? write_config(a, o, ret) : r;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a machine with a foreign guest: an operating system that starts its own init, and
+ * has no agent of caisson.
+ *
+ * Theory of operation. The container is "created" once the machine is built, and its CPUs run from
+ * `start` on, because there is no process that could wait for `start` in the guest. The phases are
+ * CREATED, RUNNING and EXITED, and the machine's power-off is what ends the container, with exit
+ * code 0. Signals that ask a process to end press the machine's power button, to which the guest
+ * reacts as it is set up. SIGKILL switches the machine off. No other signal means anything to it.
+ */
+#include <signal.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "monitor/console.h"
+#include "monitor/monitor_internal.h"
+#include "ns/channel.h"
+
+#define CHATTER_READS 16 /* how many times QEMU's messages are read in one turn of the loop */
+
+/* what podman and docker send to a container whose program is systemd: SIGRTMIN+3 */
+#define SIG_SYSTEMD_HALT 37
+
+bool foreign_here(const struct monitor *m)
+{
+	return m->a->machine->foreign;
+}
+
+int foreign_created(struct monitor *m)
+{
+	log_debug("microvm: created");
+	monitor_advance(m, PHASE_CREATED);
+	return channel_report(m->channel, "created");
+}
+
+int foreign_start(struct monitor *m)
+{
+	int r = engine_run(&m->engine, &m->jail);
+
+	if (r >= 0)
+		r = jail_enter_thread(&m->jail, JAIL_LOOP);
+	if (r < 0)
+		return r;
+	log_debug("microvm: running");
+	monitor_advance(m, PHASE_RUNNING);
+	/*
+	 * Closes the connection to `start`, which takes this as success. Once the lock on
+	 * start.lock is released, other commands report the container as "running".
+	 */
+	fd_close(&m->starter);
+	fd_close(&m->start_lock);
+	return 0;
+}
+
+static bool presses_power(int sig)
+{
+	return sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT ||
+	       sig == SIGPWR || sig == SIG_SYSTEMD_HALT;
+}
+
+int foreign_signal(struct monitor *m, int sig)
+{
+	if (sig == 0)
+		return 0;
+	if (sig == SIGKILL || (m->phase < PHASE_RUNNING && presses_power(sig))) {
+		m->status = sig;
+		monitor_advance(m, PHASE_CUT);
+		return 0;
+	}
+	if (presses_power(sig)) {
+		/* The machine is off, and only the reader of its console is waited for. */
+		if (m->phase >= PHASE_EXITED)
+			monitor_advance(m, PHASE_CUT);
+		return m->phase == PHASE_RUNNING ? engine_press_power(&m->engine) : 0;
+	}
+	return err_set(ENOTSUP,
+		"signal %d: the machine runs an operating system of its own, which takes no "
+		"signals of the host: expected TERM or INT (its power button) or KILL (power off "
+		"at once)",
+		sig);
+}
+
+int foreign_ended(struct monitor *m)
+{
+	while (monitor_on_log(m))
+		;
+	/* A kernel that panics resets the machine (panic=-1), as a user of the guest may do. */
+	if (monitor_saw_panic(m))
+		return monitor_last_words(m, err_set(EIO, "the kernel of the disk panicked"));
+	log_debug("microvm: off");
+	monitor_advance(m, PHASE_EXITED);
+	m->status = 0;
+	return 0;
+}
+
+void foreign_drop_chatter(struct monitor *m)
+{
+	char text[4096];
+
+	for (int i = 0; i < CHATTER_READS; i++) {
+		ssize_t n = read(m->engine.chatter, text, sizeof(text));
+		/* QEMU has closed it, so it has ended, which the loop learns from engine.ended. */
+		if (n == 0)
+			m->engine.chatter = -EBADF;
+		if (n <= 0)
+			return;
+	}
+}
+
+/* Answers with the first IPv4 address of each interface, by which ssh reaches the guest. */
+static int reply_address(struct monitor *m, struct client *c)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	int r = agent_begin(&w, "reply");
+
+	if (r < 0)
+		return r;
+	json_out_i64(&w.json, "errno", 0);
+	json_out_str(&w.json, "message", "");
+	net_config_json(&w.json, "net", &m->boot.net);
+	return agent_send(&w, c->sock, NULL, 0);
+}
+
+int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f)
+{
+	uint64_t sig;
+	int r;
+
+	if (streq(f->type, "address"))
+		return reply_address(m, c);
+	if (streq(f->type, "console")) {
+		r = f->nfds == 1 ? console_attach(&m->console_io, f->fds[0])
+				 : err_set(EPROTO, "console: %u descriptors came: expected one",
+					   f->nfds);
+		if (r >= 0)
+			f->fds[0] = -EBADF;
+	} else if (streq(f->type, "signal")) {
+		if (json_get_u64(f->json, "signal", &sig) < 0 || sig > 64)
+			return err_set(EPROTO, "signal: expected a number from 0 to 64");
+		r = foreign_signal(m, (int)sig);
+	} else if (streq(f->type, "watch")) {
+		return 0; /* Its guest's kernel tells nobody that memory ran out. */
+	} else {
+		return err_set(ENOTSUP,
+			"%s: the machine runs an operating system of its own, in which caisson has "
+			"no agent: log in with `caisson console`, or give `caisson run` an "
+			"--ssh-key, and then `caisson exec` goes by ssh",
+			f->type);
+	}
+	if (r >= 0)
+		client_reply(c, 0, "");
+	return r;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The plan for a foreign guest: a microVM that runs an operating system with an init of its own
+ * (SPEC_GUEST in spec/spec.h). It is the plan for a microVM without the steps of the GUEST and of
+ * INIT, because caisson's agent, which would do them, is not in the guest.
+ */
+#include "plan/plan.h"
+
+/* Refuses what only caisson's agent could do, which is not in a foreign guest. */
+static int refuse_for_foreign(const struct spec *s)
+{
+	const struct spec_process *p = s->process;
+	const struct {
+		bool found;
+		const char *field;
+	} fields[] = {
+		{s->nmounts > 0, "mounts"},
+		{s->root_readonly, "root.readonly"},
+		{s->hostname || s->domainname, "hostname, domainname"},
+		{s->hooks.create_container.n > 0, "hooks.createContainer"},
+		{s->hooks.start_container.n > 0, "hooks.startContainer"},
+		{s->seccomp != NULL, "linux.seccomp"},
+		{s->sysctl.n > 0, "linux.sysctl"},
+		{s->masked_paths.n > 0, "linux.maskedPaths"},
+		{s->readonly_paths.n > 0, "linux.readonlyPaths"},
+		{s->ndevices > 0, "linux.devices"},
+		{s->uid_mappings.n > 0 || s->gid_mappings.n > 0, "linux.uidMappings"},
+		{p && p->env.n > 0, "process.env"},
+		{p && (p->user.uid || p->user.gid || p->user.nadditional_gids), "process.user"},
+		{p && p->nrlimits > 0, "process.rlimits"},
+		{p && p->capabilities, "process.capabilities"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
+		if (fields[i].found)
+			return err_set(ENOTSUP,
+				"%s: a foreign guest (annotation " SPEC_GUEST
+				") sets its processes up itself, without caisson: leave it out",
+				fields[i].field);
+	if (p && (p->args.n != 1 || !streq(p->args.v[0], SPEC_GUEST_INIT)))
+		return err_set(ENOTSUP,
+			"process.args: a foreign guest (annotation " SPEC_GUEST
+			") starts its own init: expected [\"" SPEC_GUEST_INIT "\"]");
+	return 0;
+}
+
+int plan_for_foreign(
+	struct arena *a, const struct spec *s, const struct plan_env *env, struct plan *p)
+{
+	struct step *steps = arena_array(a, p->n, sizeof(*steps));
+	size_t n = 0;
+	int r = refuse_for_foreign(s);
+
+	if (r < 0)
+		return r;
+	if (env->rootless)
+		return err_set(EPERM, "annotation " SPEC_GUEST ": a foreign guest needs root");
+	if (!steps)
+		return -ENOMEM;
+	for (size_t i = 0; i < p->n; i++) {
+		const struct step *old = &p->steps[i];
+		bool created = old->kind == STEP_BARRIER && streq(old->text, "created");
+
+		if (old->place != PLACE_HOST && old->place != PLACE_MONITOR && !created)
+			continue;
+		steps[n] = *old;
+		/* The container is created once the MONITOR has built the machine. */
+		if (created)
+			steps[n].place = PLACE_MONITOR;
+		n++;
+	}
+	p->steps = steps;
+	p->n = n;
+	return 0;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A serial port as PCs have it, a 16550A at I/O port 0x3f8 (National Semiconductor's data sheet
+ * PC16550D). Only a machine with a foreign guest has it: every kernel has its driver built in, so
+ * that the guest's console works from the kernel's first line to the last one.
+ *
+ * Theory of operation. vCPU threads access the registers, and the event loop moves the data: `out`
+ * is written to and `in` is read from there only. What the guest sends is buffered in between, so
+ * that it needs no system call for each character. The event loop is woken by `wake` if there is
+ * something to write, or if the guest has read all input. If `out` takes nothing and the buffer is
+ * full, the port tells the guest that it cannot send. All members are protected by the lock, except
+ * for those that never change.
+ */
+#pragma once
+#include <poll.h>
+#include <pthread.h>
+
+#include "vm/bus.h"
+#include "vm/irq.h"
+
+#define UART_PORT 0x3f8
+#define UART_LEN 8
+#define UART_GSI 4
+#define UART_FIFO 16
+#define UART_BUFFER 8192
+#define UART_FDS 3 /* how many descriptors uart_poll() lists */
+
+struct uart {
+	pthread_mutex_t lock;
+	int in, out; /* non-blocking, not owned; -EBADF: no input, and output is dropped */
+	int wake;    /* eventfd */
+	struct vm_irq irq;
+	uint8_t ier, lcr, mcr, scr, fcr, dll, dlm;
+	bool sent; /* the interrupt "transmitter empty" was not acknowledged yet */
+	bool in_end;
+	uint8_t rx[UART_FIFO];
+	unsigned rx_len, rx_at;
+	char tx[UART_BUFFER];
+	unsigned tx_len;
+};
+
+/* Adds the port to the bus. The caller calls uart_release() also after errors. */
+int uart_init(struct uart *u, const struct vm_kvm *k, struct vm_bus *pio, int in, int out)
+	must_check;
+void uart_release(struct uart *u);
+
+/* Called by the event loop: lists what to poll, and moves the data that can be moved. */
+void uart_poll(struct uart *u, struct pollfd p[UART_FDS]);
+void uart_serve(struct uart *u, const struct pollfd p[UART_FDS]);
+/* Writes what is buffered, as far as `out` takes it. Called when the machine has ended. */
+void uart_flush(struct uart *u);
+
+/* Register accesses of the guest, for tests. */
+extern const struct vm_bus_ops uart_bus;

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests that the built-in machine boots a cloud image: its serial port, its disks and its power button, with the kernel,
+the initramfs and the init of a Debian. The image is that of tests/vm/test_machine.py, which tests the rest on QEMU.
+cloud-init is left out, because it takes ten minutes here."""
+import glob
+import os
+import subprocess
+import time
+
+from harness import mode, rootfs
+
+CACHE = "/var/cache/caisson-tests"
+BOOT = 1500
+
+
+def test_cloud_image(rt, tmp, monkeypatch):
+    """The console works from the kernel's first line to the login prompt, takes input, and the power button ends it."""
+    (disk,) = glob.glob(f"{CACHE}/debian-disk-*.qcow2")
+    monkeypatch.setenv("CAISSON_MACHINES", os.path.join(tmp, "machines"))
+    monkeypatch.setenv("TMPDIR", tmp)
+    p = subprocess.Popen(
+        rt.argv("run", "--isolation", "vm", "--hypervisor", "kvm", "--inspect-kernel", mode.packaged_kernel(rootfs.CACHE), "--disk", disk,
+                "--size", "4G", "--append", "cloud-init=disabled systemd.mask=systemd-networkd-wait-online.service", "m1"),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    os.set_blocking(p.stdout.fileno(), False)
+    said, end, asked = b"", time.monotonic() + BOOT, 0
+    try:
+        while said.count(b" login: ") < 2 and p.poll() is None and time.monotonic() < end:
+            said += p.stdout.read() or b""
+            if b" login: " in said and not asked:
+                # An empty name brings the prompt again.
+                p.stdin.write(b"\n")
+                p.stdin.flush()
+                asked = 1
+            time.sleep(1)
+        assert said.count(b" login: ") >= 2, (said[-4000:], p.poll() is not None and p.stderr.read())
+        assert b"Linux version" in said and b"EXT4-fs (vda1): mounted" in said
+        assert rt("list").out.count("running") == 1
+        rt("ps", "m1").failed("operating system of its own")
+        rt("kill", "m1", "TERM").ok()
+        out, err = b"", b""
+        os.set_blocking(p.stdout.fileno(), True)
+        out, err = p.communicate(timeout=BOOT)
+        assert p.returncode == 0 and b"reboot: Power down" in out, (out[-2000:], err)
+    finally:
+        if p.poll() is None:
+            rt("kill", "m1", "KILL")
+            p.wait(60)
+    assert os.listdir(os.path.join(tmp, "machines")) == []

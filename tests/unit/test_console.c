@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests the console of a foreign guest: who sees what, and what becomes of a slow reader. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "monitor/console.h"
+
+/* Makes a viewer that does not block, and returns the test's end of it. */
+static int attach(struct console *c)
+{
+	int socks[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, socks), 0);
+	assert_int_equal(console_attach(c, socks[1]), 0);
+	return socks[0];
+}
+
+static int turn(struct console *c)
+{
+	struct pollfd p[CONSOLE_FDS];
+
+	console_poll(c, p);
+	int n = poll(p, CONSOLE_FDS, 0);
+	console_serve(c, p);
+	return n;
+}
+
+static void turns(struct console *c)
+{
+	for (int i = 0; i < 1000 && turn(c) > 0; i++)
+		;
+}
+
+/* Reads all that there is, while the loop goes on. Returns how much it was. */
+static size_t drain(struct console *c, int fd, char *text, size_t size)
+{
+	size_t got = 0;
+	ssize_t n;
+
+	for (int i = 0; i < 1000; i++) {
+		turn(c);
+		while (got < size && (n = read(fd, text + got, size - got)) > 0)
+			got += (size_t)n;
+	}
+	return got;
+}
+
+static void late_viewer(void **state)
+{
+	static char text[2 * CONSOLE_RING], got[2 * CONSOLE_RING];
+	struct console c = {0};
+
+	assert_int_equal(console_init(&c, -EBADF, -EBADF), 0);
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = (char)(i * 31 + i / 251);
+	console_add(&c, text, 100);
+	int first = attach(&c);
+	assert_int_equal(drain(&c, first, got, sizeof(got)), 100);
+	assert_memory_equal(got, text, 100);
+	for (size_t at = 100; at < sizeof(text); at += 1000) {
+		size_t n = sizeof(text) - at < 1000 ? sizeof(text) - at : 1000;
+		console_add(&c, text + at, n);
+	}
+	/* Who comes late gets the end of it, and so does who has not read. */
+	int late = attach(&c);
+	assert_int_equal(drain(&c, late, got, sizeof(got)), CONSOLE_RING);
+	assert_memory_equal(got, text + sizeof(text) - CONSOLE_RING, CONSOLE_RING);
+	assert_int_equal(drain(&c, first, got, sizeof(got)), CONSOLE_RING);
+	assert_memory_equal(got, text + sizeof(text) - CONSOLE_RING, CONSOLE_RING);
+	assert_false(console_is_full(&c) || console_owes(&c));
+	close(first);
+	close(late);
+	turns(&c);
+	assert_int_equal(c.viewers[1].out, -EBADF);
+	assert_int_equal(c.viewers[2].out, -EBADF);
+	console_release(&c);
+}
+
+static void first_viewer_is_waited_for(void **state)
+{
+	static char text[CONSOLE_RING + 100000], got[CONSOLE_RING + 100000];
+	struct console c = {0};
+	size_t sent = 0, read_ = 0;
+	int socks[2];
+	ssize_t n;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, socks), 0);
+	assert_int_equal(console_init(&c, dup(socks[1]), socks[1]), 0);
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = (char)(i * 13 + i / 241);
+	/* The monitor reads what the guest writes as long as there is room. */
+	while (sent < sizeof(text)) {
+		while (!console_is_full(&c) && sent < sizeof(text)) {
+			size_t len = sizeof(text) - sent < 1024 ? sizeof(text) - sent : 1024;
+			console_add(&c, text + sent, len);
+			sent += len;
+			turns(&c);
+		}
+		n = read(socks[0], got + read_, 5000);
+		assert_true(n > 0);
+		read_ += (size_t)n;
+		turns(&c);
+	}
+	assert_true(console_owes(&c));
+	read_ += drain(&c, socks[0], got + read_, sizeof(got) - read_);
+	assert_int_equal(read_, sizeof(text));
+	assert_memory_equal(got, text, sizeof(text));
+	/* Nobody is waited for who has gone. */
+	close(socks[0]);
+	console_add(&c, text, 10);
+	turns(&c);
+	assert_false(console_owes(&c));
+	console_release(&c);
+}
+
+static void typing(void **state)
+{
+	struct console c = {0};
+	char text[4 * CONSOLE_INPUT];
+	size_t got = 0;
+	int guest[2];
+	ssize_t n;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, guest), 0);
+	assert_int_equal(console_init(&c, -EBADF, -EBADF), 0);
+	int a = attach(&c), b = attach(&c);
+	memset(text, 'a', sizeof(text));
+	assert_int_equal(write(a, text, sizeof(text)), sizeof(text));
+	assert_int_equal(write(b, "b", 1), 1);
+	/* Without a guest that takes it, no more than the buffer is read. */
+	turns(&c);
+	console_type(&c, -EBADF);
+	assert_int_equal(c.input_len, CONSOLE_INPUT);
+	for (int i = 0; i < 100; i++) {
+		turns(&c);
+		console_type(&c, guest[0]);
+		while ((n = read(guest[1], text, sizeof(text))) > 0)
+			got += (size_t)n;
+	}
+	assert_int_equal(got, sizeof(text) + 1);
+	for (int i = 2; i < CONSOLE_VIEWERS - 1; i++)
+		attach(&c);
+	assert_int_equal(console_attach(&c, guest[0]), -EMFILE);
+	assert_non_null(strstr(err_msg(), "console"));
+	console_release(&c);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(late_viewer),
+		cmocka_unit_test(first_viewer_is_waited_for),
+		cmocka_unit_test(typing),
+	};
+
+	/* The monitor blocks all signals. */
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

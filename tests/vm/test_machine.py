@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests whole machines: `caisson run --disk` boots the operating system of a disk. tests/lib/debian-disk makes a Debian as
+cloud images have it. It boots once for many checks, because that takes minutes in software."""
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+
+import pytest
+
+from harness import mode, oci, rootfs
+from test_inside import MiB, digest, put, run
+
+BOOT = 1500
+SSH = 300  # a busy machine takes long for the handshake
+LOOK = 120 if mode.HYPERVISOR == "qemu" else 400  # seconds in which a microVM looks into a disk
+# The modules of cloud-init that take longest in software have less to do.
+USER_DATA = """#cloud-config
+locale: C.UTF-8
+ssh_genkeytypes: [ed25519]
+apt: {preserve_sources_list: true}
+write_files:
+  - path: /root/seed-was-here
+    content: "yes"
+"""
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2dnJycnJycnJycnJycnJycnJycnJycnJycnJycnJyc nobody\n"
+
+
+def until(what, seconds, every=1.0):
+    end = time.monotonic() + seconds
+    while True:
+        found = what()
+        if found:
+            return found
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(every)
+
+
+@pytest.fixture(scope="session")
+def debian_disk():
+    script = os.path.join(rootfs.TESTS, "lib", "debian-disk")
+    return subprocess.run([script], check=True, capture_output=True, text=True).stdout.split("\n")[-2]
+
+
+class Machines:
+    def __init__(self, rt, tmp):
+        self.rt, self.tmp, self.dir = rt, tmp, os.path.join(tmp, "machines")
+
+    def words(self, *args):
+        return ["run", "--isolation", "vm", "--hypervisor", mode.HYPERVISOR,
+                "--inspect-kernel", mode.packaged_kernel(rootfs.CACHE), *args]
+
+    def run(self, *args, timeout=LOOK, **kw):
+        r = self.rt(*self.words(*args), timeout=timeout, **kw)
+        r.err = "".join(l for l in r.err.splitlines(keepends=True) if "runs in software" not in l)
+        return r
+
+    def status(self, name):
+        return self.rt("state", name).json()["status"]
+
+
+@pytest.fixture
+def machines(rt, tmp, monkeypatch):
+    monkeypatch.setenv("TMPDIR", tmp)
+    monkeypatch.setenv("CAISSON_MACHINES", os.path.join(tmp, "machines"))
+    yield Machines(rt, tmp)
+    for c in rt("list", "--format", "json").json() or []:
+        rt("delete", "--force", c["id"])
+    # The bridge of the default network stays after its machines.
+    if "caisson0" in subprocess.run(["ip", "-br", "link"], check=True, capture_output=True, text=True).stdout:
+        rt("net", "rm", "--force", "caisson").ok()
+    assert os.listdir(tmp + "/machines") == [] if os.path.isdir(tmp + "/machines") else True
+
+
+def console_says(rt, name, typed, wanted, seconds=60):
+    """Attaches to the console on a terminal, types, and returns what it says up to the wanted text."""
+    ours, theirs = pty.openpty()
+    p = subprocess.Popen(rt.argv("console", name), stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said, end = b"", time.monotonic() + seconds
+    try:
+        os.write(ours, typed)
+        while wanted not in said and time.monotonic() < end:
+            if select.select([ours], [], [], 1)[0]:
+                said += os.read(ours, 65536)
+        os.write(ours, b"\x1d")
+        assert p.wait(20) == 0
+    finally:
+        p.kill()
+        os.close(ours)
+    return said
+
+
+def check_life(m, name):
+    """What the commands say of a machine without an agent."""
+    rt = m.rt
+    (line,) = rt("list", "--format", "json").json()
+    assert line["status"] == "running" and line["pid"] > 0
+    for command in (("ps", name), ("pause", name), ("update", "--memory", "1g", name), ("events", "--stats", name)):
+        rt(*command).failed("operating system of its own", "caisson console", "--ssh-key")
+    rt("kill", name, "USR1").failed("signal 10", "power button")
+    rt("exec", "--cwd", "/", name, "true").failed("--cwd", "ssh")
+    rt("exec", "--detach", name, "true").failed("--detach", "ssh")
+    rt("kill", name, "0").ok()
+
+
+def check_inside(m, name, tmp):
+    """What the operating system got: name, user, network, disk, seed."""
+    def inside(*words):
+        return m.rt("exec", name, *words, timeout=SSH)
+
+    assert inside("hostname").ok().out == "web-1\n"
+    assert inside("id", "-un").ok().out == "debian\n"
+    assert inside("echo", "a  b", "$HOME", "it's", "*").ok().out == "a  b $HOME it's *\n"
+    assert inside("sh", "-c", "exit 7").rc == 7
+    assert int(inside("df", "--output=size", "-BM", "/").ok().out.split()[1].rstrip("M")) > 3000
+    # The files are at the beginning of the seed, and the rest of it is empty.
+    path = put(tmp, "seed.img", inside("sudo", "head", "-c", "131072", "/dev/vdb").ok().raw)
+    os.truncate(path, 16 * MiB)
+    run("fsck.vfat", "-n", path)
+    read = lambda f: subprocess.run(["mtype", "-i", path, f"::{f}"], check=True, capture_output=True, text=True).stdout
+    assert read("user-data") == USER_DATA
+    meta = json.loads(read("meta-data"))
+    assert (meta["instance-id"], meta["local-hostname"]) == ("007", "web-1")
+    net = json.loads(read("network-config"))
+    assert net["version"] == 2
+    addresses = json.loads(inside("ip", "-j", "address", "show", "scope", "global").ok().out)
+    assert sorted(net["ethernets"]["nic0"]["addresses"]) == sorted(
+        f"{a['local']}/{a['prefixlen']}" for i in addresses for a in i.get("addr_info", []) if "local" in a)
+    assert inside("sudo", "blkid", "-o", "value", "-s", "LABEL", "/dev/vdb").ok().out == "CIDATA\n"
+    assert until(lambda: inside("sudo", "cat", "/root/seed-was-here").out, BOOT) == "yes"
+    data = json.loads(inside("cat", "/run/cloud-init/instance-data.json").ok().out)
+    assert data["v1"]["instance_id"] == "007"
+
+
+def test_machine(machines, debian_disk, tmp):
+    """A cloud image boots by one command, takes its seed, grows its file system, serves ssh at a published port, and ends
+    by its power button. The image is not changed."""
+    m, rt = machines, machines.rt
+    before = digest(debian_disk)
+    key = os.path.join(tmp, "id")
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    data = put(tmp, "user-data", USER_DATA)
+    m.run("--disk", debian_disk, "--size", "4G", "--cloud-init", data, "--ssh-key", key + ".pub", "--hostname", "web-1",
+          "-p", "2222:22", "-m", "1200M", "-d", "007").ok()
+    check_life(m, "007")
+    # The image is the machine's backing file, so no one may write to it, and others may read it.
+    m.run("--disk", debian_disk, "other").failed("--disk", "another process", "--overlay")
+    until(lambda: rt("exec", "007", "true", timeout=SSH).rc == 0, BOOT)
+    check_inside(m, "007", tmp)
+    by_port = subprocess.run(["ssh", "-p", "2222", "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+                              "-o", "LogLevel=ERROR", "debian@127.0.0.1", "cat", "/etc/debian_version"],
+                             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SSH)
+    assert by_port.returncode == 0 and by_port.stdout.startswith("12"), by_port
+    said = console_says(rt, "007", b"\n", b"web-1 login:", SSH)
+    assert b"Linux version" in said and b"web-1 login:" in said
+    rt("kill", "007").ok()
+    until(lambda: m.status("007") == "stopped", BOOT)
+    rt("exec", "007", "true").failed("not running")
+    rt("console", "007").failed("not running")
+    rt("delete", "007").ok()
+    assert os.listdir(m.dir) == [] and digest(debian_disk) == before
+
+
+def test_panic_in_the_foreground(machines, debian_disk):
+    """The console is the standard output of `run`. A kernel that panics ends the machine with an error, and what the
+    machine wrote is dropped."""
+    r = machines.run("--disk", debian_disk, "--ephemeral", "--append", "init=/usr/bin/true", "p1", timeout=BOOT)
+    assert "Linux version" in r.out and "init=/usr/bin/true" in r.out
+    assert r.rc == 1 and "panicked" in r.err and "Kernel panic" in r.err, r
+
+
+# Stands for caisson: it looks into the disk as caisson does, and keeps what would boot.
+STUB = """#!/bin/sh
+for word; do case $previous in --bundle) bundle=$word;; esac; previous=$word; done
+[ -d "$bundle/seed" ] || exec "$REAL" "$@"
+mkdir "$KEPT" && cp -r "$bundle/." "$KEPT" && rm -r "$bundle"
+"""
+
+
+@pytest.fixture
+def boots(machines, binary, tmp, monkeypatch):
+    """boots(TREE, ...) makes a disk with those files, and returns what `run --disk` would boot."""
+    stub = put(tmp, "stub", STUB, 0o755)
+    monkeypatch.setenv("REAL", binary)
+    monkeypatch.setenv("CAISSON_DISK_STATE", machines.rt.root)
+    monkeypatch.setenv("CAISSON_DISK_RUNTIME", stub)
+    helper = os.path.join(os.path.dirname(binary), "caisson-inside")
+    count = []
+
+    def look(disk, *options):
+        p = subprocess.run([helper, "--machine", *machines.words("--disk", disk, *options, "m1")[1:]],
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LOOK)
+        if p.returncode:
+            return "\n".join(l for l in p.stderr.splitlines() if "runs in software" not in l)
+        kept = os.environ["KEPT"]
+        read = lambda n: open(os.path.join(kept, n)).read() if os.path.exists(os.path.join(kept, n)) else None
+        conf = json.loads(read("config.json"))
+        return read("kernel"), read("initrd"), " ".join(conf["vm"]["kernel"]["parameters"]), conf
+
+    def boots(files, *options, ephemeral=True):
+        count.append(1)
+        tree, disk = os.path.join(tmp, f"tree{len(count)}"), os.path.join(tmp, f"disk{len(count)}.raw")
+        kept = os.path.join(tmp, f"kept{len(count)}")
+        for d in ("bin", "boot", "etc"):
+            os.makedirs(os.path.join(tree, d))
+        for name, content in files.items():
+            put(tree, name, content)
+        with open(disk, "wb") as f:
+            f.truncate(24 * MiB)
+        run("mke2fs", "-t", "ext4", "-U", "11111111-2222-3333-4444-555555555555", "-d", tree, disk)
+        monkeypatch.setenv("KEPT", kept)
+        return look(disk, *["--ephemeral"] * ephemeral, *options)
+
+    boots.look = look
+    return boots
+
+
+RELEASE = {"etc/os-release": 'PRETTY_NAME="Tiny 1"\nID=tiny\n'}
+
+
+def test_boot_entries(boots):
+    """Each kind of boot loader's configuration is read as the boot loader reads it."""
+    bls = boots({**RELEASE, "boot/vmlinuz-6.9": "K9", "boot/vmlinuz-6.10": "K10", "boot/i-6.10": "I10", "boot/early": "E",
+                 "boot/vmlinuz-0-rescue-x": "R", "boot/grub2/grubenv": "# GRUB\nkernelopts=root=LABEL=fedora ro rhgb\n",
+                 "boot/loader/entries/x-0-rescue.conf": "linux /vmlinuz-0-rescue-x\n",
+                 "boot/loader/entries/x-6.9.conf": "title F\nlinux /vmlinuz-6.9\noptions root=LABEL=old\n",
+                 "boot/loader/entries/x-6.10.conf": "title F\nlinux /vmlinuz-6.10\ninitrd /early /i-6.10 $tuned_initrd\n"
+                                                    "options $kernelopts $tuned_params console=ttyS0\n",
+                 "etc/cloud/cloud.cfg": "system_info:\n  default_user:\n    name: 'fedora'\n    gecos: x\n"},
+                "--append", "quiet  x=1")
+    assert bls[:3] == ("K10", "E\0\0\0I10", "root=LABEL=fedora ro rhgb console=ttyS0 quiet x=1")
+    extlinux = boots({**RELEASE, "boot/vmlinuz-virt": "KV", "boot/initramfs-virt": "IV",
+                      "boot/extlinux.conf": "DEFAULT menu.c32\nLABEL virt\n  MENU LABEL Linux virt\n  LINUX vmlinuz-virt\n"
+                                            "  INITRD initramfs-virt\n  APPEND root=LABEL=/ modules=ext4 \nLABEL old\n  LINUX no\n"})
+    assert extlinux[:3] == ("KV", "IV", "root=LABEL=/ modules=ext4")
+    newest = boots({**RELEASE, "boot/vmlinuz-5.10.0-9": "K9", "boot/vmlinuz-5.10.0-30": "K30", "boot/initrd.img-5.10.0-30": "I30",
+                    "boot/grub/grub.cfg": "linux /boot/$kernel root=/dev/sda\nlinux /boot/gone root=/dev/sda\n"})
+    assert newest[:3] == ("K30", "I30", "root=UUID=11111111-2222-3333-4444-555555555555 ro")
+
+
+def test_hostile_and_empty_disks(boots, tmp):
+    """A disk that has nothing to boot says what was looked for and what to do. Links on a disk stay in it."""
+    secret = put(tmp, "secret", "of the host")
+    efi = boots({**RELEASE, "boot/efi/EFI/debian/grubx64.efi": "MZ"})
+    assert "Tiny 1" in efi and "no kernel" in efi and "--kernel" in efi and efi.count("\n") == 0
+    assert "no operating system" in boots({"home/x": ""})
+    grub = boots({**RELEASE, "boot/k": "K", "boot/grub/grub.cfg": f"menuentry 'x' {{\n\tlinux\t(hd0,1)/boot/k 'a b' \"c\" d=\x01\u00e4 $e\n"
+                  f"\tinitrd\t/../../../..{secret}\n}}\n"})
+    assert "initramfs" in grub and "not there" in grub
+    known = boots({**RELEASE, "boot/k": "K", "boot/grub/grub.cfg": "menuentry 'x' {\n\tlinux\t(hd0,1)/boot/k 'a b' root=x d=\x01\u00e4 $e\n}\n"})
+    assert known[:3] == ("K", None, "a b root=x d=???")
+
+
+def test_what_is_written_where(boots, tmp):
+    """The disk, a temporary file, an overlay that stays, or one that goes with the machine. The disk itself never grows."""
+    kernel = put(tmp, "k", "a kernel of mine")
+    overlay = os.path.join(tmp, "kept.qcow2")
+    size = lambda f: json.loads(subprocess.run(["qemu-img", "info", "-U", "--output=json", f], check=True, capture_output=True).stdout)["virtual-size"]
+
+    def image(*options, **kw):
+        found = boots({}, "--kernel", kernel, "--append", "root=/dev/vda1 rw", *options, **kw)
+        assert found[0] == "a kernel of mine" and found[2] == "root=/dev/vda1 rw", found
+        conf = found[3]
+        return conf["vm"]["image"]["path"], conf["vm"]["image"]["format"], conf["annotations"]["io.caisson.vm.image.snapshot"]
+
+    assert image() == (os.path.join(tmp, "disk1.raw"), "raw", "true")
+    path, form, dropped = image("--size", "1G")
+    assert os.path.basename(path) == "disk.qcow2" and path.startswith(os.path.join(tmp, "machines", "m1-")) and (form, dropped) == ("qcow2", "false")
+    assert size(os.path.join(tmp, "kept2", "disk.qcow2")) == 1 << 30 and size(os.path.join(tmp, "disk2.raw")) == 24 * MiB
+    assert image(ephemeral=False) == (os.path.join(tmp, "disk3.raw"), "raw", "false")
+    assert image("--overlay", overlay, "--size", "2G", ephemeral=False) == (overlay, "qcow2", "false") and size(overlay) == 2 << 30
+    # It is used again as it is.
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 4096", overlay)
+    before = digest(overlay)
+    assert image("--overlay", overlay, ephemeral=False)[0] == overlay and digest(overlay) == before
+
+
+def test_containerdisk(boots, monkeypatch, binary, tmp):
+    """The disk in an image of containers is taken as it is in the store, and only read."""
+    images = oci.Images(os.path.join(os.path.dirname(binary), "caisson-image"), os.path.join(tmp, "store"))
+    layout = oci.Layout(os.path.join(tmp, "layout"))
+    for tag, files in (("one", ["a.qcow2"]), ("img", ["a.img"]), ("two", ["a.raw", "b.raw"]), ("none", [])):
+        layout.image([oci.tar(oci.entry("disk/", "dir"), *[oci.entry("disk/" + f, data=bytes(MiB)) for f in files])], tag)
+        images("import", f"oci:{layout.path}:{tag}")
+    monkeypatch.setenv("KEPT", os.path.join(tmp, "kept"))
+    kernel = ["--store", images.store, "--kernel", put(tmp, "k", "K")]
+    found = boots.look("image:one", "--ephemeral", *kernel)
+    assert len(found) == 4, found
+    conf = found[3]
+    assert conf["vm"]["image"]["path"].startswith(images.store + "/layers/") and conf["vm"]["image"]["path"].endswith("/disk/a.qcow2")
+    assert (conf["vm"]["image"]["format"], conf["annotations"]["io.caisson.vm.image.snapshot"]) == ("qcow2", "true")
+    assert "--ephemeral" in boots.look("image:one", *kernel)
+    assert "--format" in boots.look("image:img", "--ephemeral", *kernel)
+    monkeypatch.setenv("KEPT", os.path.join(tmp, "kept2"))
+    assert boots.look("image:img", "--format", "raw", "--ephemeral", *kernel)[3]["vm"]["image"]["format"] == "raw"
+    assert "2 disks" in boots.look("image:two", "--ephemeral", *kernel)
+    assert "no disk" in boots.look("image:none", "--ephemeral", *kernel)
+    assert "nosuch" in boots.look("image:nosuch", "--ephemeral", *kernel)
+
+
+WRONG = [
+    (("--size", "3G", "--overlay", "OVERLAY"), ("--size", "caisson disk resize")),
+    (("--ephemeral", "--overlay", "new.qcow2"), ("--ephemeral", "--overlay")),
+    (("--initrd", "x"), ("--initrd", "--kernel")),
+    (("--format", "floppy"), ("floppy",)),
+    (("--cloud-init", "/nosuch"), ("--cloud-init", "/nosuch")),
+    (("--cloud-init", "TEXT:hostname: web\n"), ("--cloud-init", "#cloud-config", "first line")),
+    (("--cloud-init", "TEXT:#cloud-config\nusers: [a\n"), ("--cloud-init", "line", "YAML")),
+    (("--cloud-init", "TEXT:#cloud-config\n- a\n"), ("--cloud-init", "names and values")),
+    (("--network-config", "TEXT:ethernets: {}\n"), ("--network-config", "version: 2")),
+    (("--network-config", "TEXT:version: 3\n"), ("--network-config", "expected 1 or 2")),
+    (("--ssh-key", "TEXT:-----BEGIN OPENSSH PRIVATE KEY-----\n"), ("--ssh-key", "private key", ".pub")),
+    (("--ssh-key", "TEXT:hello\n"), ("--ssh-key", "expected a public key")),
+    (("--ssh-key", "TEXT:\n"), ("--ssh-key", "empty")),
+    (("--hostname", "a_b"), ("--hostname", "dashes")),
+    (("--cpus", "0"), ("--cpus",)),
+    (("--memory", "much"), ("--memory", "2G")),
+    (("name", "sh"), ("too many arguments", "no COMMAND")),
+]
+
+
+@pytest.mark.parametrize("options,texts", WRONG, ids=lambda v: " ".join(v)[:40].replace("\n", " "))
+def test_wrong_options(machines, tmp, options, texts):
+    """What is wrong is said before anything boots, and nothing is left."""
+    disk, overlay = os.path.join(tmp, "d.qcow2"), os.path.join(tmp, "o.qcow2")
+    run("qemu-img", "create", "-f", "qcow2", disk, "8M")
+    run("qemu-img", "create", "-f", "qcow2", overlay, "8M")
+    words = []
+    for o in options:
+        if o.startswith("TEXT:"):
+            o = put(tmp, "file", o[5:])
+        words.append(overlay if o == "OVERLAY" else o)
+    kernel = [] if "--initrd" in options else ["--kernel", put(tmp, "k", "kernel")]
+    machines.run("--disk", disk, *kernel, *words).failed(*texts)
+
+
+def test_wrong_disks(machines, tmp, rt):
+    """Other things that are wrong, by themselves."""
+    disk = os.path.join(tmp, "d.vmdk")
+    run("qemu-img", "create", "-f", "vmdk", disk, "8M")
+    machines.run("--disk", disk).failed("vmdk", "--ephemeral", "--overlay")
+    machines.run("--disk", os.path.join(tmp, "nosuch.qcow2")).failed("nosuch.qcow2")
+    rt("run", "--disk", disk, "x").failed("--isolation vm")
+    raw = put(tmp, "d.raw", b"\0" * MiB)
+    r = machines.run("--disk", raw, "--kernel", put(tmp, "k", b"no kernel" * 1000), timeout=60)
+    assert r.rc == 1 and re.search("kernel", r.err), r
+    # Someone else has it open for writing, as QEMU does it.
+    with open(raw, "r+b") as f:
+        import fcntl
+        import struct
+        fcntl.fcntl(f, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 101, 1, 0))
+        machines.run("--disk", raw, "--kernel", raw).failed("--disk", "writes it", "--overlay")
