@@ -119,6 +119,12 @@ int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
  */
 int cg_apply(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
+/*
+ * Loads the device program for res and attaches it to the cgroup of the descriptor `dir`, which is
+ * from cg_open(). cg_apply() does the same, among other things.
+ */
+int cg_allow_devices(const struct cgroup *cg, int dir, const struct cg_resources *res) must_check;
+
 /* Returns whether res has a limit that needs a controller. Device rules need no controller. */
 bool cg_wants_limits(const struct cg_resources *res);
 

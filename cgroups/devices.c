@@ -349,3 +349,10 @@ int cg_apply_devices(struct cg_target *t, const struct cg_resources *res)
 	}
 	return r < 0 ? err_ctx(r, "linux.resources.devices") : 0;
 }
+
+int cg_allow_devices(const struct cgroup *cg, int dir, const struct cg_resources *res)
+{
+	struct cg_target t = {.cg = cg, .dir = dir};
+
+	return cg_apply_devices(&t, res);
+}

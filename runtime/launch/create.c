@@ -67,7 +67,7 @@ static int record_intent(
 		if (!c->pid_file)
 			return -ENOMEM;
 	}
-	int r = fd_replace_file(c->dir, "config.json", b->text, b->len, 0600);
+	int r = fd_write_new_file(c->dir, "config.json", b->text, b->len, 0600);
 	return r < 0 ? r : container_save(c);
 }
 

@@ -117,22 +117,47 @@ static int host_cgroup_create(struct launch *l, const struct step *s)
 }
 
 /*
- * Sets the limits of the container's cgroup. If config.json has no device rules, the rule to deny
+ * Gets the limits of the container's cgroup. If config.json has no device rules, the rule to deny
  * all is set, so that only the devices that every container gets are allowed, as in runc.
  */
-static int host_cgroup_limit(struct launch *l, const struct step *s)
+static int limits_with_devices(const struct launch *l, struct cg_resources *ret)
 {
 	static const struct cg_device_rule deny_all = {
 		.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"};
+	int r = launch_limits(l, ret);
+
+	if (r >= 0 && !ret->ndevices) {
+		ret->devices = &deny_all;
+		ret->ndevices = 1;
+	}
+	return r;
+}
+
+void launch_allow_devices(void *launch)
+{
+	struct launch *l = launch;
 	struct cg_resources res;
-	int r = launch_limits(l, &res);
+
+	if (l->plan.exec || l->cgroup_dir < 0)
+		return;
+	int r = limits_with_devices(l, &res);
+	if (r >= 0)
+		r = cg_allow_devices(&l->c->cgroup, l->cgroup_dir, &res);
+	l->create.devices_allowed = r >= 0;
+	/* After a failure the step CGROUP_LIMIT tries the same, and reports the error. */
+	if (r < 0)
+		err_clear();
+}
+
+static int host_cgroup_limit(struct launch *l, const struct step *s)
+{
+	struct cg_resources res;
+	int r = limits_with_devices(l, &res);
 
 	if (r < 0)
 		return r;
-	if (!res.ndevices) {
-		res.devices = &deny_all;
-		res.ndevices = 1;
-	}
+	if (l->create.devices_allowed)
+		res.ndevices = 0;
 	return l->c->cgroup.path ? cg_apply(&l->c->cgroup, &res) : 0;
 }
 

@@ -44,7 +44,8 @@ struct create_part {
 	int start_lock;
 	struct plan_env env;
 	struct cg_options cg_options;
-	bool cgroup_made; /* this command made the cgroup, so undoing may remove it */
+	bool cgroup_made;     /* this command made the cgroup, so undoing may remove it */
+	bool devices_allowed; /* launch_allow_devices() has succeeded */
 	bool wrote_pid_file;
 	bool unattended; /* the container keeps running after this command has ended */
 	bool joined;     /* this command joined the networks, so undoing may leave them */
@@ -162,6 +163,13 @@ int launch_await_exec(struct launch *l) must_check;
 
 /* Gets the limits of the cgroup on the host. In VM mode that cgroup holds the whole machine. */
 int launch_limits(const struct launch *l, struct cg_resources *ret) must_check;
+
+/*
+ * Attaches the device program to the container's new cgroup. The runtime does this part of the step
+ * CGROUP_LIMIT while INIT executes caisson-init, because INIT waits for that step before it mounts.
+ * The other limits have to wait until INIT has memory of its own (ns/spawn.c).
+ */
+void launch_allow_devices(void *launch);
 
 /* Kills INIT, the container's first process, and reaps it. */
 void launch_kill_init(struct launch *l);

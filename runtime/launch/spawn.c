@@ -121,6 +121,8 @@ int launch_spawn(struct launch *l, const struct step *clone, int *theirs)
 		.stderr_fd = -EBADF,
 		.channel = l->channel,
 		.preserve_fds = l->preserve_fds,
+		.meanwhile = launch_allow_devices,
+		.data = l,
 	};
 	if (r >= 0)
 		r = init_start(&l->c->arena, &o, &a, &l->child);

@@ -8,9 +8,11 @@
  * plan has CGROUP_LIMIT after CLONE, and a process that is cloned into a cgroup that may have
  * limits already gets memory of its own.
  *
- * The caller waits for the execve(2), which closes a pipe, but not longer than WAIT_MS, because in
- * a frozen cgroup the new process does not execute before it is thawed. CLONE_VFORK is not used,
- * because the caller could not react to signals then.
+ * Until the execve(2) the caller works on something else (meanwhile()). Both need no lock for that,
+ * because the new process changes nothing but its own stack. Then the caller waits for the
+ * execve(2), which closes a pipe, but not longer than WAIT_MS, because in a frozen cgroup the new
+ * process does not execute before it is thawed. CLONE_VFORK is not used, because the caller could
+ * not react to signals then.
  *
  * execve(2) decides about capabilities:
  *
@@ -200,6 +202,8 @@ static int spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 	pid_t pid = clone_init(&ca, s);
 	int code = errno;
 	fd_close(&ends[1]);
+	if (pid >= 0 && a->meanwhile)
+		a->meanwhile(a->data);
 	bool done = pid < 0 || !shared || wait_for_execve(ends[0]);
 	if (done)
 		free(s);

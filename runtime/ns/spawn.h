@@ -20,6 +20,13 @@ struct ns_spawn_args {
 	const int *pass;
 	size_t npass;
 	int preserve_fds;
+	/*
+	 * called with `data` in the caller while the new process executes caisson-init; or NULL.
+	 * Both may share memory then, so the function must not change what these arguments refer
+	 * to.
+	 */
+	void (*meanwhile)(void *data);
+	void *data;
 };
 
 /*

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -78,11 +79,47 @@ static void test_no_pipe_without_shared_memory(void **state)
 	assert_fails(&a, false, "clone");
 }
 
+static void count(void *data)
+{
+	++*(int *)data;
+}
+
+/* Checks that the caller works meanwhile exactly once, and only if there is a process. */
+static void test_meanwhile(void **state)
+{
+	struct ns_child child = {.pid = -1};
+	int calls = 0, status, fds[2], null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	struct ns_spawn_args a = args_of(&impossible, -EBADF);
+
+	assert_int_equal(channel_pair(fds), 0);
+	a.image = open("/bin/true", O_PATH | O_CLOEXEC);
+	a.orders = null;
+	a.stdout_fd = a.stderr_fd = -EBADF;
+	a.channel = fds[0];
+	a.pass = &fds[1];
+	a.npass = 1;
+	a.meanwhile = count;
+	a.data = &calls;
+	assert_fails(&a, true, "clone");
+	assert_int_equal(calls, 0);
+	a.clone = &plain;
+	assert_int_equal(ns_spawn(&a, &child), 0);
+	assert_int_equal(calls, 1);
+	assert_int_equal(waitpid(child.pid, &status, 0), child.pid);
+	assert_int_equal(status, 0);
+	close(child.pidfd);
+	close(a.image);
+	close(null);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_caller_stays_dumpable),
 		cmocka_unit_test(test_no_pipe_without_shared_memory),
+		cmocka_unit_test(test_meanwhile),
 	};
 
 	return cmocka_run_group_tests_name("ns_spawn", tests, NULL, NULL);
