@@ -229,23 +229,55 @@ static int take_backends(struct monitor *m, struct engine_description *d)
 	return 0;
 }
 
-static int build_machine(struct monitor *m, struct engine_description *d)
+static int open_kernel(struct monitor *m, struct engine_description *d, struct guest_kernel *ret)
 {
 	const struct machine_config *c = m->a->machine;
 	const struct guest_kernel_request q = {
 		.kernel = c->kernel, .initrd = c->initrd, .init = c->init, .cache = c->cache};
-	struct guest_kernel kernel = GUEST_KERNEL_INIT;
 
-	int r = guest_kernel_open(m->a->arena, &q, &kernel);
+	int r = guest_kernel_open(m->a->arena, &q, ret);
 	if (r < 0)
 		return r;
-	d->kernel = kernel.kernel;
-	d->initramfs = kernel.initramfs;
-	r = check_memory(&kernel, c);
+	d->kernel = ret->kernel;
+	d->initramfs = ret->initramfs;
+	r = check_memory(ret, c);
 	log_debug("microvm: kernel and initramfs");
 	spans_mark(m, "open the kernel and the initramfs", false);
+	return r < 0 ? r : build_cmdline(m, &d->cmdline);
+}
+
+/* Reads the snapshot from which the machine starts, in place of a kernel. */
+static int open_snapshot(
+	struct monitor *m, struct engine_description *d, struct strbuf *bytes, struct snapshot *ret)
+{
+	struct checkpoint_owner owner;
+
+	if (m->a->machine->hypervisor != HYPERVISOR_KVM)
+		return err_set(ENOTSUP, "a checkpoint of a microVM can only be restored on KVM%s%s",
+			m->a->machine->why_not_kvm ? ": " : "",
+			m->a->machine->why_not_kvm ? m->a->machine->why_not_kvm : "");
+	int r = fd_read_all(m->a->restore->state, bytes, SNAPSHOT_MAX, "the snapshot");
 	if (r >= 0)
-		r = build_cmdline(m, &d->cmdline);
+		r = snapshot_open(ret, bytes->s, bytes->len);
+	if (r >= 0)
+		r = checkpoint_read_owner(ret, &owner);
+	if (r < 0)
+		return r;
+	m->streams.agent_port = owner.agent_port;
+	m->next_process = owner.next_process;
+	d->snapshot = ret;
+	d->snapshot_memory = m->a->restore->memory;
+	return 0;
+}
+
+static int build_machine(struct monitor *m, struct engine_description *d)
+{
+	const struct machine_config *c = m->a->machine;
+	struct guest_kernel kernel = GUEST_KERNEL_INIT;
+	_cleanup_strbuf_ struct strbuf bytes = {0};
+	struct snapshot snapshot;
+
+	int r = m->a->restore ? open_snapshot(m, d, &bytes, &snapshot) : open_kernel(m, d, &kernel);
 	if (r >= 0)
 		r = open_taps(m, d);
 	if (r >= 0)
@@ -261,6 +293,9 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 		r = take_backends(m, d);
 	if (r >= 0)
 		r = engine_start(&m->engine, d);
+	/* The file server writes to the log why it could not load its state. */
+	if (r < 0 && m->a->restore)
+		r = monitor_server_words(m, r);
 	log_debug("microvm: built");
 	/*
 	 * The monitor closes the socket of the file server, because QEMU has its own copy, and the
@@ -289,6 +324,10 @@ int monitor_boot(struct monitor *m)
 	if (r >= 0)
 		r = build_machine(m, &d);
 	fd_close(&d.image);
+	if (m->a->restore) {
+		close(m->a->restore->state);
+		close(m->a->restore->memory);
+	}
 	/*
 	 * The slots can be closed now, because the file server has its own copies of the
 	 * descriptors.

@@ -10,6 +10,10 @@
  *	signal {signal, all}                             reply
  *	freeze {frozen}                                  reply
  *	ps, stats, update with its blob                  reply
+ *	checkpoint {}, two empty files for state and     reply, when the machine is saved and paused
+ *	  memory of the machine
+ *	end {}, on the same connection                   none: the machine ends; if the connection
+ *	                                                 ends instead, the machine goes on
  *	watch {}                                         oom {}, each time that the guest sends one
  *
  * After exec, the same connection takes signal {signal} and resize {rows, columns} for its process,
@@ -38,3 +42,6 @@ int control_connect(int dir) must_check;
  */
 int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, int timeout_ms,
 	struct agent_frame *ret) must_check;
+
+/* Waits up to timeout_ms for the reply to a request that was sent, like control_call(). */
+int control_wait(int sock, int timeout_ms, struct agent_frame *ret) must_check;
