@@ -58,6 +58,15 @@ static const struct command commands[] = {
 	{"pause", "ID", "Freeze all processes of a container.",
 		"Its cgroup is frozen; `caisson resume ID` thaws it.", cmd_pause},
 	{"resume", "ID", "Thaw a paused container.", NULL, cmd_resume},
+	{"checkpoint", "[options] ID", "Save a running microVM, and end it.",
+		"Only a container in a microVM on KVM can be saved. Its memory, which may hold\n"
+		"secrets, goes to the directory of --image-path, readable for its owner only.\n"
+		"`caisson restore` makes it go on.",
+		cmd_checkpoint},
+	{"restore", "[options] ID", "Let a saved microVM go on, and stay until it ends.",
+		"The bundle, its files, disks and networks must be as they were when\n"
+		"`caisson checkpoint` saved the container.",
+		cmd_restore},
 	{"update", "[options] ID", "Change the limits of a container.",
 		"Only limits that are given change. If this host does not offer the cgroup v2\n"
 		"controller of a limit, the error says who holds the controller.",

@@ -34,11 +34,17 @@
  *	update   {id}; blob: agent_limits_pack()
  *	clock    {time}; sent when the host's clock was set, after a suspend of the host, and after
  *		 SIGCONT, because a guest that was stopped may have a clock that is late
+ *	suspend  {id, port}; asks the agent to get ready for a snapshot of the machine: no bytes
+ *		 flow any more, and after the reply the agent sends nothing until "resume". In a
+ *		 machine that starts from the snapshot the agent connects to `port`
+ *	resume   {} in the machine that was saved, {stdio, time} in one that was restored, with a
+ *		 blob of random bytes
  *	stop     {}; the guest writes its disks (sync) and powers off
  *
  * Guest to host:
  *	hello    {version: AGENT_VERSION, kernel: "6.1.0", clock}. clock: CLOCK_MONOTONIC of the
  *		 guest at the time of sending, in ns
+ *		 A restored agent adds suspended: true
  *	reached  {process, barrier}
  *	failed   {process, errno, message}   the process could not be made; its last message
  *	steps    {process, clock, steps: [{step, init, begin, end}, ...]}   the steps of the orders'
@@ -52,6 +58,7 @@
  *		 sent half a second after the exit and after all output so far; later output flows
  *		 until one side closes the stream
  *	reply    {id, errno, message, ...}   errno 0: success
+ *	resumed  {}   the answer to "resume"
  *	oom      {}   the kernel has killed a process of the container because memory ran out; sent
  *		 before the "exited" of that process
  *	log      {message}   for the log of the runtime
@@ -74,7 +81,7 @@
 #pragma once
 #include <stdint.h>
 
-#define AGENT_VERSION 2
+#define AGENT_VERSION 3
 #define AGENT_PORT 1024
 
 #define AGENT_STDIN 0

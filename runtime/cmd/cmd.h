@@ -46,6 +46,8 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 int cmd_list(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_pause(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_resume(const struct command *self, const struct globals *g, int argc, char **argv);
+int cmd_checkpoint(const struct command *self, const struct globals *g, int argc, char **argv);
+int cmd_restore(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_update(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_events(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_features(const struct command *self, const struct globals *g, int argc, char **argv);

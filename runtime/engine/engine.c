@@ -3,7 +3,7 @@
 
 int engine_start(struct engine *ret, const struct engine_description *d)
 {
-	*ret = (struct engine){.ended = -EBADF, .chatter = -EBADF};
+	*ret = (struct engine){.ended = -EBADF, .chatter = -EBADF, .save_done = -EBADF};
 	ret->ops = d->config->hypervisor == HYPERVISOR_KVM ? &engine_kvm : &engine_qemu;
 	int r = ret->ops->start(ret, d);
 	if (r < 0)
@@ -31,5 +31,24 @@ void engine_stop(struct engine *e)
 {
 	if (e->ops)
 		e->ops->stop(e);
-	*e = (struct engine){.ended = -EBADF, .chatter = -EBADF};
+	*e = (struct engine){.ended = -EBADF, .chatter = -EBADF, .save_done = -EBADF};
+}
+
+int engine_save(struct engine *e, const struct engine_save *s)
+{
+	if (!e->ops->save)
+		return err_set(ENOTSUP, "the microVM runs on QEMU: only a microVM on KVM, with the "
+					"built-in monitor, can be saved");
+	return e->ops->save(e, s);
+}
+
+int engine_saved(struct engine *e)
+{
+	return e->ops->saved(e);
+}
+
+void engine_go_on(struct engine *e)
+{
+	if (e->ops && e->ops->go_on)
+		e->ops->go_on(e);
 }

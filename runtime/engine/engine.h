@@ -68,6 +68,12 @@ struct engine_description {
 	int image; /* descriptor of vm.image if it is raw, or -EBADF */
 	int seed;  /* descriptor of a foreign guest's second disk, read-only, or -EBADF */
 	int log;   /* socket of the guest's console; only a foreign guest reads from it */
+	/*
+	 * the snapshot from which the machine starts, and its file of guest memory; NULL: the
+	 * machine boots the kernel
+	 */
+	const struct snapshot *snapshot;
+	int snapshot_memory;
 	struct engine_nic nics[ENGINE_NICS_MAX];
 	size_t nnics;
 	struct engine_backend backends[ENGINE_BACKENDS_MAX];
@@ -80,6 +86,14 @@ struct engine_description {
 };
 
 struct engine;
+
+/* What engine_save() writes, and where. */
+struct engine_save {
+	int state, memory; /* empty files, which the caller keeps open until engine_saved() */
+	/* bytes that the caller gets back from the snapshot, as the section SNAPSHOT_OWNER */
+	const void *owner;
+	size_t owner_len;
+};
 
 struct engine_ops {
 	int (*start)(struct engine *e, const struct engine_description *d);
@@ -94,6 +108,10 @@ struct engine_ops {
 	int (*result)(struct engine *e);
 	/* Presses the power button, which only a machine with a foreign guest has. */
 	int (*press_power)(struct engine *e);
+	/* The functions of snapshots; NULL: the engine cannot make any. */
+	int (*save)(struct engine *e, const struct engine_save *s);
+	int (*saved)(struct engine *e);
+	void (*go_on)(struct engine *e);
 };
 
 extern const struct engine_ops engine_kvm, engine_qemu;
@@ -106,6 +124,8 @@ struct engine {
 	 * -EBADF: none
 	 */
 	int chatter;
+	/* eventfd, readable once engine_save() has come to its end; -EBADF: there is none */
+	int save_done;
 	pid_t pid; /* pid of QEMU's process, a child of the monitor; 0: there is no such process */
 	/* the jail (jail/jail.h) that the engine's threads enter before the guest runs */
 	const struct jail *jail;
@@ -119,3 +139,12 @@ int engine_result(struct engine *e) must_check;
 /* Presses the machine's power button, so that a foreign guest ends by itself. */
 int engine_press_power(struct engine *e) must_check;
 void engine_stop(struct engine *e);
+
+/*
+ * Begins to pause the machine and to save it. Once e->save_done is readable, engine_saved() returns
+ * the result. The machine stays paused until engine_go_on() or engine_stop(). *s must exist until
+ * engine_saved().
+ */
+int engine_save(struct engine *e, const struct engine_save *s) must_check;
+int engine_saved(struct engine *e) must_check;
+void engine_go_on(struct engine *e);

@@ -31,8 +31,11 @@ struct kvm_engine {
 	 * while the devices still use them; or -EBADF
 	 */
 	int log, image, seed;
-	int result;        /* return value of machine_run() */
-	char why[ERR_MAX]; /* error message if machine_run() failed */
+	int result;                     /* return value of machine_run() */
+	char why[ERR_MAX];              /* error message if machine_run() failed */
+	const struct engine_save *save; /* what is being saved */
+	int save_result;                /* of write_snapshot(), with its error message */
+	char save_why[ERR_MAX];
 };
 
 static int enter_vcpu(void *ctx)
@@ -150,6 +153,8 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.vsock = c->foreign ? NULL : &vsock,
 		.power_button = c->foreign,
 		.balloon = true,
+		.snapshot = d->snapshot,
+		.snapshot_memory = d->snapshot_memory,
 		.enter_vcpu = enter_vcpu,
 		.enter_ctx = e,
 	};
@@ -168,7 +173,8 @@ static int kvm_start(struct engine *e, const struct engine_description *d)
 	k->log = k->image = k->seed = -EBADF;
 	k->foreign = d->config->foreign;
 	e->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (e->ended < 0)
+	e->save_done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (e->ended < 0 || e->save_done < 0)
 		return err_sys("create an eventfd");
 	k->log = fcntl(d->log, F_DUPFD_CLOEXEC, 3);
 	if (k->log >= 0 && d->image >= 0)
@@ -237,6 +243,7 @@ static void kvm_stop(struct engine *e)
 	fd_close(&k->image);
 	fd_close(&k->seed);
 	fd_close(&e->ended);
+	fd_close(&e->save_done);
 	free(k);
 	e->state = NULL;
 }
@@ -249,4 +256,74 @@ static int kvm_press_power(struct engine *e)
 	return 0;
 }
 
-const struct engine_ops engine_kvm = {kvm_start, kvm_run, kvm_stop, kvm_result, kvm_press_power};
+/* --- snapshots --- */
+
+static int write_snapshot(struct machine *m, const struct engine_save *s)
+{
+	struct snapshot_writer w;
+
+	int r = snapshot_begin(&w);
+	if (r >= 0)
+		r = machine_save(m, &w, s->memory);
+	if (r >= 0)
+		r = snapshot_section(&w, SNAPSHOT_OWNER, 0);
+	if (r >= 0)
+		r = snapshot_put(&w, s->owner, s->owner_len);
+	if (r >= 0)
+		r = snapshot_finish(&w);
+	if (r >= 0 && fd_write_all(s->state, w.bytes.s, w.bytes.len) < 0)
+		r = err_sys("write the snapshot");
+	snapshot_release(&w);
+	return r;
+}
+
+/* Runs in the devices' thread. */
+static void save_now(struct machine *m, void *ctx)
+{
+	struct engine *e = ctx;
+	struct kvm_engine *k = e->state;
+
+	k->save_result = write_snapshot(m, k->save);
+	snprintf(k->save_why, sizeof(k->save_why), "%s", k->save_result < 0 ? err_msg() : "");
+	eventfd_write(e->save_done, 1);
+}
+
+static void go_on_now(struct machine *m, void *ctx)
+{
+	machine_go_on(m);
+}
+
+static int kvm_save(struct engine *e, const struct engine_save *s)
+{
+	struct kvm_engine *k = e->state;
+
+	k->save = s;
+	machine_call(&k->machine, save_now, e);
+	return 0;
+}
+
+static int kvm_saved(struct engine *e)
+{
+	struct kvm_engine *k = e->state;
+	eventfd_t n;
+
+	(void)eventfd_read(e->save_done, &n);
+	k->save = NULL;
+	return k->save_result < 0 ? err_set(-k->save_result, "%s", k->save_why) : 0;
+}
+
+static void kvm_go_on(struct engine *e)
+{
+	struct kvm_engine *k = e->state;
+
+	machine_call(&k->machine, go_on_now, NULL);
+}
+
+const struct engine_ops engine_kvm = {.start = kvm_start,
+	.run = kvm_run,
+	.stop = kvm_stop,
+	.result = kvm_result,
+	.press_power = kvm_press_power,
+	.save = kvm_save,
+	.saved = kvm_saved,
+	.go_on = kvm_go_on};

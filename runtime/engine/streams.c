@@ -45,7 +45,7 @@ static struct stream *find_port(struct streams *s, enum stream_state state, uint
  * connect to it. The port is neither the agent's port nor one of the ports to which the host
  * connects.
  */
-static uint32_t new_port(void)
+uint32_t streams_new_port(void)
 {
 	uint32_t n;
 
@@ -93,7 +93,7 @@ int streams_offer(struct streams *s, uint32_t process, unsigned stream, int fd)
 			.state = STREAM_WAITING, .process = process, .stream = stream, .fd = fd};
 		uint32_t port;
 		do
-			port = new_port();
+			port = streams_new_port();
 		while (find_port(s, STREAM_WAITING, port) || find_port(s, STREAM_JOINED, port));
 		e->port = port;
 	}
@@ -238,7 +238,7 @@ int streams_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *
 	int fd = -ECONNREFUSED;
 
 	pthread_mutex_lock(&s->lock);
-	if (port == AGENT_PORT) {
+	if (port == (s->agent_port ? s->agent_port : AGENT_PORT)) {
 		fd = connect_agent(s);
 	} else {
 		struct stream *e = find_port(s, STREAM_WAITING, port);

@@ -46,6 +46,8 @@ struct streams {
 	/* the vsock device; the engine sets it before the guest runs */
 	struct virtio_vsock *device;
 	bool agent_met; /* whether the agent has connected, which is allowed only once */
+	/* the port at which the agent connects; 0: AGENT_PORT */
+	uint32_t agent_port;
 	struct stream stream[STREAMS_MAX];
 };
 
@@ -81,6 +83,8 @@ bool streams_owe(struct streams *s, uint32_t process);
  * connected stay until the guest ends them.
  */
 void streams_withdraw(struct streams *s, uint32_t process);
+/* Returns a random port, which a program in the guest cannot guess. */
+uint32_t streams_new_port(void);
 /*
  * Returns the monitor's end of the agent's stream if the agent has connected, else -EBADF. Returns
  * the stream only once.

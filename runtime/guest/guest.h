@@ -46,6 +46,13 @@ struct guest_config {
 	 * set.
 	 */
 	void (*set_clock)(void *data, uint64_t nanoseconds);
+	/*
+	 * Connects to the monitor again, at this port, in a machine that starts from a snapshot.
+	 * Returns a non-blocking descriptor. NULL: there are no snapshots.
+	 */
+	int (*reconnect)(void *data, uint32_t port);
+	/* Mixes secret bytes into the kernel's random numbers. NULL: they must not be changed. */
+	void (*add_entropy)(void *data, const void *bytes, size_t len);
 	/* absolute path below which the share and the container's root are mounted */
 	const char *dir;
 	const char *cgroup; /* absolute path of the container's cgroup in the guest */
@@ -157,6 +164,12 @@ struct guest {
 	struct watch events_watch;
 	bool share_mounted;
 	bool stop;
+	/*
+	 * The machine may be saved now (suspend.c): no bytes flow, no message is sent, and ended
+	 * processes wait to be reaped. A restored machine connects to `resume_port`.
+	 */
+	bool suspended;
+	uint32_t resume_port;
 	int failure; /* why the loop ends: -errno with a message; 0: the loop goes on */
 };
 
@@ -179,6 +192,15 @@ void guest_log(struct guest *g, const char *fmt, ...) printf_like(2, 3);
  * -errno, with a message.
  */
 void guest_fail(struct guest *g, int r);
+
+/* serve.c: tells the monitor who is there. */
+int guest_say_hello(struct guest *g) must_check;
+
+/* suspend.c: handles the messages "suspend" and "resume". */
+void guest_suspend(struct guest *g, const struct agent_frame *f);
+void guest_resume(struct guest *g, const struct agent_frame *f);
+/* Replaces the connection to the monitor, which was reset because the machine was restored. */
+int guest_reconnect(struct guest *g) must_check;
 
 /* The functions of table.c find, add and free the guest's processes, which are in a list. */
 struct process *process_find(struct guest *g, uint32_t number);

@@ -5,8 +5,12 @@
  * has to end because of an error, its last line on the console says why, and the monitor shows that
  * line.
  */
+#include <fcntl.h>
+#include <linux/random.h>
 #include <linux/vm_sockets.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
@@ -25,6 +29,7 @@
  */
 #define ANSWER_WAIT_S 600
 #define RETRY_MAX_MS 64
+#define ENTROPY_MAX 256 /* bytes of entropy that the monitor sends after a restore */
 #define SHARE_TAG "caisson"
 
 static int connect_once(uint32_t port, int flags)
@@ -104,12 +109,41 @@ static void set_clock(void *data, uint64_t nanoseconds)
 		dprintf(STDERR_FILENO, "caisson-guest: set the clock: %m\n");
 }
 
+static int reconnect_agent(void *data, uint32_t port)
+{
+	return connect_agent(port);
+}
+
+static void add_entropy(void *data, const void *bytes, size_t len)
+{
+	_cleanup_fd_ int fd = open("/dev/random", O_WRONLY | O_CLOEXEC);
+	struct {
+		struct rand_pool_info info;
+		uint8_t bytes[ENTROPY_MAX];
+	} pool = {0};
+
+	len = len < sizeof(pool.bytes) ? len : sizeof(pool.bytes);
+	pool.info.entropy_count = (int)len * 8;
+	pool.info.buf_size = (int)len;
+	memcpy(pool.bytes, bytes, len);
+	/*
+	 * The second call makes the kernel use the new bytes at once. Without it the kernel would
+	 * give out numbers of the old key for a while, which another machine from the same snapshot
+	 * gives out too.
+	 */
+	if (fd < 0 || ioctl(fd, RNDADDENTROPY, &pool) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0)
+		dprintf(STDERR_FILENO, "caisson-guest: add entropy: %m\n");
+	explicit_bzero(&pool, sizeof(pool));
+}
+
 static int run_guest(void)
 {
 	static const struct guest_config config = {
 		.connect = connect_vsock,
 		.mount_share = mount_share,
 		.set_clock = set_clock,
+		.reconnect = reconnect_agent,
+		.add_entropy = add_entropy,
 		.dir = "/run/caisson",
 		.cgroup = "/container",
 		.disk = "/dev/vda",

@@ -15,7 +15,8 @@ void guest_fail(struct guest *g, int r)
 
 void guest_send(struct guest *g, struct agent_writer *w)
 {
-	int r = agent_send(w, g->control, NULL, 0);
+	/* No one could receive the message after a snapshot, so that the agent sends none. */
+	int r = g->suspended ? 0 : agent_send(w, g->control, NULL, 0);
 
 	if (r < 0)
 		guest_fail(g, r);

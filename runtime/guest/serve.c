@@ -34,6 +34,8 @@ static void handle_message(struct guest *g, const struct agent_frame *f)
 		{"stats", guest_stats},
 		{"update", guest_update},
 		{"clock", guest_set_clock},
+		{"suspend", guest_suspend},
+		{"resume", guest_resume},
 		{"stop", on_stop},
 	};
 
@@ -50,6 +52,12 @@ static void on_control(struct watch *w, uint32_t events)
 
 	if (r == -EAGAIN)
 		return;
+	if (r <= 0 && g->suspended && g->config->reconnect) {
+		r = guest_reconnect(g);
+		if (r < 0)
+			guest_fail(g, r);
+		return;
+	}
 	if (r == 0)
 		r = err_set(ECONNRESET, "the monitor closed the connection");
 	while (r > 0 && !g->stop) {
@@ -75,7 +83,7 @@ static void on_signal(struct watch *w, uint32_t events)
 		g->child_ended = true;
 }
 
-static int say_hello(struct guest *g)
+int guest_say_hello(struct guest *g)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	struct utsname u;
@@ -88,6 +96,7 @@ static int say_hello(struct guest *g)
 	json_out_u64(&w.json, "version", AGENT_VERSION);
 	json_out_str(&w.json, "kernel", u.release);
 	json_out_u64(&w.json, "clock", clock_ns());
+	json_out_bool(&w.json, "suspended", g->suspended);
 	return agent_send(&w, g->control, NULL, 0);
 }
 
@@ -118,7 +127,7 @@ static int start_agent(struct guest *g)
 	if (r >= 0)
 		r = g->control = g->config->connect(g->config->data, AGENT_PORT);
 	if (r >= 0)
-		r = say_hello(g);
+		r = guest_say_hello(g);
 	g->control_watch.ready = on_control;
 	return r < 0 ? r : loop_watch(&g->loop, &g->control_watch, g->control, EPOLLIN);
 }
@@ -135,6 +144,12 @@ int guest_serve(const struct guest_config *config)
 	if (r < 0)
 		guest_fail(&g, r);
 	while (!g.stop) {
+		if (g.suspended) {
+			r = loop_wait_once(&g.loop, -1);
+			if (r < 0)
+				guest_fail(&g, r);
+			continue;
+		}
 		processes_reap(&g);
 		int timeout = processes_settle(&g), jobs = jobs_settle(&g);
 		if (jobs >= 0 && (timeout < 0 || jobs < timeout))

@@ -124,6 +124,8 @@ static enum flow_result copy_some(struct flow *f, int from, int to, size_t *ret_
 		f->buf = malloc(FLOW_SIZE);
 	if (!f->buf)
 		return FLOW_BROKEN;
+	if (f->len == 0 && f->ended)
+		return FLOW_ENDED;
 	if (f->len == 0) {
 		n = read(from, f->buf, FLOW_SIZE);
 		if (n <= 0)
@@ -331,4 +333,66 @@ bool stream_sent_owed(const struct stream *s)
 	 * hold the pipe may have read these bytes.
 	 */
 	return s->out.len == 0 && ioctl(s->local, FIONREAD, &n) == 0 && n == 0;
+}
+
+bool stream_is_open(const struct stream *s)
+{
+	return s->sock >= 0;
+}
+
+/* Reads all bytes that the socket has into the flow's buffer, which grows as needed. */
+static int take_input(struct stream *s)
+{
+	struct flow *f = &s->in;
+
+	f->spliced = false;
+	if (f->start > 0)
+		memmove(f->buf, f->buf + f->start, f->len);
+	f->start = 0;
+	while (!f->ended) {
+		char *buf = realloc(f->buf, f->len + FLOW_SIZE);
+
+		if (!buf)
+			return err_set(ENOMEM, "out of memory for a process's input");
+		f->buf = buf;
+		ssize_t n = read(s->sock, f->buf + f->len, FLOW_SIZE);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return 0;
+		/* An error means the end of the input, as flow_error() has it. */
+		f->ended = n <= 0;
+		f->len += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+int stream_suspend(struct stream *s)
+{
+	if (!s->loop || s->sock < 0)
+		return 0;
+	if (!s->connected)
+		return err_set(EBUSY, "a standard stream is not connected yet");
+	int r = loop_watch(s->loop, &s->sock_watch, s->sock, WATCH_NOTHING);
+	if (r >= 0)
+		r = loop_watch(s->loop, &s->local_watch, s->local, WATCH_NOTHING);
+	return r >= 0 && s->in.on ? take_input(s) : r;
+}
+
+void stream_resume(struct stream *s)
+{
+	if (s->loop && s->sock >= 0 && s->local >= 0)
+		stream_run(s, false);
+}
+
+void stream_reconnect(struct stream *s, int sock)
+{
+	if (sock < 0)
+		return stream_end(s);
+	fd_close(&s->sock);
+	s->sock = sock;
+	s->connected = false;
+	/* The old monitor sent the end of the input, or the new one sends it. */
+	if (stream_connect(s) < 0)
+		stream_end(s);
 }

@@ -49,6 +49,7 @@ struct flow {
 	bool full;    /* the receiving descriptor accepts no more bytes at the moment */
 	char *buf;    /* buffer of FLOW_SIZE bytes; NULL while splice(2) is used */
 	size_t start, len;
+	bool ended; /* the end of the input was read, and `buf` may still hold bytes before it */
 };
 
 struct stream {
@@ -81,6 +82,17 @@ int stream_connect(struct stream *s) must_check;
 /* Starts the flow of bytes. Takes over the descriptor `local`, even on failure. */
 int stream_start(struct stream *s, int local, bool in, bool out, bool terminal) must_check;
 void stream_end(struct stream *s);
+
+/*
+ * Stops the flow of bytes, for a snapshot of the machine: reads all input from the socket into
+ * memory, and no more output. stream_resume() lets the bytes flow again. stream_reconnect() does so
+ * with another connection, `sock`, or ends the stream if `sock` is negative.
+ */
+int stream_suspend(struct stream *s) must_check;
+void stream_resume(struct stream *s);
+void stream_reconnect(struct stream *s, int sock);
+/* Says whether the stream has a connection. */
+bool stream_is_open(const struct stream *s);
 
 /* Says whether more output of the process can come. */
 bool stream_has_output(const struct stream *s);

@@ -108,6 +108,11 @@ static const struct call calls[] = {
 	{SCMP_SYS(pwritev), D},
 	{SCMP_SYS(fdatasync), D},
 	{SCMP_SYS(fallocate), D},
+	/* snapshot/memory.c finds the data in guest memory and writes that to a file. */
+	{SCMP_SYS(lseek), D},
+	{SCMP_SYS(ftruncate), D},
+	/* vhost/front_state.c reads the state of a server through a pipe. */
+	{SCMP_SYS(pipe2), D},
 	/* getrandom(2) is used by rng.c and by the heap of newer C libraries. */
 	{SCMP_SYS(getrandom), L | D | V},
 	/*
@@ -184,6 +189,25 @@ static const struct narrow_call narrow_calls[] = {
 	{SCMP_SYS(ioctl), V, IOCTL(KVM_GET_REGS)},
 	{SCMP_SYS(ioctl), V, IOCTL(KVM_GET_SREGS)},
 	{SCMP_SYS(ioctl), V, IOCTL(KVM_TRANSLATE)},
+	/*
+	 * cpuid.c and state.c read the machine's state for a snapshot, while the vCPUs are paused.
+	 */
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_CHECK_EXTENSION)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_SUPPORTED_CPUID)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_MSR_INDEX_LIST)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_IRQCHIP)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_CLOCK)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_MP_STATE)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_REGS)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_SREGS)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_XCRS)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_DEBUGREGS)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_LAPIC)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_TSC_KHZ)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_XSAVE)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_XSAVE2)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_MSRS)},
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_VCPU_EVENTS)},
 	/*
 	 * TUNSETOFFLOAD is used by virtio_net.c to set the offloads that the driver has accepted,
 	 * or none after a reset.

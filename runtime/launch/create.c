@@ -311,6 +311,10 @@ static int load_bundle(
 	int r = container_check_id(o->id);
 	if (r >= 0)
 		r = bundle_load(&c->arena, o, b);
+	if (r >= 0 && o->restore && b->isolation != PLAN_VM)
+		r = err_set(ENOTSUP,
+			"restore: only a container in a microVM can be restored (--isolation vm), "
+			"and config.json asks for namespaces, for which CRIU would be needed");
 	if (r >= 0)
 		r = check_console_options(b->spec, o, attached && !o->detach);
 	return r;

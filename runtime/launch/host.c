@@ -42,6 +42,8 @@ void launch_release(struct launch *l)
 	fd_close(&l->console);
 	fd_close(&l->vm.control);
 	fd_close(&l->vm.failure);
+	fd_close(&l->vm.restore.state);
+	fd_close(&l->vm.restore.memory);
 	fd_close(&l->child.pidfd);
 	hook_output_close(&l->create.hook_out);
 }

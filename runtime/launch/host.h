@@ -11,6 +11,7 @@
 
 #include "launch/container.h"
 #include "launch/hook_output.h"
+#include "monitor/monitor.h"
 #include "ns/channel.h"
 #include "ns/ns.h"
 #include "plan/plan.h"
@@ -77,6 +78,7 @@ struct vm_part {
 	 * else -EBADF
 	 */
 	int failure;
+	struct monitor_restore restore;       /* `restore`: files of the checkpoint, else -EBADF */
 	const struct machine_config *machine; /* the machine that create boots; NULL in exec */
 };
 
@@ -130,7 +132,8 @@ struct launch {
 			.hook_out = HOOK_OUTPUT_INIT}, \
 		.exec = {.container = -EBADF}, \
 		.vm = {.control = -EBADF, \
-			.failure = -EBADF } \
+			.failure = -EBADF, \
+			.restore = {-EBADF, -EBADF} } \
 	}
 
 void launch_release(struct launch *l);

@@ -47,6 +47,8 @@ struct launch_options {
 	bool no_pivot, no_new_keyring;
 	const char *timeline; /* file to which a record of the start's times is written, or NULL */
 	bool detach, keep;    /* for `run`: --detach and --keep were given */
+	/* for `restore`: value of --image-path; NULL: the container is made from its bundle */
+	const char *restore;
 };
 
 int launch_create(const struct launch_options *o) must_check;

@@ -11,6 +11,7 @@
 #include "base/libexec.h"
 #include "base/log.h"
 #include "init/start.h"
+#include "launch/checkpoint.h"
 #include "launch/host.h"
 #include "launch/launch.h"
 #include "machine/machine_config.h"
@@ -97,7 +98,9 @@ int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 	struct machine_config *machine = arena_alloc(&l->c->arena, sizeof(*machine));
 	if (!machine)
 		return -ENOMEM;
-	int r = choose_cache(&l->c->arena, &q.cache);
+	int r = o->restore ? checkpoint_open(l, o->restore) : 0;
+	if (r >= 0)
+		r = choose_cache(&l->c->arena, &q.cache);
 	if (r >= 0)
 		r = libexec_find(&l->c->arena, "caisson-guest", GUEST_BUILT, &q.libexec);
 	if (r >= 0 && needs_disk_program(l->spec))
@@ -224,6 +227,7 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 		.control = l->vm.control,
 		.failure = l->vm.failure,
 		.proc = l->proc,
+		.restore = l->vm.restore.state >= 0 ? &l->vm.restore : NULL,
 		.hook_out = l->create.hook_out.fd,
 		.id = l->c->id,
 		.orders = &orders,

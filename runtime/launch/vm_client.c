@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch/vm_client.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/pidfd.h>
 
@@ -11,6 +12,8 @@
 
 #define CALL_TIMEOUT_MS 10000
 #define KILL_TIMEOUT_MS 3000
+/* how long, in ms, the monitor may take to write all of the guest's memory */
+#define CHECKPOINT_TIMEOUT_MS 600000
 
 static int call_monitor(struct container *c, struct agent_writer *w, const struct strbuf *blob,
 	int timeout_ms, struct agent_frame *ret)
@@ -119,4 +122,35 @@ int vm_update(struct container *c, const struct cg_resources *guest)
 		return r;
 	r = agent_limits_pack(guest, &limits);
 	return r < 0 ? r : call_monitor(c, &w, &limits, CALL_TIMEOUT_MS, &reply);
+}
+
+int vm_checkpoint(struct container *c, int state, int memory)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+	const struct iovec none[2] = {{0}};
+	const int fds[] = {state, memory};
+	_cleanup_fd_ int sock = control_connect(c->dir);
+
+	int r = sock < 0 ? sock : agent_begin(&w, "checkpoint");
+	if (r >= 0)
+		r = agent_send_fds(&w, sock, none, fds, ARRAY_SIZE(fds));
+	if (r >= 0)
+		r = control_wait(sock, CHECKPOINT_TIMEOUT_MS, &reply);
+	return r < 0 ? r : take_fd(&sock);
+}
+
+int vm_end(struct container *c, int sock)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_fd_ int pidfd = container_pidfd(c);
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	int r = pidfd < 0 ? pidfd : agent_begin(&w, "end");
+	if (r >= 0)
+		r = agent_send(&w, sock, NULL, 0);
+	while (r >= 0 && poll(&p, 1, -1) < 0)
+		if (errno != EINTR)
+			r = err_sys("wait for the microVM's end");
+	return r < 0 ? r : 0;
 }

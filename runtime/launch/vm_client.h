@@ -32,3 +32,10 @@ int vm_watch(struct container *c) must_check;
  * not, and -ESRCH if the monitor closed the socket.
  */
 int vm_watch_read(int sock, struct agent_reader *r) must_check;
+
+/*
+ * Makes the monitor pause the machine and write it to two empty files. Returns a socket. If that is
+ * closed, the machine goes on. vm_end() ends the machine instead, and waits for its end.
+ */
+int vm_checkpoint(struct container *c, int state, int memory) must_check;
+int vm_end(struct container *c, int sock) must_check;

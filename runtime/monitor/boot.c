@@ -253,30 +253,55 @@ static int open_foreign_kernel(const struct machine_config *c, struct guest_kern
 	return c->initrd && ret->initramfs < 0 ? err_sys("vm.kernel.initrd: %s", c->initrd) : 0;
 }
 
-static int open_kernel(struct monitor *m, struct guest_kernel *ret)
+static int open_kernel(struct monitor *m, struct engine_description *d, struct guest_kernel *ret)
 {
 	const struct machine_config *c = m->a->machine;
 	const struct guest_kernel_request q = {
 		.kernel = c->kernel, .initrd = c->initrd, .init = c->init, .cache = c->cache};
 
-	if (c->foreign)
-		return open_foreign_kernel(c, ret);
-	int r = guest_kernel_open(m->a->arena, &q, ret);
-	return r < 0 ? r : check_memory(ret, c);
+	int r = c->foreign ? open_foreign_kernel(c, ret) : guest_kernel_open(m->a->arena, &q, ret);
+	if (r < 0)
+		return r;
+	d->kernel = ret->kernel;
+	d->initramfs = ret->initramfs;
+	r = c->foreign ? 0 : check_memory(ret, c);
+	log_debug("microvm: kernel and initramfs");
+	spans_mark(m, "open the kernel and the initramfs", false);
+	return r < 0 ? r : build_cmdline(m, &d->cmdline);
+}
+
+/* Reads the snapshot from which the machine starts, in place of a kernel. */
+static int open_snapshot(
+	struct monitor *m, struct engine_description *d, struct strbuf *bytes, struct snapshot *ret)
+{
+	struct checkpoint_owner owner;
+
+	if (m->a->machine->hypervisor != HYPERVISOR_KVM)
+		return err_set(ENOTSUP, "a checkpoint of a microVM can only be restored on KVM%s%s",
+			m->a->machine->why_not_kvm ? ": " : "",
+			m->a->machine->why_not_kvm ? m->a->machine->why_not_kvm : "");
+	int r = fd_read_all(m->a->restore->state, bytes, SNAPSHOT_MAX, "the snapshot");
+	if (r >= 0)
+		r = snapshot_open(ret, bytes->s, bytes->len);
+	if (r >= 0)
+		r = checkpoint_read_owner(ret, &owner);
+	if (r < 0)
+		return r;
+	m->streams.agent_port = owner.agent_port;
+	m->next_process = owner.next_process;
+	d->snapshot = ret;
+	d->snapshot_memory = m->a->restore->memory;
+	return 0;
 }
 
 static int build_machine(struct monitor *m, struct engine_description *d)
 {
 	const struct machine_config *c = m->a->machine;
 	struct guest_kernel kernel = GUEST_KERNEL_INIT;
+	_cleanup_strbuf_ struct strbuf bytes = {0};
+	struct snapshot snapshot;
 
-	int r = open_kernel(m, &kernel);
-	d->kernel = kernel.kernel;
-	d->initramfs = kernel.initramfs;
-	log_debug("microvm: kernel and initramfs");
-	spans_mark(m, "open the kernel and the initramfs", false);
-	if (r >= 0)
-		r = build_cmdline(m, &d->cmdline);
+	int r = m->a->restore ? open_snapshot(m, d, &bytes, &snapshot) : open_kernel(m, d, &kernel);
 	if (r >= 0)
 		r = open_taps(m, d);
 	if (r >= 0)
@@ -294,6 +319,9 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 		r = monitor_make_seed(m, &d->seed);
 	if (r >= 0)
 		r = engine_start(&m->engine, d);
+	/* The file server writes to the log why it could not load its state. */
+	if (r < 0 && m->a->restore)
+		r = monitor_server_words(m, r);
 	log_debug("microvm: built");
 	/*
 	 * The monitor closes the socket of the file server, because QEMU has its own copy, and the
@@ -324,6 +352,10 @@ int monitor_boot(struct monitor *m)
 		r = build_machine(m, &d);
 	fd_close(&d.image);
 	fd_close(&d.seed);
+	if (m->a->restore) {
+		close(m->a->restore->state);
+		close(m->a->restore->memory);
+	}
 	/*
 	 * The slots can be closed now, because the file server has its own copies of the
 	 * descriptors.

@@ -78,15 +78,6 @@ static int wait_reply(int sock, int timeout_ms, struct agent_frame *ret)
 	return r < 0 ? r : 0;
 }
 
-int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, int timeout_ms,
-	struct agent_frame *ret)
-{
-	int r = agent_send(w, sock, blob ? blob->s : NULL, blob ? blob->len : 0);
-	if (r == -EPIPE || r == -ECONNRESET)
-		return err_set(ESRCH, "container not running");
-	return r < 0 ? r : control_wait(sock, timeout_ms, ret);
-}
-
 int control_wait(int sock, int timeout_ms, struct agent_frame *ret)
 {
 	int r = wait_reply(sock, timeout_ms, ret);
@@ -97,6 +88,15 @@ int control_wait(int sock, int timeout_ms, struct agent_frame *ret)
 	if (r < 0)
 		agent_frame_release(ret);
 	return r;
+}
+
+int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, int timeout_ms,
+	struct agent_frame *ret)
+{
+	int r = agent_send(w, sock, blob ? blob->s : NULL, blob ? blob->len : 0);
+	if (r == -EPIPE || r == -ECONNRESET)
+		return err_set(ESRCH, "container not running");
+	return r < 0 ? r : control_wait(sock, timeout_ms, ret);
 }
 
 /* --- the monitor's side; handle_request() decides who answers which request --- */
@@ -235,6 +235,13 @@ static int handle_request(struct monitor *m, struct client *c, struct agent_fram
 {
 	if (foreign_here(m))
 		return foreign_request(m, c, f);
+	if (streq(f->type, "checkpoint"))
+		return checkpoint_begin(m, c, f);
+	if (streq(f->type, "end"))
+		return checkpoint_end(m, c);
+	if (m->checkpoint.step != CHECKPOINT_NONE && !streq(f->type, "signal") &&
+		!streq(f->type, "watch"))
+		return err_set(EBUSY, "%s: a checkpoint of the container is under way", f->type);
 	if (streq(f->type, "exec"))
 		return on_exec(m, c, f);
 	if (streq(f->type, "signal"))
@@ -267,7 +274,10 @@ static void hang_up(struct monitor *m, struct client *c)
 		log_debug("%s", err_msg());
 	if (c->process)
 		streams_withdraw(&m->streams, c->process);
+	const bool checkpoints = c->checkpoints;
 	client_close(c);
+	if (checkpoints)
+		checkpoint_on_hang_up(m);
 }
 
 void monitor_on_client(struct monitor *m, struct client *c)

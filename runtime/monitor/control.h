@@ -10,6 +10,10 @@
  *	signal {signal, all}                             reply
  *	freeze {frozen}                                  reply
  *	ps, stats, update with its blob                  reply
+ *	checkpoint {}, two empty files for state and     reply, when the machine is saved and paused
+ *	  memory of the machine
+ *	end {}, on the same connection                   none: the machine ends; if the connection
+ *	                                                 ends instead, the machine goes on
  *	watch {}                                         oom {}, each time that the guest sends one
  *
  * A foreign guest's monitor (foreign.c) answers signal, and these:
@@ -44,5 +48,6 @@ int control_connect(int dir) must_check;
  */
 int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, int timeout_ms,
 	struct agent_frame *ret) must_check;
-/* Waits for the reply of a request that was sent in another way. */
+
+/* Waits up to timeout_ms for the reply to a request that was sent, like control_call(). */
 int control_wait(int sock, int timeout_ms, struct agent_frame *ret) must_check;

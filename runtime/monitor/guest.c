@@ -41,10 +41,15 @@ static int send_create(struct monitor *m)
 	return r;
 }
 
+static int on_running(struct monitor *m);
+
 int monitor_send_start(struct monitor *m)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
+	/* The program of a restored machine runs already. */
+	if (m->a->restore)
+		return on_running(m);
 	int r = agent_begin(&w, "start");
 	if (r < 0)
 		return r;
@@ -105,7 +110,8 @@ static int on_hello(struct monitor *m, const struct agent_frame *f)
 			"the guest's init is of another version: expected %d, which "
 			"comes with this caisson",
 			AGENT_VERSION);
-	int r = send_create(m);
+	int r = m->a->restore ? checkpoint_on_hello(m, json_get_true(f->json, "suspended"))
+			      : send_create(m);
 	/*
 	 * The terminal's size is sent once more, because an engine may have changed it while the
 	 * machine booted.
@@ -119,6 +125,11 @@ static int on_created(struct monitor *m)
 	monitor_advance(m, PHASE_CREATED);
 	m->boot.deadline = 0;
 	return channel_report(m->channel, "created");
+}
+
+int monitor_reach_created(struct monitor *m)
+{
+	return m->share.seal >= 0 ? share_seal(&m->share) : on_created(m);
 }
 
 int monitor_on_sealed(struct monitor *m)
@@ -141,7 +152,7 @@ static int on_reached(struct monitor *m, const struct agent_frame *f)
 		return err_set(EPROTO, "unexpected \"reached\" from the guest");
 	spans_mark(m, "wait for INIT", true);
 	if (streq(barrier, "created"))
-		return m->share.seal >= 0 ? share_seal(&m->share) : on_created(m);
+		return monitor_reach_created(m);
 	return channel_report(m->channel, barrier);
 }
 
@@ -226,7 +237,7 @@ static void on_reply(struct monitor *m, const struct agent_frame *f)
 {
 	uint64_t id;
 
-	if (json_get_u64(f->json, "id", &id) < 0 || !id)
+	if (json_get_u64(f->json, "id", &id) < 0 || !id || checkpoint_on_reply(m, id, f))
 		return;
 	for (size_t i = 0; i < CLIENTS_MAX; i++) {
 		struct client *c = &m->clients[i];
@@ -284,6 +295,8 @@ int monitor_on_frame(struct monitor *m, const struct agent_frame *f)
 		on_reply(m, f);
 		return 0;
 	}
+	if (streq(f->type, "resumed"))
+		return checkpoint_on_resumed(m);
 	if (streq(f->type, "oom")) {
 		on_oom(m, f);
 		return 0;

@@ -65,6 +65,22 @@ int monitor_last_words(struct monitor *m, int r)
 		      : err_set(-r, "%s; the guest said nothing", why);
 }
 
+int monitor_server_words(struct monitor *m, int r)
+{
+	char why[ERR_MAX - WORDS_MAX - 64], words[WORDS_MAX];
+	const size_t before = m->log_len;
+
+	for (size_t i = 0; i < READS_MAX && monitor_on_log(m); i++)
+		;
+	/* If older output was dropped to make room, the new one cannot be told from it any more. */
+	const size_t from = m->log_len > before ? before : 0;
+	if (m->log_len == before)
+		return r;
+	str_quote_end(words, sizeof(words), m->log + from, m->log_len - from);
+	snprintf(why, sizeof(why), "%s", err_msg());
+	return err_set(-r, "%s: \"%s\"", why, words);
+}
+
 int monitor_name_other(const struct monitor *m, int r)
 {
 	if (m->phase >= PHASE_GREETED || r == -EPIPE || m->a->machine->hypervisor != HYPERVISOR_KVM)

@@ -205,7 +205,7 @@ static int on_engine_end(struct monitor *m)
 /* --- the loop --- */
 
 enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL, P_CLOCK, P_CHATTER };
-enum { P_CHANNEL = P_CHATTER + 1, P_START, P_CONTROL, P_CLIENTS };
+enum { P_SAVED = P_CHATTER + 1, P_CHANNEL, P_START, P_CONTROL, P_CLIENTS };
 enum { P_CONSOLE = P_CLIENTS + CLIENTS_MAX, P_COUNT = P_CONSOLE + CONSOLE_FDS };
 
 static int serve_events(struct monitor *m, struct pollfd *p)
@@ -231,6 +231,8 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 		r = on_child(m);
 	if (r >= 0 && p[P_SEAL].revents)
 		r = monitor_on_sealed(m);
+	if (r >= 0 && p[P_SAVED].revents)
+		checkpoint_on_saved(m);
 	if (r >= 0 && p[P_CHANNEL].revents)
 		r = on_channel(m);
 	else if (r >= 0 && p[P_START].revents)
@@ -303,6 +305,7 @@ static int wait_and_serve(struct monitor *m)
 	p[P_AGENT].fd = m->agent;
 	p[P_SEAL].fd = m->share.sealing ? m->share.seal : -1;
 	p[P_CLOCK].fd = m->clock;
+	p[P_SAVED].fd = m->engine.save_done;
 	p[P_CHANNEL].fd = m->channel;
 	p[P_START].fd = m->phase >= PHASE_CREATED && m->channel < 0 && m->starter < 0
 				? m->start_socket
@@ -331,6 +334,8 @@ static int serve_until_end(struct monitor *m)
 static void clean_up(struct monitor *m)
 {
 	engine_stop(&m->engine);
+	fd_close(&m->checkpoint.save.state);
+	fd_close(&m->checkpoint.save.memory);
 	disk_server_stop(&m->disk);
 	share_stop(&m->share);
 	streams_release(&m->streams);
@@ -377,8 +382,10 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.start_lock = a->start_lock;
 	m.control = a->control;
 	m.agent = m.starter = m.signals = m.clock = m.console = m.guest_log = -EBADF;
-	m.engine.ended = m.engine.chatter = m.share.sock = m.share.seal = m.disk.sock = -EBADF;
+	m.engine.ended = m.engine.chatter = m.engine.save_done = -EBADF;
+	m.share.sock = m.share.seal = m.disk.sock = -EBADF;
 	m.streams.agent = m.streams.changed = -EBADF;
+	m.checkpoint.save.state = m.checkpoint.save.memory = -EBADF;
 	for (size_t i = 0; i < ENGINE_NICS_MAX; i++)
 		m.boot.taps[i] = (struct net_tap)NET_TAP_INIT;
 	for (size_t i = 0; i < CLIENTS_MAX; i++)

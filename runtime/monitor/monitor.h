@@ -14,6 +14,10 @@
 #include "machine/machine_config.h"
 #include "plan/plan.h"
 
+struct monitor_restore {
+	int state, memory; /* open for reading; the monitor closes them */
+};
+
 struct monitor_args {
 	const struct plan *plan;
 	const struct plan_env *env;
@@ -29,6 +33,11 @@ struct monitor_args {
 	 */
 	int failure;
 	int proc; /* procfs from path_open_proc() */
+	/*
+	 * the files of a snapshot from which the machine starts (vm/snapshot/format.h and
+	 * memory.h); NULL: it boots
+	 */
+	const struct monitor_restore *restore;
 	/*
 	 * the two descriptors for the output of hooks, an argument of hooks_run() (step/step.h);
 	 * closed before the machine is made

@@ -13,6 +13,7 @@
  *	seed.c        the disk by which cloud-init configures it
  *	clock.c       the guest's time of day
  *	guest.c       messages to and from the guest's agent
+ *	checkpoint.c  snapshots of the machine
  *	spans.c       what took how long, for --timeline
  *	client.c      a command's connection
  */
@@ -64,6 +65,7 @@ struct client {
 	 * memory ran out
 	 */
 	bool watches;
+	bool checkpoints; /* the command has asked for a checkpoint */
 	bool ended; /* the exec's process has exited with `status`; its output may still flow */
 	int status;
 	bool told; /* the exec's process got a signal that asks it to end */
@@ -72,6 +74,27 @@ struct client {
 	 * the monitor waits forever
 	 */
 	int64_t give_up;
+};
+
+enum checkpoint_step {
+	CHECKPOINT_NONE,
+	CHECKPOINT_SUSPENDING, /* the agent was asked to suspend */
+	CHECKPOINT_SAVING,     /* the engine saves the machine */
+	CHECKPOINT_SAVED,      /* the machine is paused; the command decides what becomes of it */
+};
+
+/* What the monitor stores in a snapshot for the monitor that restores it. */
+struct checkpoint_owner {
+	uint32_t agent_port; /* the port at which the restored agent connects */
+	uint32_t next_process;
+};
+
+/* The checkpoint that is under way. */
+struct checkpoint {
+	enum checkpoint_step step;
+	uint64_t request; /* id of the message "suspend" */
+	struct engine_save save;
+	struct checkpoint_owner owner;
 };
 
 /*
@@ -126,6 +149,7 @@ struct monitor {
 	struct disk_server disk;
 	struct streams streams;
 	struct console console_io; /* a foreign guest's console; else zeroed */
+	struct checkpoint checkpoint;
 	struct agent_reader reader;
 	struct client clients[CLIENTS_MAX];
 	int agent; /* connection to the guest's agent; -EBADF: the agent is not connected */
@@ -185,6 +209,11 @@ int monitor_on_frame(struct monitor *m, const struct agent_frame *f) must_check;
  * Reads the file server's answer to the request to make the shared root read-only (engine/share.h).
  */
 int monitor_on_sealed(struct monitor *m) must_check;
+/*
+ * Handles the moment at which the container is as INIT has made it: makes the root read-only if
+ * that is due, and reports the barrier "created".
+ */
+int monitor_reach_created(struct monitor *m) must_check;
 int monitor_send_start(struct monitor *m) must_check;
 int monitor_send_signal(struct monitor *m, uint32_t process, int sig, bool all) must_check;
 int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsigned columns)
@@ -235,6 +264,11 @@ bool monitor_saw_panic(const struct monitor *m);
 /* Adds the end of the guest's console output to the current error message. Returns r. */
 int monitor_last_words(struct monitor *m, int r) must_check;
 /*
+ * Adds to the current error message what the file server has just written to the same log. Returns
+ * r.
+ */
+int monitor_server_words(struct monitor *m, int r) must_check;
+/*
  * Adds to the current error message that the other hypervisor may work, if the guest's agent never
  * sent "hello". KVM on some hosts cannot run Linux, and then the agent never sends "hello"
  * (vm_kvm_runs_linux()). The error of a server that has ended (-EPIPE) stays as it is. Returns r.
@@ -262,6 +296,22 @@ void foreign_drop_chatter(struct monitor *m);
  */
 int monitor_accept(struct monitor *m) must_check;
 void monitor_on_client(struct monitor *m, struct client *c);
+
+/*
+ * checkpoint.c: these functions handle, in this order, the command's request, the agent's reply (it
+ * returns whether the reply was to "suspend"), the end of the engine's work, the command's end
+ * before it has said "end", and "end".
+ */
+int checkpoint_begin(struct monitor *m, struct client *c, struct agent_frame *f) must_check;
+bool checkpoint_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f);
+void checkpoint_on_saved(struct monitor *m);
+void checkpoint_on_hang_up(struct monitor *m);
+int checkpoint_end(struct monitor *m, const struct client *c) must_check;
+/* Reads what the monitor that made the snapshot has stored in it. */
+int checkpoint_read_owner(const struct snapshot *s, struct checkpoint_owner *ret) must_check;
+/* These handle the messages "hello" and "resumed" of a restored agent. */
+int checkpoint_on_hello(struct monitor *m, bool suspended) must_check;
+int checkpoint_on_resumed(struct monitor *m) must_check;
 
 /* The functions of client.c handle a command's connection. This one closes the connection. */
 void client_close(struct client *c);

@@ -117,7 +117,12 @@ static int offer_stdio(struct monitor *m)
 	if (null < 0)
 		return err_sys("open /dev/null");
 	for (int i = 0; i <= 2; i++) {
-		if (!m->a->plan->terminal && !foreign_here(m) && !fd_is_null(i)) {
+		/*
+		 * A guest that was saved may have a stream that is /dev/null this time, so all are
+		 * offered to a restored one.
+		 */
+		if (!m->a->plan->terminal && !foreign_here(m) &&
+			(m->a->restore || !fd_is_null(i))) {
 			int fd = fcntl(i, F_DUPFD_CLOEXEC, 3);
 			if (fd < 0)
 				return err_sys("duplicate a standard stream");
@@ -159,7 +164,8 @@ static int close_inherited(const struct monitor *m)
 {
 	const struct monitor_args *a = m->a;
 	const int ours[] = {a->channel, a->start_socket, a->start_lock, a->control, a->failure,
-		a->proc, a->hook_out[0], a->hook_out[1], log_fd()};
+		a->proc, a->hook_out[0], a->hook_out[1], log_fd(),
+		a->restore ? a->restore->state : -EBADF, a->restore ? a->restore->memory : -EBADF};
 	const size_t n = ARRAY_SIZE(ours), nslots = (size_t)a->plan->nslots;
 	int *keep = arena_array(a->arena, n + nslots, sizeof(*keep));
 

@@ -176,9 +176,10 @@ void machine_call(struct machine *m, void (*fn)(struct machine *m, void *ctx), v
 /* --- snapshot/machine.c --- */
 
 /*
- * Pauses the machine, writes the state of all its parts to `w` and guest memory to the empty file
- * `memory`. Only the thread of machine_run() may call this. The machine stays paused. Returns
- * -ENOTSUP with a message if a part of the machine cannot be saved.
+ * Pauses the machine, writes the state of all its parts to `w`, which the caller has begun and
+ * finishes, and guest memory to the empty file `memory`. Only the thread of machine_run() may call
+ * this. The machine stays paused. Returns -ENOTSUP with a message if a part of the machine cannot
+ * be saved.
  */
 int machine_save(struct machine *m, struct snapshot_writer *w, int memory) must_check;
 /* Lets a machine that was saved go on, or starts a machine that was loaded. */

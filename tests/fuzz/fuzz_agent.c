@@ -164,8 +164,8 @@ static void put_steps(struct json_out *o, uint32_t value)
 
 static void put_known(struct world *w, struct input *in)
 {
-	static const char *const types[] = {
-		"hello", "reached", "failed", "running", "exited", "reply", "log", "steps"};
+	static const char *const types[] = {"hello", "reached", "failed", "running", "exited",
+		"reply", "log", "steps", "resumed"};
 	static const char *const barriers[] = {"created", "recorded", "start", "mounted"};
 	struct json_out o = {0};
 	char text[256];
@@ -175,7 +175,7 @@ static void put_known(struct world *w, struct input *in)
 	if (json_out_init(&o, false) < 0)
 		abort();
 	json_out_object(&o, NULL);
-	json_out_str(&o, "type", types[take(in, 1) % 8]);
+	json_out_str(&o, "type", types[take(in, 1) % 9]);
 	json_out_u64(&o, "process", take(in, 1) % 4);
 	uint32_t value = take(in, 3);
 	json_out_u64(&o, "status", value);

@@ -24,7 +24,7 @@
 #include "monitor/monitor_internal.h"
 #include "ns/channel.h"
 
-#define HELLO "{\"type\":\"hello\",\"version\":2,\"kernel\":\"6.1\"}"
+#define HELLO "{\"type\":\"hello\",\"version\":3,\"kernel\":\"6.1\"}"
 #define CREATED "{\"type\":\"reached\",\"process\":0,\"barrier\":\"created\"}"
 #define STEPS "{\"type\":\"steps\",\"process\":0,\"clock\":1,\"steps\":"
 #define RUNNING "{\"type\":\"running\",\"process\":0,\"pid\":1}"
@@ -133,7 +133,7 @@ static void ends(const char *const *json, const char *said)
 
 static void messages_out_of_turn(void **state)
 {
-	ENDS("of another version: expected 2", "{\"type\":\"hello\",\"version\":99}");
+	ENDS("of another version: expected 3", "{\"type\":\"hello\",\"version\":99}");
 	ENDS("of another version", "{\"type\":\"hello\"}");
 	ENDS("unexpected \"hello\"", HELLO, HELLO);
 	ENDS("unexpected \"running\"", RUNNING);
@@ -297,7 +297,7 @@ static void times_of_the_guest(void **state)
 	g.plan.n = ARRAY_SIZE(steps);
 	g.args.tell_spans = true;
 	g.m->spans.from = g.m->spans.ran = now - second;
-	snprintf(text, sizeof(text), "{\"type\":\"hello\",\"version\":2,\"clock\":%" PRIu64 "}",
+	snprintf(text, sizeof(text), "{\"type\":\"hello\",\"version\":3,\"clock\":%" PRIu64 "}",
 		second);
 	assert_int_equal(say(&g, text), 0);
 	assert_int_equal(next_span(&g, &m).place, PLACE_MONITOR);

@@ -118,7 +118,11 @@ static void save_now(struct machine *m, void *ctx)
 {
 	vcpus_pause(&m->cpus);
 	mark_registers(vcpus_fd(&m->cpus, 0));
-	saved.result = machine_save(m, &saved.file, saved.memory);
+	saved.result = snapshot_begin(&saved.file);
+	if (saved.result >= 0)
+		saved.result = machine_save(m, &saved.file, saved.memory);
+	if (saved.result >= 0)
+		saved.result = snapshot_finish(&saved.file);
 	snprintf(saved.why, sizeof(saved.why), "%s", saved.result < 0 ? err_msg() : "");
 	if (!goes_on) {
 		vcpus_end(&m->cpus, VM_END_STOPPED, "saved");

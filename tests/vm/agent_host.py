@@ -163,6 +163,14 @@ class Host:
         self.send("exec", blob, process=number, stdio=told(number, stdio))
         return streams
 
+    def reconnect(self, listener):
+        """Ends the agent's connection, as a restored machine does, and takes its next one."""
+        self.sock.close()
+        self.buffer, self.frames = b"", []
+        listener.settimeout(TIMEOUT)
+        self.sock, _ = listener.accept()
+        self.hello = self.expect("hello")
+
     def update(self, resources):
         return self.ask("update", self.make_blob(resources=resources))
 

@@ -22,7 +22,7 @@
 #include "base/fd.h"
 #include "guest/guest.h"
 
-static int connect_port(void *data, uint32_t port)
+static int connect_blocking(void *data, uint32_t port)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -32,10 +32,17 @@ static int connect_port(void *data, uint32_t port)
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/port-%u", (const char *)data, port);
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return err_sys("connect to %s", addr.sun_path);
+	return take_fd(&fd);
+}
+
+static int connect_port(void *data, uint32_t port)
+{
+	_cleanup_fd_ int fd = connect_blocking(data, port);
+
 	/*
 	 * As with vsock, the agent's own stream is blocking, and the streams of processes are not.
 	 */
-	if (port != AGENT_PORT && fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+	if (fd >= 0 && port != AGENT_PORT && fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
 		return err_sys("set a socket non-blocking");
 	return take_fd(&fd);
 }
@@ -58,6 +65,7 @@ static int serve(char *dir, const char *cgroup)
 		.data = dir,
 		.connect = connect_port,
 		.mount_share = mount_share,
+		.reconnect = connect_blocking,
 		.dir = own,
 		.cgroup = cgroup,
 		.disk = "/dev/vda",

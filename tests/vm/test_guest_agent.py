@@ -4,19 +4,20 @@ machine's kernel. The test plays the monitor. Tests that boot a guest test the s
 import hashlib
 import json
 import os
+import select
 import signal
 import struct
 import time
 
 import pytest
 from agent_fixtures import guest, process_of, running, sh, status_exit  # noqa: F401 (fixtures too)
-from agent_host import stream_port
+from agent_host import Stream, stream_port
 from harness import config
 
 
 def test_hello(guest):
     h = guest()
-    assert h.hello["version"] == 2 and h.hello["kernel"] == os.uname().release
+    assert h.hello["version"] == 3 and h.hello["kernel"] == os.uname().release
     assert h.stop() == (0, "")
 
 
@@ -373,3 +374,67 @@ def test_second_container_is_refused(running):
     h, c = running
     h.send("create", h.make_blob(config=c, facts={"id": "c2", "bundle": "/b", "keyring": "_ses.c2"}), process=0, stdio=[])
     assert "already" in h.expect("failed")["message"]
+
+
+ECHO = "while read line; do echo got $line; done; echo end"
+
+
+def test_suspend_and_resume(guest):
+    """Between the reply to "suspend" and "resume" no bytes flow and no message comes. Nothing is lost."""
+    h = guest()
+    s = h.run(sh(ECHO))
+    s[0].send(b"one\n")
+    s[1].read_until(b"got one\n")
+    assert not h.hello["suspended"]
+    assert h.ask("suspend", port=7777)["errno"] == 0
+    s[0].send(b"two\n")
+    s[0].end()
+    with pytest.raises(AssertionError):
+        s[1].read_until(b"got", timeout=0.5)
+    h.send("resume")
+    h.expect("resumed")
+    assert s[1].read_all() == b"got two\nend\n"
+    assert h.expect("exited", process=0)["status"] == 0
+
+
+def test_a_restored_agent_connects_again(guest):
+    """Input that the program had not read is not lost. All output came before the reply, or comes afterwards."""
+    h = guest()
+    s = h.run(sh(ECHO))
+    big = b"".join(b"%d\n" % i for i in range(20000))  # more than a pipe holds
+    s[0].send(big)
+    time.sleep(0.2)
+    listener = h.listen(7777)
+    assert h.ask("suspend", port=7777)["errno"] == 0
+    out = b""
+    while select.select([s[1].accept()], [], [], 0.3)[0]:
+        out += s[1].read()
+    for stream in s.values():
+        stream.accept()
+        stream.close()
+    h.reconnect(listener)
+    assert h.hello["suspended"]
+    new = {n: Stream(h.listen(stream_port(9, n))) for n in (0, 1, 2)}
+    h.send("resume", b"seed", time=time.time_ns(), stdio=[{"stream": n, "port": stream_port(9, n)} for n in new])
+    h.expect("resumed")
+    new[0].send(b"last\n")
+    new[0].end()
+    assert out + new[1].read_all() == b"".join(b"got %d\n" % i for i in range(20000)) + b"got last\nend\n"
+    assert h.expect("exited", process=0)["status"] == 0
+
+
+def test_suspend_is_refused(guest):
+    h = guest()
+    s = h.create(sh("sleep 1000"), attached=False)
+    h.expect("reached", process=0, barrier="created")
+    assert "does not run yet" in h.ask("suspend", port=7777)["message"]
+    h.send("start", process=0)
+    h.expect("running", process=0)
+    h.exec(1, process_of(sh("true"), "sh", "-c", "echo up; sleep 1000"))[1].read_until(b"up\n")
+    reply = h.ask("suspend", port=7777)
+    assert reply["errno"] and "a process of `exec` runs" in reply["message"]
+    h.send("signal", process=1, signal=int(signal.SIGKILL))
+    h.expect("exited", process=1)
+    assert h.ask("suspend", port=7777)["errno"] == 0 and s
+    h.send("resume")
+    h.expect("resumed")

@@ -28,6 +28,7 @@ struct section {
 static const char *const names[SNAPSHOT_KINDS] = {
 	[SNAPSHOT_SHAPE] = "shape",
 	[SNAPSHOT_MEMORY] = "memory",
+	[SNAPSHOT_OWNER] = "owner",
 	[SNAPSHOT_VM] = "vm",
 	[SNAPSHOT_VCPU] = "vcpu",
 	[SNAPSHOT_DEVICE] = "device",

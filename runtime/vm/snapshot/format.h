@@ -38,6 +38,7 @@ enum snapshot_kind {
 	SNAPSHOT_DEVICE,    /* index: the device's slot */
 	/* the checksums of guest memory, which is saved last, because devices write to it */
 	SNAPSHOT_MEMORY,
+	SNAPSHOT_OWNER, /* what the program that has made the machine wants to know of it later */
 	SNAPSHOT_KINDS
 };
 

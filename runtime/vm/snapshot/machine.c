@@ -70,9 +70,7 @@ int machine_save(struct machine *m, struct snapshot_writer *w, int memory)
 		return err_set(ENOTSUP, "a machine with a serial port, which a foreign guest has, "
 					"cannot be saved");
 	vcpus_pause(&m->cpus);
-	int r = snapshot_begin(w);
-	if (r >= 0)
-		r = snapshot_section(w, SNAPSHOT_SHAPE, 0);
+	int r = snapshot_section(w, SNAPSHOT_SHAPE, 0);
 	if (r >= 0)
 		r = snapshot_put(w, &s, sizeof(s));
 	if (r >= 0)
@@ -81,7 +79,7 @@ int machine_save(struct machine *m, struct snapshot_writer *w, int memory)
 		r = save_devices(m, w);
 	if (r >= 0)
 		r = snapshot_save_memory(w, &m->memory, memory);
-	return r < 0 ? r : snapshot_finish(w);
+	return r;
 }
 
 /* Kicks all queues, because a kick may have come that no one has served yet. */

@@ -384,6 +384,15 @@ int virtio_vsock_progress(
 	return r;
 }
 
+void virtio_vsock_hold(struct virtio_vsock *v, bool held, uint32_t spared)
+{
+	pthread_mutex_lock(&v->dev.lock);
+	v->held = held;
+	v->spared = spared;
+	eventfd_write(v->wake, 1);
+	pthread_mutex_unlock(&v->dev.lock);
+}
+
 static bool is_pending(struct virtio_vsock *v)
 {
 	bool pending = false;

@@ -99,6 +99,12 @@ struct virtio_vsock {
 	 * connections are gone and the CID may be another one.
 	 */
 	bool restored;
+	/*
+	 * The device reads nothing from the descriptors, except from that of the host's port
+	 * `spared`.
+	 */
+	bool held;
+	uint32_t spared;
 	struct virtq_chain chain;
 	struct vsock_room rooms[VSOCK_BATCH];
 	struct iovec part[VIRTQ_CHAIN_MAX];
@@ -138,6 +144,12 @@ int virtio_vsock_progress(struct virtio_vsock *v, uint32_t port, uint32_t *ret_w
  * ended. Returns -ETIMEDOUT if data is left.
  */
 int virtio_vsock_drain(struct virtio_vsock *v, int timeout_ms) must_check;
+
+/*
+ * Makes the device read nothing more from the descriptors, except from that of the host's port
+ * `spared`, or lets it read again. The guest's data still flows. Any thread may call this.
+ */
+void virtio_vsock_hold(struct virtio_vsock *v, bool held, uint32_t spared);
 
 /* --- vsock_table.c: the table of connections; the caller holds the device's lock --- */
 

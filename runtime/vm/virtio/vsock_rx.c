@@ -167,7 +167,7 @@ static int send_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t cred
 /* Sends the guest what one connection has to send. Returns the number of packets. */
 static int send_for(struct virtio_vsock *v, struct vsock_conn *c)
 {
-	uint32_t credit = vsock_conn_credit(c), flags;
+	uint32_t credit = v->held && c->port != v->spared ? 0 : vsock_conn_credit(c), flags;
 	int sent = credit > 0 ? send_data(v, c, credit) : 0;
 	uint16_t op;
 

@@ -333,8 +333,8 @@ int arch_load_vcpu(
 		{KVM_SET_REGS, &f.regs, "REGS"},
 		{KVM_SET_SREGS, &f.sregs, "SREGS"},
 	};
+	const struct part xcrs = {KVM_SET_XCRS, &f.xcrs, "XCRS"};
 	const struct part after[] = {
-		{KVM_SET_XCRS, &f.xcrs, "XCRS"},
 		{KVM_SET_DEBUGREGS, &f.debug, "DEBUGREGS"},
 		{KVM_SET_LAPIC, &f.lapic, "LAPIC"},
 	};
@@ -350,6 +350,9 @@ int arch_load_vcpu(
 		r = call_all(vcpu, before, ARRAY_SIZE(before), "set");
 	if (r >= 0)
 		r = load_xsave(vcpu, p, f.xsave_len);
+	/* On a CPU without XSAVE KVM reports no XCRs, and then refuses to set none. */
+	if (r >= 0 && f.xcrs.nr_xcrs > 0)
+		r = call_all(vcpu, &xcrs, 1, "set");
 	if (r >= 0)
 		r = call_all(vcpu, after, ARRAY_SIZE(after), "set");
 	if (r >= 0)

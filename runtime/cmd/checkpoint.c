@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `checkpoint`, with the options of runc. Those that only concern CRIU have no effect on a microVM,
+ * because a snapshot contains all of the guest.
+ */
+#include "launch/checkpoint.h"
+
+#include "cmd/cmd.h"
+
+int cmd_checkpoint(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	struct checkpoint_options o = {.image_path = "checkpoint"};
+	const char *text;
+	bool flag;
+	const struct option_def defs[] = {
+		{"image-path", 0, OPTION_STRING, &o.image_path, "DIR",
+			"where the checkpoint is written (default: checkpoint)"},
+		{"leave-running", 0, OPTION_FLAG, &o.leave_running, NULL,
+			"let the container go on afterwards"},
+		{"work-path", 0, OPTION_STRING, &text, "DIR", "without effect on a microVM"},
+		{"tcp-established", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
+		{"ext-unix-sk", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
+		{"shell-job", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
+		{"file-locks", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
+		{"link-remap", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
+		{"manage-cgroups-mode", 0, OPTION_STRING, &text, "MODE",
+			"without effect on a microVM"},
+		{0},
+	};
+	struct arguments args = {.min = 1, .max = 1};
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+	enum container_status status;
+
+	int r = cmd_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = cmd_open(g, args.v[0], true, &c);
+	if (r >= 0)
+		r = container_status(&c, &status);
+	if (r < 0)
+		return r;
+	if (!c.vm)
+		return err_set(ENOTSUP,
+			"cannot checkpoint container \"%s\": only a container in a microVM can be "
+			"checkpointed, and this one is in namespaces, for which CRIU would be "
+			"needed",
+			c.id);
+	if (status != CONTAINER_RUNNING)
+		return err_set(EINVAL,
+			"cannot checkpoint container \"%s\": it is %s: expected a "
+			"running one",
+			c.id, container_status_name(status));
+	r = launch_checkpoint(&c, &o);
+	return r < 0 ? err_ctx(r, "checkpoint") : 0;
+}

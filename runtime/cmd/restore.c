@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `restore`, with the options of runc. */
+#include "cmd/cmd.h"
+#include "launch/launch.h"
+
+int cmd_restore(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	struct launch_options o = {.restore = "checkpoint"};
+	const char *text;
+	bool flag;
+	int status;
+	const struct option_def defs[] = {
+		{"image-path", 0, OPTION_STRING, &o.restore, "DIR",
+			"where the checkpoint is (default: checkpoint)"},
+		{"bundle", 'b', OPTION_STRING, &o.bundle, "DIR",
+			"the bundle (default: this directory)"},
+		{"detach", 'd', OPTION_FLAG, &o.detach, NULL,
+			"return once it runs, and leave it running"},
+		{"console-socket", 0, OPTION_STRING, &o.console_socket, "SOCKET",
+			"Unix socket that gets the terminal's master"},
+		{"pid-file", 0, OPTION_STRING, &o.pid_file, "FILE",
+			"write the first process's pid to FILE"},
+		{"isolation", 0, OPTION_STRING, &o.isolation, "ns|vm",
+			"what the container was made with (default: what config.json says)"},
+		{"work-path", 0, OPTION_STRING, &text, "DIR", "without effect on a microVM"},
+		{"no-pivot", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
+		{"no-subreaper", 0, OPTION_FLAG, &flag, NULL, "accepted, without effect"},
+		{"tcp-established", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
+		{"ext-unix-sk", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
+		{"shell-job", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
+		{"file-locks", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
+		{"link-remap", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
+		{"manage-cgroups-mode", 0, OPTION_STRING, &text, "MODE",
+			"without effect on a microVM"},
+		{0},
+	};
+	struct arguments args = {.min = 1, .max = 1};
+
+	int r = cmd_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	o.id = args.v[0];
+	r = cmd_prepare_launch(g, &o);
+	if (r >= 0)
+		r = launch_run(&o, &status);
+	return r < 0 ? r : status;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/checkpoint.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/remove.h"
+#include "launch/host.h"
+#include "launch/launch.h"
+#include "launch/vm_client.h"
+
+#define COMPLETE "vm"       /* name of a checkpoint in the image directory */
+#define UNDER_WAY ".vm.new" /* name of one that is not complete yet */
+
+static int open_image(const char *path, bool make)
+{
+	if (make && mkdir(path, 0700) < 0 && errno != EEXIST)
+		return err_sys("--image-path %s: make the directory", path);
+	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir < 0 ? err_sys("--image-path %s", path) : dir;
+}
+
+static int make_file(int dir, const char *name)
+{
+	int fd = openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	return fd < 0 ? err_sys("--image-path: make the file " UNDER_WAY "/%s", name) : fd;
+}
+
+/*
+ * Makes the directory in which the checkpoint is written. One that a killed command has left is
+ * removed first.
+ */
+static int make_directory(int image)
+{
+	int r = remove_tree(image, UNDER_WAY, NULL);
+
+	if (r < 0)
+		return err_ctx(r, "--image-path");
+	if (mkdirat(image, UNDER_WAY, 0700) < 0)
+		return err_sys("--image-path: make the directory " UNDER_WAY);
+	int dir = openat(image, UNDER_WAY, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return dir < 0 ? err_sys("--image-path: open " UNDER_WAY) : dir;
+}
+
+/*
+ * Gives the complete checkpoint its name. An older one is replaced in the same step, and removed
+ * afterwards.
+ */
+static int complete(int image, int dir, int state, int memory)
+{
+	if (fsync(state) < 0 || fsync(memory) < 0 || fsync(dir) < 0)
+		return err_sys("--image-path: make the checkpoint durable");
+	int r = renameat2(image, UNDER_WAY, image, COMPLETE, RENAME_NOREPLACE);
+	if (r < 0 && errno == EEXIST)
+		r = renameat2(image, UNDER_WAY, image, COMPLETE, RENAME_EXCHANGE);
+	if (r < 0 || fsync(image) < 0)
+		return err_sys("--image-path: give the checkpoint its name");
+	if (remove_tree(image, UNDER_WAY, NULL) < 0)
+		log_warn("--image-path: remove the former checkpoint: %s", err_msg());
+	return 0;
+}
+
+static int save(struct container *c, int image, bool leave_running)
+{
+	_cleanup_fd_ int dir = make_directory(image);
+	if (dir < 0)
+		return dir;
+	_cleanup_fd_ int state = make_file(dir, "state");
+	if (state < 0)
+		return state;
+	_cleanup_fd_ int memory = make_file(dir, "memory");
+	if (memory < 0)
+		return memory;
+	_cleanup_fd_ int sock = vm_checkpoint(c, state, memory);
+	if (sock < 0)
+		return sock;
+	/* The machine goes on when the connection is closed, and need not wait for the disk. */
+	if (leave_running)
+		fd_close(&sock);
+	int r = complete(image, dir, state, memory);
+	return r < 0 || leave_running ? r : vm_end(c, sock);
+}
+
+int launch_checkpoint(struct container *c, const struct checkpoint_options *o)
+{
+	_cleanup_fd_ int image = open_image(o->image_path, true);
+	if (image < 0)
+		return image;
+	int r = save(c, image, o->leave_running);
+	if (r >= 0)
+		return o->leave_running ? 0 : launch_delete(c, false);
+	_cleanup_free_ char *why = strdup(err_msg());
+	if (remove_tree(image, UNDER_WAY, NULL) < 0)
+		log_warn("--image-path: remove the unfinished checkpoint: %s", err_msg());
+	return err_set(-r, "%s", why ? why : "out of memory");
+}
+
+static int open_file(int dir, const char *path, const char *name)
+{
+	struct stat st;
+	_cleanup_fd_ int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_sys("--image-path %s: " COMPLETE "/%s", path, name);
+	if (!S_ISREG(st.st_mode))
+		return err_set(EINVAL, "--image-path %s: " COMPLETE "/%s: expected a regular file",
+			path, name);
+	return take_fd(&fd);
+}
+
+int checkpoint_open(struct launch *l, const char *path)
+{
+	_cleanup_fd_ int image = open_image(path, false);
+	if (image < 0)
+		return image;
+	_cleanup_fd_ int dir =
+		openat(image, COMPLETE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir < 0)
+		return err_sys(
+			"--image-path %s: it has no checkpoint of a microVM, " COMPLETE, path);
+	l->vm.restore.state = open_file(dir, path, "state");
+	if (l->vm.restore.state < 0)
+		return l->vm.restore.state;
+	l->vm.restore.memory = open_file(dir, path, "memory");
+	return l->vm.restore.memory < 0 ? l->vm.restore.memory : 0;
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Saves the machine for `caisson checkpoint`, and lets a restored machine go on.
+ *
+ * Theory of operation. The command sends "checkpoint" with two empty files. These steps follow,
+ * each when the one before it is done:
+ *
+ *	1. The vsock device reads no more input for the guest's processes.
+ *	2. The agent suspends: see guest/suspend.c. It gets a random port for its next connection.
+ *	3. The engine pauses the machine and writes it to the files.
+ *	4. The command gets the reply. It makes the files durable and gives them their names.
+ *	5. The command says "end", and the machine ends; or it hangs up, and the machine goes on.
+ *
+ * So a command that is killed at any time leaves a container that runs. If the monitor is killed,
+ * the command has no reply, and removes what it has made.
+ *
+ * In a restored machine the steps of INIT were done before the snapshot. When the agent has said
+ * "resumed", the monitor reports the barrier "created" as INIT would, and answers "start" at once.
+ */
+#include <sys/eventfd.h>
+#include <sys/random.h>
+
+#include "base/log.h"
+#include "monitor/monitor_internal.h"
+
+/* Bytes for the random numbers of a restored guest. */
+#define ENTROPY 64
+
+static int send_suspend(struct monitor *m)
+{
+	struct checkpoint *c = &m->checkpoint;
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	int r = agent_begin(&w, "suspend");
+	if (r < 0)
+		return r;
+	json_out_u64(&w.json, "id", c->request);
+	json_out_u64(&w.json, "port", c->owner.agent_port);
+	return agent_send(&w, m->agent, NULL, 0);
+}
+
+static int send_resume(struct monitor *m, bool restored)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	uint8_t entropy[ENTROPY];
+
+	int r = agent_begin(&w, "resume");
+	if (r < 0)
+		return r;
+	clock_write(&w.json);
+	if (!restored)
+		return agent_send(&w, m->agent, NULL, 0);
+	streams_json(&m->streams, 0, &w.json);
+	if (getrandom(entropy, sizeof(entropy), 0) != sizeof(entropy))
+		return err_sys("draw random numbers for the guest");
+	r = agent_send(&w, m->agent, entropy, sizeof(entropy));
+	explicit_bzero(entropy, sizeof(entropy));
+	return r;
+}
+
+static void hold_input(struct monitor *m, bool held)
+{
+	const uint32_t agent = m->streams.agent_port ? m->streams.agent_port : AGENT_PORT;
+
+	virtio_vsock_hold(m->streams.device, held, agent);
+}
+
+int checkpoint_begin(struct monitor *m, struct client *c, struct agent_frame *f)
+{
+	struct checkpoint *k = &m->checkpoint;
+
+	if (k->step != CHECKPOINT_NONE)
+		return err_set(EBUSY, "another checkpoint of this container is under way");
+	if (m->phase != PHASE_RUNNING)
+		return err_set(ESRCH, "container not running");
+	if (f->nfds != 2)
+		return err_set(EPROTO, "checkpoint: %u descriptors came: expected two", f->nfds);
+	if (!m->engine.ops->save || !m->streams.device)
+		return engine_save(&m->engine, &k->save);
+	*k = (struct checkpoint){.step = CHECKPOINT_SUSPENDING,
+		.request = ++m->next_request,
+		.owner = {.agent_port = streams_new_port(), .next_process = m->next_process}};
+	k->save = (struct engine_save){.state = take_fd(&f->fds[0]),
+		.memory = take_fd(&f->fds[1]),
+		.owner = &k->owner,
+		.owner_len = sizeof(k->owner)};
+	c->checkpoints = true;
+	hold_input(m, true);
+	return send_suspend(m);
+}
+
+static struct client *find_client(struct monitor *m)
+{
+	for (size_t i = 0; i < CLIENTS_MAX; i++)
+		if (m->clients[i].sock >= 0 && m->clients[i].checkpoints)
+			return &m->clients[i];
+	return NULL;
+}
+
+/* Lets the guest's processes go on, whatever step the checkpoint has come to. */
+static void go_on(struct monitor *m)
+{
+	struct checkpoint *k = &m->checkpoint;
+
+	if (k->step == CHECKPOINT_SAVED)
+		engine_go_on(&m->engine);
+	fd_close(&k->save.state);
+	fd_close(&k->save.memory);
+	hold_input(m, false);
+	k->step = CHECKPOINT_NONE;
+	if (send_resume(m, false) < 0)
+		log_warn("the guest's processes may stand still after the checkpoint: %s",
+			err_msg());
+}
+
+/* Tells the command that the checkpoint has failed, with the reason in err_msg(). */
+static void fail(struct monitor *m, int r)
+{
+	struct client *c = find_client(m);
+
+	if (c)
+		client_reply(c, -r, err_msg());
+	if (c)
+		c->checkpoints = false;
+	go_on(m);
+}
+
+bool checkpoint_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f)
+{
+	struct checkpoint *k = &m->checkpoint;
+
+	if (k->step != CHECKPOINT_SUSPENDING || id != k->request)
+		return false;
+	int r = agent_failure(f);
+	if (r >= 0 && !find_client(m))
+		r = err_set(ECANCELED, "the command has ended");
+	if (r >= 0)
+		r = engine_save(&m->engine, &k->save);
+	if (r < 0)
+		fail(m, r);
+	else
+		k->step = CHECKPOINT_SAVING;
+	return true;
+}
+
+void checkpoint_on_saved(struct monitor *m)
+{
+	int r = engine_saved(&m->engine);
+	struct client *c = find_client(m);
+
+	/* The machine is paused now, even if not all of it could be saved. */
+	m->checkpoint.step = CHECKPOINT_SAVED;
+	if (r < 0)
+		fail(m, monitor_server_words(m, r));
+	else if (c)
+		client_reply(c, 0, "");
+	else
+		go_on(m);
+}
+
+void checkpoint_on_hang_up(struct monitor *m)
+{
+	/* In the other steps an answer is due, and its handler finds that the command has gone. */
+	if (m->checkpoint.step == CHECKPOINT_SAVED)
+		go_on(m);
+}
+
+int checkpoint_end(struct monitor *m, const struct client *c)
+{
+	if (!c->checkpoints || m->checkpoint.step != CHECKPOINT_SAVED)
+		return err_set(EPROTO, "end: there is no checkpoint");
+	/* The container counts as killed, as one whose processes CRIU has dumped. */
+	log_debug("microvm: ends after a checkpoint");
+	m->status = SIGKILL;
+	monitor_advance(m, PHASE_CUT);
+	return 0;
+}
+
+/* --- a restored machine --- */
+
+int checkpoint_read_owner(const struct snapshot *s, struct checkpoint_owner *ret)
+{
+	struct snapshot_part p;
+
+	int r = snapshot_find(s, SNAPSHOT_OWNER, 0, &p);
+	if (r >= 0)
+		r = snapshot_get(&p, ret, sizeof(*ret));
+	if (r >= 0)
+		r = snapshot_end(&p);
+	if (r >= 0 && (ret->agent_port <= AGENT_PORT || ret->next_process > INT32_MAX))
+		r = err_set(EBADMSG, "the snapshot's agent has port %u, its last process number %u",
+			ret->agent_port, ret->next_process);
+	return r;
+}
+
+int checkpoint_on_hello(struct monitor *m, bool suspended)
+{
+	if (!suspended)
+		return err_set(EPROTO, "the restored guest's agent was not suspended");
+	return send_resume(m, true);
+}
+
+int checkpoint_on_resumed(struct monitor *m)
+{
+	if (!m->a->restore || m->phase >= PHASE_CREATED)
+		return 0;
+	log_debug("microvm: resumed");
+	/* Closes what the guest has no stream for, because it was closed before the snapshot. */
+	streams_withdraw(&m->streams, 0);
+	return monitor_reach_created(m);
+}
