@@ -13,18 +13,11 @@
 
 #include "base/path.h"
 #include "inside/boot.h"
+#include "inside/boot_config.h"
 #include "inside/inside.h"
 
 #define CONFIG_MAX (1u << 20)
-#define INITRDS_MAX 8
 #define WORK "/tmp/boot" /* directory of the guest in which the files are gathered */
-
-/* What a boot loader's configuration says. The texts are as they are there. */
-struct entry {
-	const char *kernel, *options;
-	const char *initrds[INITRDS_MAX];
-	size_t ninitrds;
-};
 
 struct finder {
 	struct inside_guest *g;
@@ -59,146 +52,19 @@ static int open_named(struct inside_guest *g, const char *path)
 	return -ENOENT;
 }
 
-/* --- words of configuration files --- */
-
-static const char *next_line(const char *line)
-{
-	line += strcspn(line, "\n");
-	return line + (*line == '\n');
-}
-
-/* Copies a line without the blanks around it. */
-static char *take_line(struct arena *a, const char *line)
-{
-	size_t n = strcspn(line, "\r\n"), lead = strspn(line, " \t");
-
-	lead = lead < n ? lead : n;
-	while (n > lead && (line[n - 1] == ' ' || line[n - 1] == '\t'))
-		n--;
-	return arena_strndup(a, line + lead, n - lead);
-}
-
-/* If the line's first word is one of `names`, returns what follows it. */
-static char *value_of(char *line, const char *const *names)
-{
-	size_t n = strcspn(line, " \t");
-
-	for (; *names; names++)
-		if (strlen(*names) == n && strncasecmp(line, *names, n) == 0)
-			return line + n + strspn(line + n, " \t");
-	return NULL;
-}
-
-/* Cuts the next word off, without its quotation marks. Returns NULL at the end. */
-static char *cut_word(char **at)
-{
-	char *from = *at + strspn(*at, " \t"), *to = from, *word = from, quote = '\0';
-
-	if (!*from)
-		return NULL;
-	for (; *from && (quote || (*from != ' ' && *from != '\t')); from++) {
-		if (*from == quote)
-			quote = '\0';
-		else if (!quote && (*from == '"' || *from == '\''))
-			quote = *from;
-		else
-			*to++ = *from;
-	}
-	*at = *from ? from + 1 : from;
-	*to = '\0';
-	return word;
-}
-
-static void add_initrds(struct entry *e, char *words)
-{
-	char *word;
-
-	while ((word = cut_word(&words)))
-		if (e->ninitrds < INITRDS_MAX && !strchr(word, '$'))
-			e->initrds[e->ninitrds++] = word;
-}
-
-/* --- the kinds of configurations --- */
-
-static const char *const linux_words[] = {"linux", "linuxefi", "linux16", "kernel", NULL};
-static const char *const initrd_words[] = {"initrd", "initrdefi", "initrd16", NULL};
-static const char *const option_words[] = {"options", "append", NULL};
-
-/* Parses an entry of the boot loader specification. */
-static void parse_bls(struct arena *a, const char *text, struct entry *ret)
-{
-	_cleanup_strbuf_ struct strbuf options = {0};
-
-	for (; *text; text = next_line(text)) {
-		char *line = take_line(a, text), *value;
-		if (!line)
-			return;
-		if ((value = value_of(line, linux_words)))
-			ret->kernel = cut_word(&value);
-		else if ((value = value_of(line, initrd_words)))
-			add_initrds(ret, value);
-		else if ((value = value_of(line, option_words)))
-			(void)!strbuf_addf(&options, "%s%s", options.len ? " " : "", value);
-	}
-	ret->options = arena_strdup(a, strbuf_str(&options));
-}
-
-/* Parses grub.cfg up to the end of the first entry that names a kernel. */
-static void parse_grub(struct arena *a, const char *text, struct entry *ret)
-{
-	for (; *text; text = next_line(text)) {
-		char *line = take_line(a, text), *value;
-		if (!line || (ret->kernel && *line == '}'))
-			return;
-		if ((value = value_of(line, linux_words)) && !ret->kernel) {
-			char *kernel = cut_word(&value);
-			if (!kernel || strchr(kernel, '$'))
-				continue;
-			ret->kernel = kernel;
-			ret->options = value;
-		} else if ((value = value_of(line, initrd_words)) && ret->kernel) {
-			add_initrds(ret, value);
-		}
-	}
-}
-
-/* Parses extlinux.conf up to the end of its first label. */
-static void parse_extlinux(struct arena *a, const char *text, struct entry *ret)
-{
-	static const char *const label[] = {"label", NULL};
-	static const char *const initrd[] = {"initrd", NULL};
-	int labels = 0;
-
-	for (; *text; text = next_line(text)) {
-		char *line = take_line(a, text), *value;
-		if (!line || (value_of(line, label) && ++labels > 1))
-			return;
-		if ((value = value_of(line, linux_words)))
-			ret->kernel = cut_word(&value);
-		else if ((value = value_of(line, initrd)))
-			for (char *comma; value; value = comma) {
-				comma = strchr(value, ',');
-				if (comma)
-					*comma++ = '\0';
-				add_initrds(ret, value);
-			}
-		else if ((value = value_of(line, option_words)))
-			ret->options = value;
-	}
-}
-
-static int open_kernel(struct finder *f, const struct entry *e)
+static int open_kernel(struct finder *f, const struct boot_entry *e)
 {
 	return e->kernel ? open_named(f->g, e->kernel) : -ENOENT;
 }
 
 /* Reads a configuration, and returns a descriptor of the kernel that it names, or -ENOENT. */
 static int try_file(struct finder *f, const char *path,
-	void (*parse)(struct arena *a, const char *text, struct entry *ret), struct entry *ret)
+	void (*parse)(struct arena *a, const char *text, struct boot_entry *ret),
+	struct boot_entry *ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 
-	*ret = (struct entry){0};
+	*ret = (struct boot_entry){0};
 	if (system_read(f->g, path, &text, CONFIG_MAX) < 0) {
 		err_clear();
 		return -ENOENT;
@@ -208,7 +74,7 @@ static int try_file(struct finder *f, const char *path,
 }
 
 /* Tries the entries of the boot loader specification, the newest version first. */
-static int try_bls(struct finder *f, struct entry *ret)
+static int try_bls(struct finder *f, struct boot_entry *ret)
 {
 	static const char *const dirs[] = {
 		"/boot/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries"};
@@ -223,7 +89,7 @@ static int try_bls(struct finder *f, struct entry *ret)
 			const char *name = list[k]->d_name, *dot = strrchr(name, '.');
 			const char *path = arena_printf(&f->g->arena, "%s/%s", dirs[i], name);
 			if (fd < 0 && dot && streq(dot, ".conf") && !strstr(name, "rescue") && path)
-				fd = try_file(f, path, parse_bls, ret);
+				fd = try_file(f, path, boot_parse_bls, ret);
 			free(list[k]);
 		}
 		if (n >= 0)
@@ -233,7 +99,7 @@ static int try_bls(struct finder *f, struct entry *ret)
 }
 
 /* Takes the newest kernel in /boot, and the initramfs whose name has the same version. */
-static int try_newest(struct finder *f, struct entry *ret)
+static int try_newest(struct finder *f, struct boot_entry *ret)
 {
 	static const char *const kinds[] = {"vmlinuz-", "vmlinux-", "bzImage-"};
 	static const char *const initrds[] = {"/boot/initrd.img-%s", "/boot/initramfs-%s.img",
@@ -244,7 +110,7 @@ static int try_newest(struct finder *f, struct entry *ret)
 	const char *version = NULL;
 
 	err_clear();
-	*ret = (struct entry){0};
+	*ret = (struct boot_entry){0};
 	for (int k = n - 1; k >= 0; k--) {
 		const char *name = list[k]->d_name;
 		for (size_t i = 0; i < ARRAY_SIZE(kinds) && fd < 0; i++) {
@@ -272,7 +138,7 @@ static int try_newest(struct finder *f, struct entry *ret)
 	return fd;
 }
 
-static int find_entry(struct finder *f, struct entry *ret)
+static int find_entry(struct finder *f, struct boot_entry *ret)
 {
 	static const char *const grub[] = {"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg",
 		"/boot/efi/EFI/debian/grub.cfg", "/boot/efi/EFI/BOOT/grub.cfg"};
@@ -281,9 +147,9 @@ static int find_entry(struct finder *f, struct entry *ret)
 	int fd = try_bls(f, ret);
 
 	for (size_t i = 0; i < ARRAY_SIZE(grub) && fd < 0; i++)
-		fd = try_file(f, grub[i], parse_grub, ret);
+		fd = try_file(f, grub[i], boot_parse_grub, ret);
 	for (size_t i = 0; i < ARRAY_SIZE(extlinux) && fd < 0; i++)
-		fd = try_file(f, extlinux[i], parse_extlinux, ret);
+		fd = try_file(f, extlinux[i], boot_parse_extlinux, ret);
 	return fd >= 0 ? fd : try_newest(f, ret);
 }
 
@@ -310,7 +176,7 @@ static int gather(struct finder *f, int from, const char *name)
 		     : 0;
 }
 
-static int gather_initrds(struct finder *f, const struct entry *e)
+static int gather_initrds(struct finder *f, const struct boot_entry *e)
 {
 	for (size_t i = 0; i < e->ninitrds; i++) {
 		_cleanup_fd_ int fd = open_named(f->g, e->initrds[i]);
@@ -343,7 +209,7 @@ static const char *grub_options(struct inside_guest *g)
  * Writes the command line: the entry's words without those that are variables of the boot loader,
  * and the root if it is missing.
  */
-static int write_cmdline(struct finder *f, const struct entry *e, const struct device *root,
+static int write_cmdline(struct finder *f, const struct boot_entry *e, const struct device *root,
 	const char *root_options)
 {
 	_cleanup_strbuf_ struct strbuf line = {0};
@@ -351,7 +217,7 @@ static int write_cmdline(struct finder *f, const struct entry *e, const struct d
 	bool has_root = false;
 	int r = words ? 0 : -ENOMEM;
 
-	while (r >= 0 && (word = cut_word(&words))) {
+	while (r >= 0 && (word = boot_cut_word(&words))) {
 		if (streq(word, "$kernelopts"))
 			word = (char *)grub_options(f->g);
 		else if (strchr(word, '$') || str_starts(word, "BOOT_IMAGE="))
@@ -385,10 +251,10 @@ static int write_user(struct finder *f)
 		return 0;
 	}
 	for (const char *at = strstr(strbuf_str(&text), "default_user:"); at && *at && !user;
-		at = next_line(at)) {
-		char *line = take_line(&f->g->arena, at),
-		     *value = line ? value_of(line, name) : NULL;
-		user = value ? cut_word(&value) : NULL;
+		at = boot_next_line(at)) {
+		char *line = boot_take_line(&f->g->arena, at),
+		     *value = line ? boot_value_of(line, name) : NULL;
+		user = value ? boot_cut_word(&value) : NULL;
 	}
 	return user ? fd_write_new_file(f->work, BOOT_USER, user, strlen(user), 0600) : 0;
 }
@@ -408,7 +274,7 @@ static int try_system(
 	void *data, struct inside_guest *g, const struct device *root, const char *options)
 {
 	struct finder *f = data;
-	struct entry e;
+	struct boot_entry e;
 
 	if (f->found)
 		return 0;

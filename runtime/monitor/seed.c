@@ -139,7 +139,7 @@ static int read_seed_file(struct monitor *m, int dir, const char *name, struct s
 
 static int add_network(struct monitor *m, struct json_out *o, struct seed_file *ret)
 {
-	const char *text;
+	const char *text = NULL;
 	int r = write_network(m, o);
 
 	if (r >= 0)
