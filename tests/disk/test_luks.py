@@ -329,6 +329,16 @@ def test_refused(luks, raw):
     luks.disk("commit", image).failed("c.qcow2")
 
 
+def test_old_encryption(luks):
+    """QEMU's method before LUKS is told by info, as qemu-img tells it, and refused where data is read."""
+    image = luks.disk.path("aes.qcow2")
+    qemu("create", "-f", "qcow2", *luks.secret, "-o", "encrypt.format=aes,encrypt.key-secret=s", image, "1M").ok()
+    assert luks.disk("info", image).ok().out == qemu("info", image).ok().out
+    luks.disk("check", image).ok()
+    for args in (["map", image], ["convert", image, luks.disk.path("out.raw")], ["resize", image, "2M"]):
+        luks.disk(args[0], "--key", luks.key, *args[1:]).failed("aes.qcow2", "crypt_method: AES", "qemu-img convert")
+
+
 def test_iter_time(luks):
     """The iterations follow the time that is asked for, and the least number is 1000."""
     found = []
