@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import time
+import zlib
 
 import pytest
 
@@ -208,6 +209,37 @@ def test_data_file(luks, raw):
         assert b"abcdabcdabcdabcd" in open(raw, "rb").read() and b"abcdabcdabcdabcd" not in open(data, "rb").read()
 
 
+def test_compressed_clusters_are_plain(luks):
+    """No program makes an encrypted image with compressed clusters, but QEMU reads one: such clusters are not encrypted."""
+    disk, image, ones = luks.disk, luks.disk.path("c.qcow2"), luks.disk.path("ones.raw")
+    write(ones, b"\1" * MiB)
+    luks.make("convert", ones, image).ok()
+    z = zlib.compressobj(wbits=-12)
+    packed = z.compress(b"attack at dawn!!" * 4096) + z.flush()
+    host = (os.path.getsize(image) + 65535) // 65536 * 65536
+    with open(image, "r+b") as f:
+        f.seek(40)
+        l1, = struct.unpack(">Q", f.read(8))
+        f.seek(l1)
+        l2, = struct.unpack(">Q", f.read(8))
+        f.seek(host)
+        f.write(packed.ljust(65536, b"\0"))
+        f.seek(l2 & 0x00fffffffffffe00)
+        f.write(struct.pack(">Q", 1 << 62 | (len(packed) - 1) // 512 << 54 | host))
+    want = write(disk.path("want.raw"), b"attack at dawn!!" * 4096 + b"\1" * (MiB - 65536))
+    luks.holds(image, want)
+
+
+def test_preallocated(luks):
+    """Reserved clusters of zeros read as noise, in QEMU too. So caisson refuses to make them, and reads those of QEMU."""
+    image, mine = luks.disk.path("q.qcow2"), luks.disk.path("mine.raw")
+    luks.qemu_make("create", image, "1M", options="preallocation=metadata")
+    theirs = luks.plain(image)
+    luks.disk("convert", "--key", luks.key, image, mine).ok()
+    assert same_bytes(mine, theirs) and bytes(512) not in open(theirs, "rb").read()
+    luks.sound(image)
+
+
 # --- keys ---
 
 
@@ -295,6 +327,16 @@ def test_refused(luks, raw):
     assert open(image, "rb").read() == before, "a key that is refused costs nothing of an image that is there"
     luks.disk("convert", "-n", "-c", "--key", luks.key, "-f", "raw", raw, image).failed("c.qcow2", "compressed")
     luks.disk("commit", image).failed("c.qcow2")
+
+
+def test_old_encryption(luks):
+    """QEMU's method before LUKS is told by info, as qemu-img tells it, and refused where data is read."""
+    image = luks.disk.path("aes.qcow2")
+    qemu("create", "-f", "qcow2", *luks.secret, "-o", "encrypt.format=aes,encrypt.key-secret=s", image, "1M").ok()
+    assert luks.disk("info", image).ok().out == qemu("info", image).ok().out
+    luks.disk("check", image).ok()
+    for args in (["map", image], ["convert", image, luks.disk.path("out.raw")], ["resize", image, "2M"]):
+        luks.disk(args[0], "--key", luks.key, *args[1:]).failed("aes.qcow2", "crypt_method: AES", "qemu-img convert")
 
 
 def test_iter_time(luks):
