@@ -60,7 +60,11 @@ int share_own_ids(const struct spec_id_maps *maps, struct strbuf *ret)
 			maps->v[i].host_id, (uint64_t)maps->v[i].host_id + maps->v[i].size};
 	qsort(r, n, sizeof(*r), compare_ranges);
 	for (size_t i = 0; i + 1 < n;) {
-		if (r[i + 1].first <= r[i].end)
+		/*
+		 * Neighbours stay apart, because the kernel refuses a range that two ranges of the
+		 * caller's own user namespace make up, such as those of rootless podman's.
+		 */
+		if (r[i + 1].first < r[i].end)
 			n = join_next(r, n, i);
 		else
 			i++;

@@ -30,7 +30,10 @@ static void each_id_is_itself(void **state)
 {
 	CHECK_MAP("100000 100000 65536\n", {0, 100000, 65536});
 	CHECK_MAP("0 0 1\n100000 100000 10\n", {0, 100000, 10}, {10, 0, 1});
-	CHECK_MAP("1000 1000 20\n", {0, 1010, 10}, {10, 1000, 10});
+	CHECK_MAP("1000 1000 15\n", {0, 1005, 10}, {10, 1000, 10});
+	/* The ranges of podman's --userns=keep-id, of which the first is one of podman's own. */
+	CHECK_MAP("0 0 1\n1 1 1000\n1001 1001 64536\n", {0, 1, 1000}, {1000, 0, 1},
+		{1001, 1001, 64536});
 	CHECK_MAP("0 0 4294967295\n", {0, 0, 4294967295});
 	CHECK_MAP("4294967290 4294967290 5\n", {0, 4294967290, 5});
 }
