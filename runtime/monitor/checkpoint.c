@@ -107,8 +107,9 @@ static void go_on(struct monitor *m)
 	fd_close(&k->save.state);
 	fd_close(&k->save.memory);
 	hold_input(m, false);
+	const bool suspended = k->step != CHECKPOINT_REFUSED;
 	k->step = CHECKPOINT_NONE;
-	if (send_resume(m, false) < 0)
+	if (suspended && send_resume(m, false) < 0)
 		log_warn("the guest's processes may stand still after the checkpoint: %s",
 			err_msg());
 }
@@ -132,9 +133,9 @@ bool checkpoint_on_reply(struct monitor *m, uint64_t id, const struct agent_fram
 	if (k->step != CHECKPOINT_SUSPENDING || id != k->request)
 		return false;
 	int r = agent_failure(f);
-	if (r >= 0 && !find_client(m))
-		r = err_set(ECANCELED, "the command has ended");
-	if (r >= 0)
+	if (r < 0)
+		k->step = CHECKPOINT_REFUSED;
+	else
 		r = engine_save(&m->engine, &k->save);
 	if (r < 0)
 		fail(m, r);
@@ -160,8 +161,12 @@ void checkpoint_on_saved(struct monitor *m)
 
 void checkpoint_on_hang_up(struct monitor *m)
 {
-	/* In the other steps an answer is due, and its handler finds that the command has gone. */
-	if (m->checkpoint.step == CHECKPOINT_SAVED)
+	/*
+	 * While the engine saves the machine, its answer is due, and checkpoint_on_saved() finds
+	 * that the command has gone. The agent may never answer, so "resume" is sent at once; the
+	 * agent takes it after "suspend".
+	 */
+	if (m->checkpoint.step == CHECKPOINT_SAVED || m->checkpoint.step == CHECKPOINT_SUSPENDING)
 		go_on(m);
 }
 

@@ -79,6 +79,7 @@ struct client {
 enum checkpoint_step {
 	CHECKPOINT_NONE,
 	CHECKPOINT_SUSPENDING, /* the agent was asked to suspend */
+	CHECKPOINT_REFUSED,    /* the agent does not suspend */
 	CHECKPOINT_SAVING,     /* the engine saves the machine */
 	CHECKPOINT_SAVED,      /* the machine is paused; the command decides what becomes of it */
 };

@@ -75,6 +75,43 @@ static void input_pipe(void **state)
 	}
 }
 
+/* Before a snapshot the device reads no input, except that of one port. The guest's output flows. */
+static void held_input(void **state)
+{
+	struct guest s;
+	int p[2], q[2];
+
+	guest_begin(&s);
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	guest_connect_to(&s, p[0], VSOCK_TO_GUEST);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV));
+	virtio_vsock_hold(&s.v, true, HOST_PORT + 1);
+	assert_int_equal(write(p[1], "one", 3), 3);
+	guest_event(&s);
+	assert_int_equal(guest_receive(&s), 0);
+	virtio_vsock_hold(&s.v, true, HOST_PORT);
+	guest_expect_data(&s, "one");
+	virtio_vsock_hold(&s.v, true, HOST_PORT + 1);
+	assert_int_equal(write(p[1], "two", 3), 3);
+	guest_event(&s);
+	assert_int_equal(guest_receive(&s), 0);
+	virtio_vsock_hold(&s.v, false, 0);
+	guest_expect_data(&s, "two");
+	fd_close(&p[1]);
+	guest_end(&s);
+	guest_begin(&s);
+	assert_int_equal(pipe2(q, O_CLOEXEC), 0);
+	guest_connect_to(&s, q[1], VSOCK_FROM_GUEST);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
+	virtio_vsock_hold(&s.v, true, HOST_PORT + 1);
+	guest_send_data(&s, HOST_PORT, "out", 3);
+	char out[4] = {0};
+	assert_int_equal(read(q[0], out, 3), 3);
+	assert_string_equal(out, "out");
+	fd_close(&q[0]);
+	guest_end(&s);
+}
+
 static void input_unwanted(void **state)
 {
 	struct guest s;
@@ -427,6 +464,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(input_pipe),
+		cmocka_unit_test(held_input),
 		cmocka_unit_test(input_unwanted),
 		cmocka_unit_test(output_pipe),
 		cmocka_unit_test(output_without_reader),
