@@ -36,7 +36,11 @@ static void check_list(struct arena *a, const struct json *list)
 
 		if (json_out_init(&o, false) < 0 || plugins_write_conf(&o, &call) < 0 ||
 			json_out_text(&o, &text, &len) < 0)
-			continue; /* such as a number that no JSON can have */
+			/*
+			 * the call fails, for example, if the input has a number that JSON cannot
+			 * represent
+			 */
+			continue;
 		if (json_parse(a, text, len, "again", &conf) < 0)
 			continue;
 		if (strchr(json_get_str(conf, "type"), '/') || json_get(conf, "capabilities"))

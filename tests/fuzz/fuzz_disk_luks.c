@@ -12,7 +12,8 @@
 #include "images/disk/luks.h"
 
 #define FILE_SIZE (1u << 20)
-#define ITERATIONS 50 /* number of iterations to which a slot is set, so that a try is quick */
+/* iterations of the key derivation that each key slot gets, few so that a try is quick */
+#define ITERATIONS 50
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -52,7 +53,10 @@ static void check_bounds(const struct luks_header *h, uint64_t length)
 	}
 }
 
-/* Writes the header that was read, and reads it again. */
+/*
+ * Checks that the header which the reader has accepted is the same after it was written and read
+ * again.
+ */
 static void check_again(const struct luks_header *h, uint64_t length)
 {
 	uint8_t b[LUKS_HEADER], again[LUKS_HEADER];

@@ -110,7 +110,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 static void use(const struct init_orders *o)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
-	volatile uint64_t sum = 0; /* volatile, so that the compiler keeps the reads */
+	/* volatile, so that the compiler does not drop the reads whose results are added up here */
+	volatile uint64_t sum = 0;
 
 	for (size_t i = 0; i < o->plan.n; i++)
 		if (o->plan.steps[i].slot >= 0)
@@ -142,7 +143,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	_cleanup_free_ char *bytes = image_copy(image);
 	image_change(bytes, image->len, data + 2, size - 2);
 	if (init_orders_unpack(bytes, image->len, &o) < 0) {
-		/* Unchanged orders must be accepted. */
+		/* If the input is too short to change a byte, the orders must be accepted. */
 		if (size < 5)
 			abort();
 		return 0;

@@ -21,8 +21,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 }
 
 /*
- * Checks that a list has a NULL after its n strings, and that every byte of the strings is
- * readable.
+ * Checks that a list of strings has a NULL after its n strings, and that every byte of the strings
+ * is readable.
  */
 static void check(struct spec_strings s)
 {

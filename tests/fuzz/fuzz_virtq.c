@@ -61,7 +61,7 @@ static void put_memory(struct rig *g, struct input *in)
 static void put_chain(struct rig *g, struct input *in)
 {
 	unsigned head = take(in, 1);
-	/* The address is at most 4 MiB, where guest memory ends. */
+	/* The address is at most 4 MiB, because guest memory ends there. */
 	uint64_t addr = (uint64_t)take(in, 2) * 64;
 	uint32_t len = take(in, 2) * 4;
 	unsigned flags = take(in, 1) & 7, next = take(in, 1);

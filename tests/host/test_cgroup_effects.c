@@ -89,8 +89,8 @@ static void test_throttle(void **state)
 }
 
 /*
- * Uses the CPU, together with the other groups' processes, until a second after all of these
- * processes have started.
+ * Uses the CPU, in competition with the processes of the other cgroups, until one second after all
+ * of these processes have started.
  */
 static int compete(int go)
 {
@@ -261,8 +261,8 @@ static void test_rdma_device(void **state)
 	char node[] = "/dev/infiniband/uverbs0";
 
 	/*
-	 * The test leaves the RDMA device in place, because Linux 6.1 crashes if a device is
-	 * removed after a removed cgroup had limits for it.
+	 * The test does not remove the RDMA device that it may add here, because Linux 6.1 crashes
+	 * if a device is removed after a removed cgroup had limits for it.
 	 */
 	run_command("modprobe -a ib_uverbs rdma_rxe; test -e /sys/class/infiniband/rxe0 || "
 		    "rdma link add rxe0 type rxe netdev lo");

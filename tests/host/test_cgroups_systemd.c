@@ -29,8 +29,8 @@ static int setup_systemd(void **state)
 }
 
 /*
- * Checks that systemd has each of these "PROPERTY=VALUE" lines for the scope. One call of systemctl
- * reads all properties.
+ * Checks that systemd has each of these lines "PROPERTY=VALUE" for the container's scope. The
+ * function reads all properties with one call of systemctl.
  */
 static void expect_unit(struct fixture *f, const char *lines)
 {
@@ -48,7 +48,8 @@ static void expect_unit(struct fixture *f, const char *lines)
 		int len =
 			snprintf(line, sizeof(line), "\n%.*s\n", (int)strcspn(lines, "\n"), lines);
 		const char *found = strstr(text, line);
-		if (!found) { /* makes the failure show the value that systemd has */
+		/* the assertion fails, and its message shows the value that systemd has */
+		if (!found) {
 			line[strcspn(line, "=") + 1] = '\0';
 			found = strstr(text, line);
 			fail_msg("%.*s: systemd says %.*s", (int)strcspn(lines, "\n"), lines,
@@ -93,7 +94,7 @@ static void test_scope(void **state)
 	f->opt.cgroups_path = arena_printf(&f->arena, "caisson-test.slice:box:%s", f->opt.id);
 	f->opt.systemd_properties = properties;
 	f->opt.nsystemd_properties = ARRAY_SIZE(properties);
-	/* systemd does not know the controller hugetlb, so caisson enables it itself */
+	/* systemd does not know the controller hugetlb, so caisson must enable hugetlb itself */
 	res.hugepages = &h;
 	res.nhugepages = 1;
 	OK(cg_resolve(&f->arena, &f->opt, &f->cg));
@@ -257,7 +258,8 @@ static void test_scope_errors(void **state)
 struct user_test {
 	struct fixture *f;
 	bool in_user_namespace;
-	char message[512]; /* what failed; in memory that both processes share */
+	/* text that says what failed; the memory is shared by the test and its child process */
+	char message[512];
 };
 
 static int user_fail(struct user_test *t, const char *what)
@@ -293,7 +295,10 @@ static int as_user(struct user_test *t)
 	unsetenv("DBUS_SESSION_BUS_ADDRESS");
 	if (setresgid(USER, USER, USER) < 0 || setresuid(USER, USER, USER) < 0)
 		return user_fail(t, "setresuid");
-	/* Without this call /proc/self would belong to root after the change of the uid. */
+	/*
+	 * The change of the uid has made the process non-dumpable, which gives /proc/self to root.
+	 * This call undoes that.
+	 */
 	prctl(PR_SET_DUMPABLE, 1);
 	if (t->in_user_namespace) {
 		if (unshare(CLONE_NEWUSER) < 0)
@@ -317,8 +322,8 @@ static int as_user(struct user_test *t)
 	if (cg_apply(&f->cg, &res) < 0 || !streq(fixture_read(f, "pids.max"), "9"))
 		return user_fail(t, "limit");
 	/*
-	 * The process is in a cgroup of the system, from which the kernel does not let the user
-	 * move it. The user's systemd must be asked instead.
+	 * The second process is in a cgroup of the system, from which the kernel does not let an
+	 * ordinary user move it. So cg_attach() must ask the user's systemd to move it.
 	 */
 	if (cg_attach(&f->arena, &f->cg, &opt, NULL, second) < 0)
 		return user_fail(t, "second process");

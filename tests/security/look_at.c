@@ -76,8 +76,9 @@ int open_name(const struct target *t, const char *name, int flags)
 }
 
 /*
- * Reads the command line with one call. Between two calls the process could become another program,
- * and the result would be the beginning of one command line and the end of another.
+ * Reads the target's command line with only one read(2), because between two reads the process
+ * could execute another program, and the text would begin with one command line and end with
+ * another.
  */
 void cmdline(const struct target *t, char *ret, size_t size)
 {
@@ -103,7 +104,9 @@ static int link_of(const struct target *t, const char *name, char *ret, size_t s
 	return 0;
 }
 
-/* Describes the file by what cannot be forged: its type, device, inode and file system. */
+/*
+ * Describes the file by properties that nobody can forge: its type, device, inode and file system.
+ */
 void describe(int fd, char *ret, size_t size)
 {
 	struct statfs fs = {0};
@@ -167,7 +170,7 @@ static void look_links(struct report *r, const struct target *t)
 	}
 }
 
-/* Calls one() for each entry of a directory of /proc/PID. */
+/* Calls one() for each entry of a directory of the target's /proc/PID. */
 void each_entry(struct report *r, const struct target *t, const char *dir,
 	void (*f)(struct report *, const struct target *, const char *))
 {
@@ -251,7 +254,10 @@ static void look_ptrace(struct report *r, const struct target *t)
 
 	if (process_vm_readv(t->pid, &ours, 1, &theirs, 1, 0) < 0)
 		code = errno;
-	/* EFAULT means that the kernel has allowed the access, and found nothing at the address. */
+	/*
+	 * EFAULT means that the kernel has allowed process_vm_readv(2), and has found no memory at
+	 * the address.
+	 */
 	say(r, "vm-readv", code == EFAULT ? 0 : code, "");
 	code = syscall(SYS_kcmp, getpid(), t->pid, 0, 0, 0) < 0 ? errno : 0;
 	if (code != ENOSYS)

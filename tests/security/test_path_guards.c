@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests each guard of path lookup alone, with a control. In the program two guards stand one behind
- * the other, so a test of the whole would not notice that one is missing. README.md in this
- * directory has the table of guards, tests and mutants.
+ * Tests each guard of path lookup alone, together with a control that shows what must still work.
+ * caisson itself has two guards one behind the other, so a test of the whole program would not
+ * notice that one is missing. README.md in this directory has the table of guards, tests and
+ * mutants.
  */
 #include <fcntl.h>
 #include <sys/mount.h>
@@ -115,8 +116,8 @@ static void proc_mounts_init(struct box *b)
 	_cleanup_fd_ int before = path_open_in_proc(proc, "sys/kernel/ostype", O_RDONLY);
 	EXPECT(before >= 0);
 	/*
-	 * The next lines mount over three places of the procfs: a file of another file system, a
-	 * file of the same procfs, and a whole file system.
+	 * The next lines mount three things over entries of the procfs: a file of another file
+	 * system, a file of the same procfs, and a whole file system.
 	 */
 	EXPECT(mount(BOX "/fake", "/proc/sys/kernel/hostname", NULL, MS_BIND, NULL) == 0);
 	EXPECT_ERR(path_write_proc(proc, "sys/kernel/hostname", "x"), EXDEV, "mounted over");
@@ -204,8 +205,9 @@ BOX_TEST(null_is_another_device, .prepare = null_other_prepare, .init = null_ini
 static void device_prepare(struct box *b)
 {
 	/*
-	 * The node belongs to the host, and has the number of the device that the container wants.
-	 * If caisson followed a link of the image to the node, caisson would change its mode.
+	 * The node belongs to the host and has the number of the device that the container wants.
+	 * The test makes a link in the image that leads to this node: if caisson followed the link,
+	 * it would change the node's mode.
 	 */
 	EXPECT(mknod(HOSTDIR "/null", S_IFCHR | 0600, makedev(1, 3)) == 0);
 	EXPECT(mkdir(ROOTFS "/dev", 0755) == 0);
@@ -224,8 +226,8 @@ static void device_init(struct box *b)
 	EXPECT_ERR(box_device(b, null, -1), EEXIST, "symbolic link");
 	EXPECT(stat(HOSTDIR "/null", &st) == 0 && (st.st_mode & 07777) == 0600);
 	/*
-	 * Before the step PIVOT a symbolic link at /dev/console would lead to a file of the host,
-	 * so caisson refuses the link.
+	 * Before the step PIVOT, which changes the root, a symbolic link at /dev/console would lead
+	 * to a file of the host. So caisson must refuse the link.
 	 */
 	EXPECT_ERR(mnt_console_target(b->c.root), EEXIST, "a symbolic link");
 }

@@ -87,7 +87,7 @@ static void list_archive(const struct strbuf *archive, struct strbuf *ret)
 	while (at + 110 <= archive->len) {
 		const char *h = archive->s + at;
 
-		if (*h == '\0') { /* padding between archives */
+		if (*h == '\0') { /* skips the padding between two archives */
 			at++;
 			continue;
 		}
@@ -96,7 +96,7 @@ static void list_archive(const struct strbuf *archive, struct strbuf *ret)
 		size_t data = (at + 110 + name + 3) & ~(size_t)3;
 		assert_true(data + size <= archive->len);
 		if (!streq(h + 110, "TRAILER!!!")) {
-			/* Owner and group are root. */
+			/* Each entry of the archive must have root as its owner and group. */
 			assert_int_equal(field(h, 2) + field(h, 3), 0);
 			assert_int_equal(strbuf_addf(ret, "%s %o", h + 110, mode), 0);
 			if (S_ISREG(mode))
@@ -141,7 +141,10 @@ static void test_contents(void **state)
 	list_archive(&got, &list);
 	assert_string_equal(list.s, HEAD "init 100755=#!init;");
 
-	/* The user's own initrd must come first, and caisson's archive must follow it. */
+	/*
+	 * The archive must begin with the user's own initrd, and caisson's archive must follow
+	 * behind it.
+	 */
 	q.initrd = "theirs";
 	put_file("theirs", got.s, got.len);
 	put_text("caisson-guest", "#!second");
@@ -194,8 +197,9 @@ static void test_compressed_modules(void **state)
 }
 
 /*
- * Replaces init by a program of the same length, so that only the time stamps of the file show the
- * change. The wait is longer than a tick of the kernel, which is the resolution of time stamps.
+ * Replaces the program init of the initramfs by a program of the same length, so that only the time
+ * stamps of init's file show the change. The function first waits longer than a tick of the kernel,
+ * because the file's time stamps are no more precise.
  */
 static void change_init(const char *text)
 {
@@ -327,7 +331,10 @@ static void test_many_at_once(void **state)
 		assert_int_equal(read(out[0], &ino, sizeof(ino)), sizeof(ino));
 		if (i == 0)
 			first = ino;
-		/* One process has built the file, and all processes must have opened that file. */
+		/*
+		 * One process must have built the initramfs, and the other processes must have
+		 * opened the same file.
+		 */
 		assert_int_equal(ino, first);
 	}
 	close(out[0]);

@@ -88,7 +88,10 @@ static void transmit(void **state)
 	uint8_t got[2048];
 
 	nic_init(&t, 0);
-	/* The device must accept a frame that the driver splits into two buffers at any byte. */
+	/*
+	 * The device must send a frame unchanged, at whichever byte the driver splits it into two
+	 * buffers.
+	 */
 	for (uint32_t cut = 1; cut < 60; cut += 11) {
 		send_chain(&t, 0, cut, 72 - cut);
 		kick(&t.g, TX);
@@ -106,7 +109,7 @@ static void transmit(void **state)
 	assert_int_equal(used(&t.g, TX)->idx, done + 2);
 	assert_int_equal(t.n.tx_dropped, 2);
 	assert_false(is_broken(&t.g));
-	/* One turn of the event loop must raise only one interrupt. */
+	/* The device must raise only one interrupt for all frames that it sends after one kick. */
 	unsigned interrupts = t.g.interrupts;
 	for (int i = 0; i < 4; i++)
 		send_chain(&t, 0, 64, 0);
@@ -133,7 +136,9 @@ static void transmit_bad(void **state)
 	nic_release(&t);
 }
 
-/* Checks that a request stays in the queue as long as the tap is full. */
+/*
+ * Checks that a frame which the guest sends stays in the transmit queue as long as the tap is full.
+ */
 static void transmit_full(void **state)
 {
 	struct nic t;
@@ -169,7 +174,11 @@ static void receive(void **state)
 	nic_send_from_wire(&t, 100);
 	/* the frame waits in the tap, because the guest has given no buffer */
 	assert_true(nic_serve_event(&t));
-	assert_false(nic_serve_event(&t)); /* the event loop must not spin */
+	/*
+	 * the device waits for no event, because the event loop would spin while the frame stays in
+	 * the tap
+	 */
+	assert_false(nic_serve_event(&t));
 	assert_int_equal(used(&t.g, RX)->idx, 0);
 	nic_give_buffer(&t, 0, 2000);
 	kick(&t.g, RX);
@@ -183,7 +192,8 @@ static void receive(void **state)
 	kick(&t.g, RX);
 	nic_send_from_wire(&t, 201);
 	nic_send_from_wire(&t, 200);
-	nic_send_from_wire(&t, HEADER - 1); /* this frame is shorter than a header */
+	/* this frame is shorter than the header of virtio-net */
+	nic_send_from_wire(&t, HEADER - 1);
 	while (nic_serve_event(&t))
 		;
 	assert_int_equal(used(&t.g, RX)->idx, 2);
@@ -263,7 +273,10 @@ static void receive_merged(void **state)
 	assert_int_equal(t.n.rx_dropped, 1);
 	assert_int_equal(used(&t.g, RX)->idx, 16);
 	assert_frame(&t, 8, 800, 100);
-	/* This frame is longer than the MTU allows, so it takes more buffers than any other. */
+	/*
+	 * The device must deliver a frame that is longer than the MTU allows, in as many buffers as
+	 * the frame needs.
+	 */
 	bring_up(&t.g, MERGEABLE);
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&t, i, 400);
@@ -308,8 +321,10 @@ static void receive_many_parts(void **state)
 }
 
 /*
- * Checks that a reset drops the buffers and the half frame that the device holds, and empties the
- * wire.
+ * Checks that a reset of the device drops three things: the receive buffers that the guest has
+ * given, the rest of a frame of which the device has delivered only a part, and the frames that
+ * still wait in the tap. Checks also that quiesce() puts the buffers that the device holds back
+ * into the queue.
  */
 static void reset_and_quiesce(void **state)
 {
@@ -330,8 +345,8 @@ static void reset_and_quiesce(void **state)
 	assert_true(nic_serve_event(&t));
 	assert_frame(&t, 0, 80, 100);
 	/*
-	 * When the queue stops, the buffers that the device holds must go back into it in their
-	 * order.
+	 * When quiesce() stops the receive queue, the device must put the buffers that it holds
+	 * back into the queue, in the order in which the guest has given them.
 	 */
 	nic_give_buffer(&t, 5, 100);
 	nic_give_buffer(&t, 6, 100);
@@ -344,7 +359,10 @@ static void reset_and_quiesce(void **state)
 	assert_true(nic_serve_event(&t));
 	assert_int_equal(used(&t.g, RX)->ring[1].id, 5);
 	assert_frame(&t, 1, 90, 100);
-	/* Without a driver the device must read nothing from the tap. */
+	/*
+	 * As long as no driver has started the device, because its status is 0, it must read
+	 * nothing from the tap.
+	 */
 	set(&t.g, VIRTIO_MMIO_STATUS, 0);
 	nic_send_from_wire(&t, 90);
 	assert_false(nic_serve_event(&t));

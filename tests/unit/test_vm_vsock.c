@@ -45,7 +45,11 @@ static void input_pipe(void **state)
 
 		guest_begin(&s);
 		assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-		/* the test keeps the other end open, as the parent process of the runtime does */
+		/*
+		 * The test keeps a copy of the descriptor that it gives to the device, as the
+		 * parent process of the runtime does. The device must therefore not set O_NONBLOCK,
+		 * which all copies share.
+		 */
 		int held = dup(p[0]);
 		connect_way(&s, way, p[0], VSOCK_BOTH);
 		/*
@@ -162,8 +166,9 @@ static void output_pipe(void **state)
 		assert_memory_equal(got, data, len);
 		assert_int_equal(s.v.conns[0]->done, len);
 		/*
-		 * The guest closes the stream right after its data, and then resets the connection.
-		 * All its data must arrive.
+		 * The guest closes the stream right after its data, and then resets the connection,
+		 * resets the device, or does nothing more. In each case the device must still write
+		 * all the data to the pipe.
 		 */
 		for (uint32_t i = 0; i < len; i += 0x10000)
 			guest_send_data(&s, HOST_PORT, data + len + i, 0x10000);
@@ -246,7 +251,10 @@ static void raw_pty(int *ret_master, int *ret_slave)
 	assert_int_equal(tcsetattr(*ret_slave, TCSANOW, &raw), 0);
 }
 
-/* Waits for an event, because a terminal passes data on in a kernel thread. */
+/*
+ * Waits until the device's event_fd is readable. What the test writes to one side of a terminal is
+ * not readable on the other side at once, because a kernel thread passes it on.
+ */
 static void await_event(struct guest *s)
 {
 	struct pollfd p = {s->v.dev.event_fd, POLLIN, 0};
@@ -274,8 +282,8 @@ static void terminal_side(bool is_master, enum way way)
 	guest_expect_data(&s, "typed");
 	guest_send_data(&s, HOST_PORT, "shown", 5);
 	/*
-	 * If the device polls the caller's description (POLLED), it writes single bytes, so that it
-	 * does not block.
+	 * In the mode POLLED the device writes single bytes to the terminal, so that a write does
+	 * not block. The test must therefore read until it has all five bytes.
 	 */
 	for (int n = 0; n < 5;) {
 		ssize_t r = read(other, text + n, sizeof(text) - (size_t)n);
@@ -305,8 +313,9 @@ static void terminal_side(bool is_master, enum way way)
 	fd_close(&other);
 	await_event(&s);
 	/*
-	 * Reading from a terminal's master whose slave is closed gives EIO; reading from a slave
-	 * whose master is closed gives the end of the input.
+	 * The device must tell the guest the end of the input in both cases: reading from a
+	 * terminal's master whose slave is closed gives EIO, and reading from a slave whose master
+	 * is closed gives the end of the input.
 	 */
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
@@ -345,7 +354,10 @@ static void terminal_for_output(void **state)
 	guest_expect_quiet(&s);
 	guest_send_data(&s, HOST_PORT, "out", 3);
 	assert_int_equal(read(master, text, sizeof(text)), 3);
-	/* The device must have left the bytes in the terminal for another reader. */
+	/*
+	 * The device must have left the bytes in the terminal, so that another process can read
+	 * them.
+	 */
 	assert_int_equal(read(held, text, sizeof(text)), 5);
 	fd_close(&held);
 	fd_close(&master);
@@ -418,7 +430,10 @@ static void drained_after(enum end end)
 	for (int i = 0; i < 3; i++)
 		guest_send_data(&s, HOST_PORT, NULL, 0x10000);
 	assert_int_equal(virtio_vsock_drain(&s.v, 20), -ETIMEDOUT);
-	/* The guest ends with a packet in the queue, for which it has sent no kick. */
+	/*
+	 * At its end the guest has a packet in the queue for which it has sent no kick. The device
+	 * must write this packet's data too.
+	 */
 	struct virtio_vsock_hdr h = guest_header(HOST_PORT, OP(RW), 4);
 	memcpy(at(&s.g, DATA, VSOCK_HEADER), &h, VSOCK_HEADER);
 	memcpy(at(&s.g, DATA + VSOCK_HEADER, 4), "last", 4);

@@ -28,8 +28,8 @@ struct fixture {
 typedef int child_fn(void *arg);
 
 /*
- * Creates the cgroup that f->opt describes and stores f in *ret. If the machine has no cgroup to
- * test with, the function frees f and sets *ret to NULL, and the test skips itself.
+ * Creates the cgroup that f->opt describes, and stores f in *ret. If the machine has no cgroup to
+ * test with, the function frees f and stores NULL, which makes the test skip itself.
  */
 void fixture_open(struct fixture *f, void **ret);
 

@@ -15,7 +15,7 @@
 #define QUEUE 8U
 #define AVAIL 0x1000
 #define USED 0x2000
-#define TABLE 0x3000 /* offset of the indirect tables of tests */
+#define TABLE 0x3000 /* offset of the tests' tables of indirect descriptors in the guest's memory */
 #define DATA_IN 0x100000
 #define DATA_OUT 0x300000
 
@@ -23,7 +23,7 @@ struct front {
 	int sock, kick, call, memory;
 	pid_t server;
 	uint8_t *ram;
-	uint16_t avail; /* number of requests made available so far */
+	uint16_t avail; /* number of requests that the driver has made available so far */
 	uint64_t unique;
 	uint32_t uid, gid; /* uid and gid in the headers of FUSE requests */
 	char dir[64];
@@ -40,8 +40,8 @@ struct __attribute__((packed)) front_message { /* the format of a message on the
 void front_send_raw(struct front *f, const void *data, size_t len, const int *fds, size_t n);
 void front_send(struct front *f, struct front_message *m, const int *fds, size_t n);
 /*
- * Sends a request and waits for its answer. Returns the value in the answer, or UINT64_MAX if the
- * answer is wrong or missing.
+ * Sends a vhost-user request and waits for its answer. Returns the value in the answer, or
+ * UINT64_MAX if the answer is wrong or missing.
  */
 uint64_t front_ask(struct front *f, uint32_t request, uint32_t index);
 void front_set(struct front *f, uint32_t request, uint64_t value);
@@ -64,7 +64,7 @@ void front_desc(struct front *f, unsigned int i, uint64_t addr, uint32_t len, ui
 void front_kick(struct front *f, uint16_t head);
 
 /*
- * Waits until all requests are used. Returns the length of the last one, or -1 if the server has
- * hung up.
+ * Waits until the server has answered all requests. Returns the length of the last answer, or -1 if
+ * the server has hung up.
  */
 int front_wait(struct front *f);
