@@ -72,7 +72,10 @@ static void add_address(const char *dev, const char *text, int prefix, int scope
 		fail_msg("add address %s: %s", text, err_msg());
 }
 
-/* Does an ioctl on an interface. `req` is the request before the call, and the answer after it. */
+/*
+ * Makes an ioctl on the interface `dev`. `req` holds the request before the call, and the answer
+ * after the call.
+ */
 static void ask(unsigned long what, const char *dev, struct ifreq *req)
 {
 	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -354,7 +357,10 @@ static void test_return(void **state)
 	net_namespace_enter(n->box);
 	assert_int_equal(if_nametoindex("eth0"), 0);
 	net_namespace_enter(n->host);
-	/* The interface is back on the host already, so a second call must do nothing. */
+	/*
+	 * The interface is back on the host already, so net_return_device() must do nothing when it
+	 * is called a second time.
+	 */
 	assert_ok(net_return_device("eth0", "h0", n->box));
 	assert_ok(net_move_device("h0", "eth0", n->box));
 	add_veth("h0", "p1");

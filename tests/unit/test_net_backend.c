@@ -45,8 +45,8 @@ static const struct spec_vm_net *parse(struct arena *a, const char *value)
 	"name=net0"
 
 /*
- * Returns the network as the guest will read it: the function writes the network as JSON and parses
- * it again.
+ * Returns the network as the guest will read it: writes the network as JSON, and parses the JSON
+ * again.
  */
 static struct net_config carried(struct arena *a, const struct net_config *c)
 {
@@ -233,8 +233,8 @@ static void hear(int sock, const struct vhost_message *want)
 }
 
 /*
- * Checks that each message is forwarded with its own descriptors, also if several messages are
- * waiting.
+ * Checks that the relay forwards each message with the message's own descriptors, also if several
+ * messages are waiting.
  */
 static void messages_are_passed_on(void **state)
 {
@@ -275,7 +275,7 @@ static void relay_stops(void **state)
 	start(&r);
 	eventfd_write(r.stop, 1);
 	ends(&r, 0, "");
-	/* QEMU may also hang up in the middle of an answer. */
+	/* The relay must also stop in the middle of an answer of the back end. */
 	start(&r);
 	assert_int_equal(write(r.back, "\1", 1), 1);
 	usleep(20000);
@@ -365,7 +365,7 @@ static void relay_meets_qemu(void **state)
 	if (relay_meet(&r, ready[0], -EBADF, TIMEOUT_MS) < 0)
 		fail_msg("%s", err_msg());
 	assert_true(r.qemu >= 0);
-	/* the listening socket is closed, so that no other program can connect */
+	/* the relay has closed its listening socket, so that no other program can connect */
 	assert_true(r.listener < 0);
 	p = (struct pollfd){.fd = sock, .events = POLLIN};
 	assert_int_equal(poll(&p, 1, 0), 0);

@@ -82,7 +82,7 @@ static void a_pool_leaves_out_what_no_interface_may_have(void **state)
 
 static void a_pool_gives_the_lowest_free_address(void **state)
 {
-	/* 10.0.0.1 is the gateway, and 10.0.0.2 to 10.0.0.6 are free */
+	/* In this pool 10.0.0.1 is the gateway, and 10.0.0.2 to 10.0.0.6 are free. */
 	struct pool p = pool_of("10.0.0.0/29");
 	struct ip used[8], got;
 	size_t n = 0;
@@ -90,7 +90,8 @@ static void a_pool_gives_the_lowest_free_address(void **state)
 	assert_int_equal(pool_complete(&p), 0);
 	assert_int_equal(pool_pick(&p, NULL, 0, &got), 0);
 	assert_ip(got, "10.0.0.2");
-	used[n++] = ip_of("fd00::1"); /* gateway of another pool, of the network's IPv6 addresses */
+	/* this is the gateway of another pool, which has the network's IPv6 addresses */
+	used[n++] = ip_of("fd00::1");
 	used[n++] = ip_of("10.0.0.4");
 	used[n++] = ip_of("10.0.0.2");
 	used[n++] = ip_of("9.255.255.255");

@@ -12,7 +12,7 @@
 
 #include "cmd/ps_table.h"
 
-/* Parses the 22 fields of a process that started 1000 s after the boot. */
+/* Parses a line with the 22 fields of a process that has started 1000 s after the boot. */
 static int parse(const char *name, char state, int tty, unsigned ticks, struct ps_row *row)
 {
 	/* the clock shows 1 January 2020, 2000 s after the boot */

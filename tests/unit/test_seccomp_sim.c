@@ -30,7 +30,8 @@
 
 /*
  * Returns the kernel's answer to getpriority(a, b) under the program: SECCOMP_RET_ERRNO with an
- * errno, or SECCOMP_RET_ALLOW. The filter sees no other call.
+ * errno, or SECCOMP_RET_ALLOW. The kernel allows all other calls of the child without running the
+ * program.
  */
 static uint32_t ask_kernel(const struct sock_filter *f, size_t n, const struct seccomp_data *d)
 {

@@ -174,8 +174,8 @@ static const struct {
 		"linux.sysctl: \"net.core.somaxconn\" is not allowed without a network namespace"},
 	{LINUX(NS("network") ",\"sysctl\":{\"net/ipv4/conf/eth0.100/rp_filter\":\"1\"}"), NULL},
 	/*
-	 * The first separator decides how the name is read: if it is a dot, a slash stands for a
-	 * dot inside a component.
+	 * The first separator in a sysctl's name decides how the name is read: if it is a dot, a
+	 * slash later stands for a dot inside a component.
 	 */
 	{LINUX(NS("network") ",\"sysctl\":{\"net.ipv4.conf.eth0/100.rp_filter\":\"1\"}"), NULL},
 	{LINUX(NS("network") ",\"sysctl\":{\"net.ipv4.conf.eth0//100.rp_filter\":\"1\"}"), NULL},

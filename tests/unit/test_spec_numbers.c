@@ -188,7 +188,7 @@ static void compare_list(
 		compare(t, va + i * t->size, vb + i * t->size, path);
 }
 
-/* Compares numbers that the parser stores in other structures than those of the row's type. */
+/* Compares two numbers for which the parser has a structure of its own, such as ioPriority. */
 static void compare_custom(const struct field *f, const char *a, const char *b)
 {
 	if (streq(f->name, "ioPriority")) {
@@ -247,8 +247,8 @@ static void check_number(struct fixture *f, const struct number *n)
 	}
 	if (n->missing == ABSENT) {
 		/*
-		 * Without the number, a check that compares it with another number may still refuse
-		 * the document.
+		 * A document without the number may still be refused, but only by a check that
+		 * compares the number with another one.
 		 */
 		if (r < 0 && !strstr(why, "expected"))
 			fail_msg("%s missing: %s", n->path, why);
@@ -314,8 +314,8 @@ static size_t walk(const struct object_type *t, const char *prefix)
 }
 
 /*
- * Checks that every number in the parser's tables has a row here, and that every row is such a
- * number.
+ * Checks that every number in the parser's tables has a row in the table of this test, and that
+ * every row stands for such a number.
  */
 static void test_table_is_whole(void **state)
 {

@@ -90,7 +90,10 @@ static void test_unknown_capability(void **state)
 	assert_non_null(strstr(err_msg(), "\"CAP_X\""));
 }
 
-/* Pairs of options and their results: the later option wins. */
+/*
+ * Each row has mount options and the flags that they must give. If two options contradict each
+ * other, the later one must win.
+ */
 static const struct {
 	const char *options[3];
 	uint64_t set, clr, rec_set, rec_clr;

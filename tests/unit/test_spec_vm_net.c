@@ -36,7 +36,7 @@ static void good_values_are_read(void **state)
 	assert_false(s->vm_net->has_mac);
 	assert_int_equal(s->vm_net->mtu, 0);
 	assert_int_equal(s->vm_net->addresses.n + s->vm_net->gateways.n, 0);
-	/* The settings may have any order. */
+	/* The settings in the annotation may have any order. */
 	if (parse(&a,
 		    "vhost-user:/s,gateway=192.168.130.1,name=net0,mtu=65535,"
 		    "mac=02:AB:cd:ef:00:01,address=192.168.129.7/22,address=fd00::7/127,"

@@ -34,21 +34,22 @@ static void run_environment(void)
 	CHECK(streq(env_of(&c, "HOME"), "/there"));
 	CHECK(streq(c.env[0], "B=x=y") && streq(c.env[4], "A=4") && !c.env[5]);
 	/*
-	 * HOME must come from the container's /etc/passwd if process.env has no HOME. An empty HOME
-	 * counts as none, even if another one stands before it.
+	 * HOME must come from the container's /etc/passwd if process.env has no HOME. The last HOME
+	 * of process.env counts, and an empty one counts as none.
 	 */
 	p.env = (struct spec_strings)STRINGS("HOME=/there", "HOME=");
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/root"));
 	p.user.uid = 33;
 	p.env = (struct spec_strings){0};
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/var/www"));
-	p.user.uid = 34; /* this user's line has no home directory */
+	p.user.uid = 34; /* the line of this user in /etc/passwd has no home directory */
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	p.user.uid = 5; /* this user's line ends too early */
+	p.user.uid = 5; /* the line of this user in /etc/passwd ends too early */
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	p.user.uid = 4000; /* no line has this user */
+	p.user.uid = 4000; /* /etc/passwd has no line for this user */
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	p.user.uid = 77; /* this user's line is the last one and has no line feed */
+	/* the line of this user is the last one of /etc/passwd and has no line feed */
+	p.user.uid = 77;
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/last"));
 	p.env = (struct spec_strings)STRINGS("A=1", "NOVALUE");
 	CHECK(find_program(&c, &p) == -EINVAL);
@@ -125,7 +126,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_environment),
 		cmocka_unit_test(test_many_variables),
-		/* This test comes last, because it changes the root file system. */
+		/*
+		 * This test must be the last one, because it changes the root file system that all
+		 * tests use.
+		 */
 		cmocka_unit_test(test_hostile_passwd),
 	};
 

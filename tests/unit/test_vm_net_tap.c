@@ -317,7 +317,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(lost_tap),
 	};
 
-	/* the argument chooses tests by name, because all of them take long on the test host */
+	/*
+	 * The argument of the program chooses tests by name, because all tests together take long
+	 * on the test host.
+	 */
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("vm_net", tests, NULL, NULL);

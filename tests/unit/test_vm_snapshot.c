@@ -57,7 +57,7 @@ static struct saved saved;
 static bool goes_on; /* the machine goes on running after its snapshot was made */
 static bool key_sent;
 
-/* offsets in the XSAVE area: of the register xmm3, and of the bits of the registers that were set */
+/* offsets in the XSAVE area: of the register xmm3, and of the bits of registers that were set */
 #define XMM3 208
 #define XSTATE_BV 512
 
