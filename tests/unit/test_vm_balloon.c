@@ -40,8 +40,8 @@ static void begin(struct bal *t, bool private)
 }
 
 /*
- * Fills each page from FIRST to the end with a value of its own, by which the test can see later
- * whether the page was given.
+ * Fills each page from FIRST to the end of memory with a value of its own, by which the test can
+ * tell later whether the guest has given the page to the balloon.
  */
 static void fill(struct bal *t)
 {
@@ -81,8 +81,8 @@ static uint64_t resident(struct bal *t)
 static void inflates(void **state)
 {
 	/*
-	 * The device must accept pages in rising and in falling order, single ones, and the same
-	 * page twice.
+	 * The device must accept pages in rising and in falling order, single pages, and a page
+	 * that comes twice.
 	 */
 	static const uint32_t numbers[] = {FIRST + 1, FIRST + 2, FIRST + 3, FIRST + 9, FIRST + 8,
 		FIRST + 7, FIRST + 20, LAST, FIRST + 20};
@@ -143,7 +143,9 @@ static void bad_numbers(void **state)
 		kick(&t.g, q);
 		expect_broken(&t, "nothing to write to");
 	}
-	/* A request without page numbers must be answered, and must give no page. */
+	/*
+	 * The device must answer an inflate request without page numbers, which gives it no page.
+	 */
 	put_desc(desc(&t.g, INFLATE, 0), DATA, 0, 0, 0);
 	offer(&t.g, INFLATE, 0);
 	kick(&t.g, INFLATE);
@@ -151,7 +153,10 @@ static void bad_numbers(void **state)
 	rig_release(&t.g);
 }
 
-/* Checks very long requests: the device handles each in many short turns, and a reset ends it. */
+/*
+ * Checks very long requests: the device must handle each of them in many short turns of the event
+ * loop, and a reset must end it.
+ */
 static void flood(void **state)
 {
 	const uint32_t count = 5 * VIRTIO_BALLOON_TURN + 100;
@@ -184,8 +189,8 @@ static void flood(void **state)
 	assert_int_equal(used(&t.g, INFLATE)->idx, 0);
 	assert_int_equal(t.b.discarded, count + VIRTIO_BALLOON_TURN);
 	/*
-	 * The guest never stops sending small requests. One turn must handle only as many requests
-	 * as the queue has entries.
+	 * The guest never stops sending small requests. In one turn of the event loop the device
+	 * must handle only as many requests as the queue has entries.
 	 */
 	for (unsigned i = 0; i < RIG_SIZE; i++) {
 		put_desc(desc(&t.g, INFLATE, i), DATA, 4, 0, 0);

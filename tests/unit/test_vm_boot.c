@@ -235,7 +235,10 @@ static void whole_machine(void **state)
 	machine_release(&m);
 }
 
-/* Checks that nothing is left behind if the building of the machine fails at any of its steps. */
+/*
+ * Checks that no descriptor is left open if building the machine fails, whichever of its options is
+ * wrong.
+ */
 static void build_fails_clean(void **state)
 {
 	struct kernel k = good();
@@ -289,7 +292,10 @@ static int take_processor(void)
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0 ? -errno : 0;
 }
 
-/* Checks that the error names the other hypervisor, QEMU, if KVM exists but is in use. */
+/*
+ * Checks the error if /dev/kvm exists but another hypervisor uses the processor: the error must
+ * name QEMU as the other way to run the guest.
+ */
 static void busy(void **state)
 {
 	struct kernel k = good();

@@ -45,8 +45,8 @@ struct every {
 };
 
 /*
- * A kind of device, and a request that the device answers at once. The request has bytes to read
- * and bytes to write, and goes into the queue number `queue`.
+ * A kind of device, and the shape of a request that the device answers at once: the request goes
+ * into queue number `queue`, with `read` bytes for the device to read and `write` bytes to write.
  */
 struct kind {
 	const char *name;
@@ -54,7 +54,7 @@ struct kind {
 	void (*release)(struct every *e);
 	unsigned queue;
 	uint32_t read, write;
-	/* The part of the configuration that the driver may write. A reset restores this part. */
+	/* the part of the configuration that the driver may write, and that a reset sets back */
 	size_t own, own_len;
 };
 
@@ -261,7 +261,10 @@ static void every_register_in_every_state(void **state)
 	}
 }
 
-/* Checks that a writable byte has the new value, and that every other byte is unchanged. */
+/*
+ * Writes ones with each width at each offset of the configuration, but not in the one way in which
+ * a driver may change it. Checks that the configuration stays equal to `want`.
+ */
 static void sweep(struct rig *g, const struct kind *k, const uint8_t *want)
 {
 	uint8_t got[8], ones[8];

@@ -83,7 +83,7 @@ static void test_not_permitted(void **state)
 	int fd = mkostemp(path, O_CLOEXEC);
 	assert_true(fd >= 0);
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		/* This process is no member of the group 4242. */
+		/* The user of this test is no member of the group 4242. */
 		assert_int_equal(fchown(fd, 0, 4242), 0);
 		assert_int_equal(fchmod(fd, cases[i].mode), 0);
 		assert_int_equal(seteuid(65534), 0);

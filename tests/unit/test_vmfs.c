@@ -46,8 +46,8 @@ static void run_names(void)
 		CHECK(front_fuse(&f, FUSE_MKDIR, 1, &mkdir_in, sizeof(mkdir_in), bad[i], len) ==
 			-EINVAL);
 		/*
-		 * The bad name is the second one of a request with two names, or the name of a
-		 * symbolic link. The server must refuse both.
+		 * The test also uses the bad name in requests that have two names: as the new name
+		 * of RENAME, and as the name of a new symbolic link.
 		 */
 		int n = snprintf(two, sizeof(two), "x%c%s", 0, bad[i]) + 1;
 		CHECK(front_fuse(&f, FUSE_RENAME, 1, &rename_in, sizeof(rename_in), two,
@@ -172,8 +172,8 @@ static void run_ids(void)
 	CHECK(front_fuse(&f, FUSE_READ, a, &read_in, sizeof(read_in), NULL, 0) == -EBADF);
 	CHECK(front_fuse(&f, FUSE_READDIR, a, &read_in, sizeof(read_in), NULL, 0) == -ENOTDIR);
 	/*
-	 * A node that the guest has forgotten lives as long as a file is open on it. After that its
-	 * number is never used again.
+	 * A node that the guest has forgotten must live as long as the guest has a file of it open.
+	 * After that the server must never use the node's number again.
 	 */
 	CHECK(front_fuse(&f, FUSE_FORGET, a, &forget_in, sizeof(forget_in), NULL, 0) == INT_MIN);
 	write_in.fh = fh;
@@ -228,8 +228,8 @@ static void run_lengths(void)
 		CHECK(front_wait(&f) == 16 && out->error == -EINVAL);
 	}
 	/*
-	 * The request has no room for the answer or for a part of it. The server must not make the
-	 * directory, and must write nothing behind the room.
+	 * These requests have room for no answer, or for a part of it. The server must not make the
+	 * directory, and must not write beyond the room.
 	 */
 	struct fuse_mkdir_in in = {.mode = 0700};
 	for (uint32_t room = 0; room < 32; room += 8) {
@@ -245,8 +245,8 @@ static void run_lengths(void)
 		CHECK(f.ram[DATA_OUT + (room < 16 ? 0 : room)] == 0x55);
 	}
 	/*
-	 * A request that is shorter than a header must get an empty reply, because its id is not
-	 * known.
+	 * A request that is shorter than the FUSE header must get an empty reply, because the
+	 * server does not know the request's id.
 	 */
 	front_desc(&f, 0, GUEST + DATA_IN, 39, 0, 0);
 	front_kick(&f, 0);
@@ -299,8 +299,8 @@ static void run_limits(void)
 	CHECK(front_make(&f, "more", S_IFREG | 0600, 0) == -ENFILE);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "more") == -ENFILE);
 	/*
-	 * When the guest knows as many nodes as it may, it must still be able to use them, and to
-	 * list directories.
+	 * When the guest knows as many nodes as it may, it must still be able to use these nodes
+	 * and to list directories.
 	 */
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "f1") == 0);
 	for (int i = 0; i < 16 && e == 0; i++)
@@ -317,8 +317,8 @@ static void run_limits(void)
 }
 
 /*
- * Checks that nodes and open files share one budget, in which each open file counts twice and nodes
- * give way.
+ * Checks that nodes and open files share one budget of descriptors, in which each open file counts
+ * twice. Nodes must give up descriptors for open files.
  */
 static void run_budget(void)
 {
@@ -341,8 +341,8 @@ static void run_budget(void)
 		front_fuse(&f, FUSE_OPEN, known[n], &in, sizeof(in), NULL, 0) == 0)
 		n++;
 	/*
-	 * The budget is 200, of which the root and a minimum of nodes need a part. Each open file
-	 * takes two of it.
+	 * Each open file takes two of the server's 200 descriptors. So fewer than 100 files can be
+	 * open, because the root and a minimum of nodes need descriptors too.
 	 */
 	CHECK(n >= 80 && n <= 100);
 	/*

@@ -113,7 +113,10 @@ static int create(struct front *f, uint64_t dir, const char *name, uint32_t owne
 	return r;
 }
 
-/* Returns the owner and the mode that the host sees. */
+/*
+ * Returns the owner and the mode of a file as the host sees them. The owner is 77 if there is no
+ * such file.
+ */
 static struct stat seen(const struct front *f, const char *name)
 {
 	struct stat st = {.st_uid = 77};
@@ -166,8 +169,8 @@ static void run_names(void)
 	begin(&f, true);
 	uint64_t dir = look(&f, 1, "open");
 	/*
-	 * The guest must be able to make no file as root, and no file in a directory that belongs
-	 * to root.
+	 * The guest must not be able to make a file as root, nor to make a file in a directory that
+	 * belongs to root.
 	 */
 	CHECK(create(&f, dir, "as-root", 0) == -EPERM);
 	CHECK(create(&f, dir, "as-none", 7) == -EPERM);

@@ -37,8 +37,8 @@ static int connect_to(uint32_t port)
 }
 
 /*
- * Connects to the monitor's port of the agent. The function tries again for some time, because the
- * vsock device may appear a moment after the guest has started.
+ * Connects to the port on which the monitor waits for the guest's agent. The function tries again
+ * for some time, because the vsock device may appear a moment after the guest has started.
  */
 static int connect_agent(void)
 {
@@ -61,7 +61,7 @@ static void say(int fd, const char *json)
 }
 
 /*
- * Connects to ports that no one listens on, and to the agent's port, which has a connection
+ * Connects to ports on which no one listens, and to the agent's port, which has a connection
  * already. The monitor must refuse all of these connections.
  */
 static int knock(void)

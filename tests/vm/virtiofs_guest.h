@@ -23,8 +23,8 @@ void put(const char *path, const char *text, mode_t mode);
 bool holds(const char *path, const char *text);
 mode_t mode_of(const char *path);
 /*
- * Runs f in a child process as this user, with these groups. A CHECK() that fails there fails the
- * case.
+ * Runs f in a child process as the user `uid` with the group `gid` and the supplementary group
+ * `extra`. A CHECK() that fails there fails the case.
  */
 void as_user(uid_t uid, gid_t gid, gid_t extra, void (*f)(void));
 

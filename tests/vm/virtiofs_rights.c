@@ -44,7 +44,7 @@ static void acl_stranger(void)
 	FAILS(open("shared", O_RDONLY), EACCES);
 }
 
-/* POSIX ACLs also work in a file system that the host has mounted beneath the share. */
+/* Checks POSIX ACLs in a file system that the host has mounted beneath the share. */
 void case_acl_submount(void)
 {
 	CHECK(mkdir("/rw/mounted/acl", 0777) == 0 && chdir("/rw/mounted/acl") == 0);
@@ -78,7 +78,7 @@ static void user_denied(void)
 	FAILS(unlink("private"), EACCES);
 	FAILS(chmod("private", 0777), EPERM);
 	FAILS(chown("private", 1000, 1000), EPERM);
-	/* the directory is sticky, so only the file's owner may remove the file */
+	/* The directory "open" is sticky, so only root may remove the file of root from it. */
 	FAILS(unlink("open/root-file"), EPERM);
 	put("open/mine", "x", 0644);
 	CHECK(mkdir("open/dir", 0700) == 0 && symlink("x", "open/link") == 0);
