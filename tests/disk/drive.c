@@ -40,8 +40,8 @@
 #define MAX_LEN (300u * 1024)
 #define THREADS_MAX 8
 /*
- * Size of a piece that the command `bytes` writes. The size of a sector is no multiple of it, so
- * that pieces and sectors overlap.
+ * size of a piece that the command `bytes` writes; no divisor of a sector, so that pieces and
+ * sectors overlap
  */
 #define PIECE 100u
 
@@ -108,7 +108,7 @@ static struct op op_of(const struct drive *v, unsigned thread, uint64_t i)
 	return op;
 }
 
-/* Returns the number that fills a sector of the backing file. */
+/* Returns the number with which the command `fill` fills this sector of a backing file. */
 static uint64_t fill(uint64_t sector)
 {
 	return hash(sector) | 1ull << 63;

@@ -41,7 +41,7 @@ struct world {
 	size_t frame_len;
 	unsigned sent;
 	bool failed;
-	enum monitor_phase phase; /* phase of the monitor before the last frame */
+	enum monitor_phase phase; /* phase of the monitor before it got the last frame */
 };
 
 static int log_file = -EBADF;
@@ -275,7 +275,7 @@ static void begin(struct world *w)
 		.tell_spans = true};
 	int s[2], c[2];
 
-	arena_release(&arena); /* frees the memory of the previous input */
+	arena_release(&arena); /* frees the memory that the previous input of the fuzzer has used */
 	*w = (struct world){.m = {.a = &args, .boot = {.deadline = 1}}};
 	w->m.starter = w->m.start_lock = w->m.console = -EBADF;
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the readers of a list of CNI plug-ins and of a plug-in's answer. What a plug-in of an
- * accepted list is told must be JSON again, with each route once.
+ * Fuzzes the readers of a list of CNI plug-ins and of a plug-in's answer. The configuration that
+ * caisson writes for a plug-in of an accepted list must be JSON again, and must have each route
+ * only once.
  */
 #include <stdlib.h>
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the reader of LUKS headers. The input is a length, in 2 bytes of 512 bytes each, and the
- * beginning of a file, which starts with the header and continues with zeros. If the header is
- * accepted, all of its numbers must be within bounds, and writing and reading it again must give
- * the same header. Then a passphrase is tried with its key slots. Nothing may crash, hang or fail
- * without a message.
+ * Fuzzes the reader of LUKS headers. The input begins with the length of the image: 2 bytes, in
+ * units of 512 bytes. The rest of the input is the beginning of the image, which starts with the
+ * LUKS header; zeros follow. If the reader accepts the header, all of its numbers must be within
+ * bounds, and writing and reading it again must give the same header. Then the fuzzer tries a
+ * passphrase with the header's key slots. Nothing may crash, hang or fail without a message.
  */
 #include <stdlib.h>
 #include <sys/mman.h>

@@ -12,7 +12,7 @@
 #include "images/disk/disk.h"
 #include "images/disk/qcow2.h"
 
-#define FILE_SIZE (4u << 20) /* length of the image; zeros follow the input */
+#define FILE_SIZE (4u << 20) /* length of the image file; behind the fuzzer's input it has zeros */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes spec_parse(): the input is parsed as config.json, and as the documents of process and
- * resources.
+ * Fuzzes spec_parse(): the input is parsed as a config.json, as a process (of `exec --process`),
+ * and as resources (of `update`).
  */
 #include <stdlib.h>
 

@@ -111,7 +111,7 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-/* Starts the back end's thread. Returns the device's end of the socket. */
+/* Starts the back end's thread. Returns the end of the socket that the device under test gets. */
 static int start(struct foe *f, unsigned protocol, struct input in)
 {
 	int s[2];

@@ -33,7 +33,8 @@ enum kind { RNG, CONSOLE, DISK, NET, BALLOON, DIRECT_DISK, NET_OFFLOADS, KINDS }
 struct input {
 	const uint8_t *p;
 	size_t left;
-	int wire; /* the fuzzer's end of the network device's socket */
+	/* the fuzzer's end of the socket that takes the place of the network device's tap */
+	int wire;
 };
 
 static uint32_t take(struct input *in, unsigned bytes)
@@ -142,8 +143,8 @@ static int open_disk(bool direct)
 			: memfd_create("disk", MFD_CLOEXEC);
 
 	/*
-	 * If the file system has no direct I/O, the disk that should use it is a memfd, like the
-	 * other disk.
+	 * The disk that should use direct I/O is a memfd, like the other disk, if the file system
+	 * of its file has no direct I/O.
 	 */
 	if (fd < 0)
 		fd = memfd_create("disk", MFD_CLOEXEC);

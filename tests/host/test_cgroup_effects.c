@@ -50,7 +50,10 @@ static void burn_ms(int ms)
 		;
 }
 
-/* Writes 1.5 MB with O_DIRECT, so that the write limit applies at once. */
+/*
+ * Writes 1.5 MB with O_DIRECT, so that the cgroup's write limit slows the writes down at once,
+ * which the page cache would prevent.
+ */
 static int write_direct(void *arg)
 {
 	char *p = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -269,8 +272,8 @@ static void test_rdma_device(void **state)
 	fixture_apply(f, &res);
 	fixture_expect(
 		/*
-		 * The kernel writes a blank at the end of the line, so the expected text has one
-		 * too.
+		 * The kernel writes a blank at the end of the line in rdma.max, so the expected
+		 * text has one too.
 		 */
 		f, "rdma.max", "rxe0 hca_handle=3 hca_object=5 ");
 	assert_int_equal(fixture_run(f, rdma_context, node), 0);

@@ -112,8 +112,8 @@ static void test_scope(void **state)
 	fixture_expect(f, "pids.max", "9");
 	fixture_expect(f, "hugetlb.2MB.max", "4194304");
 	/*
-	 * A second process enters the running scope by a write to cgroup.procs. The update after
-	 * that must reach both systemd and the kernel.
+	 * A second process enters the container's running scope by a write to cgroup.procs. The
+	 * update of limits after that must still reach both systemd and the kernel.
 	 */
 	fixture_spawn(f, sleep_for_ever, NULL);
 	f->cg.unit_current = false;
@@ -211,8 +211,8 @@ static void test_scope_update(void **state)
 }
 
 /*
- * Checks that a scope can be destroyed whose path is unknown, as `delete --force` does with a
- * container whose state was written before the scope was started.
+ * Checks that the scope of a container can be removed although caisson does not know the scope's
+ * path. `delete --force` has to do so if caisson was killed before the scope was started.
  */
 static void test_scope_without_path(void **state)
 {
@@ -278,8 +278,8 @@ static void write_text(const char *path, const char *text)
 }
 
 /*
- * Tests scopes as an ordinary user, with the user's systemd. The test calls this function twice:
- * the second time as root of a user namespace, as podman would.
+ * Tests scopes as an ordinary user, with the user's systemd. The test calls this function twice,
+ * the second time in a user namespace of which the user is root, because podman calls caisson so.
  */
 static int as_user(struct user_test *t)
 {

@@ -138,7 +138,10 @@ static void test_cpu(void **state)
 	res = (struct cg_resources){.cpu.quota = given(-1)};
 	fixture_apply(f, &res);
 	fixture_expect(f, "cpu.max", "max 40000");
-	/* Checks that idle and a weight can be set one after the other in either order. */
+	/*
+	 * Checks that an update can set cpu.idle together with a weight, and that a later one can
+	 * clear cpu.idle and set another weight.
+	 */
 	res = (struct cg_resources){.cpu.shares = given_u(512), .cpu.idle = given(1)};
 	fixture_apply(f, &res);
 	fixture_expect(f, "cpu.idle", "1");

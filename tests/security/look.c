@@ -120,8 +120,8 @@ static int newest_pid(void)
 }
 
 /*
- * Watches for new processes. The kernel assigns the pids of a pid namespace in order, so the next
- * ones are known beforehand.
+ * Looks at each new process of this pid namespace. The kernel assigns pids in order, so the numbers
+ * of the next processes are known before they start.
  */
 static void watch(struct report *r, double seconds, const char *program)
 {

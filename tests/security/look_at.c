@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looks at one process in every way that the kernel offers, and writes down what it found. */
+/*
+ * Looks at one process in every way that the kernel offers, and adds what it found to the report.
+ */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
@@ -35,7 +37,10 @@ void say(struct report *r, const char *what, int code, const char *found)
 		r->lines[r->n++] = strdup(line);
 }
 
-/* Replaces zeros by blanks and unprintable characters by '?', so that the text is one line. */
+/*
+ * Replaces the zeros in a text by blanks, and unprintable characters by '?', so that the text is
+ * one line of the report.
+ */
 static void printable(char *s, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
@@ -47,7 +52,7 @@ static void printable(char *s, size_t len)
 	s[len] = '\0';
 }
 
-/* Reads the beginning of a file of /proc/PID. Returns 0 or an errno. */
+/* Reads the beginning of a file in the target's directory /proc/PID. Returns 0 or an errno. */
 static int read_file(const struct target *t, const char *name, char *ret, size_t size)
 {
 	char path[64];

@@ -22,7 +22,10 @@ static int open_in(const char *root, const char *path)
 	return path_open(dir, path, O_PATH);
 }
 
-/* ---- lookups beneath the root: RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS ---- */
+/*
+ * The next tests are about lookups beneath the container's root, which must use RESOLVE_IN_ROOT and
+ * RESOLVE_NO_MAGICLINKS.
+ */
 
 static void lookup_prepare(struct box *b)
 {
@@ -41,8 +44,8 @@ static void lookup_init(struct box *b)
 	_cleanup_fd_ int inside = open_in(ROOTFS, "/etc/inside");
 
 	/*
-	 * This is the control: a lookup must still follow an absolute link, and must start at the
-	 * root of the image.
+	 * The control of this test: a lookup must still follow an absolute symbolic link, and must
+	 * take "/" for the root of the image.
 	 */
 	EXPECT(inside >= 0);
 	EXPECT_ERR(open_in(ROOTFS, "/etc/absolute"), ENOENT, "/etc/absolute");
@@ -65,8 +68,8 @@ static void create_init(struct box *b)
 	EXPECT(stat(HOSTDIR "/made", &st) < 0 && stat(HOSTDIR "/file", &st) < 0);
 	EXPECT(stat(HOSTDIR "/dangling", &st) < 0);
 	/*
-	 * This is the control: all directories must have been made inside the image, at the places
-	 * to which the links lead.
+	 * The control of this test: all directories must have been made inside the image, at the
+	 * places to which its symbolic links lead.
 	 */
 	EXPECT(stat(ROOTFS HOSTDIR "/made/deep", &st) == 0);
 	EXPECT(stat(ROOTFS HOSTDIR "/file", &st) == 0);
@@ -101,7 +104,10 @@ static void nolinks_init(struct box *b)
 
 BOX_TEST(no_link_at_all, .prepare = lookup_prepare, .init = nolinks_init)
 
-/* ---- the host's procfs (CVE-2025-52881, CVE-2025-62596) ---- */
+/*
+ * The next tests are about the guard that accepts only the host's own procfs (CVE-2025-52881,
+ * CVE-2025-62596).
+ */
 
 static void proc_prepare(struct box *b)
 {
@@ -149,8 +155,8 @@ static void proc_fake_init(struct box *b)
 
 	EXPECT(real >= 0);
 	/*
-	 * A directory of a procfs is on a procfs too, so the type of the file system alone is not
-	 * enough.
+	 * Here a directory of a procfs is mounted on /proc. It is on a procfs too, so the guard
+	 * must not rely on the type of the file system alone.
 	 */
 	EXPECT(mount("/proc/sys", "/proc", NULL, MS_BIND, NULL) == 0);
 	EXPECT_ERR(path_open_proc(), EINVAL, "not a proc file system");
@@ -162,8 +168,8 @@ static void proc_fake_init(struct box *b)
 BOX_TEST(only_a_procfs_is_taken_for_one, .init = proc_fake_init)
 
 /*
- * The root directory of a new tmpfs has the inode number of a procfs's root, so only the type of
- * the file system tells them apart.
+ * Here a new tmpfs is mounted on /proc. Its root directory has the inode number of a procfs's root,
+ * so the guard must not rely on the inode number alone.
  */
 static void proc_inode_init(struct box *b)
 {
@@ -176,7 +182,10 @@ static void proc_inode_init(struct box *b)
 
 BOX_TEST(the_type_decides, .init = proc_inode_init)
 
-/* ---- the host's /dev/null, which hides paths (CVE-2025-31133, CVE-2025-62161) ---- */
+/*
+ * The next tests are about the guard that accepts only the real /dev/null for hiding paths
+ * (CVE-2025-31133, CVE-2025-62161).
+ */
 
 static void null_prepare(struct box *b)
 {
@@ -200,7 +209,10 @@ static void null_init(struct box *b)
 BOX_TEST(null_is_a_file, .prepare = null_prepare, .init = null_init)
 BOX_TEST(null_is_another_device, .prepare = null_other_prepare, .init = null_init)
 
-/* ---- device nodes and /dev/console, whose last component is never followed ---- */
+/*
+ * The next test is about device nodes and /dev/console: a symbolic link in their place must never
+ * be followed.
+ */
 
 static void device_prepare(struct box *b)
 {

@@ -319,8 +319,8 @@ static void test_users(void **state)
 	assert_false(user_find(passwd, 1, name));
 	assert_false(user_find("", 0, name));
 	/*
-	 * The uid 4294967308 of this line must not match uid 12, to which it would be equal if it
-	 * were cut to 32 bits.
+	 * user_find() must not take the uid 4294967308 for uid 12, although both are equal in their
+	 * low 32 bits.
 	 */
 	assert_false(user_find("a:x:4294967308:", 12, name));
 	assert_string_equal(user_name(&names, 0), "root");
@@ -416,8 +416,8 @@ static void test_descriptors_by_socket(void **state)
 	fd_close(&fd);
 	fd_close(&p[1]);
 	/*
-	 * The read returns 0 only if every copy of the pipe's write end is closed, so it shows that
-	 * the second descriptor was closed.
+	 * read() returns 0 only if every copy of the pipe's write end is closed. So this shows that
+	 * the second descriptor, which was such a copy, was closed.
 	 */
 	assert_int_equal(read(p[0], &byte, 1), 0);
 	fd_close(&p[0]);

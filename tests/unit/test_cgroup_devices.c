@@ -169,7 +169,9 @@ static void test_device_program_empty(void **state)
 	struct bpf_insn *insns;
 	size_t n;
 
-	/* The last rule allows everything again, so there is no program to load. */
+	/*
+	 * The last rule of the list allows everything again, so there must be no program to load.
+	 */
 	assert_int_equal(cg_device_program(rules, ARRAY_SIZE(rules), &insns, &n), 0);
 	assert_int_equal(n, 0);
 	assert_null(insns);

@@ -105,7 +105,11 @@ static void test_scope_names(void **state)
 	static const struct {
 		const char *path;
 		bool user;
-		const char *scope, *slice; /* expected names; NULL: cgroups_path must be refused */
+		/*
+		 * the names of scope and slice that caisson must choose; NULL: cgroups_path must be
+		 * refused
+		 */
+		const char *scope, *slice;
 	} cases[] = {
 		{NULL, false, "caisson-web.scope", "system.slice"},
 		{"", true, "caisson-web.scope", "user.slice"},

@@ -273,7 +273,10 @@ static void test_missing_controller(void **state)
 	res.pids_limit = (struct opt_i64){true, -1};
 	OK(cg_apply(&f->cg, &res));
 	res.memory.limit.v = 1 << 20;
-	/* Checks that a memory value which is only an upper bound needs no controller. */
+	/*
+	 * Checks that a memory limit which is only an upper bound, so that caisson may leave it
+	 * out, needs no controller.
+	 */
 	res.memory.upper_bound = true;
 	OK(cg_apply(&f->cg, &res));
 	res.memory.upper_bound = false;

@@ -128,7 +128,7 @@ static void try_kept(struct fixture *f)
 	set_devices(f, more, 2);
 	assert_int_equal(program_of(f), second);
 	/*
-	 * Checks that no pinned program is used if a user other than root may write to the
+	 * Checks that caisson uses no pinned program if a user other than root may write to the
 	 * directory of pinned programs or owns it.
 	 */
 	assert_int_equal(chmod(PINS, 0722), 0);
@@ -139,8 +139,8 @@ static void try_kept(struct fixture *f)
 	assert_int_not_equal(program_for(f, &deny, 1), first);
 	assert_int_equal(chown(PINS, 0, 0), 0);
 	/*
-	 * Checks that no pinned program is used if the directory of pinned programs is a symbolic
-	 * link.
+	 * Checks that caisson uses no pinned program if the directory of pinned programs is a
+	 * symbolic link.
 	 */
 	assert_int_equal(rename(PINS, "/sys/fs/bpf/moved"), 0);
 	assert_int_equal(symlink("/sys/fs/bpf/moved", PINS), 0);
@@ -180,7 +180,8 @@ static void find_pin(char *path, size_t size)
 }
 
 /*
- * Checks that a pinned program which was replaced by one of another type or name is not attached.
+ * Checks that caisson does not attach a pinned program that was replaced by a program of another
+ * type or name.
  */
 static void try_replaced(struct fixture *f)
 {

@@ -182,7 +182,10 @@ static void test_compressed_modules(void **state)
 	list_archive(&got, &list);
 	assert_true(str_starts(list.s, HEAD BODY("")));
 	assert_non_null(strstr(list.s, "modules.list 100644=/modules/virtio.ko\n"));
-	/* A kernel that unpacks compressed modules itself must get the compressed files. */
+	/*
+	 * If the guest's kernel can unpack compressed modules itself, the initramfs must have the
+	 * compressed files.
+	 */
 	put_text("k/config-6.6", "CONFIG_MODULE_DECOMPRESS=y\n");
 	open_with(&q, &got, NULL);
 	assert_non_null(memmem(got.s, got.len, "modules/virtio.ko.gz\0", 21));
@@ -229,7 +232,9 @@ static void test_cache(void **state)
 	assert_int_equal(glob(CACHED, 0, NULL, &g), 0);
 	assert_int_equal(g.gl_pathc, 1);
 
-	/* Checks that a cached file to which other users may write is replaced and not used. */
+	/*
+	 * Checks that a file of the cache to which other users may write is replaced and not used.
+	 */
 	assert_int_equal(chmod(g.gl_pathv[0], 0620), 0);
 	open_with(&request, &two, &again);
 	assert_int_not_equal(first, again);
@@ -241,7 +246,7 @@ static void test_cache(void **state)
 		open_with(&request, &two, &first);
 		assert_int_not_equal(first, again);
 	}
-	/* Checks that a symbolic link to a cached file is not used. */
+	/* Checks that a symbolic link in the place of a file of the cache is not used. */
 	assert_int_equal(rename(g.gl_pathv[0], "elsewhere"), 0);
 	assert_int_equal(symlink("../elsewhere", g.gl_pathv[0]), 0);
 	open_with(&request, &two, NULL);

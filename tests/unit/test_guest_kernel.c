@@ -184,7 +184,9 @@ static void test_kernel_lacks(void **state)
 		put_modules("root/lib/modules", "6.1", dep, "");
 		find_fails("root/boot/vmlinuz-6", EOPNOTSUPP, cases[i].text);
 		find_fails(NULL, ENOENT, cases[i].text);
-		/* Checks that a driver that is built into the kernel needs no module. */
+		/*
+		 * A driver that modules.builtin says is built into the kernel must need no module.
+		 */
 		put_text("root/lib/modules/6.1/modules.builtin", cases[i].module);
 		find(NULL, "6.1");
 		assert_int_equal(unlink("root/lib/modules/6.1/modules.builtin"), 0);

@@ -152,7 +152,10 @@ static void malformed(void **state)
 	ENDS("malformed \"exited\"", "{\"type\":\"exited\",\"process\":0}");
 	ENDS("malformed \"failed\"", "{\"type\":\"failed\",\"process\":0,\"errno\":0}");
 	ENDS("malformed \"failed\"", "{\"type\":\"failed\",\"process\":0,\"errno\":-5}");
-	/* The texts in these messages have control sequences that a terminal would obey. */
+	/*
+	 * The texts in these messages have control sequences that a terminal would obey, so the
+	 * monitor must replace their control characters.
+	 */
 	ENDS("?[2Jcleared", "{\"type\":\"failed\",\"process\":0,\"errno\":22,"
 			    "\"message\":\"\\u001b[2Jcleared\"}");
 }
@@ -190,7 +193,7 @@ static void barrier(void **state)
 	tear_down(&g);
 }
 
-/* Checks that messages about processes and requests that do not exist are ignored. */
+/* Checks that the monitor ignores messages about processes and requests that do not exist. */
 static void messages_for_nobody(void **state)
 {
 	struct rig g;

@@ -63,8 +63,8 @@ static void link_init(struct box *b)
 		EXPECT(box_mount(b, &file_binds[i], 1 + (int)i) >= 0);
 	EXPECT(box_new(b, "tmpfs", "/etc/dir/deep", OPTS("size=4k")) >= 0);
 	/*
-	 * The directories must have been made inside the root file system, at the places to which
-	 * the links lead if the root file system is "/".
+	 * The symbolic links are absolute. The directories must have been made inside the root file
+	 * system, at the places to which the links lead if its top is taken for "/".
 	 */
 	EXPECT(box_has(ROOTFS HOSTDIR "/x", "from the host"));
 	EXPECT(box_has(ROOTFS HOSTDIR "/y", "from the host"));
@@ -325,7 +325,10 @@ static void console_init(struct box *b)
 	box_attach(b);
 	EXPECT(box_new(b, "devpts", "/other", OPTS("newinstance", "ptmxmode=0666")) >= 0);
 	EXPECT(box_number(b, step_pivot, 0) >= 0);
-	/* The node at /dev/ptmx is a real ptmx node, but it is not in a devpts. */
+	/*
+	 * /dev/ptmx is a real ptmx node here, but it does not belong to a devpts, so the step must
+	 * refuse it.
+	 */
 	EXPECT_ERR(box_console(b), ENODEV, "needs a devpts");
 	EXPECT(rename("/dev/pts", "/dev/old") == 0);
 	EXPECT_ERR(box_console(b), ENODEV, "needs a devpts");

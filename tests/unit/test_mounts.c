@@ -185,7 +185,10 @@ static void locked_init(struct box *b)
 	box_attach(b);
 	keep = box_entry(b, "bind", "/keep", OPTS("bind", "nosuid"));
 	clear = box_entry(b, "bind", "/clear", OPTS("bind", "rw"));
-	/* An ordinary user's container copies the mounts itself; the host process may not. */
+	/*
+	 * The container's first process copies the mounts itself, because an ordinary user's host
+	 * process may not do so.
+	 */
 	s.slot = 1;
 	EXPECT(step_open(&b->c, &s) >= 0);
 	s.slot = 2;
@@ -250,7 +253,7 @@ static void propagation_check(struct box *b)
 	EXPECT(!*box_mountinfo(BOX "/vol/in"));
 	EXPECT(has(box_mountinfo(BOX "/vol/out"), "size=8k"));
 	EXPECT(!*box_mountinfo(ROOTFS) && !*box_mountinfo(ROOTFS "/etc"));
-	/* The container has changed its own root, and the host must still have its mounts. */
+	/* The host must still have its mounts, although the container has changed its own root. */
 	EXPECT(*box_mountinfo(BOX) && *box_mountinfo(BOX "/vol"));
 }
 

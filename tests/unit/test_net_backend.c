@@ -155,7 +155,8 @@ static void addresses_of_its_own(void **state)
 	assert_memory_equal(one, again, 6);
 	assert_memory_not_equal(one, two, 6);
 	/*
-	 * The two lowest bits say that the address is a unicast address which is assigned locally.
+	 * The two lowest bits of the MAC address must say that it is a unicast address which is
+	 * assigned locally.
 	 */
 	assert_int_equal(one[0] & 3, 2);
 	net_backend_mac(parse(&a, ",mac=06:00:00:00:00:07"), "one", one);
@@ -164,7 +165,7 @@ static void addresses_of_its_own(void **state)
 
 struct relayed {
 	int qemu, back; /* the test's ends of the relay's sockets */
-	int socks[2];   /* the relay's ends of the sockets */
+	int socks[2];   /* the relay's ends of the two sockets to QEMU and to the back end */
 	int stop, result;
 	char why[ERR_MAX];
 	pthread_t thread;
@@ -263,7 +264,10 @@ static void messages_are_passed_on(void **state)
 	hear(r.back, &kick);
 	say(r.back, answer);
 	hear(r.qemu, &answer);
-	/* QEMU hangs up, as it does when the guest has ended. */
+	/*
+	 * QEMU closes its socket, as it does when the guest has ended. The relay must then end
+	 * without an error.
+	 */
 	fd_close(&r.qemu);
 	ends(&r, 0, "");
 }
@@ -322,8 +326,8 @@ static void misbehaving_sides(void **state)
 }
 
 /*
- * Checks that the relay ends if a back end never stops sending. QEMU does not read here, so its
- * socket becomes full.
+ * Checks that the relay ends with an error if a back end never stops sending messages that were not
+ * requested. QEMU does not read here, so its socket becomes full.
  */
 static void back_end_never_stops_sending(void **state)
 {

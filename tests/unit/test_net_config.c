@@ -32,8 +32,8 @@
 static void fill_box(const struct nets *n)
 {
 	/*
-	 * Duplicate address detection is off, so that the link-local routes exist when the test
-	 * reads them.
+	 * The test switches duplicate address detection off, so that the link-local routes exist
+	 * when it reads them.
 	 */
 	run_shell("ip link set lo up && echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
 	add_interface(n, "eth0", "p0", "02:00:00:00:00:0a");
@@ -41,7 +41,7 @@ static void fill_box(const struct nets *n)
 	add_interface(n, "wan.5", "p2", "02:00:00:00:00:0c");
 	run_shell("ip addr add 10.88.0.7/16 brd 10.88.255.255 dev eth0 label eth0:web &&"
 		  "ip link set eth1 txqueuelen 77 &&"
-		  "ip addr add 10.88.0.8/16 dev eth0 &&" /* this is a secondary address */
+		  "ip addr add 10.88.0.8/16 dev eth0 &&" /* this is a secondary address of eth0 */
 		  "ip addr add fd00:88::7/64 dev eth0 nodad &&"
 		  "ip addr add 192.0.2.1 peer 192.0.2.2/32 dev eth1 &&"
 		  "ip addr add 169.254.9.9/16 scope link metric 77 dev eth1 noprefixroute &&"
@@ -56,7 +56,10 @@ static void fill_box(const struct nets *n)
 		  "echo -1 > /proc/sys/net/ipv4/conf/eth1/medium_id &&"
 		  "echo 33 > /proc/sys/net/ipv6/conf/eth0/hop_limit &&"
 		  "echo 1 > /proc/sys/net/ipv6/conf/eth1/proxy_ndp &&"
-		  /* The kernel lists the route to the gateway after the routes that need it. */
+		  /*
+		   * The kernel lists this route to the gateway 203.0.113.1 after the routes that
+		   * need it.
+		   */
 		  "ip route add 203.0.113.1 dev wan.5 scope link &&"
 		  "ip route add default via 10.88.0.1 dev eth0 metric 100 &&"
 		  "ip route add 10.99.0.0/16 via 203.0.113.1 dev wan.5 mtu 1400 advmss 1300 &&"

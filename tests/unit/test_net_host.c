@@ -107,7 +107,10 @@ static void a_pool_gives_the_lowest_free_address(void **state)
 	assert_int_equal(pool_pick(&p, NULL, 0, &got), -EADDRNOTAVAIL);
 }
 
-/* Checks that the search ends at the very last address, because that address has no successor. */
+/*
+ * Checks that the search for a free address ends at the very last address there is, because that
+ * address has no successor.
+ */
 static void a_pool_at_the_end_of_all_addresses(void **state)
 {
 	struct pool p = pool_of("255.255.255.254/31");
@@ -286,12 +289,15 @@ static void a_written_record_is_read_again(void **state)
 	assert_memory_equal(&again.ports[1].host, &ports[1].host, sizeof(struct ip));
 	assert_true(again.ports[1].host_port == 1 && again.ports[1].port == 4 &&
 		    again.ports[1].count == 3 && again.ports[0].protocol == IPPROTO_UDP);
-	/* A record that is cut after any of its bytes must be an error. */
+	/* The record of an attachment that is cut after any of its bytes must be an error. */
 	for (size_t i = 0; i + 1 < len; i++)
 		assert_true(attachment_parse(&arena, text, i, "test", &again) < 0);
 }
 
-/* Checks the nft commands that add an attachment's elements, and the commands that remove them. */
+/*
+ * Checks the nft commands that add the elements of an attachment to a network, and the commands
+ * that remove these elements.
+ */
 static void rules_of_an_attachment(void **state)
 {
 	_cleanup_strbuf_ struct strbuf out = {0};

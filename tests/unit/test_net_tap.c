@@ -183,8 +183,8 @@ static void test_tap(void **state)
 		strstr(shell_output("ip -o link show dev eth0", buf, sizeof(buf)), "ALLMULTI"));
 	assert_string_equal(shell_output("ip -o -6 addr show dev tap0", buf, sizeof(buf)), "");
 	/*
-	 * Checks that a second machine cannot take the interface, and that the first one still has
-	 * it.
+	 * Checks that a second machine cannot take over the interface, and that the first machine
+	 * still has it.
 	 */
 	struct net_tap second;
 	assert_error(net_tap_open(&c.interfaces[0], &second), -EBUSY,
@@ -195,7 +195,7 @@ static void test_tap(void **state)
 	assert_int_equal(t.fd, -EBADF);
 	assert_no_trace();
 	assert_int_equal(ping(n, -1), 64);
-	assert_ok(net_tap_close(&t)); /* closing the tap a second time does nothing */
+	assert_ok(net_tap_close(&t)); /* closing the tap a second time must do nothing */
 }
 
 /*

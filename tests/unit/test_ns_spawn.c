@@ -28,7 +28,10 @@ static struct ns_spawn_args args_of(const struct step *clone, int cgroup)
 		.clone = clone, .cgroup = cgroup, .image = -1, .orders = -1, .channel = -1};
 }
 
-/* Sets the limit of descriptors so low that the process can open no more. */
+/*
+ * Lowers the limit of open descriptors of this process so far that it can open no more. Returns the
+ * old limit.
+ */
 static struct rlimit forbid_descriptors(void)
 {
 	struct rlimit before, none;

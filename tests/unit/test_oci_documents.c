@@ -164,8 +164,8 @@ static void test_bounds(void **state)
 
 	refuse(open, NULL, "not valid JSON");
 	/*
-	 * The parser must accept a member that it does not know even if the member is nested this
-	 * deeply, because it drops the member.
+	 * The parser must accept an unknown member that is nested as deeply as here, because it
+	 * drops the member.
 	 */
 	assert_int_equal(parse(&a, closed, MEDIA_OCI_INDEX, &d), 0);
 	assert_int_equal(d.nmanifests, 0);

@@ -103,8 +103,8 @@ static void test_exec(void **state)
 }
 
 /*
- * Checks that in every order of the steps each side reaches the barriers for which the other side
- * waits, and that each slot (the index of a descriptor) is opened before it is used.
+ * Checks in the plan of each golden configuration that every slot (the index of a descriptor) is in
+ * range, and that a step opens the slot before another step uses it.
  */
 static void test_slots(void **state)
 {

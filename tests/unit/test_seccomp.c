@@ -116,8 +116,8 @@ static void test_architectures(void **state)
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86, 10, NULL), eperm);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, x32 | 87, NULL), eperm);
 	/*
-	 * Calls up to the newest one that the profile names must get the default action, and newer
-	 * ones ENOSYS.
+	 * The profile's default action must apply to calls up to the newest one that the profile
+	 * names. Newer calls must get ENOSYS.
 	 */
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, last - 1, NULL), eperm);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, last, NULL), allow);
@@ -183,8 +183,8 @@ static void test_stub_of_other_machines(void **state)
 #endif
 
 /*
- * Checks that calls newer than the profile get ENOSYS only if the default action returns an error,
- * because any other default action is a policy of its own.
+ * Checks that calls which are newer than every call that the profile names get ENOSYS only if the
+ * default action returns an error, because any other default action is a policy of its own.
  */
 static void test_defaults_without_stub(void **state)
 {

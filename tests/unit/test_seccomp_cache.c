@@ -23,7 +23,7 @@
 #include "unit/rig/seccomp.h"
 
 /*
- * A profile as large as those of engines: it names nearly every system call, on three
+ * A profile as large as those of Docker or podman: it names nearly every system call, on three
  * architectures, some with arguments.
  */
 struct big {
@@ -200,8 +200,8 @@ static void test_cache(void **state)
 }
 
 /*
- * Checks that the compiler does not use an intact file with the right name and the filter of
- * another profile, as there would be after a collision of the hash.
+ * Checks that the compiler does not use an intact file of the cache that has the right name but the
+ * filter of another profile, as after a collision of the hash.
  */
 static void test_cache_collision(void **state)
 {

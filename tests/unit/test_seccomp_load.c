@@ -158,8 +158,8 @@ static int send_over(void *data, const char *what, int fd)
 static void ask_the_agent(int sock)
 {
 	/*
-	 * The process must be able to send the filter's listener to the agent with sendmsg(2),
-	 * although the filter asks the agent about this call too.
+	 * The process must be able to send the filter's listener to the seccomp agent with
+	 * sendmsg(2), although the filter asks the agent about this call too.
 	 */
 	const struct spec_seccomp_rule rules[] = {
 		{.names = NAMES("getppid", "sendmsg"), .action = SCMP_ACT_NOTIFY}};
@@ -175,7 +175,10 @@ static void ask_the_agent(int sock)
 	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
 	CHECK(load(&s, &c, (struct step){0}) == 0);
 	CHECK(syscall(SYS_getppid) == 4242);
-	/* The kernel allows only one listener in a process, so a second one must be an error. */
+	/*
+	 * The kernel allows only one seccomp listener in a process, so loading a second filter with
+	 * a listener must be an error.
+	 */
 	CHECK(load(&s, &c, (struct step){0}) == -EBUSY);
 	CHECK_MSG("under a filter with a listener already");
 }

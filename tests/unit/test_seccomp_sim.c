@@ -101,8 +101,8 @@ static void test_arithmetic(void **state)
 			LOAD(ARG(0)), BPF_STMT(BPF_ALU | ops[i] | BPF_X, 0)};
 		compare(by_constant, ARRAY_SIZE(by_constant));
 		/*
-		 * The loop leaves out division, because some pairs of values have 0 as the second
-		 * value, and the kernel ends a filter that divides by 0.
+		 * The loop leaves out division, because some pairs of values have 0 as the divisor,
+		 * and the kernel ends a filter that divides by 0.
 		 */
 		if (ops[i] != BPF_DIV)
 			compare(by_x, ARRAY_SIZE(by_x));

@@ -273,8 +273,8 @@ static void *drive(void *arg)
 }
 
 /*
- * Drives all queues at a time with random requests, and compares the results with a model.
- * Meanwhile the front end sends messages for which the back end must pause the queues.
+ * Drives all queues at the same time with random requests, and compares the results with a model of
+ * the disk. Meanwhile the front end sends messages for which the back end must pause the queues.
  */
 static void run_random_requests(void)
 {

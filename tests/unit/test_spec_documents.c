@@ -254,7 +254,10 @@ static const struct {
 		"vm.hwconfig: expected nothing"},
 };
 
-/* Checks a limit of 0 processes, whose meaning depends on the version in the document. */
+/*
+ * Checks the limit of 0 processes in linux.resources.pids. Its meaning depends on the ociVersion in
+ * the document.
+ */
 static void test_no_pids(void **state)
 {
 	static const struct {

@@ -21,9 +21,10 @@
 #include "spec/parse.h"
 
 enum missing {
-	ZERO,    /* the number counts as 0 */
-	ABSENT,  /* the number counts as absent, which differs from 0 or equals a special value */
-	REFUSED, /* the document is refused, because 0 is no valid value */
+	ZERO, /* a missing number counts as 0 */
+	/* a missing number counts as absent, which differs from 0 or equals a special value */
+	ABSENT,
+	REFUSED, /* a document without the number is refused, because 0 is no valid value */
 };
 
 #define RESOURCES "linux.resources."
@@ -141,7 +142,9 @@ static struct json *find(struct json *node, const char *name, size_t len)
 	return NULL;
 }
 
-/* Finds the node of a path such as "a.b[].c{}.d": [] is the first element, {} the first value. */
+/*
+ * Finds the JSON node of a path such as "a.b[].c{}.d": [] is the first element, {} the first value.
+ */
 static struct json *locate(struct json *node, const char *path)
 {
 	while (*path) {

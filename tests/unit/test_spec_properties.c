@@ -56,7 +56,9 @@ static struct json *find(struct json *node, const char *name, size_t len)
 	return NULL;
 }
 
-/* Finds the node of a path such as "a.b[].c{}.d": [] is the first element, {} the first value. */
+/*
+ * Finds the JSON node of a path such as "a.b[].c{}.d": [] is the first element, {} the first value.
+ */
 static void locate(struct fixture *f, const char *path)
 {
 	size_t used = 0;

@@ -58,7 +58,10 @@ static void good_values_are_read(void **state)
 	assert_int_equal(n->addresses.v[1].bytes[15], 7);
 	assert_int_equal(n->gateways.n, 2);
 	assert_int_equal(n->gateways.v[1].family, AF_INET6);
-	/* A link-local gateway is accepted even if the interface has no address in its network. */
+	/*
+	 * The parser must accept a link-local gateway even if the interface has no address in the
+	 * gateway's network.
+	 */
 	assert_int_equal(parse(&a, "vhost-user:/s,gateway=fe80::1", &s), 0);
 	/* A document without the annotation must have no network of a vhost-user server. */
 	assert_int_equal(spec_parse(&a, none, strlen(none), "config.json", &s), 0);

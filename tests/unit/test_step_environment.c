@@ -56,7 +56,10 @@ static void run_environment(void)
 	CHECK_MSG("process.env[1]: \"NOVALUE\": expected NAME=VALUE");
 	p.env = (struct spec_strings)STRINGS("=x");
 	CHECK(find_program(&c, &p) == -EINVAL);
-	/* If the runtime sends an environment, the program must get it instead of process.env. */
+	/*
+	 * If the runtime sends an environment for the program, the program must get it instead of
+	 * process.env.
+	 */
 	struct step s = {.process = &p};
 	c.env = (char *const[]){"LISTEN_FDS=1", NULL};
 	CHECK(step_find_program(&c, &s) == 0);
@@ -81,13 +84,13 @@ static void run_hostile_passwd(void)
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
 	CHECK(unlink("/etc/passwd") == 0);
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	/* This /etc/passwd is larger than the part of it that caisson reads. */
+	/* The test makes an /etc/passwd that is larger than the part of it that caisson reads. */
 	int fd = open("/etc/passwd", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 	memset(block, ':', sizeof(block));
 	for (int i = 0; i < 17; i++)
 		CHECK(write(fd, block, sizeof(block)) == sizeof(block));
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	/* This /etc/passwd has malformed lines and then a good one. */
+	/* The test makes an /etc/passwd that has malformed lines and then a good one. */
 	static const char odd[] =
 		"\n:\n::::::\nx:x:0x0:0::/hex:\nx:x:99999999999999999999:0::/big:\n"
 		"x:x:-0:0::/minus:\nx:x: 0:0::/blank:\nroot:x:0:0::/good:/bin/sh";

@@ -59,15 +59,18 @@ static void run_programs(void)
 	p.args = (struct spec_strings){0};
 	CHECK(find_program(&c, &p) == -EINVAL);
 	/*
-	 * If a file in one directory of PATH is not executable, the search must go on to the next
-	 * directory.
+	 * If the file in the first directory of PATH is not executable, the search must go on to
+	 * the next directory.
 	 */
 	p.args = (struct spec_strings)STRINGS("twice");
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "/bin/twice"));
-	/* An absolute link must be resolved inside the container's root. */
+	/* An absolute symbolic link to a program must be resolved inside the container's root. */
 	p.args = (struct spec_strings)STRINGS("/bin/link");
 	CHECK(find_program(&c, &p) == 0);
-	/* A relative path of the program, and relative directories in PATH, start at cwd. */
+	/*
+	 * A relative path of the program, and relative directories in PATH, must start at the
+	 * working directory cwd.
+	 */
 	p.cwd = "/bin";
 	p.args = (struct spec_strings)STRINGS("./prog");
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "./prog"));
@@ -76,7 +79,10 @@ static void run_programs(void)
 	p.args = (struct spec_strings)STRINGS("prog");
 	p.env = (struct spec_strings)STRINGS("PATH=/nope:");
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "./prog"));
-	/* Without PATH the usual directories are searched, but the environment gets no PATH. */
+	/*
+	 * Without PATH in process.env, the usual directories must be searched, but the environment
+	 * must get no PATH.
+	 */
 	p.cwd = "/";
 	p.env = (struct spec_strings){0};
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "/bin/prog"));
@@ -221,8 +227,8 @@ static void run_exec_errors(void)
 }
 
 /*
- * Checks that the user's own rights decide, if root may execute the first of two programs and the
- * user only the second.
+ * Checks a program that PATH names twice, of which root may execute only the first file and the
+ * user only the second: the user's own rights must decide.
  */
 static void user_searches_again(void)
 {

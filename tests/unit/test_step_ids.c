@@ -170,8 +170,8 @@ static void run_capabilities_of_root(void)
 }
 
 /*
- * Checks that the caller's inheritable and ambient capabilities do not reach the process
- * (CVE-2022-29162).
+ * Checks that the inheritable and ambient capabilities of caisson's caller do not reach the
+ * container's process (CVE-2022-29162).
  */
 static void run_inherited_capabilities(void)
 {

@@ -170,7 +170,8 @@ static const struct systemd_request *sent(struct strbuf *bytes)
 
 /*
  * Checks that a start request has the unit, the annotations, and the limits that become properties.
- * Nothing else of linux.resources is sent, because a pointer would mean nothing to the helper.
+ * Nothing else of linux.resources may be sent, because its pointers would mean nothing to
+ * caisson-systemd.
  */
 static void test_start_is_sent_whole(void **state)
 {

@@ -136,8 +136,8 @@ static void run_quiesces(void)
 }
 
 /*
- * Checks that kicks wait if they come before the features are negotiated, or while the queue is
- * disabled.
+ * Checks that the server does not handle a kick that comes before the features are negotiated or
+ * while the queue is disabled, and that it handles the kick afterwards.
  */
 static void run_kick_before_driver_ok(void)
 {
@@ -197,7 +197,7 @@ static void run_config(void)
 	CHECK(ask_config(s, 0, 16, &m) == 40 && m.flags == 5 && m.size == 28 && m.len == 16);
 	CHECK(memcmp(m.data, "configuration...", 16) == 0);
 	CHECK(ask_config(s, 13, 3, &m) == 27 && memcmp(m.data, "...", 3) == 0);
-	/* The server answers with an empty payload to report an error. */
+	/* To report these errors, the server must answer with an empty payload. */
 	static const uint32_t bad[][2] = {{0, 17}, {16, 1}, {17, 0}, {UINT32_MAX, 1},
 		{1, UINT32_MAX}, {UINT32_MAX, UINT32_MAX}, {0, 257}};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)

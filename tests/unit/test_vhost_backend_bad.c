@@ -86,8 +86,8 @@ static void run_regions(void)
 	front_send(&s->f, &m, &s->f.kick, 1);
 	server_end(s, -EPROTO, "beyond its file");
 	/*
-	 * The connection must end if the front end removes all memory, and so the rings, while a
-	 * queue runs.
+	 * The connection must end if the front end removes all memory, which holds the rings too,
+	 * while a queue runs.
 	 */
 	s = server_begin(false);
 	front_start_queue(&s->f);
@@ -145,8 +145,8 @@ static void run_rings(void)
 }
 
 /*
- * Checks messages with descriptors that would block or kill the server, and with too few or too
- * many of them.
+ * Checks messages whose descriptors would block or kill a careless server, and messages with too
+ * few or too many descriptors.
  */
 static void run_descriptors(void)
 {
@@ -198,7 +198,9 @@ static void run_descriptors(void)
 	}
 }
 
-/* Sends every request with every length, and hangs up after every byte of the message. */
+/*
+ * Sends every request of vhost-user with every length, and hangs up after every byte of a message.
+ */
 static void run_garbage(void)
 {
 	static const uint32_t sizes[] = {0, 1, 7, 8, 11, 12, 16, 39, 40, 72, 264, 272};

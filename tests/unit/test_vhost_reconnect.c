@@ -198,8 +198,8 @@ static void started_anew_meanwhile(void **state)
 }
 
 /*
- * Checks a back end that hangs up while the device is started, by the driver or again after a new
- * connection.
+ * Checks a back end that hangs up while the device is being started, by the driver or, with a new
+ * connection, once more.
  */
 static void in_the_middle(void **state)
 {
@@ -247,8 +247,9 @@ static void stays_away(void **state)
 	is_lost(&d, "the back end: it has hung up, and did not come back in time");
 	tear_down(&d, NULL);
 	/*
-	 * The back end has hung up, and the socket over which the device asks for a new connection
-	 * is closed, so none can come. The device must count as lost at once.
+	 * The back end has hung up, and the test closes the socket over which the device asks for a
+	 * new connection. No connection can come any more, so the device must count as lost at
+	 * once.
 	 */
 	running(&d);
 	hang_up(&d, &d.first);

@@ -105,7 +105,10 @@ static void inflates(void **state)
 		assert_int_equal(is_kept(&t, page), !given);
 	}
 	assert_true(t.g.interrupts > 0);
-	/* The device must answer a request that takes a page back, and must not change the page. */
+	/*
+	 * The device must answer a deflate request, by which the guest takes a page back, and must
+	 * not change the page.
+	 */
 	memset(at(&t.g, (FIRST + 1) * PAGE, PAGE), (FIRST + 1) & 0xff, PAGE);
 	ask(&t, DEFLATE, numbers, ARRAY_SIZE(numbers));
 	assert_int_equal(used(&t.g, DEFLATE)->idx, 1);
@@ -174,7 +177,7 @@ static void flood(void **state)
 		assert_int_equal(t.b.discarded, turn * VIRTIO_BALLOON_TURN);
 		assert_int_equal(used(&t.g, INFLATE)->idx, 0);
 	}
-	/* The device serves its other queues between two turns of a long inflate request. */
+	/* The device must serve its other queues between two turns of a long inflate request. */
 	ask(&t, DEFLATE, (uint32_t[]){LAST}, 1);
 	assert_int_equal(used(&t.g, DEFLATE)->idx, 1);
 	assert_int_equal(virtio_kick(&t.b.dev, INFLATE), 0);
@@ -212,7 +215,7 @@ static void reports(void **state)
 		put_desc(desc(&t.g, REPORT, 0), FIRST * PAGE, 16 * PAGE, WRITE | NEXT, 1);
 		/*
 		 * If a range of reported pages begins or ends inside a page, the device must give
-		 * back only the whole pages in it.
+		 * only the whole pages of the range back to the host.
 		 */
 		put_desc(desc(&t.g, REPORT, 1), (FIRST + 20) * PAGE + 1, 3 * PAGE, WRITE | NEXT, 2);
 		put_desc(desc(&t.g, REPORT, 2), (FIRST + 30) * PAGE, PAGE - 1, WRITE | NEXT, 3);
@@ -255,8 +258,8 @@ static void target(void **state)
 	virtio_balloon_set_target(&t.b, 300);
 	assert_int_equal(t.g.interrupts, 1);
 	/*
-	 * The driver must be able to write the number of pages that it has given, and nothing else
-	 * of the configuration.
+	 * The driver must be able to write the number of pages that it has given (the field
+	 * `actual`), and nothing else of the configuration.
 	 */
 	v = 299;
 	vm_bus_write(&t.g.bus, VIRTIO_MMIO_CONFIG + 4, &v, 4);
@@ -270,8 +273,8 @@ static void target(void **state)
 	assert_int_equal(virtio_balloon_actual(&t.b), 299);
 	assert_int_equal(get(&t.g, VIRTIO_MMIO_CONFIG + 8), 0);
 	/*
-	 * A device without a driver must raise no interrupt when the target changes, because a
-	 * driver reads the target when it starts.
+	 * A device that has no driver must raise no interrupt when the host changes the target,
+	 * because a driver reads the target when it starts.
 	 */
 	set(&t.g, VIRTIO_MMIO_STATUS, 0);
 	virtio_balloon_set_target(&t.b, 0);

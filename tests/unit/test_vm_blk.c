@@ -198,11 +198,14 @@ static void segments(void **state)
 	for (int i = 0; i < 3; i++)
 		memset(d.want + s[i].sector * 512, 0, s[i].num_sectors * 512UL);
 	check_disk();
-	/* If one segment is invalid, the device must carry out none of the segments. */
+	/*
+	 * If one segment of a discard or write-zeroes request is invalid, the device must carry out
+	 * none of its segments.
+	 */
 	s[2].sector = DISK_LEN / 512 - 299;
 	s[0].sector = 20;
 	assert_int_equal(zeroes(VIRTIO_BLK_T_WRITE_ZEROES, s, 3), VIRTIO_BLK_S_IOERR);
-	/* A discard with the flag UNMAP must be refused, as virtio 1.2 demands. */
+	/* The device must refuse a discard with the flag UNMAP, as virtio 1.2 demands. */
 	assert_int_equal(zeroes(VIRTIO_BLK_T_DISCARD, s, 3), VIRTIO_BLK_S_UNSUPP);
 	s[2] = (struct virtio_blk_discard_write_zeroes){30, 1, 2};
 	assert_int_equal(zeroes(VIRTIO_BLK_T_WRITE_ZEROES, s, 3), VIRTIO_BLK_S_UNSUPP);
@@ -256,8 +259,8 @@ static void write_cache(void **state)
 	set_wce(1);
 	assert_int_equal(wce(), 1);
 	/*
-	 * A reset must switch the write cache on again. A driver that did not negotiate the feature
-	 * to switch the cache must not be able to switch it.
+	 * A reset must switch the write cache on again. A driver that has not negotiated the
+	 * feature CONFIG_WCE must not be able to switch the cache off.
 	 */
 	set_wce(0);
 	bring_up(&d.g, FLUSH);

@@ -186,9 +186,10 @@ static void initramfs_and_start_info(void **state)
 	assert_int_equal(boot_write_info(&m, &kernel, &info), 0);
 	const uint32_t *w = vm_memory_at(&m, ARCH_START_INFO, 56);
 	assert_int_equal(w[0], 0x336ec578);
-	assert_int_equal(w[3], 1); /* number of modules */
+	/* number of modules in PVH's start info, here the initramfs alone */
+	assert_int_equal(w[3], 1);
 	assert_int_equal(w[8], 0xe0000);
-	assert_int_equal(w[12], 3); /* number of entries in the memory map */
+	assert_int_equal(w[12], 3); /* number of entries in the memory map of PVH's start info */
 	const uint64_t *module = vm_memory_at(&m, w[4], 32);
 	assert_int_equal(module[0], 0x300000);
 	const uint64_t *map = vm_memory_at(&m, w[10], 72);

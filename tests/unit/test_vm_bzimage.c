@@ -34,8 +34,8 @@ struct __attribute__((packed)) image {
 };
 
 /*
- * The code at the 64-bit entry. It switches the machine off if RSI points to the zero page with the
- * kernel's header in it, and faults otherwise.
+ * The code at the kernel's 64-bit entry. It switches the machine off if RSI points to the zero page
+ * with the kernel's header in it, and faults otherwise.
  */
 static const uint8_t entry64[] = {0x81, 0xfe, 0x00, 0x70, 0x00, 0x00, 0x75,
 	0x14,                                                       /* cmp $0x7000,%esi; jne */
@@ -164,7 +164,7 @@ static void places(void **state)
 	got.initramfs_end = MIB;
 	assert_int_equal(boot_load_initramfs(&m, &got, small, &at), -ENOSPC);
 	vm_memory_release(&m);
-	/* A command line that is longer than the kernel's own limit must be refused. */
+	/* A command line that is longer than the kernel's header allows must be refused. */
 	k.h.cmdline_size = 4;
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
 	assert_int_equal(
@@ -229,8 +229,8 @@ static void cut_anywhere(void **state)
 }
 
 /*
- * Checks that no value of any byte of the header confuses the reader; the test tries values that a
- * careless reader would trust.
+ * Changes each byte of the setup header to values that a careless reader would trust. The reader
+ * must refuse the kernel, or load it within guest memory.
  */
 static void every_byte(void **state)
 {
@@ -257,7 +257,7 @@ static void every_byte(void **state)
 	}
 }
 
-/* Tests Debian's bzImage, which tests/host/image.sh leaves beside the unpacked kernel. */
+/* Tests Debian's bzImage, which tests/host/image.sh stores in the cache of the test host. */
 static void kernel_of_debian(void **state)
 {
 	struct boot_kernel got;

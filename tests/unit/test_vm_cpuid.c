@@ -20,8 +20,8 @@
 #define TSC_DEADLINE (1U << 24)
 
 /*
- * Returns the CPUID leaves that KVM would offer if its module was loaded with nested=1. All other
- * features that caisson filters are set too.
+ * Returns the CPUID leaves that KVM would offer if its module was loaded with nested=1, so that
+ * guests can run guests of their own. All other features in these leaves are set too.
  */
 static struct kvm_cpuid2 *offer(bool intel)
 {

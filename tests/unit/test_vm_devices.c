@@ -18,7 +18,10 @@
 
 #define SECTORS 64
 
-/* Offers one request in queue q, with readable bytes and then writable ones at DATA + 0x10000. */
+/*
+ * Offers one request in queue q: first the bytes that the device is to read, then room for in_len
+ * bytes at DATA + 0x10000.
+ */
 static void ask(struct rig *g, unsigned q, const void *out, uint32_t out_len, uint32_t in_len)
 {
 	if (out_len)
@@ -168,7 +171,10 @@ static void console_input(void **state)
 	assert_true(virtio_console_wants_input(&t.c));
 	assert_int_equal(write(t.in[1], "abcdef", 6), 6);
 	assert_int_equal(virtio_console_input(&t.c), 0);
-	/* The event loop must not poll the input, because the guest has offered no buffer. */
+	/*
+	 * The event loop must not poll the console's input now, because the guest has offered no
+	 * buffer for it.
+	 */
 	assert_false(virtio_console_wants_input(&t.c));
 	put_desc(desc(&t.g, 0, 0), DATA, 4, WRITE, 0);
 	put_desc(desc(&t.g, 0, 1), DATA + 4, 4, WRITE, 0);
@@ -181,8 +187,8 @@ static void console_input(void **state)
 	assert_int_equal(used(&t.g, 0)->ring[1].len, 2);
 	assert_memory_equal(at(&t.g, DATA, 6), "abcdef", 6);
 	/*
-	 * The last of the guest's three buffers must stay in the queue, because there is no more
-	 * input.
+	 * The device has used only two of the guest's three buffers, because there was no more
+	 * input. It must keep the third one in the queue, for the next input.
 	 */
 	assert_true(virtio_console_wants_input(&t.c));
 	assert_int_equal(write(t.in[1], "g", 1), 1);
@@ -393,8 +399,8 @@ static void disk_layouts(void **state)
 
 	disk_init(&d, false);
 	/*
-	 * Header, data and status are split at unusual places, because the driver may use any
-	 * layout (virtio 1.2, 2.7.4).
+	 * This request has its header, data and status split at unusual places, which the device
+	 * must accept, because the driver may use any layout (virtio 1.2, 2.7.4).
 	 */
 	static const uint32_t cuts[] = {1, 7, 8, 0, 100, 411, 2};
 	struct blk_request r = {.type = VIRTIO_BLK_T_IN, .sector = 1};

@@ -188,7 +188,7 @@ static void check_works(struct rig *g, const struct kind *k)
 	bring_up(g, g->dev->features);
 	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 15);
 	if (g->dev->remote)
-		return; /* the fake server of the file system handles no queue */
+		return; /* the fake file server handles no queue, so it answers no request */
 	memset(at(g, DATA, 4096), 0, 4096);
 	put_desc(desc(g, k->queue, 0), DATA, k->read, k->write ? NEXT : 0, 1);
 	put_desc(desc(g, k->queue, 1), DATA + 4096, k->write, WRITE, 0);
@@ -236,8 +236,8 @@ static void every_register_in_every_state(void **state)
 
 		begin(&e, k);
 		/*
-		 * A vhost-user device is not tested at every byte, because each start of it takes a
-		 * dozen messages.
+		 * The test leaves out most bytes of a vhost-user device, because each start of such
+		 * a device takes a dozen messages.
 		 */
 		uint64_t step = g->dev->remote ? 4 : 1;
 		for (unsigned n = 0; n < STATES * 0x140 * 4; n++) {

@@ -132,7 +132,10 @@ static void to_the_guest(void **state)
 		(const char *const[]){"memory.high", "pids.max", "hugetlb.2MB.max",
 			"cgroup.max.depth", "cpux.max"});
 	assert_string_equal(got.unified[0].value, "50M");
-	/* A limit that is not set stays unset, because an update changes only what it names. */
+	/*
+	 * A limit that an update does not name must arrive in the guest as not set, because an
+	 * update changes only what it names.
+	 */
 	const struct cg_resources none = send(&(struct cg_resources){0});
 	assert_false(none.ndevices || none.nunified || none.nhugepages || none.memory.limit.set ||
 		     none.memory.swap.set || none.memory.reservation.set || none.pids_limit.set);

@@ -101,8 +101,8 @@ static void shared_and_sealed(void **state)
 }
 
 /*
- * Checks that memory with transparent huge pages, which memory.c makes as another kind of file,
- * works like a memfd.
+ * Checks that guest memory with transparent huge pages can be shared with another process, as guest
+ * memory in a memfd can.
  */
 static void transparent_is_shared(void **state)
 {
@@ -132,7 +132,7 @@ static void mergeable_is_private(void **state)
 	struct vm_memory m;
 	int r = vm_memory_init(&m, &(struct vm_memory_options){.size = 4 * MIB, .mergeable = true});
 
-	if (r == -EINVAL) /* a kernel without CONFIG_KSM returns EINVAL */
+	if (r == -EINVAL) /* with EINVAL the kernel says that it was built without CONFIG_KSM */
 		assert_non_null(strstr(err_msg(), "KSM"));
 	else {
 		assert_int_equal(r, 0);
@@ -158,8 +158,8 @@ static void refused(void **state)
 						    .mergeable = true}),
 		-EINVAL);
 	/*
-	 * No pool of huge pages is this large. vm_memory_init() must fail, because the guest would
-	 * get a SIGBUS later otherwise.
+	 * No host has a pool of huge pages as large as this memory. vm_memory_init() must fail,
+	 * because otherwise the guest would get a SIGBUS later.
 	 */
 	assert_true(vm_memory_init(&m, &(struct vm_memory_options){.size = VM_MEMORY_MAX,
 					       .pages = VM_PAGES_HUGETLB}) < 0);
@@ -170,8 +170,8 @@ static void refused(void **state)
 }
 
 /*
- * Tests memory that another monitor provides: regions of a file, each with a guest address of its
- * own.
+ * Tests guest memory that another monitor provides: regions of a file, each with a guest address of
+ * its own.
  */
 static void attached(void **state)
 {
@@ -299,8 +299,8 @@ static void bus_dispatch(void **state)
 	assert_int_equal(data, 0x11223344);
 	assert_int_equal(p.offset, 0xfc);
 	/*
-	 * An access with a wrong width, across the end of a device or in a hole must read all ones
-	 * and reach no device.
+	 * An access with a wrong width, across the end of a device or where no device is must not
+	 * be passed to a device. A read must then give all ones.
 	 */
 	unsigned calls = p.calls + w.calls;
 	static const struct {
@@ -321,7 +321,8 @@ static void bus_dispatch(void **state)
 	data = 0;
 	vm_bus_read(&b, 0x1007, &data, 1);
 	assert_int_equal(data, 0x55);
-	vm_bus_write(&b, 0x1000, "x", 1); /* this device has no write handler */
+	/* the device at this address has no write handler, so the bus must ignore the write */
+	vm_bus_write(&b, 0x1000, "x", 1);
 }
 
 static void bus_refuses(void **state)

@@ -23,8 +23,8 @@
 #include "unit/rig/virtio.h"
 
 /*
- * Checks that the frame of len bytes is in used buffers of `each` bytes, of which `first` is the
- * first.
+ * Checks that the frame has `len` bytes and is in as many used buffers of `each` bytes as it needs,
+ * from the used buffer number `first` on.
  */
 static void assert_frame(struct nic *t, unsigned first, size_t len, size_t each)
 {
@@ -100,7 +100,7 @@ static void transmit(void **state)
 			assert_int_equal(got[i], frame_byte(i));
 	}
 	uint16_t done = used(&t.g, TX)->idx;
-	/* The device must drop a frame without data, and one that is too long. */
+	/* The device must drop a frame that has no data, and a frame that is too long. */
 	send_chain(&t, 0, HEADER, 0);
 	put_desc(desc(&t.g, TX, 2), 0x200000, 70000, 0, 0);
 	offer(&t.g, TX, 2);
@@ -175,8 +175,8 @@ static void receive(void **state)
 	/* the frame waits in the tap, because the guest has given no buffer */
 	assert_true(nic_serve_event(&t));
 	/*
-	 * the device waits for no event, because the event loop would spin while the frame stays in
-	 * the tap
+	 * The device must not poll the tap now, because the waiting frame would wake the event loop
+	 * over and over.
 	 */
 	assert_false(nic_serve_event(&t));
 	assert_int_equal(used(&t.g, RX)->idx, 0);
@@ -185,8 +185,8 @@ static void receive(void **state)
 	assert_int_equal(used(&t.g, RX)->idx, 1);
 	assert_frame(&t, 0, 100, 2000);
 	/*
-	 * The device must drop a frame that is longer than the only buffer that the frame may use,
-	 * and must put the next frame into that buffer.
+	 * The device must drop a frame that is longer than a buffer, because without MRG_RXBUF a
+	 * frame may use only one buffer. It must put the next frame into that buffer.
 	 */
 	nic_give_buffer(&t, 1, 200);
 	kick(&t.g, RX);
@@ -222,7 +222,7 @@ static void receive_bad(void **state)
 	assert_true(is_broken(&t.g));
 	nic_send_from_wire(&t, 100);
 	(void)nic_serve_event(&t);
-	assert_false(nic_serve_event(&t)); /* a broken device waits for no event */
+	assert_false(nic_serve_event(&t)); /* a device that is broken must not poll the tap */
 	nic_release(&t);
 }
 
@@ -243,8 +243,8 @@ static void receive_merged(void **state)
 	assert_frame(&t, 3, 40, 100);
 	assert_int_equal(t.g.interrupts, interrupts + 1);
 	/*
-	 * The buffers run out in the middle of a frame. The rest of the frame must wait for more
-	 * buffers.
+	 * The guest's buffers run out in the middle of a frame. The device must keep the rest of
+	 * the frame until the guest gives more buffers.
 	 */
 	nic_give_buffer(&t, 5, 100);
 	kick(&t.g, RX);
@@ -260,8 +260,8 @@ static void receive_merged(void **state)
 	assert_int_equal(used(&t.g, RX)->idx, 8);
 	assert_frame(&t, 4, 340, 100);
 	/*
-	 * The device must drop a frame for which the whole queue has not enough room, and deliver
-	 * the next one.
+	 * The device must drop a frame that is too long for all buffers of the queue together, and
+	 * must deliver the next frame.
 	 */
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&t, i, 100);
@@ -288,7 +288,10 @@ static void receive_merged(void **state)
 	nic_release(&t);
 }
 
-/* Checks buffers that have more pieces than one read can fill, and pieces that split the header. */
+/*
+ * Checks receive buffers that consist of more pieces than one readv(2) can fill, and of pieces that
+ * split the header.
+ */
 static void receive_many_parts(void **state)
 {
 	struct nic t;
@@ -309,7 +312,10 @@ static void receive_many_parts(void **state)
 	for (unsigned i = HEADER; i < 900; i++)
 		assert_int_equal(*(uint8_t *)at(&t.g, BUFFER(0) + i, 1), frame_byte(i));
 	assert_int_equal(*(uint8_t *)at(&t.g, BUFFER(0) + 10, 1), 1);
-	/* The frame does not fit in what is left of the ring, so the device must drop it. */
+	/*
+	 * The device can use the pieces of only one such buffer at a time, so it must drop a frame
+	 * that is longer than the buffer.
+	 */
 	nic_send_from_wire(&t, 1100);
 	nic_send_from_wire(&t, 100);
 	while (nic_serve_event(&t))
@@ -322,9 +328,9 @@ static void receive_many_parts(void **state)
 
 /*
  * Checks that a reset of the device drops three things: the receive buffers that the guest has
- * given, the rest of a frame of which the device has delivered only a part, and the frames that
- * still wait in the tap. Checks also that quiesce() puts the buffers that the device holds back
- * into the queue.
+ * given, the rest of a frame that the device has delivered only in part, and the frames that still
+ * wait in the tap. Also checks that quiesce() puts the buffers that the device holds back into the
+ * queue.
  */
 static void reset_and_quiesce(void **state)
 {
@@ -383,7 +389,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(reset_and_quiesce),
 	};
 
-	/* the argument chooses tests by name, because all of them take long on the test host */
+	/*
+	 * The argument of the program chooses tests by name, because all tests together take long
+	 * on the test host.
+	 */
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("vm_net", tests, NULL, NULL);

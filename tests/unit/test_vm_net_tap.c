@@ -255,8 +255,8 @@ static void on_a_tap(void **state)
 }
 
 /*
- * Checks large frames: in each direction one frame of 30 kB, in merged buffers, carries many
- * datagrams.
+ * Checks large frames: in each direction one frame of 30 kB, which lies in several buffers of the
+ * guest, must carry many datagrams.
  */
 static void large_frames(void **state)
 {
@@ -297,8 +297,8 @@ static void large_frames(void **state)
 }
 
 /*
- * Checks what happens if the tap is deleted: the guest's link goes down, and the event loop does
- * not spin.
+ * Checks that the guest's link goes down when the tap is deleted, and that the event loop does not
+ * spin then.
  */
 static void lost_tap(void **state)
 {

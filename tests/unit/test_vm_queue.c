@@ -191,8 +191,8 @@ static void rings_outside_ram(void **state)
 }
 
 /*
- * Offers chain 0, which the test has filled with invalid descriptors, and checks that the device
- * stops with an error that contains `what` and works again after a reset.
+ * Offers the descriptor chain 0, which the caller has made invalid. Checks that the device stops
+ * with an error that contains `what`, and works again after a reset.
  */
 static void expect_broken(struct rig *g, const char *what)
 {
@@ -202,7 +202,7 @@ static void expect_broken(struct rig *g, const char *what)
 		fail_msg("expected '%s', found '%s'", what, g->dev->broken);
 	assert_int_equal(used(g, 0)->idx, 0);
 	assert_int_equal(get(g, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
-	/* Checks that the broken device ignores kicks until it is reset. */
+	/* Checks that the device, which is broken now, ignores kicks until it is reset. */
 	unsigned long times = g->dev->resets_needed;
 	kick(g, 0);
 	assert_int_equal(g->dev->resets_needed, times);
@@ -286,7 +286,10 @@ static void indirect(void **state)
 		put_desc(&t[i], DATA + i, 1, WRITE | NEXT, i + 1);
 	put_desc(desc(g, 0, 0), 0x80000, 1100 * 16, TABLE, 0);
 	expect_broken(g, "longer than 1024");
-	/* The longest allowed chain must work, in an indirect table that is not aligned. */
+	/*
+	 * A descriptor chain of the longest allowed length must work, also in an indirect table
+	 * that is not aligned.
+	 */
 	bring_up(g, INDIRECT);
 	memmove((char *)t + 1, t, 1099 * sizeof(*t));
 	put_desc(desc(g, 0, 0), 0x80001, 1024 * 16, TABLE, 0);

@@ -24,7 +24,9 @@
 #include "unit/rig/drive_host.h"
 #include "vm/snapshot/memory.h"
 
-/* size of guest memory that has one region below the hole at VM_HOLE_START and one above it */
+/*
+ * size of guest memory, so that one region of it is below the hole at VM_HOLE_START and one above
+ */
 #define MEMORY (VM_HOLE_START + 16 * MIB)
 #define MSR_KERNEL_GS_BASE 0xc0000102
 #define PATTERN 0x5a

@@ -161,10 +161,7 @@ static void hostile_sections(void **state)
 	reseal(&w, 32, 0);
 	expect_error(
 		snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "a section of 4294967288");
-	/*
-	 * With its padding this length of a section would be more than 32 bits can hold, and would
-	 * become 0.
-	 */
+	/* If the length is rounded up for padding, it must not wrap around to 0 in 32 bits. */
 	put32(&w, 32 + 8, 0xffffffff);
 	reseal(&w, 32, 0);
 	expect_error(
@@ -248,8 +245,8 @@ static void console_in_the_middle(void **state)
 		assert_int_equal(data[i], (char)(i % 251));
 	assert_int_equal(used(&other, 1)->idx, 1);
 	/*
-	 * Meanwhile the console that was saved must have ended its request too: saving its state
-	 * must not stop it.
+	 * The console that was saved has ended its request too, because saving its state does not
+	 * stop it.
 	 */
 	assert_false(a.sending);
 	snapshot_release(&w);

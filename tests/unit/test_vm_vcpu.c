@@ -143,7 +143,10 @@ static void box_release(struct box *b)
 	vm_memory_release(&b->memory);
 }
 
-/* Runs the loaded guest and returns how it ended. A guest that hangs fails the test. */
+/*
+ * Runs the guest that box_init() and LOAD() have prepared, and returns how it ended. A guest that
+ * hangs fails the test.
+ */
 static enum vm_end run(struct box *b, enum arch_mode mode, uint64_t argument)
 {
 	start(b, mode, argument);
@@ -248,7 +251,7 @@ static void pause_and_resume(void **state)
 		wait_past(counter, seen);
 	}
 	/*
-	 * Checks that the machine can be stopped while the guest spins, and also while it is
+	 * Checks that the vCPUs can be stopped while the guest spins, and also while they are
 	 * paused.
 	 */
 	vcpus_stop(&b.cpus);
@@ -398,7 +401,7 @@ static void acpi_tables(void **state)
 	assert_true(le32(fadt + 112) & 1U << 20);
 	const uint8_t *madt = table(&m, le32(xsdt + 44), "APIC");
 	assert_int_equal(le32(madt + 4), 44 + 3 * 8 + 12);
-	assert_int_equal(madt[44 + 2 * 8 + 3], 2); /* APIC id of the third CPU */
+	assert_int_equal(madt[44 + 2 * 8 + 3], 2); /* this byte is the APIC id of the third CPU */
 	const uint8_t *dsdt = table(&m, le32(fadt + 140), "DSDT");
 	/*
 	 * As their PkgLength fields say, the scope in the DSDT must end where the name _S5_ begins,
@@ -420,8 +423,8 @@ static void acpi_tables(void **state)
 }
 
 /*
- * Checks that the DSDT of a machine with a serial port and a power button describes both as ACPI
- * 6.4 demands, and that the DSDT of other machines has neither.
+ * Checks the serial port and the power button, which the machine of a guest without caisson's agent
+ * has: the DSDT must describe them as ACPI 6.4 demands.
  */
 static void acpi_of_foreign_guests(void **state)
 {

@@ -30,7 +30,7 @@
 #include "vm/fs/vmfs.h"
 #include "vm/machine.h"
 
-#define REQUESTS 1 /* number of the request queue */
+#define REQUESTS 1 /* number of the queue for FUSE requests */
 #define FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define DATA_OUT (DATA + 0x10000)
 
@@ -225,7 +225,9 @@ struct kernel {
 	uint8_t code[4];
 };
 
-/* Makes a kernel that halts for ever. Returns its descriptor. */
+/*
+ * Makes a kernel file whose code only halts the processor for ever. Returns the file's descriptor.
+ */
 static int halting_kernel(void)
 {
 	struct kernel k = {

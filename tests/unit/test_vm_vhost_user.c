@@ -27,7 +27,7 @@
 #include "unit/rig/vhost_device.h"
 #include "vm/machine.h"
 
-#define TIMEOUT_MS 300 /* time to wait for a back end that does not answer */
+#define TIMEOUT_MS 300 /* time that the front end waits for a back end that does not answer */
 #define ALL_FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define ALL_PROTOCOL (BACK_MQ | BACK_ACK | BACK_CONFIG)
 
@@ -171,8 +171,8 @@ static void misbehaving_back_ends(void **state)
 }
 
 /*
- * Checks that the front end notices an answer without a request at once, or at the next exchange of
- * messages.
+ * Checks an answer for which there was no request: the front end must notice it at once, or at the
+ * next exchange of messages.
  */
 static void answer_that_nobody_asked_for(void **state)
 {
@@ -273,7 +273,10 @@ static void missing_features(void **state)
 	assert_int_equal(a.b.seen[VHOST_USER_SET_VRING_ENABLE], 0);
 	assert_int_equal(a.b.set_features, BACK_V1);
 	attempt_over(&a);
-	/* The device offers the driver the features that both the back end and the device know. */
+	/*
+	 * The device must offer the driver those features that both the back end and the device
+	 * know.
+	 */
 	attempt(&a, ~UINT64_C(0), ALL_PROTOCOL, 99);
 	set(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
 	assert_int_equal(get(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES), 0x30000040);

@@ -15,9 +15,9 @@
 #include <sys/wait.h>
 
 /*
- * The ways in which the device avoids blocking on a stream. OWN: the device opens a file
- * description of its own. LIMIT: the device may open no files, so it uses the caller's description.
- * POLLED: as LIMIT, and the device polls first.
+ * The ways in which the device avoids blocking when it reads and writes a stream. OWN: the device
+ * opens a file description of its own, which does not block. LIMIT: the device may open no files,
+ * so it uses the caller's file description. POLLED: as LIMIT, but the device calls poll(2) first.
  */
 enum way { OWN, LIMIT, POLLED, WAYS };
 
@@ -57,7 +57,7 @@ static void input_pipe(void **state)
 		 * this stream.
 		 */
 		guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV));
-		/* The device must not block in a read. */
+		/* The device must not block in a read, although the pipe is empty. */
 		guest_expect_quiet(&s);
 		assert_int_equal(write(p[1], "one", 3), 3);
 		guest_expect_data(&s, "one");
@@ -65,7 +65,10 @@ static void input_pipe(void **state)
 		guest_expect_data(&s, "two");
 		guest_expect_quiet(&s);
 		assert_int_equal(fcntl(held, F_GETFL) & O_NONBLOCK, 0);
-		/* The guest may not send any more, so the device must drop this data. */
+		/*
+		 * The device has told the guest not to send, so it must drop this data of the
+		 * guest.
+		 */
 		guest_send_data(&s, HOST_PORT, "x", 1);
 		assert_int_equal(write(p[1], "three", 5), 5);
 		fd_close(&p[1]);
@@ -204,7 +207,8 @@ static void output_without_reader(void **state)
 
 	guest_begin(&s);
 	/*
-	 * The reader closes the pipe while no data waits. The device must tell the guest at once.
+	 * The reader closes the pipe while the device holds no data for it. The device must tell
+	 * the guest at once.
 	 */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	guest_connect_to(&s, p[1], VSOCK_FROM_GUEST);
@@ -215,8 +219,8 @@ static void output_without_reader(void **state)
 	assert_int_equal(s.closed, 1);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	/*
-	 * The reader closes the pipe while data waits. The device must drop the data and tell the
-	 * guest.
+	 * The reader closes the pipe while the device holds data for it. The device must drop the
+	 * data and tell the guest.
 	 */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	guest_connect_to(&s, p[1], VSOCK_FROM_GUEST);
@@ -230,8 +234,9 @@ static void output_without_reader(void **state)
 	assert_int_equal(s.closed, 2);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	/*
-	 * The reader has closed the pipe before the guest connects. The device then gets no file
-	 * description of its own from /proc, so the first event must show that the reader is gone.
+	 * The reader has closed the pipe before the guest connects, so that the device can open no
+	 * file description of its own by /proc. The first event must show the device that the
+	 * reader has gone.
 	 */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	fd_close(&p[0]);
@@ -262,7 +267,10 @@ static void await_event(struct guest *s)
 	assert_int_equal(poll(&p, 1, 5000), 1);
 }
 
-/* Tests a stream that is one side of a terminal, master or slave; the test uses the other side. */
+/*
+ * Tests a stream of the guest that is one side of a terminal, its master or its slave. The test
+ * uses the terminal's other side.
+ */
 static void terminal_side(bool is_master, enum way way)
 {
 	struct guest s;
@@ -293,8 +301,8 @@ static void terminal_side(bool is_master, enum way way)
 	assert_string_equal(text, "shown");
 	assert_int_equal(fcntl(held, F_GETFL) & O_NONBLOCK, 0);
 	/*
-	 * Nobody reads the terminal. The device must keep the data that the terminal does not take,
-	 * and must not wait for the terminal.
+	 * The test does not read from the terminal. The device must keep the data that the terminal
+	 * does not take, and must not wait for the terminal.
 	 */
 	_cleanup_free_ uint8_t *data = malloc(0x20000), *got = malloc(0x20000);
 	fill_with_pattern(data, 0x20000);
@@ -336,8 +344,8 @@ static void terminals(void **state)
 }
 
 /*
- * Checks a terminal that is open for reading and writing and stands for standard output: the device
- * must not read it.
+ * Checks a terminal that is open for reading and writing but serves as standard output: the device
+ * must not read from it.
  */
 static void terminal_for_output(void **state)
 {
@@ -372,8 +380,8 @@ static void regular_files(void **state)
 
 	guest_begin(&s);
 	/*
-	 * Tests output to a file: other processes write to the same file description, so the device
-	 * must use it and its position.
+	 * Tests output to a file. Other processes write to the file through the same file
+	 * description, so the device must write through it too, at its position.
 	 */
 	int file = memfd_create("out", MFD_CLOEXEC);
 	assert_int_equal(write(file, "head:", 5), 5);
@@ -385,7 +393,7 @@ static void regular_files(void **state)
 	guest_expect(&s, OP(RST), HOST_PORT, 0);
 	assert_int_equal(pread(file, text, sizeof(text), 0), 9);
 	assert_string_equal(text, "head:body");
-	/* Tests input from a file, which is always ready, and has an end. */
+	/* Tests input from a file, which poll(2) always calls readable, and which has an end. */
 	fill_with_pattern(big, sizeof(big));
 	assert_int_equal(pwrite(file, big, sizeof(big), 0), sizeof(big));
 	lseek(file, 0, SEEK_SET);
@@ -401,7 +409,7 @@ static void regular_files(void **state)
 	assert_int_equal(s.h.flags, SHUT_BOTH);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	fd_close(&file);
-	/* /dev/null takes all output, and its input is at its end. */
+	/* Tests /dev/null, which takes all output, and whose input is at its end at once. */
 	guest_connect_to(&s, open("/dev/null", O_RDWR | O_CLOEXEC), VSOCK_BOTH);
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	for (int i = 0; i < 64; i++) {
@@ -412,8 +420,8 @@ static void regular_files(void **state)
 }
 
 /*
- * Checks that data that still waits when the machine ends is written to the descriptor, however the
- * device learns of the machine's end.
+ * Checks that the device writes data that it still holds when the machine ends to the stream's
+ * descriptor, in whichever way the device learns of the machine's end.
  */
 enum end { END_UNSEEN, END_RESET, END_QUIESCE, ENDS };
 
@@ -445,8 +453,8 @@ static void drained_after(enum end end)
 		size_t n = 0;
 		fd_close(&p[1]);
 		/*
-		 * The test reads a fixed number of bytes, because it holds the device's descriptor
-		 * open itself and would wait for ever for the end of the data.
+		 * The test reads until it has a fixed number of bytes. It would wait for ever for
+		 * the end of the data, because it has the device's end of the pipe open itself.
 		 */
 		while (n < 0x30004) {
 			ssize_t r = read(p[0], got + n, sizeof(got) - n);

@@ -102,7 +102,8 @@ static void no_buffers(void **state)
 		guest_offer(&s, 0, VSOCK_HEADER + 2);
 		guest_offer(&s, 1, VSOCK_HEADER + 2);
 		/*
-		 * With EVENT_IDX the device must have asked for a kick at the first receive buffer.
+		 * With EVENT_IDX the device must have asked the guest for a kick at the first
+		 * receive buffer.
 		 */
 		if (features)
 			assert_int_equal(wanted_kick(&s), 0);
@@ -153,7 +154,7 @@ static void large_transfers(void **state)
 	}
 	assert_int_equal(n, len);
 	assert_memory_equal(got, data, len);
-	assert_int_equal(packets, len / 4096); /* the device must fill every packet */
+	assert_int_equal(packets, len / 4096); /* the device must fill every packet with data */
 	/* The device must fill a receive buffer of 64 KiB with one packet. */
 	bring_up(&s.g, 0);
 	s.seen = 0;
@@ -245,8 +246,8 @@ static void unknown_connections(void **state)
 	/* Only the REQUEST must have made the device call connect(), which has refused. */
 	assert_int_equal(s.connects, 1);
 	/*
-	 * The device must answer a packet to another host by a reset from that host, and must
-	 * ignore a packet from another guest.
+	 * The device must answer a packet to another host with a reset from this host, and must
+	 * ignore a packet that comes from another guest.
 	 */
 	h = guest_header(HOST_PORT, OP(REQUEST), 0);
 	h.dst_cid = 99;

@@ -54,8 +54,8 @@ static void guest_closes(void **state)
 
 	guest_begin(&s);
 	/*
-	 * The guest closes the stream at once, with data still on the way. The host's side must get
-	 * all that the guest has written.
+	 * The guest closes the stream right after it has sent data. The host must get all data that
+	 * the guest has sent.
 	 */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	guest_connect_to(&s, pair[0], VSOCK_BOTH);
@@ -143,8 +143,8 @@ static void host_opens_a_connection(void **state)
 	assert_true(is_hung_up(other[1]));
 	fd_close(&other[1]);
 	/*
-	 * Without a driver the device must refuse a connection of the host and close its
-	 * descriptor.
+	 * If the device has no driver, it must refuse a connection of the host and close the
+	 * connection's descriptor.
 	 */
 	set(&s.g, VIRTIO_MMIO_STATUS, 0);
 	assert_true(is_hung_up(pair[1]));

@@ -56,7 +56,7 @@ static void run_names(void)
 		CHECK(front_fuse(&f, FUSE_SYMLINK, 1, NULL, 0, two, (size_t)n) == -EINVAL);
 	}
 	/*
-	 * The server must refuse a name without a NUL at its end or with one in the middle, and a
+	 * The server must refuse a name that has no NUL at its end or a NUL in the middle, and a
 	 * request without a name.
 	 */
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, "abc", 3) == -EINVAL);
@@ -165,8 +165,8 @@ static void run_ids(void)
 			-EBADF);
 	}
 	/*
-	 * The server must refuse a file handle together with another node, and must refuse a handle
-	 * of a file in a request for directories.
+	 * The server must refuse a file handle in a request that names another node than the
+	 * handle's. It must also refuse the handle of a file in a request for a directory.
 	 */
 	read_in.fh = other;
 	CHECK(front_fuse(&f, FUSE_READ, a, &read_in, sizeof(read_in), NULL, 0) == -EBADF);
@@ -204,19 +204,22 @@ static void run_lengths(void)
 	CHECK(front_fuse(&f, 4000000000U, 1, NULL, 0, NULL, 0) == -ENOSYS);
 	CHECK(front_fuse(&f, FUSE_IOCTL, 1, big, 40, NULL, 0) == -ENOTTY);
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, big, sizeof(big)) == -E2BIG);
-	/* The server must refuse a request that announces more data than it has. */
+	/* The server must refuse a WRITE whose header announces more data than the request has. */
 	write_in.fh = read_in.fh = front_create(&f, "file", &node);
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "data", 4) == -EINVAL);
 	write_in.size = UINT32_MAX;
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "data", 4) == -EINVAL);
 	/*
-	 * The server must refuse a READ for more data than the answer has room for, and one at an
-	 * impossible offset.
+	 * The server must refuse a READ for more data than the answer has room for, and a READ at
+	 * an impossible offset.
 	 */
 	CHECK(front_fuse(&f, FUSE_READ, node, &read_in, sizeof(read_in), NULL, 0) == -EINVAL);
 	read_in.size = 100;
 	CHECK(front_fuse(&f, FUSE_READ, node, &read_in, sizeof(read_in), NULL, 0) == -EINVAL);
-	/* The server must refuse a header with a length that is too large or too small. */
+	/*
+	 * The server must refuse a request whose header says a length that is too large or too
+	 * small.
+	 */
 	struct fuse_in_header h = {
 		.len = 1000, .opcode = FUSE_GETATTR, .nodeid = 1, .unique = ++f.unique};
 	const struct fuse_out_header *out = (void *)(f.ram + DATA_OUT);
@@ -270,8 +273,8 @@ static void run_before_init(void)
 	uint64_t node;
 	front_create(&f, "file", &node);
 	/*
-	 * A guest that was reset sends INIT again. The server must forget its nodes and close its
-	 * files.
+	 * A guest that was reset sends INIT again. The server must then forget all nodes of the
+	 * guest and close all its files.
 	 */
 	front_fuse_init(&f);
 	struct fuse_getattr_in in = {0};
@@ -346,7 +349,7 @@ static void run_budget(void)
 	 */
 	CHECK(n >= 80 && n <= 100);
 	/*
-	 * When no more files can be opened, the guest must still be able to look up other files and
+	 * When the guest can open no more files, it must still be able to look up other files and
 	 * read their attributes.
 	 */
 	for (unsigned i = 0; i < ARRAY_SIZE(known); i++) {

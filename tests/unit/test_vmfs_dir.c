@@ -29,7 +29,7 @@
 struct listing {
 	struct front f;
 	uint64_t node;
-	struct fuse_read_in in; /* arguments of the next request for entries */
+	struct fuse_read_in in; /* arguments of the test's next READDIR or READDIRPLUS request */
 	char path[128];
 };
 

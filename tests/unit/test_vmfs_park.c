@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the virtio-fs server if it may have far fewer descriptors than the guest knows inodes
+ * Tests a virtio-fs server that may open far fewer descriptors than the guest knows inodes
  * (vm/fs/descriptor_cache.c). The server then "parks" a node: it closes the node's descriptor, and
  * opens it again when a request needs the node.
  */
@@ -58,7 +58,7 @@ static uint64_t look_up(uint64_t in, const char *name)
 	return front_entry(&f);
 }
 
-/* Sends GETATTR. Returns 0 or -errno. */
+/* Sends a GETATTR request for the node. Returns 0 or -errno. */
 static int getattr(uint64_t node, struct fuse_attr *ret)
 {
 	struct fuse_getattr_in in = {0};

@@ -44,14 +44,14 @@ static void run_messages(void)
 	front_fuse_init(&f);
 	const struct fuse_init_out *out = front_reply(&f);
 	CHECK(out->major == 7 && out->minor == 36 && out->max_write == 1 << 20);
-	/* A queue that stops must continue at the request where it stopped. */
+	/* A queue that was stopped must continue at the request before which it stopped. */
 	CHECK(front_ask(&f, 11, 1) == ((uint64_t)f.avail << 32 | 1));
 	front_set_vring(&f, 10, 1, f.avail);
 	front_set_fd(&f, 12, 1, f.kick);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
 	/*
-	 * The queue gets a new interrupt descriptor while it runs. The server must repeat on the
-	 * new descriptor an interrupt that it has raised on the old one.
+	 * The front end sets a new interrupt descriptor while the queue runs. If the server has
+	 * raised an interrupt on the old descriptor, it must raise it on the new one again.
 	 */
 	uint64_t count = 0;
 	int old_call = f.call;
@@ -82,7 +82,7 @@ static void run_messages(void)
 	}
 /* the message SET_VRING_NUM (8) or SET_VRING_BASE (10) for a queue */
 #define VRING(number, index, num) VALUE(number, (uint64_t)(num) << 32 | (index))
-/* the message SET_MEM_TABLE with `count` regions, of which it describes only one */
+/* the message SET_MEM_TABLE that says it has `count` memory regions, and that describes only one */
 #define REGIONS(count, guest, length, user, offset) \
 	{ \
 		.request = 5, .flags = 1, .size = 40, .p.u64 = { \
@@ -206,7 +206,7 @@ static void run_bad_messages(void)
 	}
 }
 
-/* a request and the room for its answer, as a driver chains them */
+/* the descriptors of a request and of the room for its answer, as a driver chains them */
 #define IN \
 	{ \
 		GUEST + DATA_IN, 64, VRING_DESC_F_NEXT, 1 \
@@ -282,8 +282,8 @@ static void run_bad_rings(void)
 }
 
 /*
- * Checks that the server withstands the same descriptors offered again and again, with a full queue
- * of requests for each kick.
+ * Checks that the server can handle the same descriptors again and again, in a queue that is full
+ * of requests at each kick.
  */
 static void run_replay(void)
 {

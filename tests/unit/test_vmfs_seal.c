@@ -25,12 +25,13 @@
 struct sealed {
 	struct front f;
 	int seal; /* the test's end of the socket on which it asks the server to seal the mount */
-	uint64_t root, file; /* node numbers of the sealed mount and of a file in it */
+	/* numbers of two nodes: the root of the sealed mount, and a file in it */
+	uint64_t root, file;
 };
 
 /*
- * Makes two mounts, as runtime/engine/share.c does, and serves them in the child process. The mount
- * "0" will be sealed.
+ * Makes two mounts in the share, as runtime/engine/share.c does, and serves them in the test's
+ * child process. The test will seal the mount "0".
  */
 _Noreturn static void serve(const struct front *f, int sock, int seal)
 {

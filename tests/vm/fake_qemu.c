@@ -144,7 +144,9 @@ static void flood(void)
 
 	for (size_t i = 0; i < sizeof(text); i++)
 		text[i] = (char)(i % 64 ? rand() : '\n');
-	/* Standard error is a non-blocking pipe, so a write may fail. */
+	/*
+	 * Standard error is a non-blocking pipe, so a write may fail, which does not matter here.
+	 */
 	for (int i = 0; i < 10000; i++)
 		(void)!write(2, text, sizeof(text));
 }

@@ -52,7 +52,8 @@ void case_posix_locks(void)
 	CHECK(waitpid(p, &status, WNOHANG) == 0);
 	CHECK(pwrite(fd, "released!!", 10, 0) == 10);
 	/*
-	 * Closing any descriptor of the file releases all locks of the process, as POSIX demands.
+	 * Closing any descriptor of the file must release all locks that the process has on the
+	 * file, as POSIX demands.
 	 */
 	CHECK(close(open("file", O_RDONLY)) == 0);
 	CHECK(waitpid(p, &status, 0) == p && status == 0);

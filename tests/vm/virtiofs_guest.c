@@ -96,7 +96,7 @@ static void case_submount(void)
 	CHECK(stat("/rw/mounted/guest", &b) == 0);
 	CHECK(a.st_dev != b.st_dev || a.st_ino != b.st_ino);
 	FAILS(rename("/rw/mounted/guest", "moved"), EXDEV);
-	/* sync() must sync all file systems of the share. */
+	/* sync() in the guest must sync all file systems of the share on the host. */
 	sync();
 	CHECK(holds("/rw/mounted/host", "under"));
 }

@@ -205,8 +205,8 @@ void case_readdir(void)
 }
 
 /*
- * Removes a directory and its files, listing it with a buffer of `size` bytes. With a small buffer
- * the guest's kernel drops the rest of each reply and asks for it again.
+ * Lists a directory with a buffer of `size` bytes, and removes it with its files. If the buffer is
+ * small, the guest's kernel drops the rest of each reply of the server and asks for it again.
  */
 static void remove_all(const char *dir, size_t size)
 {

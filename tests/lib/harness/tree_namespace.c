@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * tree_namespace LOG PROGRAM ARG...: executes PROGRAM on a kernel that seems to have the flag
- * OPEN_TREE_NAMESPACE of open_tree(2), which Linux has since 7.0, and appends a line to LOG for
- * each mount namespace that was made by it.
+ * OPEN_TREE_NAMESPACE of open_tree(2), which Linux has since 7.0. It appends a line to LOG for each
+ * mount namespace that PROGRAM makes by this flag.
  *
- * A seccomp filter passes those calls of PROGRAM and of all its children on to a process that
- * stands beside them. That process does with older calls what the kernel does: it makes a mount
- * namespace that holds a copy of the tree and nothing else, and puts its descriptor into the
- * caller. It ends when PROGRAM does.
+ * A seccomp filter passes every call with the flag that PROGRAM or a child of it makes on to a
+ * helper process. The helper does with older system calls what the kernel would do: it makes a
+ * mount namespace that holds a copy of the mount tree and nothing else, and puts the namespace's
+ * descriptor into the calling process. The helper ends when PROGRAM does.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -172,8 +172,8 @@ static void serve(int listener, int log)
 }
 
 /*
- * Runs in the process that answers the calls of PROGRAM. It copies the seccomp listener from
- * PROGRAM's process, where the listener has the number FD_HIGH.
+ * Runs in the helper process, which answers the calls of PROGRAM. It copies the seccomp listener
+ * from PROGRAM's process, where the listener has the number FD_HIGH.
  */
 static void stand_by(pid_t program, int log, int ready)
 {
@@ -208,8 +208,8 @@ int main(int argc, char **argv)
 	if (log < 0)
 		die(argv[1]);
 	/*
-	 * Two forks keep the process that answers the calls from being a child of PROGRAM, because
-	 * PROGRAM may wait for all of its children.
+	 * Two forks keep the helper process from being a child of PROGRAM, because PROGRAM may wait
+	 * for all of its children.
 	 */
 	pid_t between = fork();
 	if (between == 0) {

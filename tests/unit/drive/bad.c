@@ -55,8 +55,8 @@ static void poke(const struct device *d, uint32_t offset)
 }
 
 /*
- * Checks that a driver cannot change the size and the addresses of a queue after the device is
- * active (CVE-2026-5747).
+ * Checks that a driver cannot change the size and the addresses of a queue while the device has the
+ * status DRIVER_OK (CVE-2026-5747).
  */
 static void frozen(struct device *d)
 {
@@ -277,7 +277,7 @@ static bool bad_chain(struct device *d, unsigned which)
 	case 3:
 		r->desc[0].next = 0;
 		break;
-	case 4: /* a loop of buffers without length */
+	case 4: /* the chain is a loop of buffers without length */
 		for (unsigned i = 0; i < RING; i++)
 			r->desc[i] = (struct vring_desc){0, 0, NEXT, (uint16_t)((i + 1) % RING)};
 		break;

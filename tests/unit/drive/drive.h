@@ -116,8 +116,8 @@ static inline void kick(const struct device *d, unsigned q)
 bool await(struct device *d, unsigned q, struct vring_used_elem *ret);
 bool await_broken(struct device *d);
 /*
- * Offers one chain and waits until the device has used it. Returns the number of bytes that the
- * device has written, or -1.
+ * Offers one descriptor chain and waits until the device has used it. Returns the number of bytes
+ * that the device has written, or -1.
  */
 int64_t request(struct device *d, unsigned q, const struct part *parts, unsigned count);
 
@@ -168,7 +168,7 @@ void reset_storm(struct device *d);
 void race(struct device *d);
 
 /*
- * resume.c: uses all devices before and after a moment at which the host may make a snapshot of
- * the machine. The devices are not reset in between.
+ * resume.c: uses all devices, lets the host make a snapshot of the machine, and uses the devices
+ * again without a reset in between.
  */
 void survive(struct device *devices, unsigned count);

@@ -74,8 +74,8 @@ const char *box_mountinfo(const char *point);
 bool has(const char *line, const char *text);
 
 /*
- * Opens the source of a bind mount, as the host process does. Returns the number of the slot that
- * holds the descriptor.
+ * Opens the source of a bind mount, as the host process does. Returns the slot of the descriptor,
+ * which is its index in b->slots.
  */
 int box_open(struct box *b, const char *path, const struct spec_mount *m);
 int box_mount(struct box *b, const struct spec_mount *m, int slot);
@@ -98,9 +98,11 @@ void box_attach(struct box *b);
 struct box_test {
 	/* the host process calls this before it opens the root file system; may be NULL */
 	box_fn prepare;
-	box_fn host;  /* the host process calls this once the root is open; may be NULL */
-	box_fn init;  /* the container's first process (INIT) calls this */
-	box_fn check; /* the host process calls this after INIT has ended; may be NULL */
+	/* the host process calls this once it has opened the root file system; may be NULL */
+	box_fn host;
+	box_fn init; /* the container's first process (INIT) calls this */
+	/* the host process calls this after the container's first process has ended; may be NULL */
+	box_fn check;
 	/* namespaces that the container's first process (INIT) gets besides CLONE_NEWNS */
 	uint64_t flags;
 	uint32_t root_propagation;

@@ -33,7 +33,9 @@ void nets_release(struct nets *n);
  */
 int nets_setup(void **state);
 int nets_teardown(void **state);
-/* Returns the test's namespaces; skips the test if the set-up function could make none. */
+/*
+ * Returns the namespaces that the set-up function has made. Skips the test if it could make none.
+ */
 struct nets *nets_of(void **state);
 
 /* Makes a network namespace and enters it. */

@@ -46,21 +46,24 @@ void front_send(struct front *f, struct front_message *m, const int *fds, size_t
 uint64_t front_ask(struct front *f, uint32_t request, uint32_t index);
 void front_set(struct front *f, uint32_t request, uint64_t value);
 
-/* Sends SET_VRING_NUM, SET_VRING_BASE or SET_VRING_ENABLE. */
+/* Sends one of the messages SET_VRING_NUM, SET_VRING_BASE and SET_VRING_ENABLE for a queue. */
 void front_set_vring(struct front *f, uint32_t request, uint32_t index, uint32_t num);
 void front_set_fd(struct front *f, uint32_t request, uint64_t value, int fd);
 void front_set_memory(
 	struct front *f, uint64_t guest, uint64_t size, uint64_t user, uint64_t offset);
 void front_set_addr(struct front *f, uint32_t index, uint64_t desc, uint64_t avail, uint64_t used);
 
-/* Creates the descriptors and the memory. Returns the server's end of the socket. */
+/*
+ * Creates the front end's descriptors and the guest's memory. Returns the server's end of the
+ * socket.
+ */
 int front_open(struct front *f);
 void front_close(struct front *f);
 void front_start_queue(struct front *f);
 void front_desc(struct front *f, unsigned int i, uint64_t addr, uint32_t len, uint16_t flags,
 	uint16_t next);
 
-/* Makes the chain that begins at descriptor `head` available to the device. */
+/* Makes the chain that begins at descriptor `head` available to the device, and kicks it. */
 void front_kick(struct front *f, uint16_t head);
 
 /*

@@ -29,8 +29,8 @@ int front_fuse(struct front *f, uint32_t opcode, uint64_t node, const void *args
 const void *front_reply(const struct front *f);
 void front_fuse_init(struct front *f);
 
-/* Sends a request whose only argument is a name. */
+/* Sends a FUSE request whose only argument is a name. */
 int front_name(struct front *f, uint32_t opcode, uint64_t dir, const char *name);
 
-/* Returns the node number in the last reply. */
+/* Returns the node number in the last reply of the server. */
 uint64_t front_entry(const struct front *f);
