@@ -35,9 +35,11 @@
 
 struct world {
 	struct monitor m;
-	int guest, runtime;   /* the fuzzer's ends of the monitor's sockets */
-	int command[CLIENTS]; /* the fuzzer's ends of the sockets in m.clients */
-	uint8_t frame[9000];  /* the last frame that was sent */
+	/* the fuzzer's ends of the monitor's sockets to the guest and to the runtime */
+	int guest, runtime;
+	/* the fuzzer's ends of the sockets to the commands, whose other ends are in m.clients */
+	int command[CLIENTS];
+	uint8_t frame[9000]; /* the last frame that was sent */
 	size_t frame_len;
 	unsigned sent;
 	bool failed;

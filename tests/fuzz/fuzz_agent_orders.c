@@ -2,8 +2,8 @@
 /*
  * Fuzzes the reader of the orders for the guest's agent. The input chooses a configuration whose
  * orders are made, and changes bytes of them. If the reader accepts the bytes, every pointer must
- * be readable, every slot must exist, and writing the orders again must give bytes that are
- * accepted too. The same holds for the limits of an update.
+ * be readable, every slot (the index of a descriptor) must be in range, and writing the orders
+ * again must give bytes that are accepted too. The same holds for the limits of an update.
  *
  * The input: a byte, modulo the number of configurations; a byte, modulo 3: orders of create, of an
  * exec, or limits; then changes of three bytes each, two for the place and one for the new value.

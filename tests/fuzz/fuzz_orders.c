@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fuzzes the reader of caisson-init's orders, which are bytes that caisson-init and the guest read.
- * The input chooses a configuration and changes bytes of its orders. Orders that are accepted must
- * name only slots that exist, must be readable to their last byte, and must be accepted again after
- * they are written.
+ * The input chooses a configuration and changes bytes of its orders. In orders that are accepted
+ * every slot (the index of a descriptor) must be in range and every byte readable, and the orders
+ * must be accepted again after they are written.
  *
  * The input is: a byte, whose value modulo the number of configurations chooses one; a byte whose
  * bits say which of the optional members are present; then changes of three bytes each, two for the
@@ -120,7 +120,7 @@ static void use(const struct init_orders *o)
 		sum += o->filter[i];
 	for (size_t i = 0; i < o->env.n; i++)
 		sum += strlen(o->env.v[i]);
-	/* execve(2) needs an environment that ends with NULL. */
+	/* The environment in the orders must end with NULL, because execve(2) needs that. */
 	if (o->has_env && o->env.v[o->env.n])
 		abort();
 	if (o->state_head)

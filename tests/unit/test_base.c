@@ -264,8 +264,8 @@ static void test_foreign_text(void **state)
 	assert_string_equal(said, "the file server: open a|?[2J: no\n");
 	close(ends[0]);
 	/*
-	 * str_clean() and str_quote_end() shorten a text to the size of the buffer. No character
-	 * may be cut in two where the text is shortened.
+	 * str_clean() and str_quote_end() shorten a text that does not fit in the buffer. They must
+	 * not cut a character in two.
 	 */
 	char few[6];
 	str_clean(few, sizeof(few), "abcd\xc3\xbc", 6);

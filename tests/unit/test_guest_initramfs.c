@@ -132,7 +132,7 @@ static void test_contents(void **state)
 	assert_null(strstr(list.s, "unrelated"));
 
 	/*
-	 * A kernel that was built for guests needs no modules, so its archive must contain only
+	 * A kernel that was built for guests needs no modules, so its initramfs must contain only
 	 * init.
 	 */
 	put_vmlinux("root/usr/lib/caisson/kernel/vmlinux", "6.1-caisson", 1024, 512);
@@ -288,8 +288,8 @@ static void test_cache_key(void **state)
 }
 
 /*
- * Checks the cases in which no cache can be used: nothing may be left in the directory, and the
- * archive must be the same as with a cache.
+ * Checks the cases in which the cache cannot be used: no file may be left in the cache's directory,
+ * and the initramfs must be the same as with a cache.
  */
 static void test_no_cache(void **state)
 {

@@ -313,7 +313,10 @@ static void compare_with_modprobe(struct arena *a, const struct modules *m, cons
 	}
 }
 
-/* Checks that every module of a distribution's kernel can be resolved, and that the files exist. */
+/*
+ * Checks that every module of a distribution's kernel can be resolved, and that the modules' files
+ * exist.
+ */
 static void check_real(const char *dir)
 {
 	_cleanup_fd_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -212,8 +212,8 @@ static void test_move_same_name_and_down(void **state)
 }
 
 /*
- * Checks that an interface can move into a container that already has interfaces with the old name
- * and the index of the moved one, and with some of the names that a name template would give.
+ * Checks that an interface can move into a container in which other interfaces have its old name,
+ * its index, and some of the names that a name template would give.
  */
 static void test_move_among_others(void **state)
 {
@@ -311,8 +311,8 @@ static void test_bad_input(void **state)
 }
 
 /*
- * Checks that an interface comes back if the kernel moves it and then refuses its new name. The
- * kernel refuses "all", because IPv6 uses that name itself.
+ * Checks that an interface comes back to the host if the kernel moves it to the container and then
+ * refuses its new name. The kernel refuses "all", because IPv6 uses that name itself.
  */
 static void test_rename_refused_after_move(void **state)
 {
@@ -327,8 +327,8 @@ static void test_rename_refused_after_move(void **state)
 }
 
 /*
- * Checks that an interface comes back with all its settings if its address cannot be set in the
- * container.
+ * Checks that an interface comes back to the host with all its settings if its address cannot be
+ * set in the container.
  */
 static void test_address_refused_after_move(void **state)
 {

@@ -215,8 +215,8 @@ static void test_gc(void **state)
 }
 
 /*
- * Checks that nothing is collected if a manifest is damaged, because the blobs that it refers to
- * are unknown.
+ * Checks that garbage collection removes nothing if a manifest is damaged, because it cannot know
+ * to which blobs the manifest refers.
  */
 static void test_gc_stops_at_damage(void **state)
 {

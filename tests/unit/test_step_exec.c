@@ -38,8 +38,8 @@ static void run_programs(void)
 	CHECK(find_program(&c, &p) == -EPERM);
 	CHECK(streq(err_msg(), "exec: \"/etc/passwd\": permission denied"));
 	/*
-	 * `create` must report the error for an ordinary user too, because no user could execute a
-	 * file without execute permission.
+	 * For an ordinary user, `create` must also report that the program is not executable,
+	 * because no user can execute a file without execute permission.
 	 */
 	p.user.uid = 1000;
 	CHECK(find_program(&c, &p) == -EPERM);

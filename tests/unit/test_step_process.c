@@ -248,8 +248,8 @@ static void run_exec_label(void)
 	CHECK(step_exec_label(&c, &s) < 0);
 	CHECK_MSG("\"caisson-no-such-profile\": ");
 	/*
-	 * The error must not contain "no such file", whether AppArmor is there or not, because
-	 * engines would take it to mean that the program is missing.
+	 * The error about the AppArmor profile must not contain "no such file", whether AppArmor is
+	 * there or not, because engines would take these words to mean that the program is missing.
 	 */
 	CHECK(!strcasestr(err_msg(), "no such file"));
 	p = (struct spec_process){.selinux_label = "a:b:c:s0"};

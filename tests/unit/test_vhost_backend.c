@@ -197,7 +197,10 @@ static void run_config(void)
 	CHECK(ask_config(s, 0, 16, &m) == 40 && m.flags == 5 && m.size == 28 && m.len == 16);
 	CHECK(memcmp(m.data, "configuration...", 16) == 0);
 	CHECK(ask_config(s, 13, 3, &m) == 27 && memcmp(m.data, "...", 3) == 0);
-	/* To report these errors, the server must answer with an empty payload. */
+	/*
+	 * If the front end asks for bytes beyond the end of the configuration, the server must
+	 * report an error by an empty payload.
+	 */
 	static const uint32_t bad[][2] = {{0, 17}, {16, 1}, {17, 0}, {UINT32_MAX, 1},
 		{1, UINT32_MAX}, {UINT32_MAX, UINT32_MAX}, {0, 257}};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
@@ -207,8 +210,8 @@ static void run_config(void)
 	front_send_raw(&s->f, &m, 27, NULL, 0);
 	CHECK(ask_config(s, 10, 6, &m) == 30 && memcmp(m.data, "ionnew", 6) == 0);
 	/*
-	 * The message says that the configuration is longer than its payload, so the server must
-	 * end the connection.
+	 * This message says that the configuration is longer than the message's payload, so the
+	 * server must end the connection.
 	 */
 	m = (struct config_message){.request = 25, .flags = 1, .size = 13, .offset = 0, .len = 3};
 	front_send_raw(&s->f, &m, 25, NULL, 0);

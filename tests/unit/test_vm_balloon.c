@@ -20,7 +20,8 @@
 #define INFLATE 0
 #define DEFLATE 1
 #define REPORT 2
-#define FIRST 0x200 /* number of the first page behind the rings and the data */
+/* number of the first page of guest memory behind the rings and the tests' requests */
+#define FIRST 0x200
 #define LAST (RIG_RAM / PAGE - 1)
 
 struct bal {

@@ -61,8 +61,8 @@ static void no_guest_runs_guests_by_default(void **state)
 		assert_int_equal(leaf(c, 0x80000001)->ecx & SVM, 0);
 		assert_null(leaf(c, 0x8000000a));
 		/*
-		 * The guest must still see the features that it does not need for running guests of
-		 * its own.
+		 * Features that have nothing to do with running guests inside of the guest must
+		 * stay visible.
 		 */
 		assert_int_equal(leaf(c, 1)->ecx & TSC_DEADLINE, TSC_DEADLINE);
 		assert_int_equal(leaf(c, 0x80000001)->edx, ~0U);

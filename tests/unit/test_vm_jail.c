@@ -26,7 +26,7 @@
 
 static struct rig g;
 
-/* Writes every byte of the configuration, starts every queue, and resets the device. */
+/* Writes every byte of the device's configuration, starts every queue, and resets the device. */
 static void drive(struct virtio_device *d)
 {
 	struct jail j;

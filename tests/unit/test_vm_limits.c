@@ -82,8 +82,8 @@ static void split(void **state)
 	assert_int_equal(l.host.block_io.weight.v, 100);
 	assert_int_equal(l.host.nrdma, 1);
 	/*
-	 * If the part of the limits that applies in the guest is split again, all of it must stay
-	 * the guest's.
+	 * If the guest's part of the limits is split again, all of it must stay in the guest's
+	 * part.
 	 */
 	assert_int_equal(plan_vm_split_limits(&a, &l.guest, &again), 0);
 	check_unified(&again.guest, ARRAY_SIZE(guest), guest);

@@ -41,8 +41,8 @@ static void edges_of_one_region(void **state)
 	assert_null(vm_memory_at(&m, 0, 16 * MIB + 1));
 	assert_null(vm_memory_at(&m, 0, 0));
 	/*
-	 * The sum of address and length wraps around to a small number (CVE-2019-18960), so these
-	 * calls must return NULL.
+	 * The sum of address and length wraps around to a small number (CVE-2019-18960), so
+	 * vm_memory_at() must return NULL.
 	 */
 	assert_null(vm_memory_at(&m, 4096, UINT64_MAX));
 	assert_null(vm_memory_at(&m, 4096, UINT64_MAX - 4095));

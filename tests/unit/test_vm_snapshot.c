@@ -342,7 +342,9 @@ static void other_memory(void **state)
 	uint8_t byte = 0xee;
 
 	make(&usual, "P", false);
-	/* At this offset the snapshot's file of guest memory has a hole. */
+	/*
+	 * The test writes into a hole of the file with guest memory, which the checksum must show.
+	 */
 	assert_int_equal(pwrite(saved.memory, &byte, 1, 0x40000000), 1);
 	refused(&usual, "the 2 MiB at offset 0x40000000 have a wrong checksum");
 	byte = 0;
@@ -370,9 +372,7 @@ static void alter(enum snapshot_kind kind, size_t at, uint8_t mask)
 	memcpy(section + 12, &crc, sizeof(crc));
 }
 
-/*
- * The offsets follow from this: in a vCPU's section the CPUID leaves follow parts of fixed length.
- */
+/* The offsets follow from a vCPU's section: the CPUID leaves come after parts of fixed length. */
 static void other_cpu(void **state)
 {
 	const size_t xsave_len = 2088 - 16, leaf = 2088 + sizeof(struct kvm_cpuid_entry2);

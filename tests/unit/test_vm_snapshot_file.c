@@ -161,7 +161,7 @@ static void hostile_sections(void **state)
 	reseal(&w, 32, 0);
 	expect_error(
 		snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "a section of 4294967288");
-	/* If the length is rounded up for padding, it must not wrap around to 0 in 32 bits. */
+	/* rounded up for padding, this length must not become 0 in 32 bits */
 	put32(&w, 32 + 8, 0xffffffff);
 	reseal(&w, 32, 0);
 	expect_error(

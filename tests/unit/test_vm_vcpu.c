@@ -24,8 +24,8 @@
 
 #define MIB (UINT64_C(1) << 20)
 /*
- * The limit is long, because KVM may have to interpret the guest's kernel code, at 1.6 million
- * instructions per second.
+ * The time limit for a guest is long, because KVM may have to interpret the guest's kernel code, at
+ * 1.6 million instructions per second.
  */
 #define LIMIT_MS 20000
 

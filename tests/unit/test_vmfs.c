@@ -231,8 +231,8 @@ static void run_lengths(void)
 		CHECK(front_wait(&f) == 16 && out->error == -EINVAL);
 	}
 	/*
-	 * These requests have room for no answer, or for a part of it. The server must not make the
-	 * directory, and must not write beyond the room.
+	 * The following requests have room for no answer, or only for a part of it. The server must
+	 * not make the directory, and must not write beyond the room.
 	 */
 	struct fuse_mkdir_in in = {.mode = 0700};
 	for (uint32_t room = 0; room < 32; room += 8) {

@@ -225,7 +225,7 @@ static const struct {
 	const char *name;
 	struct vring_desc ring[2];
 	struct vring_desc table; /* first descriptor of the indirect table */
-	unsigned chained;        /* number of descriptors of the table that form one chain */
+	unsigned chained; /* number of descriptors of the indirect table that form one chain */
 	uint16_t head;
 	uint16_t skipped; /* number by which the available index is ahead of the ring's entries */
 } bad_rings[] = {

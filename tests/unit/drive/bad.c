@@ -136,8 +136,8 @@ void sweep_config(struct device *d)
 		for (uint32_t i = 0; i < CONFIG_SWEEP; i++)
 			sweep_at(d, i);
 		/*
-		 * The test reads and writes the last bytes of the register page; some accesses
-		 * reach across the page's end.
+		 * The test reads and writes the last bytes of the device's register page; some
+		 * accesses reach across the page's end.
 		 */
 		for (uint32_t i = 0xef0; i < 0xf00; i++)
 			sweep_at(d, i);

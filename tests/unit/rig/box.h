@@ -96,12 +96,21 @@ int box_console(struct box *b);
 void box_attach(struct box *b);
 
 struct box_test {
-	/* the host process calls this before it opens the root file system; may be NULL */
+	/*
+	 * the process that plays the host calls this before it opens the root file system; may be
+	 * NULL
+	 */
 	box_fn prepare;
-	/* the host process calls this once it has opened the root file system; may be NULL */
+	/*
+	 * the process that plays the host calls this once it has opened the root file system; may
+	 * be NULL
+	 */
 	box_fn host;
-	box_fn init; /* the container's first process (INIT) calls this */
-	/* the host process calls this after the container's first process has ended; may be NULL */
+	box_fn init; /* the process that plays the container's first process (INIT) calls this */
+	/*
+	 * the process that plays the host calls this after the container's first process has ended;
+	 * may be NULL
+	 */
 	box_fn check;
 	/* namespaces that the container's first process (INIT) gets besides CLONE_NEWNS */
 	uint64_t flags;

@@ -29,7 +29,8 @@ struct front {
 	char dir[64];
 };
 
-struct __attribute__((packed)) front_message { /* the format of a message on the socket */
+/* a vhost-user message, in the format that it has on the socket */
+struct __attribute__((packed)) front_message {
 	uint32_t request, flags, size;
 	union {
 		uint64_t u64[34];
