@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the BPF program that decides about the devices of a cgroup. An interpreter in this file
- * runs the program, and the test compares its answers with those of a plain reading of the rules.
+ * Tests the BPF program that decides which devices the processes of a cgroup may use. An
+ * interpreter in this file runs the program, and the test compares its answers with those of a
+ * plain reading of the device rules.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -77,8 +78,8 @@ static int bit_of(char c)
 }
 
 /*
- * Decides by the plainest form of the rule in resources.h: for each access, the last rule in the
- * list that names the access decides.
+ * Decides in the plainest way that resources.h allows: for each access, the last rule in the list
+ * that names this access decides.
  */
 static bool reference(const struct cg_device_rule *rules, size_t n, char type, uint32_t major,
 	uint32_t minor, int access)

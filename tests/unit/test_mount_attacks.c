@@ -78,8 +78,8 @@ BOX_TEST(dangling_links, .prepare = link_prepare, .host = link_host, .init = lin
 	.check = host_untouched)
 
 /*
- * CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2025-54867: /proc and /sys are symbolic
- * links.
+ * CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2025-54867: /proc and /sys of the root file
+ * system are symbolic links.
  */
 static void proc_link_prepare(struct box *b)
 {

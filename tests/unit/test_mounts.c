@@ -196,7 +196,10 @@ static void locked_init(struct box *b)
 	EXPECT(box_mount(b, &keep, 1) >= 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/keep"), " ro,nosuid,nodev,noatime "));
 	EXPECT_ERR(box_mount(b, &clear, 2), EPERM, "\"rw\"");
-	/* A bind mount without "rbind" would uncover what locked mounts beneath it hide. */
+	/*
+	 * A bind mount without "rbind" must fail: it would uncover what locked mounts beneath it
+	 * hide.
+	 */
 	s.open.path = BOX "/src";
 	EXPECT_ERR(open_tree_copy(&s, -EBADF), EINVAL, "rbind");
 }

@@ -91,8 +91,8 @@ static void fill_guest(void)
 }
 
 /*
- * Commands that print what ip(8) shows of the carried interfaces, without timers and without the
- * states of duplicate address detection.
+ * Commands that print what ip(8) shows of the interfaces that are carried into a guest, without
+ * timers and without the states of duplicate address detection.
  */
 static const char state_of_net[] =
 	"for d in eth0 eth1 wan.5; do ip -o link show dev $d |"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the parts of netsetup/host/ that need no kernel: pools of addresses, the text of -p, the
- * files of networks, the records of attachments, firewall rules.
+ * Tests the parts of netsetup/host/ that need no kernel: pools of addresses, the text of the option
+ * -p, the files of networks, the records of attachments to networks, and firewall rules.
  */
 #include <setjmp.h>
 #include <stdarg.h>

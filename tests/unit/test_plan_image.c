@@ -41,7 +41,7 @@ static struct plan build(struct arena *a, const char *name, enum plan_isolation 
 		.cgroup = true,
 		/*
 		 * In an ordinary user's container the container's first process mounts the layers
-		 * of the image, so its plan needs their paths.
+		 * of the image, so the plan needs the layers' paths.
 		 */
 		.layers = rootless ? "/store/layers" : NULL,
 		.lower = rootless ? "top:base" : NULL,

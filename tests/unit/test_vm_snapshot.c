@@ -427,7 +427,7 @@ static void remove_share(void)
 	assert_int_equal(rmdir(share_dir), 0);
 }
 
-/* Checks that the share's server, another process, gives its state and then goes on serving. */
+/* Checks that the share's server, another process, gives its state to the snapshot and goes on. */
 static void share_goes_on(void **state)
 {
 	struct shape s;

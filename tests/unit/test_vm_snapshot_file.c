@@ -341,8 +341,8 @@ static void memory_is_sparse(void **state)
 	vm_memory_release(&b);
 	OK(vm_memory_init(&b, &(struct vm_memory_options){.size = 64 << 20, .file = file}));
 	/*
-	 * Loading succeeds again, because the write to the memory of the machine before has not
-	 * changed the file, so the checksums are still right.
+	 * The write above went to the memory of another machine and has not changed the file, so
+	 * the file's checksums are still right and loading succeeds again.
 	 */
 	OK(snapshot_load_memory(&s, &b, file));
 	vm_memory_release(&b);

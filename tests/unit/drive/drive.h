@@ -15,7 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PROGRESS_AT 0x4000 /* guest address of the progress text, which has up to 127 bytes */
+/* guest address of the text that says what the guest is doing, which has up to 127 bytes */
+#define PROGRESS_AT 0x4000
 #define RING 16
 #define QUEUES 3
 #define DEVICES_MAX 16

@@ -14,7 +14,8 @@
 #include "vm/machine.h"
 
 #define MIB (UINT64_C(1) << 20)
-#define PROGRESS_AT 0x4000 /* guest address of the progress text, the same as in drive.h */
+/* guest address of the text that says what the guest is doing; the same as in drive.h */
+#define PROGRESS_AT 0x4000
 #define BALLOON_PAGES 16
 #define ECHO_PORT 7
 #define ECHOES_MAX 1024
