@@ -53,8 +53,7 @@ static void input_pipe(void **state)
 		int held = dup(p[0]);
 		connect_way(&s, way, p[0], VSOCK_BOTH);
 		/*
-		 * The device must tell the guest not to send, because nothing can be written to
-		 * this stream.
+		 * The device must tell the guest not to send, because it cannot write to this pipe.
 		 */
 		guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV));
 		/* The device must not block in a read, although the pipe is empty. */
@@ -65,10 +64,7 @@ static void input_pipe(void **state)
 		guest_expect_data(&s, "two");
 		guest_expect_quiet(&s);
 		assert_int_equal(fcntl(held, F_GETFL) & O_NONBLOCK, 0);
-		/*
-		 * The device has told the guest not to send, so it must drop this data of the
-		 * guest.
-		 */
+		/* The guest was told not to send, so the device must drop this data. */
 		guest_send_data(&s, HOST_PORT, "x", 1);
 		assert_int_equal(write(p[1], "three", 5), 5);
 		fd_close(&p[1]);
@@ -82,7 +78,10 @@ static void input_pipe(void **state)
 	}
 }
 
-/* Before a snapshot the device reads no input, except that of one port. The guest's output flows. */
+/*
+ * Checks virtio_vsock_hold(), which a snapshot needs: as long as it holds the streams, the device
+ * must read input for the guest only from one port, and must still write the guest's output.
+ */
 static void held_input(void **state)
 {
 	struct guest s;
@@ -362,10 +361,7 @@ static void terminal_for_output(void **state)
 	guest_expect_quiet(&s);
 	guest_send_data(&s, HOST_PORT, "out", 3);
 	assert_int_equal(read(master, text, sizeof(text)), 3);
-	/*
-	 * The device must have left the bytes in the terminal, so that another process can read
-	 * them.
-	 */
+	/* The device must have left the bytes in the terminal for another process. */
 	assert_int_equal(read(held, text, sizeof(text)), 5);
 	fd_close(&held);
 	fd_close(&master);
