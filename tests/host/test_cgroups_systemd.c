@@ -212,7 +212,8 @@ static void test_scope_update(void **state)
 
 /*
  * Checks that the scope of a container can be removed although caisson does not know the scope's
- * path. `delete --force` has to do so if caisson was killed before the scope was started.
+ * path. `delete --force` has to do so if caisson was killed after it had started the scope and
+ * before it had stored the path.
  */
 static void test_scope_without_path(void **state)
 {

@@ -197,8 +197,8 @@ static void run_no_capabilities(void)
 	CHECK(step_capabilities(&c, &s) == 0);
 	check_sets(0, 0, 0, 0, 0);
 	/*
-	 * The process has no rights left when the step runs a second time, so the step must find
-	 * that it has nothing to do.
+	 * The process has no rights left when step_capabilities() runs a second time, so the
+	 * function must find that it has nothing to do.
 	 */
 	CHECK(step_capabilities(&c, &s) == 0);
 }

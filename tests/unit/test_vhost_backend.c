@@ -30,8 +30,8 @@ static void run_works(void)
 	server_check_works(s);
 	server_check_works(s);
 	/*
-	 * The device answers these requests in another order than the one in which they came. The
-	 * server must give each answer to the request to which it belongs.
+	 * The device answers the following requests in another order than the one in which they
+	 * come. The server must give each answer to the request to which it belongs.
 	 */
 	server_request(s, 1, 'H');
 	server_request(s, 0, 'E');
