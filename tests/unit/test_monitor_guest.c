@@ -237,7 +237,7 @@ static void orders_are_sent_once(void **state)
 	assert_memory_equal(f.blob, "the orders", 10);
 	/*
 	 * The monitor must have freed the orders after it has sent them to the guest's agent,
-	 * because it lives as long as the container.
+	 * because the monitor lives as long as the container.
 	 */
 	assert_null(g.orders.s);
 	agent_reader_release(&reader);

@@ -90,7 +90,10 @@ static void a_pool_gives_the_lowest_free_address(void **state)
 	assert_int_equal(pool_complete(&p), 0);
 	assert_int_equal(pool_pick(&p, NULL, 0, &got), 0);
 	assert_ip(got, "10.0.0.2");
-	/* this is the gateway of another pool, which has the network's IPv6 addresses */
+	/*
+	 * pool_pick() must ignore used addresses that are not in the pool, such as this one of an
+	 * IPv6 pool.
+	 */
 	used[n++] = ip_of("fd00::1");
 	used[n++] = ip_of("10.0.0.4");
 	used[n++] = ip_of("10.0.0.2");

@@ -42,8 +42,8 @@ static void entropy(void **state)
 	rig_attach(&g, &rng.dev);
 	bring_up(&g, 0);
 	/*
-	 * The device may fill only a part of the buffer, and must do so for a buffer of 2 MiB,
-	 * because filling it all would take too long (Firecracker #5762).
+	 * The device may fill only a part of the buffer, and must fill only VIRTIO_RNG_MAX bytes of
+	 * this buffer of 2 MiB (Firecracker #5762).
 	 */
 	put_desc(desc(&g, 0, 0), 0x200000, 0x200000, WRITE, 0);
 	offer(&g, 0, 0);
