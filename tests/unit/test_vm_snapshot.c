@@ -372,7 +372,7 @@ static void alter(enum snapshot_kind kind, size_t at, uint8_t mask)
 	memcpy(section + 12, &crc, sizeof(crc));
 }
 
-/* The offsets follow from a vCPU's section: the CPUID leaves come after parts of fixed length. */
+/* Checks that another CPU's snapshot is refused, by changing bytes in the section of vCPU 0. */
 static void other_cpu(void **state)
 {
 	const size_t xsave_len = 2088 - 16, leaf = 2088 + sizeof(struct kvm_cpuid_entry2);
