@@ -326,8 +326,8 @@ static void console_init(struct box *b)
 	EXPECT(box_new(b, "devpts", "/other", OPTS("newinstance", "ptmxmode=0666")) >= 0);
 	EXPECT(box_number(b, step_pivot, 0) >= 0);
 	/*
-	 * /dev/ptmx is a real ptmx node here, but it does not belong to a devpts, so the step must
-	 * refuse it.
+	 * /dev/ptmx is a real ptmx node here, but it does not belong to a devpts, so the step
+	 * CONSOLE must refuse it.
 	 */
 	EXPECT_ERR(box_console(b), ENODEV, "needs a devpts");
 	EXPECT(rename("/dev/pts", "/dev/old") == 0);

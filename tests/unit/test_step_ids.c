@@ -230,8 +230,8 @@ static void run_keep_sys_admin(void)
 }
 
 /*
- * Checks that the step leaves out capabilities that it cannot grant, and that one warning in the
- * log names all of them.
+ * Checks that step_capabilities() leaves out capabilities that it cannot grant, and that one
+ * warning in the log names all of them.
  */
 static void run_missing_capabilities(void)
 {

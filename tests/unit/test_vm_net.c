@@ -313,8 +313,8 @@ static void receive_many_parts(void **state)
 		assert_int_equal(*(uint8_t *)at(&t.g, BUFFER(0) + i, 1), frame_byte(i));
 	assert_int_equal(*(uint8_t *)at(&t.g, BUFFER(0) + 10, 1), 1);
 	/*
-	 * The device can use the pieces of only one such buffer at a time, so it must drop a frame
-	 * that is longer than the buffer.
+	 * The device can use at most 1023 pieces of one byte at a time, so it must drop this frame
+	 * of 1100 bytes.
 	 */
 	nic_send_from_wire(&t, 1100);
 	nic_send_from_wire(&t, 100);
