@@ -28,8 +28,8 @@ static long long now_ns(void)
 }
 
 /*
- * Finds the line "first ..." in the output so far, if the line is complete. Returns the text after
- * the first word, or NULL.
+ * Searches the output that COMMAND has written so far for a complete line that begins with "first".
+ * Returns the text after this word, or NULL.
  */
 static const char *find(void)
 {

@@ -51,7 +51,7 @@
 #define GUEST_ADDRESS "10.99.0.2"
 
 static double limit = 1.0;
-static char *buffer; /* buffer of 1 MiB, aligned for direct I/O */
+static char *buffer; /* buffer of 1 MiB, aligned because direct I/O demands it */
 
 static double now(void)
 {
@@ -127,7 +127,10 @@ static void at_random(const char *name, int fd, off_t len, int to_disk)
 	say(name, done, now() - from);
 }
 
-/* Reads or writes at random places and keeps DEPTH requests under way (io_submit(2)). */
+/*
+ * Reads or writes at random places of a disk or file, and keeps DEPTH requests under way at a time
+ * (io_submit(2)).
+ */
 static void at_depth(const char *name, int fd, off_t len, int to_disk)
 {
 	struct iocb cb[DEPTH] = {0};
@@ -204,7 +207,10 @@ static void small_files(void)
 			die(name);
 	}
 	say("fs-create", made, now() - from);
-	/* The kernel's cache is dropped, so that each stat asks the virtio-fs server. */
+	/*
+	 * Drops the guest kernel's cache of names and inodes, so that each stat(2) below asks the
+	 * virtio-fs server.
+	 */
 	int caches = open("/proc/sys/vm/drop_caches", O_WRONLY);
 	if (caches < 0 || write(caches, "3", 1) != 1)
 		die("drop_caches");
@@ -323,7 +329,9 @@ static void receive_stream(const char *name, int family)
 	close(fd);
 }
 
-/* Measures round trips: sends one byte and waits for one. */
+/*
+ * Measures round trips: sends one byte to the peer and waits until the peer has sent one byte back.
+ */
 static void ping_pong(const char *name, int family)
 {
 	int fd = dial(family);

@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 struct result {
-	long peak; /* largest resident set in KiB */
+	long peak; /* largest resident set of any process, in KiB */
 	int rc;
 };
 
@@ -85,8 +85,8 @@ static struct result run_list(int argc, char **argv)
 }
 
 /*
- * Runs N copies of the list at once. Each copy is a child process that runs the list and reports
- * its result by its exit code.
+ * Runs N copies of the list of commands at once. Each copy is a child process that runs the list
+ * and reports its result by its exit code.
  */
 static struct result run_copies(int copies, int argc, char **argv)
 {

@@ -39,7 +39,11 @@
 #define STRIPE (37u * 1024)
 #define MAX_LEN (300u * 1024)
 #define THREADS_MAX 8
-#define PIECE 100u /* size of a piece of `bytes`, which is no part of a sector's size */
+/*
+ * size of a piece that the command `bytes` writes; no divisor of a sector, so that pieces and
+ * sectors overlap
+ */
+#define PIECE 100u
 
 enum kind { WRITE, ZERO, DISCARD, FLUSH, READ };
 
@@ -87,7 +91,10 @@ static struct op op_of(const struct drive *v, unsigned thread, uint64_t i)
 	op.offset = start + a % (span / SECTOR) * SECTOR;
 	uint64_t left = start + span - op.offset;
 	uint64_t max = b % 8 == 0 ? MAX_LEN : b % 3 ? 16 * SECTOR : 160 * SECTOR;
-	/* Some requests cover whole clusters, and some reach to the disk's end. */
+	/*
+	 * The lengths are chosen so that some requests cover whole clusters of the image, and some
+	 * reach to the end of the disk or stripe.
+	 */
 	op.length = (b >> 8) % (max / SECTOR) * SECTOR + SECTOR;
 	if (b % 5 == 0) {
 		op.offset = op.offset / 65536 * 65536;
@@ -101,7 +108,7 @@ static struct op op_of(const struct drive *v, unsigned thread, uint64_t i)
 	return op;
 }
 
-/* Returns the number that fills a sector of the backing file. */
+/* Returns the number with which the command `fill` fills this sector of a backing file. */
 static uint64_t fill(uint64_t sector)
 {
 	return hash(sector) | 1ull << 63;
@@ -163,7 +170,10 @@ static void *run_thread(void *arg)
 	return NULL;
 }
 
-/* One thread of `bytes`. Each piece holds its own number and how often it was written. */
+/*
+ * Runs one thread of the command `bytes`. Each piece that it writes holds the number of the piece,
+ * and how often the thread has written it.
+ */
 static void *run_bytes(void *arg)
 {
 	struct runner *p = arg;
@@ -231,8 +241,8 @@ static void apply(const struct model *m, unsigned thread, uint64_t i, uint64_t c
 	if (op.kind == DISCARD && !cluster)
 		return;
 	/*
-	 * A discard only guarantees that whole clusters become zeros; the other sectors stay as
-	 * they were.
+	 * A discard only guarantees that clusters which it covers whole become zeros; the sectors
+	 * of other clusters stay as they were.
 	 */
 	if (op.kind == DISCARD) {
 		from = (from + cluster - 1) / cluster * cluster;
@@ -243,8 +253,8 @@ static void apply(const struct model *m, unsigned thread, uint64_t i, uint64_t c
 }
 
 /*
- * Marks the sectors whose value on the disk is the result of a request after the last flush, which
- * may or may not have taken effect.
+ * Marks the sectors whose value on the disk is the result of a request that came after the last
+ * flush, because such a request may or may not have taken effect.
  */
 static void allow(const struct model *m, const uint64_t *found, bool *allowed)
 {
@@ -262,8 +272,8 @@ static void allow(const struct model *m, const uint64_t *found, bool *allowed)
 }
 
 /*
- * Reads the number that fills a sector. It fails if the sector is not filled with one number,
- * because then a write was torn.
+ * Reads the number that fills a sector. Fails if the sector is not filled with one and the same
+ * number, because then a write has reached the disk only in part.
  */
 static int number_of(uint64_t sector, const uint8_t *buf, uint64_t *ret)
 {

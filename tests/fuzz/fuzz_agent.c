@@ -30,18 +30,20 @@
 #include "unit/rig/descriptors.h"
 
 #define CLIENTS 4
-/* largest number of frames in one input, because more would only take time */
+/* largest number of frames that the guest sends in one input, because more would only take time */
 #define FRAMES_MAX (GUEST_LINES_MAX + 50)
 
 struct world {
 	struct monitor m;
-	int guest, runtime;   /* the fuzzer's ends of the monitor's sockets */
-	int command[CLIENTS]; /* the fuzzer's ends of the sockets in m.clients */
-	uint8_t frame[9000];  /* the last frame that was sent */
+	/* the fuzzer's ends of the monitor's sockets to the guest and to the runtime */
+	int guest, runtime;
+	/* the fuzzer's ends of the sockets to the commands, whose other ends are in m.clients */
+	int command[CLIENTS];
+	uint8_t frame[9000]; /* the last frame that was sent */
 	size_t frame_len;
 	unsigned sent;
 	bool failed;
-	enum monitor_phase phase; /* phase of the monitor before the last frame */
+	enum monitor_phase phase; /* phase of the monitor before it got the last frame */
 };
 
 static int log_file = -EBADF;
@@ -101,8 +103,8 @@ static void check(const struct world *w, int r)
 }
 
 /*
- * Takes apart the bytes that have arrived from the agent and handles the messages, as on_agent() in
- * monitor.c does.
+ * Reads the bytes that have arrived from the guest's agent, and handles the messages in them as
+ * on_agent() in monitor.c does.
  */
 static void deliver(struct world *w)
 {
@@ -147,7 +149,9 @@ static void send_frame(struct world *w, const void *json, size_t json_len, size_
 	send_bytes(w, w->frame, w->frame_len);
 }
 
-/* Adds the member "steps" of a message with that name. */
+/*
+ * Adds the array "steps", which a message of the type "steps" has; its numbers follow from `value`.
+ */
 static void put_steps(struct json_out *o, uint32_t value)
 {
 	json_out_array(o, "steps");
@@ -179,7 +183,10 @@ static void put_known(struct world *w, struct input *in)
 	json_out_u64(&o, "process", take(in, 1) % 4);
 	uint32_t value = take(in, 3);
 	json_out_u64(&o, "status", value);
-	/* An input whose value is 1 sends the right version. The inputs of the corpus do so. */
+	/*
+	 * A message with the value 1 has the right version. The inputs of the corpus use this
+	 * value.
+	 */
 	json_out_u64(&o, "version", value + AGENT_VERSION - 1);
 	json_out_u64(&o, "id", value);
 	json_out_u64(&o, "errno", value);
@@ -246,8 +253,8 @@ static void play(struct world *w, struct input *in)
 		default:
 			len = w->frame_len ? take(in, 1) : 0;
 			/*
-			 * Only a count of 255 repeats the frame 255 times, because so many frames
-			 * take long.
+			 * The fuzzer repeats the frame 255 times only if the count is 255, because
+			 * so many frames take long.
 			 */
 			for (len = len == 255 ? len : len % 8; len > 0; len--)
 				send_bytes(w, w->frame, w->frame_len);
@@ -270,7 +277,7 @@ static void begin(struct world *w)
 		.tell_spans = true};
 	int s[2], c[2];
 
-	arena_release(&arena); /* frees the memory of the previous input */
+	arena_release(&arena); /* frees the memory that the previous input of the fuzzer has used */
 	*w = (struct world){.m = {.a = &args, .boot = {.deadline = 1}}};
 	w->m.starter = w->m.start_lock = w->m.console = -EBADF;
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)

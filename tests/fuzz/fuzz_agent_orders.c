@@ -2,8 +2,8 @@
 /*
  * Fuzzes the reader of the orders for the guest's agent. The input chooses a configuration whose
  * orders are made, and changes bytes of them. If the reader accepts the bytes, every pointer must
- * be readable, every slot must exist, and writing the orders again must give bytes that are
- * accepted too. The same holds for the limits of an update.
+ * be readable, every slot (the index of a descriptor) must be in range, and writing the orders
+ * again must give bytes that are accepted too. The same holds for the limits of an update.
  *
  * The input: a byte, modulo the number of configurations; a byte, modulo 3: orders of create, of an
  * exec, or limits; then changes of three bytes each, two for the place and one for the new value.
@@ -88,7 +88,8 @@ static size_t use_limits(const struct cg_resources *l)
 static void use_orders(const struct agent_orders *o)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
-	volatile uint64_t sum = 0; /* volatile, so that the compiler keeps the reads */
+	/* volatile, so that the compiler does not drop the reads whose results are added up here */
+	volatile uint64_t sum = 0;
 
 	for (size_t i = 0; i < o->plan.n; i++)
 		if (o->plan.steps[i].slot >= 0)
@@ -102,8 +103,8 @@ static void use_orders(const struct agent_orders *o)
 }
 
 /*
- * Reads orders or limits, as kind says, from the bytes, reads all that the orders or limits point
- * to, and writes them as bytes again.
+ * Reads orders or limits, whichever `kind` says, from the bytes. Then it reads everything that the
+ * result points to, so that the sanitizers see a bad pointer, and writes the result as bytes again.
  */
 static int read_one(unsigned kind, void *bytes, size_t len, struct strbuf *again)
 {
@@ -134,7 +135,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	_cleanup_free_ char *bytes = image_copy(image);
 	image_change(bytes, image->len, data + 2, size - 2);
 	if (read_one(kind, bytes, image->len, &again) < 0) {
-		/* Orders that the input has not changed must be accepted. */
+		/* If the input is too short to change a byte, the orders must be accepted. */
 		if (size < 5)
 			abort();
 		return 0;

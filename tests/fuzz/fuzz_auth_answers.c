@@ -20,7 +20,10 @@ static void fuzz_url(struct arena *a, const char *text)
 
 	http_redact(text, redacted, sizeof(redacted));
 	const char *query = strchr(redacted, '?');
-	/* A long URL fills the buffer, so that "?..." at its end may be cut off. */
+	/*
+	 * For a long URL http_redact() fills its buffer, so that only the beginning of "?..." fits
+	 * at the end.
+	 */
 	if ((query && !str_starts("?...", query)) || strchr(redacted, '#'))
 		abort();
 	if (http_resolve(a, "https://registry.example.com/v2/a/blobs/x", text, &url) >= 0 &&

@@ -11,7 +11,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* A text of the result is no longer than the configuration, and has no line end. */
+/*
+ * Checks that a text which the parser has found is no longer than the configuration, and that it
+ * has no line end.
+ */
 static void check(const char *text, size_t max)
 {
 	if (text && (strlen(text) > max || strchr(text, '\n')))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the readers of a list of CNI plug-ins and of a plug-in's answer. What a plug-in of an
- * accepted list is told must be JSON again, with each route once.
+ * Fuzzes the readers of a list of CNI plug-ins and of a plug-in's answer. The configuration that
+ * caisson writes for a plug-in of an accepted list must be JSON again, and must have each route
+ * only once.
  */
 #include <stdlib.h>
 
@@ -36,7 +37,11 @@ static void check_list(struct arena *a, const struct json *list)
 
 		if (json_out_init(&o, false) < 0 || plugins_write_conf(&o, &call) < 0 ||
 			json_out_text(&o, &text, &len) < 0)
-			continue; /* such as a number that no JSON can have */
+			/*
+			 * the call fails, for example, if the input has a number that JSON cannot
+			 * represent
+			 */
+			continue;
 		if (json_parse(a, text, len, "again", &conf) < 0)
 			continue;
 		if (strchr(json_get_str(conf, "type"), '/') || json_get(conf, "capabilities"))

@@ -25,8 +25,8 @@ static void put_le32(uint8_t *p, uint32_t v)
 }
 
 /*
- * Writes the pieces into the file. Returns the length of the file, which ends with the last byte of
- * a piece.
+ * Writes the pieces that the input describes into the file. Returns the length of the file, which
+ * ends with the last byte of a piece.
  */
 static size_t lay_out(const uint8_t *data, size_t size, uint8_t *file)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the reader of LUKS headers. The input is a length, in 2 bytes of 512 bytes each, and the
- * beginning of a file, which starts with the header and continues with zeros. If the header is
- * accepted, all of its numbers must be within bounds, and writing and reading it again must give
- * the same header. Then a passphrase is tried with its key slots. Nothing may crash, hang or fail
- * without a message.
+ * Fuzzes the reader of LUKS headers. The input begins with the length of the image: 2 bytes, in
+ * units of 512 bytes. The rest of the input is the beginning of the image, which starts with the
+ * LUKS header; zeros follow. If the reader accepts the header, all of its numbers must be within
+ * bounds, and writing and reading it again must give the same header. Then the fuzzer tries a
+ * passphrase with the header's key slots. Nothing may crash, hang or fail without a message.
  */
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -12,7 +12,8 @@
 #include "images/disk/luks.h"
 
 #define FILE_SIZE (1u << 20)
-#define ITERATIONS 50 /* number of iterations to which a slot is set, so that a try is quick */
+/* iterations of the key derivation that each key slot gets, few so that a try is quick */
+#define ITERATIONS 50
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -52,7 +53,10 @@ static void check_bounds(const struct luks_header *h, uint64_t length)
 	}
 }
 
-/* Writes the header that was read, and reads it again. */
+/*
+ * Checks that the header which the reader has accepted is the same after it was written and read
+ * again.
+ */
 static void check_again(const struct luks_header *h, uint64_t length)
 {
 	uint8_t b[LUKS_HEADER], again[LUKS_HEADER];

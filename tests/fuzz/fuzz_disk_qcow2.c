@@ -12,7 +12,7 @@
 #include "images/disk/disk.h"
 #include "images/disk/qcow2.h"
 
-#define FILE_SIZE (4u << 20) /* length of the image; zeros follow the input */
+#define FILE_SIZE (4u << 20) /* length of the image file; behind the fuzzer's input it has zeros */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -40,7 +40,10 @@ static void must_tell(int r)
 	err_clear();
 }
 
-/* Returns the i-th offset to try on the disk: its beginning, its end, and some between. */
+/*
+ * Returns the i-th offset at which the fuzzer reads and writes the disk: its beginning, its end,
+ * and some between.
+ */
 static uint64_t place(const struct disk *d, unsigned i, size_t len)
 {
 	uint64_t room = disk_size(d) - len;

@@ -115,7 +115,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size -= len;
 	}
 	fs_session_release(&s);
-	/* Unmounting the tmpfs frees the memory of its files. */
+	/*
+	 * Unmounting the tmpfs that the server has served frees the memory of its files before the
+	 * next input.
+	 */
 	if (umount2("/mnt", MNT_DETACH) < 0)
 		abort();
 	close(config.root);

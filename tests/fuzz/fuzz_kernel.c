@@ -39,8 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (k.start < ARCH_KERNEL || k.end > RAM || k.entry < k.start || k.entry >= k.end)
 			abort();
 		/*
-		 * -EINVAL is right only if the kernel does not accept a command line of this
-		 * length.
+		 * boot_write_info() may fail with -EINVAL only if the kernel does not accept a
+		 * command line of this length.
 		 */
 		r = boot_write_info(&m, &k, &info);
 		if (r < 0 && (r != -EINVAL || k.cmdline_max >= strlen(info.cmdline)))

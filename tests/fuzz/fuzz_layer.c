@@ -39,7 +39,10 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned 
 	return size;
 }
 
-/* A stream that returns the input in pieces of odd lengths, so that tar headers are split. */
+/*
+ * A source of input for the unpacker: it returns the fuzzer's input in pieces of odd lengths, so
+ * that tar headers are split.
+ */
 struct pieces {
 	struct stream stream;
 	const uint8_t *p;

@@ -13,8 +13,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /*
- * Checks that the list has dependencies before the modules that need them, every module only once,
- * and no module that is built in.
+ * Checks the list of modules to load: it must have dependencies before the modules that need them,
+ * every module only once, and no module that is built into the kernel.
  */
 static void check(const struct module_list *list, const struct module *wanted)
 {

@@ -29,7 +29,7 @@ static void check_descriptor(const struct descriptor *d)
 		abort();
 }
 
-/* Writes an index of the parsed descriptors, and parses it again. */
+/* Writes an index of the descriptors that were parsed, and parses this index again. */
 static void check_written(const struct descriptor *v, size_t n)
 {
 	_cleanup_json_out_ struct json_out o = {0};

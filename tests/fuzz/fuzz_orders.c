@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fuzzes the reader of caisson-init's orders, which are bytes that caisson-init and the guest read.
- * The input chooses a configuration and changes bytes of its orders. Orders that are accepted must
- * name only slots that exist, must be readable to their last byte, and must be accepted again after
- * they are written.
+ * The input chooses a configuration and changes bytes of its orders. In orders that are accepted
+ * every slot (the index of a descriptor) must be in range and every byte readable, and the orders
+ * must be accepted again after they are written.
  *
  * The input is: a byte, whose value modulo the number of configurations chooses one; a byte whose
  * bits say which of the optional members are present; then changes of three bytes each, two for the
@@ -110,7 +110,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 static void use(const struct init_orders *o)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
-	volatile uint64_t sum = 0; /* volatile, so that the compiler keeps the reads */
+	/* volatile, so that the compiler does not drop the reads whose results are added up here */
+	volatile uint64_t sum = 0;
 
 	for (size_t i = 0; i < o->plan.n; i++)
 		if (o->plan.steps[i].slot >= 0)
@@ -119,7 +120,7 @@ static void use(const struct init_orders *o)
 		sum += o->filter[i];
 	for (size_t i = 0; i < o->env.n; i++)
 		sum += strlen(o->env.v[i]);
-	/* execve(2) needs an environment that ends with NULL. */
+	/* The environment in the orders must end with NULL, because execve(2) needs that. */
 	if (o->has_env && o->env.v[o->env.n])
 		abort();
 	if (o->state_head)
@@ -142,7 +143,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	_cleanup_free_ char *bytes = image_copy(image);
 	image_change(bytes, image->len, data + 2, size - 2);
 	if (init_orders_unpack(bytes, image->len, &o) < 0) {
-		/* Unchanged orders must be accepted. */
+		/* If the input is too short to change a byte, the orders must be accepted. */
 		if (size < 5)
 			abort();
 		return 0;

@@ -30,8 +30,8 @@ static void check(struct arena *a, const struct reference *r)
 	if (r->host && reference_check_host(r->host) < 0)
 		abort();
 	/*
-	 * The prefix "library/", which the reader adds to some names, may make a long repository
-	 * too long.
+	 * The reader adds the prefix "library/" to some names, which may make a long repository
+	 * name longer than allowed, so the check leaves out long names.
 	 */
 	if (strlen(r->repository) > REFERENCE_NAME_MAX - 20)
 		return;

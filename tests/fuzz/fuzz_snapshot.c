@@ -98,7 +98,10 @@ static void store32(uint8_t *p, uint32_t v)
 	memcpy(p, &v, sizeof(v));
 }
 
-/* Corrects the length and the checksums of the file. */
+/*
+ * Corrects the length and the checksums in the snapshot's file, so that the reader does not stop at
+ * them.
+ */
 static void reseal(uint8_t *file, size_t len)
 {
 	const uint64_t length = len;
@@ -124,7 +127,10 @@ static void refused(int r)
 		abort();
 }
 
-/* Loads the device's state, and serves what the state says is to be served. */
+/*
+ * Loads the state of the device from the snapshot, and serves the requests that the state says are
+ * under way.
+ */
 static void load(struct rig *g, const struct snapshot *s)
 {
 	struct snapshot_part p;

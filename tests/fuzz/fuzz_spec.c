@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes spec_parse(): the input is parsed as config.json, and as the documents of process and
- * resources.
+ * Fuzzes spec_parse(): the input is parsed as a config.json, as a process (of `exec --process`),
+ * and as resources (of `update`).
  */
 #include <stdlib.h>
 
@@ -21,8 +21,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 }
 
 /*
- * Checks that a list has a NULL after its n strings, and that every byte of the strings is
- * readable.
+ * Checks that a list of strings has a NULL after its n strings, and that every byte of the strings
+ * is readable.
  */
 static void check(struct spec_strings s)
 {

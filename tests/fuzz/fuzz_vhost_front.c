@@ -54,7 +54,10 @@ static void take_over(struct input *in, uint8_t *to, size_t len)
 		*to++ = take(in);
 }
 
-/* Sends the back end's answer as the input says. Returns false if the device has hung up. */
+/*
+ * Sends the back end's answer to a request in the way that the input says. Returns false if the
+ * device under test has hung up.
+ */
 static bool answer(struct foe *f, struct back_message *m)
 {
 	size_t len = sizeof(m->h) + m->h.size;
@@ -98,14 +101,17 @@ static void *serve(void *arg)
 			continue;
 		m.h.flags = 5;
 		on = answer(f, &m);
-		/* From now on the front end may use any feature that the back end has offered. */
+		/*
+		 * After the first answer the front end may use any protocol feature that the back
+		 * end has offered, such as acknowledgements.
+		 */
 		f->b.protocol |= BACK_ACK;
 	}
 	shutdown(f->b.sock, SHUT_RDWR);
 	return NULL;
 }
 
-/* Starts the back end's thread. Returns the device's end of the socket. */
+/* Starts the back end's thread. Returns the end of the socket that the device under test gets. */
 static int start(struct foe *f, unsigned protocol, struct input in)
 {
 	int s[2];
@@ -134,7 +140,9 @@ static void stop(struct foe *f)
 	f->running = false;
 }
 
-/* Gives the device a new connection if it has asked for one, as engine/connector.c does. */
+/*
+ * Gives the device under test a new connection if it has asked for one, as engine/connector.c does.
+ */
 static void come_back(struct foe *f, int channel, unsigned protocol)
 {
 	char byte;

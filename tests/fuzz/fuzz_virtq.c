@@ -33,7 +33,8 @@ enum kind { RNG, CONSOLE, DISK, NET, BALLOON, DIRECT_DISK, NET_OFFLOADS, KINDS }
 struct input {
 	const uint8_t *p;
 	size_t left;
-	int wire; /* the fuzzer's end of the network device's socket */
+	/* the fuzzer's end of the socket that takes the place of the network device's tap */
+	int wire;
 };
 
 static uint32_t take(struct input *in, unsigned bytes)
@@ -61,7 +62,7 @@ static void put_memory(struct rig *g, struct input *in)
 static void put_chain(struct rig *g, struct input *in)
 {
 	unsigned head = take(in, 1);
-	/* The address is at most 4 MiB, where guest memory ends. */
+	/* The address is at most 4 MiB, because guest memory ends there. */
 	uint64_t addr = (uint64_t)take(in, 2) * 64;
 	uint32_t len = take(in, 2) * 4;
 	unsigned flags = take(in, 1) & 7, next = take(in, 1);
@@ -142,8 +143,8 @@ static int open_disk(bool direct)
 			: memfd_create("disk", MFD_CLOEXEC);
 
 	/*
-	 * If the file system has no direct I/O, the disk that should use it is a memfd, like the
-	 * other disk.
+	 * The disk that should use direct I/O is a memfd, like the other disk, if the file system
+	 * of its file has no direct I/O.
 	 */
 	if (fd < 0)
 		fd = memfd_create("disk", MFD_CLOEXEC);

@@ -45,8 +45,8 @@ static uint32_t take(struct input *in, unsigned bytes)
 }
 
 /*
- * Makes a descriptor for the device. If it is one end of a pipe or of a socket pair, keeps the
- * other end in struct host.
+ * Makes a descriptor that the device gets for a connection. If the descriptor is one end of a pipe
+ * or of a socket pair, the function keeps the other end in struct host.
  */
 static int make_end(struct host *h, unsigned kind, unsigned *ret_use)
 {
@@ -122,7 +122,7 @@ static void play_host(struct host *h, struct input *in)
 static void put_chain(struct guest *s, struct input *in)
 {
 	unsigned head = take(in, 1);
-	/* The address is at most 4 MiB, where guest memory ends. */
+	/* The address is at most 4 MiB, because guest memory ends there. */
 	uint64_t addr = (uint64_t)take(in, 2) * 64;
 	uint32_t len = take(in, 2);
 	unsigned flags = take(in, 1) & 7, next = take(in, 1);
@@ -226,8 +226,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check(&s);
 	}
 	/*
-	 * Once all readers are gone, no data can wait for them, so a reset must leave nothing
-	 * behind.
+	 * Once all readers of the host's ends have gone, no data can wait for them, so a reset of
+	 * the device must leave nothing of the connections behind.
 	 */
 	for (unsigned i = 0; i < ENDS; i++)
 		fd_close(&h.ends[i]);

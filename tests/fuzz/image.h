@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Images of base/pack.h for fuzzers: a good image is copied, and the fuzzer's input changes bytes
- * of the copy.
+ * Functions for fuzzers of images, which are structures that base/pack.h has written as bytes: a
+ * fuzzer copies a good image, and its input changes bytes of the copy.
  */
 #pragma once
 #include <stdint.h>
@@ -12,7 +12,7 @@
 
 #define IMAGE_HEADER 24 /* length in bytes of an image's header: magic, hash and length */
 
-/* Returns a copy that is aligned as pack_read() needs it. The caller frees it. */
+/* Returns a copy of the image that is aligned as pack_read() demands. The caller frees the copy. */
 static inline char *image_copy(const struct strbuf *image)
 {
 	char *bytes = aligned_alloc(8, (image->len + 7) & ~(size_t)7);
@@ -24,8 +24,8 @@ static inline char *image_copy(const struct strbuf *image)
 }
 
 /*
- * Changes the bytes behind the header of an image of this length. A change is three bytes of the
- * input: two for the place and one for the new value.
+ * Changes bytes of an image, `len` bytes long, but none of its header. Each change is three bytes
+ * of the fuzzer's input: two for the place and one for the new value.
  */
 static inline void image_change(char *image, size_t len, const uint8_t *changes, size_t size)
 {

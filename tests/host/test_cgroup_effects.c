@@ -50,7 +50,10 @@ static void burn_ms(int ms)
 		;
 }
 
-/* Writes 1.5 MB with O_DIRECT, so that the write limit applies at once. */
+/*
+ * Writes 1.5 MB with O_DIRECT, so that the cgroup's write limit slows the writes down at once,
+ * which the page cache would prevent.
+ */
 static int write_direct(void *arg)
 {
 	char *p = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -89,8 +92,8 @@ static void test_throttle(void **state)
 }
 
 /*
- * Uses the CPU, together with the other groups' processes, until a second after all of these
- * processes have started.
+ * Uses the CPU, in competition with the processes of the other cgroups, until one second after all
+ * of these processes have started.
  */
 static int compete(int go)
 {
@@ -261,16 +264,16 @@ static void test_rdma_device(void **state)
 	char node[] = "/dev/infiniband/uverbs0";
 
 	/*
-	 * The test leaves the RDMA device in place, because Linux 6.1 crashes if a device is
-	 * removed after a removed cgroup had limits for it.
+	 * The test does not remove the RDMA device that it may add here, because Linux 6.1 crashes
+	 * if a device is removed after a removed cgroup had limits for it.
 	 */
 	run_command("modprobe -a ib_uverbs rdma_rxe; test -e /sys/class/infiniband/rxe0 || "
 		    "rdma link add rxe0 type rxe netdev lo");
 	fixture_apply(f, &res);
 	fixture_expect(
 		/*
-		 * The kernel writes a blank at the end of the line, so the expected text has one
-		 * too.
+		 * The kernel writes a blank at the end of the line in rdma.max, so the expected
+		 * text has one too.
 		 */
 		f, "rdma.max", "rxe0 hca_handle=3 hca_object=5 ");
 	assert_int_equal(fixture_run(f, rdma_context, node), 0);

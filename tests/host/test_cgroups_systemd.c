@@ -29,8 +29,8 @@ static int setup_systemd(void **state)
 }
 
 /*
- * Checks that systemd has each of these "PROPERTY=VALUE" lines for the scope. One call of systemctl
- * reads all properties.
+ * Checks that systemd has each of these lines "PROPERTY=VALUE" for the container's scope. The
+ * function reads all properties with one call of systemctl.
  */
 static void expect_unit(struct fixture *f, const char *lines)
 {
@@ -48,7 +48,8 @@ static void expect_unit(struct fixture *f, const char *lines)
 		int len =
 			snprintf(line, sizeof(line), "\n%.*s\n", (int)strcspn(lines, "\n"), lines);
 		const char *found = strstr(text, line);
-		if (!found) { /* makes the failure show the value that systemd has */
+		/* the assertion fails, and its message shows the value that systemd has */
+		if (!found) {
 			line[strcspn(line, "=") + 1] = '\0';
 			found = strstr(text, line);
 			fail_msg("%.*s: systemd says %.*s", (int)strcspn(lines, "\n"), lines,
@@ -93,7 +94,7 @@ static void test_scope(void **state)
 	f->opt.cgroups_path = arena_printf(&f->arena, "caisson-test.slice:box:%s", f->opt.id);
 	f->opt.systemd_properties = properties;
 	f->opt.nsystemd_properties = ARRAY_SIZE(properties);
-	/* systemd does not know the controller hugetlb, so caisson enables it itself */
+	/* systemd does not know the controller hugetlb, so caisson must enable hugetlb itself */
 	res.hugepages = &h;
 	res.nhugepages = 1;
 	OK(cg_resolve(&f->arena, &f->opt, &f->cg));
@@ -111,8 +112,8 @@ static void test_scope(void **state)
 	fixture_expect(f, "pids.max", "9");
 	fixture_expect(f, "hugetlb.2MB.max", "4194304");
 	/*
-	 * A second process enters the running scope by a write to cgroup.procs. The update after
-	 * that must reach both systemd and the kernel.
+	 * A second process enters the container's running scope by a write to cgroup.procs. The
+	 * update of limits after that must still reach both systemd and the kernel.
 	 */
 	fixture_spawn(f, sleep_for_ever, NULL);
 	f->cg.unit_current = false;
@@ -210,8 +211,9 @@ static void test_scope_update(void **state)
 }
 
 /*
- * Checks that a scope can be destroyed whose path is unknown, as `delete --force` does with a
- * container whose state was written before the scope was started.
+ * Checks that the scope of a container can be removed although caisson does not know the scope's
+ * path. `delete --force` has to do so if caisson was killed after it had started the scope and
+ * before it had stored the path.
  */
 static void test_scope_without_path(void **state)
 {
@@ -257,7 +259,8 @@ static void test_scope_errors(void **state)
 struct user_test {
 	struct fixture *f;
 	bool in_user_namespace;
-	char message[512]; /* what failed; in memory that both processes share */
+	/* text that says what failed; the memory is shared by the test and its child process */
+	char message[512];
 };
 
 static int user_fail(struct user_test *t, const char *what)
@@ -276,8 +279,8 @@ static void write_text(const char *path, const char *text)
 }
 
 /*
- * Tests scopes as an ordinary user, with the user's systemd. The test calls this function twice:
- * the second time as root of a user namespace, as podman would.
+ * Tests scopes as an ordinary user, with the user's systemd. The test calls this function twice,
+ * the second time in a user namespace of which the user is root, because podman calls caisson so.
  */
 static int as_user(struct user_test *t)
 {
@@ -293,7 +296,10 @@ static int as_user(struct user_test *t)
 	unsetenv("DBUS_SESSION_BUS_ADDRESS");
 	if (setresgid(USER, USER, USER) < 0 || setresuid(USER, USER, USER) < 0)
 		return user_fail(t, "setresuid");
-	/* Without this call /proc/self would belong to root after the change of the uid. */
+	/*
+	 * The change of the uid has made the process non-dumpable, which gives /proc/self to root.
+	 * This call undoes that.
+	 */
 	prctl(PR_SET_DUMPABLE, 1);
 	if (t->in_user_namespace) {
 		if (unshare(CLONE_NEWUSER) < 0)
@@ -317,8 +323,8 @@ static int as_user(struct user_test *t)
 	if (cg_apply(&f->cg, &res) < 0 || !streq(fixture_read(f, "pids.max"), "9"))
 		return user_fail(t, "limit");
 	/*
-	 * The process is in a cgroup of the system, from which the kernel does not let the user
-	 * move it. The user's systemd must be asked instead.
+	 * The second process is in a cgroup of the system, from which the kernel does not let an
+	 * ordinary user move it. So cg_attach() must ask the user's systemd to move it.
 	 */
 	if (cg_attach(&f->arena, &f->cg, &opt, NULL, second) < 0)
 		return user_fail(t, "second process");

@@ -30,8 +30,8 @@ static void test_memory(void **state)
 	fixture_expect(f, "memory.low", "8388608");
 	fixture_expect(f, "memory.swap.max", "16777216");
 	/*
-	 * Only swap is set, as by `update --memory-swap`. The current memory limit counts as its
-	 * memory limit.
+	 * This update sets only the swap limit, as `update --memory-swap` does. The swap limit
+	 * counts memory too, so caisson must subtract the memory limit that the cgroup has already.
 	 */
 	res = (struct cg_resources){.memory.swap = given(64 * MB)};
 	fixture_apply(f, &res);
@@ -120,8 +120,9 @@ static void test_cpu(void **state)
 	fixture_expect(f, "cpu.max", "20000 50000");
 	fixture_expect(f, "cpu.max.burst", "10000");
 	/*
-	 * First quota and burst both grow, and the new burst fits only the new quota. Then both
-	 * shrink, and the new quota fits only the new burst.
+	 * The first update raises both quota and burst, so caisson must write the quota first,
+	 * because the new burst is too large for the old quota. The second update lowers both, so
+	 * caisson must write the burst first.
 	 */
 	res = (struct cg_resources){.cpu.quota = given(90000), .cpu.burst = given_u(80000)};
 	fixture_apply(f, &res);
@@ -137,7 +138,10 @@ static void test_cpu(void **state)
 	res = (struct cg_resources){.cpu.quota = given(-1)};
 	fixture_apply(f, &res);
 	fixture_expect(f, "cpu.max", "max 40000");
-	/* Checks that idle and a weight can be set one after the other in either order. */
+	/*
+	 * Checks that an update can set cpu.idle together with a weight, and that a later one can
+	 * clear cpu.idle and set another weight.
+	 */
 	res = (struct cg_resources){.cpu.shares = given_u(512), .cpu.idle = given(1)};
 	fixture_apply(f, &res);
 	fixture_expect(f, "cpu.idle", "1");
@@ -178,8 +182,8 @@ static void test_cpu_effect(void **state)
 	OK(cg_find_key(text, "usage_usec", &usage));
 	OK(cg_find_key(text, "nr_throttled", &throttled));
 	/*
-	 * At a tenth of a CPU the program uses 0.1 s in a second. Without the limit it would use
-	 * more than 0.3 s.
+	 * The limit is a tenth of a CPU, so the program may use only 0.1 s of CPU time in a second.
+	 * Without the limit it would use more than 0.3 s.
 	 */
 	assert_true(usage < 300000);
 	assert_true(throttled > 3);
@@ -277,7 +281,8 @@ static void test_io_weight(void **state)
 	unsigned major, minor;
 	char want[64];
 
-	assert_true(bfq || !getenv("CAISSON_TEST_HOST")); /* the test host has the BFQ scheduler */
+	/* the test host must have the I/O scheduler BFQ, so that this test cannot skip BFQ there */
+	assert_true(bfq || !getenv("CAISSON_TEST_HOST"));
 	if (!bfq && !fixture_has(f, "io.weight")) {
 		assert_int_equal(cg_apply(&f->cg, &res), -EOPNOTSUPP);
 		assert_non_null(strstr(err_msg(), "io.bfq.weight"));
@@ -322,8 +327,8 @@ static void test_rdma(void **state)
 	struct cg_resources res = {.rdma = &d, .nrdma = 1};
 
 	/*
-	 * The machine has no RDMA device of this name, so caisson must report the kernel's answer
-	 * to the name.
+	 * The machine has no RDMA device of this name, so cg_apply() must fail with the error that
+	 * the kernel gives for the name.
 	 */
 	assert_true(cg_apply(&f->cg, &res) < 0);
 	assert_non_null(strstr(
@@ -343,7 +348,8 @@ static void test_unified(void **state)
 	fixture_expect(f, "cgroup.max.depth", "3");
 	fixture_expect(f, "pids.max", "55");
 	/*
-	 * pids.max 0 must become 1, because with 0 the kernel would refuse even the first process.
+	 * A value of 0 for pids.max must become 1, because with 0 the kernel would refuse even the
+	 * container's first process.
 	 */
 	u[3].value = "0";
 	fixture_apply(f, &res);
@@ -358,9 +364,9 @@ static void test_unified(void **state)
 }
 
 /*
- * Checks a limit in a cgroup beneath one that holds processes, to which the kernel gives no memory
- * controller: the error must say that processes are in the way. Without a limit there must be no
- * error.
+ * Checks a cgroup beneath a cgroup that holds processes, which therefore gets no memory controller
+ * from the kernel. A memory limit must be an error that names one of these processes; without a
+ * limit there must be no error.
  */
 static void test_internal_processes(void **state)
 {
@@ -377,9 +383,9 @@ static void test_internal_processes(void **state)
 	assert_non_null(strstr(err_msg(), number));
 	assert_non_null(strstr(err_msg(), "linux.resources.memory.limit: cgroup /"));
 	/*
-	 * A limit of pids alone must also fail, because to enable the controller pids would make
-	 * the upper cgroup a threaded domain. The upper cgroup stays as it is, and a process can
-	 * enter the lower one.
+	 * A limit of pids alone must also fail, because caisson would have to enable the controller
+	 * pids, which would turn the upper cgroup into a threaded domain. The failure must leave
+	 * the upper cgroup as it is, and a process must still be able to enter the lower one.
 	 */
 	res = (struct cg_resources){.pids_limit = given(5)};
 	assert_int_equal(cg_apply(&sub, &res), -EBUSY);

@@ -120,8 +120,8 @@ static int newest_pid(void)
 }
 
 /*
- * Watches for new processes. The kernel assigns the pids of a pid namespace in order, so the next
- * ones are known beforehand.
+ * Looks at each new process of this pid namespace. The kernel assigns pids in order, so the numbers
+ * of the next processes are known before they start.
  */
 static void watch(struct report *r, double seconds, const char *program)
 {
@@ -168,7 +168,10 @@ static void vandalise(struct report *r, const struct target *t, const char *name
 	if (fd < 0)
 		fd = open_name(t, name, O_RDONLY);
 	snprintf(what, sizeof(what), "%s-lock", name);
-	/* The descriptor stays open, because the lock on the file ends when it is closed. */
+	/*
+	 * The program keeps the descriptor open, because closing it would release the lock on the
+	 * file.
+	 */
 	say(r, what, fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 ? errno : 0, "");
 }
 
@@ -197,8 +200,8 @@ static void keep_exe(struct report *r, int pid)
 	}
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	/*
-	 * Waits, because the kernel keeps a reference to the program's file for a moment after the
-	 * program has ended.
+	 * Waits 0.1 s before it opens the program's file for writing, because the kernel keeps a
+	 * reference to the file for a moment after the program has ended.
 	 */
 	usleep(100000);
 	int write_fd = open(path, O_RDWR | O_CLOEXEC);
@@ -213,8 +216,9 @@ static void keep_exe(struct report *r, int pid)
 }
 
 /*
- * The first process ends, because the runtime waits for a hook's end. The process that keeps the
- * copies closes its standard streams, because the runtime waits for the end of those too.
+ * Copies all descriptors of the process. A child process keeps the copies. The test runs this mode
+ * as a hook, and the runtime waits for the end of a hook and of its standard streams: so this
+ * process ends, and the child closes its standard streams.
  */
 static void hold(struct report *r, int pid)
 {

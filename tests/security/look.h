@@ -8,7 +8,10 @@
 #define MAX_FDS 64
 #define MAX_LINES 4096
 
-/* The lines of `watch` are collected, because the same line comes thousands of times. */
+/*
+ * Collects the lines of the mode `watch` until its end, because the same line comes thousands of
+ * times and is written only once.
+ */
 struct report {
 	FILE *out;
 	bool collect;
@@ -21,28 +24,34 @@ struct target {
 	char dir[32];
 };
 
-/* Adds a line to the report. code: an errno, or 0, which is written as "ok". */
+/* Adds a line to the report. `code` is an errno, or 0, which the report shows as "ok". */
 void say(struct report *r, const char *what, int code, const char *found);
 
 struct target target_of(int pid);
 
-/* Opens a file of /proc/PID. Returns -1 with errno if that fails. */
+/* Opens a file of the target's directory /proc/PID. Returns -1 with errno if that fails. */
 int open_name(const struct target *t, const char *name, int flags);
 
-/* Reads the command line as one line of text; "" if there is none. */
+/*
+ * Reads the target's command line as one line of text, which is "" if the process has no command
+ * line.
+ */
 void cmdline(const struct target *t, char *ret, size_t size);
 
-/* Describes the file that fd refers to. */
+/* Stores a text in ret that describes the file to which fd refers. */
 void describe(int fd, char *ret, size_t size);
 
 /*
- * Calls one() for each entry of a directory of /proc/PID. The name that one() gets begins with the
- * directory, for example "fd/3".
+ * Calls one() for each entry of a directory of the target's /proc/PID, with a name that begins with
+ * the directory, for example "fd/3".
  */
 void each_entry(struct report *r, const struct target *t, const char *dir,
 	void (*one)(struct report *r, const struct target *t, const char *name));
 
-/* A way to look at a process. The function tries once everything that belongs to this way. */
+/*
+ * One of the ways in which `look` examines a process, such as its open files: a function that tries
+ * once everything that belongs to this way.
+ */
 typedef void (*look_fn)(struct report *r, const struct target *t);
 #define LOOK_PARTS 5
 extern const look_fn look_parts[LOOK_PARTS];

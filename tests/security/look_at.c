@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looks at one process in every way that the kernel offers, and writes down what it found. */
+/*
+ * Looks at one process in every way that the kernel offers, and adds what it found to the report.
+ */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
@@ -35,7 +37,10 @@ void say(struct report *r, const char *what, int code, const char *found)
 		r->lines[r->n++] = strdup(line);
 }
 
-/* Replaces zeros by blanks and unprintable characters by '?', so that the text is one line. */
+/*
+ * Replaces the zeros in a text by blanks, and unprintable characters by '?', so that the text is
+ * one line of the report.
+ */
 static void printable(char *s, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
@@ -47,7 +52,7 @@ static void printable(char *s, size_t len)
 	s[len] = '\0';
 }
 
-/* Reads the beginning of a file of /proc/PID. Returns 0 or an errno. */
+/* Reads the beginning of a file in the target's directory /proc/PID. Returns 0 or an errno. */
 static int read_file(const struct target *t, const char *name, char *ret, size_t size)
 {
 	char path[64];
@@ -76,8 +81,9 @@ int open_name(const struct target *t, const char *name, int flags)
 }
 
 /*
- * Reads the command line with one call. Between two calls the process could become another program,
- * and the result would be the beginning of one command line and the end of another.
+ * Reads the target's command line with only one read(2), because between two reads the process
+ * could execute another program, and the text would begin with one command line and end with
+ * another.
  */
 void cmdline(const struct target *t, char *ret, size_t size)
 {
@@ -103,7 +109,9 @@ static int link_of(const struct target *t, const char *name, char *ret, size_t s
 	return 0;
 }
 
-/* Describes the file by what cannot be forged: its type, device, inode and file system. */
+/*
+ * Describes the file by properties that nobody can forge: its type, device, inode and file system.
+ */
 void describe(int fd, char *ret, size_t size)
 {
 	struct statfs fs = {0};
@@ -167,7 +175,7 @@ static void look_links(struct report *r, const struct target *t)
 	}
 }
 
-/* Calls one() for each entry of a directory of /proc/PID. */
+/* Calls one() for each entry of a directory of the target's /proc/PID. */
 void each_entry(struct report *r, const struct target *t, const char *dir,
 	void (*f)(struct report *, const struct target *, const char *))
 {
@@ -251,7 +259,10 @@ static void look_ptrace(struct report *r, const struct target *t)
 
 	if (process_vm_readv(t->pid, &ours, 1, &theirs, 1, 0) < 0)
 		code = errno;
-	/* EFAULT means that the kernel has allowed the access, and found nothing at the address. */
+	/*
+	 * EFAULT means that the kernel has allowed process_vm_readv(2), and has found no memory at
+	 * the address.
+	 */
 	say(r, "vm-readv", code == EFAULT ? 0 : code, "");
 	code = syscall(SYS_kcmp, getpid(), t->pid, 0, 0, 0) < 0 ? errno : 0;
 	if (code != ENOSYS)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests each guard of path lookup alone, with a control. In the program two guards stand one behind
- * the other, so a test of the whole would not notice that one is missing. README.md in this
- * directory has the table of guards, tests and mutants.
+ * Tests each guard of path lookup alone, together with a control that shows what must still work.
+ * caisson itself has two guards one behind the other, so a test of the whole program would not
+ * notice that one is missing. README.md in this directory has the table of guards, tests and
+ * mutants.
  */
 #include <fcntl.h>
 #include <sys/mount.h>
@@ -21,7 +22,10 @@ static int open_in(const char *root, const char *path)
 	return path_open(dir, path, O_PATH);
 }
 
-/* ---- lookups beneath the root: RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS ---- */
+/*
+ * The next tests are about lookups beneath the container's root, which must use RESOLVE_IN_ROOT and
+ * RESOLVE_NO_MAGICLINKS.
+ */
 
 static void lookup_prepare(struct box *b)
 {
@@ -40,8 +44,8 @@ static void lookup_init(struct box *b)
 	_cleanup_fd_ int inside = open_in(ROOTFS, "/etc/inside");
 
 	/*
-	 * This is the control: a lookup must still follow an absolute link, and must start at the
-	 * root of the image.
+	 * The control of this test: a lookup must still follow an absolute symbolic link, and must
+	 * take "/" for the root of the image.
 	 */
 	EXPECT(inside >= 0);
 	EXPECT_ERR(open_in(ROOTFS, "/etc/absolute"), ENOENT, "/etc/absolute");
@@ -64,8 +68,8 @@ static void create_init(struct box *b)
 	EXPECT(stat(HOSTDIR "/made", &st) < 0 && stat(HOSTDIR "/file", &st) < 0);
 	EXPECT(stat(HOSTDIR "/dangling", &st) < 0);
 	/*
-	 * This is the control: all directories must have been made inside the image, at the places
-	 * to which the links lead.
+	 * The control of this test: all directories must have been made inside the image, at the
+	 * places to which its symbolic links lead.
 	 */
 	EXPECT(stat(ROOTFS HOSTDIR "/made/deep", &st) == 0);
 	EXPECT(stat(ROOTFS HOSTDIR "/file", &st) == 0);
@@ -100,7 +104,10 @@ static void nolinks_init(struct box *b)
 
 BOX_TEST(no_link_at_all, .prepare = lookup_prepare, .init = nolinks_init)
 
-/* ---- the host's procfs (CVE-2025-52881, CVE-2025-62596) ---- */
+/*
+ * The next tests are about the guard that accepts only the host's own procfs (CVE-2025-52881,
+ * CVE-2025-62596).
+ */
 
 static void proc_prepare(struct box *b)
 {
@@ -115,8 +122,8 @@ static void proc_mounts_init(struct box *b)
 	_cleanup_fd_ int before = path_open_in_proc(proc, "sys/kernel/ostype", O_RDONLY);
 	EXPECT(before >= 0);
 	/*
-	 * The next lines mount over three places of the procfs: a file of another file system, a
-	 * file of the same procfs, and a whole file system.
+	 * The next lines mount three things over entries of the procfs: a file of another file
+	 * system, a file of the same procfs, and a whole file system.
 	 */
 	EXPECT(mount(BOX "/fake", "/proc/sys/kernel/hostname", NULL, MS_BIND, NULL) == 0);
 	EXPECT_ERR(path_write_proc(proc, "sys/kernel/hostname", "x"), EXDEV, "mounted over");
@@ -148,8 +155,8 @@ static void proc_fake_init(struct box *b)
 
 	EXPECT(real >= 0);
 	/*
-	 * A directory of a procfs is on a procfs too, so the type of the file system alone is not
-	 * enough.
+	 * Here a directory of a procfs is mounted on /proc. It is on a procfs too, so the guard
+	 * must not rely on the type of the file system alone.
 	 */
 	EXPECT(mount("/proc/sys", "/proc", NULL, MS_BIND, NULL) == 0);
 	EXPECT_ERR(path_open_proc(), EINVAL, "not a proc file system");
@@ -161,8 +168,8 @@ static void proc_fake_init(struct box *b)
 BOX_TEST(only_a_procfs_is_taken_for_one, .init = proc_fake_init)
 
 /*
- * The root directory of a new tmpfs has the inode number of a procfs's root, so only the type of
- * the file system tells them apart.
+ * Here a new tmpfs is mounted on /proc. Its root directory has the inode number of a procfs's root,
+ * so the guard must not rely on the inode number alone.
  */
 static void proc_inode_init(struct box *b)
 {
@@ -175,7 +182,10 @@ static void proc_inode_init(struct box *b)
 
 BOX_TEST(the_type_decides, .init = proc_inode_init)
 
-/* ---- the host's /dev/null, which hides paths (CVE-2025-31133, CVE-2025-62161) ---- */
+/*
+ * The next tests are about the guard that accepts only the real /dev/null for hiding paths
+ * (CVE-2025-31133, CVE-2025-62161).
+ */
 
 static void null_prepare(struct box *b)
 {
@@ -199,13 +209,17 @@ static void null_init(struct box *b)
 BOX_TEST(null_is_a_file, .prepare = null_prepare, .init = null_init)
 BOX_TEST(null_is_another_device, .prepare = null_other_prepare, .init = null_init)
 
-/* ---- device nodes and /dev/console, whose last component is never followed ---- */
+/*
+ * The next test is about device nodes and /dev/console: a symbolic link in their place must never
+ * be followed.
+ */
 
 static void device_prepare(struct box *b)
 {
 	/*
-	 * The node belongs to the host, and has the number of the device that the container wants.
-	 * If caisson followed a link of the image to the node, caisson would change its mode.
+	 * The node belongs to the host and has the number of the device that the container wants.
+	 * The test makes a link in the image that leads to this node: if caisson followed the link,
+	 * it would change the node's mode.
 	 */
 	EXPECT(mknod(HOSTDIR "/null", S_IFCHR | 0600, makedev(1, 3)) == 0);
 	EXPECT(mkdir(ROOTFS "/dev", 0755) == 0);
@@ -224,8 +238,8 @@ static void device_init(struct box *b)
 	EXPECT_ERR(box_device(b, null, -1), EEXIST, "symbolic link");
 	EXPECT(stat(HOSTDIR "/null", &st) == 0 && (st.st_mode & 07777) == 0600);
 	/*
-	 * Before the step PIVOT a symbolic link at /dev/console would lead to a file of the host,
-	 * so caisson refuses the link.
+	 * Before the step PIVOT, which changes the root, a symbolic link at /dev/console would lead
+	 * to a file of the host. So caisson must refuse the link.
 	 */
 	EXPECT_ERR(mnt_console_target(b->c.root), EEXIST, "a symbolic link");
 }

@@ -12,8 +12,8 @@
 		"-1", "4294967296", "99999999999999999999999" \
 	}
 /*
- * The kernel takes 4294967295 as -1, which stands for "leave the id as it is" and would keep root's
- * id.
+ * Values that are no id. The kernel takes 4294967295 as -1, which stands for "leave the id as it
+ * is", so a container with this id would keep the id of root.
  */
 #define ID_BAD \
 	{ \

@@ -13,8 +13,9 @@
 #define EMPTY 4 /* the property is required, but may be "" */
 
 /*
- * A property. The letters of its type are: b boolean, i integer, s string, S array of strings, N
- * array of numbers, A array of objects, O object, M object of strings, P object of objects.
+ * A property of config.json. The letters of its type are: b boolean, i integer, s string, S array
+ * of strings, N array of numbers, A array of objects, O object, M object of strings, P object of
+ * objects.
  */
 struct property {
 	const char *path;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the orders for the guest's agent. The orders of each golden configuration are written and
- * read, and must then be the same. If a byte is changed, reading must fail, or give orders that are
- * safe to use. The orders must not contain what only the host needs.
+ * Tests the orders for the guest's agent. The test writes and reads the orders of each golden
+ * configuration, which must not change them. If a byte is changed, reading must fail, or must give
+ * orders that are safe to use. The orders must not contain what only the host needs.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -192,8 +192,8 @@ static int read_back(struct arena *a, const struct agent_orders *o)
 }
 
 /*
- * Checks that orders with bad slots or flags are refused. The guest uses slots as indices of
- * arrays, and the flags for its mounts.
+ * Checks that orders with a bad slot (the index of a descriptor) or bad flags are refused, because
+ * the guest's agent uses slots as indices of arrays, and the flags for its mounts.
  */
 static void bad_orders_are_refused(void **state)
 {
@@ -222,7 +222,10 @@ static void bad_orders_are_refused(void **state)
 	assert_int_equal(read_back(&a, &o), -EPROTO);
 }
 
-/* Changes one byte of the orders at a time. Orders that are still accepted must be safe to use. */
+/*
+ * Changes one byte of the orders at a time. If the reader accepts the changed orders, they must be
+ * safe to use.
+ */
 static void changed_bytes(void **state)
 {
 	static const unsigned char values[] = {0x01, 0x80, 0xff};

@@ -67,7 +67,10 @@ static void test_replace_file(void **state)
 	assert_int_equal(rmdir(dir_path), 0);
 }
 
-/* The check value of CRC-32C, and a sum of parts that are not whole words */
+/*
+ * Checks crc32c() against the check value of CRC-32C, and that the checksum is the same if the text
+ * is summed in two parts of any length.
+ */
 static void test_crc32c(void **state)
 {
 	const char *text = "123456789";
@@ -251,7 +254,7 @@ static void test_foreign_text(void **state)
 		assert_int_equal(str_quote(&quoted, rows[i].in), 0);
 		assert_string_equal(strbuf_str(&quoted), rows[i].quoted);
 	}
-	/* fd_say() writes one line of text, for processes that have no log. */
+	/* fd_say() writes one line of text; processes that have no log report errors with it. */
 	char said[64] = "";
 	int ends[2];
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
@@ -261,8 +264,8 @@ static void test_foreign_text(void **state)
 	assert_string_equal(said, "the file server: open a|?[2J: no\n");
 	close(ends[0]);
 	/*
-	 * str_clean() and str_quote_end() shorten a text to the size of the buffer. No character
-	 * may be cut in two where the text is shortened.
+	 * str_clean() and str_quote_end() shorten a text that does not fit in the buffer. They must
+	 * not cut a character in two.
 	 */
 	char few[6];
 	str_clean(few, sizeof(few), "abcd\xc3\xbc", 6);
@@ -316,8 +319,8 @@ static void test_users(void **state)
 	assert_false(user_find(passwd, 1, name));
 	assert_false(user_find("", 0, name));
 	/*
-	 * The uid 4294967308 of this line must not match uid 12, to which it would be equal if it
-	 * were cut to 32 bits.
+	 * user_find() must not take the uid 4294967308 for uid 12, although both are equal in their
+	 * low 32 bits.
 	 */
 	assert_false(user_find("a:x:4294967308:", 12, name));
 	assert_string_equal(user_name(&names, 0), "root");
@@ -354,8 +357,8 @@ static void test_paths(void **state)
 	assert_int_equal(symlinkat("/proc/self/fd", root, "magic"), 0);
 	_cleanup_fd_ int made = path_mkdirs(root, "/out/x/../y/z");
 	/*
-	 * The link names /etc, but must be resolved inside the tree: the file is made in the tree's
-	 * "etc", and nothing is made in /etc.
+	 * The symbolic link names "/../../etc", but must be resolved inside the tree: path_mkdirs()
+	 * must make the directories in the tree's "etc" and none in /etc.
 	 */
 	assert_true(made >= 0);
 	assert_int_equal(fstatat(root, "etc/y/z", &st, 0), 0);
@@ -386,9 +389,9 @@ static void test_paths(void **state)
 }
 
 /*
- * Checks that a second descriptor in a message is closed and does not leak. The receiver expects
- * one descriptor, but the padding of the kernel's control message has room for two, and the sender
- * sends two.
+ * Checks that a second descriptor in a message is closed and does not leak. The sender sends two
+ * descriptors, and the receiver expects one, but the padding of the kernel's control message has
+ * room for two.
  */
 static void test_descriptors_by_socket(void **state)
 {
@@ -413,8 +416,8 @@ static void test_descriptors_by_socket(void **state)
 	fd_close(&fd);
 	fd_close(&p[1]);
 	/*
-	 * The read returns 0 only if every copy of the pipe's write end is closed, so it shows that
-	 * the second descriptor was closed.
+	 * read() returns 0 only if every copy of the pipe's write end is closed. So this shows that
+	 * the second descriptor, which was such a copy, was closed.
 	 */
 	assert_int_equal(read(p[0], &byte, 1), 0);
 	fd_close(&p[0]);
@@ -423,8 +426,8 @@ static void test_descriptors_by_socket(void **state)
 }
 
 /*
- * Checks that fd_close_all_but() closes the descriptors between, before and after those in its
- * list, and skips negative numbers in the list.
+ * Checks that fd_close_all_but() closes all descriptors that are not in its list, whether they are
+ * before, between or after those in the list, and that it skips negative numbers in the list.
  */
 static void close_all_but(void)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the BPF program that decides about the devices of a cgroup. An interpreter in this file
- * runs the program, and the test compares its answers with those of a plain reading of the rules.
+ * Tests the BPF program that decides which devices the processes of a cgroup may use. An
+ * interpreter in this file runs the program, and the test compares its answers with those of a
+ * plain reading of the device rules.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -77,8 +78,8 @@ static int bit_of(char c)
 }
 
 /*
- * Decides by the plainest form of the rule in resources.h: for each access, the last rule in the
- * list that names the access decides.
+ * Decides in the plainest way that resources.h allows: for each access, the last rule in the list
+ * that names this access decides.
  */
 static bool reference(const struct cg_device_rule *rules, size_t n, char type, uint32_t major,
 	uint32_t minor, int access)
@@ -169,7 +170,9 @@ static void test_device_program_empty(void **state)
 	struct bpf_insn *insns;
 	size_t n;
 
-	/* The last rule allows everything again, so there is no program to load. */
+	/*
+	 * The last rule of the list allows everything again, so there must be no program to load.
+	 */
 	assert_int_equal(cg_device_program(rules, ARRAY_SIZE(rules), &insns, &n), 0);
 	assert_int_equal(n, 0);
 	assert_null(insns);

@@ -34,8 +34,8 @@ static void test_cpu_weight(void **state)
 		double l = log2((double)s), exact = pow(10, (l * l + 125 * l) / 612.0 - 7.0 / 34.0);
 		uint64_t w = cg_weight_from_shares(s);
 		/*
-		 * The result may differ from the formula by one, because the last bits of a double
-		 * decide how it is rounded.
+		 * The weight may differ from the exact value of the formula by one, because the
+		 * last bits of a double decide how it is rounded.
 		 */
 		assert_true((double)w >= exact * (1 - 1e-9) && (double)w < exact * (1 + 1e-9) + 1);
 		assert_true(w >= last && w >= 1 && w <= 10000);
@@ -105,7 +105,11 @@ static void test_scope_names(void **state)
 	static const struct {
 		const char *path;
 		bool user;
-		const char *scope, *slice; /* expected names; NULL: cgroups_path must be refused */
+		/*
+		 * the names of scope and slice that caisson must choose; NULL: cgroups_path must be
+		 * refused
+		 */
+		const char *scope, *slice;
 	} cases[] = {
 		{NULL, false, "caisson-web.scope", "system.slice"},
 		{"", true, "caisson-web.scope", "user.slice"},
@@ -226,7 +230,7 @@ static void test_wants_limits(void **state)
 	assert_true(cg_wants_limits(&res));
 }
 
-/* Writes a value as text in a short form, such as "as[s:a,s:b]". */
+/* Writes a D-Bus value and its type as text in a short form, such as "as[s:a,s:b]". */
 static void draw(const struct gv *v, char *out, size_t size)
 {
 	size_t n = strlen(out);

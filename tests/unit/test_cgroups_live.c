@@ -199,7 +199,7 @@ static void test_events(void **state)
 	assert_int_equal(cg_events_read(&f->cg, &ev), CG_EVENT_EMPTY);
 	assert_int_equal(cg_events_read(&f->cg, &ev), 0);
 	cg_events_close(&ev);
-	/* Checks that a cgroup which was removed counts as an empty one. */
+	/* Checks that the events of a cgroup which was removed report an empty cgroup. */
 	pid = fixture_spawn(f, sleep_for_ever, NULL);
 	OK(cg_events_open(&f->cg, &ev));
 	OK(cg_destroy(&f->cg));
@@ -242,9 +242,9 @@ static void test_stats(void **state)
 }
 
 /*
- * Checks that a limit without its controller is an error. The error names the hierarchy that holds
- * the controller, or says that the kernel has no such controller. A lenient update must go on
- * without the limit.
+ * Checks that a limit is an error if the cgroup does not have the limit's controller. The error
+ * names the hierarchy that holds the controller, or says that the kernel has no such controller. A
+ * lenient update must leave out this limit and set the others.
  */
 static void test_missing_controller(void **state)
 {
@@ -273,7 +273,10 @@ static void test_missing_controller(void **state)
 	res.pids_limit = (struct opt_i64){true, -1};
 	OK(cg_apply(&f->cg, &res));
 	res.memory.limit.v = 1 << 20;
-	/* Checks that a memory value which is only an upper bound needs no controller. */
+	/*
+	 * Checks that a memory limit which is only an upper bound, so that caisson may leave it
+	 * out, needs no controller.
+	 */
 	res.memory.upper_bound = true;
 	OK(cg_apply(&f->cg, &res));
 	res.memory.upper_bound = false;
@@ -318,8 +321,8 @@ static void test_delegate(void **state)
 }
 
 /*
- * Checks that an ordinary user without delegation gets no cgroup and no error, but an error if the
- * container has limits.
+ * Checks an ordinary user to whom no cgroup is delegated: without limits there must be no cgroup
+ * and no error, and limits must be an error.
  */
 static void test_rootless(void **state)
 {

@@ -80,8 +80,8 @@ static uint32_t program_of(struct fixture *f)
 }
 
 /*
- * Removes the device rules of the cgroup and sets them again. Returns the number of the program
- * that is then in force.
+ * Sets a rule that allows every device, which removes the device program of the cgroup, and then
+ * sets the given rules. Returns the kernel's number of the program that is then attached.
  */
 static uint32_t program_for(struct fixture *f, const struct cg_device_rule *rules, size_t n)
 {
@@ -124,11 +124,11 @@ static void try_kept(struct fixture *f)
 	assert_int_not_equal(first, second);
 	assert_int_equal(program_for(f, &deny, 1), first);
 	assert_int_equal(program_for(f, more, 2), second);
-	/* Checks that the program stays attached if the same rules are set a second time. */
+	/* Checks that the device program stays attached if the same rules are set a second time. */
 	set_devices(f, more, 2);
 	assert_int_equal(program_of(f), second);
 	/*
-	 * Checks that no pinned program is used if a user other than root may write to the
+	 * Checks that caisson uses no pinned program if a user other than root may write to the
 	 * directory of pinned programs or owns it.
 	 */
 	assert_int_equal(chmod(PINS, 0722), 0);
@@ -139,8 +139,8 @@ static void try_kept(struct fixture *f)
 	assert_int_not_equal(program_for(f, &deny, 1), first);
 	assert_int_equal(chown(PINS, 0, 0), 0);
 	/*
-	 * Checks that no pinned program is used if the directory of pinned programs is a symbolic
-	 * link.
+	 * Checks that caisson uses no pinned program if the directory of pinned programs is a
+	 * symbolic link.
 	 */
 	assert_int_equal(rename(PINS, "/sys/fs/bpf/moved"), 0);
 	assert_int_equal(symlink("/sys/fs/bpf/moved", PINS), 0);
@@ -180,7 +180,8 @@ static void find_pin(char *path, size_t size)
 }
 
 /*
- * Checks that a pinned program which was replaced by one of another type or name is not attached.
+ * Checks that caisson does not attach a pinned program that was replaced by a program of another
+ * type or name.
  */
 static void try_replaced(struct fixture *f)
 {
@@ -249,7 +250,10 @@ static void test_devices(void **state)
 
 	close(mkstemp(node));
 	unlink(node);
-	/* makedev(1, 11) is the number of /dev/kmsg. */
+	/*
+	 * The test uses a device node with the number of /dev/kmsg, which is 1:11. It skips itself
+	 * if it cannot make or open such a node in /tmp.
+	 */
 	if (mknod(node, S_IFCHR | 0600, makedev(1, 11)) < 0 || try_open(&both)) {
 		unlink(node);
 		fprintf(stderr, "device nodes can't be used in /tmp\n");
@@ -271,8 +275,8 @@ static void test_devices(void **state)
 	assert_int_equal(fixture_run(f, try_open, &rd), EPERM);
 	assert_int_equal(fixture_run(f, try_open, &wr), 0);
 	/*
-	 * Checks that an update without rules leaves the program attached, and that a list of rules
-	 * that denies nothing removes the program.
+	 * Checks that an update without device rules leaves the device program attached, and that a
+	 * list of rules that denies nothing removes the program.
 	 */
 	set_devices(f, NULL, 0);
 	assert_int_equal(count_programs(f), 1);
@@ -283,8 +287,8 @@ static void test_devices(void **state)
 }
 
 /*
- * Opens a denied device over and over while the test replaces the rules. None of these opens may
- * succeed.
+ * Opens a denied device over and over while the test replaces the device rules of the cgroup. None
+ * of these opens may succeed.
  */
 static int hammer(void *arg)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests what one side of the channel still receives from the other side after the other side has
- * ended, and the messages that are parsed.
+ * Tests the messages between caisson and the container's first process: what one side still
+ * receives after the other side has ended, and how messages are parsed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,8 +15,8 @@
 #include "ns/channel.h"
 
 /*
- * Each side sends a message, and the side `s[1]` ends before it has read the message of `s[0]`. The
- * kernel then reports a reset to the side `s[0]` before it delivers the message of `s[1]`.
+ * Sends a message from each end of the channel, and closes the end s[1] before it has read the
+ * message of s[0]. The kernel then reports a reset at s[0] before it delivers the message of s[1].
  */
 static void end_with_unread_message(int s[2], enum channel_type type, int code)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tests the console of a foreign guest: who sees what, and what becomes of a slow reader. */
+/*
+ * Tests the console of a guest that has no agent of caisson: which part of the guest's output each
+ * viewer gets, and what happens if a viewer reads slowly.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +17,10 @@
 
 #include "monitor/console.h"
 
-/* Makes a viewer that does not block, and returns the test's end of it. */
+/*
+ * Attaches a viewer to the console by a socket pair that does not block. Returns the test's end of
+ * the pair.
+ */
 static int attach(struct console *c)
 {
 	int socks[2];
@@ -40,7 +46,10 @@ static void turns(struct console *c)
 		;
 }
 
-/* Reads all that there is, while the loop goes on. Returns how much it was. */
+/*
+ * Runs the event loop and reads from the descriptor all that the console has for this viewer.
+ * Returns the number of bytes.
+ */
 static size_t drain(struct console *c, int fd, char *text, size_t size)
 {
 	size_t got = 0;
@@ -70,7 +79,11 @@ static void late_viewer(void **state)
 		size_t n = sizeof(text) - at < 1000 ? sizeof(text) - at : 1000;
 		console_add(&c, text + at, n);
 	}
-	/* Who comes late gets the end of it, and so does who has not read. */
+	/*
+	 * The console must keep only the last CONSOLE_RING bytes of the guest's output. So a viewer
+	 * that attaches late gets exactly these bytes, and so does a viewer that has not read for a
+	 * long time.
+	 */
 	int late = attach(&c);
 	assert_int_equal(drain(&c, late, got, sizeof(got)), CONSOLE_RING);
 	assert_memory_equal(got, text + sizeof(text) - CONSOLE_RING, CONSOLE_RING);
@@ -97,7 +110,10 @@ static void first_viewer_is_waited_for(void **state)
 	assert_int_equal(console_init(&c, dup(socks[1]), socks[1]), 0);
 	for (size_t i = 0; i < sizeof(text); i++)
 		text[i] = (char)(i * 13 + i / 241);
-	/* The monitor reads what the guest writes as long as there is room. */
+	/*
+	 * As the monitor does, the test adds output of the guest only while the console has room
+	 * for what the first viewer has not read yet.
+	 */
 	while (sent < sizeof(text)) {
 		while (!console_is_full(&c) && sent < sizeof(text)) {
 			size_t len = sizeof(text) - sent < 1024 ? sizeof(text) - sent : 1024;
@@ -114,7 +130,9 @@ static void first_viewer_is_waited_for(void **state)
 	read_ += drain(&c, socks[0], got + read_, sizeof(got) - read_);
 	assert_int_equal(read_, sizeof(text));
 	assert_memory_equal(got, text, sizeof(text));
-	/* Nobody is waited for who has gone. */
+	/*
+	 * The console must not wait for the first viewer any more after it has closed its socket.
+	 */
 	close(socks[0]);
 	console_add(&c, text, 10);
 	turns(&c);
@@ -136,7 +154,10 @@ static void typing(void **state)
 	memset(text, 'a', sizeof(text));
 	assert_int_equal(write(a, text, sizeof(text)), sizeof(text));
 	assert_int_equal(write(b, "b", 1), 1);
-	/* Without a guest that takes it, no more than the buffer is read. */
+	/*
+	 * As long as the guest takes no input, the console must read no more than CONSOLE_INPUT
+	 * bytes from the viewers.
+	 */
 	turns(&c);
 	console_type(&c, -EBADF);
 	assert_int_equal(c.input_len, CONSOLE_INPUT);
@@ -162,7 +183,10 @@ int main(void)
 		cmocka_unit_test(typing),
 	};
 
-	/* The monitor blocks all signals. */
+	/*
+	 * The test ignores SIGPIPE, because the monitor, in which this code runs otherwise, blocks
+	 * all signals.
+	 */
 	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

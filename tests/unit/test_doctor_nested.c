@@ -16,8 +16,8 @@ static void the_fix_is_found_by_the_number(void **state)
 {
 	static const struct {
 		/*
-		 * fix: the first fixed release that the message must name; NULL: the kernel is
-		 * fixed
+		 * first fixed release, which the message must name; NULL: the kernel is fixed
+		 * already
 		 */
 		const char *release, *version, *fix;
 	} kernels[] = {

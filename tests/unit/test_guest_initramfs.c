@@ -87,7 +87,7 @@ static void list_archive(const struct strbuf *archive, struct strbuf *ret)
 	while (at + 110 <= archive->len) {
 		const char *h = archive->s + at;
 
-		if (*h == '\0') { /* padding between archives */
+		if (*h == '\0') { /* skips the padding between two archives */
 			at++;
 			continue;
 		}
@@ -96,7 +96,7 @@ static void list_archive(const struct strbuf *archive, struct strbuf *ret)
 		size_t data = (at + 110 + name + 3) & ~(size_t)3;
 		assert_true(data + size <= archive->len);
 		if (!streq(h + 110, "TRAILER!!!")) {
-			/* Owner and group are root. */
+			/* Each entry of the archive must have root as its owner and group. */
 			assert_int_equal(field(h, 2) + field(h, 3), 0);
 			assert_int_equal(strbuf_addf(ret, "%s %o", h + 110, mode), 0);
 			if (S_ISREG(mode))
@@ -132,7 +132,7 @@ static void test_contents(void **state)
 	assert_null(strstr(list.s, "unrelated"));
 
 	/*
-	 * A kernel that was built for guests needs no modules, so its archive must contain only
+	 * A kernel that was built for guests needs no modules, so its initramfs must contain only
 	 * init.
 	 */
 	put_vmlinux("root/usr/lib/caisson/kernel/vmlinux", "6.1-caisson", 1024, 512);
@@ -141,7 +141,10 @@ static void test_contents(void **state)
 	list_archive(&got, &list);
 	assert_string_equal(list.s, HEAD "init 100755=#!init;");
 
-	/* The user's own initrd must come first, and caisson's archive must follow it. */
+	/*
+	 * The archive must begin with the user's own initrd, and caisson's archive must follow
+	 * behind it.
+	 */
 	q.initrd = "theirs";
 	put_file("theirs", got.s, got.len);
 	put_text("caisson-guest", "#!second");
@@ -179,7 +182,10 @@ static void test_compressed_modules(void **state)
 	list_archive(&got, &list);
 	assert_true(str_starts(list.s, HEAD BODY("")));
 	assert_non_null(strstr(list.s, "modules.list 100644=/modules/virtio.ko\n"));
-	/* A kernel that unpacks compressed modules itself must get the compressed files. */
+	/*
+	 * If the guest's kernel can unpack compressed modules itself, the initramfs must have the
+	 * compressed files.
+	 */
 	put_text("k/config-6.6", "CONFIG_MODULE_DECOMPRESS=y\n");
 	open_with(&q, &got, NULL);
 	assert_non_null(memmem(got.s, got.len, "modules/virtio.ko.gz\0", 21));
@@ -194,8 +200,9 @@ static void test_compressed_modules(void **state)
 }
 
 /*
- * Replaces init by a program of the same length, so that only the time stamps of the file show the
- * change. The wait is longer than a tick of the kernel, which is the resolution of time stamps.
+ * Replaces the program init of the initramfs by a program of the same length, so that only the time
+ * stamps of init's file show the change. The function first waits longer than a tick of the kernel,
+ * because the file's time stamps are no more precise.
  */
 static void change_init(const char *text)
 {
@@ -225,7 +232,9 @@ static void test_cache(void **state)
 	assert_int_equal(glob(CACHED, 0, NULL, &g), 0);
 	assert_int_equal(g.gl_pathc, 1);
 
-	/* Checks that a cached file to which other users may write is replaced and not used. */
+	/*
+	 * Checks that a file of the cache to which other users may write is replaced and not used.
+	 */
 	assert_int_equal(chmod(g.gl_pathv[0], 0620), 0);
 	open_with(&request, &two, &again);
 	assert_int_not_equal(first, again);
@@ -237,7 +246,7 @@ static void test_cache(void **state)
 		open_with(&request, &two, &first);
 		assert_int_not_equal(first, again);
 	}
-	/* Checks that a symbolic link to a cached file is not used. */
+	/* Checks that a symbolic link in the place of a file of the cache is not used. */
 	assert_int_equal(rename(g.gl_pathv[0], "elsewhere"), 0);
 	assert_int_equal(symlink("../elsewhere", g.gl_pathv[0]), 0);
 	open_with(&request, &two, NULL);
@@ -279,8 +288,8 @@ static void test_cache_key(void **state)
 }
 
 /*
- * Checks the cases in which no cache can be used: nothing may be left in the directory, and the
- * archive must be the same as with a cache.
+ * Checks the cases in which the cache cannot be used: no file may be left in the cache's directory,
+ * and the initramfs must be the same as with a cache.
  */
 static void test_no_cache(void **state)
 {
@@ -327,7 +336,10 @@ static void test_many_at_once(void **state)
 		assert_int_equal(read(out[0], &ino, sizeof(ino)), sizeof(ino));
 		if (i == 0)
 			first = ino;
-		/* One process has built the file, and all processes must have opened that file. */
+		/*
+		 * One process must have built the initramfs, and the other processes must have
+		 * opened the same file.
+		 */
 		assert_int_equal(ino, first);
 	}
 	close(out[0]);

@@ -58,8 +58,8 @@ static void test_formats(void **state)
 	put_vmlinuz("bz", "6.1.0-56-amd64");
 	read_image("bz", KERNEL_BZIMAGE, "6.1.0-56-amd64");
 	/*
-	 * The search must find the version wherever it is: around the end of a chunk that the
-	 * search reads, and at the end of the file.
+	 * The search must find the version string wherever it is in the file: across the end of a
+	 * chunk that the search reads at a time, and at the end of the file.
 	 */
 	for (size_t at = 65536 - 90; at < 65536 + 20; at++) {
 		put_vmlinux("elf", "6.1.192-caisson", 70000, at);
@@ -144,8 +144,8 @@ static void test_search(void **state)
 	put_modules("root/usr/lib/modules", "5.10.0-1", DEP, "");
 	find(NULL, "5.10.0-1");
 	/*
-	 * This kernel's version is higher, but the search must not choose it, because it lacks
-	 * something that guests need.
+	 * The kernel 6.1 is newer than 5.10.0-1, but the search must not choose it, because it
+	 * lacks modules that guests need.
 	 */
 	put_vmlinuz("root/boot/vmlinuz-6", "6.1");
 	put_modules("root/lib/modules", "6.1", "k/virtio_mmio.ko:\n", "");
@@ -158,8 +158,8 @@ static void test_search(void **state)
 	put_text("root/usr/lib/caisson/kernel/config", CONFIG "CONFIG_EXT4_FS=y\n");
 	find(NULL, "4.9-caisson");
 	/*
-	 * Checks that an installed kernel that is broken is an error, and that the search does not
-	 * go on to another kernel.
+	 * Checks that a damaged kernel in caisson's own directory is an error, and that the search
+	 * does not go on to another kernel.
 	 */
 	assert_int_equal(truncate("root/usr/lib/caisson/kernel/vmlinux", 700), 0);
 	find_fails(NULL, EINVAL, "the installed caisson kernel: ");
@@ -184,7 +184,9 @@ static void test_kernel_lacks(void **state)
 		put_modules("root/lib/modules", "6.1", dep, "");
 		find_fails("root/boot/vmlinuz-6", EOPNOTSUPP, cases[i].text);
 		find_fails(NULL, ENOENT, cases[i].text);
-		/* Checks that a driver that is built into the kernel needs no module. */
+		/*
+		 * A driver that modules.builtin says is built into the kernel must need no module.
+		 */
 		put_text("root/lib/modules/6.1/modules.builtin", cases[i].module);
 		find(NULL, "6.1");
 		assert_int_equal(unlink("root/lib/modules/6.1/modules.builtin"), 0);
@@ -194,7 +196,10 @@ static void test_kernel_lacks(void **state)
 static void test_named_kernel(void **state)
 {
 	put_vmlinuz("k/vmlinuz", "6.6");
-	/* The kernel must be accepted, because no file says which features it has. */
+	/*
+	 * The kernel must be accepted, because no configuration file is there to say which features
+	 * it has.
+	 */
 	find("k/vmlinuz", "6.6");
 	put_text("k/config-6.6", CONFIG "CONFIG_EXT4_FS=m\n");
 	find_fails("k/vmlinuz", EOPNOTSUPP, "no ext4");

@@ -20,7 +20,7 @@
 
 static char dir[] = "/tmp/caisson-hook-XXXXXX";
 
-/* A hook `sh -c SCRIPT`, in which $1 is the test's directory. */
+/* The hook `sh -c SCRIPT`. In the script $1 is the test's directory. */
 struct script {
 	const char *args[6], *env[3];
 	struct spec_hook hook;
@@ -93,8 +93,8 @@ static void test_empty_env_and_args(void **state)
 
 	assert_int_equal(setenv("CAISSON_SECRET", "1", 1), 0);
 	/*
-	 * env(1) prints nothing and succeeds, because the environment is empty. With variables it
-	 * would print them.
+	 * The hook runs env(1), which must succeed. It prints nothing, because the hook's
+	 * environment is empty.
 	 */
 	assert_int_equal(run(&hook, 1, "{}", 2), 0);
 	struct script s;
@@ -175,8 +175,8 @@ static void test_timeout_kills_the_group(void **state)
 	double took = now() - start;
 	assert_true(took > 0.9 && took < 10);
 	/*
-	 * Checks that the background process of the script was killed too. It may still be a zombie
-	 * that init has not reaped.
+	 * Checks that the process which the script has started in the background was killed too. It
+	 * may still be a zombie, if init has not reaped it.
 	 */
 	pid_t pid = (pid_t)atoi(content("pid"));
 	assert_true(pid > 1);
@@ -204,8 +204,9 @@ static void test_timeout_not_reached(void **state)
 }
 
 /*
- * Checks that a container's state that is far larger than a pipe's buffer blocks no one. One hook
- * reads the state late, one never reads it, and one closes its input.
+ * Checks hooks that get a container's state far larger than a pipe's buffer. One hook reads the
+ * state late, one does not read it, one closes its input, and one reads 10 bytes and fails. None of
+ * them may block the runtime.
  */
 static void test_large_state(void **state)
 {
@@ -235,11 +236,14 @@ static void test_daemon_does_not_block(void **state)
 
 static void test_descriptors(void **state)
 {
-	/* this descriptor has no O_CLOEXEC, so it stays open across execve(2) */
+	/* this descriptor has no O_CLOEXEC, so the runtime must close it before execve(2) */
 	int extra = open("/dev/null", O_RDONLY);
 
 	assert_true(extra >= 0);
-	/* ls itself has descriptor 3 open, for the directory that it reads. */
+	/*
+	 * The hook must have the descriptors 0 to 2 only. ls itself opens descriptor 3, for the
+	 * directory that it reads.
+	 */
 	assert_int_equal(run_script("ls /proc/self/fd >$1/fds"), 0);
 	close(extra);
 	assert_string_equal(content("fds"), "0\n1\n2\n3\n");
@@ -337,7 +341,9 @@ static void test_step(void **state)
 	assert_int_equal(step_hooks(&c, &step), 0);
 	assert_string_equal(content("step"), "{\"status\":\"created\",\"n\":42}");
 	assert_non_null(strstr(content("step-env"), "FROM=process"));
-	/* Checks that hooks other than startContainer do not get the process's environment. */
+	/*
+	 * Checks that only a startContainer hook gets the environment of the container's process.
+	 */
 	step.hooks.name = "createContainer";
 	s.args[2] = "/usr/bin/cat >$1/step; /usr/bin/env >$1/step-env";
 	assert_int_equal(step_hooks(&c, &step), 0);

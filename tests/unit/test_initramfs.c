@@ -95,7 +95,7 @@ static void add_data(struct initramfs *w, const char *name, const char *text)
 	assert_int_equal(initramfs_data(w, name, ATTR(.mode = 0644), &data), 0);
 }
 
-/* Adds the smallest entry, which has a name and no data. */
+/* Adds the smallest possible entry to the archive, which has a name and no data. */
 static int add_fifo(struct initramfs *w, const char *name)
 {
 	return initramfs_node(w, name, ATTR(.mode = S_IFIFO | 0644), 0, 0);
@@ -208,7 +208,7 @@ static void test_concatenation(void **state)
 	assert_int_equal(write(fd, "\0\0\0\0\0", 5), 5);
 	assert_int_equal(initramfs_begin(&second, fd, "second"), 0);
 	assert_int_equal(second.offset % 4, 0);
-	/* an archive that follows may replace a file of an archive before it */
+	/* an entry of a later archive may replace a file of an earlier one */
 	add_data(&second, "a", "2");
 	assert_int_equal(initramfs_end(&second), 0);
 
@@ -318,8 +318,9 @@ static void test_sources(void **state)
 	_cleanup_initramfs_ struct initramfs w = {0}, full = {0};
 	_cleanup_fd_ int fd = archive(&w), pipe_end = -EBADF, other_end = -EBADF;
 	/*
-	 * Checks that a file which grows while it is read is an error. The kernel reports the size
-	 * 0 for this file of /proc although it has content, so it looks like such a file.
+	 * Checks that a file is an error if it grows while it is read. For /proc/self/status the
+	 * kernel reports the size 0 although the file has content, so the writer sees the same as
+	 * for a file that grows.
 	 */
 	_cleanup_fd_ int proc = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 	_cleanup_fd_ int huge = memfd_create("huge", MFD_CLOEXEC), null = open("/dev/full", O_RDWR);

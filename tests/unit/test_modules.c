@@ -76,8 +76,8 @@ static void test_order(void **state)
 		{{"top", "top", "one_two"},
 			"kernel/a/one-two.ko kernel/b/mid.ko.zst kernel/b/top.ko.xz"},
 		/*
-		 * The module's line in modules.dep names only its direct dependency. The result
-		 * must also have the indirect ones.
+		 * The line of the module "direct" in modules.dep names only its direct dependency.
+		 * The result must also have the modules on which that dependency depends.
 		 */
 		{{"direct"}, "kernel/a/one-two.ko kernel/b/mid.ko.zst kernel/b/top.ko.xz "
 			     "extra/direct.ko"},
@@ -277,8 +277,8 @@ static void ask_modprobe(const char *dir, const char *name, struct strbuf *ret)
 	FILE *out;
 
 	/*
-	 * modprobe must use no soft dependencies: -C /dev/null ignores those in /etc, and the copy
-	 * of the tree leaves out the kernel's own.
+	 * modprobe must use no soft dependencies. The option -C /dev/null makes it ignore those in
+	 * /etc, and the copy of the modules' directory leaves out the kernel's own.
 	 */
 	assert_non_null(mkdtemp(base));
 	snprintf(command, sizeof(command),
@@ -313,7 +313,10 @@ static void compare_with_modprobe(struct arena *a, const struct modules *m, cons
 	}
 }
 
-/* Checks that every module of a distribution's kernel can be resolved, and that the files exist. */
+/*
+ * Checks that every module of a distribution's kernel can be resolved, and that the modules' files
+ * exist.
+ */
 static void check_real(const char *dir)
 {
 	_cleanup_fd_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

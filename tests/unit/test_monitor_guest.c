@@ -110,8 +110,8 @@ static int say(struct rig *g, const char *json)
 }
 
 /*
- * Gives the messages to the monitor one after the other, and checks that the last one ends the
- * machine with an error that contains this text.
+ * Gives the messages to the monitor one after the other, as if the guest's agent had sent them. The
+ * last one must end the machine with an error that contains this text.
  */
 static void ends(const char *const *json, const char *said)
 {
@@ -152,7 +152,10 @@ static void malformed(void **state)
 	ENDS("malformed \"exited\"", "{\"type\":\"exited\",\"process\":0}");
 	ENDS("malformed \"failed\"", "{\"type\":\"failed\",\"process\":0,\"errno\":0}");
 	ENDS("malformed \"failed\"", "{\"type\":\"failed\",\"process\":0,\"errno\":-5}");
-	/* The texts in these messages have control sequences that a terminal would obey. */
+	/*
+	 * The texts in these messages have control sequences that a terminal would obey, so the
+	 * monitor must replace their control characters.
+	 */
 	ENDS("?[2Jcleared", "{\"type\":\"failed\",\"process\":0,\"errno\":22,"
 			    "\"message\":\"\\u001b[2Jcleared\"}");
 }
@@ -174,8 +177,8 @@ static void lengths(void **state)
 }
 
 /*
- * Checks that the monitor passes every barrier on to the runtime, which checks whether it is the
- * expected one.
+ * Checks that the monitor passes on to the runtime every barrier that the guest says it has
+ * reached, because the runtime checks whether the barrier is the expected one.
  */
 static void barrier(void **state)
 {
@@ -190,7 +193,7 @@ static void barrier(void **state)
 	tear_down(&g);
 }
 
-/* Checks that messages about processes and requests that do not exist are ignored. */
+/* Checks that the monitor ignores messages about processes and requests that do not exist. */
 static void messages_for_nobody(void **state)
 {
 	struct rig g;
@@ -232,7 +235,10 @@ static void orders_are_sent_once(void **state)
 	assert_string_equal(f.type, "create");
 	assert_int_equal(f.blob_len, 10);
 	assert_memory_equal(f.blob, "the orders", 10);
-	/* The monitor must have freed the orders, because it lives as long as the container. */
+	/*
+	 * The monitor must have freed the orders after it has sent them to the guest's agent,
+	 * because the monitor lives as long as the container.
+	 */
 	assert_null(g.orders.s);
 	agent_reader_release(&reader);
 	tear_down(&g);
@@ -251,8 +257,8 @@ static void the_time_is_told_after_hello(void **state)
 	assert_int_equal(next_message(&g, &reader, &(struct agent_frame){0}), 0);
 	assert_int_equal(say(&g, HELLO), 0);
 	/*
-	 * clock_changed() must not block. The kernel has not cancelled the timer, so a blocking
-	 * read of it would wait.
+	 * clock_changed() must not block. It reads the timer that reports changes of the host's
+	 * clock, and a blocking read would wait, because no change has come.
 	 */
 	clock_changed(g.m);
 	for (int i = 0; i < 2; i++) {
@@ -280,8 +286,9 @@ static struct channel_span next_span(struct rig *g, struct channel_msg *m)
 }
 
 /*
- * Checks that times of the guest become times between the begin of the machine and now, in the same
- * order. The guest's clock began a second ago, when the machine began to run.
+ * Checks how the monitor converts times of the guest to its own clock: they must lie between the
+ * begin of the machine and now, in the same order. The guest's clock began a second ago, when the
+ * machine began to run.
  */
 static void times_of_the_guest(void **state)
 {
@@ -319,11 +326,18 @@ static void times_of_the_guest(void **state)
 	assert_true(two.place == PLACE_INIT && two.number == 1);
 	assert_true(one.end - one.begin == 1000 && two.end - two.begin == 4000);
 	assert_true(one.end == two.begin);
-	/* Half a second of the guest's time has passed since its clock began. */
+	/*
+	 * The first step began when the guest's clock showed half a second, and the kernel had
+	 * booted when it showed a second. So the step must begin about half a second before the end
+	 * of the boot.
+	 */
 	assert_in_range(one.begin, kernel.end - second / 2 - second / 10, kernel.end - second / 2);
 	assert_true(wrong.begin >= now - second && wrong.begin < one.begin);
 	assert_in_range(wrong.end, two.end, clock_ns());
-	/* A guest whose clock is older than its machine. */
+	/*
+	 * The guest's clock may claim to have begun before the machine did. The times must then be
+	 * moved to the begin of the machine.
+	 */
 	g.m->spans.ran = now;
 	assert_int_equal(say(&g, "{\"type\":\"steps\",\"process\":0,\"clock\":1,\"steps\":["
 				 "{\"step\":2,\"begin\":0,\"end\":1}]}"),
@@ -342,7 +356,8 @@ static void lies_about_steps(void **state)
 	static const char one[] = STEPS "[{\"step\":0,\"begin\":1,\"end\":1}]}";
 	struct rig g;
 
-	ENDS("unexpected or malformed \"steps\"", HELLO, one); /* nobody has asked for it */
+	/* the runtime has not asked the guest to report its steps */
+	ENDS("unexpected or malformed \"steps\"", HELLO, one);
 	for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
 		set_up(&g);
 		g.plan.steps = steps;
@@ -375,8 +390,8 @@ static void last_words(void **state)
 	assert_int_equal(monitor_last_words(g.m, err_set(EIO, "it failed")), -EIO);
 	assert_string_equal(err_msg(), "it failed; the guest said nothing");
 	/*
-	 * The error message must quote the reason of a kernel panic, and not the place in the
-	 * kernel.
+	 * The error message must quote the reason that the guest's kernel gives for its panic, and
+	 * not the place in the kernel.
 	 */
 	g.m->log_len = strlen(said);
 	memcpy(g.m->log, said, g.m->log_len);

@@ -34,8 +34,8 @@ static void host_untouched(struct box *b)
 }
 
 /*
- * CVE-2019-18837: a symbolic link in the root file system leads the creation of a mount point to
- * the host.
+ * CVE-2019-18837: in the root file system a symbolic link stands where a mount point must be made,
+ * and leads to the host.
  */
 static void link_prepare(struct box *b)
 {
@@ -63,8 +63,8 @@ static void link_init(struct box *b)
 		EXPECT(box_mount(b, &file_binds[i], 1 + (int)i) >= 0);
 	EXPECT(box_new(b, "tmpfs", "/etc/dir/deep", OPTS("size=4k")) >= 0);
 	/*
-	 * The directories must have been made inside the root file system, at the places to which
-	 * the links lead if the root file system is "/".
+	 * The symbolic links are absolute. The directories must have been made inside the root file
+	 * system, at the places to which the links lead if its top is taken for "/".
 	 */
 	EXPECT(box_has(ROOTFS HOSTDIR "/x", "from the host"));
 	EXPECT(box_has(ROOTFS HOSTDIR "/y", "from the host"));
@@ -78,8 +78,8 @@ BOX_TEST(dangling_links, .prepare = link_prepare, .host = link_host, .init = lin
 	.check = host_untouched)
 
 /*
- * CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2025-54867: /proc and /sys are symbolic
- * links.
+ * CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2025-54867: /proc and /sys of the root file
+ * system are symbolic links.
  */
 static void proc_link_prepare(struct box *b)
 {
@@ -144,8 +144,8 @@ BOX_TEST(proc_covers, .prepare = proc_cover_prepare, .host = proc_cover_host,
 	.init = proc_cover_init, .check = host_untouched)
 
 /*
- * CVE-2021-30465, CVE-2024-45310: an attacker replaces a directory of a shared volume by a link to
- * the host while INIT makes the mount point. The test tries 10,000 times, or for 3 seconds.
+ * CVE-2021-30465, CVE-2024-45310: while the mount point is made, an attacker replaces a directory
+ * of a shared volume by a link to the host. The test tries 10,000 times, or for 3 seconds.
  */
 static void race_prepare(struct box *b)
 {
@@ -188,8 +188,8 @@ static void race_init(struct box *b)
 				       : box_new(b, "tmpfs", dest, OPTS("size=4k"));
 		done += r >= 0;
 		/*
-		 * Unmounting keeps the number of mounts small. The call may fail, because the
-		 * attacker may have moved the directory.
+		 * Unmounting each mount keeps the number of mounts small. umount2() may fail,
+		 * because the attacker may have moved the directory.
 		 */
 		if (r >= 0 && fchdir(b->c.root) == 0)
 			(void)umount2(dest + 1, MNT_DETACH);
@@ -208,8 +208,8 @@ static void race_init(struct box *b)
 BOX_TEST(swap_race, .prepare = race_prepare, .init = race_init, .check = host_untouched)
 
 /*
- * Returns false if the directory cannot be made because its mount is read-only. If the directory
- * can be made, removes it, so that a failing test leaves nothing behind.
+ * Returns false if the directory cannot be made because its mount is read-only. If the function
+ * makes the directory, it removes it again, so that a failing test leaves nothing behind.
  */
 static bool can_make(const char *dir)
 {
@@ -260,8 +260,8 @@ BOX_TEST(cgroup_with_ns, .init = cgroup_ns_init, .flags = CLONE_NEWCGROUP)
 BOX_TEST(cgroup_with_ns_userns, .init = cgroup_ns_init, .flags = CLONE_NEWCGROUP | CLONE_NEWUSER)
 
 /*
- * CVE-2025-31133, CVE-2025-62161: INIT masks paths with the container's own /dev/null, which the
- * container may have replaced by something else.
+ * CVE-2025-31133, CVE-2025-62161: the runtime masks paths with the container's own /dev/null, which
+ * the container may have replaced by something else.
  */
 static void mask_prepare(struct box *b)
 {
@@ -295,8 +295,8 @@ static void mask_init(struct box *b)
 		EXPECT(S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3));
 		EXPECT(!box_has(files[i], "secret"));
 		/*
-		 * The device node that INIT has bound into the container belongs to the host, so
-		 * the container must not be able to change it.
+		 * The device nodes that were bound into the container belong to the host, so the
+		 * container must not be able to change their modes.
 		 */
 		EXPECT(chmod(files[i], 0) < 0 && errno == EROFS);
 		EXPECT(chown(files[i], 1, 1) < 0 && errno == EROFS);
@@ -325,7 +325,10 @@ static void console_init(struct box *b)
 	box_attach(b);
 	EXPECT(box_new(b, "devpts", "/other", OPTS("newinstance", "ptmxmode=0666")) >= 0);
 	EXPECT(box_number(b, step_pivot, 0) >= 0);
-	/* The node at /dev/ptmx is a real ptmx node, but it is not in a devpts. */
+	/*
+	 * /dev/ptmx is a real ptmx node here, but it does not belong to a devpts, so the step
+	 * CONSOLE must refuse it.
+	 */
 	EXPECT_ERR(box_console(b), ENODEV, "needs a devpts");
 	EXPECT(rename("/dev/pts", "/dev/old") == 0);
 	EXPECT_ERR(box_console(b), ENODEV, "needs a devpts");
@@ -338,7 +341,10 @@ static void console_init(struct box *b)
 	EXPECT(mount("/dev/old/ptmx", "/dev/pts/ptmx", NULL, MS_BIND, NULL) == 0);
 	EXPECT_ERR(box_console(b), EXDEV, "mounted over");
 	EXPECT(umount2("/dev/pts/ptmx", 0) == 0);
-	/* CVE-2026-88264: INIT must neither follow nor replace a symbolic link at /dev/console. */
+	/*
+	 * CVE-2026-88264: the container's first process must neither follow nor replace a symbolic
+	 * link at /dev/console.
+	 */
 	EXPECT_ERR(box_console(b), EEXIST, "/dev/console is a symbolic link");
 	EXPECT(b->console < 0);
 	EXPECT(unlink("/dev/console") == 0);
@@ -348,8 +354,8 @@ static void console_init(struct box *b)
 BOX_TEST(console_paths, .prepare = console_prepare, .init = console_init, .check = host_untouched)
 
 /*
- * CVE-2026-47766, CVE-2026-41579, CVE-2026-88265: /dev is not a mount, and /dev or something in it
- * is a link to the host.
+ * CVE-2026-47766, CVE-2026-41579, CVE-2026-88265: /dev is no mount, and /dev or an entry of it is a
+ * link to the host.
  */
 static void dev_link_prepare(struct box *b)
 {
@@ -382,7 +388,10 @@ static void dev_link_init(struct box *b)
 	EXPECT_ERR(box_device(b, bad, -1), EEXIST, "symbolic link");
 	EXPECT_ERR(box_device(b, zero, -1), EEXIST, "symbolic link");
 	EXPECT_ERR(box_device(b, bad, 1), EEXIST, "symbolic link");
-	/* INIT must leave the image's link as it is, and must write nothing through the link. */
+	/*
+	 * A link that the image has must stay as it is, and nothing may be written through this
+	 * link.
+	 */
 	EXPECT(box_link(b, "/proc/self/fd", "/dev2/fd") >= 0);
 	EXPECT(box_has(BOX "/victim", "precious"));
 	EXPECT(lstat(BOX "/victim", &st) == 0 && st.st_uid == 0 && (st.st_mode & 0777) == 0644);

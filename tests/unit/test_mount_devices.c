@@ -11,8 +11,8 @@
 #include "unit/rig/box.h"
 
 /*
- * Fills /dev of the root with a device, a link and a file that an image could contain. The test
- * then checks which of them the steps DEVICE and SYMLINK keep, and which they replace.
+ * Puts a device, a link and a file that an image could contain into /dev of the root file system.
+ * The test then checks which of them the steps DEVICE and SYMLINK keep, and which they replace.
  */
 static void device_prepare(struct box *b)
 {
@@ -69,7 +69,8 @@ static void device_init(struct box *b)
 BOX_TEST(devices, .prepare = device_prepare, .host = device_host, .init = device_init)
 
 /*
- * Checks that INIT binds the host's device nodes in a user namespace, where it cannot make nodes.
+ * Checks that the container's first process binds the host's device nodes in a user namespace,
+ * because it cannot make nodes there.
  */
 static void no_mknod_init(struct box *b)
 {
@@ -87,7 +88,10 @@ static void no_mknod_init(struct box *b)
 
 BOX_TEST(no_mknod, .init = no_mknod_init, .flags = CLONE_NEWUSER)
 
-/* Checks that INIT can make the container's terminal when /dev is already read-only. */
+/*
+ * Checks that the container's first process can make the container's terminal although /dev is
+ * read-only already.
+ */
 static void console_init(struct box *b)
 {
 	struct winsize size;
@@ -113,7 +117,10 @@ static void console_init(struct box *b)
 	EXPECT(getsid(0) == getpid() && tcgetpgrp(0) == getpid());
 	EXPECT(write(1, "hello", 5) == 5 && read(b->console, text, 15) == 5 &&
 		streq(text, "hello"));
-	/* Checks that an exec gets a terminal of its own and does not change /dev/console. */
+	/*
+	 * Checks that a process of `caisson exec` gets a terminal of its own, and that /dev/console
+	 * stays as it is.
+	 */
 	b->plan.exec = true;
 	pid_t pid = fork();
 	if (pid == 0) {

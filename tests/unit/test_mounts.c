@@ -90,7 +90,7 @@ static void ordinary_init(struct box *b)
 BOX_TEST(ordinary, .init = ordinary_init, .flags = ORDINARY)
 BOX_TEST(ordinary_userns, .init = ordinary_init, .flags = ORDINARY | CLONE_NEWUSER)
 
-/* In a user namespace without its own network INIT must bind the host's sysfs, read-only. */
+/* In a user namespace without its own network, sysfs must be the host's, bound read-only. */
 static void sysfs_init(struct box *b)
 {
 	box_attach(b);
@@ -110,8 +110,7 @@ static void sysfs_init(struct box *b)
 BOX_TEST(userns_limits, .init = sysfs_init, .flags = CLONE_NEWUSER)
 
 /*
- * Tests bind mounts: their attributes, recursion, and types of targets. Attributes that no option
- * names must stay as they are.
+ * Tests bind mounts: recursion, types of targets, and attributes, also those that no option names.
  */
 static const char *const bind_opts[] = {"rbind", "ro", "nosuid", "noatime", NULL};
 static const char *const rro_opts[] = {"rbind", "rro", "rnodev", NULL};
@@ -175,8 +174,8 @@ static void bind_init(struct box *b)
 BOX_TEST(binds, .prepare = bind_prepare, .host = bind_host, .init = bind_init)
 
 /*
- * Checks mounts whose flags the kernel locks, because they come from outside of the user namespace:
- * INIT must leave such flags as they are, and report an option that would clear one.
+ * Checks mounts whose flags the kernel has locked, because they come from outside of the user
+ * namespace: such flags must stay as they are, and an option that would clear one must be an error.
  */
 static void locked_init(struct box *b)
 {
@@ -186,7 +185,10 @@ static void locked_init(struct box *b)
 	box_attach(b);
 	keep = box_entry(b, "bind", "/keep", OPTS("bind", "nosuid"));
 	clear = box_entry(b, "bind", "/clear", OPTS("bind", "rw"));
-	/* INIT itself, and not the host, copies the mounts of an ordinary user. */
+	/*
+	 * The container's first process copies the mounts itself, because an ordinary user's host
+	 * process may not do so.
+	 */
 	s.slot = 1;
 	EXPECT(step_open(&b->c, &s) >= 0);
 	s.slot = 2;
@@ -194,17 +196,17 @@ static void locked_init(struct box *b)
 	EXPECT(box_mount(b, &keep, 1) >= 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/keep"), " ro,nosuid,nodev,noatime "));
 	EXPECT_ERR(box_mount(b, &clear, 2), EPERM, "\"rw\"");
-	/* Binding one mount of a tree must fail if locked mounts are beneath it. */
+	/*
+	 * A bind mount without "rbind" must fail: it would uncover what locked mounts beneath it
+	 * hide.
+	 */
 	s.open.path = BOX "/src";
 	EXPECT_ERR(open_tree_copy(&s, -EBADF), EINVAL, "rbind");
 }
 
 BOX_TEST(locked_flags, .prepare = bind_prepare, .init = locked_init, .flags = CLONE_NEWUSER)
 
-/*
- * Tests propagation: by default mounts of the host appear in the container, and mounts of the
- * container do not appear on the host.
- */
+/* Tests propagation: by default mounts go from the host into the container, and not back. */
 static const char *const shared_opts[] = {"bind", "rshared", NULL};
 static const char *const private_opts[] = {"bind", "rprivate", NULL};
 
@@ -254,7 +256,7 @@ static void propagation_check(struct box *b)
 	EXPECT(!*box_mountinfo(BOX "/vol/in"));
 	EXPECT(has(box_mountinfo(BOX "/vol/out"), "size=8k"));
 	EXPECT(!*box_mountinfo(ROOTFS) && !*box_mountinfo(ROOTFS "/etc"));
-	/* Changing the root has not changed the host's mounts. */
+	/* The host must still have its mounts, although the container has changed its own root. */
 	EXPECT(*box_mountinfo(BOX) && *box_mountinfo(BOX "/vol"));
 }
 
@@ -264,7 +266,7 @@ BOX_TEST(propagation_shared_root, .prepare = propagation_prepare, .host = propag
 	.init = propagation_init, .check = propagation_check,
 	.root_propagation = MS_SHARED | MS_REC)
 
-/* Tests tmpcopyup, also of mounts that become read-only only after the copy. */
+/* Tests tmpcopyup (copy what the tmpfs covers), also if the tmpfs becomes read-only afterwards. */
 static void copyup_prepare(struct box *b)
 {
 	struct timespec times[2] = {{.tv_sec = 1000}, {.tv_sec = 2000}};
@@ -399,7 +401,7 @@ static void idmap_host(struct box *b)
 	s.open.path = BOX "/file";
 	int fd = open_tree_copy(&s, -EBADF);
 	idmapped = fd >= 0;
-	/* Before Linux 6.3 tmpfs does not support id-mapped mounts. */
+	/* Before Linux 6.3 tmpfs does not support id-mapped mounts, which must be an error. */
 	if (!idmapped)
 		EXPECT_ERR(open_tree_copy(&s, -EBADF), EINVAL, "no idmapped mounts");
 	b->slots[b->nslots++] = fd;
@@ -419,10 +421,7 @@ static void idmap_init(struct box *b)
 
 BOX_TEST(idmap, .prepare = bind_prepare, .host = idmap_host, .init = idmap_init)
 
-/*
- * Checks that errors about missing sources avoid the words that engines read as "command not
- * found".
- */
+/* Errors about missing sources must avoid the words that engines read as "command not found". */
 static void sources_host(struct box *b)
 {
 	struct step s = {
@@ -439,7 +438,7 @@ static void sources_host(struct box *b)
 
 BOX_TEST(sources, .prepare = bind_prepare, .host = sources_host, .init = box_attach)
 
-/* With --no-pivot INIT moves the new root. The host's procfs must still be out of reach. */
+/* With --no-pivot the new root is moved over the old one, and must hide the host's mounts. */
 static void no_pivot_init(struct box *b)
 {
 	box_attach(b);
@@ -454,8 +453,8 @@ static void no_pivot_init(struct box *b)
 BOX_TEST(no_pivot, .init = no_pivot_init, .flags = CLONE_NEWPID)
 
 /*
- * Checks that INIT reaches its root file system even if the root user of its namespace may not
- * search the directories above it.
+ * The container's root file system must be found even if the container's root user may not search
+ * the directories above it.
  */
 static void unreachable_host(struct box *b)
 {

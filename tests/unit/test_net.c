@@ -72,7 +72,10 @@ static void add_address(const char *dev, const char *text, int prefix, int scope
 		fail_msg("add address %s: %s", text, err_msg());
 }
 
-/* Does an ioctl on an interface. `req` is the request before the call, and the answer after it. */
+/*
+ * Makes an ioctl on the interface `dev`. `req` holds the request before the call, and the answer
+ * after the call.
+ */
 static void ask(unsigned long what, const char *dev, struct ifreq *req)
 {
 	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -209,8 +212,8 @@ static void test_move_same_name_and_down(void **state)
 }
 
 /*
- * Checks that an interface can move into a container that already has interfaces with the old name
- * and the index of the moved one, and with some of the names that a name template would give.
+ * Checks that an interface can move into a container in which other interfaces have its old name,
+ * its index, and some of the names that a name template would give.
  */
 static void test_move_among_others(void **state)
 {
@@ -308,8 +311,8 @@ static void test_bad_input(void **state)
 }
 
 /*
- * Checks that an interface comes back if the kernel moves it and then refuses its new name. The
- * kernel refuses "all", because IPv6 uses that name itself.
+ * Checks that an interface comes back to the host if the kernel moves it to the container and then
+ * refuses its new name. The kernel refuses "all", because IPv6 uses that name itself.
  */
 static void test_rename_refused_after_move(void **state)
 {
@@ -324,8 +327,8 @@ static void test_rename_refused_after_move(void **state)
 }
 
 /*
- * Checks that an interface comes back with all its settings if its address cannot be set in the
- * container.
+ * Checks that an interface comes back to the host with all its settings if its address cannot be
+ * set in the container.
  */
 static void test_address_refused_after_move(void **state)
 {
@@ -354,7 +357,10 @@ static void test_return(void **state)
 	net_namespace_enter(n->box);
 	assert_int_equal(if_nametoindex("eth0"), 0);
 	net_namespace_enter(n->host);
-	/* The interface is back on the host already, so a second call must do nothing. */
+	/*
+	 * The interface is back on the host already, so net_return_device() must do nothing when it
+	 * is called a second time.
+	 */
 	assert_ok(net_return_device("eth0", "h0", n->box));
 	assert_ok(net_move_device("h0", "eth0", n->box));
 	add_veth("h0", "p1");

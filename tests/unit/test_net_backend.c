@@ -45,8 +45,8 @@ static const struct spec_vm_net *parse(struct arena *a, const char *value)
 	"name=net0"
 
 /*
- * Returns the network as the guest will read it: the function writes the network as JSON and parses
- * it again.
+ * Returns the network as the guest will read it: writes the network as JSON, and parses the JSON
+ * again.
  */
 static struct net_config carried(struct arena *a, const struct net_config *c)
 {
@@ -155,7 +155,8 @@ static void addresses_of_its_own(void **state)
 	assert_memory_equal(one, again, 6);
 	assert_memory_not_equal(one, two, 6);
 	/*
-	 * The two lowest bits say that the address is a unicast address which is assigned locally.
+	 * The two lowest bits of the MAC address must say that it is a unicast address which is
+	 * assigned locally.
 	 */
 	assert_int_equal(one[0] & 3, 2);
 	net_backend_mac(parse(&a, ",mac=06:00:00:00:00:07"), "one", one);
@@ -164,7 +165,7 @@ static void addresses_of_its_own(void **state)
 
 struct relayed {
 	int qemu, back; /* the test's ends of the relay's sockets */
-	int socks[2];   /* the relay's ends of the sockets */
+	int socks[2];   /* the relay's ends of the two sockets to QEMU and to the back end */
 	int stop, result;
 	char why[ERR_MAX];
 	pthread_t thread;
@@ -233,8 +234,8 @@ static void hear(int sock, const struct vhost_message *want)
 }
 
 /*
- * Checks that each message is forwarded with its own descriptors, also if several messages are
- * waiting.
+ * Checks that the relay forwards each message with the message's own descriptors, also if several
+ * messages are waiting.
  */
 static void messages_are_passed_on(void **state)
 {
@@ -263,7 +264,10 @@ static void messages_are_passed_on(void **state)
 	hear(r.back, &kick);
 	say(r.back, answer);
 	hear(r.qemu, &answer);
-	/* QEMU hangs up, as it does when the guest has ended. */
+	/*
+	 * QEMU closes its socket, as it does when the guest has ended. The relay must then end
+	 * without an error.
+	 */
 	fd_close(&r.qemu);
 	ends(&r, 0, "");
 }
@@ -275,7 +279,7 @@ static void relay_stops(void **state)
 	start(&r);
 	eventfd_write(r.stop, 1);
 	ends(&r, 0, "");
-	/* QEMU may also hang up in the middle of an answer. */
+	/* The relay must also stop in the middle of an answer of the back end. */
 	start(&r);
 	assert_int_equal(write(r.back, "\1", 1), 1);
 	usleep(20000);
@@ -322,8 +326,8 @@ static void misbehaving_sides(void **state)
 }
 
 /*
- * Checks that the relay ends if a back end never stops sending. QEMU does not read here, so its
- * socket becomes full.
+ * Checks that the relay ends with an error if a back end never stops sending messages that were not
+ * requested. QEMU does not read here, so its socket becomes full.
  */
 static void back_end_never_stops_sending(void **state)
 {
@@ -365,7 +369,7 @@ static void relay_meets_qemu(void **state)
 	if (relay_meet(&r, ready[0], -EBADF, TIMEOUT_MS) < 0)
 		fail_msg("%s", err_msg());
 	assert_true(r.qemu >= 0);
-	/* the listening socket is closed, so that no other program can connect */
+	/* the relay has closed its listening socket, so that no other program can connect */
 	assert_true(r.listener < 0);
 	p = (struct pollfd){.fd = sock, .events = POLLIN};
 	assert_int_equal(poll(&p, 1, 0), 0);

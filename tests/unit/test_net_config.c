@@ -32,8 +32,8 @@
 static void fill_box(const struct nets *n)
 {
 	/*
-	 * Duplicate address detection is off, so that the link-local routes exist when the test
-	 * reads them.
+	 * The test switches duplicate address detection off, so that the link-local routes exist
+	 * when it reads them.
 	 */
 	run_shell("ip link set lo up && echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
 	add_interface(n, "eth0", "p0", "02:00:00:00:00:0a");
@@ -41,7 +41,7 @@ static void fill_box(const struct nets *n)
 	add_interface(n, "wan.5", "p2", "02:00:00:00:00:0c");
 	run_shell("ip addr add 10.88.0.7/16 brd 10.88.255.255 dev eth0 label eth0:web &&"
 		  "ip link set eth1 txqueuelen 77 &&"
-		  "ip addr add 10.88.0.8/16 dev eth0 &&" /* this is a secondary address */
+		  "ip addr add 10.88.0.8/16 dev eth0 &&" /* this is a secondary address of eth0 */
 		  "ip addr add fd00:88::7/64 dev eth0 nodad &&"
 		  "ip addr add 192.0.2.1 peer 192.0.2.2/32 dev eth1 &&"
 		  "ip addr add 169.254.9.9/16 scope link metric 77 dev eth1 noprefixroute &&"
@@ -56,7 +56,10 @@ static void fill_box(const struct nets *n)
 		  "echo -1 > /proc/sys/net/ipv4/conf/eth1/medium_id &&"
 		  "echo 33 > /proc/sys/net/ipv6/conf/eth0/hop_limit &&"
 		  "echo 1 > /proc/sys/net/ipv6/conf/eth1/proxy_ndp &&"
-		  /* the route to the gateway is listed after the routes that need it */
+		  /*
+		   * The kernel lists this route to the gateway 203.0.113.1 after the routes that
+		   * need it.
+		   */
 		  "ip route add 203.0.113.1 dev wan.5 scope link &&"
 		  "ip route add default via 10.88.0.1 dev eth0 metric 100 &&"
 		  "ip route add 10.99.0.0/16 via 203.0.113.1 dev wan.5 mtu 1400 advmss 1300 &&"
@@ -88,8 +91,8 @@ static void fill_guest(void)
 }
 
 /*
- * Commands that print what ip(8) shows of the carried interfaces, without timers and without the
- * states of duplicate address detection.
+ * Commands that print what ip(8) shows of the interfaces that are carried into a guest, without
+ * timers and without the states of duplicate address detection.
  */
 static const char state_of_net[] =
 	"for d in eth0 eth1 wan.5; do ip -o link show dev $d |"
@@ -177,7 +180,10 @@ static void test_read(void **state)
 	assert_int_equal(peers, 1);
 	assert_int_equal(c.route_count, 11);
 	assert_int_equal(c.neighbour_count, 2);
-	/* An empty namespace, which is here the caller's own, has nothing to carry. */
+	/*
+	 * Reads the namespace of the caller, which is `guest` here. It is empty, so nothing can be
+	 * carried from it.
+	 */
 	net_namespace_enter(n->guest);
 	assert_ok(net_config_read(&a, -EBADF, &c));
 	assert_int_equal(c.interface_count + c.route_count + c.neighbour_count, 0);
@@ -198,7 +204,7 @@ static void test_round_trip(void **state)
 	assert_string_equal(text, again);
 }
 
-/* Compares line by line, because cmocka cuts long strings. */
+/* Compares two texts line by line, because cmocka cuts long strings in its messages. */
 static void assert_same_lines(const char *was, const char *is)
 {
 	while (*was || *is) {
@@ -250,7 +256,7 @@ static void test_apply_failures(void **state)
 	struct net_route odd = c.routes[0];
 	odd.interface = 2;
 	odd.gateway_family = AF_INET;
-	inet_pton(AF_INET, "8.8.8.8", odd.gateway); /* no route reaches this gateway */
+	inet_pton(AF_INET, "8.8.8.8", odd.gateway); /* the network has no route to this gateway */
 	inet_pton(AF_INET, "9.0.0.0", odd.dst);
 	odd.prefix = 8;
 	c.routes = &odd;
@@ -278,7 +284,8 @@ static void test_refused(void **state)
 	run_shell("ip addr add 10.88.0.7/16 dev eth0");
 	refuse(n, "ip tuntap add mode tun name tun7 && ip link set tun7 up",
 		"network interface tun7 can't be given to a virtual machine: its type is 65534",
-		"ip link set tun7 down"); /* an interface that is down is not carried */
+		/* an interface that is down must not be carried into the guest */
+		"ip link set tun7 down");
 	refuse(n,
 		"ip tuntap add mode tap name twin && ip link set twin address 02:00:00:00:00:0a up",
 		"both have the MAC address 02:00:00:00:00:0a", "ip link set twin down");
@@ -380,7 +387,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_bad_json),
 	};
 
-	/* the argument chooses tests by name, because all of them take long on the test host */
+	/*
+	 * The argument of the program chooses tests by name, because all tests together take long
+	 * on the test host.
+	 */
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("net_config", tests, NULL, NULL);

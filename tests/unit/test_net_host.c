@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the parts of netsetup/host/ that need no kernel: pools of addresses, the text of -p, the
- * files of networks, the records of attachments, firewall rules.
+ * Tests the parts of netsetup/host/ that need no kernel: pools of addresses, the text of the option
+ * -p, the files of networks, the records of attachments to networks, and firewall rules.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -82,7 +82,7 @@ static void a_pool_leaves_out_what_no_interface_may_have(void **state)
 
 static void a_pool_gives_the_lowest_free_address(void **state)
 {
-	/* 10.0.0.1 is the gateway, and 10.0.0.2 to 10.0.0.6 are free */
+	/* In this pool 10.0.0.1 is the gateway, and 10.0.0.2 to 10.0.0.6 are free. */
 	struct pool p = pool_of("10.0.0.0/29");
 	struct ip used[8], got;
 	size_t n = 0;
@@ -90,7 +90,11 @@ static void a_pool_gives_the_lowest_free_address(void **state)
 	assert_int_equal(pool_complete(&p), 0);
 	assert_int_equal(pool_pick(&p, NULL, 0, &got), 0);
 	assert_ip(got, "10.0.0.2");
-	used[n++] = ip_of("fd00::1"); /* gateway of another pool, of the network's IPv6 addresses */
+	/*
+	 * pool_pick() must ignore used addresses that are not in the pool, such as this one of an
+	 * IPv6 pool.
+	 */
+	used[n++] = ip_of("fd00::1");
 	used[n++] = ip_of("10.0.0.4");
 	used[n++] = ip_of("10.0.0.2");
 	used[n++] = ip_of("9.255.255.255");
@@ -106,7 +110,10 @@ static void a_pool_gives_the_lowest_free_address(void **state)
 	assert_int_equal(pool_pick(&p, NULL, 0, &got), -EADDRNOTAVAIL);
 }
 
-/* Checks that the search ends at the very last address, because that address has no successor. */
+/*
+ * Checks that the search for a free address ends at the very last address there is, because that
+ * address has no successor.
+ */
 static void a_pool_at_the_end_of_all_addresses(void **state)
 {
 	struct pool p = pool_of("255.255.255.254/31");
@@ -285,12 +292,15 @@ static void a_written_record_is_read_again(void **state)
 	assert_memory_equal(&again.ports[1].host, &ports[1].host, sizeof(struct ip));
 	assert_true(again.ports[1].host_port == 1 && again.ports[1].port == 4 &&
 		    again.ports[1].count == 3 && again.ports[0].protocol == IPPROTO_UDP);
-	/* A record that is cut after any of its bytes must be an error. */
+	/* The record of an attachment that is cut after any of its bytes must be an error. */
 	for (size_t i = 0; i + 1 < len; i++)
 		assert_true(attachment_parse(&arena, text, i, "test", &again) < 0);
 }
 
-/* Checks the nft commands that add an attachment's elements, and the commands that remove them. */
+/*
+ * Checks the nft commands that add the elements of an attachment to a network, and the commands
+ * that remove these elements.
+ */
 static void rules_of_an_attachment(void **state)
 {
 	_cleanup_strbuf_ struct strbuf out = {0};

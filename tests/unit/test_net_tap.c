@@ -55,8 +55,8 @@ static void send_frame(int tap, struct frame *f, size_t len)
 }
 
 /*
- * Handles a frame as a guest does: answers ARP, and answers pings with a time to live of the test's
- * own.
+ * Handles a frame as a guest does: answers ARP, and answers pings with a time to live of 33. The
+ * answer of a kernel would have 64, so the test can tell who has answered.
  */
 static void answer(int tap)
 {
@@ -169,20 +169,22 @@ static void test_tap(void **state)
 	char buf[4096];
 
 	make_pair(n, &a, &c);
-	assert_int_equal(ping(n, -1), 64); /* the namespace's kernel has answered */
+	/* the kernel of the container's namespace has answered */
+	assert_int_equal(ping(n, -1), 64);
 	assert_ok(net_tap_open(&c.interfaces[0], &t));
 	assert_true(t.offloads & 1);
 	assert_true(fcntl(t.fd, F_GETFL) & O_NONBLOCK);
 	assert_true(fcntl(t.fd, F_GETFD) & FD_CLOEXEC);
 	assert_non_null(
 		strstr(shell_output("ip -o link show dev tap0", buf, sizeof(buf)), "mtu 1400"));
-	assert_int_equal(ping(n, t.fd), 33); /* the guest has answered, and the kernel has not */
+	/* the guest has answered, and the kernel of the container's namespace has not */
+	assert_int_equal(ping(n, t.fd), 33);
 	assert_non_null(
 		strstr(shell_output("ip -o link show dev eth0", buf, sizeof(buf)), "ALLMULTI"));
 	assert_string_equal(shell_output("ip -o -6 addr show dev tap0", buf, sizeof(buf)), "");
 	/*
-	 * Checks that a second machine cannot take the interface, and that the first one still has
-	 * it.
+	 * Checks that a second machine cannot take over the interface, and that the first machine
+	 * still has it.
 	 */
 	struct net_tap second;
 	assert_error(net_tap_open(&c.interfaces[0], &second), -EBUSY,
@@ -193,11 +195,12 @@ static void test_tap(void **state)
 	assert_int_equal(t.fd, -EBADF);
 	assert_no_trace();
 	assert_int_equal(ping(n, -1), 64);
-	assert_ok(net_tap_close(&t)); /* closing the tap a second time does nothing */
+	assert_ok(net_tap_close(&t)); /* closing the tap a second time must do nothing */
 }
 
 /*
- * Checks that a redirection to a tap that no longer exists, left by a killed monitor, is replaced.
+ * Checks that net_tap_open() replaces a redirection that a killed monitor has left, and that leads
+ * to a tap which no longer exists.
  */
 static void test_stale_redirection(void **state)
 {
@@ -211,8 +214,8 @@ static void test_stale_redirection(void **state)
 	assert_ok(net_tap_open(&c.interfaces[0], &t));
 	fd_close(&t.fd);
 	/*
-	 * The test looks at the filters, because a ping would fail only later: the peer's neighbour
-	 * table waits before it tries again.
+	 * The test looks at the traffic filters and does not ping, because a ping would fail for
+	 * some time: the peer's neighbour table waits before it tries again.
 	 */
 	shell_output("tc filter show dev eth0 ingress", buf, sizeof(buf));
 	assert_non_null(strstr(buf, "Egress Redirect to device *"));
@@ -224,8 +227,8 @@ static void test_stale_redirection(void **state)
 }
 
 /*
- * Checks that a queueing discipline that is on the interface before the tap stays there, with its
- * filters.
+ * Checks that a queueing discipline which was on the interface before the tap stays there together
+ * with its filters.
  */
 static void test_foreign_qdisc(void **state)
 {
@@ -246,7 +249,10 @@ static void test_foreign_qdisc(void **state)
 	assert_non_null(strstr(buf, "clsact"));
 	assert_non_null(strstr(buf, "pref 9"));
 	assert_null(strstr(buf, "pref 1 "));
-	/* A filter of the same priority belongs to somebody else and must not be touched. */
+	/*
+	 * A filter that has the same priority as caisson's, but that caisson has not made, must be
+	 * an error and must stay.
+	 */
 	run_shell(
 		"tc filter add dev eth0 ingress prio 1 protocol ip u32 match u32 1 1 action mirred "
 		"egress redirect dev lo");
@@ -294,7 +300,10 @@ int main(int argc, char **argv)
 		IN_NETS(test_tap_errors),
 	};
 
-	/* the argument chooses tests by name, because all of them take long on the test host */
+	/*
+	 * The argument of the program chooses tests by name, because all tests together take long
+	 * on the test host.
+	 */
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("net_config", tests, NULL, NULL);

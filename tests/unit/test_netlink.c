@@ -60,7 +60,7 @@ static void test_replies(void **state)
 	struct reply m = error_reply();
 
 	assert_error(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EPERM, "(hello there)");
-	/* The reader must skip an answer to another request. */
+	/* The reader must skip an answer that belongs to another request. */
 	assert_int_equal(nl_read_replies(&m, sizeof(m), 8, NULL, NULL), 0);
 	m.error = 0;
 	assert_int_equal(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), 1);
@@ -68,7 +68,10 @@ static void test_replies(void **state)
 	assert_error(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EBADMSG,
 		"error -100000, expected one from -4095 to 0");
 	m = error_reply();
-	/* without a terminating NUL the error must not quote the kernel's text */
+	/*
+	 * The kernel's error text lacks its terminating NUL here, so the error message must not
+	 * quote the text.
+	 */
 	m.words[11] = 'x';
 	assert_int_equal(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EPERM);
 	assert_null(strstr(err_msg(), "hello"));
@@ -101,7 +104,7 @@ static void test_attributes(void **state)
 
 	assert_ok(nl_attrs(&m.h, sizeof(m.info), attrs, IFLA_IFNAME));
 	assert_string_equal(nl_attr_str(attrs[IFLA_IFNAME], "?"), "eth0");
-	/* The attribute has not four bytes, so the fallback is returned. */
+	/* The attribute does not have four bytes, so the reader must return the given fallback. */
 	assert_int_equal(nl_attr_u32(attrs[IFLA_IFNAME], 77), 77);
 	assert_ok(nl_attrs(&m.h, sizeof(m.info), attrs, IFLA_IFNAME - 1));
 	m.attr.nla_len = 100;
@@ -127,7 +130,10 @@ static void test_noise(void **state)
 
 		for (size_t k = 0; k < len; k++)
 			data[k] = (unsigned char)rand_r(&seed);
-		/* Makes the header plausible, so that the reader gets further. */
+		/*
+		 * Makes the message's header plausible, so that the reader goes on to the rest of
+		 * the random bytes.
+		 */
 		if (len >= sizeof(struct nlmsghdr)) {
 			struct nlmsghdr *h = (void *)data;
 			h->nlmsg_len = i % 3 ? (uint32_t)len : h->nlmsg_len % 128;

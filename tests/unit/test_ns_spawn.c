@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tests in which state ns_spawn() leaves its caller. */
+/*
+ * Tests in which state ns_spawn(), which starts the container's first process, leaves its caller.
+ */
 #include <fcntl.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -26,7 +28,10 @@ static struct ns_spawn_args args_of(const struct step *clone, int cgroup)
 		.clone = clone, .cgroup = cgroup, .image = -1, .orders = -1, .channel = -1};
 }
 
-/* Sets the limit of descriptors so low that the process can open no more. */
+/*
+ * Lowers the limit of open descriptors of this process so far that it can open no more. Returns the
+ * old limit.
+ */
 static struct rlimit forbid_descriptors(void)
 {
 	struct rlimit before, none;
@@ -53,8 +58,8 @@ static void assert_fails(const struct ns_spawn_args *a, bool descriptors, const 
 	assert_non_null(strstr(err_msg(), message));
 	assert_int_equal(child.pid, -1);
 	/*
-	 * The caller must be dumpable again, because a process of an ordinary user that is not
-	 * dumpable cannot write to its own files in /proc.
+	 * The caller of ns_spawn() must be dumpable again, because a process of an ordinary user
+	 * that is not dumpable cannot write to its own files in /proc.
 	 */
 	assert_int_equal(prctl(PR_GET_DUMPABLE), 1);
 }
@@ -69,8 +74,8 @@ static void test_caller_stays_dumpable(void **state)
 }
 
 /*
- * Checks that ns_spawn() uses no pipe for a process that is born in a cgroup, because that process
- * shares no memory with the caller.
+ * Checks that ns_spawn() uses no pipe to start a process that is born in a cgroup, because this
+ * process shares no memory with the caller.
  */
 static void test_no_pipe_without_shared_memory(void **state)
 {
@@ -84,7 +89,10 @@ static void count(void *data)
 	++*(int *)data;
 }
 
-/* Checks that the caller works meanwhile exactly once, and only if there is a process. */
+/*
+ * Checks that ns_spawn() calls the caller's function `meanwhile` exactly once if it has started a
+ * process, and not at all if it has failed.
+ */
 static void test_meanwhile(void **state)
 {
 	struct ns_child child = {.pid = -1};

@@ -131,7 +131,7 @@ static void test_bad_documents(void **state)
 	refuse("{\"schemaVersion\":2,\"schemaVersion\":2}", NULL, "given twice");
 }
 
-/* Returns the text: head, n times piece, tail. */
+/* Returns a text that consists of head, n times piece, and tail. */
 static char *repeat(const char *head, const char *piece, size_t n, const char *tail)
 {
 	size_t len = strlen(piece);
@@ -163,7 +163,10 @@ static void test_bounds(void **state)
 	struct document d;
 
 	refuse(open, NULL, "not valid JSON");
-	/* An unknown member may be nested this deeply, because the parser drops it. */
+	/*
+	 * The parser must accept an unknown member that is nested as deeply as here, because it
+	 * drops the member.
+	 */
 	assert_int_equal(parse(&a, closed, MEDIA_OCI_INDEX, &d), 0);
 	assert_int_equal(d.nmanifests, 0);
 	refuse(commas, NULL, "values: too many");

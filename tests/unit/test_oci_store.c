@@ -103,8 +103,8 @@ static void test_wrong_blobs(void **state)
 }
 
 /*
- * Checks that the bytes that a killed writer has written stay, and that the next writer continues
- * behind them.
+ * Checks that the bytes which a killed writer has written to a blob stay, and that the next writer
+ * of this blob continues behind them.
  */
 static void test_resume(void **state)
 {
@@ -128,8 +128,8 @@ static void test_resume(void **state)
 	assert_int_equal(blob_write(&w, "lo", 2), 0);
 	assert_int_equal(blob_finish(&w, NULL, NULL), 0);
 	/*
-	 * Checks blob_restart(), for a server that sends the blob from its beginning although the
-	 * writer could continue.
+	 * Checks blob_restart(), which a download needs if the server sends a blob from its
+	 * beginning although the writer could continue.
 	 */
 	digest_text_of("world", &d);
 	assert_int_equal(blob_begin(&b->s, &d, 5, &w), 0);
@@ -200,8 +200,8 @@ static void test_gc(void **state)
 	add_text(b, "stray", &stray);
 	assert_int_equal(store_untag(&b->s, "two"), 0);
 	/*
-	 * Blobs that look unused stay while another process has the store open, because it may be
-	 * about to tag them.
+	 * Blobs that no tag refers to must stay while another process has the store open, because
+	 * this process may be about to tag them.
 	 */
 	assert_int_equal(store_open(&other, b->path, STORE_SYNC), 0);
 	assert_int_equal(store_gc(&b->s, &freed), -EBUSY);
@@ -215,8 +215,8 @@ static void test_gc(void **state)
 }
 
 /*
- * Checks that nothing is collected if a manifest is damaged, because the blobs that it refers to
- * are unknown.
+ * Checks that garbage collection removes nothing if a manifest is damaged, because it cannot know
+ * to which blobs the manifest refers.
  */
 static void test_gc_stops_at_damage(void **state)
 {

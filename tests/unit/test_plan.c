@@ -103,8 +103,8 @@ static void test_exec(void **state)
 }
 
 /*
- * Checks that in every order of the steps each side reaches the barriers that the other waits for,
- * and that each slot is opened before it is used.
+ * Checks in the plan of each golden configuration that every slot (the index of a descriptor) is in
+ * range, and that a step opens the slot before another step uses it.
  */
 static void test_slots(void **state)
 {
@@ -130,8 +130,9 @@ static void test_slots(void **state)
 			if (s->slot < 0)
 				continue;
 			/*
-			 * In VM mode a source has two steps: the host copies the source's mounts,
-			 * and the guest finds the source in the share.
+			 * In VM mode a mount's source has two steps with the same slot: the host
+			 * copies the source's mounts, and the guest finds the source in the share.
+			 * So the guest's step may open the slot again.
 			 */
 			if (s->place != PLACE_GUEST)
 				assert_true(opened[s->slot] == !opens);
@@ -204,7 +205,10 @@ static void test_refused_in_a_vm(void **state)
 		&vm, "vm.hwConfig.irqs");
 }
 
-/* Checks that a foreign guest gets nothing that only caisson's agent could do. */
+/*
+ * Checks that the plan refuses, for a guest that runs without caisson's agent, every property that
+ * only the agent could carry out.
+ */
 static void test_refused_for_foreign(void **state)
 {
 	static const char *const fields[][2] = {

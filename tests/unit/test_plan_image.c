@@ -40,8 +40,8 @@ static struct plan build(struct arena *a, const char *name, enum plan_isolation 
 		.keyring = "_ses.x",
 		.cgroup = true,
 		/*
-		 * The first process of an ordinary user's container mounts the image's layers
-		 * itself.
+		 * In an ordinary user's container the container's first process mounts the layers
+		 * of the image, so the plan needs the layers' paths.
 		 */
 		.layers = rootless ? "/store/layers" : NULL,
 		.lower = rootless ? "top:base" : NULL,
@@ -54,7 +54,10 @@ static struct plan build(struct arena *a, const char *name, enum plan_isolation 
 	return chosen;
 }
 
-/* Returns a copy of the bytes that is aligned and writable, as mmap(2) would give it. */
+/*
+ * Returns a copy of the bytes in memory that is aligned and writable, as memory from mmap(2) would
+ * be.
+ */
 static void *copy_of(const struct strbuf *b)
 {
 	void *bytes = aligned_alloc(8, (b->len + 7) & ~(size_t)7);
@@ -112,9 +115,9 @@ static void test_plans_survive(void **state)
 }
 
 /*
- * Checks that shared objects are written once. Ten steps point to the process object, but the image
- * has it only twice, because the step CONSOLE has a copy of its own, with the size of the caller's
- * terminal.
+ * Checks that an object to which several steps point is written once. Ten steps point to the
+ * process object, but the image has it twice, because the step CONSOLE has a copy of its own, with
+ * the size of the caller's terminal.
  */
 static void test_shared_objects_are_written_once(void **state)
 {
@@ -184,8 +187,8 @@ static void test_another_build_is_refused(void **state)
 }
 
 /*
- * Changes one byte of a plan's image at a time to other values. An image that is still accepted
- * must be safe to use.
+ * Changes one byte of a plan's image at a time to other values. If the reader accepts the changed
+ * image, it must be safe to use.
  */
 static void test_changed_bytes(void **state)
 {

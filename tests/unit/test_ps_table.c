@@ -12,10 +12,10 @@
 
 #include "cmd/ps_table.h"
 
-/* Parses the 22 fields of a process that started 1000 s after the boot. */
+/* Parses a line with the 22 fields of a process that has started 1000 s after the boot. */
 static int parse(const char *name, char state, int tty, unsigned ticks, struct ps_row *row)
 {
-	/* the clock shows 1 January 2020, 2000 s after the boot */
+	/* In these tests the time is 1 January 2020, and the machine was booted 2000 s before. */
 	const struct ps_clock clock = {.now = 157783680000, .up = 200000};
 	char text[256], *ret_name, ret_state;
 
@@ -37,12 +37,15 @@ static void test_fields(void **state)
 	assert_int_equal(parse("sleep", 'S', 0, 0, &row), 0);
 	assert_int_equal(row.pid, 1234);
 	assert_int_equal(row.ppid, 1);
-	/* the process started 1000 s before the time of the clock */
+	/* the process started 1000 s before the time that these tests take for now */
 	assert_int_equal(row.start, 1577835800);
 	assert_int_equal(row.seconds, 0);
 	assert_int_equal(row.cpu, 0);
 	assert_string_equal(row.tty, "?");
-	/* A process may choose any name, even one that looks like the rest of the line. */
+	/*
+	 * A process may choose any name, even one that looks like the end of a line of
+	 * /proc/PID/stat.
+	 */
 	assert_int_equal(parse(") R 9 9 (a b", 'Z', 0, 0, &row), 0);
 	assert_int_equal(row.ppid, 1);
 }

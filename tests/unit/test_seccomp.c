@@ -116,8 +116,8 @@ static void test_architectures(void **state)
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86, 10, NULL), eperm);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, x32 | 87, NULL), eperm);
 	/*
-	 * Calls up to the newest one that the profile names must get the default action, and newer
-	 * ones ENOSYS.
+	 * The profile's default action must apply to calls up to the newest one that the profile
+	 * names. Newer calls must get ENOSYS.
 	 */
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, last - 1, NULL), eperm);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, last, NULL), allow);
@@ -126,15 +126,15 @@ static void test_architectures(void **state)
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, x32 | (last + 1), NULL), enosys);
 	assert_int_equal(run_program(&p, SCMP_ARCH_AARCH64, last + 1, NULL), kill);
 	/*
-	 * If x32 is not in the profile, its calls must be treated as calls of a wrong architecture,
-	 * whether they are new or not.
+	 * If the profile does not list x32, calls of x32 must be treated as calls of a wrong
+	 * architecture, whether or not they are newer than the newest call that the profile names.
 	 */
 	s.narchitectures = 2;
 	compile_profile(&s, &p);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, x32 | (last + 1), NULL), kill);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, x32, NULL), kill);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, last + 1, NULL), enosys);
-	/* The native architecture does not have to be listed. */
+	/* The profile does not have to list the machine's own architecture. */
 	s.architectures = &archs[1];
 	s.narchitectures = 1;
 	compile_profile(&s, &p);
@@ -144,8 +144,9 @@ static void test_architectures(void **state)
 	s.architectures = big_endian;
 	s.narchitectures = 2;
 	/*
-	 * Architectures that no process of this kernel can have must not change the program. The
-	 * compiler accepts them, because `features` lists them and profiles name them.
+	 * If a profile lists architectures that no process of this machine's kernel can have, the
+	 * program must stay the same. The compiler accepts such architectures, because `caisson
+	 * features` lists them and profiles name them.
 	 */
 	compile_profile(&s, &p);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, 0, NULL), allow);
@@ -182,8 +183,8 @@ static void test_stub_of_other_machines(void **state)
 #endif
 
 /*
- * Checks that calls newer than the profile get ENOSYS only if the default action returns an error,
- * because any other default action is a policy of its own.
+ * Checks that calls which are newer than every call that the profile names get ENOSYS only if the
+ * default action returns an error, because any other default action is a policy of its own.
  */
 static void test_defaults_without_stub(void **state)
 {

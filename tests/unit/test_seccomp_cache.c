@@ -23,7 +23,7 @@
 #include "unit/rig/seccomp.h"
 
 /*
- * A profile as large as those of engines: it names nearly every system call, on three
+ * A profile as large as those of Docker or podman: it names nearly every system call, on three
  * architectures, some with arguments.
  */
 struct big {
@@ -82,8 +82,8 @@ static int cache_dir(void)
 }
 
 /*
- * Finds the cache's only file. Fails if there is none, or more than one, because then something was
- * left over.
+ * Finds the only file in the cache's directory. Fails if there is no file, or more than one,
+ * because then caisson has left something behind.
  */
 static void cache_file(char *ret, size_t size)
 {
@@ -101,7 +101,7 @@ static void cache_file(char *ret, size_t size)
 }
 
 /*
- * Returns whether the compiler has found the filter in the cache: it then returns the cache's file,
+ * Returns whether the compiler has found the filter in the cache: then fd is the cache's file,
  * otherwise a memfd.
  */
 static bool is_hit(int fd)
@@ -149,13 +149,16 @@ static void test_cache(void **state)
 	cache_file(path, sizeof(path));
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
-	/* The cache must find this filter, because flags are not part of the compiled program. */
+	/*
+	 * The compiler must find this profile's filter in the cache, because the profile differs
+	 * only in its flags, which are no part of the compiled program.
+	 */
 	big.s.flags = SECCOMP_FILTER_FLAG_LOG;
 	expect(s, true, &want);
 
 	/*
-	 * Cuts the file at every length, so that each of the header, the key and the program is cut
-	 * once. A cut file must not be used.
+	 * Cuts the cache's file at different lengths, so that the header, the key and the program
+	 * are each cut at least once. The compiler must not use a file that was cut.
 	 */
 	for (off_t len = 0; len < st.st_size; len += len < 64 ? 1 : 997) {
 		assert_int_equal(truncate(path, len), 0);
@@ -173,7 +176,10 @@ static void test_cache(void **state)
 		expect(s, false, &want);
 		expect(s, true, &want);
 	}
-	/* A file to which others may write must not be used, nor a symbolic link or a FIFO. */
+	/*
+	 * The compiler must not use a file of the cache to which other users may write, nor a
+	 * symbolic link or a FIFO in its place.
+	 */
 	assert_int_equal(chmod(path, 0620), 0);
 	expect(s, false, &want);
 	char moved[600];
@@ -194,8 +200,8 @@ static void test_cache(void **state)
 }
 
 /*
- * Checks that the compiler does not use an intact file with the right name and the filter of
- * another profile, as there would be after a collision of the hash.
+ * Checks that the compiler does not use an intact file of the cache that has the right name but the
+ * filter of another profile, as after a collision of the hash.
  */
 static void test_cache_collision(void **state)
 {

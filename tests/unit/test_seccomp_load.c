@@ -108,14 +108,18 @@ static void drops_what_was_kept(void)
 		0);
 	CHECK(cap_sets_read(&sets) == 0);
 	CHECK(sets.permitted == chown_bit && sets.effective == chown_bit);
-	/* If the step names no final capabilities, the process must have no capability left. */
+	/*
+	 * If the step names no final capabilities, the process must have no capability left after
+	 * it has loaded the filter.
+	 */
 	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
 	CHECK(load(&s, &c, (struct step){.seccomp = {.drop_caps = true}}) == 0);
 	CHECK(cap_sets_read(&sets) == 0 && sets.permitted == 0 && sets.effective == 0);
 }
 
 /*
- * Checks that a filter that denies capset(2) can be loaded; execve(2) then drops the capabilities.
+ * Checks that a filter that denies capset(2) can be loaded. execve(2) then drops the capabilities,
+ * because the process cannot do so itself.
  */
 static void drop_is_denied(void)
 {
@@ -154,8 +158,8 @@ static int send_over(void *data, const char *what, int fd)
 static void ask_the_agent(int sock)
 {
 	/*
-	 * Sending the listener must work although the process sends it with sendmsg(2), a call
-	 * about which the filter asks the agent too.
+	 * The process must be able to send the filter's listener to the seccomp agent with
+	 * sendmsg(2), although the filter asks the agent about this call too.
 	 */
 	const struct spec_seccomp_rule rules[] = {
 		{.names = NAMES("getppid", "sendmsg"), .action = SCMP_ACT_NOTIFY}};
@@ -171,7 +175,10 @@ static void ask_the_agent(int sock)
 	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
 	CHECK(load(&s, &c, (struct step){0}) == 0);
 	CHECK(syscall(SYS_getppid) == 4242);
-	/* The kernel allows only one listener in a process, so a second one must be an error. */
+	/*
+	 * The kernel allows only one seccomp listener in a process, so loading a second filter with
+	 * a listener must be an error.
+	 */
 	CHECK(load(&s, &c, (struct step){0}) == -EBUSY);
 	CHECK_MSG("under a filter with a listener already");
 }

@@ -30,7 +30,8 @@
 
 /*
  * Returns the kernel's answer to getpriority(a, b) under the program: SECCOMP_RET_ERRNO with an
- * errno, or SECCOMP_RET_ALLOW. The filter sees no other call.
+ * errno, or SECCOMP_RET_ALLOW. The kernel allows all other calls of the child without running the
+ * program.
  */
 static uint32_t ask_kernel(const struct sock_filter *f, size_t n, const struct seccomp_data *d)
 {
@@ -100,8 +101,8 @@ static void test_arithmetic(void **state)
 			LOAD(ARG(0)), BPF_STMT(BPF_ALU | ops[i] | BPF_X, 0)};
 		compare(by_constant, ARRAY_SIZE(by_constant));
 		/*
-		 * The loop leaves out division, because some pairs of values have 0 as the second
-		 * value, and the kernel ends a filter that divides by 0.
+		 * The loop leaves out division, because some pairs of values have 0 as the divisor,
+		 * and the kernel ends a filter that divides by 0.
 		 */
 		if (ops[i] != BPF_DIV)
 			compare(by_x, ARRAY_SIZE(by_x));

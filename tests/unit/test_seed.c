@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the cloud-init seed: reads the file system back with a reader of its own. In
- * tests/vm/test_machine.py fsck.vfat, mtools and a guest's kernel read one.
+ * Tests the cloud-init seed, which is a small FAT file system: a reader in this file reads it back.
+ * tests/vm/test_machine.py also has a seed read by fsck.vfat, mtools and a guest's kernel.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -50,13 +50,16 @@ static void open_seed(struct reader *r, const struct seed_file *files, size_t n)
 	r->data = r->root + r->entries * 32;
 	assert_int_equal(le16(r->b + 510), 0xaa55);
 	assert_int_equal(le16(r->b + 19) * sector, SEED_SIZE);
-	/* Both FATs are the same, and with so many clusters a reader takes it for FAT16. */
+	/*
+	 * The file system's two FATs must be the same. It must have at least 4085 clusters, because
+	 * with fewer a reader would take it for FAT12 instead of FAT16.
+	 */
 	assert_memory_equal(
 		r->b + r->fat, r->b + r->fat + sector * le16(r->b + 22), sector * le16(r->b + 22));
 	assert_true((SEED_SIZE - r->data) / r->cluster >= 4085);
 }
 
-/* Returns the entry of a long name, or NULL. */
+/* Returns the directory entry of the file with this long name, or NULL. */
 static const uint8_t *find(const struct reader *r, const char *wanted)
 {
 	static const int places[] = {1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30};

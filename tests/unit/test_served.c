@@ -25,9 +25,9 @@
 
 #define QUEUES 3
 #define CLUSTER 4096U
-#define PART_LEN (1U << 20) /* each queue uses a part of the disk of its own */
+#define PART_LEN (1U << 20) /* bytes of the disk that each queue uses alone */
 #define DISK_LEN (QUEUES * PART_LEN)
-/* bytes of memory of each queue; the constants below are offsets in it */
+/* bytes of guest memory that each queue uses; the constants below are offsets in this memory */
 #define BASE_LEN 0x100000U
 #define AVAIL_AT 0x1000U
 #define USED_AT 0x2000U
@@ -41,7 +41,7 @@ struct driver {
 	unsigned queue;
 	int kick, call;
 	uint16_t avail;
-	uint64_t base; /* offset of the memory that this queue uses */
+	uint64_t base; /* offset in the guest's memory of the part that this queue uses */
 	uint8_t *ram;
 	unsigned seed;
 	uint8_t model[PART_LEN];
@@ -121,8 +121,8 @@ static struct back *begin(bool write, bool write_through)
 }
 
 /*
- * Ends the connection. After that the image must be sound, and each queue's part must match its
- * model.
+ * Ends the connection to the back end. After that the image must be sound, and each queue's part of
+ * the disk must have the content of its model.
  */
 static void end(struct back *b, int result, const char *why)
 {
@@ -169,8 +169,8 @@ static void kick(struct driver *d)
 }
 
 /*
- * Waits for the answer. Returns the number of bytes that were written, or -1 if the connection has
- * ended.
+ * Waits until the back end has answered the driver's request. Returns the number of bytes in the
+ * answer, or -1 if the connection has ended.
  */
 static int await(struct driver *d)
 {
@@ -188,7 +188,10 @@ static int await(struct driver *d)
 	return (int)u->ring[(uint16_t)(d->avail - 1) % QUEUE].len;
 }
 
-/* Sends a request whose data, at DATA_AT, is in two parts. Returns its status. */
+/*
+ * Sends a request whose data, at DATA_AT, is cut into two descriptors. Returns the status byte in
+ * the answer.
+ */
 static int request(struct driver *d, uint32_t type, uint64_t sector, uint32_t len)
 {
 	const struct virtio_blk_outhdr header = {.type = type, .sector = sector};
@@ -211,7 +214,10 @@ static int request(struct driver *d, uint32_t type, uint64_t sector, uint32_t le
 	return d->ram[STATUS_AT];
 }
 
-/* Marks a range as zeros in the model. A discard zeros whole clusters only. */
+/*
+ * Sets a range of the model of the disk to zeros. For a discard it sets only the whole clusters in
+ * the range.
+ */
 static void model_zero(struct driver *d, uint32_t type, uint32_t at, uint32_t len)
 {
 	uint32_t stop = at + len;
@@ -267,8 +273,8 @@ static void *drive(void *arg)
 }
 
 /*
- * Drives all queues at a time with random requests, and compares the results with a model.
- * Meanwhile the front end sends messages for which the back end must pause the queues.
+ * Drives all queues at the same time with random requests, and compares the results with a model of
+ * the disk. Meanwhile the front end sends messages for which the back end must pause the queues.
  */
 static void run_random_requests(void)
 {
@@ -310,8 +316,8 @@ static void run_bad_requests(void)
 	CHECK(request(d, VIRTIO_BLK_T_GET_ID, 0, 20) == VIRTIO_BLK_S_OK);
 	CHECK(strcmp((const char *)d->ram + DATA_AT, "served") == 0);
 	/*
-	 * If one segment is bad, the whole request must be refused, and the data before it must
-	 * stay.
+	 * If one segment of a write-zeroes request is bad, the back end must refuse the whole
+	 * request, and the data that was written before must stay.
 	 */
 	memset(d->ram + DATA_AT, 0xab, CLUSTER);
 	memset(b->drivers[0].model, 0xab, CLUSTER);
@@ -342,7 +348,10 @@ static void run_read_only(void)
 	end(b, 0, "");
 }
 
-/* Breaks a rule in one queue, which must end the connection and thereby the other queues. */
+/*
+ * Has a driver break a rule in one queue. The back end must then end the connection, which ends the
+ * other queues too.
+ */
 static void bad_chain(void (*make)(struct driver *d), const char *why)
 {
 	struct back *b = begin(true, false);

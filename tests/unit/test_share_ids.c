@@ -31,7 +31,10 @@ static void each_id_is_itself(void **state)
 	CHECK_MAP("100000 100000 65536\n", {0, 100000, 65536});
 	CHECK_MAP("0 0 1\n100000 100000 10\n", {0, 100000, 10}, {10, 0, 1});
 	CHECK_MAP("1000 1000 15\n", {0, 1005, 10}, {10, 1000, 10});
-	/* The ranges of podman's --userns=keep-id, of which the first is one of podman's own. */
+	/*
+	 * The map of `podman --userns=keep-id`. Its neighbouring ranges must stay apart, because a
+	 * range may not span two ranges of podman's own user namespace.
+	 */
 	CHECK_MAP("0 0 1\n1 1 1000\n1001 1001 64536\n", {0, 1, 1000}, {1000, 0, 1},
 		{1001, 1001, 64536});
 	CHECK_MAP("0 0 4294967295\n", {0, 0, 4294967295});
@@ -63,7 +66,10 @@ static void a_long_map_fits(void **state)
 		}
 		assert_true(v[i].host_id >= at);
 	}
-	/* caisson joins ranges of ids across the smallest gaps, so the largest gaps must remain. */
+	/*
+	 * If there are too many ranges, caisson joins those with the smallest gaps between them, so
+	 * the largest gaps must still be there.
+	 */
 	assert_true(at == v[ARRAY_SIZE(v) - 1].host_id && covered == 1);
 }
 

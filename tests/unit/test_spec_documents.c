@@ -29,7 +29,7 @@ static const struct {
 	const char *text;
 	const char *error;
 } documents[] = {
-	/* These rows test the document as a whole. */
+	/* The following rows test the document as a whole. */
 	{"", "config.json is empty"},
 	{"{", "not valid JSON"},
 	{"[]", "config.json: expected an object, found an empty array"},
@@ -41,7 +41,7 @@ static const struct {
 	{DOC(""), NULL},
 	{DOC(",\"x\":{\"process\":7}"), NULL},
 
-	/* These rows test ociVersion. */
+	/* The following rows test ociVersion. */
 	{"{\"ociVersion\":\"1.3.0-rc.1+dev\",\"root\":{\"path\":\"r\"}}", NULL},
 	{"{\"ociVersion\":\"1.99.0\",\"root\":{\"path\":\"r\"}}", NULL},
 	{"{\"ociVersion\":\"1.0.0-rc5-dev\",\"root\":{\"path\":\"r\"}}", NULL},
@@ -49,7 +49,7 @@ static const struct {
 		"ociVersion: expected a version 1.x (caisson knows the runtime specification up "
 		"to 1.3.0), found \"2.0.0\""},
 
-	/* These rows check that hostname and domainname need a UTS namespace. */
+	/* The following rows check that hostname and domainname need a UTS namespace. */
 	{DOC(",\"hostname\":\"h\""), "hostname: unable to set hostname without a private UTS "
 				     "namespace: expected nothing"},
 	{DOC(",\"domainname\":\"h\""), "domainname: unable to set domainname without a private UTS "
@@ -57,7 +57,7 @@ static const struct {
 	{DOC(",\"hostname\":\"\",\"domainname\":null"), NULL},
 	{DOC(",\"hostname\":\"h\",\"linux\":{" NS("uts") "}"), NULL},
 
-	/* These rows check the texts of errors about types and ranges. */
+	/* The following rows check the texts of errors about types and ranges. */
 	{PROCESS(",\"rlimits\":[{\"type\":\"RLIMIT_CPU\",\"soft\":1,\"hard\":\"x\"}]"),
 		"config.json: process.rlimits[0].hard: expected a number from 0 to "
 		"18446744073709551615, found \"x\""},
@@ -78,7 +78,7 @@ static const struct {
 	{DOC(",\"annotations\":{\"a.b\":1}"),
 		"config.json: annotations[\"a.b\"]: expected a string, found 1"},
 
-	/* These rows test the object `process`. */
+	/* The following rows test the object `process`. */
 	{DOC(",\"process\":null"), NULL},
 	{PROCESS(""), NULL},
 	{PROCESS(",\"apparmorProfile\":\"\",\"capabilities\":null,\"rlimits\":null"), NULL},
@@ -92,7 +92,7 @@ static const struct {
 	{PROCESS(",\"scheduler\":{\"policy\":\"SCHED_DEADLINE\",\"runtime\":2,\"deadline\":1}"),
 		"process.scheduler: expected 0 < runtime <= deadline <= period"},
 
-	/* These rows test the array `mounts`. */
+	/* The following rows test the array `mounts`. */
 	{MOUNT(""), NULL},
 	{MOUNT(",\"type\":\"bind\""), "mounts[0].source: expected the path to bind-mount"},
 	{MOUNT(",\"options\":[\"rbind\"]"), "mounts[0].source: expected the path to bind-mount"},
@@ -130,7 +130,7 @@ static const struct {
 		 0, 1, 1) "],\"gidMappings\":[" MAP(0, 1, 1) "]"),
 		"mounts[0].options: expected \"idmap\" without ids"},
 
-	/* These rows test linux.namespaces, and properties that need a namespace. */
+	/* The following rows test linux.namespaces, and properties that need a namespace. */
 	{LINUX("\"namespaces\":[{\"type\":\"ipc\"},{\"type\":\"ipc\"}]"),
 		"linux.namespaces: expected each type once, found \"ipc\" again in entry 1"},
 	{LINUX("\"namespaces\":[{\"type\":\"disk\"}]"),
@@ -166,7 +166,7 @@ static const struct {
 	{LINUX(NS("network") ",\"netDevices\":{\"a\":{\"name\":\"e%d\"},\"b\":{\"name\":\"e%d\"}}"),
 		NULL},
 
-	/* These rows test linux.sysctl. */
+	/* The following rows test linux.sysctl. */
 	{LINUX(NS("user") ",\"sysctl\":{\"user.max_user_namespaces\":\"0\"}"), NULL},
 	{LINUX(NS("network") ",\"sysctl\":{\"user.max_user_namespaces\":\"0\"}"),
 		"\"user.max_user_namespaces\" is not allowed without a user namespace"},
@@ -174,8 +174,8 @@ static const struct {
 		"linux.sysctl: \"net.core.somaxconn\" is not allowed without a network namespace"},
 	{LINUX(NS("network") ",\"sysctl\":{\"net/ipv4/conf/eth0.100/rp_filter\":\"1\"}"), NULL},
 	/*
-	 * The first separator decides how the name is read: if it is a dot, a slash stands for a
-	 * dot inside a component.
+	 * The first separator in a sysctl's name decides how the name is read: if it is a dot, a
+	 * slash later stands for a dot inside a component.
 	 */
 	{LINUX(NS("network") ",\"sysctl\":{\"net.ipv4.conf.eth0/100.rp_filter\":\"1\"}"), NULL},
 	{LINUX(NS("network") ",\"sysctl\":{\"net.ipv4.conf.eth0//100.rp_filter\":\"1\"}"), NULL},
@@ -220,7 +220,7 @@ static const struct {
 		"linux.resources.cpu.burst: expected at most the quota, 4, found 5"},
 	{LINUX("\"intelRdt\":{\"closID\":\"/\"}"), NULL},
 
-	/* These rows test linux.memoryPolicy. */
+	/* The following rows test linux.memoryPolicy. */
 	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_LOCAL\"}"), NULL},
 	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_PREFERRED\"}"), NULL},
 	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_WEIGHTED_INTERLEAVE\",\"nodes\":\"0\"}"), NULL},
@@ -233,7 +233,7 @@ static const struct {
 	{LINUX("\"personality\":{\"domain\":\"LINUX\",\"flags\":[\"x\"]}"),
 		"linux.personality.flags[0]: expected an empty array"},
 
-	/* These rows test linux.seccomp. */
+	/* The following rows test linux.seccomp. */
 	{SECCOMP("\"defaultAction\":\"SCMP_ACT_NOTIFY\""), "linux.seccomp.listenerPath: expected"},
 	{SECCOMP("\"defaultAction\":\"SCMP_ACT_ALLOW\",\"listenerPath\":\"/ignored\""), NULL},
 	{SECCOMP("\"defaultAction\":\"SCMP_ACT_ALLOW\",\"listenerMetadata\":\"x\""),
@@ -242,7 +242,7 @@ static const struct {
 		"linux.seccomp.defaultErrnoRet: expected nothing: only SCMP_ACT_ERRNO and "
 		"SCMP_ACT_TRACE have it"},
 
-	/* These rows test the object `vm`. */
+	/* The following rows test the object `vm`. */
 	{VM(""), NULL},
 	{VM("\"hwConfig\":{\"vcpus\":2}"), NULL},
 	{VM("\"kernel\":{\"path\":\"\"},\"hypervisor\":{\"path\":\"\"},"
@@ -254,7 +254,10 @@ static const struct {
 		"vm.hwconfig: expected nothing"},
 };
 
-/* Checks a limit of 0 processes, whose meaning depends on the version in the document. */
+/*
+ * Checks the limit of 0 processes in linux.resources.pids. Its meaning depends on the ociVersion in
+ * the document.
+ */
 static void test_no_pids(void **state)
 {
 	static const struct {

@@ -21,9 +21,10 @@
 #include "spec/parse.h"
 
 enum missing {
-	ZERO,    /* the number counts as 0 */
-	ABSENT,  /* the number counts as absent, which differs from 0 or equals a special value */
-	REFUSED, /* the document is refused, because 0 is no valid value */
+	ZERO, /* a missing number counts as 0 */
+	/* a missing number counts as absent, which differs from 0 or equals a special value */
+	ABSENT,
+	REFUSED, /* a document without the number is refused, because 0 is no valid value */
 };
 
 #define RESOURCES "linux.resources."
@@ -141,7 +142,9 @@ static struct json *find(struct json *node, const char *name, size_t len)
 	return NULL;
 }
 
-/* Finds the node of a path such as "a.b[].c{}.d": [] is the first element, {} the first value. */
+/*
+ * Finds the JSON node of a path such as "a.b[].c{}.d": [] is the first element, {} the first value.
+ */
 static struct json *locate(struct json *node, const char *path)
 {
 	while (*path) {
@@ -188,7 +191,7 @@ static void compare_list(
 		compare(t, va + i * t->size, vb + i * t->size, path);
 }
 
-/* Compares numbers that the parser stores in other structures than those of the row's type. */
+/* Compares two numbers for which the parser has a structure of its own, such as ioPriority. */
 static void compare_custom(const struct field *f, const char *a, const char *b)
 {
 	if (streq(f->name, "ioPriority")) {
@@ -247,8 +250,8 @@ static void check_number(struct fixture *f, const struct number *n)
 	}
 	if (n->missing == ABSENT) {
 		/*
-		 * Without the number, a check that compares it with another number may still refuse
-		 * the document.
+		 * A document without the number may still be refused, but only by a check that
+		 * compares the number with another one.
 		 */
 		if (r < 0 && !strstr(why, "expected"))
 			fail_msg("%s missing: %s", n->path, why);
@@ -314,8 +317,8 @@ static size_t walk(const struct object_type *t, const char *prefix)
 }
 
 /*
- * Checks that every number in the parser's tables has a row here, and that every row is such a
- * number.
+ * Checks that every number in the parser's tables has a row in the table of this test, and that
+ * every row stands for such a number.
  */
 static void test_table_is_whole(void **state)
 {

@@ -26,8 +26,8 @@
 #define VM(body) DOC(",\"vm\":{" body "}")
 
 /*
- * Checks that an absent number differs from 0, and that every list can be read without a check for
- * NULL.
+ * Checks that in a minimal document an absent number differs from 0, and that every absent list can
+ * be read without a check for NULL.
  */
 static void test_minimal(void **state)
 {
@@ -90,7 +90,10 @@ static void test_unknown_capability(void **state)
 	assert_non_null(strstr(err_msg(), "\"CAP_X\""));
 }
 
-/* Pairs of options and their results: the later option wins. */
+/*
+ * Each row has mount options and the flags that they must give. If two options contradict each
+ * other, the later one must win.
+ */
 static const struct {
 	const char *options[3];
 	uint64_t set, clr, rec_set, rec_clr;
@@ -139,8 +142,8 @@ static void test_mount_options(void **state)
 }
 
 /*
- * Checks that every option that `features` lists is accepted, and that the list has every option of
- * the specification's config.md.
+ * Checks that the parser accepts every mount option that `caisson features` lists, and that this
+ * list has every option of the specification's config.md.
  */
 static void test_known_mount_options(void **state)
 {
@@ -262,7 +265,7 @@ static void test_parts(void **state)
 	temporary(path, sizeof(path), "{\"args\":[\"a\"],\"cwd\":\"/\"}");
 	assert_int_equal(spec_load_process(&a, path, &p), 0);
 	assert_strings(p->args, "a");
-	/* The document has no property that caisson knows. */
+	/* This document has no property that caisson knows, so it must give no limits. */
 	assert_int_equal(spec_load_resources(&a, path, &res), 0);
 	unlink(path);
 	temporary(path, sizeof(path), "{\"pids\":{\"limit\":5},\"memory\":{\"limit\":\"x\"}}");
@@ -281,7 +284,7 @@ static void test_parts(void **state)
 }
 
 /*
- * Tests crun's mount option "idmap" with id maps. Its ids are absolute, or relative to the
+ * Tests crun's mount option "idmap", whose id maps have ids that are absolute, or relative to the
  * container's user namespace.
  */
 static void test_idmap_option(void **state)
@@ -312,8 +315,8 @@ static void test_idmap_option(void **state)
 }
 
 /*
- * Checks that exec --process takes from the container's process the properties that its file leaves
- * out, except the program.
+ * Checks that `exec --process` takes the properties that its file leaves out from the container's
+ * process, except the program.
  */
 static void test_process_inherits(void **state)
 {

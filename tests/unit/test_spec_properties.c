@@ -26,14 +26,17 @@
 static const char *const elsewhere[] = {
 	"freebsd", "solaris", "windows", "zos", "process.commandLine", "process.user.username"};
 
-/* Values of every type. The test skips those of the property's own type. */
+/*
+ * Values of every type, for tests of wrong types. A test leaves out the values that have the
+ * property's own type.
+ */
 static const struct {
 	const char *types; /* letters of the types that accept the value */
 	const char *json;
 } samples[] = {
 	{"b", "true"}, {"i", "7"}, {"", "1.5"}, {"", "1e3"}, {"s", "\"7\""}, {"SNA", "[]"},
 	{"N", "[7]"}, {"S", "[\"x\"]"}, {"A", "[{}]"}, {"", "[null]"}, {"", "[[]]"}, {"OMP", "{}"},
-	{"O", "{\"k\": 7}"}, /* an unknown member is ignored */
+	{"O", "{\"k\": 7}"}, /* the parser ignores the unknown member "k" of an object */
 };
 
 struct fixture {
@@ -41,7 +44,7 @@ struct fixture {
 	struct json *root;
 	const struct property *property;
 	struct json *node; /* node of the property in spec_full.json */
-	char path[256];    /* the property's path in errors */
+	char path[256];    /* path of the property, as errors name it */
 };
 
 static struct json *find(struct json *node, const char *name, size_t len)
@@ -53,7 +56,9 @@ static struct json *find(struct json *node, const char *name, size_t len)
 	return NULL;
 }
 
-/* Finds the node of a path such as "a.b[].c{}.d": [] is the first element, {} the first value. */
+/*
+ * Finds the JSON node of a path such as "a.b[].c{}.d": [] is the first element, {} the first value.
+ */
 static void locate(struct fixture *f, const char *path)
 {
 	size_t used = 0;
@@ -81,7 +86,7 @@ static void locate(struct fixture *f, const char *path)
 	}
 }
 
-/* Parses the document in its present state. */
+/* Parses spec_full.json as the test has changed it so far. */
 static int parse_now(const struct fixture *f)
 {
 	_cleanup_json_out_ struct json_out out;
@@ -98,7 +103,8 @@ static int parse_now(const struct fixture *f)
 }
 
 /*
- * Parses the document with the value `json` in the property's place, and puts the old value back.
+ * Parses spec_full.json with the value `json` in the property's place, and then puts the old value
+ * back.
  */
 static int parse_with(const struct fixture *f, const char *json)
 {
@@ -121,8 +127,8 @@ static void expect_error(const struct fixture *f, int r, const char *json)
 	if (r != -EINVAL)
 		fail_msg("%s = %s: expected -EINVAL, got %d %s", f->path, json, r, err_msg());
 	/*
-	 * The error of a check that involves two properties may name the other property, or at
-	 * least the parent of both.
+	 * An error must name the property. Only the error of a check that compares two properties
+	 * may name the other property, or the parent of both, instead.
 	 */
 	if (!at && !str_starts(err_msg(), "config.json: "))
 		fail_msg("%s = %s: no path in: %s", f->path, json, err_msg());
@@ -137,7 +143,10 @@ static void check_types(const struct fixture *f)
 		if (strchr(samples[i].types, f->property->type))
 			continue;
 		expect_error(f, parse_with(f, json), json);
-		/* The error about a wrong type must name this property or its element. */
+		/*
+		 * The error about a value of the wrong type must name this property or an element
+		 * of this property.
+		 */
 		if (!strstr(err_msg(), f->path) || !strstr(err_msg(), ", found "))
 			fail_msg("%s = %s: unclear: %s", f->path, json, err_msg());
 	}

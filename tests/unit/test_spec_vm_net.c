@@ -36,7 +36,7 @@ static void good_values_are_read(void **state)
 	assert_false(s->vm_net->has_mac);
 	assert_int_equal(s->vm_net->mtu, 0);
 	assert_int_equal(s->vm_net->addresses.n + s->vm_net->gateways.n, 0);
-	/* The settings may have any order. */
+	/* The settings in the annotation may have any order. */
 	if (parse(&a,
 		    "vhost-user:/s,gateway=192.168.130.1,name=net0,mtu=65535,"
 		    "mac=02:AB:cd:ef:00:01,address=192.168.129.7/22,address=fd00::7/127,"
@@ -58,7 +58,10 @@ static void good_values_are_read(void **state)
 	assert_int_equal(n->addresses.v[1].bytes[15], 7);
 	assert_int_equal(n->gateways.n, 2);
 	assert_int_equal(n->gateways.v[1].family, AF_INET6);
-	/* A link-local gateway is accepted even if the interface has no address in its network. */
+	/*
+	 * The parser must accept a link-local gateway even if the interface has no address in the
+	 * gateway's network.
+	 */
 	assert_int_equal(parse(&a, "vhost-user:/s,gateway=fe80::1", &s), 0);
 	/* A document without the annotation must have no network of a vhost-user server. */
 	assert_int_equal(spec_parse(&a, none, strlen(none), "config.json", &s), 0);

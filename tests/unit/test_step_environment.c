@@ -34,28 +34,32 @@ static void run_environment(void)
 	CHECK(streq(env_of(&c, "HOME"), "/there"));
 	CHECK(streq(c.env[0], "B=x=y") && streq(c.env[4], "A=4") && !c.env[5]);
 	/*
-	 * HOME must come from the container's /etc/passwd if process.env has no HOME. An empty HOME
-	 * counts as none, even if another one stands before it.
+	 * HOME must come from the container's /etc/passwd if process.env has no HOME. The last HOME
+	 * of process.env counts, and an empty one counts as none.
 	 */
 	p.env = (struct spec_strings)STRINGS("HOME=/there", "HOME=");
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/root"));
 	p.user.uid = 33;
 	p.env = (struct spec_strings){0};
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/var/www"));
-	p.user.uid = 34; /* this user's line has no home directory */
+	p.user.uid = 34; /* the line of this user in /etc/passwd has no home directory */
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	p.user.uid = 5; /* this user's line ends too early */
+	p.user.uid = 5; /* the line of this user in /etc/passwd ends too early */
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	p.user.uid = 4000; /* no line has this user */
+	p.user.uid = 4000; /* /etc/passwd has no line for this user */
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	p.user.uid = 77; /* this user's line is the last one and has no line feed */
+	/* the line of this user is the last one of /etc/passwd and has no line feed */
+	p.user.uid = 77;
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/last"));
 	p.env = (struct spec_strings)STRINGS("A=1", "NOVALUE");
 	CHECK(find_program(&c, &p) == -EINVAL);
 	CHECK_MSG("process.env[1]: \"NOVALUE\": expected NAME=VALUE");
 	p.env = (struct spec_strings)STRINGS("=x");
 	CHECK(find_program(&c, &p) == -EINVAL);
-	/* If the runtime sends an environment, the program must get it instead of process.env. */
+	/*
+	 * If the runtime sends an environment for the program, the program must get it instead of
+	 * process.env.
+	 */
 	struct step s = {.process = &p};
 	c.env = (char *const[]){"LISTEN_FDS=1", NULL};
 	CHECK(step_find_program(&c, &s) == 0);
@@ -80,13 +84,13 @@ static void run_hostile_passwd(void)
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
 	CHECK(unlink("/etc/passwd") == 0);
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	/* This /etc/passwd is larger than the part of it that caisson reads. */
+	/* The test makes an /etc/passwd that is larger than the part of it that caisson reads. */
 	int fd = open("/etc/passwd", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 	memset(block, ':', sizeof(block));
 	for (int i = 0; i < 17; i++)
 		CHECK(write(fd, block, sizeof(block)) == sizeof(block));
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	/* This /etc/passwd has malformed lines and then a good one. */
+	/* The test makes an /etc/passwd that has malformed lines and then a good one. */
 	static const char odd[] =
 		"\n:\n::::::\nx:x:0x0:0::/hex:\nx:x:99999999999999999999:0::/big:\n"
 		"x:x:-0:0::/minus:\nx:x: 0:0::/blank:\nroot:x:0:0::/good:/bin/sh";
@@ -125,7 +129,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_environment),
 		cmocka_unit_test(test_many_variables),
-		/* This test comes last, because it changes the root file system. */
+		/*
+		 * This test must be the last one, because it changes the root file system that all
+		 * tests use.
+		 */
 		cmocka_unit_test(test_hostile_passwd),
 	};
 

@@ -38,8 +38,8 @@ static void run_programs(void)
 	CHECK(find_program(&c, &p) == -EPERM);
 	CHECK(streq(err_msg(), "exec: \"/etc/passwd\": permission denied"));
 	/*
-	 * `create` must report the error for an ordinary user too, because no user could execute a
-	 * file without execute permission.
+	 * For an ordinary user, `create` must also report that the program is not executable,
+	 * because no user can execute a file without execute permission.
 	 */
 	p.user.uid = 1000;
 	CHECK(find_program(&c, &p) == -EPERM);
@@ -59,15 +59,18 @@ static void run_programs(void)
 	p.args = (struct spec_strings){0};
 	CHECK(find_program(&c, &p) == -EINVAL);
 	/*
-	 * If a file in one directory of PATH is not executable, the search must go on to the next
-	 * directory.
+	 * If the file in the first directory of PATH is not executable, the search must go on to
+	 * the next directory.
 	 */
 	p.args = (struct spec_strings)STRINGS("twice");
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "/bin/twice"));
-	/* An absolute link must be resolved inside the container's root. */
+	/* An absolute symbolic link to a program must be resolved inside the container's root. */
 	p.args = (struct spec_strings)STRINGS("/bin/link");
 	CHECK(find_program(&c, &p) == 0);
-	/* A relative path of the program, and relative directories in PATH, start at cwd. */
+	/*
+	 * A relative path of the program, and relative directories in PATH, must start at the
+	 * working directory cwd.
+	 */
 	p.cwd = "/bin";
 	p.args = (struct spec_strings)STRINGS("./prog");
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "./prog"));
@@ -76,7 +79,10 @@ static void run_programs(void)
 	p.args = (struct spec_strings)STRINGS("prog");
 	p.env = (struct spec_strings)STRINGS("PATH=/nope:");
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "./prog"));
-	/* Without PATH the usual directories are searched, but the environment gets no PATH. */
+	/*
+	 * Without PATH in process.env, the usual directories must be searched, but the environment
+	 * must get no PATH.
+	 */
 	p.cwd = "/";
 	p.env = (struct spec_strings){0};
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "/bin/prog"));
@@ -94,7 +100,10 @@ static void run_directories(void)
 	CHECK(find_program(&c, &p) == 0);
 	CHECK(getcwd(path, sizeof(path)) && streq(path, "/new/deep"));
 	CHECK(stat("/new/deep", &st) == 0 && (st.st_mode & 07777) == 0755);
-	/* An exec must not make a missing working directory. */
+	/*
+	 * A process of `caisson exec` must get an error if its working directory is missing; the
+	 * directory must not be made.
+	 */
 	c.plan = &plan_of_exec;
 	p.cwd = "/not/there";
 	CHECK(find_program(&c, &p) == -ENOENT);
@@ -103,19 +112,26 @@ static void run_directories(void)
 	CHECK(access("/not", F_OK) < 0);
 	p.cwd = "/etc/passwd";
 	CHECK(find_program(&c, &p) == -ENOTDIR);
-	/* A symbolic link that leads out of the root must be resolved inside the root. */
+	/*
+	 * A symbolic link in cwd that leads out of the container's root must be resolved inside
+	 * this root.
+	 */
 	p.cwd = "/up";
 	CHECK(find_program(&c, &p) == 0);
 	CHECK(getcwd(path, sizeof(path)) && streq(path, "/etc"));
 	/*
-	 * The root descriptor may be of another tree. Then a directory outside of that tree can't
-	 * be the working directory.
+	 * The context's descriptor of the root refers to another directory here than the process's
+	 * own root. A working directory outside of that directory must be refused, because the
+	 * process may have broken out of the container.
 	 */
 	c.root = outside;
 	p.cwd = "/etc";
 	CHECK(find_program(&c, &p) == -EPERM);
 	CHECK_MSG("possible container breakout");
-	/* An exec's context may have no root descriptor. */
+	/*
+	 * If the context has no descriptor of the root, as for a process of `caisson exec`, the
+	 * working directory must be found without it.
+	 */
 	c.root = -EBADF;
 	CHECK(find_program(&c, &p) == 0);
 	CHECK(getcwd(path, sizeof(path)) && streq(path, "/etc"));
@@ -200,8 +216,8 @@ static void run_exec_errors(void)
 	run(&c, &p);
 	CHECK_MSG("exec /bin/no-format: exec format error");
 	/*
-	 * The test removes the program after the search has found it and before the process
-	 * executes it.
+	 * The test removes the program between two moments: after the search has found the program,
+	 * and before the process executes it.
 	 */
 	p.args = (struct spec_strings)STRINGS("/bin/prog");
 	struct step s = {.process = &p};
@@ -211,8 +227,8 @@ static void run_exec_errors(void)
 }
 
 /*
- * Checks that the user's own rights decide, if root may execute the first of two programs and the
- * user only the second.
+ * Checks a program that PATH names twice, of which root may execute only the first file and the
+ * user only the second: the user's own rights must decide.
  */
 static void user_searches_again(void)
 {
@@ -226,7 +242,11 @@ static void user_searches_again(void)
 	s = (struct step){.process = &p};
 	CHECK(find_program(&c, &p) == 0 && strstr(c.exe, "/roots/pick"));
 	CHECK(setgid(1000) == 0 && setuid(1000) == 0);
-	fd_close(&c.root); /* the step WAIT_START closes it */
+	/*
+	 * the test closes the descriptor of the root, as the step WAIT_START does before the
+	 * program runs
+	 */
+	fd_close(&c.root);
 	CHECK(step_exec(&c, &s) < 0);
 }
 
@@ -244,7 +264,9 @@ static void run_user_may_not(void)
 	CHECK_MSG("/roots/pick\": permission denied");
 }
 
-/* Makes a process that runs ./pick in a directory that only user 1000 may search. */
+/*
+ * Makes a process object for ./pick, a program in a directory that only the user 1000 may search.
+ */
 static struct spec_process private_pick(uint32_t id)
 {
 	static char cwd[PATH_MAX];
@@ -316,7 +338,10 @@ int main(void)
 		cmocka_unit_test(test_user_may_not),
 		cmocka_unit_test(test_looked_up_later),
 		cmocka_unit_test(test_not_even_later),
-		/* This test comes last, because it changes the root file system. */
+		/*
+		 * This test must be the last one, because it changes the root file system that all
+		 * tests use.
+		 */
 		cmocka_unit_test(test_exec_errors),
 	};
 

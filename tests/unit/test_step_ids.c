@@ -170,8 +170,8 @@ static void run_capabilities_of_root(void)
 }
 
 /*
- * Checks that the caller's inheritable and ambient capabilities do not reach the process
- * (CVE-2022-29162).
+ * Checks that the inheritable and ambient capabilities of caisson's caller do not reach the
+ * container's process (CVE-2022-29162).
  */
 static void run_inherited_capabilities(void)
 {
@@ -197,8 +197,8 @@ static void run_no_capabilities(void)
 	CHECK(step_capabilities(&c, &s) == 0);
 	check_sets(0, 0, 0, 0, 0);
 	/*
-	 * The step runs a second time, when the process has no rights left. It must find that
-	 * nothing is to be done.
+	 * The process has no rights left when step_capabilities() runs a second time, so the
+	 * function must find that it has nothing to do.
 	 */
 	CHECK(step_capabilities(&c, &s) == 0);
 }
@@ -229,7 +229,10 @@ static void run_keep_sys_admin(void)
 	check_sets(BIT(CAP_KILL), kept, 0, kept, 0);
 }
 
-/* Checks that capabilities that cannot be granted are left out, and that one warning names them. */
+/*
+ * Checks that step_capabilities() leaves out capabilities that it cannot grant, and that one
+ * warning in the log names all of them.
+ */
 static void run_missing_capabilities(void)
 {
 	const struct spec_capabilities caps = {
@@ -261,7 +264,10 @@ static void run_missing_capabilities(void)
 	CHECK(strchr(text, '\n') == text + strlen(text) - 1);
 }
 
-/* Runs f in a user namespace. This process writes the maps from outside. */
+/*
+ * Runs f in a child process in a new user namespace. The calling process, which stays outside,
+ * writes the namespace's id maps.
+ */
 static void in_user_ns(void (*f)(void), const char *map, bool deny_setgroups)
 {
 	int ready[2], go[2], status;

@@ -248,8 +248,8 @@ static void run_exec_label(void)
 	CHECK(step_exec_label(&c, &s) < 0);
 	CHECK_MSG("\"caisson-no-such-profile\": ");
 	/*
-	 * The error must not contain "no such file", whether AppArmor is there or not, because
-	 * engines would take it to mean that the program is missing.
+	 * The error about the AppArmor profile must not contain "no such file", whether AppArmor is
+	 * there or not, because engines would take these words to mean that the program is missing.
 	 */
 	CHECK(!strcasestr(err_msg(), "no such file"));
 	p = (struct spec_process){.selinux_label = "a:b:c:s0"};
@@ -296,7 +296,10 @@ static void run_sysctl(void)
 	CHECK(step_sysctl(&c, &s) == 0);
 	proc_text("/proc/sys/kernel/shmmni", text, sizeof(text));
 	CHECK(streq(text, "777"));
-	/* A sysctl of an interface with a dot in its name can be written in two ways. */
+	/*
+	 * The sysctl of an interface that has a dot in its name can be written in two ways, and
+	 * both must work.
+	 */
 	CHECK(system("ip link add name v.9 type dummy 2>/dev/null || ip link add name v.9 type "
 		     "bridge") == 0);
 	s.pair = (struct spec_pair){"net/ipv4/conf/v.9/forwarding", "0"};

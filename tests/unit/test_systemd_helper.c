@@ -135,8 +135,8 @@ static void test_answers(void **state)
 }
 
 /*
- * Checks that the helper gets none of caisson's descriptors, but gets caisson's environment, which
- * sd-bus needs.
+ * Checks that the program caisson-systemd gets none of caisson's descriptors, but gets caisson's
+ * environment, because sd-bus needs it.
  */
 static void test_inherits(void **state)
 {
@@ -145,7 +145,10 @@ static void test_inherits(void **state)
 
 	assert_true(leak > 2 && setenv("CAISSON_TEST", "here", 1) == 0);
 	set_reply(0, "");
-	/* The shell itself has opened the script, so only that descriptor is above 2. */
+	/*
+	 * The script counts the shell's descriptors of /dev/null, of which the shell must have
+	 * inherited none.
+	 */
 	set_script("(env; ls -l /proc/$$/fd | grep -c /dev/null) > environment; cat reply");
 	assert_int_equal(cg_systemd_stop(&scope), 0);
 	fd_close(&leak);
@@ -167,7 +170,8 @@ static const struct systemd_request *sent(struct strbuf *bytes)
 
 /*
  * Checks that a start request has the unit, the annotations, and the limits that become properties.
- * Nothing else of linux.resources is sent, because a pointer would mean nothing to the helper.
+ * Nothing else of linux.resources may be sent, because its pointers would mean nothing to
+ * caisson-systemd.
  */
 static void test_start_is_sent_whole(void **state)
 {
@@ -224,7 +228,8 @@ static void test_start_is_sent_whole(void **state)
 }
 
 /*
- * Runs the real caisson-systemd. Its standard output goes to "reply" and its errors to "request".
+ * Runs the real caisson-systemd with this request. Its standard output goes to the file "reply",
+ * its standard error to the file "request".
  */
 static int run_real(const void *request, size_t len)
 {
@@ -272,7 +277,8 @@ static void test_broken_requests(void **state)
 	assert_true(pack_write(&systemd_request_type, &q, &bytes) >= 0);
 	for (size_t n = 0; n < bytes.len; n += 9)
 		assert_refused(bytes.s, n);
-	bytes.s[8] ^= 1; /* changes the hash of the layout, as another build would */
+	/* changes the hash of the request's layout, which differs in a program of another build */
+	bytes.s[8] ^= 1;
 	assert_refused(bytes.s, bytes.len);
 }
 
@@ -284,12 +290,12 @@ static void assert_request_refused(const struct systemd_request *q)
 	assert_refused(bytes.s, bytes.len);
 }
 
-/* Checks that the helper refuses requests that lack what their operation needs. */
+/* Checks that caisson-systemd refuses a request that lacks what its operation needs. */
 static void test_incomplete_requests(void **state)
 {
 	struct systemd_request q = {.op = SYSTEMD_START, .cg = scope, .opt = {.id = "a"}};
 
-	assert_request_refused(&q); /* the request has no process */
+	assert_request_refused(&q); /* a request to start a scope needs a process */
 	q.pid = 1;
 	q.opt.id = NULL;
 	assert_request_refused(&q);

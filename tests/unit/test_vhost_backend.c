@@ -30,8 +30,8 @@ static void run_works(void)
 	server_check_works(s);
 	server_check_works(s);
 	/*
-	 * The device answers these requests in another order than that in which they came. Each
-	 * answer must go to the request to which it belongs.
+	 * The device answers the following requests in another order than the one in which they
+	 * come. The server must give each answer to the request to which it belongs.
 	 */
 	server_request(s, 1, 'H');
 	server_request(s, 0, 'E');
@@ -43,7 +43,10 @@ static void run_works(void)
 	server_end(s, 0, NULL);
 }
 
-/* Checks a queue that starts near the end of the 16-bit index, and one with the largest ring. */
+/*
+ * Checks a queue that starts near the end of the 16-bit index, and a queue that has the largest
+ * possible ring.
+ */
 static void run_resumes(void)
 {
 	struct server *s = server_begin(false);
@@ -58,9 +61,12 @@ static void run_resumes(void)
 	for (int i = 0; i < 5; i++)
 		server_check_works(s);
 	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(3) << 32 | 1));
-	/* The queue is stopped already, so a second GET_VRING_BASE must return the same index. */
+	/*
+	 * GET_VRING_BASE has stopped the queue already, so a second GET_VRING_BASE must return the
+	 * same index.
+	 */
 	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(3) << 32 | 1));
-	/* This queue has a ring of 1024 descriptors. */
+	/* Now the queue gets a ring of 1024 descriptors, which is the largest one. */
 	front_set_memory(&s->f, GUEST, MEMORY, USER, 0);
 	front_set_vring(&s->f, 8, 1, 1024);
 	front_set_addr(&s->f, 1, USER + 0x10000, USER + 0x20000, USER + 0x30000);
@@ -72,8 +78,8 @@ static void run_resumes(void)
 }
 
 /*
- * Checks that a queue gives back the requests that the device holds when the queue stops, when it
- * is disabled, and when the memory is replaced.
+ * Checks that the device gives back the requests that it holds when their queue stops or is
+ * disabled, and when the memory is replaced.
  */
 static void run_quiesces(void)
 {
@@ -130,8 +136,8 @@ static void run_quiesces(void)
 }
 
 /*
- * Checks that kicks wait if they come before the features are negotiated, or while the queue is
- * disabled.
+ * Checks that the server does not handle a kick that comes before the features are negotiated or
+ * while the queue is disabled, and that it handles the kick afterwards.
  */
 static void run_kick_before_driver_ok(void)
 {
@@ -148,8 +154,8 @@ static void run_kick_before_driver_ok(void)
 	usleep(20000);
 	CHECK(s->d.served == 0 && server_used_index(s) == 0);
 	/*
-	 * The message SET_FEATURES negotiates the features, although it sets none. So the server
-	 * must now handle the kick that has waited.
+	 * SET_FEATURES completes the negotiation even if it sets no feature. So the server must now
+	 * handle the kick that came before.
 	 */
 	front_set(&s->f, 2, 0);
 	CHECK(front_wait(&s->f) == 4);
@@ -191,7 +197,10 @@ static void run_config(void)
 	CHECK(ask_config(s, 0, 16, &m) == 40 && m.flags == 5 && m.size == 28 && m.len == 16);
 	CHECK(memcmp(m.data, "configuration...", 16) == 0);
 	CHECK(ask_config(s, 13, 3, &m) == 27 && memcmp(m.data, "...", 3) == 0);
-	/* The server answers with an empty payload to report an error. */
+	/*
+	 * If the front end asks for bytes beyond the end of the configuration, the server must
+	 * report an error by an empty payload.
+	 */
 	static const uint32_t bad[][2] = {{0, 17}, {16, 1}, {17, 0}, {UINT32_MAX, 1},
 		{1, UINT32_MAX}, {UINT32_MAX, UINT32_MAX}, {0, 257}};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
@@ -201,8 +210,8 @@ static void run_config(void)
 	front_send_raw(&s->f, &m, 27, NULL, 0);
 	CHECK(ask_config(s, 10, 6, &m) == 30 && memcmp(m.data, "ionnew", 6) == 0);
 	/*
-	 * The message says that the configuration is longer than its payload, so the server must
-	 * end the connection.
+	 * This message says that the configuration is longer than the message's payload, so the
+	 * server must end the connection.
 	 */
 	m = (struct config_message){.request = 25, .flags = 1, .size = 13, .offset = 0, .len = 3};
 	front_send_raw(&s->f, &m, 25, NULL, 0);
@@ -235,7 +244,7 @@ static void run_reset(void)
 	server_settle(s);
 	CHECK(server_answered(s, 0, "stopped") && s->d.resets == 1 && s->d.dev.status == 0);
 	CHECK(front_ask(&s->f, 11, 1) == 1);
-	/* After RESET_DEVICE the device must work as at the beginning. */
+	/* After RESET_DEVICE the device must work as at the beginning of the connection. */
 	memset(s->f.ram, 0, 0x4000);
 	s->f.avail = 0;
 	front_start_queue(&s->f);
@@ -262,7 +271,7 @@ static void run_stop(void)
 	CHECK(write(s->stop, &(uint64_t){1}, 8) == 8);
 	CHECK(pthread_join(s->thread, NULL) == 0);
 	CHECK(s->result == 0 && server_answered(s, 0, "stopped"));
-	/* Checks that the device can be served once more, on another connection. */
+	/* Checks that the same device can be served again on another connection. */
 	CHECK(read(s->stop, &(uint64_t){0}, 8) == 8);
 	struct front old = s->f;
 	memset(old.ram, 0, 0x4000);

@@ -61,8 +61,8 @@ static void run_regions(void)
 		server_end(s, -EPROTO, bad[i].why);
 	}
 	/*
-	 * The two regions are not adjacent: a request inside one must work, and a request across
-	 * its end must not.
+	 * The two memory regions are not adjacent: a request inside one of them must work, and a
+	 * request across its end must not.
 	 */
 	s = server_begin(false);
 	front_start_queue(&s->f);
@@ -86,8 +86,8 @@ static void run_regions(void)
 	front_send(&s->f, &m, &s->f.kick, 1);
 	server_end(s, -EPROTO, "beyond its file");
 	/*
-	 * The connection must end if the front end removes all memory, and so the rings, while a
-	 * queue runs.
+	 * The connection must end if the front end removes all memory, which holds the rings too,
+	 * while a queue runs.
 	 */
 	s = server_begin(false);
 	front_start_queue(&s->f);
@@ -100,7 +100,7 @@ static void run_regions(void)
 }
 
 /*
- * Checks rings in which one of the three parts lies outside of the memory, crosses its end, or is
+ * Checks queues of which one of the three rings lies outside of the memory, crosses its end, or is
  * not aligned.
  */
 static void run_rings(void)
@@ -145,8 +145,8 @@ static void run_rings(void)
 }
 
 /*
- * Checks messages with descriptors that would block or kill the server, and with too few or too
- * many of them.
+ * Checks messages whose descriptors would block or kill a careless server, and messages with too
+ * few or too many descriptors.
  */
 static void run_descriptors(void)
 {
@@ -175,8 +175,8 @@ static void run_descriptors(void)
 			front_set_fd(&s->f, 12, 1, s->f.memory);
 			break;
 		/*
-		 * Case 4 sends neither a descriptor nor the flag that says so, and case 5 sends a
-		 * descriptor together with the flag.
+		 * Case 4 sends neither a descriptor nor the flag that says that there is none. Case
+		 * 5 sends both the flag and a descriptor.
 		 */
 		case 4:
 			front_send(&s->f, &kick, NULL, 0);
@@ -190,7 +190,7 @@ static void run_descriptors(void)
 		case 7:
 			front_send(&s->f, &kick, many, 16);
 			break;
-		default: /* a descriptor for a queue that does not exist */
+		default: /* sends a descriptor for a queue that does not exist */
 			front_set_fd(&s->f, 14, 3, s->f.kick);
 		}
 		close(pipes[1]);
@@ -198,7 +198,9 @@ static void run_descriptors(void)
 	}
 }
 
-/* Sends every request with every length, and hangs up after every byte of the message. */
+/*
+ * Sends every request of vhost-user with every length, and hangs up after every byte of a message.
+ */
 static void run_garbage(void)
 {
 	static const uint32_t sizes[] = {0, 1, 7, 8, 11, 12, 16, 39, 40, 72, 264, 272};

@@ -21,7 +21,10 @@
 #define FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define PROTOCOL (BACK_MQ | BACK_ACK | BACK_CONFIG | BACK_INFLIGHT)
 
-/* A device with two queues. It asks for a new connection over the socket `channel`. */
+/*
+ * A device with two queues that a vhost-user back end serves. The device asks the test for a new
+ * connection over the socket `channel`.
+ */
 struct device {
 	struct wired w;
 	struct vhost_user v;
@@ -81,7 +84,7 @@ static void give(struct device *d, int fd)
 	fd_close(&fd);
 }
 
-/* Has the back end hang up. The device must then ask for another connection. */
+/* Makes the back end hang up. The device must then ask for another connection. */
 static void hang_up(struct device *d, struct back *b)
 {
 	shutdown(b->sock, SHUT_RDWR);
@@ -95,7 +98,10 @@ static void hang_up(struct device *d, struct back *b)
 
 static void tear_down(struct device *d, struct back *last)
 {
-	/* The device must have put the new connection in the place of the old descriptor. */
+	/*
+	 * The device has put the new connection in the place of the old descriptor, so closing this
+	 * descriptor ends the thread of the last back end.
+	 */
 	fd_close(&d->sock);
 	if (last)
 		pthread_join(last->thread, NULL);
@@ -128,8 +134,9 @@ static void comes_back(void **state)
 		assert_int_equal(d.w.lost, 0);
 		assert_false(asked(&d));
 		/*
-		 * Checks that the queues are set up as at the beginning, but continue after the
-		 * requests that are done, and repeat those under way.
+		 * Checks that the device sets up the queues as at the beginning, except that it
+		 * continues after the requests that the first back end has completed, and repeats
+		 * the requests that were under way.
 		 */
 		assert_int_equal(at->set_features, d.first.set_features);
 		assert_int_equal(at->fds[VHOST_USER_SET_MEM_TABLE], 1);
@@ -154,7 +161,9 @@ static void comes_back(void **state)
 	tear_down(&d, at);
 }
 
-/* Checks that the driver can reset the device and start it again while there is no back end. */
+/*
+ * Checks that the driver can reset the device and start it again while the device has no back end.
+ */
 static void started_anew_meanwhile(void **state)
 {
 	struct back next = {.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
@@ -189,7 +198,8 @@ static void started_anew_meanwhile(void **state)
 }
 
 /*
- * Checks a back end that hangs up during a start: the driver's, or the one after a new connection.
+ * Checks a back end that hangs up while the device is being started, by the driver or, with a new
+ * connection, once more.
  */
 static void in_the_middle(void **state)
 {
@@ -237,8 +247,9 @@ static void stays_away(void **state)
 	is_lost(&d, "the back end: it has hung up, and did not come back in time");
 	tear_down(&d, NULL);
 	/*
-	 * The back end has hung up and the connector's socket is closed, so no new connection can
-	 * come. The device must count as lost at once.
+	 * The back end has hung up, and the test closes the socket over which the device asks for a
+	 * new connection. No connection can come any more, so the device must count as lost at
+	 * once.
 	 */
 	running(&d);
 	hang_up(&d, &d.first);

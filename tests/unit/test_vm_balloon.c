@@ -20,7 +20,8 @@
 #define INFLATE 0
 #define DEFLATE 1
 #define REPORT 2
-#define FIRST 0x200 /* number of the first page behind the rings and the data */
+/* number of the first page of guest memory behind the rings and the tests' requests */
+#define FIRST 0x200
 #define LAST (RIG_RAM / PAGE - 1)
 
 struct bal {
@@ -40,8 +41,8 @@ static void begin(struct bal *t, bool private)
 }
 
 /*
- * Fills each page from FIRST to the end with a value of its own, by which the test can see later
- * whether the page was given.
+ * Fills each page from FIRST to the end of memory with a value of its own, by which the test can
+ * tell later whether the guest has given the page to the balloon.
  */
 static void fill(struct bal *t)
 {
@@ -81,8 +82,8 @@ static uint64_t resident(struct bal *t)
 static void inflates(void **state)
 {
 	/*
-	 * The device must accept pages in rising and in falling order, single ones, and the same
-	 * page twice.
+	 * The device must accept pages in rising and in falling order, single pages, and a page
+	 * that comes twice.
 	 */
 	static const uint32_t numbers[] = {FIRST + 1, FIRST + 2, FIRST + 3, FIRST + 9, FIRST + 8,
 		FIRST + 7, FIRST + 20, LAST, FIRST + 20};
@@ -105,7 +106,10 @@ static void inflates(void **state)
 		assert_int_equal(is_kept(&t, page), !given);
 	}
 	assert_true(t.g.interrupts > 0);
-	/* The device must answer a request that takes a page back, and must not change the page. */
+	/*
+	 * The device must answer a deflate request, by which the guest takes a page back, and must
+	 * not change the page.
+	 */
 	memset(at(&t.g, (FIRST + 1) * PAGE, PAGE), (FIRST + 1) & 0xff, PAGE);
 	ask(&t, DEFLATE, numbers, ARRAY_SIZE(numbers));
 	assert_int_equal(used(&t.g, DEFLATE)->idx, 1);
@@ -143,7 +147,9 @@ static void bad_numbers(void **state)
 		kick(&t.g, q);
 		expect_broken(&t, "nothing to write to");
 	}
-	/* A request without page numbers must be answered, and must give no page. */
+	/*
+	 * The device must answer an inflate request without page numbers, which gives it no page.
+	 */
 	put_desc(desc(&t.g, INFLATE, 0), DATA, 0, 0, 0);
 	offer(&t.g, INFLATE, 0);
 	kick(&t.g, INFLATE);
@@ -151,7 +157,10 @@ static void bad_numbers(void **state)
 	rig_release(&t.g);
 }
 
-/* Checks very long requests: the device handles each in many short turns, and a reset ends it. */
+/*
+ * Checks very long requests: the device must handle each of them in many short turns of the event
+ * loop, and a reset must end it.
+ */
 static void flood(void **state)
 {
 	const uint32_t count = 5 * VIRTIO_BALLOON_TURN + 100;
@@ -169,7 +178,7 @@ static void flood(void **state)
 		assert_int_equal(t.b.discarded, turn * VIRTIO_BALLOON_TURN);
 		assert_int_equal(used(&t.g, INFLATE)->idx, 0);
 	}
-	/* The device serves its other queues between two turns of a long inflate request. */
+	/* The device must serve its other queues between two turns of a long inflate request. */
 	ask(&t, DEFLATE, (uint32_t[]){LAST}, 1);
 	assert_int_equal(used(&t.g, DEFLATE)->idx, 1);
 	assert_int_equal(virtio_kick(&t.b.dev, INFLATE), 0);
@@ -184,8 +193,8 @@ static void flood(void **state)
 	assert_int_equal(used(&t.g, INFLATE)->idx, 0);
 	assert_int_equal(t.b.discarded, count + VIRTIO_BALLOON_TURN);
 	/*
-	 * The guest never stops sending small requests. One turn must handle only as many requests
-	 * as the queue has entries.
+	 * The guest never stops sending small requests. In one turn of the event loop the device
+	 * must handle only as many requests as the queue has entries.
 	 */
 	for (unsigned i = 0; i < RIG_SIZE; i++) {
 		put_desc(desc(&t.g, INFLATE, i), DATA, 4, 0, 0);
@@ -207,7 +216,7 @@ static void reports(void **state)
 		put_desc(desc(&t.g, REPORT, 0), FIRST * PAGE, 16 * PAGE, WRITE | NEXT, 1);
 		/*
 		 * If a range of reported pages begins or ends inside a page, the device must give
-		 * back only the whole pages in it.
+		 * only the whole pages of the range back to the host.
 		 */
 		put_desc(desc(&t.g, REPORT, 1), (FIRST + 20) * PAGE + 1, 3 * PAGE, WRITE | NEXT, 2);
 		put_desc(desc(&t.g, REPORT, 2), (FIRST + 30) * PAGE, PAGE - 1, WRITE | NEXT, 3);
@@ -250,8 +259,8 @@ static void target(void **state)
 	virtio_balloon_set_target(&t.b, 300);
 	assert_int_equal(t.g.interrupts, 1);
 	/*
-	 * The driver must be able to write the number of pages that it has given, and nothing else
-	 * of the configuration.
+	 * The driver must be able to write the number of pages that it has given (the field
+	 * `actual`), and nothing else of the configuration.
 	 */
 	v = 299;
 	vm_bus_write(&t.g.bus, VIRTIO_MMIO_CONFIG + 4, &v, 4);
@@ -265,8 +274,8 @@ static void target(void **state)
 	assert_int_equal(virtio_balloon_actual(&t.b), 299);
 	assert_int_equal(get(&t.g, VIRTIO_MMIO_CONFIG + 8), 0);
 	/*
-	 * A device without a driver must raise no interrupt when the target changes, because a
-	 * driver reads the target when it starts.
+	 * A device that has no driver must raise no interrupt when the host changes the target,
+	 * because a driver reads the target when it starts.
 	 */
 	set(&t.g, VIRTIO_MMIO_STATUS, 0);
 	virtio_balloon_set_target(&t.b, 0);

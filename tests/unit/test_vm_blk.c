@@ -25,7 +25,8 @@ struct disk {
 	struct rig g;
 	struct virtio_blk b;
 	struct blk_file file;
-	int fd, plain; /* descriptors of the image: the device's, and the test's own */
+	/* two descriptors of the disk's image: `fd` is the device's, `plain` the test's own */
+	int fd, plain;
 	uint8_t want[DISK_LEN];
 };
 
@@ -66,9 +67,9 @@ static void end(void)
 }
 
 /*
- * Sends one request of a header, two data parts and a status. The data begins `shift` bytes into a
- * page and is cut at `cut`. Data to write must be at OUT + shift; data that was read is at IN +
- * shift.
+ * Sends one request with a header, two data parts and a status, and returns the status. The data
+ * begins `shift` bytes into a page and is cut in two at `cut`. The test puts data to write at OUT +
+ * shift; data that was read is at IN + shift.
  */
 static int request(uint32_t type, uint64_t sector, uint32_t len, uint32_t shift, uint32_t cut)
 {
@@ -146,8 +147,8 @@ static void direct(void **state)
 	assert_int_equal(d.b.config.blk_size, d.file.align < 512 ? 512 : d.file.align);
 	all_shapes();
 	/*
-	 * Zeroes a range that does not consist of whole blocks. The rest of these blocks must stay
-	 * unchanged.
+	 * The test zeroes a range of the disk that does not begin and end at blocks. The rest of
+	 * the first and the last block must stay unchanged.
 	 */
 	struct virtio_blk_discard_write_zeroes z = {3, 10, 0};
 	memcpy(at(&d.g, OUT, sizeof(z)), &z, sizeof(z));
@@ -155,8 +156,8 @@ static void direct(void **state)
 	memset(d.want + 3 * 512UL, 0, 10 * 512UL);
 	check_disk();
 	/*
-	 * The file becomes shorter while the device uses it. The guest must get an error, and no
-	 * stale bytes of a buffer.
+	 * The image becomes shorter while the device uses it. A read beyond its new end must give
+	 * the guest an error, and not old bytes of the device's buffer.
 	 */
 	assert_int_equal(ftruncate(d.plain, 8192), 0);
 	assert_int_equal(request(VIRTIO_BLK_T_IN, 64, 512, 8, 100), VIRTIO_BLK_S_IOERR);
@@ -197,11 +198,14 @@ static void segments(void **state)
 	for (int i = 0; i < 3; i++)
 		memset(d.want + s[i].sector * 512, 0, s[i].num_sectors * 512UL);
 	check_disk();
-	/* If one segment is invalid, the device must carry out none of the segments. */
+	/*
+	 * If one segment of a discard or write-zeroes request is invalid, the device must carry out
+	 * none of its segments.
+	 */
 	s[2].sector = DISK_LEN / 512 - 299;
 	s[0].sector = 20;
 	assert_int_equal(zeroes(VIRTIO_BLK_T_WRITE_ZEROES, s, 3), VIRTIO_BLK_S_IOERR);
-	/* A discard with the flag UNMAP must be refused, as virtio 1.2 demands. */
+	/* The device must refuse a discard with the flag UNMAP, as virtio 1.2 demands. */
 	assert_int_equal(zeroes(VIRTIO_BLK_T_DISCARD, s, 3), VIRTIO_BLK_S_UNSUPP);
 	s[2] = (struct virtio_blk_discard_write_zeroes){30, 1, 2};
 	assert_int_equal(zeroes(VIRTIO_BLK_T_WRITE_ZEROES, s, 3), VIRTIO_BLK_S_UNSUPP);
@@ -255,8 +259,8 @@ static void write_cache(void **state)
 	set_wce(1);
 	assert_int_equal(wce(), 1);
 	/*
-	 * A reset must switch the write cache on again. A driver that did not negotiate the feature
-	 * to switch the cache must not be able to switch it.
+	 * A reset must switch the write cache on again. A driver that has not negotiated the
+	 * feature CONFIG_WCE must not be able to switch the cache off.
 	 */
 	set_wce(0);
 	bring_up(&d.g, FLUSH);
@@ -267,8 +271,8 @@ static void write_cache(void **state)
 	read_and_write(6, 1024, 0, 512);
 	check_disk();
 	/*
-	 * A flush must fail if the data cannot be made durable. The image is a pipe here, and
-	 * fdatasync(2) refuses pipes.
+	 * A flush must fail if the device cannot make the data durable. The test puts a pipe in the
+	 * place of the image, because fdatasync(2) refuses pipes.
 	 */
 	int p[2];
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
@@ -276,8 +280,8 @@ static void write_cache(void **state)
 	d.file.fd = p[1];
 	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0, 0), VIRTIO_BLK_S_IOERR);
 	/*
-	 * When the driver switches the write cache off, the device must wake the serving thread,
-	 * which flushes the cache and reports an error once.
+	 * When the driver switches the write cache off, the device must wake the thread that serves
+	 * the queue. This thread flushes the cache, and reports an error to the driver only once.
 	 */
 	int kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	eventfd_t kicks = 0;

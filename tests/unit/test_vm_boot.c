@@ -186,9 +186,10 @@ static void initramfs_and_start_info(void **state)
 	assert_int_equal(boot_write_info(&m, &kernel, &info), 0);
 	const uint32_t *w = vm_memory_at(&m, ARCH_START_INFO, 56);
 	assert_int_equal(w[0], 0x336ec578);
-	assert_int_equal(w[3], 1); /* number of modules */
+	/* number of modules in PVH's start info, here the initramfs alone */
+	assert_int_equal(w[3], 1);
 	assert_int_equal(w[8], 0xe0000);
-	assert_int_equal(w[12], 3); /* number of entries in the memory map */
+	assert_int_equal(w[12], 3); /* number of entries in the memory map of PVH's start info */
 	const uint64_t *module = vm_memory_at(&m, w[4], 32);
 	assert_int_equal(module[0], 0x300000);
 	const uint64_t *map = vm_memory_at(&m, w[10], 72);
@@ -235,7 +236,10 @@ static void whole_machine(void **state)
 	machine_release(&m);
 }
 
-/* Checks that nothing is left behind if the building of the machine fails at any of its steps. */
+/*
+ * Checks that no descriptor is left open if building the machine fails, whichever of its options is
+ * wrong.
+ */
 static void build_fails_clean(void **state)
 {
 	struct kernel k = good();
@@ -289,7 +293,10 @@ static int take_processor(void)
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0 ? -errno : 0;
 }
 
-/* Checks that the error names the other hypervisor, QEMU, if KVM exists but is in use. */
+/*
+ * Checks the error if /dev/kvm exists but another hypervisor uses the processor: the error must
+ * name QEMU as the other way to run the guest.
+ */
 static void busy(void **state)
 {
 	struct kernel k = good();

@@ -34,8 +34,8 @@ struct __attribute__((packed)) image {
 };
 
 /*
- * The code at the 64-bit entry. It switches the machine off if RSI points to the zero page with the
- * kernel's header in it, and faults otherwise.
+ * The code at the kernel's 64-bit entry. It switches the machine off if RSI points to the zero page
+ * with the kernel's header in it, and faults otherwise.
  */
 static const uint8_t entry64[] = {0x81, 0xfe, 0x00, 0x70, 0x00, 0x00, 0x75,
 	0x14,                                                       /* cmp $0x7000,%esi; jne */
@@ -105,7 +105,8 @@ static void loads(void **state)
 	assert_int_equal(got.initramfs_end, 0);
 	assert_memory_equal(vm_memory_at(&m, 4 * MIB, CODE_LEN), k.code, CODE_LEN);
 	/*
-	 * The signature that follows the kernel in the file must not be loaded into guest memory.
+	 * The image file has a signature behind the kernel's code, which must not be loaded into
+	 * guest memory.
 	 */
 	assert_int_equal(*(uint8_t *)vm_memory_at(&m, 4 * MIB + CODE_LEN, 1), 0);
 	assert_int_equal(boot_write_info(&m, &got, &info), 0);
@@ -124,8 +125,8 @@ static void loads(void **state)
 	assert_int_equal(zero->e820_table[2].size, 15 * MIB);
 	assert_int_equal(zero->sentinel, 0);
 	/*
-	 * The setup code behind the header must not be copied, because the kernel would read it as
-	 * more fields.
+	 * The setup code that follows the header in the image must not be copied behind the header
+	 * in the zero page, because the kernel would read it as more fields.
 	 */
 	assert_int_equal(*((uint8_t *)&zero->hdr + sizeof(zero->hdr)), 0);
 	vm_memory_release(&m);
@@ -138,8 +139,8 @@ static void places(void **state)
 	struct vm_memory m;
 
 	/*
-	 * If there is too little memory for the preferred address, the kernel must get the lowest
-	 * aligned one.
+	 * If memory ends before the kernel's preferred address, the kernel must be loaded at the
+	 * lowest address with the right alignment.
 	 */
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
 	assert_int_equal(got.start, 2 * MIB);
@@ -148,7 +149,10 @@ static void places(void **state)
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
 	assert_int_equal(got.start, MIB);
 	vm_memory_release(&m);
-	/* A kernel that cannot use an initramfs above 4 GiB must get it below initrd_addr_max. */
+	/*
+	 * The initramfs of a kernel that cannot use it above 4 GiB must be loaded below
+	 * initrd_addr_max.
+	 */
 	k.h.xloadflags = XLF_KERNEL_64;
 	k.h.initrd_addr_max = 3 * MIB - 1;
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
@@ -160,7 +164,7 @@ static void places(void **state)
 	got.initramfs_end = MIB;
 	assert_int_equal(boot_load_initramfs(&m, &got, small, &at), -ENOSPC);
 	vm_memory_release(&m);
-	/* A command line that is longer than the kernel's own limit must be refused. */
+	/* A command line that is longer than the kernel's header allows must be refused. */
 	k.h.cmdline_size = 4;
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
 	assert_int_equal(
@@ -199,7 +203,8 @@ static void damaged(void **state)
 	DAMAGED(k.h.xloadflags = 0, -ENOEXEC, "64-bit entry");
 	DAMAGED(k.h.loadflags = 0, -ENOEXEC, "zImage");
 	DAMAGED(k.h.syssize = 0, -ENOEXEC, "truncated");
-	DAMAGED(k.h.syssize = 0x20, -ENOEXEC, "truncated"); /* the code ends before its entry */
+	/* the size in the header makes the code end before the 64-bit entry */
+	DAMAGED(k.h.syssize = 0x20, -ENOEXEC, "truncated");
 	DAMAGED(k.h.syssize = CODE_LEN / 16 + 7, -ENOEXEC, "truncated");
 	DAMAGED(k.h.syssize = UINT32_MAX, -ENOEXEC, "truncated");
 	DAMAGED(k.h.setup_sects = 255, -ENOEXEC, "truncated");
@@ -224,8 +229,8 @@ static void cut_anywhere(void **state)
 }
 
 /*
- * Checks that no value of any byte of the header confuses the reader; the test tries values that a
- * careless reader would trust.
+ * Changes each byte of the setup header to values that a careless reader would trust. The reader
+ * must refuse the kernel, or load it within guest memory.
  */
 static void every_byte(void **state)
 {
@@ -252,7 +257,7 @@ static void every_byte(void **state)
 	}
 }
 
-/* Tests Debian's bzImage, which tests/host/image.sh leaves beside the unpacked kernel. */
+/* Tests Debian's bzImage, which tests/host/image.sh stores in the cache of the test host. */
 static void kernel_of_debian(void **state)
 {
 	struct boot_kernel got;

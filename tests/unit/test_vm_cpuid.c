@@ -20,7 +20,8 @@
 #define TSC_DEADLINE (1U << 24)
 
 /*
- * Returns what KVM offers if its module was loaded with nested=1, with all other features set too.
+ * Returns the CPUID leaves that KVM would offer if its module was loaded with nested=1, so that
+ * guests can run guests of their own. All other features in these leaves are set too.
  */
 static struct kvm_cpuid2 *offer(bool intel)
 {
@@ -60,8 +61,8 @@ static void no_guest_runs_guests_by_default(void **state)
 		assert_int_equal(leaf(c, 0x80000001)->ecx & SVM, 0);
 		assert_null(leaf(c, 0x8000000a));
 		/*
-		 * The guest must still see the features that have nothing to do with guests of its
-		 * own.
+		 * Features that have nothing to do with running guests inside of the guest must
+		 * stay visible.
 		 */
 		assert_int_equal(leaf(c, 1)->ecx & TSC_DEADLINE, TSC_DEADLINE);
 		assert_int_equal(leaf(c, 0x80000001)->edx, ~0U);

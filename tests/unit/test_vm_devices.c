@@ -18,7 +18,10 @@
 
 #define SECTORS 64
 
-/* Offers one request in queue q, with readable bytes and then writable ones at DATA + 0x10000. */
+/*
+ * Offers one request in queue q: first the bytes that the device is to read, then room for in_len
+ * bytes at DATA + 0x10000.
+ */
 static void ask(struct rig *g, unsigned q, const void *out, uint32_t out_len, uint32_t in_len)
 {
 	if (out_len)
@@ -39,8 +42,8 @@ static void entropy(void **state)
 	rig_attach(&g, &rng.dev);
 	bring_up(&g, 0);
 	/*
-	 * The device may give fewer bytes than there is room for, and must do so for a request of 2
-	 * MiB (Firecracker #5762).
+	 * The device may fill only a part of the buffer, and must fill only VIRTIO_RNG_MAX bytes of
+	 * this buffer of 2 MiB (Firecracker #5762).
 	 */
 	put_desc(desc(&g, 0, 0), 0x200000, 0x200000, WRITE, 0);
 	offer(&g, 0, 0);
@@ -50,7 +53,8 @@ static void entropy(void **state)
 	assert_memory_equal(at(&g, 0x200000 + VIRTIO_RNG_MAX, 16), zeros, 16);
 	assert_memory_not_equal(at(&g, 0x200000 + VIRTIO_RNG_MAX - 16, 16), zeros, 16);
 	/*
-	 * A request with a readable buffer, or without room for an answer, must break the device.
+	 * A request for entropy that has a readable buffer, or no writable one, must break the
+	 * device.
 	 */
 	ask(&g, 0, "x", 1, 8);
 	assert_non_null(strstr(rng.dev.broken, "rng: queue 0: a request for entropy without room"));
@@ -103,8 +107,8 @@ static void console_output(void **state)
 	assert_string_equal(text, "hello");
 	assert_int_equal(used(&t.g, 1)->idx, 1);
 	/*
-	 * The output does not fit in the pipe. The request must stay open, and all bytes must
-	 * arrive in order.
+	 * This output does not fit in the pipe at once. The device must answer the request only
+	 * when it has written all bytes, in order.
 	 */
 	const uint32_t big = 0x100000;
 	uint8_t *data = at(&t.g, 0x200000, big);
@@ -126,7 +130,10 @@ static void console_output(void **state)
 	assert_memory_equal(got, data, big);
 	assert_int_equal(used(&t.g, 1)->idx, 2);
 	assert_false(virtio_console_wants_output(&t.c));
-	/* A reset in the middle of a request must drop it, and the next driver must start anew. */
+	/*
+	 * The device must drop a request in the middle of which it is reset, and must work with the
+	 * next driver from the beginning.
+	 */
 	offer(&t.g, 1, 0);
 	kick(&t.g, 1);
 	assert_true(virtio_console_wants_output(&t.c));
@@ -164,7 +171,10 @@ static void console_input(void **state)
 	assert_true(virtio_console_wants_input(&t.c));
 	assert_int_equal(write(t.in[1], "abcdef", 6), 6);
 	assert_int_equal(virtio_console_input(&t.c), 0);
-	/* The event loop must not poll the input, because the guest has offered no buffer. */
+	/*
+	 * The event loop must not poll the console's input now, because the guest has offered no
+	 * buffer for it.
+	 */
 	assert_false(virtio_console_wants_input(&t.c));
 	put_desc(desc(&t.g, 0, 0), DATA, 4, WRITE, 0);
 	put_desc(desc(&t.g, 0, 1), DATA + 4, 4, WRITE, 0);
@@ -177,8 +187,8 @@ static void console_input(void **state)
 	assert_int_equal(used(&t.g, 0)->ring[1].len, 2);
 	assert_memory_equal(at(&t.g, DATA, 6), "abcdef", 6);
 	/*
-	 * The last of the guest's three buffers must stay in the queue, because there is no more
-	 * input.
+	 * The device has used only two of the guest's three buffers, because there was no more
+	 * input. It must keep the third one in the queue, for the next input.
 	 */
 	assert_true(virtio_console_wants_input(&t.c));
 	assert_int_equal(write(t.in[1], "g", 1), 1);
@@ -186,7 +196,10 @@ static void console_input(void **state)
 	assert_int_equal(used(&t.g, 0)->idx, 3);
 	assert_int_equal(used(&t.g, 0)->ring[2].id, 2);
 	assert_memory_equal(at(&t.g, DATA + 8, 1), "g", 1);
-	/* At the end of input the event loop must not spin. */
+	/*
+	 * At the end of the console's input the event loop must not poll the input any more,
+	 * because it would spin.
+	 */
 	offer(&t.g, 0, 0);
 	fd_close(&t.in[1]);
 	virtio_console_input(&t.c);
@@ -205,7 +218,10 @@ struct disk {
 static void disk_init(struct disk *d, bool read_only)
 {
 	d->fd = memfd_create("disk", MFD_CLOEXEC);
-	/* The image file now ends with a part of a sector. */
+	/*
+	 * The length of the image is no multiple of a sector, so that it ends with a part of a
+	 * sector.
+	 */
 	assert_int_equal(ftruncate(d->fd, SECTORS * 512 + 100), 0);
 	for (unsigned i = 0; i < SECTORS; i++) {
 		char sector[512];
@@ -312,8 +328,8 @@ static void disk_bounds(void **state)
 	assert_int_equal(on_disk(&d, SECTORS - 2), SECTORS - 1);
 	assert_int_equal(lseek(d.fd, 0, SEEK_END), SECTORS * 512 + 100);
 	/*
-	 * The image becomes shorter while the device uses it. The guest must get an error and must
-	 * not hang.
+	 * The image becomes shorter while the device uses it. A read beyond its new end must give
+	 * the guest an error, and must not hang.
 	 */
 	assert_int_equal(ftruncate(d.fd, 512 * 3 + 7), 0);
 	assert_int_equal(blk(&d, VIRTIO_BLK_T_IN, 2, NULL, 1024), VIRTIO_BLK_S_IOERR);
@@ -383,8 +399,8 @@ static void disk_layouts(void **state)
 
 	disk_init(&d, false);
 	/*
-	 * Header, data and status are split at unusual places, because the driver may use any
-	 * layout (virtio 1.2, 2.7.4).
+	 * This request has its header, data and status split at unusual places, which the device
+	 * must accept, because the driver may use any layout (virtio 1.2, 2.7.4).
 	 */
 	static const uint32_t cuts[] = {1, 7, 8, 0, 100, 411, 2};
 	struct blk_request r = {.type = VIRTIO_BLK_T_IN, .sector = 1};
@@ -401,8 +417,8 @@ static void disk_layouts(void **state)
 	assert_int_equal(*(uint8_t *)at(&d.g, DATA + 16 + 511, 1), 2);
 	assert_int_equal(*(uint8_t *)at(&d.g, DATA + 16 + 512, 1), VIRTIO_BLK_S_OK);
 	/*
-	 * The device must break at requests without room for a status, or with half a header,
-	 * because it cannot answer them.
+	 * The device must break at a request that has no room for a status or only half a header,
+	 * because it cannot answer such a request.
 	 */
 	ask(&d.g, 0, &r, 16, 0);
 	assert_non_null(strstr(d.b.dev.broken, "blk: queue 0: a request with 16 bytes of header"));

@@ -20,16 +20,16 @@
 #include "unit/rig/drive_host.h"
 
 /*
- * guest memory that ends above the hole at VM_HOLE_START, so that there is memory on both sides of
- * it
+ * size of guest memory that ends above the hole at VM_HOLE_START, so that there is memory on both
+ * sides of the hole
  */
 #define MEMORY (VM_HOLE_START + 16 * MIB)
 
 static const char *guest_path;
 
 /*
- * Runs a machine whose guest does what the letters of `what` stand for (drive/main.c). Returns the
- * guest's last words and stores the machine's end in *ret_end.
+ * Runs a machine whose guest does what the letters of `what` stand for (drive/main.c). Stores the
+ * reason of the machine's end in *ret_end. The guest's last words are then in h->said.
  */
 static void drive(struct host *h, const char *what, bool optional_share, int *ret_end)
 {
@@ -128,8 +128,8 @@ static void two_cpus(void **state)
 }
 
 /*
- * Checks that the machine ends if a back end gives up on the guest, but that only the device ends
- * if the device is optional.
+ * Checks a file server that ends the connection because the guest has broken the protocol. If the
+ * share is optional, only its device must end; otherwise the machine must end.
  */
 static void broken_share(void **state)
 {

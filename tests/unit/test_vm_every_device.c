@@ -45,8 +45,8 @@ struct every {
 };
 
 /*
- * A kind of device, and a request that the device answers at once. The request has bytes to read
- * and bytes to write, and goes into the queue number `queue`.
+ * A kind of device, and the shape of a request that the device answers at once: the request goes
+ * into queue number `queue`, with `read` bytes for the device to read and `write` bytes to write.
  */
 struct kind {
 	const char *name;
@@ -54,7 +54,7 @@ struct kind {
 	void (*release)(struct every *e);
 	unsigned queue;
 	uint32_t read, write;
-	/* The part of the configuration that the driver may write. A reset restores this part. */
+	/* the part of the configuration that the driver may write, and that a reset sets back */
 	size_t own, own_len;
 };
 
@@ -188,7 +188,7 @@ static void check_works(struct rig *g, const struct kind *k)
 	bring_up(g, g->dev->features);
 	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 15);
 	if (g->dev->remote)
-		return; /* the fake server of the file system handles no queue */
+		return; /* the fake file server handles no queue, so it answers no request */
 	memset(at(g, DATA, 4096), 0, 4096);
 	put_desc(desc(g, k->queue, 0), DATA, k->read, k->write ? NEXT : 0, 1);
 	put_desc(desc(g, k->queue, 1), DATA + 4096, k->write, WRITE, 0);
@@ -236,8 +236,8 @@ static void every_register_in_every_state(void **state)
 
 		begin(&e, k);
 		/*
-		 * A vhost-user device is not tested at every byte, because each start of it takes a
-		 * dozen messages.
+		 * The test leaves out most bytes of a vhost-user device, because each start of such
+		 * a device takes a dozen messages.
 		 */
 		uint64_t step = g->dev->remote ? 4 : 1;
 		for (unsigned n = 0; n < STATES * 0x140 * 4; n++) {
@@ -261,7 +261,10 @@ static void every_register_in_every_state(void **state)
 	}
 }
 
-/* Checks that a writable byte has the new value, and that every other byte is unchanged. */
+/*
+ * Writes ones with each width at each offset of the configuration, but not in the one way in which
+ * a driver may change it. Checks that the configuration stays equal to `want`.
+ */
 static void sweep(struct rig *g, const struct kind *k, const uint8_t *want)
 {
 	uint8_t got[8], ones[8];

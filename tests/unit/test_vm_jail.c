@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests that the system calls which the jail allows to a vCPU's thread suffice for the devices. The
- * code that runs when a guest writes a register runs in that thread. The test runs this code for
- * each device with only these system calls; any other call would end the monitor.
+ * Tests that the jail allows a vCPU's thread all system calls that the devices need, because this
+ * thread runs a device's code when the guest writes a register. The test runs this code for each
+ * device while only these system calls are allowed; any other call would end the monitor.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,7 +26,7 @@
 
 static struct rig g;
 
-/* Writes every byte of the configuration, starts every queue, and resets the device. */
+/* Writes every byte of the device's configuration, starts every queue, and resets the device. */
 static void drive(struct virtio_device *d)
 {
 	struct jail j;
@@ -118,7 +118,7 @@ static void net(void)
 }
 
 /*
- * Tests the vsock device with an open connection, on which the guest has sent more data without a
+ * Tests the vsock device with an open connection, on which the guest has queued more data without a
  * kick.
  */
 static void vsock(void)
@@ -161,7 +161,7 @@ static void all(void **state)
 	}
 }
 
-/* Checks as which user a monitor runs, for the id maps of several user namespaces. */
+/* Checks which user id a monitor gets for the id maps of several user namespaces. */
 static void ids(void **state)
 {
 	static const char root[] = "         0          0 4294967295\n",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the check whether KVM can run Linux: its answer, the reason that it gives and its duration,
- * compared with what the kernel says.
+ * Tests the function that finds out whether KVM can run Linux: its answer, the reason that it gives
+ * and its duration, compared with what the kernel says.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -21,8 +21,8 @@
 #include "vm/kvm.h"
 
 /*
- * Returns whether the flags of /proc/cpuinfo have this word. kvm.c asks the processor by CPUID
- * instead.
+ * Returns whether the flags in /proc/cpuinfo have this word. kvm.c, which is under test, asks the
+ * processor by CPUID instead.
  */
 static bool cpuinfo_has(const char *flag)
 {
@@ -62,8 +62,8 @@ static void test_device(void **state)
 }
 
 /*
- * Checks the error if /dev/kvm exists but belongs to another user, for a device that the members of
- * its group may open, and for one that they may not.
+ * Checks the error for a user who may not open /dev/kvm. It must advise to add the user to the
+ * device's group only if the members of the group may open the device.
  */
 static void test_not_permitted(void **state)
 {
@@ -83,7 +83,7 @@ static void test_not_permitted(void **state)
 	int fd = mkostemp(path, O_CLOEXEC);
 	assert_true(fd >= 0);
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		/* This process is no member of the group 4242. */
+		/* The user of this test is no member of the group 4242. */
 		assert_int_equal(fchown(fd, 0, 4242), 0);
 		assert_int_equal(fchmod(fd, cases[i].mode), 0);
 		assert_int_equal(seteuid(65534), 0);

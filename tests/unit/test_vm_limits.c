@@ -81,7 +81,10 @@ static void split(void **state)
 	assert_string_equal(l.host.cpu.cpus, "0");
 	assert_int_equal(l.host.block_io.weight.v, 100);
 	assert_int_equal(l.host.nrdma, 1);
-	/* Splitting the guest's part of the limits a second time must change nothing. */
+	/*
+	 * If the guest's part of the limits is split again, all of it must stay in the guest's
+	 * part.
+	 */
 	assert_int_equal(plan_vm_split_limits(&a, &l.guest, &again), 0);
 	check_unified(&again.guest, ARRAY_SIZE(guest), guest);
 	assert_false(cg_wants_limits(&again.host));
@@ -101,7 +104,10 @@ static struct cg_resources send(const struct cg_resources *limits)
 	return *got;
 }
 
-/* Sends the guest's part of the limits as `caisson update` does, and compares what arrives. */
+/*
+ * Sends the guest's part of the limits in the way that `caisson update` does, and compares it with
+ * what the guest would read.
+ */
 static void to_the_guest(void **state)
 {
 	const struct cg_resources res = parse(all);
@@ -126,7 +132,10 @@ static void to_the_guest(void **state)
 		(const char *const[]){"memory.high", "pids.max", "hugetlb.2MB.max",
 			"cgroup.max.depth", "cpux.max"});
 	assert_string_equal(got.unified[0].value, "50M");
-	/* A limit that is not set stays unset, because an update changes only what it names. */
+	/*
+	 * A limit that an update does not name must arrive in the guest as not set, because an
+	 * update changes only what it names.
+	 */
 	const struct cg_resources none = send(&(struct cg_resources){0});
 	assert_false(none.ndevices || none.nunified || none.nhugepages || none.memory.limit.set ||
 		     none.memory.swap.set || none.memory.reservation.set || none.pids_limit.set);
@@ -161,8 +170,8 @@ static void memory_limit(void **state)
 }
 
 /*
- * Checks that the cgroup around the machine has the limits that the machine needs, whatever the
- * container's own limits are.
+ * Checks the limits of the cgroup that holds the monitor on the host: they must leave the machine
+ * the memory and the devices that it needs, whatever limits the container has.
  */
 static void around_the_machine(void **state)
 {
@@ -185,8 +194,8 @@ static void around_the_machine(void **state)
 }
 
 /*
- * Checks the number of interfaces if the machine has the most devices of every other kind, because
- * there are fewer interrupt lines than devices.
+ * Checks how many network interfaces a machine can have that has the most devices of every other
+ * kind. The number is limited because each device needs an interrupt line of its own.
  */
 static void room_for_interfaces(void **state)
 {

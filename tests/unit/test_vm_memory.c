@@ -41,8 +41,8 @@ static void edges_of_one_region(void **state)
 	assert_null(vm_memory_at(&m, 0, 16 * MIB + 1));
 	assert_null(vm_memory_at(&m, 0, 0));
 	/*
-	 * The sum of address and length wraps around to a small number (CVE-2019-18960), so these
-	 * calls must return NULL.
+	 * The sum of address and length wraps around to a small number (CVE-2019-18960), so
+	 * vm_memory_at() must return NULL.
 	 */
 	assert_null(vm_memory_at(&m, 4096, UINT64_MAX));
 	assert_null(vm_memory_at(&m, 4096, UINT64_MAX - 4095));
@@ -75,7 +75,9 @@ static void the_hole(void **state)
 	assert_null(vm_memory_at(&m, 5 * GIB, 1));
 	assert_non_null(vm_memory_at(&m, 5 * GIB - 1, 1));
 	assert_null(vm_memory_at(&m, 5 * GIB - 1, 2));
-	/* Memory of exactly 3 GiB must have one region, and not an empty second one. */
+	/*
+	 * Guest memory of exactly 3 GiB must have one region, and no empty second region behind it.
+	 */
 	vm_memory_release(&m);
 	ram(&m, 3 * GIB);
 	assert_int_equal(m.count, 1);
@@ -99,8 +101,8 @@ static void shared_and_sealed(void **state)
 }
 
 /*
- * Checks that memory with transparent huge pages, which memory.c makes as another kind of file,
- * works like a memfd.
+ * Checks that guest memory with transparent huge pages can be shared with another process, as guest
+ * memory in a memfd can.
  */
 static void transparent_is_shared(void **state)
 {
@@ -115,7 +117,7 @@ static void transparent_is_shared(void **state)
 		assert_int_equal(vm_memory_write(&m, at, "seen", 4, "x"), 0);
 		assert_memory_equal(vm_memory_at(&other, at, 4), "seen", 4);
 	}
-	/* A part of a huge page must be given back too. */
+	/* The memory must also give back to the host a range that is only a part of a huge page. */
 	vm_memory_discard(&m, vm_memory_at(&m, 3 * MIB, 4096), 4096);
 	assert_memory_equal(vm_memory_at(&other, 3 * MIB, 4), "\0\0\0", 4);
 	assert_memory_equal(vm_memory_at(&other, 2 * MIB, 4), "seen", 4);
@@ -130,7 +132,7 @@ static void mergeable_is_private(void **state)
 	struct vm_memory m;
 	int r = vm_memory_init(&m, &(struct vm_memory_options){.size = 4 * MIB, .mergeable = true});
 
-	if (r == -EINVAL) /* a kernel without CONFIG_KSM returns EINVAL */
+	if (r == -EINVAL) /* with EINVAL the kernel says that it was built without CONFIG_KSM */
 		assert_non_null(strstr(err_msg(), "KSM"));
 	else {
 		assert_int_equal(r, 0);
@@ -156,8 +158,8 @@ static void refused(void **state)
 						    .mergeable = true}),
 		-EINVAL);
 	/*
-	 * No pool of huge pages is this large. vm_memory_init() must fail, because the guest would
-	 * get a SIGBUS later otherwise.
+	 * No host has a pool of huge pages as large as this memory. vm_memory_init() must fail,
+	 * because otherwise the guest would get a SIGBUS later.
 	 */
 	assert_true(vm_memory_init(&m, &(struct vm_memory_options){.size = VM_MEMORY_MAX,
 					       .pages = VM_PAGES_HUGETLB}) < 0);
@@ -168,8 +170,8 @@ static void refused(void **state)
 }
 
 /*
- * Tests memory that another monitor provides: regions of a file, each with a guest address of its
- * own.
+ * Tests guest memory that another monitor provides: regions of a file, each with a guest address of
+ * its own.
  */
 static void attached(void **state)
 {
@@ -189,7 +191,10 @@ static void attached(void **state)
 	assert_int_equal(vm_memory_attach(&m, &low, fd), 0);
 	assert_int_equal(vm_memory_attach(&m, &low, fd), -EPROTO);
 	assert_int_equal(m.count, 2);
-	/* Data that is written to a region must be in the file at the region's offset. */
+	/*
+	 * What is written to a region of the guest's memory must be in the file, from the offset on
+	 * that the region has there.
+	 */
 	memcpy(vm_memory_at(&m, 4 * GIB + 8, 4), "high", 4);
 	memcpy(vm_memory_at(&m, 2 * MIB - 3, 3), "low", 3);
 	char seen[5] = "";
@@ -197,14 +202,17 @@ static void attached(void **state)
 	assert_string_equal(seen, "high");
 	assert_int_equal(pread(fd, seen, 4, (off_t)(MIB - 3)), 4);
 	assert_string_equal(seen, "low");
-	close(fd); /* the mappings stay when the file's descriptor is closed */
+	close(fd); /* the regions stay mapped although the test closes the file's descriptor */
 	static const uint64_t outside[] = {
 		0, MIB - 1, 2 * MIB, 4 * GIB - 1, 5 * GIB - 4096, 4 * GIB + MIB - 4096, UINT64_MAX};
 	for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++)
 		assert_null(vm_memory_at(&m, outside[i], 1));
 	assert_null(vm_memory_at(&m, 2 * MIB - 3, 4));
 	assert_null(vm_memory_at(&m, MIB, UINT64_MAX));
-	/* The addresses of the monitor's own process must be translated too. */
+	/*
+	 * vm_memory_from_user() must translate the addresses that the regions have in the other
+	 * monitor's process.
+	 */
 	assert_int_equal(vm_memory_from_user(&m, 0x7f0000000000, &guest), 0);
 	assert_int_equal(guest, 4 * GIB);
 	assert_int_equal(vm_memory_from_user(&m, 0x10000 + MIB - 1, &guest), 0);
@@ -216,8 +224,8 @@ static void attached(void **state)
 	assert_int_equal(m.count, 0);
 	assert_int_equal(vm_memory_from_user(&m, 0x10000, &guest), -EPROTO);
 	/*
-	 * This monitor's own memory has no region of another monitor, so there is no address to
-	 * translate.
+	 * Memory that this process has made itself has no addresses of another monitor's process,
+	 * so there is nothing to translate.
 	 */
 	ram(&m, 2 * MIB);
 	assert_int_equal(vm_memory_from_user(&m, 0, &guest), -EPROTO);
@@ -291,8 +299,8 @@ static void bus_dispatch(void **state)
 	assert_int_equal(data, 0x11223344);
 	assert_int_equal(p.offset, 0xfc);
 	/*
-	 * An access with a wrong width, across the end of a device or in a hole must read all ones
-	 * and reach no device.
+	 * An access with a wrong width, across the end of a device or where no device is must not
+	 * be passed to a device. A read must then give all ones.
 	 */
 	unsigned calls = p.calls + w.calls;
 	static const struct {
@@ -313,7 +321,8 @@ static void bus_dispatch(void **state)
 	data = 0;
 	vm_bus_read(&b, 0x1007, &data, 1);
 	assert_int_equal(data, 0x55);
-	vm_bus_write(&b, 0x1000, "x", 1); /* this device has no write handler */
+	/* the device at this address has no write handler, so the bus must ignore the write */
+	vm_bus_write(&b, 0x1000, "x", 1);
 }
 
 static void bus_refuses(void **state)

@@ -23,8 +23,8 @@
 #include "unit/rig/virtio.h"
 
 /*
- * Checks that the frame of len bytes is in used buffers of `each` bytes, of which `first` is the
- * first.
+ * Checks that the frame has `len` bytes and is in as many used buffers of `each` bytes as it needs,
+ * from the used buffer number `first` on.
  */
 static void assert_frame(struct nic *t, unsigned first, size_t len, size_t each)
 {
@@ -88,7 +88,10 @@ static void transmit(void **state)
 	uint8_t got[2048];
 
 	nic_init(&t, 0);
-	/* The device must accept a frame that the driver splits into two buffers at any byte. */
+	/*
+	 * The device must send a frame unchanged, at whichever byte the driver splits it into two
+	 * buffers.
+	 */
 	for (uint32_t cut = 1; cut < 60; cut += 11) {
 		send_chain(&t, 0, cut, 72 - cut);
 		kick(&t.g, TX);
@@ -97,7 +100,7 @@ static void transmit(void **state)
 			assert_int_equal(got[i], frame_byte(i));
 	}
 	uint16_t done = used(&t.g, TX)->idx;
-	/* The device must drop a frame without data, and one that is too long. */
+	/* The device must drop a frame that has no data, and a frame that is too long. */
 	send_chain(&t, 0, HEADER, 0);
 	put_desc(desc(&t.g, TX, 2), 0x200000, 70000, 0, 0);
 	offer(&t.g, TX, 2);
@@ -106,7 +109,7 @@ static void transmit(void **state)
 	assert_int_equal(used(&t.g, TX)->idx, done + 2);
 	assert_int_equal(t.n.tx_dropped, 2);
 	assert_false(is_broken(&t.g));
-	/* One turn of the event loop must raise only one interrupt. */
+	/* The device must raise only one interrupt for all frames that it sends after one kick. */
 	unsigned interrupts = t.g.interrupts;
 	for (int i = 0; i < 4; i++)
 		send_chain(&t, 0, 64, 0);
@@ -133,7 +136,9 @@ static void transmit_bad(void **state)
 	nic_release(&t);
 }
 
-/* Checks that a request stays in the queue as long as the tap is full. */
+/*
+ * Checks that a frame which the guest sends stays in the transmit queue as long as the tap is full.
+ */
 static void transmit_full(void **state)
 {
 	struct nic t;
@@ -169,21 +174,26 @@ static void receive(void **state)
 	nic_send_from_wire(&t, 100);
 	/* the frame waits in the tap, because the guest has given no buffer */
 	assert_true(nic_serve_event(&t));
-	assert_false(nic_serve_event(&t)); /* the event loop must not spin */
+	/*
+	 * The device must not poll the tap now, because the waiting frame would wake the event loop
+	 * over and over.
+	 */
+	assert_false(nic_serve_event(&t));
 	assert_int_equal(used(&t.g, RX)->idx, 0);
 	nic_give_buffer(&t, 0, 2000);
 	kick(&t.g, RX);
 	assert_int_equal(used(&t.g, RX)->idx, 1);
 	assert_frame(&t, 0, 100, 2000);
 	/*
-	 * The device must drop a frame that is longer than the only buffer that the frame may use,
-	 * and must put the next frame into that buffer.
+	 * The device must drop a frame that is longer than a buffer, because without MRG_RXBUF a
+	 * frame may use only one buffer. It must put the next frame into that buffer.
 	 */
 	nic_give_buffer(&t, 1, 200);
 	kick(&t.g, RX);
 	nic_send_from_wire(&t, 201);
 	nic_send_from_wire(&t, 200);
-	nic_send_from_wire(&t, HEADER - 1); /* this frame is shorter than a header */
+	/* this frame is shorter than the header of virtio-net */
+	nic_send_from_wire(&t, HEADER - 1);
 	while (nic_serve_event(&t))
 		;
 	assert_int_equal(used(&t.g, RX)->idx, 2);
@@ -212,7 +222,7 @@ static void receive_bad(void **state)
 	assert_true(is_broken(&t.g));
 	nic_send_from_wire(&t, 100);
 	(void)nic_serve_event(&t);
-	assert_false(nic_serve_event(&t)); /* a broken device waits for no event */
+	assert_false(nic_serve_event(&t)); /* a device that is broken must not poll the tap */
 	nic_release(&t);
 }
 
@@ -233,8 +243,8 @@ static void receive_merged(void **state)
 	assert_frame(&t, 3, 40, 100);
 	assert_int_equal(t.g.interrupts, interrupts + 1);
 	/*
-	 * The buffers run out in the middle of a frame. The rest of the frame must wait for more
-	 * buffers.
+	 * The guest's buffers run out in the middle of a frame. The device must keep the rest of
+	 * the frame until the guest gives more buffers.
 	 */
 	nic_give_buffer(&t, 5, 100);
 	kick(&t.g, RX);
@@ -250,8 +260,8 @@ static void receive_merged(void **state)
 	assert_int_equal(used(&t.g, RX)->idx, 8);
 	assert_frame(&t, 4, 340, 100);
 	/*
-	 * The device must drop a frame for which the whole queue has not enough room, and deliver
-	 * the next one.
+	 * The device must drop a frame that is too long for all buffers of the queue together, and
+	 * must deliver the next frame.
 	 */
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&t, i, 100);
@@ -263,7 +273,10 @@ static void receive_merged(void **state)
 	assert_int_equal(t.n.rx_dropped, 1);
 	assert_int_equal(used(&t.g, RX)->idx, 16);
 	assert_frame(&t, 8, 800, 100);
-	/* This frame is longer than the MTU allows, so it takes more buffers than any other. */
+	/*
+	 * The device must deliver a frame that is longer than the MTU allows, in as many buffers as
+	 * the frame needs.
+	 */
 	bring_up(&t.g, MERGEABLE);
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&t, i, 400);
@@ -275,7 +288,10 @@ static void receive_merged(void **state)
 	nic_release(&t);
 }
 
-/* Checks buffers that have more pieces than one read can fill, and pieces that split the header. */
+/*
+ * Checks receive buffers that consist of more pieces than one readv(2) can fill, and of pieces that
+ * split the header.
+ */
 static void receive_many_parts(void **state)
 {
 	struct nic t;
@@ -296,7 +312,10 @@ static void receive_many_parts(void **state)
 	for (unsigned i = HEADER; i < 900; i++)
 		assert_int_equal(*(uint8_t *)at(&t.g, BUFFER(0) + i, 1), frame_byte(i));
 	assert_int_equal(*(uint8_t *)at(&t.g, BUFFER(0) + 10, 1), 1);
-	/* The frame does not fit in what is left of the ring, so the device must drop it. */
+	/*
+	 * The device can use at most 1023 pieces of one byte at a time, so it must drop this frame
+	 * of 1100 bytes.
+	 */
 	nic_send_from_wire(&t, 1100);
 	nic_send_from_wire(&t, 100);
 	while (nic_serve_event(&t))
@@ -308,8 +327,10 @@ static void receive_many_parts(void **state)
 }
 
 /*
- * Checks that a reset drops the buffers and the half frame that the device holds, and empties the
- * wire.
+ * Checks that a reset of the device drops three things: the receive buffers that the guest has
+ * given, the rest of a frame that the device has delivered only in part, and the frames that still
+ * wait in the tap. Also checks that quiesce() puts the buffers that the device holds back into the
+ * queue.
  */
 static void reset_and_quiesce(void **state)
 {
@@ -330,8 +351,8 @@ static void reset_and_quiesce(void **state)
 	assert_true(nic_serve_event(&t));
 	assert_frame(&t, 0, 80, 100);
 	/*
-	 * When the queue stops, the buffers that the device holds must go back into it in their
-	 * order.
+	 * When quiesce() stops the receive queue, the device must put the buffers that it holds
+	 * back into the queue, in the order in which the guest has given them.
 	 */
 	nic_give_buffer(&t, 5, 100);
 	nic_give_buffer(&t, 6, 100);
@@ -344,7 +365,10 @@ static void reset_and_quiesce(void **state)
 	assert_true(nic_serve_event(&t));
 	assert_int_equal(used(&t.g, RX)->ring[1].id, 5);
 	assert_frame(&t, 1, 90, 100);
-	/* Without a driver the device must read nothing from the tap. */
+	/*
+	 * As long as no driver has started the device, because its status is 0, it must read
+	 * nothing from the tap.
+	 */
 	set(&t.g, VIRTIO_MMIO_STATUS, 0);
 	nic_send_from_wire(&t, 90);
 	assert_false(nic_serve_event(&t));
@@ -365,7 +389,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(reset_and_quiesce),
 	};
 
-	/* the argument chooses tests by name, because all of them take long on the test host */
+	/*
+	 * The argument of the program chooses tests by name, because all tests together take long
+	 * on the test host.
+	 */
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("vm_net", tests, NULL, NULL);

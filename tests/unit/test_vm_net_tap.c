@@ -31,8 +31,8 @@ struct wire {
 };
 
 /*
- * Waits until the interface has this state. A kernel thread notices a new carrier some time later,
- * and a frame that is sent before that is lost.
+ * Waits until the interface has this state. A kernel thread notices some time later that the link
+ * of an interface has come up, and frames that are sent before that are lost.
  */
 #define UNTIL_UP(dev, state) \
 	"for i in $(seq 100); do ip link show " dev " | grep -q '" state \
@@ -47,7 +47,10 @@ static void wire_init(struct wire *w)
 
 	w->before = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 	w->peer = net_namespace_new();
-	/* IPv6 is off, so that only the test's own frames are on the wire. */
+	/*
+	 * The test switches IPv6 off, so that the kernel sends no frames of its own between the two
+	 * namespaces.
+	 */
 	run_shell("echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6");
 	w->box = net_namespace_new();
 	snprintf(command, sizeof(command),
@@ -109,7 +112,10 @@ static uint16_t sum(const void *data, size_t len, uint32_t start)
 	return (uint16_t)start;
 }
 
-/* Sends a datagram of `len` bytes from the guest, with a checksum that the host is to complete. */
+/*
+ * Sends a datagram of `len` bytes from the guest. The guest leaves the checksum incomplete, so the
+ * host must complete it.
+ */
 static void guest_sends(struct wire *w, uint32_t len, uint8_t gso_type)
 {
 	static const uint8_t far[6] = {2, 0, 0, 0, 0, 1};
@@ -165,11 +171,11 @@ static void peer_sends(struct wire *w, size_t len, int segment)
 	assert_int_equal(sendto(w->udp, data, len, 0, (void *)&a, sizeof(a)), len);
 }
 
-/* Waits for a datagram and skips other frames, such as ARP. */
+/* Waits until the guest gets a datagram, and skips other frames, such as ARP. */
 static struct datagram guest_gets(struct wire *w, unsigned *ret_first, uint32_t *ret_len)
 {
 	struct vring_used *u = used(&w->t.g, RX);
-	/* number of used buffers that were read since the caller's bring_up() */
+	/* number of used buffers that the guest has read since the last bring_up() */
 	static uint16_t seen;
 	struct datagram d;
 
@@ -212,7 +218,10 @@ static void on_a_tap(void **state)
 
 	need_root();
 	wire_init(&w);
-	/* A driver without offloads must get plain frames with complete checksums. */
+	/*
+	 * If the driver has negotiated no offloads, it must get plain frames with complete
+	 * checksums.
+	 */
 	bring_up(&w.t.g, MERGEABLE);
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&w.t, i, 4096);
@@ -223,13 +232,16 @@ static void on_a_tap(void **state)
 	assert_int_equal(d.h.num_buffers, 1);
 	assert_int_equal(len, sizeof(d) + 500);
 	/*
-	 * The kernel refuses a frame whose header is inconsistent. The device must go on with the
-	 * next frame.
+	 * The header of this frame has an invalid type, so the kernel refuses the frame. The device
+	 * must drop it and go on with the next frame.
 	 */
 	guest_sends(&w, 100, 0x55);
 	assert_int_equal(w.t.n.tx_dropped, 1);
 	assert_false(is_broken(&w.t.g));
-	/* With offloads, the host and the guest leave the checksums incomplete. */
+	/*
+	 * If the driver has negotiated offloads, both the host and the guest leave the checksums of
+	 * their frames incomplete.
+	 */
 	bring_up(&w.t.g, MERGEABLE | 1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_GUEST_CSUM);
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&w.t, i, 4096);
@@ -243,8 +255,8 @@ static void on_a_tap(void **state)
 }
 
 /*
- * Checks large frames: in each direction one frame of 30 kB, in merged buffers, carries many
- * datagrams.
+ * Checks large frames: in each direction one frame of 30 kB, which lies in several buffers of the
+ * guest, must carry many datagrams.
  */
 static void large_frames(void **state)
 {
@@ -285,8 +297,8 @@ static void large_frames(void **state)
 }
 
 /*
- * Checks what happens if the tap is deleted: the guest's link goes down, and the event loop does
- * not spin.
+ * Checks that the guest's link goes down when the tap is deleted, and that the event loop does not
+ * spin then.
  */
 static void lost_tap(void **state)
 {
@@ -317,7 +329,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(lost_tap),
 	};
 
-	/* the argument chooses tests by name, because all of them take long on the test host */
+	/*
+	 * The argument of the program chooses tests by name, because all tests together take long
+	 * on the test host.
+	 */
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("vm_net", tests, NULL, NULL);

@@ -38,7 +38,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Checks that the device still works after whatever the test has done to it. */
+/* Resets the device, which the test may have broken in any way, and checks that it works again. */
 static void check_works(struct rig *g, uint64_t features)
 {
 	bring_up(g, features);
@@ -81,13 +81,14 @@ static void features(void **state)
 	assert_int_equal(get(g, VIRTIO_MMIO_DEVICE_FEATURES), V1 >> 32);
 	set(g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 2);
 	assert_int_equal(get(g, VIRTIO_MMIO_DEVICE_FEATURES), 0);
-	assert_false(negotiate(g, 0)); /* the device refuses a legacy driver */
+	/* the device must refuse a legacy driver, which does not negotiate VIRTIO_F_VERSION_1 */
+	assert_false(negotiate(g, 0));
 	assert_false(negotiate(g, V1 | 1));
 	assert_false(negotiate(g, V1 | 1ULL << VIRTIO_F_RING_PACKED));
 	assert_false(negotiate(g, ~0ULL));
 	/*
-	 * The device must refuse the status DRIVER_OK without FEATURES_OK, and must refuse these
-	 * two bits without DRIVER.
+	 * The device must refuse the status bit DRIVER_OK without FEATURES_OK, and must refuse both
+	 * bits if DRIVER is not set.
 	 */
 	set(g, VIRTIO_MMIO_STATUS, 7);
 	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 3);
@@ -128,8 +129,8 @@ static void frozen_at_driver_ok(void **state)
 	assert_memory_equal(&before, &g->dev->queues[0], sizeof(before));
 	assert_int_equal(get(g, VIRTIO_MMIO_QUEUE_READY), 1);
 	/*
-	 * Between QueueReady and DRIVER_OK the driver can change the size and the addresses of a
-	 * queue only after it has cleared QueueReady.
+	 * If a queue is ready but the status is not yet DRIVER_OK, the driver can change the
+	 * queue's size and addresses only after it has cleared QueueReady.
 	 */
 	assert_true(negotiate(g, V1));
 	g->size = RIG_SIZE;
@@ -179,10 +180,7 @@ static void rings_outside_ram(void **state)
 		assert_true(is_broken(g));
 		assert_non_null(strstr(g->dev->broken, "expected a power of two"));
 	}
-	/*
-	 * The test places each ring at the last address at which it still has room in memory, which
-	 * must be accepted.
-	 */
+	/* The device must accept a ring that ends exactly at the end of memory. */
 	assert_true(negotiate(g, V1));
 	set_queue(g, 0, RIG_RAM - 16 * RIG_SIZE, AVAIL(0), USED(0));
 	assert_false(is_broken(g));
@@ -193,8 +191,8 @@ static void rings_outside_ram(void **state)
 }
 
 /*
- * Offers chain 0, which the test has filled with invalid descriptors, and checks that the device
- * stops with an error that contains `what` and works again after a reset.
+ * Offers the descriptor chain 0, which the caller has made invalid. Checks that the device stops
+ * with an error that contains `what`, and works again after a reset.
  */
 static void expect_broken(struct rig *g, const char *what)
 {
@@ -204,7 +202,7 @@ static void expect_broken(struct rig *g, const char *what)
 		fail_msg("expected '%s', found '%s'", what, g->dev->broken);
 	assert_int_equal(used(g, 0)->idx, 0);
 	assert_int_equal(get(g, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
-	/* Checks that the broken device ignores kicks until it is reset. */
+	/* Checks that the device, which is broken now, ignores kicks until it is reset. */
 	unsigned long times = g->dev->resets_needed;
 	kick(g, 0);
 	assert_int_equal(g->dev->resets_needed, times);
@@ -216,7 +214,11 @@ static void broken_chains(void **state)
 	struct rig *g = &((struct box *)*state)->g;
 
 	bring_up(g, 0);
-	avail(g, 0)->idx = RIG_SIZE; /* makes the available index RIG_SIZE + 1 entries ahead */
+	/*
+	 * sets the available index RIG_SIZE + 1 entries ahead of the device, which is more than the
+	 * ring has
+	 */
+	avail(g, 0)->idx = RIG_SIZE;
 	expect_broken(g, "available index is 9 ahead in a queue of 8");
 	bring_up(g, 0);
 	avail(g, 0)->ring[0] = RIG_SIZE;
@@ -248,7 +250,7 @@ static void broken_chains(void **state)
 		expect_broken(g, "not in guest memory");
 	}
 	bring_up(g, 0);
-	/* The buffer ends where the memory ends, so it must be accepted. */
+	/* The device must accept a buffer that ends exactly at the end of memory. */
 	put_desc(desc(g, 0, 0), RIG_RAM - 16, 16, WRITE, 0);
 	offer(g, 0, 0);
 	kick(g, 0);
@@ -284,7 +286,10 @@ static void indirect(void **state)
 		put_desc(&t[i], DATA + i, 1, WRITE | NEXT, i + 1);
 	put_desc(desc(g, 0, 0), 0x80000, 1100 * 16, TABLE, 0);
 	expect_broken(g, "longer than 1024");
-	/* The longest allowed chain must work, in an indirect table that is not aligned. */
+	/*
+	 * A descriptor chain of the longest allowed length must work, also in an indirect table
+	 * that is not aligned.
+	 */
 	bring_up(g, INDIRECT);
 	memmove((char *)t + 1, t, 1099 * sizeof(*t));
 	put_desc(desc(g, 0, 0), 0x80001, 1024 * 16, TABLE, 0);
@@ -316,20 +321,25 @@ static void interrupts_only_when_wanted(void **state)
 	bring_up(g, EVENT);
 	before = g->interrupts;
 	put_desc(desc(g, 0, 0), DATA, 8, WRITE, 0);
-	/* used_event: the driver wants an interrupt after the third request */
+	/*
+	 * The driver sets used_event, by which it asks for an interrupt only after the third
+	 * request.
+	 */
 	avail(g, 0)->ring[RIG_SIZE] = 2;
 	for (unsigned i = 0; i < 5; i++) {
 		offer(g, 0, 0);
 		kick(g, 0);
 		assert_int_equal(g->interrupts, before + (i >= 2));
-		/* avail_event: the device asks for a kick at the next request */
+		/*
+		 * The device must set avail_event, by which it asks for a kick at the next request.
+		 */
 		assert_memory_equal(&used(g, 0)->ring[RIG_SIZE], &(uint16_t){(uint16_t)(i + 1)}, 2);
 	}
 }
 
 /*
- * Checks that a turn of the event loop is bounded even if the driver has filled the whole ring,
- * also when the 16-bit indices wrap around.
+ * Checks that one turn of the event loop handles a bounded number of requests even if the driver
+ * has filled the whole ring, also when the 16-bit indices wrap around.
  */
 static void long_runs(void **state)
 {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests snapshots of a whole machine with every device, also one that another process serves. A
- * bare-metal guest (drive/resume.c) uses the devices before and after the snapshot. It needs
- * /dev/kvm.
+ * Tests snapshots of a whole machine with every device, also with one that another process serves.
+ * A bare-metal guest (drive/resume.c) uses the devices before and after. The tests need /dev/kvm.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,29 +24,31 @@
 #include "unit/rig/drive_host.h"
 #include "vm/snapshot/memory.h"
 
-/* Guest memory that ends above the hole, so that there is a slot on both sides of it */
+/*
+ * size of guest memory, so that one region of it is below the hole at VM_HOLE_START and one above
+ */
 #define MEMORY (VM_HOLE_START + 16 * MIB)
 #define MSR_KERNEL_GS_BASE 0xc0000102
 #define PATTERN 0x5a
 
 static const char *guest_path;
 
-/* A snapshot, as the test holds it. */
+/* A snapshot that a test has made: the file, and the descriptors of the guest's memory and disk. */
 struct saved {
 	struct snapshot_writer file;
 	int memory, disk;
-	int result; /* of machine_save() */
+	int result; /* 0, or the error of the function that failed to make the snapshot */
 	char why[ERR_MAX];
 };
 
-/* What a machine of the test has, so that it can differ from the snapshot's. */
+/* Describes a machine of these tests, whose snapshot may be restored in another machine. */
 struct shape {
 	uint64_t memory;
 	unsigned cpus;
 	uint8_t mac;
 	off_t disk;
 	bool no_balloon, no_event_queue, mergeable;
-	bool share; /* the machine has a share, which another process serves */
+	bool share; /* the machine has a virtio-fs share, which another process serves */
 };
 
 static const struct shape usual = {.memory = MEMORY, .cpus = 2, .mac = 1, .disk = 64 * 512L};
@@ -55,15 +56,10 @@ static const struct shape usual = {.memory = MEMORY, .cpus = 2, .mac = 1, .disk 
 static char share_dir[] = "/tmp/snapshot-XXXXXX";
 static struct host h;
 static struct saved saved;
-static bool goes_on; /* the machine goes on after the snapshot */
+static bool goes_on; /* the machine goes on running after its snapshot was made */
 static bool key_sent;
 
-/* --- making a snapshot --- */
-
-/*
- * The XSAVE area: the register xmm3, and the bits that say which parts are not in their first
- * state
- */
+/* offsets in the XSAVE area: of the register xmm3, and of the bits of registers that were set */
 #define XMM3 208
 #define XSTATE_BV 512
 
@@ -72,7 +68,7 @@ struct marked_msr {
 	struct kvm_msr_entry entry;
 };
 
-/* Gives vCPU 0 registers that no guest of this test sets, to find out whether they are saved. */
+/* Gives registers of vCPU 0 values that no guest of these tests sets, for check_registers(). */
 static void mark_registers(int vcpu)
 {
 	struct marked_msr msr = {
@@ -113,7 +109,7 @@ static void press(char key)
 	assert_int_equal(write(h.keys[1], &key, 1), 1);
 }
 
-/* Runs in the thread of machine_run(). */
+/* Makes the snapshot. machine_call() calls this function in the thread that runs the machine. */
 static void save_now(struct machine *m, void *ctx)
 {
 	vcpus_pause(&m->cpus);
@@ -137,7 +133,7 @@ static void on_asked(struct host *host)
 	machine_call(&host->m, save_now, NULL);
 }
 
-/* The machine's end of the socket to the file server, or -EBADF */
+/* the machine's end of the socket to the file server; -EBADF: there is no file server */
 static int share_sock = -EBADF;
 
 static int build(const struct shape *s, const char *what, const struct snapshot *from)
@@ -173,7 +169,7 @@ static int build(const struct shape *s, const char *what, const struct snapshot 
 	return machine_build(&h.m, &o);
 }
 
-/* Runs the machine to its end. Returns how it ended. */
+/* Runs the machine until it ends. Returns the reason, one of VM_END_.... */
 static int run(void)
 {
 	assert_int_equal(pthread_create(&h.thread, NULL, host_live, &h), 0);
@@ -219,7 +215,7 @@ static void begin_host(void)
 	h.dir = share_dir;
 }
 
-/* Runs a machine until the snapshot, and further if `on` is set. */
+/* Runs a machine and makes its snapshot. Then the machine goes on to its end if `on` is set. */
 static void make(const struct shape *s, const char *what, bool on)
 {
 	goes_on = on;
@@ -253,7 +249,7 @@ static void open_saved(struct snapshot *ret)
 		fail_msg("%s", err_msg());
 }
 
-/* Builds a machine from the snapshot and runs it to its end. */
+/* Builds a machine from the snapshot and runs it until its guest ends. */
 static void resume(const struct shape *s)
 {
 	struct snapshot from;
@@ -281,15 +277,13 @@ static void refused(const struct shape *s, const char *expected)
 	end_host();
 }
 
-/* --- the tests --- */
-
 static void machine_goes_on(void **state)
 {
 	make(&usual, "P", true);
 	forget();
 }
 
-/* A restored machine goes on, and does not change the snapshot, which can be used again. */
+/* Checks that a snapshot can be restored twice, because a restored machine does not change it. */
 static void restored_twice(void **state)
 {
 	make(&usual, "P", false);
@@ -298,7 +292,7 @@ static void restored_twice(void **state)
 	forget();
 }
 
-/* With memory of its own the machine copies the file. */
+/* A machine with mergeable memory (KSM) must copy the guest's memory and must not map the file. */
 static void restored_by_copy(void **state)
 {
 	struct shape s = usual;
@@ -309,7 +303,7 @@ static void restored_by_copy(void **state)
 	forget();
 }
 
-/* A vCPU that has not started yet starts after the restore. */
+/* A vCPU that the guest had not started yet must be able to start after the restore. */
 static void second_cpu(void **state)
 {
 	make(&usual, "P2", false);
@@ -348,7 +342,9 @@ static void other_memory(void **state)
 	uint8_t byte = 0xee;
 
 	make(&usual, "P", false);
-	/* the file has a hole at this offset */
+	/*
+	 * The test writes into a hole of the file with guest memory, which the checksum must show.
+	 */
 	assert_int_equal(pwrite(saved.memory, &byte, 1, 0x40000000), 1);
 	refused(&usual, "the 2 MiB at offset 0x40000000 have a wrong checksum");
 	byte = 0;
@@ -362,7 +358,7 @@ static void other_memory(void **state)
 	forget();
 }
 
-/* Changes a byte of the part that begins at `at`, and corrects the section's checksum. */
+/* Changes the byte `at` in the first section of this kind, and corrects the section's checksum. */
 static void alter(enum snapshot_kind kind, size_t at, uint8_t mask)
 {
 	struct snapshot from;
@@ -376,7 +372,7 @@ static void alter(enum snapshot_kind kind, size_t at, uint8_t mask)
 	memcpy(section + 12, &crc, sizeof(crc));
 }
 
-/* A vCPU's section begins with parts of fixed length; the leaves of CPUID follow. */
+/* Checks that another CPU's snapshot is refused, by changing bytes in the section of vCPU 0. */
 static void other_cpu(void **state)
 {
 	const size_t xsave_len = 2088 - 16, leaf = 2088 + sizeof(struct kvm_cpuid_entry2);
@@ -395,7 +391,7 @@ static void other_cpu(void **state)
 	forget();
 }
 
-/* State that KVM itself refuses is an error, and ends nothing else. */
+/* Registers that KVM itself refuses must make the restore fail with an error and nothing worse. */
 static void impossible_registers(void **state)
 {
 	const size_t mp_state = 0, cr0 = 8 + 144 + 224 + 1;
@@ -431,7 +427,7 @@ static void remove_share(void)
 	assert_int_equal(rmdir(share_dir), 0);
 }
 
-/* The file server in another process gives its state to the snapshot, and goes on if asked to. */
+/* Checks that the share's server, another process, gives its state to the snapshot and goes on. */
 static void share_goes_on(void **state)
 {
 	struct shape s;

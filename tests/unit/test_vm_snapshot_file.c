@@ -33,7 +33,10 @@ static void expect_error(int r, int expected, const char *text)
 		fail_msg("the message is: %s", err_msg());
 }
 
-/* Makes a file with three sections, of which one is empty and one needs padding. */
+/*
+ * Makes a snapshot's file with three sections. The first section is empty, and the second one needs
+ * padding.
+ */
 static void make_file(struct snapshot_writer *w)
 {
 	OK(snapshot_begin(w));
@@ -93,7 +96,10 @@ static void every_length(void **state)
 
 	make_file(&w);
 	for (size_t len = 0; len < w.bytes.len; len++) {
-		/* A copy of this length, so that a sanitizer sees a read behind its end */
+		/*
+		 * The test reads a copy that has exactly this length, so that AddressSanitizer sees
+		 * a read beyond the end.
+		 */
 		char *cut = malloc(len ? len : 1);
 
 		assert_non_null(cut);
@@ -106,7 +112,10 @@ static void every_length(void **state)
 	snapshot_release(&w);
 }
 
-/* Corrects the checksum of the header, or of the section whose header is at `at`. */
+/*
+ * Corrects a checksum of the snapshot's file: the checksum of the file's header if `at` is 0, or
+ * else of the section whose header is at `at`.
+ */
 static void reseal(struct snapshot_writer *w, size_t at, size_t len)
 {
 	char *p = w->bytes.s + at;
@@ -138,18 +147,22 @@ static void versions(void **state)
 	snapshot_release(&w);
 }
 
-/* Files whose checksums are right, and whose sections are not */
+/*
+ * Checks that a snapshot's file with right checksums is refused if the header of a section is
+ * wrong.
+ */
 static void hostile_sections(void **state)
 {
 	struct snapshot_writer w;
 	struct snapshot s;
 
 	make_file(&w);
-	put32(&w, 32 + 8, 0xfffffff8); /* the length of the first section */
+	put32(&w, 32 + 8, 0xfffffff8); /* this is the length of the first section */
 	reseal(&w, 32, 0);
 	expect_error(
 		snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "a section of 4294967288");
-	put32(&w, 32 + 8, 0xffffffff); /* its padding would make it wrap around in 32 bits */
+	/* rounded up for padding, this length must not become 0 in 32 bits */
+	put32(&w, 32 + 8, 0xffffffff);
 	reseal(&w, 32, 0);
 	expect_error(
 		snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "a section of 4294967295");
@@ -157,13 +170,14 @@ static void hostile_sections(void **state)
 	put32(&w, 32, SNAPSHOT_KINDS);
 	reseal(&w, 32, 0);
 	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "section 0 is of kind");
-	put32(&w, 32, SNAPSHOT_VCPU); /* the same kind and index as the second one */
+	/* The first section gets the same kind and index as the second section. */
+	put32(&w, 32, SNAPSHOT_VCPU);
 	put32(&w, 36, 1);
 	reseal(&w, 32, 0);
 	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "section 1 is of kind");
 	put32(&w, 32, SNAPSHOT_SHAPE);
 	reseal(&w, 32, 0);
-	put32(&w, 24, 2); /* the number of sections */
+	put32(&w, 24, 2); /* this is the number of sections */
 	reseal(&w, 0, 0);
 	expect_error(
 		snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "behind its last section");
@@ -172,8 +186,6 @@ static void hostile_sections(void **state)
 	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "in a section's header");
 	snapshot_release(&w);
 }
-
-/* --- a device --- */
 
 static void save_device(struct rig *g, struct snapshot_writer *w)
 {
@@ -194,7 +206,8 @@ static int load_device(struct rig *g, const struct snapshot_writer *w)
 }
 
 /*
- * The console has written a part of a request when it is saved. The new one writes the rest only.
+ * Checks the snapshot of a console that has written only a part of a request. The console that is
+ * restored from the snapshot must write only the rest of this request.
  */
 static void console_in_the_middle(void **state)
 {
@@ -219,7 +232,7 @@ static void console_in_the_middle(void **state)
 	save_device(&g, &w);
 	ssize_t first = read(out[0], data, sizeof(data));
 	assert_true(first > 0 && first < (ssize_t)len);
-	/* The other device uses the same memory. */
+	/* The restored console uses the same guest memory as the console that was saved. */
 	other = (struct rig){.memory = g.memory};
 	virtio_console_init(&b, &other.memory, -EBADF, out[1]);
 	rig_attach(&other, &b.dev);
@@ -231,7 +244,10 @@ static void console_in_the_middle(void **state)
 	for (uint32_t i = 0; i < len; i++)
 		assert_int_equal(data[i], (char)(i % 251));
 	assert_int_equal(used(&other, 1)->idx, 1);
-	/* The device that was saved goes on as well. */
+	/*
+	 * The console that was saved has ended its request too, because saving its state does not
+	 * stop it.
+	 */
 	assert_false(a.sending);
 	snapshot_release(&w);
 	virtio_release(&b.dev);
@@ -286,8 +302,6 @@ static void bad_devices(void **state)
 	rig_release(&g);
 }
 
-/* --- memory --- */
-
 static void memory_is_sparse(void **state)
 {
 	const struct vm_memory_options o = {.size = 64 << 20};
@@ -300,7 +314,8 @@ static void memory_is_sparse(void **state)
 	OK(vm_memory_init(&a, &o));
 	memset(vm_memory_at(&a, 0x3000, 5000), 7, 5000);
 	memset(vm_memory_at(&a, 0x3fff000, 4096), 9, 4096);
-	memset(vm_memory_at(&a, 0x200000, 4096), 0, 4096); /* touched, and still zero */
+	/* a page that the guest has written, and that is still zero */
+	memset(vm_memory_at(&a, 0x200000, 4096), 0, 4096);
 	OK(snapshot_begin(&w));
 	OK(snapshot_save_memory(&w, &a, file));
 	OK(snapshot_finish(&w));
@@ -313,7 +328,10 @@ static void memory_is_sparse(void **state)
 	assert_memory_equal(vm_memory_at(&a, 0, 0x10000), vm_memory_at(&b, 0, 0x10000), 0x10000);
 	assert_memory_equal(
 		vm_memory_at(&a, 0x3fff000, 4096), vm_memory_at(&b, 0x3fff000, 4096), 4096);
-	/* The copy has no more pages than the file. */
+	/*
+	 * The memory that was loaded must have only the pages that the comparison above has
+	 * touched, because the rest of the file consists of holes.
+	 */
 	assert_int_equal(fstat(b.fd, &st), 0);
 	assert_true(st.st_blocks <= 16 * 8 + 8);
 	vm_memory_release(&b);
@@ -322,7 +340,11 @@ static void memory_is_sparse(void **state)
 	memset(vm_memory_at(&b, 0x3000, 4096), 1, 4096);
 	vm_memory_release(&b);
 	OK(vm_memory_init(&b, &(struct vm_memory_options){.size = 64 << 20, .file = file}));
-	OK(snapshot_load_memory(&s, &b, file)); /* the guest's write is not in the file */
+	/*
+	 * The write above went to the memory of another machine and has not changed the file, so
+	 * the file's checksums are still right and loading succeeds again.
+	 */
+	OK(snapshot_load_memory(&s, &b, file));
 	vm_memory_release(&b);
 	expect_error(
 		vm_memory_init(&b, &(struct vm_memory_options){.size = 62 << 20, .file = file}),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tests the serial port by its registers, as a guest's driver uses them. It needs no KVM. */
+/* Tests the serial port by its registers, as a guest's driver uses them. The tests need no KVM. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,7 +19,7 @@
 struct port {
 	struct vm_bus pio;
 	struct uart uart;
-	int peer; /* other end of the port's input and output */
+	int peer; /* the test's end of the socket that is the port's input and output */
 	int own;
 };
 
@@ -54,7 +54,7 @@ static void put(struct port *p, unsigned reg, uint8_t v)
 	vm_bus_write(&p->pio, UART_PORT + reg, &v, 1);
 }
 
-/* One turn of the event loop. */
+/* Runs the monitor's event loop once for this port. */
 static void turn(struct port *p)
 {
 	struct pollfd fds[UART_FDS];
@@ -64,7 +64,7 @@ static void turn(struct port *p)
 	uart_serve(&p->uart, fds);
 }
 
-/* How many edges the interrupt line has had since the last call. */
+/* Returns how many edges the port's interrupt line has had since the last call of this function. */
 static unsigned edges(struct port *p)
 {
 	eventfd_t n = 0;
@@ -77,7 +77,10 @@ static void registers(void **state)
 	struct port p;
 
 	open_port(&p);
-	/* What Linux's autoconfig() tries: a 16550A whose FIFO works, without any extension. */
+	/*
+	 * The test does what Linux's autoconfig() tries. The port must behave as a 16550A whose
+	 * FIFO works and which has no extension.
+	 */
 	put(&p, UART_IER, 0xff);
 	assert_int_equal(get(&p, UART_IER), 0x0f);
 	put(&p, UART_IER, 0);
@@ -93,7 +96,10 @@ static void registers(void **state)
 	assert_int_equal(get(&p, UART_IIR) >> 6, 0);
 	put(&p, UART_SCR, 0x5a);
 	assert_int_equal(get(&p, UART_SCR), 0x5a);
-	/* The divisor is behind the data and IER, and is no data. */
+	/*
+	 * While the bit DLAB is set, the registers of the data and of IER hold the divisor. Writing
+	 * the divisor must neither send data nor change IER.
+	 */
 	put(&p, UART_LCR, UART_LCR_DLAB | UART_LCR_WLEN8);
 	put(&p, UART_DLL, 1);
 	put(&p, UART_DLM, 2);
@@ -116,7 +122,10 @@ static void output(void **state)
 	put(&p, UART_IER, UART_IER_THRI);
 	assert_int_equal(edges(&p), 1);
 	assert_int_equal(get(&p, UART_IIR), UART_IIR_THRI);
-	/* Reading the cause has acknowledged it. */
+	/*
+	 * The read of IIR before must have acknowledged the interrupt, so that IIR names no cause
+	 * any more.
+	 */
 	assert_int_equal(get(&p, UART_IIR), UART_IIR_NO_INT);
 	for (const char *s = "hello"; *s; s++)
 		put(&p, UART_TX, (uint8_t)*s);
@@ -136,7 +145,10 @@ static void output_that_nobody_reads(void **state)
 
 	open_port(&p);
 	put(&p, UART_IER, UART_IER_THRI);
-	/* The guest writes as long as the port says that it can. */
+	/*
+	 * As a careful guest does, the test writes a byte only when the port says that it has room
+	 * for one.
+	 */
 	for (int idle = 0; idle < 3;) {
 		if (get(&p, UART_LSR) & UART_LSR_THRE) {
 			put(&p, UART_TX, (uint8_t)('a' + written++ % 26));
@@ -147,7 +159,10 @@ static void output_that_nobody_reads(void **state)
 		}
 	}
 	assert_true(written > UART_BUFFER);
-	/* A guest that writes nevertheless loses that, and nothing else. */
+	/*
+	 * A guest that writes a byte although the port has no room loses this byte, and no other
+	 * byte.
+	 */
 	put(&p, UART_TX, '!');
 	(void)get(&p, UART_IIR);
 	edges(&p);
@@ -160,7 +175,10 @@ static void output_that_nobody_reads(void **state)
 	assert_int_equal(got, written);
 	assert_true(edges(&p) > 0);
 	assert_true(get(&p, UART_LSR) & UART_LSR_THRE);
-	/* Output is dropped once the reader has gone, and the guest goes on. */
+	/*
+	 * After the reader has closed its socket, the port must drop the output and always say that
+	 * it has room, so that the guest goes on.
+	 */
 	close(p.peer);
 	for (size_t i = 0; i < 3 * UART_BUFFER; i++) {
 		put(&p, UART_TX, 'x');
@@ -195,7 +213,10 @@ static void input(void **state)
 	}
 	assert_int_equal(get(&p, UART_IIR), UART_IIR_NO_INT);
 	assert_int_equal(get(&p, UART_RX), 0);
-	/* The end of the input is no input, and the loop does not look for more. */
+	/*
+	 * The end of the input must not count as input, and the event loop must not poll the input
+	 * any more.
+	 */
 	shutdown(p.peer, SHUT_WR);
 	turn(&p);
 	assert_false(get(&p, UART_LSR) & UART_LSR_DR);
@@ -205,7 +226,10 @@ static void input(void **state)
 	close_port(&p);
 }
 
-/* Any sequence of accesses leaves the port within its buffers; ASan watches. */
+/*
+ * Checks that any sequence of reads and writes of registers leaves the port's indices within its
+ * buffers. AddressSanitizer notices an access beyond them.
+ */
 static void any_accesses(void **state)
 {
 	uint64_t seed = 12345;
@@ -242,7 +266,10 @@ int main(void)
 		cmocka_unit_test(any_accesses),
 	};
 
-	/* The monitor blocks all signals. */
+	/*
+	 * The test ignores SIGPIPE, because the monitor, in which the port runs otherwise, blocks
+	 * all signals.
+	 */
 	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,8 +24,8 @@
 
 #define MIB (UINT64_C(1) << 20)
 /*
- * The limit is long, because KVM may have to interpret the guest's kernel code, at 1.6 million
- * instructions per second.
+ * The time limit for a guest is long, because KVM may have to interpret the guest's kernel code, at
+ * 1.6 million instructions per second.
  */
 #define LIMIT_MS 20000
 
@@ -143,7 +143,10 @@ static void box_release(struct box *b)
 	vm_memory_release(&b->memory);
 }
 
-/* Runs the loaded guest and returns how it ended. A guest that hangs fails the test. */
+/*
+ * Runs the guest that box_init() and LOAD() have prepared, and returns how it ended. A guest that
+ * hangs fails the test.
+ */
 static enum vm_end run(struct box *b, enum arch_mode mode, uint64_t argument)
 {
 	start(b, mode, argument);
@@ -151,7 +154,8 @@ static enum vm_end run(struct box *b, enum arch_mode mode, uint64_t argument)
 	assert_int_equal(poll(&p, 1, LIMIT_MS), 1);
 	vcpus_stop(&b->cpus);
 	if (b->cpus.end == VM_END_FAULT)
-		print_message("%s\n", b->cpus.why); /* cmocka shows this text if the test fails */
+		/* cmocka shows this text only if the test fails */
+		print_message("%s\n", b->cpus.why);
 	return b->cpus.end;
 }
 
@@ -183,7 +187,8 @@ static void entry_state(void **state)
 	LOAD(&b, pvh);
 	assert_int_equal(run(&b, ARCH_PVH, 0x6000), VM_END_POWEROFF);
 	assert_int_equal(b.values[0], 0x6000);
-	assert_int_equal(b.values[1] & 0x80000001, 1); /* CR0 shows protected mode without paging */
+	/* the guest has read CR0, which must show protected mode without paging */
+	assert_int_equal(b.values[1] & 0x80000001, 1);
 	box_release(&b);
 }
 
@@ -197,7 +202,10 @@ static void faults_have_registers(void **state)
 	assert_non_null(strstr(b.cpus.why, "vCPU 0: "));
 	assert_non_null(strstr(b.cpus.why, "rip="));
 	assert_non_null(strstr(b.cpus.why, "r9 =0000000011223344"));
-	/* 0f 0b is the instruction ud2 */
+	/*
+	 * The error must show the code at the guest's instruction pointer, where 0f 0b is the
+	 * instruction ud2.
+	 */
 	assert_non_null(strstr(b.cpus.why, "code at rip: 0f 0b"));
 	box_release(&b);
 	box_init(&b, 1);
@@ -243,7 +251,7 @@ static void pause_and_resume(void **state)
 		wait_past(counter, seen);
 	}
 	/*
-	 * Checks that the machine can be stopped while the guest spins, and also while it is
+	 * Checks that the vCPUs can be stopped while the guest spins, and also while they are
 	 * paused.
 	 */
 	vcpus_stop(&b.cpus);
@@ -266,7 +274,8 @@ static void stop_while_halted(void **state)
 	for (int i = 0; i < LIMIT_MS / 10 && *(volatile char *)b.log != '.'; i++)
 		sleep_ms(10);
 	assert_int_equal(b.log[0], '.');
-	vcpus_pause(&b.cpus); /* the second and third CPU still wait in the kernel for a SIPI */
+	/* the second and third vCPU still wait in the kernel for a SIPI, and must pause too */
+	vcpus_pause(&b.cpus);
 	vcpus_resume(&b.cpus);
 	vcpus_stop(&b.cpus);
 	assert_int_equal(b.cpus.end, VM_END_STOPPED);
@@ -392,19 +401,19 @@ static void acpi_tables(void **state)
 	assert_true(le32(fadt + 112) & 1U << 20);
 	const uint8_t *madt = table(&m, le32(xsdt + 44), "APIC");
 	assert_int_equal(le32(madt + 4), 44 + 3 * 8 + 12);
-	assert_int_equal(madt[44 + 2 * 8 + 3], 2); /* APIC id of the third CPU */
+	assert_int_equal(madt[44 + 2 * 8 + 3], 2); /* this byte is the APIC id of the third CPU */
 	const uint8_t *dsdt = table(&m, le32(fadt + 140), "DSDT");
 	/*
-	 * The PkgLength of the DSDT's scope, and that of the package after the scope, must end
-	 * exactly at the table's end.
+	 * As their PkgLength fields say, the scope in the DSDT must end where the name _S5_ begins,
+	 * and the package of _S5_ must end exactly at the table's end.
 	 */
 	assert_int_equal(dsdt[36], 0x10);
 	uint32_t scope = (dsdt[37] & 0xf) | (uint32_t)dsdt[38] << 4 | (uint32_t)dsdt[39] << 12;
 	assert_memory_equal(dsdt + 37 + scope, "\x08_S5_\x12", 6);
 	assert_int_equal(37 + scope + 6 + (dsdt[37 + scope + 6] & 0xf), le32(dsdt + 4));
 	/*
-	 * With as many devices as there are interrupts, the most CPUs and all that is optional, the
-	 * tables must fit.
+	 * The ACPI tables must fit in their memory even with as many devices as there are
+	 * interrupts, the most CPUs, and everything that is optional.
 	 */
 	struct acpi_device many[VM_GSI_COUNT];
 	for (unsigned i = 0; i < VM_GSI_COUNT; i++)
@@ -413,15 +422,21 @@ static void acpi_tables(void **state)
 	vm_memory_release(&m);
 }
 
-/* The serial port and the power button are in the DSDT as ACPI 6.4 encodes them. */
+/*
+ * Checks the serial port and the power button, which the machine of a guest without caisson's agent
+ * has: the DSDT must describe them as ACPI 6.4 demands.
+ */
 static void acpi_of_foreign_guests(void **state)
 {
 	static const struct acpi_device devices[] = {{0xd0000000, 0x1000, 5}};
-	/* _CRS: a buffer of 19 bytes with ports 0x3f8 to 0x3ff and interrupt 4, edge-triggered */
+	/*
+	 * The _CRS of the serial port is a buffer of 19 bytes with the ports 0x3f8 to 0x3ff and
+	 * interrupt 4, edge-triggered.
+	 */
 	static const char port[] = "\x08_HID\x0dPNP0501\0\x08_CRS\x11\x88\x01\0\x0a\x13"
 				   "\x47\x01\xf8\x03\xf8\x03\x01\x08"
 				   "\x89\x06\0\x03\x01\x04\0\0\0\x79\0";
-	/* _EVT notifies \_SB.PWRB of 0x80 */
+	/* The method _EVT notifies the power button \_SB.PWRB of the event 0x80. */
 	static const char method[] = "\x89\x06\0\x03\x01\x17\0\0\0\x79\0"
 				     "\x14\x85\x01\0_EVT\x09\x86\\._SB_PWRB\x0a\x80";
 	struct vm_memory m;
@@ -433,7 +448,9 @@ static void acpi_of_foreign_guests(void **state)
 	const uint8_t *dsdt = table(&m, le32(table(&m, le32(xsdt + 36), "FACP") + 140), "DSDT");
 	assert_non_null(memmem(dsdt, le32(dsdt + 4), port, sizeof(port) - 1));
 	assert_non_null(memmem(dsdt, le32(dsdt + 4), method, sizeof(method) - 1));
-	/* Without them the DSDT has neither. */
+	/*
+	 * The DSDT of a machine without serial port and power button must describe neither of them.
+	 */
 	OK(acpi_write(&m, &(struct acpi_machine){1, devices, 1, 0, false}, &rsdp));
 	xsdt = table(&m, le32((uint8_t *)vm_memory_at(&m, rsdp, 36) + 24), "XSDT");
 	dsdt = table(&m, le32(table(&m, le32(xsdt + 36), "FACP") + 140), "DSDT");

@@ -98,7 +98,10 @@ static void features_of_both_sides(void **state)
 	assert_memory_equal(got, space, sizeof(space));
 	bring_up(&d.w.g, MERGE | MAC | STATUS | MTU);
 	assert_int_equal(get(&d.w.g, VIRTIO_MMIO_STATUS), 15);
-	/* caisson must send the back end only features that the back end knows. */
+	/*
+	 * caisson must tell the back end only those negotiated features that the back end has
+	 * offered.
+	 */
 	assert_int_equal(d.b.set_features, PLAIN | MERGE);
 	assert_int_equal(d.b.seen[VHOST_USER_GET_CONFIG], 0);
 	assert_int_equal(d.b.fds[VHOST_USER_SET_VRING_KICK], 2);
@@ -115,8 +118,8 @@ static void features_of_both_sides(void **state)
 }
 
 /*
- * Tests a back end that has every feature. The guest gets the features of a device without a
- * control queue.
+ * Tests a back end that offers every feature. The guest must get the features of a network device
+ * without a control queue.
  */
 static void features_that_the_back_end_lacks(void **state)
 {
@@ -129,9 +132,12 @@ static void features_that_the_back_end_lacks(void **state)
 	all = offered(&d);
 	assert_int_equal(all, BACK_V1 | BACK_RINGS | MAC | STATUS | MERGE | 0x7f83);
 	bring_up(&d.w.g, all & ~BACK_V1);
-	/* The back end knows MAC and STATUS, so caisson must send it these features too. */
+	/*
+	 * The back end has offered MAC and STATUS, so caisson must tell it that these features are
+	 * negotiated too.
+	 */
 	assert_int_equal(d.b.set_features, all | BACK_PROTOCOL_BIT);
-	/* the device refuses the feature MTU, because it has no MTU to announce */
+	/* the device must refuse the feature MTU, because caisson was given no MTU to announce */
 	assert_false(negotiate(&d.w.g, V1 | MTU));
 	end(&d);
 }

@@ -30,7 +30,7 @@
 #include "vm/fs/vmfs.h"
 #include "vm/machine.h"
 
-#define REQUESTS 1 /* number of the request queue */
+#define REQUESTS 1 /* number of the queue for FUSE requests */
 #define FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define DATA_OUT (DATA + 0x10000)
 
@@ -48,7 +48,7 @@ static int fuse(struct wired *w, uint32_t opcode, const void *args, uint32_t len
 	memcpy(at(g, DATA + sizeof(in), len), args, len);
 	put_desc(desc(g, REQUESTS, 0), DATA, in.len, NEXT, 1);
 	put_desc(desc(g, REQUESTS, 1), DATA_OUT, 0x10000, WRITE, 0);
-	/* used_event: the driver wants an interrupt for this request */
+	/* By used_event the driver asks for an interrupt after this request. */
 	avail(g, REQUESTS)->ring[g->size] = before;
 	offer(g, REQUESTS, 0);
 	eventfd_write(w->kicks[REQUESTS], 1);
@@ -93,8 +93,8 @@ static pid_t serve_tree(const char *dir, int *ret_sock)
 }
 
 /*
- * The path of virtiofsd, the server of QEMU's developers, which shows how another project
- * understands the protocol.
+ * Path of virtiofsd, a server of QEMU's developers. The tests use it to find out whether caisson
+ * understands the protocol as another project does.
  */
 #define VIRTIOFSD "/usr/lib/qemu/virtiofsd"
 
@@ -133,7 +133,7 @@ static void use_share(struct wired *w)
 	assert_int_equal(fuse(w, FUSE_LOOKUP, "here", 5), 0);
 	assert_int_equal(fuse(w, FUSE_LOOKUP, "gone", 5), -ENOENT);
 	/*
-	 * The interrupt came from the back end and not from the transport. The driver must still
+	 * The back end raises the interrupt itself, without the transport. The driver must still
 	 * see the interrupt's reason in the register INTERRUPT_STATUS.
 	 */
 	assert_int_equal(w->g.interrupts, 0);
@@ -165,8 +165,8 @@ static void share_of(pid_t (*serve)(const char *dir, int *ret_sock))
 	assert_int_equal(get(&w.g, VIRTIO_MMIO_CONFIG + VIRTIO_FS_TAG_MAX), 1);
 	use_share(&w);
 	/*
-	 * After a reset no request is pending, so the test may write the queue. Then a second
-	 * driver starts, as after a reboot.
+	 * After a reset the server has no request under way, so the test may write to the queue.
+	 * Then a second driver starts the device, as after a reboot.
 	 */
 	set(&w.g, VIRTIO_MMIO_STATUS, 0);
 	assert_int_equal(get(&w.g, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
@@ -177,8 +177,8 @@ static void share_of(pid_t (*serve)(const char *dir, int *ret_sock))
 	assert_int_equal(used(&w.g, REQUESTS)->idx, idle);
 	use_share(&w);
 	/*
-	 * The server dies. The device must tell the driver once and the monitor once, and must not
-	 * start any more.
+	 * The server is killed. The device must report this once to the driver and once to the
+	 * monitor, and must not start again.
 	 */
 	kill(server, SIGKILL);
 	assert_true(wired_serve_event(&w, PATIENCE_MS));
@@ -225,7 +225,9 @@ struct kernel {
 	uint8_t code[4];
 };
 
-/* Makes a kernel that halts for ever. Returns its descriptor. */
+/*
+ * Makes a kernel file whose code only halts the processor for ever. Returns the file's descriptor.
+ */
 static int halting_kernel(void)
 {
 	struct kernel k = {
@@ -244,7 +246,7 @@ static int halting_kernel(void)
 			.p_offset = offsetof(struct kernel, xen),
 			.p_filesz = sizeof(k.xen)},
 		.xen = {{4, 8, 18}, "Xen", 0x100000},
-		.code = {0xf4, 0xeb, 0xfd}, /* hlt; jmp back */
+		.code = {0xf4, 0xeb, 0xfd}, /* the instructions hlt, and jmp back to it */
 	};
 	int fd = memfd_create("kernel", MFD_CLOEXEC);
 
@@ -275,14 +277,17 @@ static void machine_loses_its_share(void **state)
 	assert_non_null(m);
 	if (machine_build(m, &o) < 0)
 		fail_msg("%s", err_msg());
-	/* The first share's server may be lost. Losing the second one must end the machine. */
+	/*
+	 * The machine must go on without the server of the first share, which is optional, and must
+	 * end when it loses the server of the second share.
+	 */
 	shutdown(b[0].sock, SHUT_RDWR);
 	shutdown(b[1].sock, SHUT_RDWR);
 	assert_int_equal(machine_run(m), VM_END_LOST);
 	assert_string_equal(m->cpus.why, "the server of share 'root': it has hung up");
 	assert_non_null(strstr(m->shares[0].vhost.dev.broken, "the server of share 'spare'"));
 	machine_release(m);
-	/* The server is gone already when the machine is built. */
+	/* Building the machine must fail if the server of a share has hung up before. */
 	assert_true(machine_build(m, &o) < 0);
 	assert_non_null(strstr(err_msg(), "share 0: fs: the server of share 'spare': "));
 	o.share_count = MACHINE_SHARES_MAX + 1;

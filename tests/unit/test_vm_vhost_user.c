@@ -27,7 +27,7 @@
 #include "unit/rig/vhost_device.h"
 #include "vm/machine.h"
 
-#define TIMEOUT_MS 300 /* time to wait for a back end that does not answer */
+#define TIMEOUT_MS 300 /* time that the front end waits for a back end that does not answer */
 #define ALL_FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define ALL_PROTOCOL (BACK_MQ | BACK_ACK | BACK_CONFIG)
 
@@ -135,7 +135,8 @@ static void misbehave(size_t place, enum misdeed how, const char *text)
 			assert_true(is_broken(&w.g));
 		} else {
 			assert_false(is_broken(&w.g));
-			set(&w.g, VIRTIO_MMIO_STATUS, 0); /* a reset must end in any case */
+			/* the device's reset must end, whatever the back end does */
+			set(&w.g, VIRTIO_MMIO_STATUS, 0);
 			assert_int_equal(get(&w.g, VIRTIO_MMIO_STATUS), 0);
 		}
 		assert_int_equal(w.lost, 0);
@@ -162,16 +163,16 @@ static void misbehaving_back_ends(void **state)
 		assert_int_equal(descriptors_below(1024), before);
 	}
 	/*
-	 * A back end that answers for another queue, or with another part of the configuration,
-	 * must be refused.
+	 * The front end must refuse an answer that is for another queue than its request, or for
+	 * another part of the configuration.
 	 */
 	misbehave(12, WRONG_CONTENT, "answers for queue 1");
 	misbehave(3, WRONG_CONTENT, "8 bytes at 1: expected 8 at 0");
 }
 
 /*
- * Checks that the front end notices an answer without a request at once, or at the next exchange of
- * messages.
+ * Checks an answer for which there was no request: the front end must notice it at once, or at the
+ * next exchange of messages.
  */
 static void answer_that_nobody_asked_for(void **state)
 {
@@ -189,7 +190,7 @@ static void answer_that_nobody_asked_for(void **state)
 	wired_attach(&w, &v);
 	set(&w.g, VIRTIO_MMIO_STATUS, 0);
 	assert_true(negotiate(&w.g, V1));
-	set_queue(&w.g, 0, DESC(0), AVAIL(0), USED(0)); /* only one queue is ready */
+	set_queue(&w.g, 0, DESC(0), AVAIL(0), USED(0)); /* the driver makes only one queue ready */
 	set(&w.g, VIRTIO_MMIO_STATUS, 15);
 	assert_int_equal(b.seen[VHOST_USER_SET_VRING_KICK], 1);
 	set(&w.g, VIRTIO_MMIO_STATUS, 0);
@@ -248,11 +249,17 @@ static void missing_features(void **state)
 
 	attempt_fails(BACK_RINGS | BACK_PROTOCOL_BIT, ALL_PROTOCOL, 2, "VIRTIO_F_VERSION_1");
 	attempt_fails(ALL_FEATURES, ALL_PROTOCOL, 1, "it has 1 queues: the device needs 2");
-	/* Without protocol features and acknowledgements the device must work. */
+	/*
+	 * The device must also work with a back end that has neither protocol features nor
+	 * acknowledgements.
+	 */
 	attempt(&a, BACK_V1, 0, 2);
 	assert_int_equal(a.result, 0);
 	set(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
-	/* the only offered feature is VIRTIO_F_VERSION_1 */
+	/*
+	 * The device must offer the driver no feature but VIRTIO_F_VERSION_1, which is bit 0 of
+	 * this word.
+	 */
 	assert_int_equal(get(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES), 1);
 	set(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
 	assert_int_equal(get(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES), 0);
@@ -266,7 +273,10 @@ static void missing_features(void **state)
 	assert_int_equal(a.b.seen[VHOST_USER_SET_VRING_ENABLE], 0);
 	assert_int_equal(a.b.set_features, BACK_V1);
 	attempt_over(&a);
-	/* The device offers the driver the features that both the back end and the device know. */
+	/*
+	 * The device must offer the driver those features that both the back end and the device
+	 * know.
+	 */
 	attempt(&a, ~UINT64_C(0), ALL_PROTOCOL, 99);
 	set(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
 	assert_int_equal(get(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES), 0x30000040);
@@ -277,7 +287,10 @@ static void missing_features(void **state)
 	assert_int_equal(a.b.fds[VHOST_USER_SET_VRING_KICK], 2);
 	assert_int_equal(a.b.fds[VHOST_USER_SET_VRING_CALL], 2);
 	attempt_over(&a);
-	/* This memory has no descriptor that could be sent to the back end. */
+	/*
+	 * This memory is private, so it has no descriptor that the front end could send to the back
+	 * end.
+	 */
 	assert_int_equal(vm_memory_init(&private,
 				 &(struct vm_memory_options){.size = RIG_RAM, .mergeable = true}),
 		0);
@@ -298,7 +311,9 @@ static void configuration(void **state)
 	assert_memory_equal(a.b.config, "configuration\0xy", 16);
 	vm_bus_read(&a.w.g.bus, VIRTIO_MMIO_CONFIG + 12, four, 4);
 	assert_memory_equal(four, "n\0xy", 4);
-	/* A write past the end of the configuration sends no message. */
+	/*
+	 * A write past the end of the device's configuration must send no message to the back end.
+	 */
 	vm_bus_write(&a.w.g.bus, VIRTIO_MMIO_CONFIG + 14, "1234", 4);
 	assert_int_equal(a.b.seen[VHOST_USER_SET_CONFIG], 1);
 	attempt_over(&a);

@@ -15,9 +15,9 @@
 #include <sys/wait.h>
 
 /*
- * The ways in which the device avoids blocking on a stream. OWN: the device opens a file
- * description of its own. LIMIT: the device may open no files, so it uses the caller's description.
- * POLLED: as LIMIT, and the device polls first.
+ * The ways in which the device avoids blocking when it reads and writes a stream. OWN: the device
+ * opens a file description of its own, which does not block. LIMIT: the device may open no files,
+ * so it uses the caller's file description. POLLED: as LIMIT, but the device calls poll(2) first.
  */
 enum way { OWN, LIMIT, POLLED, WAYS };
 
@@ -45,15 +45,18 @@ static void input_pipe(void **state)
 
 		guest_begin(&s);
 		assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-		/* the test keeps the other end open, as the parent process of the runtime does */
+		/*
+		 * The test keeps a copy of the descriptor that it gives to the device, as the
+		 * parent process of the runtime does. The device must therefore not set O_NONBLOCK,
+		 * which all copies share.
+		 */
 		int held = dup(p[0]);
 		connect_way(&s, way, p[0], VSOCK_BOTH);
 		/*
-		 * The device must tell the guest not to send, because nothing can be written to
-		 * this stream.
+		 * The device must tell the guest not to send, because it cannot write to this pipe.
 		 */
 		guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV));
-		/* The device must not block in a read. */
+		/* The device must not block in a read, although the pipe is empty. */
 		guest_expect_quiet(&s);
 		assert_int_equal(write(p[1], "one", 3), 3);
 		guest_expect_data(&s, "one");
@@ -61,7 +64,7 @@ static void input_pipe(void **state)
 		guest_expect_data(&s, "two");
 		guest_expect_quiet(&s);
 		assert_int_equal(fcntl(held, F_GETFL) & O_NONBLOCK, 0);
-		/* The guest may not send any more, so the device must drop this data. */
+		/* The guest was told not to send, so the device must drop this data. */
 		guest_send_data(&s, HOST_PORT, "x", 1);
 		assert_int_equal(write(p[1], "three", 5), 5);
 		fd_close(&p[1]);
@@ -75,7 +78,10 @@ static void input_pipe(void **state)
 	}
 }
 
-/* Before a snapshot the device reads no input, except that of one port. The guest's output flows. */
+/*
+ * Checks virtio_vsock_hold(), which a snapshot needs: as long as it holds the streams, the device
+ * must read input for the guest only from one port, and must still write the guest's output.
+ */
 static void held_input(void **state)
 {
 	struct guest s;
@@ -162,8 +168,9 @@ static void output_pipe(void **state)
 		assert_memory_equal(got, data, len);
 		assert_int_equal(s.v.conns[0]->done, len);
 		/*
-		 * The guest closes the stream right after its data, and then resets the connection.
-		 * All its data must arrive.
+		 * The guest closes the stream right after its data, and then resets the connection,
+		 * resets the device, or does nothing more. In each case the device must still write
+		 * all the data to the pipe.
 		 */
 		for (uint32_t i = 0; i < len; i += 0x10000)
 			guest_send_data(&s, HOST_PORT, data + len + i, 0x10000);
@@ -199,7 +206,8 @@ static void output_without_reader(void **state)
 
 	guest_begin(&s);
 	/*
-	 * The reader closes the pipe while no data waits. The device must tell the guest at once.
+	 * The reader closes the pipe while the device holds no data for it. The device must tell
+	 * the guest at once.
 	 */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	guest_connect_to(&s, p[1], VSOCK_FROM_GUEST);
@@ -210,8 +218,8 @@ static void output_without_reader(void **state)
 	assert_int_equal(s.closed, 1);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	/*
-	 * The reader closes the pipe while data waits. The device must drop the data and tell the
-	 * guest.
+	 * The reader closes the pipe while the device holds data for it. The device must drop the
+	 * data and tell the guest.
 	 */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	guest_connect_to(&s, p[1], VSOCK_FROM_GUEST);
@@ -225,8 +233,9 @@ static void output_without_reader(void **state)
 	assert_int_equal(s.closed, 2);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	/*
-	 * The reader has closed the pipe before the guest connects. The device then gets no file
-	 * description of its own from /proc, so the first event must show that the reader is gone.
+	 * The reader has closed the pipe before the guest connects, so that the device can open no
+	 * file description of its own by /proc. The first event must show the device that the
+	 * reader has gone.
 	 */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	fd_close(&p[0]);
@@ -246,7 +255,10 @@ static void raw_pty(int *ret_master, int *ret_slave)
 	assert_int_equal(tcsetattr(*ret_slave, TCSANOW, &raw), 0);
 }
 
-/* Waits for an event, because a terminal passes data on in a kernel thread. */
+/*
+ * Waits until the device's event_fd is readable. What the test writes to one side of a terminal is
+ * not readable on the other side at once, because a kernel thread passes it on.
+ */
 static void await_event(struct guest *s)
 {
 	struct pollfd p = {s->v.dev.event_fd, POLLIN, 0};
@@ -254,7 +266,10 @@ static void await_event(struct guest *s)
 	assert_int_equal(poll(&p, 1, 5000), 1);
 }
 
-/* Tests a stream that is one side of a terminal, master or slave; the test uses the other side. */
+/*
+ * Tests a stream of the guest that is one side of a terminal, its master or its slave. The test
+ * uses the terminal's other side.
+ */
 static void terminal_side(bool is_master, enum way way)
 {
 	struct guest s;
@@ -274,8 +289,8 @@ static void terminal_side(bool is_master, enum way way)
 	guest_expect_data(&s, "typed");
 	guest_send_data(&s, HOST_PORT, "shown", 5);
 	/*
-	 * If the device polls the caller's description (POLLED), it writes single bytes, so that it
-	 * does not block.
+	 * In the mode POLLED the device writes single bytes to the terminal, so that a write does
+	 * not block. The test must therefore read until it has all five bytes.
 	 */
 	for (int n = 0; n < 5;) {
 		ssize_t r = read(other, text + n, sizeof(text) - (size_t)n);
@@ -285,8 +300,8 @@ static void terminal_side(bool is_master, enum way way)
 	assert_string_equal(text, "shown");
 	assert_int_equal(fcntl(held, F_GETFL) & O_NONBLOCK, 0);
 	/*
-	 * Nobody reads the terminal. The device must keep the data that the terminal does not take,
-	 * and must not wait for the terminal.
+	 * The test does not read from the terminal. The device must keep the data that the terminal
+	 * does not take, and must not wait for the terminal.
 	 */
 	_cleanup_free_ uint8_t *data = malloc(0x20000), *got = malloc(0x20000);
 	fill_with_pattern(data, 0x20000);
@@ -305,8 +320,9 @@ static void terminal_side(bool is_master, enum way way)
 	fd_close(&other);
 	await_event(&s);
 	/*
-	 * Reading from a terminal's master whose slave is closed gives EIO; reading from a slave
-	 * whose master is closed gives the end of the input.
+	 * The device must tell the guest the end of the input in both cases: reading from a
+	 * terminal's master whose slave is closed gives EIO, and reading from a slave whose master
+	 * is closed gives the end of the input.
 	 */
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
@@ -327,8 +343,8 @@ static void terminals(void **state)
 }
 
 /*
- * Checks a terminal that is open for reading and writing and stands for standard output: the device
- * must not read it.
+ * Checks a terminal that is open for reading and writing but serves as standard output: the device
+ * must not read from it.
  */
 static void terminal_for_output(void **state)
 {
@@ -345,7 +361,7 @@ static void terminal_for_output(void **state)
 	guest_expect_quiet(&s);
 	guest_send_data(&s, HOST_PORT, "out", 3);
 	assert_int_equal(read(master, text, sizeof(text)), 3);
-	/* The device must have left the bytes in the terminal for another reader. */
+	/* The device must have left the bytes in the terminal for another process. */
 	assert_int_equal(read(held, text, sizeof(text)), 5);
 	fd_close(&held);
 	fd_close(&master);
@@ -360,8 +376,8 @@ static void regular_files(void **state)
 
 	guest_begin(&s);
 	/*
-	 * Tests output to a file: other processes write to the same file description, so the device
-	 * must use it and its position.
+	 * Tests output to a file. Other processes write to the file through the same file
+	 * description, so the device must write through it too, at its position.
 	 */
 	int file = memfd_create("out", MFD_CLOEXEC);
 	assert_int_equal(write(file, "head:", 5), 5);
@@ -373,7 +389,7 @@ static void regular_files(void **state)
 	guest_expect(&s, OP(RST), HOST_PORT, 0);
 	assert_int_equal(pread(file, text, sizeof(text), 0), 9);
 	assert_string_equal(text, "head:body");
-	/* Tests input from a file, which is always ready, and has an end. */
+	/* Tests input from a file, which poll(2) always calls readable, and which has an end. */
 	fill_with_pattern(big, sizeof(big));
 	assert_int_equal(pwrite(file, big, sizeof(big), 0), sizeof(big));
 	lseek(file, 0, SEEK_SET);
@@ -389,7 +405,7 @@ static void regular_files(void **state)
 	assert_int_equal(s.h.flags, SHUT_BOTH);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	fd_close(&file);
-	/* /dev/null takes all output, and its input is at its end. */
+	/* Tests /dev/null, which takes all output, and whose input is at its end at once. */
 	guest_connect_to(&s, open("/dev/null", O_RDWR | O_CLOEXEC), VSOCK_BOTH);
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	for (int i = 0; i < 64; i++) {
@@ -400,8 +416,8 @@ static void regular_files(void **state)
 }
 
 /*
- * Checks that data that still waits when the machine ends is written to the descriptor, however the
- * device learns of the machine's end.
+ * Checks that the device writes data that it still holds when the machine ends to the stream's
+ * descriptor, in whichever way the device learns of the machine's end.
  */
 enum end { END_UNSEEN, END_RESET, END_QUIESCE, ENDS };
 
@@ -418,7 +434,10 @@ static void drained_after(enum end end)
 	for (int i = 0; i < 3; i++)
 		guest_send_data(&s, HOST_PORT, NULL, 0x10000);
 	assert_int_equal(virtio_vsock_drain(&s.v, 20), -ETIMEDOUT);
-	/* The guest ends with a packet in the queue, for which it has sent no kick. */
+	/*
+	 * At its end the guest has a packet in the queue for which it has sent no kick. The device
+	 * must write this packet's data too.
+	 */
 	struct virtio_vsock_hdr h = guest_header(HOST_PORT, OP(RW), 4);
 	memcpy(at(&s.g, DATA, VSOCK_HEADER), &h, VSOCK_HEADER);
 	memcpy(at(&s.g, DATA + VSOCK_HEADER, 4), "last", 4);
@@ -430,8 +449,8 @@ static void drained_after(enum end end)
 		size_t n = 0;
 		fd_close(&p[1]);
 		/*
-		 * The test reads a fixed number of bytes, because it holds the device's descriptor
-		 * open itself and would wait for ever for the end of the data.
+		 * The test reads until it has a fixed number of bytes. It would wait for ever for
+		 * the end of the data, because it has the device's end of the pipe open itself.
 		 */
 		while (n < 0x30004) {
 			ssize_t r = read(p[0], got + n, sizeof(got) - n);

@@ -30,7 +30,7 @@ static void credit_of_guest(void **state)
 	guest_expect_quiet(&s);
 	assert_int_equal(ioctl(pair[0], FIONREAD, &left), 0);
 	assert_int_equal(left, 12);
-	/* If the guest's answer gives no credit, the device must not ask for credit again. */
+	/* The device must not ask for credit again if the guest's answer gives it none. */
 	h.op = OP(CREDIT_UPDATE);
 	guest_send_raw(&s, &h, NULL, 0);
 	guest_expect_quiet(&s);
@@ -39,8 +39,8 @@ static void credit_of_guest(void **state)
 	guest_expect_data(&s, "89a");
 	guest_expect(&s, OP(CREDIT_REQUEST), HOST_PORT, 0);
 	/*
-	 * The guest claims to have received more bytes than the device has sent, or to have less
-	 * room than the data that is on its way needs.
+	 * The guest claims to have received more bytes than the device has sent, or to have too
+	 * little room for the data that is on its way. The device must send no data then.
 	 */
 	h.fwd_cnt = 12;
 	guest_send_raw(&s, &h, NULL, 0);
@@ -58,7 +58,7 @@ static void credit_of_guest(void **state)
 	guest_expect(&s, OP(CREDIT_UPDATE), HOST_PORT, 0);
 	assert_int_equal(s.h.buf_alloc, VSOCK_CREDIT);
 	guest_expect_quiet(&s);
-	/* The guest sends more data than its credit allows. */
+	/* The device must reset the connection if the guest sends more data than its credit. */
 	guest_send_data(&s, HOST_PORT, "ok", 2);
 	while (s.v.count > 0 && s.v.conns[0]->len < VSOCK_CREDIT - 0x10000)
 		guest_send_data(&s, HOST_PORT, NULL, 0x10000);
@@ -66,14 +66,15 @@ static void credit_of_guest(void **state)
 	while (guest_receive(&s) == OP(CREDIT_UPDATE))
 		;
 	assert_int_equal(s.h.op, OP(RST));
-	assert_int_equal(read(pair[1], text, 2), 2); /* the data within the credit is not lost */
+	/* data within the credit must not be lost */
+	assert_int_equal(read(pair[1], text, 2), 2);
 	assert_string_equal(text, "ok");
 	fd_close(&pair[0]);
 	fd_close(&pair[1]);
 	guest_end(&s);
 }
 
-/* Returns the receive buffer for which the device wants a kick (avail_event, 2.7.10). */
+/* Returns the number of the receive buffer for which the device wants a kick (avail_event). */
 static unsigned wanted_kick(struct guest *s)
 {
 	uint16_t index;
@@ -83,8 +84,8 @@ static unsigned wanted_kick(struct guest *s)
 }
 
 /*
- * Checks that the device reads nothing from the descriptor and the event loop does not spin while
- * the guest has given no receive buffer.
+ * Checks that the device does not read from the host's descriptor, and that the event loop does not
+ * spin, as long as the guest has given no receive buffer.
  */
 static void no_buffers(void **state)
 {
@@ -101,7 +102,8 @@ static void no_buffers(void **state)
 		guest_offer(&s, 0, VSOCK_HEADER + 2);
 		guest_offer(&s, 1, VSOCK_HEADER + 2);
 		/*
-		 * With EVENT_IDX the device must have asked for a kick at the first receive buffer.
+		 * With EVENT_IDX the device must have asked the guest for a kick at the first
+		 * receive buffer.
 		 */
 		if (features)
 			assert_int_equal(wanted_kick(&s), 0);
@@ -113,7 +115,7 @@ static void no_buffers(void **state)
 			assert_int_equal(wanted_kick(&s), 2);
 		guest_expect(&s, OP(RESPONSE), HOST_PORT, 0);
 		s.seen++;
-		/* Takes back the buffer that guest_expect() has offered. */
+		/* Takes the receive buffer back that guest_expect() has offered to the device. */
 		avail(&s.g, 0)->idx -= 1;
 		struct pollfd p = {s.v.dev.event_fd, POLLIN, 0};
 		guest_event(&s);
@@ -152,8 +154,8 @@ static void large_transfers(void **state)
 	}
 	assert_int_equal(n, len);
 	assert_memory_equal(got, data, len);
-	assert_int_equal(packets, len / 4096); /* all packets are full */
-	/* If the guest has a buffer of 64 KiB, one packet fills it. */
+	assert_int_equal(packets, len / 4096); /* the device must fill every packet with data */
+	/* The device must fill a receive buffer of 64 KiB with one packet. */
 	bring_up(&s.g, 0);
 	s.seen = 0;
 	fd_close(&pair[1]);
@@ -172,7 +174,7 @@ static void large_transfers(void **state)
 	guest_end(&s);
 }
 
-/* Checks that two streams that never end get the same share. */
+/* Checks that the device serves two streams equally if the data of both never ends. */
 static void fairness(void **state)
 {
 	struct guest s;
@@ -241,11 +243,11 @@ static void unknown_connections(void **state)
 		else
 			guest_expect(&s, OP(RST), HOST_PORT, 0);
 	}
-	/* the host's connect callback was called for this port and has refused */
+	/* Only the REQUEST must have made the device call connect(), which has refused. */
 	assert_int_equal(s.connects, 1);
 	/*
-	 * The device must answer a packet to another host by a reset from that host, and must
-	 * ignore a packet from another guest.
+	 * The device must answer a packet to another host with a reset from this host, and must
+	 * ignore a packet that comes from another guest.
 	 */
 	h = guest_header(HOST_PORT, OP(REQUEST), 0);
 	h.dst_cid = 99;
@@ -288,7 +290,8 @@ static void wrong_for_connection(void **state)
 		fd_close(&pair[1]);
 	}
 	/*
-	 * The guest sends shutdowns with every combination of flags, and data after each shutdown.
+	 * The guest sends shutdowns with every combination of flags, and data after each of them.
+	 * The device must drop the data if the guest has ended its sending.
 	 */
 	for (uint32_t flags = 0; flags < 16; flags++) {
 		uint32_t known = flags & SHUT_BOTH;
@@ -303,7 +306,7 @@ static void wrong_for_connection(void **state)
 		char text[8];
 		ssize_t want = known & SHUT(SEND) ? 0 : 4;
 		assert_int_equal(recv(pair[1], text, 8, MSG_DONTWAIT), want);
-		if (known == SHUT_BOTH) /* the connection no longer exists */
+		if (known == SHUT_BOTH) /* both flags together have ended the connection */
 			guest_expect(&s, OP(RST), HOST_PORT, 0);
 		guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
 		guest_expect(&s, OP(RST), HOST_PORT, 0);
@@ -321,7 +324,8 @@ static void bad_lengths(void **state)
 
 	guest_begin(&s);
 	for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
-		h.len = lies[i]; /* a wrong length instead of 10 (CVE-2019-18960) */
+		/* a wrong length of the 10 bytes of data (CVE-2019-18960) */
+		h.len = lies[i];
 		guest_send_raw(&s, &h, "0123456789", 10);
 		assert_true(is_broken(&s.g));
 		assert_non_null(
@@ -341,8 +345,8 @@ static void bad_lengths(void **state)
 	kick(&s.g, 1);
 	assert_true(is_broken(&s.g));
 	/*
-	 * The receive buffers are bad: readable, without length, too small, or only as long as a
-	 * header. The device looks at a buffer only when it needs one.
+	 * These receive buffers are bad: readable, without length, too small, or only as long as a
+	 * header. The device looks at a buffer only when it needs one, and must then break.
 	 */
 	for (uint32_t i = 0; i < 4; i++) {
 		static const uint32_t sizes[] = {100, 0, 43, 44};
@@ -359,7 +363,10 @@ static void bad_lengths(void **state)
 	guest_end(&s);
 }
 
-/* Checks packets whose header and data are split at any byte, in both directions (2.7.4). */
+/*
+ * Checks packets whose header and data are split at any byte, in both directions (virtio 1.2,
+ * 2.7.4).
+ */
 static void layouts(void **state)
 {
 	static const uint32_t cuts[] = {1, 7, 0, 30, 5, 1, 4, 6};
@@ -387,8 +394,8 @@ static void layouts(void **state)
 	assert_true(is_hung_up(pair[1]));
 	fd_close(&pair[1]);
 	/*
-	 * In the direction to the guest, the receive buffer has a descriptor of its own for each
-	 * byte of the header.
+	 * For the direction to the guest the test makes a receive buffer that has a descriptor of
+	 * its own for each byte of the header.
 	 */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	s.next_fd = pair[0];
@@ -411,8 +418,8 @@ static void layouts(void **state)
 }
 
 /*
- * Checks that resets for which there is no receive buffer stop the queue of packets from the guest,
- * take bounded memory, and are not lost.
+ * Checks a guest that makes the device send resets but gives no receive buffers: the device must
+ * stop reading the guest's packets, use bounded memory, and lose no reset.
  */
 static void flood(void **state)
 {
@@ -454,7 +461,10 @@ static void refused_options(void **state)
 		assert_non_null(strstr(err_msg(), "expected 3 to 4294967294"));
 	}
 	vm_memory_release(&g.memory);
-	/* The descriptor is open for neither of the wanted directions. */
+	/*
+	 * connect() returns a descriptor that is not open in the direction which the stream needs.
+	 * The device must refuse the connection.
+	 */
 	struct guest s;
 	int p[2];
 	guest_begin(&s);

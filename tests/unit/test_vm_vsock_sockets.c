@@ -22,7 +22,10 @@ static void socket_stream(void **state)
 	guest_expect_data(&s, "to guest");
 	assert_int_equal(s.h.fwd_cnt, 10);
 	guest_expect_quiet(&s);
-	/* One direction of a stream can end without the other. */
+	/*
+	 * The guest ends its direction of the stream. The host must see the end, and the other
+	 * direction must go on.
+	 */
 	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(SEND));
 	assert_int_equal(read(pair[1], text, sizeof(text)), 0);
 	assert_int_equal(write(pair[1], "more", 4), 4);
@@ -33,7 +36,8 @@ static void socket_stream(void **state)
 	assert_true(is_hung_up(pair[1]));
 	assert_int_equal(s.closed, 1);
 	assert_int_equal(s.closed_port, HOST_PORT);
-	assert_int_equal(s.v.count, 1); /* the stream stays until the guest has confirmed the end */
+	/* the device keeps the stream until the guest has confirmed the end */
+	assert_int_equal(s.v.count, 1);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	assert_int_equal(s.v.count, 0);
 	guest_expect_quiet(&s);
@@ -50,8 +54,8 @@ static void guest_closes(void **state)
 
 	guest_begin(&s);
 	/*
-	 * The guest closes the stream at once, with data still on the way. The host's side must get
-	 * all that the guest has written.
+	 * The guest closes the stream right after it has sent data. The host must get all data that
+	 * the guest has sent.
 	 */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	guest_connect_to(&s, pair[0], VSOCK_BOTH);
@@ -63,7 +67,10 @@ static void guest_closes(void **state)
 	assert_int_equal(write(pair[1], "x", 1), -1);
 	assert_int_equal(s.v.count, 0);
 	fd_close(&pair[1]);
-	/* The guest ends only its reading, and the host's writer must see that end. */
+	/*
+	 * The guest ends only its reading. A write of the host to its socket must then fail with
+	 * EPIPE.
+	 */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	guest_connect_to(&s, pair[0], VSOCK_BOTH);
 	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(RCV));
@@ -73,8 +80,8 @@ static void guest_closes(void **state)
 	guest_send_data(&s, HOST_PORT, "still", 5);
 	assert_int_equal(read(pair[1], text, sizeof(text)), 5);
 	/*
-	 * The host's reader closes its socket. The guest's writer must see that end, and then the
-	 * stream is over.
+	 * The host closes its socket. The device must tell the guest when it writes the next time,
+	 * and then the stream must end.
 	 */
 	fd_close(&pair[1]);
 	guest_send_data(&s, HOST_PORT, "x", 1);
@@ -83,7 +90,10 @@ static void guest_closes(void **state)
 	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
 	guest_expect(&s, OP(RST), HOST_PORT, 0);
 	assert_int_equal(s.v.count, 0);
-	/* The guest resets the connection without a shutdown. */
+	/*
+	 * The guest resets the connection without a shutdown. The host must see the end of the
+	 * stream.
+	 */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	guest_connect_to(&s, pair[0], VSOCK_BOTH);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
@@ -104,11 +114,14 @@ static void host_opens_a_connection(void **state)
 	int port = virtio_vsock_dial(&s.v, GUEST_PORT, pair[0], VSOCK_BOTH);
 	assert_int_equal(port, VSOCK_DIAL_PORT_FIRST);
 	guest_expect(&s, OP(REQUEST), (uint32_t)port, 0);
-	guest_expect_quiet(&s); /* the device sends no data before the guest has answered */
+	/* the device must send no data before the guest has answered its request */
+	guest_expect_quiet(&s);
 	guest_send_op(&s, (uint32_t)port, OP(RESPONSE), 0);
 	guest_expect(&s, OP(RW), (uint32_t)port, 0);
 	assert_string_equal((char *)s.data, "early");
-	/* The guest refuses a second connection. */
+	/*
+	 * The guest refuses a second connection of the host, so the host's socket must be closed.
+	 */
 	int other[2];
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other), 0);
 	port = virtio_vsock_dial(&s.v, GUEST_PORT, other[0], VSOCK_BOTH);
@@ -118,7 +131,10 @@ static void host_opens_a_connection(void **state)
 	assert_true(is_hung_up(other[1]));
 	assert_int_equal(s.closed_port, port);
 	fd_close(&other[1]);
-	/* The guest answers a connection with data. */
+	/*
+	 * The guest answers a request for a connection with data. The device must reset the
+	 * connection.
+	 */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other), 0);
 	port = virtio_vsock_dial(&s.v, GUEST_PORT, other[0], VSOCK_BOTH);
 	guest_expect(&s, OP(REQUEST), (uint32_t)port, 0);
@@ -127,8 +143,8 @@ static void host_opens_a_connection(void **state)
 	assert_true(is_hung_up(other[1]));
 	fd_close(&other[1]);
 	/*
-	 * Without a driver the device must refuse a connection of the host and close its
-	 * descriptor.
+	 * If the device has no driver, it must refuse a connection of the host and close the
+	 * connection's descriptor.
 	 */
 	set(&s.g, VIRTIO_MMIO_STATUS, 0);
 	assert_true(is_hung_up(pair[1]));

@@ -46,8 +46,8 @@ static void run_names(void)
 		CHECK(front_fuse(&f, FUSE_MKDIR, 1, &mkdir_in, sizeof(mkdir_in), bad[i], len) ==
 			-EINVAL);
 		/*
-		 * The bad name is the second one of a request with two names, or the name of a
-		 * symbolic link. The server must refuse both.
+		 * The test also uses the bad name in requests that have two names: as the new name
+		 * of RENAME, and as the name of a new symbolic link.
 		 */
 		int n = snprintf(two, sizeof(two), "x%c%s", 0, bad[i]) + 1;
 		CHECK(front_fuse(&f, FUSE_RENAME, 1, &rename_in, sizeof(rename_in), two,
@@ -56,7 +56,7 @@ static void run_names(void)
 		CHECK(front_fuse(&f, FUSE_SYMLINK, 1, NULL, 0, two, (size_t)n) == -EINVAL);
 	}
 	/*
-	 * The server must refuse a name without a NUL at its end or with one in the middle, and a
+	 * The server must refuse a name that has no NUL at its end or a NUL in the middle, and a
 	 * request without a name.
 	 */
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, "abc", 3) == -EINVAL);
@@ -165,15 +165,15 @@ static void run_ids(void)
 			-EBADF);
 	}
 	/*
-	 * The server must refuse a file handle together with another node, and must refuse a handle
-	 * of a file in a request for directories.
+	 * The server must refuse a file handle in a request that names another node than the
+	 * handle's. It must also refuse the handle of a file in a request for a directory.
 	 */
 	read_in.fh = other;
 	CHECK(front_fuse(&f, FUSE_READ, a, &read_in, sizeof(read_in), NULL, 0) == -EBADF);
 	CHECK(front_fuse(&f, FUSE_READDIR, a, &read_in, sizeof(read_in), NULL, 0) == -ENOTDIR);
 	/*
-	 * A node that the guest has forgotten lives as long as a file is open on it. After that its
-	 * number is never used again.
+	 * A node that the guest has forgotten must live as long as the guest has a file of it open.
+	 * After that the server must never use the node's number again.
 	 */
 	CHECK(front_fuse(&f, FUSE_FORGET, a, &forget_in, sizeof(forget_in), NULL, 0) == INT_MIN);
 	write_in.fh = fh;
@@ -204,19 +204,22 @@ static void run_lengths(void)
 	CHECK(front_fuse(&f, 4000000000U, 1, NULL, 0, NULL, 0) == -ENOSYS);
 	CHECK(front_fuse(&f, FUSE_IOCTL, 1, big, 40, NULL, 0) == -ENOTTY);
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, big, sizeof(big)) == -E2BIG);
-	/* The server must refuse a request that announces more data than it has. */
+	/* The server must refuse a WRITE whose header announces more data than the request has. */
 	write_in.fh = read_in.fh = front_create(&f, "file", &node);
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "data", 4) == -EINVAL);
 	write_in.size = UINT32_MAX;
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "data", 4) == -EINVAL);
 	/*
-	 * The server must refuse a READ for more data than the answer has room for, and one at an
-	 * impossible offset.
+	 * The server must refuse a READ for more data than the answer has room for, and a READ at
+	 * an impossible offset.
 	 */
 	CHECK(front_fuse(&f, FUSE_READ, node, &read_in, sizeof(read_in), NULL, 0) == -EINVAL);
 	read_in.size = 100;
 	CHECK(front_fuse(&f, FUSE_READ, node, &read_in, sizeof(read_in), NULL, 0) == -EINVAL);
-	/* The server must refuse a header with a length that is too large or too small. */
+	/*
+	 * The server must refuse a request whose header says a length that is too large or too
+	 * small.
+	 */
 	struct fuse_in_header h = {
 		.len = 1000, .opcode = FUSE_GETATTR, .nodeid = 1, .unique = ++f.unique};
 	const struct fuse_out_header *out = (void *)(f.ram + DATA_OUT);
@@ -228,8 +231,8 @@ static void run_lengths(void)
 		CHECK(front_wait(&f) == 16 && out->error == -EINVAL);
 	}
 	/*
-	 * The request has no room for the answer or for a part of it. The server must not make the
-	 * directory, and must write nothing behind the room.
+	 * The following requests have room for no answer, or only for a part of it. The server must
+	 * not make the directory, and must not write beyond the room.
 	 */
 	struct fuse_mkdir_in in = {.mode = 0700};
 	for (uint32_t room = 0; room < 32; room += 8) {
@@ -245,8 +248,8 @@ static void run_lengths(void)
 		CHECK(f.ram[DATA_OUT + (room < 16 ? 0 : room)] == 0x55);
 	}
 	/*
-	 * A request that is shorter than a header must get an empty reply, because its id is not
-	 * known.
+	 * A request that is shorter than the FUSE header must get an empty reply, because the
+	 * server does not know the request's id.
 	 */
 	front_desc(&f, 0, GUEST + DATA_IN, 39, 0, 0);
 	front_kick(&f, 0);
@@ -270,8 +273,8 @@ static void run_before_init(void)
 	uint64_t node;
 	front_create(&f, "file", &node);
 	/*
-	 * A guest that was reset sends INIT again. The server must forget its nodes and close its
-	 * files.
+	 * A guest that was reset sends INIT again. The server must then forget all nodes of the
+	 * guest and close all its files.
 	 */
 	front_fuse_init(&f);
 	struct fuse_getattr_in in = {0};
@@ -299,8 +302,8 @@ static void run_limits(void)
 	CHECK(front_make(&f, "more", S_IFREG | 0600, 0) == -ENFILE);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "more") == -ENFILE);
 	/*
-	 * When the guest knows as many nodes as it may, it must still be able to use them, and to
-	 * list directories.
+	 * When the guest knows as many nodes as it may, it must still be able to use these nodes
+	 * and to list directories.
 	 */
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "f1") == 0);
 	for (int i = 0; i < 16 && e == 0; i++)
@@ -317,8 +320,8 @@ static void run_limits(void)
 }
 
 /*
- * Checks that nodes and open files share one budget, in which each open file counts twice and nodes
- * give way.
+ * Checks that nodes and open files share one budget of descriptors, in which each open file counts
+ * twice. Nodes must give up descriptors for open files.
  */
 static void run_budget(void)
 {
@@ -341,12 +344,12 @@ static void run_budget(void)
 		front_fuse(&f, FUSE_OPEN, known[n], &in, sizeof(in), NULL, 0) == 0)
 		n++;
 	/*
-	 * The budget is 200, of which the root and a minimum of nodes need a part. Each open file
-	 * takes two of it.
+	 * Each open file takes two of the server's 200 descriptors. So fewer than 100 files can be
+	 * open, because the root and a minimum of nodes need descriptors too.
 	 */
 	CHECK(n >= 80 && n <= 100);
 	/*
-	 * When no more files can be opened, the guest must still be able to look up other files and
+	 * When the guest can open no more files, it must still be able to look up other files and
 	 * read their attributes.
 	 */
 	for (unsigned i = 0; i < ARRAY_SIZE(known); i++) {

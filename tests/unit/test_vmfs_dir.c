@@ -29,7 +29,7 @@
 struct listing {
 	struct front f;
 	uint64_t node;
-	struct fuse_read_in in; /* arguments of the next request for entries */
+	struct fuse_read_in in; /* arguments of the test's next READDIR or READDIRPLUS request */
 	char path[128];
 };
 
@@ -62,14 +62,16 @@ static void begin(struct listing *l, const char *type)
 
 static void end(struct listing *l)
 {
-	CHECK(umount(l->path) < 0); /* the mount is busy, because the server has it open */
+	/* the call fails, because the server still has the mount open */
+	CHECK(umount(l->path) < 0);
 	CHECK(umount2(l->path, MNT_DETACH) == 0);
 	CHECK(front_end(&l->f) == ENDED);
 }
 
 /*
- * Asks for entries, and accepts at most `most` of those in the reply. Returns how many files it has
- * accepted; if `removes` is set, the function removes each of these files.
+ * Asks the server for directory entries, and takes at most `most` of the entries in the answer.
+ * Returns the number of files that it has taken. If `removes` is set, it removes each of these
+ * files.
  */
 static unsigned take(struct listing *l, unsigned most, bool plus, bool removes)
 {
@@ -123,8 +125,8 @@ static void run_removal(void)
 }
 
 /*
- * Checks that a listing from the beginning shows the current files, even while the server still
- * keeps the first block.
+ * Checks that a listing that starts again at the beginning shows the current files, even if the
+ * server still keeps the block of entries that it has read from the directory before.
  */
 static void run_rewind(void)
 {
@@ -140,7 +142,7 @@ static void run_rewind(void)
 	end(&l);
 }
 
-/* Checks that a guest can seek to any cookie that it was given. */
+/* Checks that the guest can continue a listing at any cookie that the server has given it. */
 static void run_seek(void)
 {
 	struct listing l;

@@ -27,7 +27,7 @@
 #include "unit/rig/vmfs_front.h"
 #include "vm/fs/vmfs.h"
 
-#define FIRST 100000U /* the first of the mapped ids */
+#define FIRST 100000U /* first id of the host to which the container's user namespace is mapped */
 #define MAP "100000 100000 65536\n"
 
 _Noreturn static void serve(const struct front *f, int sock, bool confined)
@@ -113,7 +113,10 @@ static int create(struct front *f, uint64_t dir, const char *name, uint32_t owne
 	return r;
 }
 
-/* Returns the owner and the mode that the host sees. */
+/*
+ * Returns the owner and the mode of a file as the host sees them. The owner is 77 if there is no
+ * such file.
+ */
 static struct stat seen(const struct front *f, const char *name)
 {
 	struct stat st = {.st_uid = 77};
@@ -166,8 +169,8 @@ static void run_names(void)
 	begin(&f, true);
 	uint64_t dir = look(&f, 1, "open");
 	/*
-	 * The guest must be able to make no file as root, and no file in a directory that belongs
-	 * to root.
+	 * The guest must not be able to make a file as root, nor to make a file in a directory that
+	 * belongs to root.
 	 */
 	CHECK(create(&f, dir, "as-root", 0) == -EPERM);
 	CHECK(create(&f, dir, "as-none", 7) == -EPERM);
@@ -177,11 +180,11 @@ static void run_names(void)
 	CHECK(create(&f, 1, "in-root", FIRST) == -EACCES);
 	CHECK(front_name(&f, FUSE_UNLINK, 1, "root") == -EACCES);
 	/*
-	 * The server's system call filter allows device nodes, but the kernel refuses them in this
-	 * user namespace.
+	 * The system call filter of the server allows device nodes to be made, but the kernel must
+	 * refuse them, because the server is in a user namespace.
 	 */
 	CHECK(front_fuse(&f, FUSE_MKNOD, dir, &null, sizeof(null), "null", 5) == -EPERM);
-	/* The guest must be able to give a file of a mapped user a second name. */
+	/* The guest must be able to make a second link to a file of a user whose id is mapped. */
 	link_in.oldnodeid = look(&f, 1, "mapped");
 	CHECK(front_fuse(&f, FUSE_LINK, dir, &link_in, sizeof(link_in), "second", 7) == 0);
 	CHECK(front_end(&f) == 0);

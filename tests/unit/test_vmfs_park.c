@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests the virtio-fs server if it may have far fewer descriptors than the guest knows inodes
+ * Tests a virtio-fs server that may open far fewer descriptors than the guest knows inodes
  * (vm/fs/descriptor_cache.c). The server then "parks" a node: it closes the node's descriptor, and
  * opens it again when a request needs the node.
  */
@@ -23,7 +23,10 @@
 #include "unit/rig/vmfs_front.h"
 
 #define DESCRIPTORS 64
-/* descriptors for other things: standard streams, the queue, memory, and one request */
+/*
+ * number of descriptors that the server needs for its standard streams, its queue, the guest's
+ * memory and one request
+ */
 #define OTHERS 32
 #define MANY 500
 
@@ -55,7 +58,7 @@ static uint64_t look_up(uint64_t in, const char *name)
 	return front_entry(&f);
 }
 
-/* Sends GETATTR. Returns 0 or -errno. */
+/* Sends a GETATTR request for the node. Returns 0 or -errno. */
 static int getattr(uint64_t node, struct fuse_attr *ret)
 {
 	struct fuse_getattr_in in = {0};
@@ -91,8 +94,8 @@ static int count_descriptors(void)
 }
 
 /*
- * Makes the files "0" to "499", where file i has i bytes. Afterwards the guest knows all files, and
- * most are parked.
+ * Makes the files "0" to "499", where file i has i bytes, and looks all of them up. The server has
+ * then parked most of their nodes, which means that it has closed their descriptors.
  */
 static void begin(void)
 {
@@ -139,8 +142,9 @@ static void run_all_stay_known(void)
 	begin();
 	all_are_themselves();
 	/*
-	 * By now the directory "d" is parked too. The directory must have the same node number when
-	 * the guest looks it up again.
+	 * By now the server has parked the directory "d" too, which means that it has closed its
+	 * descriptor. The directory must have the same node number when the guest looks it up
+	 * again.
 	 */
 	CHECK(look_up(1, "d") == dir && look_up(dir, "7") == known[7]);
 	end();
@@ -156,7 +160,10 @@ static void run_renamed(void)
 	CHECK(rename_to(dir, "1", 1, "one", 0) == 0);
 	CHECK(rename_to(dir, "2", dir, "3", RENAME_EXCHANGE) == 0);
 	CHECK(rename_to(dir, "4", dir, "5", 0) == 0);
-	/* File 5 has no name any more, so the server cannot park it: its descriptor stays open. */
+	/*
+	 * File 5 has no name any more, so the server must keep its descriptor open: it could not
+	 * open the file again by a name.
+	 */
 	all_are_themselves();
 	CHECK(getattr(known[5], &a) == 0 && a.nlink == 0);
 	CHECK(look_up(1, "one") == known[1] && look_up(dir, "2") == known[3] &&
@@ -196,7 +203,10 @@ static void run_changed_on_the_host(void)
 	CHECK(again != known[20] && getattr(again, &a) == 0 && a.size == 4);
 	CHECK(getattr(known[20], &a) == -ESTALE);
 	CHECK(look_up(dir, "x") == known[21] && getattr(known[21], &a) == 0 && a.size == 21);
-	/* A link that replaces the directory must not be followed. */
+	/*
+	 * The host replaces the directory "d" by a symbolic link to it. When the guest uses a file
+	 * of the directory, the server must either find the file or answer ESTALE.
+	 */
 	CHECK(host("mv d real && ln -s real d") == 0);
 	CHECK(getattr(known[30], &a) == 0 || getattr(known[30], &a) == -ESTALE);
 	CHECK(getattr(known[31], &a) == 0 || getattr(known[31], &a) == -ESTALE);
@@ -204,8 +214,8 @@ static void run_changed_on_the_host(void)
 }
 
 /*
- * Checks directories that are nested deeper than there are descriptors, and a circle of parents
- * that the host makes by renaming.
+ * Checks directories that are nested deeper than the server has descriptors, and two directories of
+ * which the host makes each the parent of the other by renaming.
  */
 static void run_deep(void)
 {
@@ -233,7 +243,10 @@ static void run_deep(void)
 	end();
 }
 
-/* Checks that files in a directory that the guest has forgotten cannot be found again. */
+/*
+ * Checks that the server cannot find the files of a directory again after the guest has forgotten
+ * the directory, and that it finds them after the guest has looked the directory up again.
+ */
 static void run_forgotten_directory(void)
 {
 	struct fuse_forget_in in = {.nlookup = 1};
@@ -248,8 +261,8 @@ static void run_forgotten_directory(void)
 }
 
 /*
- * Checks that an open file keeps its descriptor. If open files use all descriptors, the server must
- * answer ENFILE and nothing worse.
+ * Checks that an open file keeps its descriptor. If open files use all descriptors of the server,
+ * it must answer further requests with ENFILE, and must do nothing worse.
  */
 static void run_all_in_use(void)
 {

@@ -34,7 +34,9 @@ static void run_messages(void)
 	CHECK(front_ask(&f, 15, 0) == (1 | 8 | 1 << 13 | 1 << 19));
 	front_set(&f, 16, 1 | 8);
 	CHECK(front_ask(&f, 17, 0) == 17);
-	/* With REPLY_ACK the server must confirm each message whose header asks for it. */
+	/*
+	 * With REPLY_ACK the server must confirm each message whose header asks for a confirmation.
+	 */
 	struct front_message m = {.request = 3, .flags = 8};
 	front_send(&f, &m, NULL, 0);
 	CHECK(recv(f.sock, &m, sizeof(m), 0) == 20 && m.request == 3 && m.p.u64[0] == 0);
@@ -42,14 +44,14 @@ static void run_messages(void)
 	front_fuse_init(&f);
 	const struct fuse_init_out *out = front_reply(&f);
 	CHECK(out->major == 7 && out->minor == 36 && out->max_write == 1 << 20);
-	/* A queue that stops must continue at the request where it stopped. */
+	/* A queue that was stopped must continue at the request before which it stopped. */
 	CHECK(front_ask(&f, 11, 1) == ((uint64_t)f.avail << 32 | 1));
 	front_set_vring(&f, 10, 1, f.avail);
 	front_set_fd(&f, 12, 1, f.kick);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
 	/*
-	 * The queue gets a new interrupt descriptor while it runs. The server must repeat on the
-	 * new descriptor an interrupt that it has raised on the old one.
+	 * The front end sets a new interrupt descriptor while the queue runs. If the server has
+	 * raised an interrupt on the old descriptor, it must raise it on the new one again.
 	 */
 	uint64_t count = 0;
 	int old_call = f.call;
@@ -60,6 +62,7 @@ static void run_messages(void)
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
 	/*
 	 * The front end sends the same memory again while the queue runs, as memory hot-plug does.
+	 * The server must go on answering requests.
 	 */
 	front_set_memory(&f, GUEST, MEMORY, USER, 0);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
@@ -72,14 +75,14 @@ static void run_messages(void)
 	CHECK(front_end(&f) == ENDED);
 }
 
-/* a vhost-user message that has one value */
+/* a vhost-user message whose payload is one number of 64 bits */
 #define VALUE(number, value) \
 	{ \
 		.request = (number), .flags = 1, .size = 8, .p.u64 = { value } \
 	}
 /* the message SET_VRING_NUM (8) or SET_VRING_BASE (10) for a queue */
 #define VRING(number, index, num) VALUE(number, (uint64_t)(num) << 32 | (index))
-/* the message SET_MEM_TABLE with `count` regions, of which it describes only one */
+/* the message SET_MEM_TABLE that says it has `count` memory regions, and that describes only one */
 #define REGIONS(count, guest, length, user, offset) \
 	{ \
 		.request = 5, .flags = 1, .size = 40, .p.u64 = { \
@@ -95,11 +98,11 @@ static void run_messages(void)
 static const struct {
 	const char *name;
 	struct front_message m;
-	size_t cut; /* number of bytes of the message that are sent; 0: all */
+	size_t cut; /* number of bytes of the message that the test sends; 0: all */
 	unsigned fds;
-	/* kind of the descriptor, of which the message carries `fds` copies */
+	/* kind of the descriptor that the message carries in `fds` copies */
 	enum { MEMORY_FD, KICK_FD, SOCKET_FD, PIPE_FD } which;
-	bool state;    /* the protocol feature DEVICE_STATE is negotiated */
+	bool state;    /* the front end has negotiated the protocol feature DEVICE_STATE before */
 	bool running;  /* the queue runs when the message arrives */
 	bool may_pass; /* the server may also end without an error after this message */
 } bad_messages[] = {
@@ -146,7 +149,10 @@ static const struct {
 	{"half a message", REGIONS(1, GUEST, MEMORY, USER, 0), .cut = 20},
 };
 
-/* Rings that are outside of memory or not aligned. Starting the queue must end the connection. */
+/*
+ * Queues whose rings are outside of memory or not aligned. Starting such a queue must end the
+ * connection.
+ */
 static const struct {
 	const char *name;
 	uint64_t desc, avail, used;
@@ -200,7 +206,7 @@ static void run_bad_messages(void)
 	}
 }
 
-/* a request and the room for its answer, as a driver chains them */
+/* the descriptors of a request and of the room for its answer, as a driver chains them */
 #define IN \
 	{ \
 		GUEST + DATA_IN, 64, VRING_DESC_F_NEXT, 1 \
@@ -214,12 +220,12 @@ static void run_bad_messages(void)
 		GUEST + TABLE, length, VRING_DESC_F_INDIRECT | (flags), next \
 	}
 
-/* Rings that no driver would make. Each must end the server with an error. */
+/* Rings that no correct driver would make. Each of them must make the server end with an error. */
 static const struct {
 	const char *name;
 	struct vring_desc ring[2];
 	struct vring_desc table; /* first descriptor of the indirect table */
-	unsigned chained;        /* number of descriptors of the table that form one chain */
+	unsigned chained; /* number of descriptors of the indirect table that form one chain */
 	uint16_t head;
 	uint16_t skipped; /* number by which the available index is ahead of the ring's entries */
 } bad_rings[] = {
@@ -276,8 +282,8 @@ static void run_bad_rings(void)
 }
 
 /*
- * Checks that the server withstands the same descriptors offered again and again, with a full queue
- * of requests for each kick.
+ * Checks that the server can handle the same descriptors again and again, in a queue that is full
+ * of requests at each kick.
  */
 static void run_replay(void)
 {
@@ -299,7 +305,7 @@ static void run_replay(void)
 		CHECK(front_wait(&f) == 16 + sizeof(struct fuse_attr_out));
 	}
 	CHECK(u->idx == f.avail);
-	/* This indirect chain is well formed, so the server must answer it. */
+	/* This chain is a correct indirect chain, so the server must answer it. */
 	memcpy(f.ram + TABLE, f.ram, 32);
 	front_desc(&f, 3, GUEST + TABLE, 32, VRING_DESC_F_INDIRECT, 0);
 	front_kick(&f, 3);
@@ -308,8 +314,8 @@ static void run_replay(void)
 }
 
 /*
- * Checks that a request that waits for a lock is answered when the queue stops, and that its
- * buffers are not used later.
+ * Checks a request that waits for a file lock when the queue stops: the server must answer the
+ * request then, and must not use its buffers later.
  */
 static void run_waiting_lock(void)
 {

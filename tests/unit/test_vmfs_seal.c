@@ -24,13 +24,14 @@
 
 struct sealed {
 	struct front f;
-	int seal;            /* the test's end of the socket on which it asks to seal */
-	uint64_t root, file; /* node numbers of the sealed mount and of a file in it */
+	int seal; /* the test's end of the socket on which it asks the server to seal the mount */
+	/* numbers of two nodes: the root of the sealed mount, and a file in it */
+	uint64_t root, file;
 };
 
 /*
- * Makes two mounts, as runtime/engine/share.c does, and serves them in the child process. The mount
- * "0" will be sealed.
+ * Makes two mounts in the share, as runtime/engine/share.c does, and serves them in the test's
+ * child process. The test will seal the mount "0".
  */
 _Noreturn static void serve(const struct front *f, int sock, int seal)
 {
@@ -51,7 +52,10 @@ _Noreturn static void serve(const struct front *f, int sock, int seal)
 	c.proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	CHECK(fs_seal_start(&c) == 0);
 	close(seal);
-	/* Calls exit() and not _exit(), so that LeakSanitizer looks for leaks */
+	/*
+	 * The server's process ends with exit() and not with _exit(), so that LeakSanitizer looks
+	 * for leaks.
+	 */
 	exit(vmfs_serve(&c) == 0 ? 0 : 1);
 }
 
@@ -106,8 +110,8 @@ static void ask_to_seal(const struct sealed *s)
 }
 
 /*
- * Waits up to `ms` milliseconds for the result of the sealing. Returns -1 if there is no result
- * yet.
+ * Waits up to `ms` milliseconds until the server reports the result of the sealing. Returns the
+ * result, or -1 if there is none yet.
  */
 static int answer(const struct sealed *s, int ms)
 {
@@ -169,7 +173,10 @@ static void refuses_names(struct sealed *s)
 		-EROFS);
 }
 
-/* Checks that the guest cannot write without a handle, nor with the handle that it had before. */
+/*
+ * Checks that the guest cannot write to a file of the sealed mount, neither without a handle nor
+ * with the handle `old`, which it had before the sealing.
+ */
 static void refuses_content(struct sealed *s, uint64_t old)
 {
 	static const uint32_t writing[] = {O_WRONLY, O_RDWR, O_RDONLY | O_TRUNC};
@@ -210,7 +217,10 @@ static void run_sealed(void)
 	begin(&s);
 	CHECK(make_dir(&s.f, s.root, "made") == 0);
 	uint64_t old = open_file(&s.f, s.file, O_RDWR);
-	/* A file that is open for writing prevents the sealing, and stays open. */
+	/*
+	 * As long as the guest has a file open for writing, the mount must not be sealed, and the
+	 * file must stay open.
+	 */
 	ask_to_seal(&s);
 	CHECK(answer(&s, 300) == -1);
 	CHECK(make_dir(&s.f, s.root, "meanwhile") == 0);
@@ -226,8 +236,8 @@ static void run_sealed(void)
 	CHECK(memcmp(&before.st_ctim, &after.st_ctim, sizeof(before.st_ctim)) == 0);
 	snprintf(path, sizeof(path), "%s/0", s.f.dir);
 	/*
-	 * The mount's root has five links: its own two, and those of the three directories "d",
-	 * "made" and "meanwhile".
+	 * The root directory of the sealed mount has five links: two of its own, and one for each
+	 * of the directories "d", "made" and "meanwhile".
 	 */
 	CHECK(stat(path, &after) == 0 && after.st_nlink == 5);
 	/* The mount "1", which is not sealed, must stay writable. */
@@ -237,8 +247,8 @@ static void run_sealed(void)
 }
 
 /*
- * Checks that the server goes on if the process that asked for the sealing has ended; the sealing
- * process ends too.
+ * Checks that the server goes on if the process that asked it to seal a mount has ended, and that
+ * the server's child process, which seals the mount, ends too.
  */
 static void run_nobody_asks(void)
 {

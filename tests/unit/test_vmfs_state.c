@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests that the virtio-fs server's state survives a snapshot (vm/fs/state.c): the guest's numbers
- * of nodes and open files mean the same in a new session. The sessions run in this process, without
- * vhost-user.
+ * Tests that the virtio-fs server's state survives a snapshot (vm/fs/state.c): the numbers by which
+ * the guest names nodes and open files must mean the same in a new session of the server. The
+ * sessions run in the test's process, without vhost-user.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,12 +20,13 @@
 #include "vm/fs/fs.h"
 #include "vm/snapshot/format.h"
 
-#define ENTRIES 700 /* more than one block of getdents64(2) has */
+#define ENTRIES 700 /* more entries than one call of getdents64(2) returns */
 
 static char dir[64];
 static struct vmfs_config config;
 static struct fs_session session;
-static struct snapshot_writer state; /* the state that was saved last, as a file */
+/* the session's state that was saved last, as a snapshot's file */
+static struct snapshot_writer state;
 static union {
 	struct fuse_out_header head;
 	uint8_t bytes[FS_REPLY_MAX];
@@ -44,7 +45,10 @@ static int host(const char *format, ...)
 	return system(command);
 }
 
-/* Starts a session. With `cloned` the directory is in a mount of its own, which has another id. */
+/*
+ * Starts a session of the server. If `cloned` is set, the server reaches the directory through a
+ * new mount, which has another mount id than before.
+ */
 static void begin(bool cloned)
 {
 	config = (struct vmfs_config){
@@ -67,7 +71,10 @@ static void end(void)
 	fd_close(&config.proc);
 }
 
-/* Sends a request. Returns the error of the answer. What follows its header is at reply(). */
+/*
+ * Sends a FUSE request to the session. Returns the error in the answer. reply() returns the part of
+ * the answer that follows its header.
+ */
 static int fuse(uint32_t opcode, uint64_t node, const void *args, size_t len, const char *more)
 {
 	uint8_t in[4096];
@@ -132,7 +139,10 @@ static int write_to(uint64_t node, uint64_t fh, uint64_t offset, const char *tex
 	return fuse(FUSE_WRITE, node, &in, sizeof(in), text);
 }
 
-/* Reads entries behind `cookie` and marks them in `seen`. Returns the last cookie, 0 at the end. */
+/*
+ * Reads the directory entries after `cookie` and counts the names "f0", "f1" and so on in `seen`.
+ * Returns the cookie of the last entry, or 0 at the end of the directory.
+ */
 static uint64_t read_entries(uint64_t node, uint64_t fh, uint64_t cookie, unsigned *seen)
 {
 	struct fuse_read_in in = {.fh = fh, .offset = cookie, .size = 4096};
@@ -216,12 +226,18 @@ static void nodes_and_files(void **data)
 	assert_int_equal(write_to(n1, wr, 11, "after\n"), 0);
 	assert_int_equal(host("test \"$(cat d/one)\" = \"$(printf 'one\\nbefore\\nafter')\""), 0);
 	assert_int_equal(write_to(n2, rd, 0, "x"), -EBADF);
-	/* A lookup finds the node of the snapshot, and a new node gets a number of its own. */
+	/*
+	 * A lookup must find the node that the snapshot has for this file, and a file that the
+	 * guest has forgotten must get a new node number.
+	 */
 	assert_int_equal(look_up(d, "one"), n1);
 	uint64_t again = look_up(look_up(FUSE_ROOT_ID, "e"), "3");
 	assert_true(again != gone && again != n1 && again != n2 && again != d && again != nl);
 	assert_int_equal(getattr(gone, &after), -ESTALE);
-	/* The numbers of lookups were saved, so the node goes with its last one. */
+	/*
+	 * The snapshot has saved how often the guest has looked up each node, so the node must
+	 * vanish when the guest forgets its only lookup.
+	 */
 	struct fuse_release_in release = {.fh = rd};
 	assert_int_equal(fuse(FUSE_RELEASE, n2, &release, sizeof(release), NULL), 0);
 	assert_int_equal(fuse(FUSE_FORGET, n2, &(struct fuse_forget_in){1}, 8, NULL), 0);
@@ -229,7 +245,10 @@ static void nodes_and_files(void **data)
 	end();
 }
 
-/* A reader that has read a part of a directory gets the rest, each entry once. */
+/*
+ * Checks that a guest which had read a part of a directory before the snapshot gets the rest after
+ * the restore, and gets each entry once.
+ */
 static void directories(void **data)
 {
 	unsigned seen[ENTRIES] = {0};
@@ -251,7 +270,10 @@ static void directories(void **data)
 	end();
 }
 
-/* What the host did to files that the guest has not open does no harm to the others. */
+/*
+ * Checks files that the guest knows but has not open, and that the host deletes, moves or replaces
+ * between snapshot and restore. Their nodes must be stale, and all other nodes must still work.
+ */
 static void lost_nodes(void **data)
 {
 	struct fuse_attr attr;
@@ -320,7 +342,11 @@ static void what_cannot_be_saved(void **data)
 	end();
 }
 
-/* Loads the state with bytes that were changed. It must fail or load, with all that it opened. */
+/*
+ * Changes one byte of the saved state at a time and loads the state. The session must refuse the
+ * state with an error message, or load it. In both cases no file may stay open after the guest has
+ * sent INIT.
+ */
 static void hostile_states(void **data)
 {
 	struct snapshot_part whole;

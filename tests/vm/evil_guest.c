@@ -37,8 +37,8 @@ static int connect_to(uint32_t port)
 }
 
 /*
- * Connects to the monitor's port of the agent. The function tries again for some time, because the
- * vsock device may appear a moment after the guest has started.
+ * Connects to the port on which the monitor waits for the guest's agent. The function tries again
+ * for some time, because the vsock device may appear a moment after the guest has started.
  */
 static int connect_agent(void)
 {
@@ -61,7 +61,7 @@ static void say(int fd, const char *json)
 }
 
 /*
- * Connects to ports that no one listens on, and to the agent's port, which has a connection
+ * Connects to ports on which no one listens, and to the agent's port, which has a connection
  * already. The monitor must refuse all of these connections.
  */
 static int knock(void)
@@ -124,8 +124,8 @@ static void load_modules(FILE *list)
 }
 
 /*
- * Loads the drivers, which are modules in the kernel of a distribution, and opens the console,
- * which may appear later than this process starts.
+ * Loads the drivers of the devices, which are modules in a distribution's kernel, and opens the
+ * console, which may appear later than this process starts.
  */
 static void find_devices(void)
 {
@@ -157,7 +157,7 @@ int main(int argc, char **argv)
 	if (strncmp(what, "agent-", 6) == 0)
 		return be_agent(what + 6);
 	if (strcmp(what, "panic") == 0)
-		return 1; /* the kernel panics when process 1 ends */
+		return 1; /* process 1 ends here, which makes the kernel panic */
 	if (strcmp(what, "console") == 0) {
 		noise(1, 1 << 18);
 		printf("\033[2Jlast words\n");

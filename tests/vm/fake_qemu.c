@@ -111,8 +111,8 @@ static void send_what(int sock, const char *what)
 		send_message(sock, 4711, &m, 0, NULL, 0);
 	} else if (strcmp(what, "memory") == 0) {
 		/*
-		 * Sends memory regions whose descriptors are no memory, at an address that wraps
-		 * around.
+		 * Sends memory regions that the receiver must refuse, because their descriptors are
+		 * no memory and their addresses wrap around.
 		 */
 		send_message(sock, SET_OWNER, &m, 0, NULL, 0);
 		m.p.memory.count = 8;
@@ -122,7 +122,10 @@ static void send_what(int sock, const char *what)
 		}
 		send_message(sock, SET_MEM_TABLE, &m, sizeof(m.p.memory), fds, 8);
 	} else if (strcmp(what, "kick") == 0) {
-		/* Sends a kick descriptor that always polls readable and never has an event. */
+		/*
+		 * Sends a kick descriptor that always polls readable and never has an event, at
+		 * which a careless receiver would spin.
+		 */
 		send_message(sock, SET_OWNER, &m, 0, NULL, 0);
 		m.p.u64 = 0;
 		send_message(sock, SET_VRING_KICK, &m, sizeof(m.p.u64), fds, 1);
@@ -141,7 +144,9 @@ static void flood(void)
 
 	for (size_t i = 0; i < sizeof(text); i++)
 		text[i] = (char)(i % 64 ? rand() : '\n');
-	/* Standard error is a non-blocking pipe, so a write may fail. */
+	/*
+	 * Standard error is a non-blocking pipe, so a write may fail, which does not matter here.
+	 */
 	for (int i = 0; i < 10000; i++)
 		(void)!write(2, text, sizeof(text));
 }

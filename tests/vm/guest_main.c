@@ -40,7 +40,8 @@ static int connect_port(void *data, uint32_t port)
 	_cleanup_fd_ int fd = connect_blocking(data, port);
 
 	/*
-	 * As with vsock, the agent's own stream is blocking, and the streams of processes are not.
+	 * As with vsock, the stream of the agent itself is blocking, and the streams of the
+	 * container's processes are not.
 	 */
 	if (fd >= 0 && port != AGENT_PORT && fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
 		return err_sys("set a socket non-blocking");

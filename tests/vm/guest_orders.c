@@ -37,7 +37,7 @@ static int text_of(const struct json *node, struct strbuf *ret)
 	return r < 0 ? r : strbuf_add(ret, text, len);
 }
 
-/* Reads an array of numbers, of which there are at most n. */
+/* Reads an array of numbers. More than n numbers are an error. */
 static int numbers_of(const struct json *list, size_t n, uint64_t *ret)
 {
 	size_t i = 0;

@@ -39,8 +39,8 @@ void case_posix_locks(void)
 			l.l_len == 3 && l.l_pid == getppid());
 		CHECK(write(to_child[1], "x", 1) == 1);
 		/*
-		 * Waits for the lock, which the parent releases after it has seen that this process
-		 * waits.
+		 * Waits for the lock on the whole file. The parent process releases its lock when
+		 * it has seen that this process waits.
 		 */
 		CHECK(set_lock(own, F_SETLKW, F_WRLCK, 0, 0) == 0);
 		CHECK(holds("file", "released!!"));
@@ -52,7 +52,8 @@ void case_posix_locks(void)
 	CHECK(waitpid(p, &status, WNOHANG) == 0);
 	CHECK(pwrite(fd, "released!!", 10, 0) == 10);
 	/*
-	 * Closing any descriptor of the file releases all locks of the process, as POSIX demands.
+	 * Closing any descriptor of the file must release all locks that the process has on the
+	 * file, as POSIX demands.
 	 */
 	CHECK(close(open("file", O_RDONLY)) == 0);
 	CHECK(waitpid(p, &status, 0) == p && status == 0);
@@ -93,8 +94,8 @@ void case_mmap(void)
 	CHECK(pwrite(fd, "w", 1, 0) == 1 && m[0] == 'w');
 	CHECK(munmap(m, 3 * 4096) == 0);
 	/*
-	 * The pages of a mapped file are written to their own offset, even if the file is open for
-	 * appending.
+	 * The kernel must write the pages of a mapped file to their own offset, even if the file is
+	 * also open for appending.
 	 */
 	int app = open("mapped", O_RDWR | O_APPEND);
 	m = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, app, 0);

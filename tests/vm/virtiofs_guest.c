@@ -82,7 +82,10 @@ static void case_submount(void)
 {
 	struct stat a, b;
 	put("/rw/mounted/guest", "x", 0600);
-	/* The inode numbers of the mounted file system must not collide with those of the share. */
+	/*
+	 * An inode number of the file system that the host has mounted in the share must differ
+	 * from all inode numbers of the share's own.
+	 */
 	for (int i = 0; i < 64; i++) {
 		char path[32];
 		snprintf(path, sizeof(path), "/rw/mounted/g%d", i);
@@ -93,14 +96,14 @@ static void case_submount(void)
 	CHECK(stat("/rw/mounted/guest", &b) == 0);
 	CHECK(a.st_dev != b.st_dev || a.st_ino != b.st_ino);
 	FAILS(rename("/rw/mounted/guest", "moved"), EXDEV);
-	/* sync() must sync all file systems of the share. */
+	/* sync() in the guest must sync all file systems of the share on the host. */
 	sync();
 	CHECK(holds("/rw/mounted/host", "under"));
 }
 
 static void case_programs(void)
 {
-	/* A program in the share can be read, mapped and executed. */
+	/* The guest must be able to read, map and execute a program that lies in the share. */
 	CHECK(system("set -e; cp /bin/busybox .; b=./busybox; chmod 755 $b; mkdir -p t/a/b/c; "
 		     "for i in 1 2 3 4 5 6 7 8 9; do echo $i >t/a/b/f$i; ln -s f$i t/a/b/l$i; "
 		     "done; "
@@ -131,7 +134,7 @@ static void case_read_only(void)
 }
 
 /*
- * Prints "host-1" and so on to the console, at which the host changes the file, and checks that the
+ * Prints "host-1" and so on to the console, to make the host change the file, and checks that the
  * guest sees each change.
  */
 static void case_host_changes(void)
@@ -237,8 +240,8 @@ int main(void)
 {
 	int status;
 	/*
-	 * Process 1 only waits, because the kernel would panic at its end before the message about
-	 * a failure appears.
+	 * Process 1 only waits for its children, because a panic of the kernel at the end of
+	 * process 1 would come before the message about a failed case.
 	 */
 	setenv("PATH", "/bin", 1);
 	pid_t p = fork();

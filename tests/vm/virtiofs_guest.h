@@ -23,12 +23,12 @@ void put(const char *path, const char *text, mode_t mode);
 bool holds(const char *path, const char *text);
 mode_t mode_of(const char *path);
 /*
- * Runs f in a child process as this user, with these groups. A CHECK() that fails there fails the
- * case.
+ * Runs f in a child process as the user `uid` with the group `gid` and the supplementary group
+ * `extra`. A CHECK() that fails there fails the case.
  */
 void as_user(uid_t uid, gid_t gid, gid_t extra, void (*f)(void));
 
-/* cases in virtiofs_names.c */
+/* the following cases are in virtiofs_names.c */
 void case_create(void);
 void case_append(void);
 void case_rename(void);
@@ -41,7 +41,7 @@ void case_directories(void);
 void case_readdir(void);
 void case_remove_while_reading(void);
 
-/* cases in virtiofs_data.c */
+/* the following cases are in virtiofs_data.c */
 void case_posix_locks(void);
 void case_flock(void);
 void case_mmap(void);
@@ -50,7 +50,7 @@ void case_sparse(void);
 void case_fallocate(void);
 void case_copy_range(void);
 
-/* cases in virtiofs_rights.c */
+/* the following cases are in virtiofs_rights.c */
 void case_xattr(void);
 void case_acl(void);
 void case_acl_submount(void);

@@ -40,7 +40,10 @@ void case_append(void)
 	CHECK(a >= 0 && b >= 0);
 	CHECK(write(a, "two", 3) == 3 && write(b, "three", 5) == 5 && write(a, "four", 4) == 4);
 	CHECK(holds("log", "onetwothreefour"));
-	/* Flags that fcntl() changes after open() take effect too. */
+	/*
+	 * Flags that fcntl(2) changes after open(2) must take effect: without O_APPEND a write goes
+	 * to its offset.
+	 */
 	CHECK(fcntl(a, F_SETFL, 0) == 0 && pwrite(a, "ONE", 3, 0) == 3);
 	CHECK(holds("log", "ONEtwothreefour"));
 }
@@ -79,7 +82,10 @@ void case_symlink(void)
 	char b[5000], target[4096];
 	put("file", "share", 0600);
 	CHECK(symlink("file", "rel") == 0 && holds("rel", "share"));
-	/* An absolute link leads to the guest's own file and never to the host's. */
+	/*
+	 * An absolute symbolic link in the share must lead to the guest's own file, and not to the
+	 * host's.
+	 */
 	CHECK(symlink("/etc/passwd", "abs") == 0 && holds("abs", "the guest's\n"));
 	CHECK(symlink("../../../../../../../../etc/passwd", "up") == 0 &&
 		holds("up", "the guest's\n"));
@@ -108,7 +114,10 @@ void case_mknod(void)
 	FAILS(mknod("null", S_IFCHR | 0666, makedev(1, 3)), EPERM);
 	FAILS(mknod("disk", S_IFBLK | 0666, makedev(8, 0)), EPERM);
 	CHECK(mknod("whiteout", S_IFCHR, 0) == 0);
-	/* A device node that the host has made must open the guest's device with that number. */
+	/*
+	 * If the guest opens a device node that the host has made in the share, it must get its own
+	 * device with this number.
+	 */
 	fd = open("/rw/host-null", O_RDONLY);
 	CHECK(fd >= 0 && read(fd, &c, 1) == 0);
 	struct stat st;
@@ -168,7 +177,8 @@ void case_readdir(void)
 	long middle = 0;
 	char after[256] = "";
 	int n = 0;
-	DIR *d = opendir("/rw/many"); /* The host has made the files in the directory "many". */
+	/* the host has made the files in the share's directory "many" */
+	DIR *d = opendir("/rw/many");
 	CHECK(d);
 	while ((e = readdir(d))) {
 		if (e->d_name[0] == '.')
@@ -195,8 +205,8 @@ void case_readdir(void)
 }
 
 /*
- * Removes a directory and its files, listing it with a buffer of `size` bytes. With a small buffer
- * the guest's kernel drops the rest of each reply and asks for it again.
+ * Lists a directory with a buffer of `size` bytes, and removes it with its files. If the buffer is
+ * small, the guest's kernel drops the rest of each reply of the server and asks for it again.
  */
 static void remove_all(const char *dir, size_t size)
 {

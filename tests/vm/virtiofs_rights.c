@@ -44,7 +44,7 @@ static void acl_stranger(void)
 	FAILS(open("shared", O_RDONLY), EACCES);
 }
 
-/* POSIX ACLs also work in a file system that the host has mounted beneath the share. */
+/* Checks POSIX ACLs in a file system that the host has mounted beneath the share. */
 void case_acl_submount(void)
 {
 	CHECK(mkdir("/rw/mounted/acl", 0777) == 0 && chdir("/rw/mounted/acl") == 0);
@@ -63,7 +63,10 @@ void case_acl(void)
 	CHECK(setxattr("shared", "system.posix_acl_access", acl, sizeof(acl), 0) == 0);
 	as_user(1000, 1000, 0, acl_reader);
 	as_user(1001, 1001, 0, acl_stranger);
-	/* A default ACL is inherited, and then the umask has no effect. */
+	/*
+	 * A file must inherit the default ACL of its directory, and then the umask must have no
+	 * effect.
+	 */
 	CHECK(mkdir("dir", 0755) == 0);
 	CHECK(setxattr("dir", "system.posix_acl_default", acl, sizeof(acl), 0) == 0);
 	umask(077);
@@ -78,7 +81,7 @@ static void user_denied(void)
 	FAILS(unlink("private"), EACCES);
 	FAILS(chmod("private", 0777), EPERM);
 	FAILS(chown("private", 1000, 1000), EPERM);
-	/* the directory is sticky, so only the file's owner may remove the file */
+	/* The directory "open" is sticky, so only root may remove the file of root from it. */
 	FAILS(unlink("open/root-file"), EPERM);
 	put("open/mine", "x", 0644);
 	CHECK(mkdir("open/dir", 0700) == 0 && symlink("x", "open/link") == 0);
@@ -108,8 +111,8 @@ void case_permissions(void)
 	CHECK(lstat("open/mine", &st) == 0 && st.st_uid == 1000 && st.st_gid == 1000);
 	CHECK(lstat("open/link", &st) == 0 && st.st_uid == 1000);
 	/*
-	 * User 1000 may write only as a member of the supplementary group 2000, which the FUSE
-	 * request does not name.
+	 * User 1000 may write to the file only as a member of the supplementary group 2000, which
+	 * the FUSE request does not name.
 	 */
 	as_user(1000, 1000, 2000, user_in_group);
 	umask(027);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * tree_namespace LOG PROGRAM ARG...: executes PROGRAM on a kernel that seems to have the flag
- * OPEN_TREE_NAMESPACE of open_tree(2), which Linux has since 7.0, and appends a line to LOG for
- * each mount namespace that was made by it.
+ * OPEN_TREE_NAMESPACE of open_tree(2), which Linux has since 7.0. It appends a line to LOG for each
+ * mount namespace that PROGRAM makes by this flag.
  *
- * A seccomp filter passes those calls of PROGRAM and of all its children on to a process that
- * stands beside them. That process does with older calls what the kernel does: it makes a mount
- * namespace that holds a copy of the tree and nothing else, and puts its descriptor into the
- * caller. It ends when PROGRAM does.
+ * A seccomp filter passes every call with the flag that PROGRAM or a child of it makes on to a
+ * helper process. The helper does with older system calls what the kernel would do: it makes a
+ * mount namespace that holds a copy of the mount tree and nothing else, and puts the namespace's
+ * descriptor into the calling process. The helper ends when PROGRAM does.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -33,7 +33,8 @@
 #define NAMESPACE 2u
 #define FLAGS_ARG 2
 /*
- * descriptors that PROGRAM does not use, so that it gets the same numbers as without this program
+ * Number of the seccomp listener's descriptor in PROGRAM. It is high, so that the descriptors which
+ * PROGRAM opens get the same numbers as without tree_namespace.
  */
 #define FD_HIGH 700
 
@@ -59,7 +60,10 @@ static int install_filter(void)
 		SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
 }
 
-/* Makes an empty directory the root of this process's mount namespace, which holds nothing else. */
+/*
+ * Makes an empty tmpfs the root of the calling process's mount namespace, and unmounts everything
+ * else in this namespace.
+ */
 static int empty_namespace(void)
 {
 	int fs = fsopen("tmpfs", 0);
@@ -75,9 +79,10 @@ static int empty_namespace(void)
 }
 
 /*
- * Makes the namespace in a process of its own and sends its descriptor to `to`. The tree is copied
- * before, because only a mount of the process's own namespace may be copied. As in the kernel, the
- * copy is mounted over the root of the namespace.
+ * Makes the new mount namespace, in a child process, and sends the number of the namespace's
+ * descriptor to `to`. The function copies the mount tree first, because the kernel copies only
+ * mounts of the caller's own namespace. As OPEN_TREE_NAMESPACE does, it mounts the copy over the
+ * namespace's root.
  */
 static void make_namespace(int dir, unsigned recursive, int to)
 {
@@ -91,12 +96,18 @@ static void make_namespace(int dir, unsigned recursive, int to)
 		_exit(errno);
 	if (send(to, &ns, sizeof(ns), 0) != sizeof(ns))
 		_exit(errno);
-	/* The parent takes the descriptor by its number, and ends this process. */
+	/*
+	 * The parent process copies the descriptor with pidfd_getfd(2), and then kills this
+	 * process.
+	 */
 	pause();
 	_exit(0);
 }
 
-/* Returns the descriptor of the namespace, or -errno. */
+/*
+ * Makes a mount namespace that holds a copy of the tree at `dir`. Returns the namespace's
+ * descriptor, or -errno.
+ */
 static int namespace_of(int dir, unsigned recursive)
 {
 	int ends[2], theirs, ns = -1, status = 0;
@@ -160,7 +171,10 @@ static void serve(int listener, int log)
 	close(ns);
 }
 
-/* The process beside PROGRAM. It takes the listener out of PROGRAM's process, at a known number. */
+/*
+ * Runs in the helper process, which answers the calls of PROGRAM. It copies the seccomp listener
+ * from PROGRAM's process, where the listener has the number FD_HIGH.
+ */
 static void stand_by(pid_t program, int log, int ready)
 {
 	char byte;
@@ -194,7 +208,8 @@ int main(int argc, char **argv)
 	if (log < 0)
 		die(argv[1]);
 	/*
-	 * Two forks make the process a child of another one than PROGRAM, which may wait for all.
+	 * Two forks keep the helper process from being a child of PROGRAM, because PROGRAM may wait
+	 * for all of its children.
 	 */
 	pid_t between = fork();
 	if (between == 0) {

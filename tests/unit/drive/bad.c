@@ -10,7 +10,8 @@ void *memcpy(void *to, const void *from, size_t n);
 
 #define STATES 7
 #define CONFIG_SWEEP 0x70
-#define OUTSIDE 0xd0000000UL /* a guest address at which there are registers and no memory */
+/* a guest address at which the machine has device registers and no memory */
+#define OUTSIDE 0xd0000000UL
 
 static void break_queue(struct device *d)
 {
@@ -37,8 +38,8 @@ static void to_state(struct device *d, unsigned state)
 }
 
 /*
- * Reads and writes a register with each width. Bytes beyond the register's own width must have no
- * effect.
+ * Reads and writes a register of the device with each width of access. Bytes that an access has
+ * beyond the register must have no effect.
  */
 static void poke(const struct device *d, uint32_t offset)
 {
@@ -54,8 +55,8 @@ static void poke(const struct device *d, uint32_t offset)
 }
 
 /*
- * Checks that a driver cannot change the size and the addresses of a queue after the device is
- * active (CVE-2026-5747).
+ * Checks that a driver cannot change the size and the addresses of a queue while the device has the
+ * status DRIVER_OK (CVE-2026-5747).
  */
 static void frozen(struct device *d)
 {
@@ -135,8 +136,8 @@ void sweep_config(struct device *d)
 		for (uint32_t i = 0; i < CONFIG_SWEEP; i++)
 			sweep_at(d, i);
 		/*
-		 * The test reads and writes the last bytes of the register page; some accesses
-		 * reach across the page's end.
+		 * The test reads and writes the last bytes of the device's register page; some
+		 * accesses reach across the page's end.
 		 */
 		for (uint32_t i = 0xef0; i < 0xf00; i++)
 			sweep_at(d, i);
@@ -158,8 +159,8 @@ static void refused(struct device *d, uint64_t desc, uint64_t avail, uint64_t us
 }
 
 /*
- * Checks that the device accepts these ring addresses. The device finds no request there, because
- * the memory at these addresses is zero.
+ * Checks that the device accepts a queue with these ring addresses. The device finds no request in
+ * the queue, because the memory at the addresses is zero.
  */
 static void taken(struct device *d, uint64_t desc, uint64_t avail, uint64_t used)
 {
@@ -242,7 +243,7 @@ static void bad_table(struct device *d, unsigned which)
 		t[i] = (struct vring_desc){SPARE_AT + 0x10000, 1, NEXT, (uint16_t)(i + 1)};
 	}
 	*first = (struct vring_desc){SPARE_AT, lens[which], TABLE, 0};
-	if (which == 3) /* an indirect descriptor in an indirect table */
+	if (which == 3) /* an indirect descriptor must not be in an indirect table */
 		t[0] = (struct vring_desc){SPARE_AT, 16, TABLE, 0};
 	if (which == 4)
 		first->flags |= NEXT;
@@ -250,7 +251,10 @@ static void bad_table(struct device *d, unsigned which)
 		first->addr = edges[0] - 16;
 }
 
-/* Lays out the broken chain number `which`. Returns false if there is no such number. */
+/*
+ * Writes the descriptors of the broken chain number `which` into the queue. Returns false if there
+ * is no chain of this number.
+ */
 static bool bad_chain(struct device *d, unsigned which)
 {
 	struct ring *r = &d->ring[d->main_queue];
@@ -273,7 +277,7 @@ static bool bad_chain(struct device *d, unsigned which)
 	case 3:
 		r->desc[0].next = 0;
 		break;
-	case 4: /* a loop of buffers without length */
+	case 4: /* the chain is a loop of buffers without length */
 		for (unsigned i = 0; i < RING; i++)
 			r->desc[i] = (struct vring_desc){0, 0, NEXT, (uint16_t)((i + 1) % RING)};
 		break;

@@ -15,11 +15,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PROGRESS_AT 0x4000 /* guest address of the progress text, which has up to 127 bytes */
+/* guest address of the text that says what the guest is doing, which has up to 127 bytes */
+#define PROGRESS_AT 0x4000
 #define RING 16
 #define QUEUES 3
 #define DEVICES_MAX 16
-#define SPARE_AT 0x800000UL /* unused guest memory, for the balloon and for bad rings */
+/* guest address of memory that the test program does not use, for the balloon and for bad rings */
+#define SPARE_AT 0x800000UL
 
 enum {
 	ID_NET = 1,
@@ -41,8 +43,9 @@ struct ring {
 		struct vring_used_elem ring[RING];
 		uint16_t avail_event;
 	} used __attribute__((aligned(4)));
-	uint16_t seen; /* value of used.idx up to which the driver has seen used requests */
-	unsigned next; /* index of the next free descriptor */
+	/* value of the device's used.idx up to which the driver has handled used requests */
+	uint16_t seen;
+	unsigned next; /* index of the next free descriptor of the queue */
 };
 
 struct device {
@@ -77,12 +80,12 @@ static inline void pause(void)
 	__asm__ volatile("pause" : : : "memory");
 }
 
-/* Reports what failed and switches the machine off if `ok` is false (main.c). */
+/* If `ok` is false, writes to the console what failed, and switches the machine off (main.c). */
 void check_at(const struct device *d, bool ok, const char *what, int line);
 #define CHECK(d, ok) check_at(d, ok, #ok, __LINE__)
 void progress(const struct device *d, const char *what);
 uint32_t random32(void);
-/* the limits of RAM: end of the low region, start and end of the high region */
+/* the limits of guest RAM: end of the low region, start and end of the high region */
 extern uint64_t edges[3];
 
 /* The following declarations belong to driver.c, the virtio-mmio driver. */
@@ -90,8 +93,8 @@ extern uint64_t edges[3];
 #define STATUS_NEEDS_RESET 64
 #define EVENT_IDX (1ULL << 29)
 /*
- * Resets the device and negotiates all features that it offers except EVENT_IDX, up to the status
- * FEATURES_OK. Returns false if the device refuses them.
+ * Resets the device, and negotiates all features that it offers except EVENT_IDX, up to the status
+ * FEATURES_OK. Returns false if the device refuses the features.
  */
 bool negotiate(struct device *d);
 void set_queue(struct device *d, unsigned q, uint64_t desc, uint64_t avail, uint64_t used);
@@ -108,20 +111,23 @@ static inline void kick(const struct device *d, unsigned q)
 	set(d, VIRTIO_MMIO_QUEUE_NOTIFY, q);
 }
 /*
- * Waits, without a time limit, for the next used element. Returns false if the device asks for a
- * reset instead.
+ * Waits, without a time limit, for the next used element of the queue. Returns false if the device
+ * asks for a reset instead.
  */
 bool await(struct device *d, unsigned q, struct vring_used_elem *ret);
 bool await_broken(struct device *d);
 /*
- * Offers one chain and waits until the device has used it. Returns the number of bytes that the
- * device has written, or -1.
+ * Offers one descriptor chain and waits until the device has used it. Returns the number of bytes
+ * that the device has written, or -1.
  */
 int64_t request(struct device *d, unsigned q, const struct part *parts, unsigned count);
 
 /* good.c: resets a device, brings it up and uses it for its purpose. */
 bool use_device(struct device *d);
-/* Each function uses a device that is up for its purpose. */
+/*
+ * Each of the following functions of good.c uses a device, which bring_up() has brought up, for its
+ * purpose.
+ */
 bool use_console(struct device *d);
 bool use_rng(struct device *d);
 bool use_blk(struct device *d);
@@ -129,11 +135,14 @@ bool use_net(struct device *d);
 bool use_vsock(struct device *d);
 bool use_balloon(struct device *d);
 bool use_fs(struct device *d);
-/* Sends a request to a file server. Returns the error of the answer, which is in work_in. */
+/*
+ * Sends a request to the file server behind the device. Returns the error in the answer, which the
+ * device writes to work_in.
+ */
 int32_t fuse(struct device *d, uint32_t opcode, uint64_t node, const void *args, uint32_t len);
 /*
- * Offers requests that keep the device busy, and does not wait for answers, which the device writes
- * to work_in.
+ * Offers requests that keep the device busy. The function does not wait for the answers, which the
+ * device writes to work_in.
  */
 void begin_work(struct device *d);
 extern uint8_t work_in[4096];
@@ -149,8 +158,8 @@ void sweep_config(struct device *d);
 void bad_rings(struct device *d);
 void bad_chains(struct device *d);
 /*
- * Offers a bad chain to a device that another process serves. That process must then stop serving
- * the device.
+ * Offers a bad descriptor chain to a device that another process serves. This process must then
+ * stop serving the device.
  */
 void break_once(struct device *d);
 
@@ -160,7 +169,7 @@ void reset_storm(struct device *d);
 void race(struct device *d);
 
 /*
- * resume.c: uses all devices before and after a moment at which the host may make a snapshot of
- * the machine. The devices are not reset in between.
+ * resume.c: uses all devices, lets the host make a snapshot of the machine, and uses the devices
+ * again without a reset in between.
  */
 void survive(struct device *devices, unsigned count);

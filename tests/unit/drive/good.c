@@ -39,7 +39,7 @@ bool console_say(struct device *d, const char *text, size_t len)
 	return request(d, 1, &(struct part){text, (uint32_t)len, false}, 1) == 0;
 }
 
-/* Writes "?" to the console, which the host answers with "!". */
+/* Checks the console: the guest writes "?", and the host must answer with "!". */
 bool use_console(struct device *d)
 {
 	struct vring_used_elem e;
@@ -97,8 +97,8 @@ bool use_net(struct device *d)
 	memset(out, 0, NET_HEADER);
 	fill(out + NET_HEADER, 60);
 	/*
-	 * Frames that were under way before the reset arrive first. The host's socket holds some
-	 * hundreds of them if the host is busy.
+	 * The guest may first receive frames that the host has sent before the device was reset. If
+	 * the host is busy, its socket holds some hundreds of such frames.
 	 */
 	for (unsigned i = 0; i < 2000; i++) {
 		offer(d, 0, put(d, 0, &(struct part){in, 2048, true}, 1));
@@ -130,7 +130,9 @@ static bool vsock_send(struct device *d, uint32_t port, uint16_t op, uint32_t fl
 	return request(d, 1, &(struct part){out, (uint32_t)sizeof(h) + len, false}, 1) == 0;
 }
 
-/* Receives packets into one buffer, again and again, until a packet has the operation `op`. */
+/*
+ * Receives packets, each into the same buffer, until a packet for this port has the operation `op`.
+ */
 static bool vsock_await(struct device *d, uint32_t port, uint16_t op)
 {
 	const struct virtio_vsock_hdr *h = (const struct virtio_vsock_hdr *)in;
@@ -160,7 +162,10 @@ bool use_vsock(struct device *d)
 	       vsock_await(d, port, VIRTIO_VSOCK_OP_RST);
 }
 
-/* Gives the balloon as many pages as the host asks for, and then takes the pages back. */
+/*
+ * Gives the balloon as many pages as the host asks for, and then asks the device to give the pages
+ * back.
+ */
 bool use_balloon(struct device *d)
 {
 	volatile uint32_t *config = (volatile uint32_t *)(d->base + VIRTIO_MMIO_CONFIG);
@@ -228,7 +233,8 @@ void begin_work(struct device *d)
 		count = 2;
 	} else if (d->id == ID_CONSOLE) {
 		memset(out, '.', 64);
-	} else { /* requests of the network and vsock devices begin with a header */
+	} else {
+		/* A packet of the network or vsock device begins with a header, here of zeros. */
 		memset(out, 0, 64);
 		offer(d, 0, put(d, 0, &(struct part){in, 2048, true}, 1));
 		kick(d, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds the devices, does with each of them what the command line says, and reports the result on
- * the console.
+ * The main program of the bare-metal guest: it finds the devices, does with each of them what the
+ * kernel's command line says, and reports the result on the console.
  */
 #include <linux/virtio_blk.h>
 #include <linux/virtio_fs.h>

@@ -9,9 +9,13 @@
 
 #include "unit/drive/drive.h"
 
-#define TURNS 40 /* more than a ring has entries, so that indices and entries differ */
+/* more than the number of entries of a ring, so that the indices have wrapped around in the ring */
+#define TURNS 40
 
-/* The directory "here" of the share, which is open over the snapshot */
+/*
+ * node and file handle of the share's directory "here", which the guest keeps open during the
+ * snapshot
+ */
 static uint64_t node, handle;
 
 static struct virtio_vsock_event event = {.id = ~0U};
@@ -32,7 +36,10 @@ static struct device *find(struct device *devices, unsigned count, uint32_t id)
 	return &devices[0];
 }
 
-/* Asks the host for the snapshot, with a request for a key under way. Returns the key. */
+/*
+ * Offers a buffer for a key to the console, and then asks the host for the snapshot, so that the
+ * buffer is in the queue when the snapshot is made. Returns the key that the host presses.
+ */
 static uint8_t ask(struct device *console)
 {
 	static uint8_t key;
@@ -45,7 +52,10 @@ static uint8_t ask(struct device *console)
 	return key;
 }
 
-/* Checks that the device has told of the restore, by the buffer that it got before. */
+/*
+ * Checks that the vsock device has told the guest of the restore (TRANSPORT_RESET), in the event
+ * buffer that the guest had offered before the snapshot.
+ */
 static void expect_event(struct device *vsock)
 {
 	struct vring_used_elem e;
@@ -70,7 +80,7 @@ static void open_directory(struct device *fs)
 	handle = ((const struct fuse_open_out *)fuse_reply())->fh;
 }
 
-/* Uses node and handle from before the snapshot. */
+/* Checks that the guest can use the node and the file handle from before the snapshot. */
 static void read_directory(struct device *fs)
 {
 	const struct fuse_read_in in = {.fh = handle, .size = 1024};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Resets devices while requests are under way. vCPUs write a device's registers while the host's
- * event loop (or another process) serves its queues. A reset must come between requests, and
- * afterwards the guest's memory must not change (CVE-2026-45782).
+ * Resets devices while requests are under way: vCPUs write a device's registers while the host's
+ * event loop (or another process) serves the device's queues. A reset must not come in the middle
+ * of a request, and after the reset the device must not change the guest's memory (CVE-2026-45782).
  */
 #include "unit/drive/drive.h"
 
@@ -16,8 +16,8 @@ void *memcpy(void *to, const void *from, size_t n);
 
 extern const uint8_t ap_start[], ap_end[];
 
-static struct device *target; /* device whose registers the other vCPU writes */
-static unsigned quiet;        /* set while the other vCPU writes nothing */
+static struct device *target; /* device whose registers the second vCPU writes */
+static unsigned quiet;        /* set by the second vCPU while it writes to no device */
 
 static void spin(unsigned turns)
 {
@@ -55,8 +55,8 @@ void reset_storm(struct device *d)
 }
 
 /*
- * Writes a random register or ring entry. The addresses in these writes always lie outside of
- * memory, because the device must not write into this program.
+ * Writes a random register or ring entry of the device. The addresses that it writes there always
+ * lie outside of memory, so that the device never writes into this program.
  */
 static void disturb(struct device *d, uint32_t r)
 {
@@ -115,7 +115,7 @@ static void start_ap(void)
 
 	memcpy((void *)AP_AT, ap_start, (size_t)(ap_end - ap_start));
 	*spurious = 0x1ff;
-	/* the second vCPU gets the interrupts INIT and then SIPI, which start it */
+	/* sends the second vCPU the interrupts INIT and then SIPI, which start it */
 	icr[4] = 0x01000000;
 	icr[0] = 0x4500;
 	icr[4] = 0x01000000;
@@ -140,8 +140,8 @@ void race(struct device *d)
 		spin(random32() % 64 * (i % 4));
 	}
 	/*
-	 * `target` is cleared before `quiet`. If the other vCPU sets `quiet` after that, it has
-	 * seen that `target` is NULL.
+	 * This vCPU clears `target` before `quiet`. So if the second vCPU sets `quiet` again, it
+	 * has already seen that `target` is NULL.
 	 */
 	__atomic_store_n(&target, NULL, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&quiet, 0, __ATOMIC_SEQ_CST);

@@ -199,7 +199,8 @@ static void box_host(const struct box_test *t)
 	struct box b = {.console = -EBADF};
 	struct step root = {.kind = STEP_OPEN_ROOT, .field = "root.path"};
 	/*
-	 * the plan has this step, because INIT prepares to mask paths only if there is such a step
+	 * The plan has the step MASK_PATH, because the container's first process prepares for
+	 * masking paths only if the plan has this step.
 	 */
 	const struct step mask = {.kind = STEP_MASK_PATH};
 	int sync[2], status;
@@ -217,8 +218,8 @@ static void box_host(const struct box_test *t)
 	b.c.proc = path_open_proc();
 	EXPECT(b.c.proc >= 0);
 	/*
-	 * The container's root user owns the files, as in a root file system that an engine has
-	 * prepared.
+	 * The container's root user must own the files of the root file system, as after an engine
+	 * has prepared it.
 	 */
 	if (t->flags & CLONE_NEWUSER) {
 		EXPECT(chown(ROOTFS, 100000, 100000) == 0);

@@ -51,13 +51,14 @@
 struct box {
 	struct step_ctx c;
 	struct plan plan;
-	struct spec_id_maps gid_maps; /* gid mappings of the container, for error messages */
+	struct spec_id_maps gid_maps; /* gid mappings of the container, which error messages need */
 	bool cgroup_ns;
 	struct spec_process process;
 	struct arena arena;
 	int slots[32];
 	int nslots;
-	int console; /* descriptor that the step CONSOLE has sent to the host */
+	/* descriptor of the terminal, which the step CONSOLE has sent to the host process */
+	int console;
 };
 
 typedef void (*box_fn)(struct box *b);
@@ -73,13 +74,13 @@ const char *box_mountinfo(const char *point);
 bool has(const char *line, const char *text);
 
 /*
- * Opens the source of a bind mount, as the host process does. Returns the number of the slot that
- * holds the descriptor.
+ * Opens the source of a bind mount, as the host process does. Returns the slot of the descriptor,
+ * which is its index in b->slots.
  */
 int box_open(struct box *b, const char *path, const struct spec_mount *m);
 int box_mount(struct box *b, const struct spec_mount *m, int slot);
 
-/* Makes a mount from options that are written as in config.json. */
+/* Builds a struct spec_mount from options that are written as in config.json. */
 struct spec_mount box_entry(
 	struct box *b, const char *type, const char *dest, const char *const *options);
 
@@ -95,12 +96,24 @@ int box_console(struct box *b);
 void box_attach(struct box *b);
 
 struct box_test {
-	/* the host process calls this before it opens the root file system; may be NULL */
+	/*
+	 * the process that plays the host calls this before it opens the root file system; may be
+	 * NULL
+	 */
 	box_fn prepare;
-	box_fn host;    /* the host process calls this once the root is open; may be NULL */
-	box_fn init;    /* the container's first process (INIT) calls this */
-	box_fn check;   /* the host process calls this after INIT has ended; may be NULL */
-	uint64_t flags; /* namespaces that INIT gets besides CLONE_NEWNS */
+	/*
+	 * the process that plays the host calls this once it has opened the root file system; may
+	 * be NULL
+	 */
+	box_fn host;
+	box_fn init; /* the process that plays the container's first process (INIT) calls this */
+	/*
+	 * the process that plays the host calls this after the container's first process has ended;
+	 * may be NULL
+	 */
+	box_fn check;
+	/* namespaces that the container's first process (INIT) gets besides CLONE_NEWNS */
+	uint64_t flags;
 	uint32_t root_propagation;
 };
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes the interfaces of a container, for tests that carry them into a guest. */
+/*
+ * Makes a container's network interfaces, for tests of the code that carries the interfaces into a
+ * guest.
+ */
 #pragma once
 #include "netsetup/carry/net_config.h"
 #include "unit/rig/net.h"

@@ -29,7 +29,7 @@
 		} \
 	} while (0)
 
-/* Checks that the message of the last error contains this text. */
+/* Checks, in the child, that the message of the last error contains this text. */
 #define CHECK_MSG(text) \
 	do { \
 		if (!strstr(err_msg(), (text))) { \

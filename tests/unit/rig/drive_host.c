@@ -32,8 +32,8 @@ static void hear(struct host *h)
 		if (h->said_len == sizeof(h->said) - 1)
 			memmove(h->said, h->said + 1, --h->said_len);
 		/*
-		 * The output may have any bytes, because the guest breaks descriptor chains on
-		 * purpose.
+		 * The guest's console output may have any bytes, because the guest breaks
+		 * descriptor chains on purpose.
 		 */
 		h->said[h->said_len++] =
 			text[i] == '\n' || (text[i] >= ' ' && text[i] < 127) ? text[i] : '~';
@@ -80,8 +80,8 @@ void *host_live(void *arg)
 		p[1] = (struct pollfd){h->console[0], POLLIN, 0};
 		p[2] = (struct pollfd){h->net[0], POLLIN, 0};
 		/*
-		 * The wait is short, because the thread that runs the machine may add sockets
-		 * meanwhile.
+		 * poll() waits only 5 ms, because the thread that runs the machine may meanwhile
+		 * add sockets, which this call does not watch.
 		 */
 		(void)poll(p, 3 + n, 5);
 		if (p[1].revents)

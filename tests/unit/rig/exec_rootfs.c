@@ -33,7 +33,8 @@ static void put(const char *path, const char *text, mode_t mode)
 	CHECK(fd >= 0 && fd_write_all(fd, text, strlen(text)) == 0 && fchmod(fd, mode) == 0);
 }
 
-static struct arena arena; /* arena of the test's child process; it ends with that process */
+/* arena of the test's child process; its memory is freed when that process ends */
+static struct arena arena;
 static const struct plan plan_of_create;
 
 struct step_ctx exec_rootfs_enter(const char *root)
@@ -64,7 +65,7 @@ const char *env_of(const struct step_ctx *c, const char *name)
 
 	for (char *const *e = c->env; *e; e++)
 		if (strncmp(*e, name, strlen(name)) == 0 && (*e)[strlen(name)] == '=') {
-			CHECK(!found); /* the variable must be in the environment only once */
+			CHECK(!found); /* the environment must have the variable only once */
 			found = *e + strlen(name) + 1;
 		}
 	return found;

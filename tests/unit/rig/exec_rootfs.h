@@ -23,8 +23,8 @@ const char *exec_rootfs(void);
 struct step_ctx exec_rootfs_enter(const char *root);
 
 /*
- * Looks up the program that p names, with a cache that is still empty. Returns its descriptor or
- * -errno.
+ * Looks up the program that p names, as if no program had been looked up before. Returns the
+ * program's descriptor or -errno.
  */
 int find_program(struct step_ctx *c, const struct spec_process *p);
 

@@ -8,8 +8,8 @@
 
 #define CACHED "cache/initramfs-*"
 /*
- * The text of a modules.dep that has every module that guest_kernel.c wants, and the modules that
- * these depend on.
+ * The text of a modules.dep that has every module which images/guest/guest_kernel.c requires, and
+ * the modules on which these depend.
  */
 #define DEP \
 	"k/virtio.ko:\nk/virtio_ring.ko: k/virtio.ko\nk/virtio_mmio.ko: k/virtio_ring.ko " \
@@ -44,7 +44,10 @@ void put_vmlinuz(const char *path, const char *release);
  */
 void put_vmlinux(const char *path, const char *release, size_t size, size_t at);
 
-/* Makes BASE/RELEASE with a modules.dep and the modules, whose file names end in the suffix. */
+/*
+ * Makes the directory BASE/RELEASE with a modules.dep and with the module files, whose names end in
+ * the suffix.
+ */
 void put_modules(const char *base, const char *release, const char *dep, const char *suffix);
 
 int kernel_tree_setup(void **state);

@@ -33,16 +33,21 @@ void nets_release(struct nets *n);
  */
 int nets_setup(void **state);
 int nets_teardown(void **state);
-/* Returns the test's namespaces; skips the test if the set-up function could make none. */
+/*
+ * Returns the namespaces that the set-up function has made. Skips the test if it could make none.
+ */
 struct nets *nets_of(void **state);
 
 /* Makes a network namespace and enters it. */
 int net_namespace_new(void);
 void net_namespace_enter(int net);
 
-/* Runs a shell command, which must succeed. */
+/* Runs a shell command. The test fails if the command fails. */
 void run_shell(const char *command);
-/* Runs a shell command, which must succeed, and stores its standard output in buf. Returns buf. */
+/*
+ * Runs a shell command and stores its standard output in buf. The test fails if the command fails.
+ * Returns buf.
+ */
 const char *shell_output(const char *command, char *buf, size_t size);
 void assert_ok(int r);
 /*

@@ -60,7 +60,10 @@ void nic_send_from_wire(struct nic *t, size_t len)
 
 	for (size_t i = HEADER; i < len; i++)
 		frame[i] = frame_byte(i);
-	/* As with a real tap, the kernel does not set num_buffers, so the field holds junk. */
+	/*
+	 * The test fills the header's field num_buffers with junk, because the kernel does not set
+	 * this field in the frames that a real tap delivers, and the device must set it itself.
+	 */
 	memset(frame + 10, 0xee, len > 12 ? 2 : 0);
 	assert_int_equal(send(t->wire, frame, len, 0), len);
 }

@@ -15,7 +15,8 @@
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
-#define GSO_UDP_L4 5 /* VIRTIO_NET_HDR_GSO_UDP_L4, which virtio_net.h has since Linux 6.2 */
+/* the value of VIRTIO_NET_HDR_GSO_UDP_L4, which linux/virtio_net.h has only since Linux 6.2 */
+#define GSO_UDP_L4 5
 #define USO (7ULL << 54)
 
 static const uint8_t nic_mac[6] = {2, 0, 0, 0, 0, 0x0a};
@@ -23,14 +24,21 @@ static const uint8_t nic_mac[6] = {2, 0, 0, 0, 0, 0x0a};
 struct nic {
 	struct rig g;
 	struct virtio_net n;
-	int tap, wire; /* the ends of a socket pair: `tap` is the device's, `wire` is the test's */
+	/*
+	 * the ends of a socket pair: `tap` takes the place of the device's tap, `wire` is the
+	 * test's end
+	 */
+	int tap, wire;
 };
 
 void nic_init(struct nic *t, uint64_t features);
 
 void nic_release(struct nic *t);
 
-/* Handles the device's event as the event loop does. Returns whether there was one. */
+/*
+ * Handles the device's event, if it has one, as the event loop does. Returns whether the device had
+ * an event.
+ */
 bool nic_serve_event(struct nic *t);
 
 uint8_t frame_byte(size_t i);

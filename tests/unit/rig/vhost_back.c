@@ -72,7 +72,8 @@ bool back_answer(struct back *b, struct back_message *m)
 		break;
 	case VHOST_USER_GET_PROTOCOL_FEATURES:
 		m->p.u64 = b->protocol |
-			   1ULL << 5; /* a protocol feature that the front end does not know */
+			   /* this protocol feature is one that the front end does not know */
+			   1ULL << 5;
 		break;
 	case VHOST_USER_GET_QUEUE_NUM:
 		m->p.u64 = b->queues;
@@ -80,8 +81,8 @@ bool back_answer(struct back *b, struct back_message *m)
 	case VHOST_USER_GET_VRING_BASE:
 	case VHOST_USER_GET_INFLIGHT_FD:
 		/*
-		 * the answer repeats the request's queue index and memory size, which are already
-		 * in the message
+		 * The answer must repeat the queue index or the memory size of the request, which
+		 * are still in *m.
 		 */
 		return true;
 	case VHOST_USER_SET_VRING_BASE:
@@ -111,7 +112,8 @@ bool back_answer(struct back *b, struct back_message *m)
 }
 
 /*
- * Misbehaves as b->how says when it answers the message. Returns false if the thread must hang up.
+ * Misbehaves in the way that b->how says, when it answers the message. Returns false if the back
+ * end's thread must hang up.
  */
 static bool back_misbehave(struct back *b, struct back_message *m)
 {

@@ -24,9 +24,10 @@ enum misdeed {
 	HALF_AN_ANSWER,
 	WITH_FDS,
 	REFUSES,
-	TRICKLES, /* sends single bytes: each byte comes in time, but the whole answer is late */
+	/* sends an answer byte by byte: each byte comes in time, but the whole answer is late */
+	TRICKLES,
 	WRONG_CONTENT,
-	TALKS_ON, /* sends a correct answer, and then another one for which there was no request */
+	TALKS_ON, /* sends the right answer, and then an answer for which there was no request */
 };
 
 struct back {
@@ -37,7 +38,7 @@ struct back {
 	 */
 	uint32_t at;
 	enum misdeed how;
-	/* number of requests and descriptors received, indexed by request */
+	/* number of requests received, and of descriptors received with them, indexed by request */
 	unsigned seen[64], fds[64];
 	uint32_t base[2]; /* value of the last SET_VRING_BASE of each queue */
 	uint64_t set_features;
@@ -56,7 +57,7 @@ struct back {
 void back_send(const struct back *b, const void *data, size_t len, bool with_fd);
 
 struct back_message {
-	uint32_t unused; /* keeps the payload directly behind the header */
+	uint32_t unused; /* aligns the header so that no padding comes between header and payload */
 	struct vhost_user_header h;
 	union vhost_user_payload p;
 };

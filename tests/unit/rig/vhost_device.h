@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtio device that a vhost-user back end serves. The rig also has the device's driver, and
- * takes the place of the machine's transport and event loop: it provides the descriptors and calls
- * that the device gets from those.
+ * A virtio device that a vhost-user back end serves, and a driver of this device. The rig takes the
+ * place of the machine's transport and event loop: it provides the descriptors and functions that
+ * they would give the device.
  */
 #pragma once
 #include "unit/rig/virtio.h"
 #include "vm/vhost/front.h"
 
-/* time in which a back end that works must answer, even on a busy machine */
+/* time in which a correct back end must answer, even on a busy machine */
 #define PATIENCE_MS 20000
 
 struct wired {
@@ -22,7 +22,7 @@ void wired_attach(struct wired *w, struct vhost_user *v);
 void wired_release(struct wired *w);
 
 /*
- * Serves the device's event_fd once, if it becomes readable within `ms` milliseconds. Returns false
- * if it does not become readable.
+ * Waits up to `ms` milliseconds until the device's event_fd is readable, and lets the device handle
+ * the event. Returns false if event_fd does not become readable.
  */
 bool wired_serve_event(struct wired *w, int ms);

@@ -26,8 +26,10 @@ void front_send_raw(struct front *f, const void *data, size_t len, const int *fd
 		c->cmsg_len = CMSG_LEN(n * sizeof(int));
 		memcpy(CMSG_DATA(c), fds, n * sizeof(int));
 	}
-	/* An error is ignored, because the server may have ended the connection already, and the
-	 * tests check the server's exit code. */
+	/*
+	 * The function ignores an error of sendmsg(), because the server may have ended the
+	 * connection already. The tests check the server's exit code instead.
+	 */
 	(void)!sendmsg(f->sock, &h, MSG_NOSIGNAL);
 }
 

@@ -86,7 +86,10 @@ static void reset(struct virtio_device *dev)
 {
 	struct device *d = (struct device *)dev;
 
-	/* The server must stop and quiesce the queues before the reset. */
+	/*
+	 * The server must have stopped the queues and called quiesce() before it called reset(), so
+	 * the device must hold no request any more.
+	 */
 	CHECK(d->held_count == 0);
 	d->resets++;
 }

@@ -27,7 +27,9 @@ struct device {
 	} held[HELD_MAX];
 	unsigned held_count;
 	uint8_t config[16];
-	/* number of requests served, and of calls of reset() and quiesce() */
+	/*
+	 * number of requests that the device has served, and of calls of its reset() and quiesce()
+	 */
 	unsigned served, resets, quiesced;
 };
 
@@ -62,8 +64,9 @@ bool server_answered(const struct server *s, unsigned slot, const char *text);
 uint16_t server_used_index(const struct server *s);
 
 /*
- * Waits until the server has handled all messages so far. The server handles messages in order, so
- * the function sends one more message and waits for its answer.
+ * Waits until the server has handled all messages that were sent so far. The server handles
+ * messages in order, so the function sends a message that needs an answer, and waits for this
+ * answer.
  */
 void server_settle(struct server *s);
 

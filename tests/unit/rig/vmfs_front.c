@@ -26,8 +26,8 @@ void front_begin_with(struct front *f, bool read_only, uint32_t max_nodes, uint3
 			.max_nodes = max_nodes,
 			.max_descriptors = max_descriptors,
 			/*
-			 * A test that passes few descriptors tests the limit of handles, so the
-			 * limit is small too.
+			 * The limit of file handles is small too if a test allows few descriptors,
+			 * because such a test also checks this limit.
 			 */
 			.max_handles = max_descriptors > 100 ? max_descriptors : 16};
 
@@ -39,7 +39,8 @@ void front_begin_with(struct front *f, bool read_only, uint32_t max_nodes, uint3
 		if (r < 0)
 			fprintf(stderr, "# server: %s\n", err_msg());
 		/*
-		 * Calls exit() and not _exit(), so that LeakSanitizer looks for leaks at the end.
+		 * The server's process ends with exit() and not with _exit(), so that LeakSanitizer
+		 * looks for leaks.
 		 */
 		exit(r == 0 ? 0 : r == -EPROTO ? 3 : 4);
 	}

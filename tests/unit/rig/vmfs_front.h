@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A fake front end of the virtio-fs server. The server runs in a child process without its jail, so
- * that the sanitizers see it. front_end() returns how the server ended.
+ * A fake front end of the virtio-fs server, for tests. The server runs in a child process without
+ * its jail, so that the sanitizers can work there. front_end() returns how the server ended.
  */
 #pragma once
 #include <linux/fuse.h>
@@ -14,8 +14,8 @@ void front_begin_with(
 void front_begin(struct front *f, bool read_only, uint32_t max_nodes);
 
 /*
- * Hangs up and waits for the server. Returns its exit code: 0, or 3 if the server refused a
- * message. Any other code is a crash.
+ * Hangs up and waits until the server has ended. Returns the server's exit code: 0, or 3 if the
+ * server refused a message. Any other code is a crash.
  */
 int front_end(struct front *f);
 
@@ -29,8 +29,8 @@ int front_fuse(struct front *f, uint32_t opcode, uint64_t node, const void *args
 const void *front_reply(const struct front *f);
 void front_fuse_init(struct front *f);
 
-/* Sends a request whose only argument is a name. */
+/* Sends a FUSE request whose only argument is a name. */
 int front_name(struct front *f, uint32_t opcode, uint64_t dir, const char *name);
 
-/* Returns the node number in the last reply. */
+/* Returns the node number in the last reply of the server. */
 uint64_t front_entry(const struct front *f);

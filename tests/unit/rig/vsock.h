@@ -17,10 +17,11 @@
 struct guest {
 	struct rig g;
 	struct virtio_vsock v;
-	int next_fd; /* result of the device's next call of connect(): a descriptor or -errno */
+	/* result of the next call of the connect() that the device makes: a descriptor or -errno */
+	int next_fd;
 	unsigned next_use;
 	unsigned connects, closed;
-	unsigned given; /* number of descriptors that the device has received */
+	unsigned given; /* number of descriptors that connect() has given to the device */
 	uint32_t closed_port;
 	uint16_t seen;             /* number of used receive buffers that the test has read */
 	struct virtio_vsock_hdr h; /* header of the last packet that the test has received */
@@ -29,12 +30,14 @@ struct guest {
 
 int guest_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret_use);
 
-/* Makes the device and brings it up, without receive buffers. */
+/* Makes the vsock device and brings it up with queues of `size` entries and no receive buffers. */
 void guest_start(struct guest *s, unsigned size, uint64_t features);
 void guest_stop(struct guest *s);
 void guest_offer(struct guest *s, unsigned i, uint32_t len);
 
-/* Offers receive buffers of the size that Linux uses: 4 KiB and the header. */
+/*
+ * Fills the receive queue with buffers of the size that Linux uses, which is 4 KiB and the header.
+ */
 void guest_offer_all(struct guest *s);
 void guest_event(struct guest *s);
 

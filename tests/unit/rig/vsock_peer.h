@@ -28,7 +28,8 @@ void guest_expect(struct guest *s, uint16_t op, uint32_t port, uint32_t flags);
 void guest_expect_data(struct guest *s, const char *text);
 
 /*
- * Checks that the device has no packet for the guest, and does not ask the event loop to call it.
+ * Checks that the device has no packet for the guest, and that its event_fd does not ask for a call
+ * of event().
  */
 void guest_expect_quiet(struct guest *s);
 void guest_begin(struct guest *s);
