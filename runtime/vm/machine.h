@@ -55,7 +55,7 @@ struct machine_disk {
 	unsigned queues; /* number of queues of the back end that are used; 0: one */
 	bool read_only;
 	bool write_through; /* the disk has no write cache that the guest has to flush */
-	/* up to 20 bytes, which the guest reads as the serial number; never NULL */
+	/* serial number that the guest reads, up to 20 bytes; never NULL */
 	const char *serial;
 };
 
@@ -153,8 +153,8 @@ int machine_build(struct machine *ret, const struct machine_options *options) mu
 void machine_release(struct machine *m);
 
 /*
- * Starts the threads of the vCPUs in the paused state. machine_run() calls this function if the
- * caller has not called it.
+ * Starts the threads of the vCPUs in the paused state. machine_run() does this itself if
+ * machine_start() was not called before.
  */
 int machine_start(struct machine *m) must_check;
 
@@ -173,7 +173,7 @@ void machine_press_power(struct machine *m);
  */
 void machine_call(struct machine *m, void (*fn)(struct machine *m, void *ctx), void *ctx);
 
-/* --- snapshot/machine.c --- */
+/* --- snapshot/machine.c: saves a running machine and loads a saved one --- */
 
 /*
  * Pauses the machine, writes the state of all its parts to `w`, which the caller has begun and

@@ -88,8 +88,8 @@ static int open_ram(uint64_t size, enum vm_pages pages)
 	if (ftruncate(fd, (off_t)size) < 0)
 		return err_sys("size guest memory to %" PRIu64 " MiB", size >> 20);
 	/*
-	 * The size is sealed, because a process that gets this descriptor could otherwise shrink
-	 * the file and make accesses of this process fault.
+	 * Seals the size of the RAM's file, because a process that gets this descriptor could
+	 * otherwise shrink the file and make accesses of this process fault.
 	 */
 	if (sealable && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return err_sys("seal the size of guest memory");
@@ -190,7 +190,10 @@ void vm_memory_release(struct vm_memory *m)
 
 static bool ranges_overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
 {
-	/* the check is exact because the caller has made sure that neither range wraps around */
+	/*
+	 * the sums do not overflow, because the caller has made sure that neither range wraps
+	 * around
+	 */
 	return a < b + b_len && b < a + a_len;
 }
 

@@ -108,8 +108,8 @@ int machine_run(struct machine *m)
 	if (r < 0)
 		return r;
 	/*
-	 * Writes the console output that may still be in the queue, because the guest wrote it
-	 * right before it powered off.
+	 * Writes the console output that the serial port or the virtio console still holds, because
+	 * the guest may have written this output right before it powered off.
 	 */
 	if (m->has_uart)
 		uart_flush(&m->uart);

@@ -120,8 +120,8 @@ int fs_statfs(struct fs_session *s, struct fs_request *r)
 }
 
 /*
- * Returns whether the guest may see and set this extended attribute. All others belong to the host:
- * labels of security modules, marks of overlayfs, hashes of IMA.
+ * Returns whether the guest may see and set the extended attribute `name`. The other attributes of
+ * a file belong to the host: labels of security modules, marks of overlayfs, hashes of IMA.
  */
 static bool xattr_allowed(const char *name)
 {

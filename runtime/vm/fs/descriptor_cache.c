@@ -136,8 +136,9 @@ int fs_node_hold(struct fs_session *s, struct fs_node *n)
 		struct fs_node *at = n, *dir;
 
 		/*
-		 * Finds the parked directory that is nearest to the root. The server opens this
-		 * directory first, because each directory is opened by its name in its parent.
+		 * Finds, among the parked directories above the node, the one that is nearest to
+		 * the root. The server opens this directory first, because each directory is opened
+		 * by its name in its parent.
 		 */
 		for (int depth = 0; (dir = fs_node_get(s, at->parent)) && dir->fd < 0; at = dir)
 			if (++depth > DEPTH_MAX)

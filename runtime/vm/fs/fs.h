@@ -55,11 +55,11 @@ int fs_slots_add(struct fs_slots *t, void *object, uint64_t *ret_id) must_check;
 void *fs_slots_get(const struct fs_slots *t, uint64_t id);
 void fs_slots_remove(struct fs_slots *t, uint64_t id);
 /*
- * These three functions fill an empty table from a snapshot: they make as many slots as it had; add
- * an object with the number that it had; and make the slots that are still free usable, with
- * numbers that the guest has not seen, because `generation` was the newest one. The second function
- * returns -EEXIST if the number is in use. The first two return -ENFILE if the table may not be so
- * large.
+ * These three functions fill an empty table from a snapshot. fs_slots_reach() makes as many slots
+ * as the table had. fs_slots_put() adds an object with the number `id` that it had, and returns
+ * -EEXIST if the number is in use. Both return -ENFILE if the table would be larger than the host
+ * allows. fs_slots_settle() makes the slots without an object free, with numbers that the guest has
+ * not seen, because `generation` was the newest generation that the snapshot's table had used.
  */
 int fs_slots_reach(struct fs_slots *t, uint32_t used) must_check;
 int fs_slots_put(struct fs_slots *t, uint64_t id, void *object) must_check;
@@ -166,8 +166,8 @@ struct fs_request {
 	const struct iovec *in, *out;
 	unsigned int nin, nout;
 	/*
-	 * if another owner holds the lock, fs_handle() answers -ENOLCK instead of returning
-	 * FS_LATER
+	 * if another owner holds the lock that the request wants, fs_handle() answers -ENOLCK
+	 * instead of returning FS_LATER
 	 */
 	bool give_up;
 	/* fs_handle() sets the members below. */
@@ -213,8 +213,8 @@ uint64_t fs_inode_number(struct fs_session *s, uint64_t dev, uint64_t ino);
 /* Returns the index of the device in the session's list of file systems. */
 uint32_t fs_device_index(struct fs_session *s, uint64_t dev);
 /*
- * Makes room for the `n` devices of a snapshot. fs_device_found() then says which device of the
- * host the one at `index` is.
+ * Makes room for the `n` devices of a snapshot, whose numbers on this host are not known yet.
+ * fs_device_found() sets the number of the device at `index` when the server has found it.
  */
 int fs_expect_devices(struct fs_session *s, uint32_t n) must_check;
 void fs_device_found(struct fs_session *s, uint32_t index, uint64_t dev);
@@ -320,7 +320,10 @@ uint32_t fs_lock_owner_pid(const struct fs_node *n, uint64_t owner, const struct
 void fs_lock_release(struct fs_session *s, struct fs_node *n, uint64_t owner);
 void fs_lock_release_all(struct fs_session *s, struct fs_node *n);
 
-/* --- state.c: snapshots --- */
+/*
+ * --- state.c: saves the session's nodes and open files to a snapshot, and loads them from there
+ * ---
+ */
 
 struct snapshot_writer;
 struct snapshot_part;
@@ -341,7 +344,10 @@ int fs_session_load(struct fs_session *s, struct snapshot_part *p) must_check;
  */
 int fs_check_component(const char *name, size_t len) must_check;
 
-/* --- creds.c: the user and group ids with which the server serves a request --- */
+/*
+ * --- creds.c: takes over the user and group ids of the guest's program while the server serves a
+ * request ---
+ */
 
 int fs_creds_enter(struct fs_session *s, const struct fs_request *r, uint32_t mask) must_check;
 void fs_creds_leave(const struct fs_session *s, const struct fs_request *r);
@@ -363,7 +369,9 @@ int fs_drop_caps(uint64_t caps) must_check;
 
 int fs_seal_start(const struct vmfs_config *c) must_check;
 
-/* --- the operations that the table in session.c lists --- */
+/*
+ * --- the functions that serve one FUSE operation each, and that the table in session.c lists ---
+ */
 
 typedef int fs_op(struct fs_session *s, struct fs_request *r);
 fs_op fs_lookup, fs_getattr, fs_setattr, fs_readlink, fs_statfs;

@@ -36,8 +36,8 @@
 _Static_assert(CAPS <= UINT32_MAX, "capabilities of the upper half");
 
 /*
- * how many descriptors are not for nodes and open files, but for the socket, queues, memory, and
- * files that a request opens for a moment
+ * how many of the server's descriptors are not for nodes and open files, but for the monitor's
+ * socket, the virtqueues' eventfds, guest memory, and files that a request opens for a moment
  */
 #define RESERVED_FILES 128
 /* most inodes that the guest may know, because each takes some 150 bytes and its name */

@@ -144,8 +144,8 @@ static int rename_node(struct fs_session *s, struct fs_request *r, uint64_t newd
 	if (e < 0)
 		return e;
 	/*
-	 * Leaves the recorded name of the node as it is, because rename(2) does nothing if both
-	 * names are links to the same file.
+	 * If both names are links to the same file, rename(2) does nothing. So the recorded name of
+	 * the file's node stays as it is.
 	 */
 	if (moved == replaced)
 		return 0;
