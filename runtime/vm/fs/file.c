@@ -385,9 +385,9 @@ int fs_lseek(struct fs_session *s, struct fs_request *r)
 	if (!f)
 		return -EBADF;
 	/*
-	 * Refuses SEEK_SET, SEEK_CUR and SEEK_END, which Linux never sends to a FUSE server: the kernel of
-	 * the guest keeps the file position itself, and asks the server only where data or holes
-	 * begin.
+	 * Refuses SEEK_SET, SEEK_CUR and SEEK_END, which Linux never sends to a FUSE server: the
+	 * kernel of the guest keeps the file position itself, and asks the server only where data
+	 * or holes begin.
 	 */
 	if (in->whence != SEEK_DATA && in->whence != SEEK_HOLE)
 		return -EINVAL;

@@ -357,7 +357,7 @@ static int front_serve(struct virtio_device *d, unsigned index, unsigned budget)
 	return 0; /* this process never serves the queues, because the back end does */
 }
 
-/* --- snapshots --- */
+/* --- Snapshots: stops the queues and moves the back end's state --- */
 
 /* Stops the queue, and stores where the back end has to continue. */
 static void front_quiesce(struct virtio_device *d, unsigned index)

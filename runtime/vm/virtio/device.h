@@ -34,8 +34,8 @@ struct virtio_ops {
 	 */
 	int (*serve)(struct virtio_device *d, unsigned index, unsigned budget);
 	/*
-	 * Drops the requests that are under way. NULL: the device holds no request between calls of
-	 * serve().
+	 * Drops the guest's requests that the device has taken and not yet answered. NULL: the
+	 * device holds no request between calls of serve().
 	 */
 	void (*reset)(struct virtio_device *d);
 	/*
@@ -82,7 +82,10 @@ struct virtio_ops {
 };
 
 struct virtio_device {
-	/* The members from here on are set by the device's init and constant after that. */
+	/*
+	 * The device's init function sets the members from here to the mutex `lock`, if their
+	 * comment does not say otherwise, and does not change them after that.
+	 */
 	const struct virtio_ops *ops;
 	const char *name;
 	uint32_t id;       /* device type (virtio 1.2, chapter 5) */

@@ -225,7 +225,7 @@ static void mmio_write(void *device, uint64_t offset, const void *data, unsigned
 
 const struct vm_bus_ops virtio_mmio_bus = {1 | 2 | 4 | 8, mmio_read, mmio_write};
 
-/* The transport's registers in a snapshot. */
+/* The part of a snapshot with the registers of this transport, before the device's own state. */
 struct transport_state {
 	uint32_t interrupts, features_select, driver_select, queue_select;
 };

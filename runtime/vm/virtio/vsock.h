@@ -100,8 +100,8 @@ struct virtio_vsock {
 	 */
 	bool restored;
 	/*
-	 * The device reads nothing from the descriptors, except from that of the host's port
-	 * `spared`.
+	 * If set, the device reads nothing from the descriptors, except from that of the host's
+	 * port `spared`.
 	 */
 	bool held;
 	uint32_t spared;
@@ -124,8 +124,7 @@ void virtio_vsock_release(struct virtio_vsock *v);
  * Returns the stream's host port (> 0), which the callback closed() also gets. Returns -ENOTCONN if
  * the guest's driver is not ready, -EBUSY if VSOCK_CONNS_MAX connections are open.
  *
- * Meant for restored snapshots (issue 18), because a restore ends the connections that the guest's
- * agent has made. Until snapshots exist, only tests call this function.
+ * So far only tests call this function.
  */
 int virtio_vsock_dial(struct virtio_vsock *v, uint32_t guest_port, int fd, unsigned use) must_check;
 

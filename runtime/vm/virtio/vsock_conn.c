@@ -223,8 +223,8 @@ void vsock_conn_event(struct vsock_conn *c, uint32_t events)
 {
 	vsock_stream_event(&c->stream, events);
 	/*
-	 * For a pipe EPOLLERR means that its last reader has closed it. The device tells the guest
-	 * now, before the guest's next write.
+	 * For a pipe, EPOLLERR means that its last reader has closed it. The device tells the guest
+	 * at once that the direction has ended, and does not wait for the guest's next write.
 	 */
 	if (c->stream.fifo && (events & EPOLLERR))
 		fail_output(c);

@@ -104,7 +104,10 @@ static int take_rooms(struct virtio_vsock *v, unsigned most, uint32_t credit, un
 		if (r == 0)
 			break;
 		if (parts + v->chain.writable > VIRTQ_CHAIN_MAX) {
-			/* puts the last buffer back, so that the next read uses it */
+			/*
+			 * Puts back the buffer with which the read would have more than
+			 * VIRTQ_CHAIN_MAX parts, so that the next read uses it.
+			 */
 			v->dev.queues[VSOCK_QUEUE_RX].next_avail--;
 			break;
 		}
