@@ -136,9 +136,9 @@ bool cg_wants_limits(const struct cg_resources *res);
 int cg_delegate(const struct cgroup *cg, uid_t uid) must_check;
 
 int cg_freeze(const struct cgroup *cg, bool frozen)
-	/* returns once cgroup.events reports that the cgroup is frozen or thawed */
+	/* cg_freeze() returns once cgroup.events reports that the cgroup is frozen or thawed */
 	must_check;
-/* returns 1 if the cgroup is frozen, else 0 */
+/* Returns 1 if the cgroup is frozen, else 0. */
 int cg_is_frozen(const struct cgroup *cg) must_check;
 
 /*

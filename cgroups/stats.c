@@ -23,7 +23,10 @@ struct text {
 
 static bool is_missing(int r)
 {
-	/* Some kernels answer EOPNOTSUPP if PSI is switched off. */
+	/*
+	 * Counts EOPNOTSUPP as a missing file, because some kernels answer it if PSI is switched
+	 * off.
+	 */
 	return r == -ENOENT || r == -ENODEV || r == -EOPNOTSUPP;
 }
 
