@@ -11,7 +11,7 @@
 static const uint8_t loopback4 = 127;
 static const uint8_t loopback6[16] = {[15] = 1};
 
-/* --- interfaces --- */
+/* --- Interfaces: reads all of the namespace, and chooses those that are carried --- */
 
 /* An interface as the kernel's dump describes it. */
 struct seen {
@@ -29,8 +29,8 @@ static void read_ipv6(const struct nlattr *spec, struct net_ipv6 *ret)
 	int32_t values[DEVCONF_DISABLE_IPV6 + 1];
 
 	/*
-	 * The kernel sends no attributes of IPv6 if it has no IPv6 at all, or none on this
-	 * interface (an MTU below 1280).
+	 * IPv6 counts as disabled until its attributes are found, because the kernel sends none if
+	 * it has no IPv6 at all, or no IPv6 on this interface (an MTU below 1280).
 	 */
 	*ret = (struct net_ipv6){.disabled = true};
 	if (!conf || nl_attr_len(conf) < sizeof(values))
@@ -132,7 +132,7 @@ static int choose_interfaces(const struct seen *all, size_t count, struct net_in
 	return 0;
 }
 
-/* --- addresses --- */
+/* --- Addresses: reads those of the carried interfaces --- */
 
 struct address_reader {
 	int index;
@@ -222,7 +222,7 @@ static int read_addresses(struct nl *nl, struct arena *a, int index, struct net_
 	return r < 0 ? err_ctx(r, "read the addresses of %s", to ? to->name : "lo") : 0;
 }
 
-/* --- the whole configuration --- */
+/* --- The whole configuration: interfaces, addresses, routes and neighbours --- */
 
 static int read_interfaces(
 	struct nl *nl, struct arena *a, struct net_config *ret, struct net_indexes *at)

@@ -207,7 +207,7 @@ static int read_rule(const struct nlmsghdr *h, void *arg)
 
 /*
  * Returns whether the namespace has policy rules besides the default ones. A kernel without policy
- * routing refuses the request, and then the answer is no.
+ * routing refuses the request, and the function then returns false.
  */
 static bool has_other_rules(struct nl *nl)
 {

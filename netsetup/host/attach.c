@@ -7,13 +7,13 @@
 #include "netsetup/host/host_internal.h"
 #include "netsetup/net.h"
 
-/* --- choosing addresses --- */
+/* --- Choosing the addresses of a new attachment --- */
 
 static int add_used(struct host *h, const char *name, const char *record, void *arg)
 {
 	struct ip ip;
 
-	/* The leases of MAC addresses are skipped, because they take no address of a pool. */
+	/* Skips the leases of MAC addresses, because they take no address of a pool. */
 	return ip_parse(name, &ip) < 0 ? 0 : strbuf_add(arg, &ip, sizeof(ip));
 }
 
@@ -188,7 +188,7 @@ static int choose_mac(struct host *h, const struct attach_request *q, struct att
 	return getrandom(a->mac + 1, 5, 0) == 5 ? 0 : err_sys("get random numbers");
 }
 
-/* --- attaching --- */
+/* --- Attaching a container to a network --- */
 
 static int check_key(const char *key)
 {
@@ -274,7 +274,10 @@ static const char *own_lease(const struct attachment *a, char ret[IP_TEXT])
 	return ret;
 }
 
-/* Takes the leases and writes the record. After that the attachment can be undone. */
+/*
+ * Takes the attachment's leases and writes its record. From then on another command can undo the
+ * attachment.
+ */
 static int write_down(struct host *h, const struct attachment *a)
 {
 	char folder[NETWORK_NAME_MAX + 16], text[IP_TEXT];
@@ -328,7 +331,7 @@ static int make(struct host *h, const struct network *n, const struct attachment
 	return n->kind == NETWORK_BRIDGE ? make_on_bridge(h, n, a, names) : child_make(h, n, a);
 }
 
-/* Fails if the network cannot do what the request wants. */
+/* Fails if the request has what a network of this kind cannot do. */
 static int check_request(const struct network *n, const struct attach_request *q)
 {
 	if (!kind_has(n->kind, KIND_CONTAINERS))
@@ -399,7 +402,7 @@ int attachment_make(struct host *h, const struct attach_request *q, const struct
 	return r;
 }
 
-/* --- detaching --- */
+/* --- Detaching a container from a network --- */
 
 static int remove_rules(struct host *h, const struct attachment *a)
 {

@@ -90,7 +90,7 @@ int network_list(struct host *h, struct network **ret, size_t *ret_n)
 	return 0;
 }
 
-/* --- addresses that are free --- */
+/* --- Choosing subnets that no network and no route of the host uses --- */
 
 struct overlap {
 	const struct pool *pool;
@@ -281,7 +281,7 @@ static int write_rules(struct host *h, const struct network *n)
 	return r < 0 ? r : nft_run(h, strbuf_str(&text));
 }
 
-/* --- what networks are built on --- */
+/* --- Applying a network and the networks that it is built on --- */
 
 #define DEPTH_MAX \
 	8 /* how many networks may be built on each other, such as a bridge on a VLAN on a bond */
@@ -295,8 +295,8 @@ static int apply_one(struct host *h, const struct network *n)
 	if (kind_has(n->kind, KIND_INTERFACE))
 		return interface_apply(h, n);
 	/*
-	 * Nothing is done for the interface itself, because it may be in a container that is
-	 * attached now.
+	 * An interface that moves as a whole is not touched here, because it may be in a container
+	 * that is attached now.
 	 */
 	if (n->kind == NETWORK_DEVICE && !n->functions)
 		return 0;
@@ -360,7 +360,7 @@ static int remove_interface(struct host *h, const struct network *n)
 	return members_release(h, n);
 }
 
-/* --- making and removing --- */
+/* --- Making and removing a network --- */
 
 static int check_name_free(const struct network *n, const struct network *all, size_t count)
 {
@@ -390,7 +390,10 @@ int network_create(struct host *h, struct network *n)
 		r = members_check(n, all, count);
 	if (r >= 0 && n->pool_count == 0 && n->kind == NETWORK_BRIDGE) {
 		r = choose_ipv4(h, n, all, count);
-		/* The kernel gives an interface no IPv6 if its MTU is less than 1280. */
+		/*
+		 * Chooses an IPv6 subnet only if the MTU is at least 1280, because the kernel gives
+		 * an interface with a smaller MTU no IPv6.
+		 */
 		if (r >= 0 && (!n->mtu || n->mtu >= 1280))
 			r = choose_ipv6(n);
 	}

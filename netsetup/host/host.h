@@ -94,7 +94,7 @@ int host_resume(struct host *h) must_check;
  */
 int host_tidy(struct host *h) must_check;
 
-/* --- networks --- */
+/* --- Networks: what they are, and the functions that make, list and remove them --- */
 
 enum network_kind {
 	NETWORK_BRIDGE,
@@ -195,7 +195,7 @@ int network_remove(struct host *h, const char *name, bool force) must_check;
  */
 int network_reload(struct host *h) must_check;
 
-/* --- attachments --- */
+/* --- Attachments of containers to networks --- */
 
 struct port {
 	uint8_t protocol; /* protocol of the port: IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP */

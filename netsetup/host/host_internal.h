@@ -11,9 +11,9 @@
  */
 bool host_skips(struct host *h, const char *fmt, ...) printf_like(2, 3);
 
-/* --- kind.c --- */
+/* --- kind.c: the kinds of networks --- */
 
-/* What the networks of a kind have. */
+/* Flags that say what the networks of a kind have. */
 enum {
 	KIND_INTERFACE = 1, /* an interface on the host that caisson makes */
 	KIND_PARENT = 2,    /* an interface of the host on which the network is built */
@@ -61,7 +61,7 @@ int members_release(struct host *h, const struct network *n) must_check;
 int members_check(const struct network *n, const struct network *all, size_t count) must_check;
 bool network_uses(const struct network *n, const char *interface);
 
-/* --- config.c --- */
+/* --- config.c: makes, applies and removes networks --- */
 
 /*
  * Makes what is missing of the network, and of the networks on which it is built. Returns -EEXIST,
@@ -89,12 +89,12 @@ int pin_make(struct host *h, const struct attachment *a, int netns) must_check;
 int pin_open(struct host *h, const struct attachment *a) must_check;
 int pin_remove(struct host *h, const struct attachment *a) must_check;
 
-/* --- function.c --- */
+/* --- function.c: SR-IOV virtual functions --- */
 
 /* Finds a virtual function of the interface that no container has. */
 int function_pick(const char *parent, char ret[IFNAMSIZ]) must_check;
 
-/* --- bridge.c --- */
+/* --- bridge.c: the bridge of a network --- */
 
 /*
  * Returns the MTU of the network: the MTU in the network's file, or that of the default route's
@@ -109,15 +109,18 @@ int bridge_find(struct host *h, const struct network *n, struct device *ret) mus
 int bridge_apply(struct host *h, const struct network *n) must_check;
 int bridge_remove(struct host *h, const struct network *n) must_check;
 
-/* --- veth.c --- */
+/* --- veth.c: the pair of interfaces that connects a container with a bridge --- */
 
 int veth_make(struct host *h, const struct attachment *a, int bridge, uint32_t mtu) must_check;
 int veth_remove(struct host *h, const struct attachment *a) must_check;
-/* Returns 1 if the host's end of the pair exists, else 0. */
+/* Returns 1 if the host's end of the attachment's veth pair exists, else 0. */
 int veth_lives(struct host *h, const struct attachment *a) must_check;
 /* Gives the interface in the container's namespace its addresses and routes, and sets it up. */
 int inside_set_up(struct host *h, const struct attachment *a, int netns) must_check;
-/* Opens a network namespace. Returns -EINVAL with a message if the file is none. */
+/*
+ * Opens a network namespace. Returns -EINVAL with a message if the file at `path` is no network
+ * namespace.
+ */
 int netns_open(const char *path) must_check;
 /* Returns whether the two descriptors refer to the same namespace. */
 bool netns_same(int a, int b);
@@ -133,7 +136,7 @@ int sysctl_set(struct host *h, const char *value, const char *fmt, ...)
 /* Lets the host forward packets of IPv4 and IPv6. */
 int sysctl_forwarding(struct host *h) must_check;
 
-/* --- store.c --- */
+/* --- store.c: leases and records in the directory STATE --- */
 
 /* Makes a lease. The caller has checked that no other attachment has this lease. */
 int store_lease(struct host *h, const char *folder, const char *name, const struct attachment *a)
@@ -156,7 +159,7 @@ int store_remove_record(struct host *h, const struct attachment *a) must_check;
  */
 int store_read_record(struct host *h, const char *record, struct attachment *ret) must_check;
 
-/* --- publish.c --- */
+/* --- publish.c: published ports of the host --- */
 
 /*
  * Fails if a port of the request is published already, or if a process of the host uses it. Undoes
@@ -174,7 +177,7 @@ int ports_release(struct host *h, const struct attachment *a) must_check;
 int attachment_sweep(struct host *h, const char *record) must_check;
 int attachment_sweep_one(struct host *h, const struct attachment *a) must_check;
 
-/* --- names.c --- */
+/* --- names.c: the dnsmasq that serves the names of a network's containers --- */
 
 /*
  * Adds the attachment's names, and makes dnsmasq read them. If dnsmasq does not run, starts it.
@@ -190,7 +193,7 @@ int names_remove(struct host *h, const struct attachment *a) must_check;
 int names_reload(struct host *h, const struct network *n) must_check;
 int names_stop(struct host *h, const char *network) must_check;
 
-/* --- attach.c --- */
+/* --- attach.c: attaches and detaches containers --- */
 
 /* Writes the address as aa:bb:cc:dd:ee:ff to ret, and returns ret. */
 const char *mac_text(const uint8_t mac[6], char ret[IP_TEXT]);
@@ -212,7 +215,7 @@ int rules_all(struct strbuf *out, const struct network *networks, size_t n,
 int rules_add(struct strbuf *out, const struct network *n, const struct attachment *a) must_check;
 int rules_remove(struct strbuf *out, const struct attachment *a) must_check;
 
-/* --- nft.c --- */
+/* --- nft.c: runs nftables commands --- */
 
 /*
  * Runs the commands as one transaction. If the transaction fails, returns -EIO with the first line

@@ -37,8 +37,8 @@ static const struct kind {
 	[NETWORK_VLAN] = {"vlan", KIND_INTERFACE | KIND_PARENT, 0, NULL, "8021q",
 		"CONFIG_VLAN_8021Q"},
 	/*
-	 * The default mode is active-backup, because it works with any switch, and a switch must be
-	 * configured for most other modes.
+	 * The default mode of a bond is active-backup, because this mode works with any switch. For
+	 * most other modes the switch has to be configured.
 	 */
 	[NETWORK_BOND] = {"bond", KIND_INTERFACE | KIND_MEMBERS | KIND_MODES, 1, bond_modes,
 		"bonding", "CONFIG_BONDING"},

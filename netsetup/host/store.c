@@ -49,8 +49,8 @@ int store_lease(struct host *h, const char *folder, const char *name, const stru
 		return dir;
 	record_path(a, record);
 	/*
-	 * An old link without a record is removed, because the caller has checked that no
-	 * attachment has the lease.
+	 * Removes an old link of this name, which leads to no record any more: the caller has
+	 * checked that no attachment has the lease.
 	 */
 	(void)unlinkat(dir, name, 0);
 	return symlinkat(record, dir, name) < 0 ? err_sys("make the lease %s/%s", folder, name) : 0;
@@ -164,7 +164,7 @@ int store_read_record(struct host *h, const char *record, struct attachment *ret
 	return r < 0 ? r : attachment_parse(&h->arena, strbuf_str(&text), text.len, path, ret);
 }
 
-/* --- what killed processes left --- */
+/* --- Removing what killed processes have left --- */
 
 /* Removes temporary files, and then the directory if it is empty. */
 static int tidy_files(int parent, const char *path)
@@ -233,7 +233,7 @@ int host_tidy(struct host *h)
 	return r;
 }
 
-/* --- lists of attachments --- */
+/* --- Listing attachments --- */
 
 struct found {
 	const char *network; /* the network whose attachments are wanted; NULL: all networks */

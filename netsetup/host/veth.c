@@ -42,7 +42,7 @@ bool netns_same(int a, int b)
 	       x.st_ino == y.st_ino;
 }
 
-/* --- inside the container's namespace --- */
+/* --- Setting up the interface inside the container's namespace --- */
 
 static int add_routes(struct host *h, const struct attachment *a, struct nl *nl, int index)
 {
@@ -132,7 +132,7 @@ int inside_set_up(struct host *h, const struct attachment *a, int netns)
 	return r;
 }
 
-/* --- outside the container's namespace --- */
+/* --- Making and removing the pair of interfaces on the host --- */
 
 static int make_pair(
 	struct host *h, const struct attachment *a, int netns, int bridge, uint32_t mtu)
@@ -207,8 +207,8 @@ int veth_make(struct host *h, const struct attachment *a, int bridge, uint32_t m
 	if (r >= 0)
 		r = device_read(&h->nl, a->host, 0, &host);
 	/*
-	 * The kernel is kept from giving the port an IPv6 address. The bridge has the host's
-	 * addresses, so its ports need no addresses.
+	 * Switches IPv6 off at the host's end of the pair, so that the kernel gives it no address.
+	 * This end is a port of the bridge, and the bridge has the host's addresses.
 	 */
 	if (r >= 0)
 		r = sysctl_set(h, "1", "net/ipv6/conf/%s/disable_ipv6", a->host);

@@ -133,7 +133,9 @@ int device_alt_name(struct nl *nl, int index, const char *name, bool add)
 
 struct mark {
 	const char *text;
-	/* the interface with the mark; its index is 0 if no interface has the mark */
+	/*
+	 * the interface whose name or alias is `text`; its index is 0 if there is no such interface
+	 */
 	struct device found;
 };
 
@@ -304,7 +306,8 @@ static int route_out(struct nl *nl, uint8_t family, const char *to)
 	nl_req_init(&q, RTM_GETROUTE, 0, &info, sizeof(info));
 	nl_put(&q, RTA_DST, raw, address_len(family));
 	if (nl_call(nl, &q, read_oif, &index) < 0) {
-		err_clear(); /* the kernel answers "unreachable" if there is no route */
+		/* no error, because the kernel answers "unreachable" if there is no route */
+		err_clear();
 		return 0;
 	}
 	return index;
