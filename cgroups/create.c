@@ -198,8 +198,8 @@ static int prepare_leaf(int mount, int leaf, const char *path, const char *avail
 		return 0;
 	cg_enable_controllers(mount, path, available);
 	/*
-	 * A process cannot enter a new cgroup beneath a threaded one until the new cgroup is
-	 * threaded too.
+	 * Makes a new cgroup beneath a threaded one threaded too, because no process can enter it
+	 * before that.
 	 */
 	if (cg_read(leaf, "cgroup.type", type, sizeof(type)) == 0 &&
 		streq(type, "domain invalid") && cg_write(leaf, "cgroup.type", "threaded") < 0)

@@ -67,7 +67,10 @@ static int pick_address(struct host *h, const char *network, const struct pool *
 
 struct holder {
 	const struct ip *wanted;
-	/* record of the attachment that has the address; "": no attachment has the address */
+	/*
+	 * path of the record of the attachment that has the address; "": no attachment has the
+	 * address
+	 */
 	char record[CONTAINER_KEY_MAX + IFNAMSIZ + 8];
 };
 
@@ -202,8 +205,8 @@ static int check_key(const char *key)
 }
 
 /*
- * Chooses the name of the interface, and opens the container's namespace to see which names are
- * taken.
+ * Chooses the name that the interface gets in the container, and opens the container's namespace to
+ * see which names are taken.
  */
 static int choose_interface(struct host *h, const struct attach_request *q, struct attachment *a)
 {

@@ -204,7 +204,7 @@ static int choose_ipv6(struct network *n)
 	return r;
 }
 
-/* Chooses a free name for the interface, or checks the name that the user wants. */
+/* Chooses a free name for the network's own interface, or checks the name that the user wants. */
 static int choose_interface(
 	struct host *h, struct network *n, const struct network *all, size_t count)
 {

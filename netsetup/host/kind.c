@@ -8,7 +8,7 @@
 #include "netsetup/host/host_internal.h"
 
 struct mode {
-	const char *name; /* name that `ip link` uses too */
+	const char *name; /* name of the kind, which `ip link` uses too */
 	uint8_t number;
 };
 

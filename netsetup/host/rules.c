@@ -131,7 +131,8 @@ static int add_network(struct strbuf *out, const struct network *n)
 }
 
 /*
- * Writes the elements of one port in the maps of one family, each with the command `verb` in front.
+ * Writes the command `verb` ("add" or "delete") for the elements of one published port in the maps
+ * of the family of the container's address.
  */
 static int port_elements(
 	struct strbuf *out, const char *verb, const struct port *p, const struct ip *to)

@@ -180,7 +180,8 @@ const struct nlmsghdr *nl_next_message(const char **buf, size_t *left)
 	if (*left < sizeof(*h) || h->nlmsg_len < sizeof(*h) || h->nlmsg_len > *left)
 		return NULL;
 	step = MNL_ALIGN((size_t)h->nlmsg_len);
-	if (step > *left) /* the last message of a datagram needs no padding */
+	/* the last message of a datagram may lack the padding to a multiple of 4 bytes */
+	if (step > *left)
 		step = *left;
 	*buf += step;
 	*left -= step;

@@ -319,8 +319,8 @@ void vm_memory_discard(const struct vm_memory *m, void *host, size_t len)
 	bool shared = m->fd >= 0 || (m->count > 0 && m->regions[0].map);
 
 	/*
-	 * The pages of shared memory belong to the file, so MADV_REMOVE punches a hole into the
-	 * file.
+	 * Shared pages belong to the file of the RAM, so MADV_REMOVE punches a hole into this file.
+	 * Private pages belong to this process alone, so MADV_DONTNEED frees them.
 	 */
 	(void)madvise(host, len, shared ? MADV_REMOVE : MADV_DONTNEED);
 }

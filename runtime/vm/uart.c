@@ -176,7 +176,7 @@ static void write_register(struct uart *u, uint64_t offset, uint8_t value)
 		u->scr = value;
 		break;
 	default:
-		break; /* LSR and MSR are read-only. */
+		break; /* writes to LSR and MSR are ignored, because both are read-only */
 	}
 }
 

@@ -142,8 +142,8 @@ static int read_block(struct fs_file *f, uint64_t cookie)
 }
 
 /*
- * Makes sure that the block of `f` holds the entry that follows the cookie, and reads another block
- * if necessary. Returns the entry's offset in the block, or -errno.
+ * Makes sure that the block of entries that `f` keeps has the entry that follows the cookie, and
+ * reads another block if necessary. Returns the entry's offset in the block, or -errno.
  */
 static long go_to(struct fs_file *f, uint64_t cookie)
 {

@@ -53,7 +53,8 @@ enum snapshot_kind {
 
 struct snapshot_writer {
 	struct strbuf bytes;
-	size_t section; /* offset of the present section's header; 0: there is none */
+	/* offset of the header of the section that is being written; 0: there is none */
+	size_t section;
 };
 
 int snapshot_begin(struct snapshot_writer *w) must_check;

@@ -78,8 +78,8 @@ static int take_message(struct vhost_backend *b)
 	if (ack) {
 		m.p.u64 = r < 0;
 		/*
-		 * Keeps the message of the failed request, because a failure to send the answer
-		 * would replace it.
+		 * Keeps the error message of the failed request, because a failure to send the
+		 * answer would replace it.
 		 */
 		char why[ERR_MAX];
 		memcpy(why, err_msg(), strlen(err_msg()) + 1);

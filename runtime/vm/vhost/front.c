@@ -185,7 +185,7 @@ static int front_start(struct virtio_device *d)
 
 /*
  * Stops a queue. *ret_base is the index of the next request that the back end would have served.
- * When this returns, the back end does not use the driver's rings any more.
+ * After a successful call the back end does not use the driver's rings any more.
  */
 static int stop_queue(struct vhost_user *v, uint32_t index, uint16_t *ret_base)
 {

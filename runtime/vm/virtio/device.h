@@ -45,22 +45,24 @@ struct virtio_ops {
 	 */
 	int (*event)(struct virtio_device *d);
 	/*
-	 * Called when the driver has written to the configuration. The caller holds the lock. NULL:
-	 * the configuration is read-only. Like start() and reset() this runs in a vCPU's thread,
-	 * which may use few system calls (jail/calls.c) and should not wait.
+	 * The transport calls this when the driver has written to the configuration. The caller
+	 * holds the lock. NULL: the configuration is read-only. Like start() and reset() this
+	 * function runs in a vCPU's thread, which may use few system calls (jail/calls.c) and
+	 * should not wait.
 	 */
 	void (*configure)(struct virtio_device *d, uint32_t offset, const void *data, unsigned len);
 	/*
-	 * Called when the driver has set DRIVER_OK. The caller holds the lock. A negative result
+	 * virtio_set_status() calls this when the driver has set DRIVER_OK, and virtio_load() calls
+	 * it if the snapshot's driver had set it. The caller holds the lock. A negative result
 	 * makes the device need a reset. NULL: nothing to do.
 	 */
 	int (*start)(struct virtio_device *d);
 	/*
-	 * Called when queue `index` is about to stop, or when a vhost-user monitor is about to
-	 * change guest memory. The caller holds the lock. The device must give back all requests
-	 * that it has taken, and forget its pointers into guest memory. Its other state stays,
-	 * because the queue may continue. NULL: the device holds no request and no such pointer
-	 * between calls.
+	 * The transport calls this before queue `index` stops, and before a vhost-user monitor
+	 * changes guest memory; virtio_save() calls it for each queue. The caller holds the lock.
+	 * The device must give back all requests that it has taken, and forget its pointers into
+	 * guest memory. Its other state stays, because the queue may continue. NULL: the device
+	 * holds no request and no such pointer between calls.
 	 */
 	void (*quiesce)(struct virtio_device *d, unsigned index);
 	/*
@@ -70,13 +72,14 @@ struct virtio_ops {
 	 */
 	int (*save)(struct virtio_device *d, struct snapshot_writer *w);
 	/*
-	 * Reads what save() has written, into a device that is as its init has left it. The bytes
-	 * may be hostile. Called before start(), with the queues ready.
+	 * Reads what save() has written, into a device that is as its init function has left it.
+	 * The bytes may be hostile. virtio_load() calls this before start(), when the queues are
+	 * ready.
 	 */
 	int (*load)(struct virtio_device *d, struct snapshot_part *p);
 	/*
-	 * Called when a machine goes on after save(). The caller holds the lock. NULL: nothing to
-	 * do.
+	 * virtio_go_on() calls this when the machine goes on after save(). The caller holds the
+	 * lock. NULL: nothing to do.
 	 */
 	void (*go_on)(struct virtio_device *d);
 };
@@ -118,7 +121,7 @@ struct virtio_device {
 	void *transport;
 	/*
 	 * An eventfd for each queue, which the guest's kicks signal. The transport sets this. NULL:
-	 * kicks are served at once.
+	 * the transport has no such eventfds.
 	 */
 	const int *kicks;
 	int call; /* eventfd of the interrupt, for a remote device; the transport sets it */

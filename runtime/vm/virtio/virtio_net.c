@@ -54,8 +54,12 @@ struct net_rx {
 	uint64_t room;
 	/* all entries of the arrays are used, so that the device can hold no more buffers */
 	bool full;
-	uint64_t kept;      /* length of the frame that waits for more buffers; 0: no frame waits */
-	uint64_t kept_rest; /* bytes of the waiting frame that are in the buffer `rest` */
+	uint64_t kept; /* length of the frame that waits for more buffers; 0: no frame waits */
+	/*
+	 * how many bytes at the end of the waiting frame are in the buffer `rest`, because the
+	 * guest gave too few buffers
+	 */
+	uint64_t kept_rest;
 	struct virtq_chain chain;
 	uint8_t rest[FRAME_MAX];
 };

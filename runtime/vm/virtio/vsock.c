@@ -63,7 +63,7 @@ static void receive_packet(struct virtio_vsock *v, const struct vsock_packet *p)
 {
 	/*
 	 * Drops packets whose source is not the guest's CID, because only the guest can be at the
-	 * other end of these queues.
+	 * other end of the device's queues.
 	 */
 	if (p->src_cid != v->options.cid)
 		return;

@@ -46,16 +46,16 @@ struct virtio_vsock_options {
 	/* the device has an event queue; false if another monitor serves that queue */
 	bool event_queue;
 	/*
-	 * Called when the guest connects to the host's `port`. Returns the descriptor that carries
-	 * the stream, which the device then owns, or -errno to refuse. *ret_use is VSOCK_BOTH at
-	 * first. The callback reduces it to the wanted direction if the descriptor is open for
-	 * more, like a terminal that serves as standard output, because the device would otherwise
-	 * read from it. Runs in the thread that serves the device.
+	 * The device calls this when the guest connects to the host's `port`. Returns the
+	 * descriptor that carries the stream, which the device then owns, or -errno to refuse.
+	 * *ret_use is VSOCK_BOTH at first. The callback reduces it to the wanted direction if the
+	 * descriptor is open for more, like a terminal that serves as standard output, because the
+	 * device would otherwise read from it. Runs in the thread that serves the device.
 	 */
 	int (*connect)(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret_use);
 	/*
-	 * Called when the descriptor of a stream was closed, also if virtio_vsock_dial() made the
-	 * stream. Runs in any thread. NULL: nothing is called.
+	 * The device calls this when it has closed the descriptor of a stream, also if
+	 * virtio_vsock_dial() made the stream. Runs in any thread. NULL: nothing is called.
 	 */
 	void (*closed)(void *ctx, uint32_t guest_port, uint32_t port);
 	void *ctx;

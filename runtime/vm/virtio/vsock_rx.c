@@ -159,7 +159,10 @@ static int send_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t cred
 		p.len = left < w->len ? (uint32_t)left : w->len;
 		deliver_data(v, w, &p);
 	}
-	/* Puts the unused buffers back into the queue as if they had not been taken. */
+	/*
+	 * Puts the receive buffers that the read did not fill back into the queue, as if they had
+	 * not been taken.
+	 */
 	v->dev.queues[VSOCK_QUEUE_RX].next_avail -= (uint16_t)(n - used);
 	if (used > 0)
 		vsock_conn_sent_op(c, VIRTIO_VSOCK_OP_RW, 0);

@@ -91,7 +91,10 @@ void arch_print_regs(int vcpu, const struct vm_memory *m, char *ret_text, size_t
 
 /* --- state.c: saves the state of vCPUs, interrupt controllers and clock, and loads it --- */
 
-/* Writes the state of a vCPU, which must be paused, to the present section. */
+/*
+ * Writes the state of a vCPU, which must be paused, to the section of the snapshot that was begun
+ * last.
+ */
 int arch_save_vcpu(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu,
 	struct snapshot_writer *w) must_check;
 /*
