@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Carries the sysctls of an interface, below net/ipv4/conf/ and net/ipv6/conf/, other than those in
- * struct net_ipv6. A sysctl is carried if its value differs from that of a new interface. Three
- * kinds of sysctls are never carried: those that the kernel computes (mc_forwarding, mtu), secrets,
- * and values in ticks of a clock.
+ * Copies the sysctls of an interface, below net/ipv4/conf/ and net/ipv6/conf/, other than those in
+ * struct net_ipv6, from a container's namespace into the guest. A sysctl is copied if its value
+ * differs from that of a new interface. Three kinds of sysctls are never copied: those that the
+ * kernel computes (mc_forwarding, mtu), secrets, and values in ticks of a clock.
  */
 #include <linux/if_link.h>
 #include <linux/ip.h>

@@ -16,8 +16,8 @@ struct route_reader {
 };
 
 /*
- * Returns the index of the interface in the configuration, or NET_NONE if the interface is not
- * carried.
+ * Returns the place of the interface with the kernel's index `index` in the configuration, NET_LO
+ * for lo, or NET_NONE if the configuration does not have the interface.
  */
 static int interface_of(const struct route_reader *reader, int index)
 {

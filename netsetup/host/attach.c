@@ -41,7 +41,8 @@ static int all_are_used(const struct pool *p)
 }
 
 /*
- * Picks a free address of the pool. If the pool has none, undoes stale attachments and tries again.
+ * Picks a free address of the pool. If the pool has none, undoes the attachments whose interface no
+ * longer exists, and tries again.
  */
 static int pick_address(struct host *h, const char *network, const struct pool *p, struct ip *ret)
 {
@@ -266,8 +267,8 @@ static int check_twice(struct host *h, const struct attach_request *q)
 
 /*
  * Returns the name of the lease that every attachment has, even one without an IP address. This
- * name is the MAC address, or the attachment's mark if the interface has the MAC address of an
- * interface of the host, because several attachments may have that one.
+ * name is the MAC address. If the interface has the MAC address of an interface of the host, which
+ * several attachments may have, the name is a->host, which is unique.
  */
 static const char *own_lease(const struct attachment *a, char ret[IP_TEXT])
 {

@@ -228,7 +228,8 @@ int child_make(struct host *h, const struct network *n, const struct attachment 
 
 /*
  * Opens the namespace of the attachment. Returns -ENODEV without a message if the namespace has
- * ended. Another namespace may have the same path by then, but no interface in it has the mark.
+ * ended. Another namespace may have the same path by then, but none of its interfaces has the name
+ * or alias a->host.
  */
 static int open_namespace(const struct attachment *a)
 {
@@ -291,7 +292,7 @@ static int move_back(
 
 /*
  * Gives an interface that is on the host again its former name, MTU, addresses and flags, and
- * removes the mark.
+ * removes the alternative name a->host.
  */
 static int restore(struct host *h, const struct attachment *a, const struct device *d)
 {

@@ -190,8 +190,9 @@ int network_make_default(struct host *h, const char *name) must_check;
 int network_remove(struct host *h, const char *name, bool force) must_check;
 
 /*
- * Applies all networks, writes all rules again, and undoes stale attachments. `caisson net reload`
- * calls it, after a reboot, or after another program has flushed the rules.
+ * Applies all networks, writes all rules again, and undoes the attachments whose interface no
+ * longer exists. `caisson net reload` calls this function, after a reboot, or after another program
+ * has flushed the rules.
  */
 int network_reload(struct host *h) must_check;
 
@@ -241,9 +242,10 @@ struct attachment {
 	const char *netns_now;
 	char interface[IFNAMSIZ]; /* name of the interface inside the namespace */
 	/*
-	 * The attachment's mark. It is the name of the veth pair's end on the host if the network
-	 * is a bridge. Else the interface in the container has the mark: as its alias if the
-	 * interface was made for the container, as an alternative name if it was moved.
+	 * The attachment's mark, a name by which caisson finds the attachment's interface. If the
+	 * network is a bridge, it is the name of the veth pair's end on the host. Otherwise the
+	 * interface in the container has the mark: as its alias if the interface was made for the
+	 * container, as an alternative name if it was moved.
 	 */
 	char host[IFNAMSIZ];
 	/* state of a moved interface before the move; set if kind is NETWORK_DEVICE */

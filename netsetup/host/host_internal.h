@@ -71,7 +71,10 @@ int network_apply(struct host *h, const struct network *n) must_check;
 
 /* --- child.c: macvlan and ipvlan interfaces, and those that are moved --- */
 
-/* Fills in the members of *a that describe the interface. Changes nothing on the host. */
+/*
+ * Fills in the members of *a that describe the interface of the attachment. Changes nothing on the
+ * host.
+ */
 int child_choose(struct host *h, const struct network *n, struct attachment *a) must_check;
 int child_make(struct host *h, const struct network *n, const struct attachment *a) must_check;
 int child_remove(struct host *h, const struct attachment *a) must_check;
@@ -80,7 +83,7 @@ int child_lives(struct host *h, const struct attachment *a) must_check;
 /* Returns the MTU that the interface inside the container should have. */
 int child_mtu(struct host *h, const struct network *n, const struct attachment *a) must_check;
 
-/* --- pin.c: a mount that keeps a namespace --- */
+/* --- pin.c: a mount that keeps a network namespace while an interface of the host is in it --- */
 
 int pin_make(struct host *h, const struct attachment *a, int netns) must_check;
 /*
@@ -91,7 +94,7 @@ int pin_remove(struct host *h, const struct attachment *a) must_check;
 
 /* --- function.c: SR-IOV virtual functions --- */
 
-/* Finds a virtual function of the interface that no container has. */
+/* Finds a virtual function of the interface `parent` that no container has. */
 int function_pick(const char *parent, char ret[IFNAMSIZ]) must_check;
 
 /* --- bridge.c: the bridge of a network --- */
@@ -163,7 +166,7 @@ int store_read_record(struct host *h, const char *record, struct attachment *ret
 
 /*
  * Fails if a port of the request is published already, or if a process of the host uses it. Undoes
- * stale attachments that have such a port.
+ * an attachment with such a port if the interface of the attachment no longer exists.
  */
 int ports_check(struct host *h, const struct attachment *a) must_check;
 /*
@@ -172,7 +175,8 @@ int ports_check(struct host *h, const struct attachment *a) must_check;
 int ports_lease(struct host *h, const struct attachment *a) must_check;
 int ports_release(struct host *h, const struct attachment *a) must_check;
 /*
- * Undoes the attachment of a record if the attachment is stale. Returns 1 if it was stale, else 0.
+ * Undoes the attachment that `record` describes if the interface of the attachment no longer
+ * exists. Returns 1 if it did so, else 0.
  */
 int attachment_sweep(struct host *h, const char *record) must_check;
 int attachment_sweep_one(struct host *h, const struct attachment *a) must_check;
@@ -188,7 +192,8 @@ int names_add(struct host *h, const struct network *n, const struct attachment *
 /* Removes the names of an attachment. If this was the network's last attachment, ends dnsmasq. */
 int names_remove(struct host *h, const struct attachment *a) must_check;
 /*
- * Makes the network's dnsmasq read the names again. If dnsmasq should run and does not, starts it.
+ * Makes the network's dnsmasq read the files with the names again. If dnsmasq should run and does
+ * not, starts it.
  */
 int names_reload(struct host *h, const struct network *n) must_check;
 int names_stop(struct host *h, const char *network) must_check;

@@ -151,7 +151,7 @@ int subnet_check(const struct ip *base, unsigned prefix)
 	return 0;
 }
 
-/* Finds the first and the last address of a subnet that an interface may have. */
+/* Finds the first and the last address of the subnet that an interface may have. */
 static void usable(const struct pool *p, struct ip *first, struct ip *last)
 {
 	*first = ip_first_of(&p->base, p->prefix);

@@ -64,7 +64,10 @@ static void note_path(const char *name, char ret[NOTE_PATH_MAX])
 	snprintf(ret, NOTE_PATH_MAX, "members/%s", name);
 }
 
-/* Reads the note of an interface. Returns false if the interface has no note. */
+/*
+ * Reads the note that says whether the interface was up before the first network used it. Returns
+ * false if the interface has no note.
+ */
 static bool read_note(struct host *h, const char *name, char ret[NOTE_MAX])
 {
 	char path[NOTE_PATH_MAX];
@@ -180,7 +183,7 @@ static int add_member(struct host *h, const struct network *n, const char *name,
 		return r;
 	/*
 	 * Sets the interface down, because the kernel lets a bond take only members that are down.
-	 * The last step sets it up again.
+	 * The last call below sets it up again.
 	 */
 	if (n->kind == NETWORK_BOND && d.link.flags & IFF_UP)
 		r = link_set_flags(&h->nl, d.link.index, 0, IFF_UP);
@@ -226,8 +229,9 @@ static int release_one(
 	if (host_skips(h, "interface %s: release it, and set it %s", name, up ? "up" : "down"))
 		return 0;
 	/*
-	 * If another network still uses the interface, writes that network's name into the note,
-	 * because that network has to give the interface back later.
+	 * If another network still uses the interface, keeps the note about its former state and
+	 * writes that network's name into it, because that network has to give the interface back
+	 * later.
 	 */
 	if (other)
 		return write_note(h, other->name, name, up);

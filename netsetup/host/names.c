@@ -326,7 +326,7 @@ static const char **usable_names(
 	return ret;
 }
 
-/* Makes dnsmasq read the files again. If dnsmasq does not run, starts it. */
+/* Makes the network's dnsmasq read its files again. If dnsmasq does not run, starts it. */
 static int read_again(const struct network *n, const char *path)
 {
 	pid_t pid = find_process(path);

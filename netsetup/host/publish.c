@@ -145,7 +145,11 @@ static bool hosts_clash(const struct ip *a, const struct ip *b)
 
 struct wanted {
 	const struct attachment *a;
-	bool swept; /* whether a stale attachment was undone, so that the check must be repeated */
+	/*
+	 * whether an attachment whose interface no longer exists was undone, so that the check must
+	 * be repeated
+	 */
+	bool swept;
 };
 
 /* Returns whether a lease is for a port of the host that p publishes too. */

@@ -311,8 +311,9 @@ static bool is_mac(const char *name)
 }
 
 /*
- * Adds an attachment by one of its leases. Of the leases of an attachment, exactly one is named by
- * the MAC address or by the mark. A mark begins with "cn", as no address does.
+ * Adds the attachment of the lease to the list if the name of the lease is a MAC address or a mark
+ * (a->host), because exactly one lease of each attachment has such a name. A mark begins with "cn",
+ * as no address does.
  */
 static int add_lease(struct host *h, const char *name, const char *record, void *arg)
 {

@@ -85,7 +85,7 @@ static int remove_filter(struct nl *nl, int from)
 	return nl_call(nl, &q, NULL, NULL);
 }
 
-/* The filters that an interface has already. */
+/* What the list of an interface's filters shows. */
 struct present {
 	unsigned others; /* number of filters that have another priority than caisson's filter */
 	bool stale;      /* a filter redirects to a device that is gone */
@@ -127,8 +127,8 @@ static int read_filter(const struct nlmsghdr *h, void *arg)
 }
 
 /*
- * Makes room for the filter on an interface that had an ingress qdisc already: removes a stale
- * redirection, and fails if another filter has caisson's priority.
+ * Prepares an interface that had an ingress qdisc already for caisson's filter: removes a
+ * redirection to a device that is gone, and fails if another filter has caisson's priority.
  */
 static int make_room_for_filter(struct nl *nl, int from)
 {

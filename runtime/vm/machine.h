@@ -144,7 +144,10 @@ struct machine {
 	struct virtio_vsock vsock;
 	bool has_vsock;
 	int calls; /* eventfd, written by machine_call() */
-	/* the function that machine_call() has set, or NULL; accessed atomically */
+	/*
+	 * the function that machine_call() has set and that was not called yet, or NULL; accessed
+	 * atomically
+	 */
 	void (*call)(struct machine *m, void *ctx);
 	void *call_ctx;
 };
@@ -185,10 +188,10 @@ int machine_save(struct machine *m, struct snapshot_writer *w, int memory) must_
 /* Lets a machine that was saved go on, or starts a machine that was loaded. */
 void machine_go_on(struct machine *m);
 
-/* The two steps of machine_build() for a machine from a snapshot. */
+/* These two functions are the steps of machine_build() for a machine from a snapshot. */
 /*
- * Checks that the machine which `options` describe has the shape of the snapshot, before any part
- * is made.
+ * Checks that the machine which `options` describe has as much memory and as many vCPUs and devices
+ * as the one in the snapshot, before any part is made.
  */
 int machine_check_shape(const struct machine_options *options) must_check;
 /* Loads the state of all parts into a machine that has not run yet. */

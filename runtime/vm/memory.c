@@ -128,8 +128,9 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 				      : MAP_SHARED);
 	if (o->pages == VM_PAGES_HUGETLB)
 		/*
-		 * Without MAP_NORESERVE, mmap() fails at once if the pool has too few huge pages.
-		 * With MAP_NORESERVE, a later access to a page that is missing would raise SIGBUS.
+		 * Without MAP_NORESERVE, mmap() fails at once if the host's pool has too few huge
+		 * pages. With MAP_NORESERVE, a later access to a page that the pool lacks would
+		 * raise SIGBUS.
 		 */
 		flags &= ~MAP_NORESERVE;
 	uint8_t *host =

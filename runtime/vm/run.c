@@ -17,14 +17,14 @@ static void serve_kick(const struct machine_slot *s, unsigned queue)
 
 	(void)eventfd_read(s->kicks[queue], &kicks);
 	/*
-	 * Kicks the device once more after all other devices had their turn, because it has more
-	 * requests than it may serve in one turn.
+	 * If the queue has more requests than virtio_kick() serves in one call, makes the event
+	 * loop serve the queue once more after all other queues.
 	 */
 	if (virtio_kick(s->device, queue) > 0)
 		eventfd_write(s->kicks[queue], 1);
 }
 
-/* Calls the function that machine_call() has set. */
+/* Calls the function that another thread has set by machine_call(), if there is one. */
 static void serve_call(struct machine *m)
 {
 	eventfd_t calls;

@@ -247,7 +247,10 @@ static void put_output(struct uart *u)
 	bool was_full = !can_send(u);
 	ssize_t n = u->tx_len && u->out >= 0 ? write(u->out, u->tx, u->tx_len) : u->tx_len;
 
-	/* Output that nobody can read any more is dropped, because the guest must not stop then. */
+	/*
+	 * Drops output that no one can read any more, because the guest must not wait for room in
+	 * the buffer forever.
+	 */
 	if (n < 0 && errno != EAGAIN && errno != EINTR)
 		n = u->tx_len;
 	if (n <= 0)

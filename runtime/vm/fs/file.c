@@ -15,7 +15,7 @@
  */
 #define OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME)
 
-/* how many descriptors open files must leave free for nodes (descriptor_cache.c) */
+/* how many descriptors must stay free for nodes when the guest opens a file (descriptor_cache.c) */
 #define FOR_NODES 32
 
 /*
@@ -34,7 +34,9 @@ static int add_file(
 	if (!f)
 		return -ENOMEM;
 	*f = (struct fs_file){.node = n, .fd = own, .id = id};
-	/* Keeps the node from being parked while its file is open. */
+	/*
+	 * Keeps the cache of descriptors from closing the node's descriptor while its file is open.
+	 */
 	n->files++;
 	fs_node_used(s, n);
 	/*

@@ -53,9 +53,9 @@ static int make_read_only(int mount)
 }
 
 /*
- * Waits for the byte by which the monitor orders the seal, makes the mount read-only, and sends the
- * monitor the result as an int: 0, or an errno. If the socket closes without a byte, the monitor or
- * the server has ended, and the function does nothing.
+ * Waits for the byte by which the monitor orders the mount to be made read-only, makes it
+ * read-only, and sends the monitor the result as an int: 0, or an errno. If the socket closes
+ * without a byte, the monitor or the server has ended, and the function does nothing.
  */
 static int wait_and_seal(int sock, int mount)
 {

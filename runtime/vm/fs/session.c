@@ -98,9 +98,9 @@ static const struct fs_operation operations[] = {
 	 */
 	[FUSE_TMPFILE] = {fs_tmpfile, sizeof(struct fuse_create_in), NULL, FS_CHANGES | FS_IS_DIR},
 	/*
-	 * The server answers ENOSYS to the other operations: ACCESS (the guest's kernel decides and
-	 * never asks), POLL, BMAP, NOTIFY_REPLY, SETUPMAPPING and REMOVEMAPPING (there is no DAX
-	 * window).
+	 * The server answers ENOSYS to the operations that this table lacks: ACCESS (the guest's
+	 * kernel decides and never asks), POLL, BMAP, NOTIFY_REPLY, SETUPMAPPING and REMOVEMAPPING
+	 * (there is no DAX window).
 	 */
 };
 
@@ -266,8 +266,8 @@ static int check_request(struct fs_session *s, const struct fs_operation *op, st
 		return -EINVAL;
 	if (r->head.opcode == FUSE_WRITE)
 		/*
-		 * copies only the arguments, because the data of a WRITE request stays in guest
-		 * memory
+		 * Copies only the arguments of a WRITE request, because its data stays in guest
+		 * memory.
 		 */
 		len = args;
 	else if (len > FS_ARGS_MAX)

@@ -7,7 +7,10 @@
 
 #include <stdlib.h>
 
-/* Makes the slots up to number i usable. */
+/*
+ * Enlarges the table so that it has a slot number i. Returns -ENFILE if the table may not be so
+ * large.
+ */
 static int reach_slot(struct fs_slots *t, uint32_t i)
 {
 	uint32_t capacity = t->capacity ? t->capacity : 256;

@@ -27,8 +27,8 @@
 #define REOPEN_FLAGS (O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME)
 
 /*
- * A table of nodes or of open files in a snapshot: how many slots it has, and their newest
- * generation, so that the restored table does not use a number again.
+ * A table of nodes or of open files in a snapshot: how many slots it has, and the newest generation
+ * of their numbers, so that the restored table does not use a number again.
  */
 struct slots_state {
 	uint32_t used, generation;

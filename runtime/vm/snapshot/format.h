@@ -43,7 +43,7 @@ enum snapshot_kind {
 	SNAPSHOT_SHAPE = 1,
 	SNAPSHOT_VM,     /* interrupt controllers and clock */
 	SNAPSHOT_VCPU,   /* index: the vCPU's number */
-	SNAPSHOT_DEVICE, /* index: the device's slot */
+	SNAPSHOT_DEVICE, /* index: the device's number in machine.slots */
 	/* the checksums of guest memory, which is saved last, because devices write to it */
 	SNAPSHOT_MEMORY,
 	/* the bytes with which the program that has made the machine describes it to itself */

@@ -332,8 +332,8 @@ static int set_vring_fd(struct vhost_backend *b, struct vhost_message *m)
 			m->h.request, m->fd_count, none ? 0 : 1);
 	if (m->h.request == VHOST_USER_SET_VRING_ERR)
 		/*
-		 * The descriptor of SET_VRING_ERR, on which a back end reports errors of a queue,
-		 * is not stored, because here such an error ends the connection.
+		 * The descriptor of SET_VRING_ERR is not stored. A back end reports errors of a
+		 * queue on it, but in this back end such an error ends the connection.
 		 */
 		return 0;
 	if (is_kick && none)
@@ -471,7 +471,7 @@ int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m)
 	case VHOST_USER_RESET_DEVICE:
 		vhost_reset(b);
 		return 0;
-	/* deprecated request; all interpretations of it agree that the queues stop */
+	/* This request is deprecated, but all interpretations of it agree that the queues stop. */
 	case VHOST_USER_RESET_OWNER:
 		stop_queues(b);
 		return 0;

@@ -8,9 +8,11 @@
 #include "vm/virtio/device.h"
 
 struct vhost_queue {
-	/* ring addresses as the monitor sent them, in its own address space */
+	/*
+	 * addresses of the queue's rings in the address space of the monitor, which has sent them
+	 */
 	uint64_t desc, avail, used;
-	/* number of entries of the queue; 0: the monitor has not sent it yet */
+	/* number of entries of the queue; 0: the monitor has not sent the number yet */
 	uint16_t size;
 	/* index of the next request to serve; valid while the queue does not run */
 	uint16_t base;

@@ -248,8 +248,8 @@ static void check_idle_socket(struct vhost_user *v)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		/*
-		 * there is nothing to read, because the event was the answer to another thread's
-		 * message
+		 * Another thread has read what made the socket readable: the answer to its own
+		 * message.
 		 */
 		return;
 	(void)lose_back_end(
@@ -359,7 +359,10 @@ static int front_serve(struct virtio_device *d, unsigned index, unsigned budget)
 
 /* --- Snapshots: stops the queues and moves the back end's state --- */
 
-/* Stops the queue, and stores where the back end has to continue. */
+/*
+ * Stops the queue in the back end, and stores the index of the request at which a back end has to
+ * continue.
+ */
 static void front_quiesce(struct virtio_device *d, unsigned index)
 {
 	struct vhost_user *v = (struct vhost_user *)d;

@@ -25,7 +25,10 @@
  * are not offered
  */
 #define VIRTIO_BALLOON_CONFIG_LEN 8
-/* how many pages one turn handles, so that the event loop can serve other devices in between */
+/*
+ * how many pages one call of serve() handles, so that the event loop can serve other devices in
+ * between
+ */
 #define VIRTIO_BALLOON_TURN 8192
 
 struct virtio_balloon {

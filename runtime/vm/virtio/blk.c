@@ -242,8 +242,8 @@ struct blk_state {
 };
 
 /*
- * Also flushes the image, because the image must not be older than the snapshot after a crash of
- * the host.
+ * Saves the disk's state, and flushes the image before, because after a crash of the host the image
+ * must not be older than the snapshot.
  */
 static int blk_save(struct virtio_device *d, struct snapshot_writer *w)
 {
@@ -325,7 +325,10 @@ int virtio_blk_init(struct virtio_blk *b, const struct vm_memory *m, struct blk_
 	b->queues = calloc(queues, sizeof(*b->queues));
 	if (!b->queues)
 		return err_set(ENOMEM, "out of memory for a disk's requests");
-	/* The serial has 20 bytes, and no NUL if it uses all of them (virtio 5.2.6). */
+	/*
+	 * The serial number that the driver reads has 20 bytes, and no NUL if it uses all of them
+	 * (virtio 5.2.6).
+	 */
 	memcpy(b->serial, o->serial, strnlen(o->serial, sizeof(b->serial)));
 	b->config = (struct virtio_blk_config){
 		.capacity = htole64(b->sectors),

@@ -66,9 +66,9 @@ struct virtio_ops {
 	 */
 	void (*quiesce)(struct virtio_device *d, unsigned index);
 	/*
-	 * Writes what the device itself stores, besides the members of struct virtio_device, to
-	 * the present section of a snapshot. The caller holds the lock and has quiesced all
-	 * queues. NULL: the device stores nothing.
+	 * Writes what the device itself stores, besides the members of struct virtio_device, to the
+	 * section of the snapshot that was begun last. The caller holds the lock and has called
+	 * quiesce() for all queues. NULL: the device stores nothing.
 	 */
 	int (*save)(struct virtio_device *d, struct snapshot_writer *w);
 	/*
@@ -161,7 +161,7 @@ int virtio_accept(struct virtio_device *d, uint64_t features) must_check;
 uint32_t virtio_features(const struct virtio_device *d, unsigned half);
 /* Returns all features that the device offers. */
 uint64_t virtio_offered(const struct virtio_device *d);
-/* Sets in the queue which of the accepted features it has to obey. */
+/* Sets which of the accepted features the queue has to obey: EVENT_IDX and INDIRECT_DESC. */
 void virtio_apply_features(const struct virtio_device *d, struct virtq *q);
 /* Returns the queue if the driver may set its size and addresses now, else NULL. */
 struct virtq *virtio_open_queue(struct virtio_device *d, uint32_t index);

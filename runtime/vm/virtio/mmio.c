@@ -130,7 +130,10 @@ static void write_register(struct virtio_mmio *t, uint64_t offset, uint32_t valu
 	case VIRTIO_MMIO_STATUS:
 		virtio_set_status(d, value);
 		if (d->status == 0) {
-			/* A device that was reset has no pending interrupt (virtio 1.2, 4.2.2). */
+			/*
+			 * Clears the pending interrupts, because a device that was reset has none
+			 * (virtio 1.2, 4.2.2).
+			 */
 			__atomic_store_n(&t->interrupts, 0, __ATOMIC_SEQ_CST);
 			t->features_select = t->driver_select = t->queue_select = 0;
 		}

@@ -55,10 +55,7 @@ struct net_rx {
 	/* all entries of the arrays are used, so that the device can hold no more buffers */
 	bool full;
 	uint64_t kept; /* length of the frame that waits for more buffers; 0: no frame waits */
-	/*
-	 * how many bytes at the end of the waiting frame are in the buffer `rest`, because the
-	 * guest gave too few buffers
-	 */
+	/* bytes of the frame that waits that are in `rest`, and not in guest memory */
 	uint64_t kept_rest;
 	struct virtq_chain chain;
 	uint8_t rest[FRAME_MAX];
@@ -107,8 +104,8 @@ static void copy_to_buffers(struct net_rx *rx, uint64_t offset, const void *data
 }
 
 /*
- * Adds the request that was last taken from the receive queue to the held buffers, as far as a
- * frame can need its room. Returns false if the request needs more entries than are free.
+ * Adds the receive buffer in rx->chain to those that the device holds, as far as a frame can need
+ * its room. Returns false if too few entries of rx->part are free.
  */
 static bool hold_buffer(struct net_rx *rx)
 {
@@ -177,7 +174,7 @@ static int refill_buffers(struct virtio_net *n)
 	return 0;
 }
 
-/* Gives the guest the frame of `len` bytes that was read into the held buffers. */
+/* Gives the guest the frame of `len` bytes that was read into the buffers that the device holds. */
 static void deliver_frame(struct virtio_net *n, uint64_t len)
 {
 	struct virtq *q = &n->dev.queues[QUEUE_RX];
@@ -206,8 +203,8 @@ static void deliver_frame(struct virtio_net *n, uint64_t len)
 }
 
 /*
- * Gives the guest the frame that waits for more buffers. Returns false if the held buffers are
- * still too short for it.
+ * Gives the guest the frame that waits for more buffers. Returns false if all buffers that the
+ * device holds are still too short for the frame.
  */
 static bool deliver_kept(struct virtio_net *n)
 {
@@ -268,9 +265,9 @@ static int serve_rx(struct virtio_net *n, unsigned budget)
 			break;
 		}
 		/*
-		 * The limit of frames in one turn is checked only after the waiting frame was
-		 * handled. That frame is in this process and not in the tap, so no event would make
-		 * the loop handle it.
+		 * Checks the limit of frames only after the waiting frame was handled, because that
+		 * frame is in this process and not in the tap, so no event would make the event
+		 * loop handle it.
 		 */
 		if (budget-- == 0) {
 			r = 1;
@@ -361,7 +358,7 @@ static int net_event(struct virtio_device *d)
 	bool rx, tx;
 
 	pthread_mutex_lock(&d->lock);
-	/* Stops watching the tap if the driver has broken the rules since the event. */
+	/* Stops watching the tap if another thread has stopped the device since the event. */
 	update_watch(n);
 	rx = n->watched & EPOLLIN;
 	tx = n->watched & EPOLLOUT;
@@ -435,8 +432,8 @@ static void net_reset(struct virtio_device *d)
 }
 
 /*
- * Puts the held buffers back into the queue, so that they count as not taken. This is possible
- * because they are the last buffers that the device has taken, and are in order.
+ * Puts the buffers that the device holds back into the queue, so that they count as not taken. This
+ * is possible because they are the last buffers that the device has taken, and are in order.
  */
 static void net_quiesce(struct virtio_device *d, unsigned index)
 {

@@ -114,7 +114,7 @@ static int take_packet(struct virtio_vsock *v)
 
 /*
  * Handles the guest's packets. Returns 0 if no packet is left or if the rest must wait for room in
- * `resets`, or 1 if the limit of packets in one turn was reached.
+ * `resets`, or 1 if the limit of packets for one call was reached.
  */
 static int take_packets(struct virtio_vsock *v)
 {
@@ -421,8 +421,8 @@ int virtio_vsock_drain(struct virtio_vsock *v, int timeout_ms)
 	for (;;) {
 		vsock_event(&v->dev);
 		/*
-		 * Waits for `wake` too, which is readable if there are packets that did not fit
-		 * into one turn.
+		 * Waits for the eventfd `wake` too, which is readable if there were more packets
+		 * than run_queues() handles in one call.
 		 */
 		p[1] = (struct pollfd){v->wake, POLLIN, 0};
 		if (!is_pending(v) && poll(&p[1], 1, 0) == 0)

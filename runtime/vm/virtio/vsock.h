@@ -113,8 +113,8 @@ struct virtio_vsock {
 int virtio_vsock_init(struct virtio_vsock *v, const struct vm_memory *m,
 	const struct virtio_vsock_options *o) must_check;
 /*
- * Closes all descriptors. Data that was not drained is lost. The caller still has to call
- * virtio_release().
+ * Closes the descriptors of all streams. Data of the guest that virtio_vsock_drain() has not
+ * written is lost. The caller still has to call virtio_release().
  */
 void virtio_vsock_release(struct virtio_vsock *v);
 
@@ -168,6 +168,7 @@ void vsock_settle_conn(struct virtio_vsock *v, struct vsock_conn *c);
 
 /*
  * Sends the guest the packets and the data that wait. Returns 0 if nothing is left or the guest has
- * no more buffers, 1 if the limit of one turn was reached, or -errno if the driver broke the queue.
+ * no more buffers, 1 if the limit of packets for one call was reached, or -errno if the driver
+ * broke the queue.
  */
 int vsock_fill_rx(struct virtio_vsock *v);

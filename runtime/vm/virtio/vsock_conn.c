@@ -150,7 +150,7 @@ static void receive_data(
 		return;
 	}
 	if (c->guest_ended || !(c->stream.open & VSOCK_FROM_GUEST)) {
-		/* dropped data counts as written, so that the guest gets its credit back */
+		/* Counts dropped data as written, so that the guest gets its credit back. */
 		count_written(c, len);
 		return;
 	}
@@ -275,7 +275,10 @@ uint16_t vsock_conn_op(const struct vsock_conn *c, uint32_t *ret_flags)
 
 void vsock_conn_sent_op(struct vsock_conn *c, uint16_t op, uint32_t flags)
 {
-	/* Counts the present credit as told to the guest, because each packet contains it. */
+	/*
+	 * Records that the guest knows its present credit, because each packet to the guest
+	 * contains the credit.
+	 */
 	c->told = c->done;
 	c->ops &= ~(1U << op | BIT(CREDIT_UPDATE));
 	if (op == VIRTIO_VSOCK_OP_SHUTDOWN)
@@ -307,7 +310,10 @@ void vsock_conn_was_read(struct vsock_conn *c, ssize_t n, size_t room)
 			   : (size_t)n == room                         ? c->batch
 								       : 1;
 	} else if (n != -EAGAIN) {
-		/* read(2) returns EIO for a terminal that hung up, which counts as the end */
+		/*
+		 * EIO counts as the end of the input, because read(2) returns it for a terminal
+		 * that hung up.
+		 */
 		vsock_stream_end(&c->stream, VSOCK_TO_GUEST);
 		update_conn(c);
 	}

@@ -91,7 +91,10 @@ static int send_resets(struct virtio_vsock *v)
 	return r < 0 ? r : (int)n;
 }
 
-/* Takes receive buffers for one read of at most `credit` bytes. Returns the number of buffers. */
+/*
+ * Takes the guest's receive buffers for one read of at most `credit` bytes. Returns the number of
+ * buffers taken.
+ */
 static int take_rooms(struct virtio_vsock *v, unsigned most, uint32_t credit, unsigned *ret_parts)
 {
 	uint32_t left = credit < READ_MAX ? credit : READ_MAX;
@@ -205,8 +208,8 @@ int vsock_fill_rx(struct virtio_vsock *v)
 		r = send_for(v, c);
 		vsock_settle_conn(v, c);
 		/*
-		 * If the guest has no buffer left for this connection, the next turn starts with
-		 * the same connection.
+		 * If the guest has no buffer left for this connection, the same connection is
+		 * served first at the next call.
 		 */
 		if (v->count == before && (r > 0 || !v->starved))
 			v->turn = (v->turn + 1) % before;
