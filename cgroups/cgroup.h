@@ -63,8 +63,8 @@ struct cgroup {
 	bool user_instance;
 	bool lenient;
 	/*
-	 * whether the scope was just started with these limits, so that systemd knows them; not
-	 * stored in the state
+	 * whether the scope was started just now with the limits of the container, so that systemd
+	 * knows them; not stored in the state
 	 */
 	bool unit_current;
 	/*

@@ -123,8 +123,8 @@ static int start_unit(struct sdbus *s, const struct cgroup *cg, const struct cg_
 		if (r >= 0 || attempt || !streq(name, ERROR_EXISTS))
 			break;
 		/*
-		 * Resets the failed scope that an earlier container of this name may have left. A
-		 * running scope stays as it is, and the second attempt to start reports it.
+		 * Resets a failed scope with the same name, which an earlier container may have
+		 * left. A running scope stays as it is, and the second attempt to start reports it.
 		 */
 		reset_failed(s, cg->scope);
 		r = 0;

@@ -152,10 +152,10 @@ int network_kind_parse(const char *text) must_check;
 int network_mode_parse(enum network_kind kind, const char *text) must_check;
 /* Returns the mode of a network whose file names no mode. */
 uint8_t network_mode_default(enum network_kind kind);
-/* Fails if the file of a network of this kind may not have the JSON member with this name. */
+/* Fails if the file of a network of the kind `kind` may not have the JSON member `member`. */
 int network_check_member(enum network_kind kind, const char *member) must_check;
 
-/* Returns 0 if a network may have this name, else -EINVAL with a message. */
+/* Returns 0 if a network may have the name `name`, else -EINVAL with a message. */
 int network_check_name(const char *name) must_check;
 
 /* Parses and checks a network's file. `what` names the file in messages. */
@@ -282,8 +282,8 @@ struct attach_request {
 };
 
 /*
- * Finds the name that an interface gets in the namespace with that path: the template with the
- * first free number in place of its "%d".
+ * Finds the name that an interface would get in the namespace with the path `netns`: the template
+ * with the first free number in place of its "%d".
  */
 int netns_pick_name(const char *netns, const char *template, char ret[IFNAMSIZ]) must_check;
 

@@ -29,7 +29,10 @@ bool kind_has(enum network_kind kind, unsigned what);
 const char *network_mode_name(enum network_kind kind, uint8_t mode);
 /* Checks rules that concern several members of a network's file. */
 int kind_check_whole(const struct network *n) must_check;
-/* Returns -EOPNOTSUPP with a message that this kernel has no interfaces of this kind. */
+/*
+ * Returns -EOPNOTSUPP, with a message which says that this kernel has no interfaces of the kind
+ * `kind`.
+ */
 int kind_not_supported(enum network_kind kind);
 
 /* --- interface.c: the interfaces of VLANs and bonds --- */

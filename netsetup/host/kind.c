@@ -27,8 +27,8 @@ static const struct kind {
 	uint8_t default_mode;
 	const struct mode *modes;
 	/*
-	 * what the kernel needs for this kind: a module, or the option with which the kernel was
-	 * built
+	 * what the kernel needs for interfaces of the kind: a module, or the option with which the
+	 * kernel was built
 	 */
 	const char *module, *option;
 } kinds[] = {

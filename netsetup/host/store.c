@@ -49,8 +49,8 @@ int store_lease(struct host *h, const char *folder, const char *name, const stru
 		return dir;
 	record_path(a, record);
 	/*
-	 * Removes an old link of this name, which leads to no record any more: the caller has
-	 * checked that no attachment has the lease.
+	 * Removes an old link with the lease's name. The link leads to no record any more, because
+	 * the caller has checked that no attachment has the lease.
 	 */
 	(void)unlinkat(dir, name, 0);
 	return symlinkat(record, dir, name) < 0 ? err_sys("make the lease %s/%s", folder, name) : 0;

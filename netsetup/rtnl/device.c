@@ -380,7 +380,7 @@ int device_each_route(struct nl *nl, device_route_fn *fn, void *arg)
 			nl_req_init(&q, RTM_GETROUTE, NLM_F_DUMP, &info, sizeof(info));
 			r = nl_call(nl, &q, read_route, &reader);
 		}
-		/* a kernel without IPv6 has no such routes */
+		/* A kernel without IPv6 has no IPv6 routes, and answers EOPNOTSUPP. */
 		if (r == -EOPNOTSUPP && families[i] == AF_INET6) {
 			err_clear();
 			r = 0;

@@ -212,8 +212,8 @@ int tc_redirect_remove(struct nl *nl, int from, bool own_qdisc)
 	if (r != -ENODEV && r != -ENOENT && r != -EINVAL)
 		return r;
 	/*
-	 * The kernel answers -EINVAL if there is no such qdisc, so there is no redirection to
-	 * remove.
+	 * No error: the kernel answers -EINVAL if the interface has no ingress qdisc, so there is
+	 * no redirection to remove.
 	 */
 	err_clear();
 	return 0;

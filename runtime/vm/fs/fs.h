@@ -341,8 +341,8 @@ struct snapshot_writer;
 struct snapshot_part;
 
 /*
- * Writes the nodes and open files to the present section of a snapshot. Returns -ENOTSUP with a
- * message if the guest has open what cannot be opened again.
+ * Writes the nodes and open files to the section of the snapshot that was begun last. Returns
+ * -ENOTSUP with a message if the guest has a file open that cannot be opened again.
  */
 int fs_session_save(struct fs_session *s, struct snapshot_writer *w) must_check;
 /*

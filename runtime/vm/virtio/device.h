@@ -199,10 +199,10 @@ void virtio_config_changed(struct virtio_device *d);
 /* --- device_state.c: snapshots --- */
 
 /*
- * Writes the device's state to the present section of a snapshot. The caller has made sure that
- * the driver does not run and that no other thread serves the device. Requests that the device has
- * taken count as not taken, so the caller must kick all queues if the machine goes on. Returns
- * -ENOTSUP, with a message, if the device has state that cannot be saved.
+ * Writes the device's state to the section of the snapshot that was begun last. The caller has made
+ * sure that the driver does not run and that no other thread serves the device. Requests that the
+ * device has taken count as not taken, so the caller must kick all queues if the machine goes on.
+ * Returns -ENOTSUP, with a message, if the device has state that cannot be saved.
  */
 int virtio_save(struct virtio_device *d, struct snapshot_writer *w) must_check;
 /* Lets a device go on after virtio_save(), whether or not that function has failed. */

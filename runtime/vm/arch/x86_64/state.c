@@ -7,9 +7,9 @@
  *
  *	saving   MP_STATE is first, because it takes pending INIT and start-up interrupts. The
  *	         events are last, because reading the LAPIC may change them.
- *	loading  SREGS sets the base of the LAPIC, so it precedes the LAPIC. The LAPIC precedes the
- *	         MSRs, because the TSC deadline counts only in that mode of the LAPIC's timer. The
- *	         events are last, because REGS clears pending exceptions.
+ *	loading  SREGS sets the base of the LAPIC, so SREGS precedes the LAPIC. The LAPIC precedes
+ *	         the MSRs, because the MSR "TSC deadline" counts only in the TSC-deadline mode of
+ *	         the LAPIC's timer. The events are last, because REGS clears pending exceptions.
  *
  * The TSC is the first MSR, and the TSC deadline, which is compared with it, is the last one.
  */
