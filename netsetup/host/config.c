@@ -391,8 +391,8 @@ int network_create(struct host *h, struct network *n)
 	if (r >= 0 && n->pool_count == 0 && n->kind == NETWORK_BRIDGE) {
 		r = choose_ipv4(h, n, all, count);
 		/*
-		 * Chooses an IPv6 subnet only if the MTU is at least 1280, because the kernel gives
-		 * an interface with a smaller MTU no IPv6.
+		 * Chooses no IPv6 subnet if the network's MTU is below 1280, because the kernel
+		 * gives an interface with such an MTU no IPv6.
 		 */
 		if (r >= 0 && (!n->mtu || n->mtu >= 1280))
 			r = choose_ipv6(n);

@@ -43,7 +43,10 @@
  */
 struct virtio_vsock_options {
 	uint64_t cid; /* the guest's context id (CID), from 3 to 2^32 - 2 */
-	/* the device has an event queue; false if another monitor serves that queue */
+	/*
+	 * the device has an event queue; false if the vhost-user front end (QEMU) serves that queue
+	 * itself
+	 */
 	bool event_queue;
 	/*
 	 * The device calls this when the guest connects to the host's `port`. Returns the
