@@ -142,8 +142,8 @@ static int make_pair(
 	struct nl_req q;
 
 	/*
-	 * The host's end of the pair gets another first byte than 0x0a, because the container's end
-	 * has 0x0a as the first byte of its MAC address.
+	 * Gives the host's end of the pair a MAC address that begins with 0xfe instead of 0x0a, so
+	 * that it differs from the address of the container's end.
 	 */
 	memcpy(mac, a->mac, sizeof(mac));
 	mac[0] = 0xfe;

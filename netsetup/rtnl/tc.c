@@ -103,16 +103,16 @@ static int read_filter(const struct nlmsghdr *h, void *arg)
 	struct tc_mirred mirred;
 
 	int r = nl_attrs(h, sizeof(*m), attrs, TCA_OPTIONS);
-	/*
-	 * The kernel lists the hash table of a u32 filter as a filter of its own, which has a
-	 * handle and no action.
-	 */
 	if (r >= 0 && TC_H_MAJ(m->tcm_info) >> 16 != PRIORITY)
 		present->others++;
 	if (r < 0 || TC_H_MAJ(m->tcm_info) >> 16 != PRIORITY || !attrs[TCA_OPTIONS])
 		return r;
 	const char *kind = nl_attr_str(attrs[TCA_KIND], "");
 	bool u32 = streq(kind, "u32");
+	/*
+	 * Skips the hash table of a u32 filter, which the kernel lists as a filter of its own with
+	 * a handle and no action.
+	 */
 	if (u32 && !TC_U32_NODE(m->tcm_handle))
 		return 0;
 	list = nl_attr_in(attrs[TCA_OPTIONS], u32 ? TCA_U32_ACT : TCA_MATCHALL_ACT);

@@ -208,8 +208,8 @@ int virtio_save(struct virtio_device *d, struct snapshot_writer *w) must_check;
 /* Lets a device go on after virtio_save(), whether or not that function has failed. */
 void virtio_go_on(struct virtio_device *d);
 /*
- * Sets the state of a device that is as its init has left it. Returns -ENOTSUP with a message if
- * the snapshot is of another device, -EBADMSG if the state is not possible. The caller must kick
- * all queues afterwards.
+ * Loads the state that virtio_save() has written into a device that is as its init function has
+ * left it. Returns -ENOTSUP with a message if the snapshot is of another device, -EBADMSG if the
+ * state is not possible. The caller must kick all queues afterwards.
  */
 int virtio_load(struct virtio_device *d, struct snapshot_part *p) must_check;
