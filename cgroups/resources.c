@@ -477,8 +477,8 @@ int cg_apply(const struct cgroup *cg, const struct cg_resources *res)
 	struct cg_target t = {.cg = cg};
 
 	/*
-	 * nothing is written, because cg_create() has reported a missing cgroup if limits were
-	 * asked for
+	 * Writes nothing without a cgroup, because cg_create() has reported the missing cgroup if
+	 * limits were asked for.
 	 */
 	if (!cg->path)
 		return 0;

@@ -195,7 +195,7 @@ static int apply_address(struct nl *nl, int index, const struct net_address *a)
 	struct nl_req q;
 
 	/*
-	 * IFA_F_OPTIMISTIC is removed, because it asks for duplicate address detection, and the
+	 * Removes IFA_F_OPTIMISTIC, because this flag asks for duplicate address detection, and the
 	 * guest gets its addresses without that detection (IFA_F_NODAD).
 	 */
 	flags &= ~(uint32_t)(IFA_F_OPTIMISTIC);

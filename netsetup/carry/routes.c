@@ -115,8 +115,8 @@ static int fill_route(const struct route_reader *reader, const struct rtmsg *m,
 	if (r >= 0)
 		r = read_metrics(attrs[RTA_METRICS], ret);
 	/*
-	 * The kernel reports lo as the interface of IPv6 reject routes, so the interface of such a
-	 * route is ignored.
+	 * Ignores the interface of a reject route, because the kernel reports lo for IPv6 routes of
+	 * this kind.
 	 */
 	if (r < 0 || is_reject(ret->type))
 		return r;

@@ -137,8 +137,8 @@ static int find_overlap(struct overlap *o, const struct network *all, size_t cou
 			return 1;
 		}
 	/*
-	 * Only the pools of bridges are compared with the host's routes, because a network of
-	 * another kind has addresses of a network to which the host itself has a route.
+	 * Compares only the pools of bridges with the host's routes, because a network of another
+	 * kind has addresses of a network to which the host itself has a route.
 	 */
 	return o->bridge ? device_each_route(&o->h->nl, find_route, o) : 0;
 }
@@ -454,8 +454,8 @@ int network_remove(struct host *h, const char *name, bool force)
 	for (size_t i = 0; r >= 0 && i < count; i++)
 		r = attachment_undo(h, all[i]);
 	/*
-	 * The network's file is removed last, so that the user can repeat `caisson net rm` until
-	 * all is removed.
+	 * Removes the network's file last, so that the user can repeat `caisson net rm` until all
+	 * is removed.
 	 */
 	if (r >= 0)
 		r = names_stop(h, name);

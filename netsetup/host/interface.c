@@ -175,8 +175,7 @@ int interface_remove(struct host *h, const struct network *n)
 	int r = find(h, n, &device);
 
 	/*
-	 * Nothing is removed if no interface has the name, or if another program's interface has
-	 * it.
+	 * Removes nothing if no interface has the name, or if another program's interface has it.
 	 */
 	if (r == -ENODEV || r == -EEXIST) {
 		err_clear();

@@ -152,8 +152,8 @@ static int start_process(const struct network *n, const char *path)
 	int r = try_start(path, line, sizeof(line));
 
 	/*
-	 * dnsmasq is started again, because the old dnsmasq that a killed command was ending may
-	 * still have the address for a moment.
+	 * Starts dnsmasq again, because the old dnsmasq that a killed command was ending may still
+	 * have the address for a moment.
 	 */
 	for (int i = 1; i < TRIES && r == 0 && strstr(line, "in use"); i++) {
 		nanosleep(&moment, NULL);

@@ -71,7 +71,10 @@ int store_release(struct host *h, const char *folder, const char *name, const st
 		return 0;
 	if (unlinkat(dir, name, 0) < 0 && errno != ENOENT)
 		return err_sys("release %s/%s", folder, name);
-	/* If the removed lease was the last one in its directory, the directory is removed too. */
+	/*
+	 * Removes the directory of the network's leases, and the directory `leases` above it, if
+	 * the removed lease was the last one.
+	 */
 	if (unlinkat(h->state_dir, folder, AT_REMOVEDIR) == 0)
 		(void)unlinkat(h->state_dir, "leases", AT_REMOVEDIR);
 	return 0;
@@ -252,7 +255,7 @@ static int add_record(struct host *h, const char *record, struct found *f)
 	return strbuf_add(&f->list, &a, sizeof(a));
 }
 
-/* Adds the records in the directory of one container. */
+/* Adds the attachments whose records are in the directory of one container to the list. */
 static int add_container(struct host *h, const char *key, struct found *f)
 {
 	char folder[CONTAINER_KEY_MAX + 16], record[RECORD_PATH];

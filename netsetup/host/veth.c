@@ -63,9 +63,9 @@ static int add_routes(struct host *h, const struct attachment *a, struct nl *nl,
 }
 
 /*
- * Sets the interface up. The kernel refuses a macvlan with the MAC address of another one that is
- * up. Then the request is repeated, because the kernel removes namespaces late, so an ended
- * container's macvlan may still exist for some time.
+ * Sets the interface up. The kernel refuses a macvlan with the MAC address of another macvlan that
+ * is up. In that case the function repeats the request, because the kernel removes namespaces late,
+ * so an ended container's macvlan may still exist for some time.
  */
 static int set_up(struct nl *nl, int index)
 {
@@ -236,7 +236,7 @@ int veth_remove(struct host *h, const struct attachment *a)
 	int r = device_read(&h->nl, a->host, 0, &host);
 
 	/*
-	 * Nothing is removed if the interface is gone, because the kernel removes the pair together
+	 * Removes nothing if the interface is gone, because the kernel removes the pair together
 	 * with the container's namespace, or if it is no veth, because another kind of interface
 	 * with this name is not caisson's.
 	 */

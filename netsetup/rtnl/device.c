@@ -181,8 +181,8 @@ int device_add_address(struct nl *nl, int index, uint8_t family, const void *raw
 	nl_put(&q, IFA_LOCAL, raw, len);
 	nl_put(&q, IFA_ADDRESS, raw, len);
 	/*
-	 * The broadcast address is sent, because the kernel does not compute the broadcast address
-	 * of an IPv4 address itself.
+	 * Sends the broadcast address too, because the kernel does not compute the broadcast
+	 * address of an IPv4 address itself.
 	 */
 	if (family == AF_INET && prefix < 31) {
 		uint32_t broadcast;

@@ -197,7 +197,7 @@ int nl_read_replies(const void *data, size_t len, uint32_t seq, nl_reply_fn *fn,
 
 	while ((h = nl_next_message(&at, &left))) {
 		/*
-		 * A late reply to an earlier request is skipped, because no caller waits for it any
+		 * Skips a late reply to an earlier request, because no caller waits for it any
 		 * more.
 		 */
 		if (h->nlmsg_seq != seq)
@@ -206,7 +206,7 @@ int nl_read_replies(const void *data, size_t len, uint32_t seq, nl_reply_fn *fn,
 			return err_set(EINTR, "the kernel's list changed while it was read");
 		if (h->nlmsg_type == NLMSG_ERROR || h->nlmsg_type == NLMSG_DONE)
 			return read_end(h);
-		/* control messages such as NLMSG_NOOP are skipped */
+		/* Skips control messages such as NLMSG_NOOP. */
 		if (h->nlmsg_type < NLMSG_MIN_TYPE)
 			continue;
 		r = fn ? fn(h, arg) : 0;

@@ -179,8 +179,8 @@ int vm_kvm_open(struct vm_kvm *ret, const char *path)
 	int max = ioctl(dev, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 	_cleanup_fd_ int vm = -EBADF;
 	/*
-	 * KVM_CREATE_VM is repeated after EINTR, because a signal interrupts this ioctl and the
-	 * kernel does not restart it.
+	 * Repeats KVM_CREATE_VM after EINTR, because a signal interrupts this ioctl and the kernel
+	 * does not restart it.
 	 */
 	do
 		vm = ioctl(dev, KVM_CREATE_VM, 0UL);

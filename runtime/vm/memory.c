@@ -272,8 +272,8 @@ int vm_memory_attach(struct vm_memory *m, const struct vm_memory_region *region,
 		return r;
 	}
 	/*
-	 * Keeps the region's memory out of core dumps. If the kernel cannot do that for this file,
-	 * the region is used anyway.
+	 * Keeps the region's memory out of core dumps. Ignores an error, because the region can be
+	 * used even if the kernel cannot do that for its file.
 	 */
 	(void)madvise(at, len, MADV_DONTDUMP);
 	g.host = at + skip;

@@ -71,7 +71,7 @@ static int create_vcpu(struct vcpu *v, struct vcpus *all, unsigned index)
 
 int vcpus_init(struct vcpus *ret, const struct vcpus_options *o)
 {
-	/* SA_RESTART is not set, so that the signal makes KVM_RUN return */
+	/* Leaves SA_RESTART out, so that the signal makes KVM_RUN return. */
 	struct sigaction action = {.sa_handler = on_kick};
 	unsigned max = o->kvm->max_vcpus < VCPUS_MAX ? o->kvm->max_vcpus : VCPUS_MAX;
 	int r = 0;

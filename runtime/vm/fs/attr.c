@@ -72,7 +72,7 @@ int fs_setattr(struct fs_session *s, struct fs_request *r)
 	int e = 0;
 
 	/*
-	 * The mode is set through the path in /proc/self/fd, because before fchmodat2 (Linux 6.6)
+	 * Sets the mode through the path in /proc/self/fd, because before fchmodat2 (Linux 6.6)
 	 * chmod(2) has no form for O_PATH descriptors.
 	 */
 	if ((in->valid & FATTR_MODE) && chmod(fs_node_path(n).s, in->mode & 07777) < 0)

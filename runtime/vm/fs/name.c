@@ -26,8 +26,8 @@ int fs_symlink(struct fs_session *s, struct fs_request *r)
 	if (e < 0)
 		return e;
 	/*
-	 * The link target is not checked and may be absolute or contain "..", because the server
-	 * never follows links. Only the guest does.
+	 * The server does not check the link's target, which may be absolute or contain "..",
+	 * because only the guest follows links, and the server never does.
 	 */
 	e = symlinkat(r->name[1], r->node->fd, r->name[0]) < 0 ? -errno : 0;
 	fs_creds_leave(s, r);

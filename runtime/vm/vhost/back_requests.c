@@ -34,7 +34,7 @@ void vhost_signal(void *transport, int queue)
 	if (queue == VIRTIO_SIGNAL_CONFIG || b->queues[queue].call < 0)
 		return;
 	/*
-	 * The result of write(2) is ignored: it fails only if the eventfd's counter is full, and
+	 * Ignores an error of write(2), because it fails only if the eventfd's counter is full, and
 	 * then the guest still has an interrupt to handle.
 	 */
 	(void)!write(b->queues[queue].call, &one, sizeof(one));
@@ -390,14 +390,14 @@ static int set_config(struct vhost_backend *b, const struct vhost_message *m)
 			"configuration, which has %" PRIu32,
 			c->size, c->offset, m->h.size, d->config_len);
 	/*
-	 * without the callback configure() the configuration is read-only, and the write is ignored
-	 * as a real register would do
+	 * A device without the callback configure() has a read-only configuration, and ignores the
+	 * write as a real register would do.
 	 */
 	if (!d->ops->configure)
 		return 0;
 	d->ops->configure(d, c->offset, c->data, c->size);
 	/*
-	 * Each queue is served once more, because after a change of the configuration a device may
+	 * Serves each queue once more, because after a change of the configuration a device may
 	 * leave work that takes long, such as a flush, to its serve().
 	 */
 	for (unsigned i = 0; i < d->queue_count; i++)

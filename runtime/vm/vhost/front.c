@@ -133,8 +133,8 @@ static int start_queue(struct vhost_user *v, uint32_t index, uint16_t done)
 	if (r >= 0)
 		r = vhost_front_tell_u64(v, VHOST_USER_SET_VRING_CALL, index, v->dev.call);
 	/*
-	 * `started` is set before the next message is sent, because the back end may serve the
-	 * queue from here on. So front_stop() must stop the queue even if that message fails.
+	 * Sets `started` before the next message is sent, because the back end may serve the queue
+	 * from then on. So front_stop() must stop the queue even if that message fails.
 	 */
 	v->started[index] = r >= 0;
 	if (r >= 0)

@@ -83,8 +83,8 @@ static void write_queue(struct virtio_mmio *t, uint64_t offset, uint32_t value)
 	switch (offset) {
 	case VIRTIO_MMIO_QUEUE_NUM:
 		/*
-		 * A size that is too large is stored as 0, which virtq_enable() refuses. Cutting it
-		 * to 16 bits could make it a valid size.
+		 * Stores a queue size that is too large as 0, which virtq_enable() refuses, because
+		 * cutting the size to 16 bits could make it a valid one.
 		 */
 		q->size = value <= VIRTIO_MMIO_QUEUE_MAX ? (uint16_t)value : 0;
 		break;
@@ -167,7 +167,7 @@ static void mmio_read(void *device, uint64_t offset, void *ret_data, unsigned le
 	if (len != 4 || offset % 4)
 		return;
 	/*
-	 * INTERRUPT_STATUS is read without the lock, because the driver reads this register at each
+	 * Reads INTERRUPT_STATUS without the lock, because the driver reads this register at each
 	 * interrupt and must not wait while the event loop does I/O.
 	 */
 	if (offset == VIRTIO_MMIO_INTERRUPT_STATUS) {

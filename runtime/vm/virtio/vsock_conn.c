@@ -53,7 +53,7 @@ void vsock_conn_free(struct vsock_conn *c)
 
 /*
  * Ends the direction from the guest after all its data is written, and queues an RST when both
- * directions have ended. Called after each change of the connection.
+ * directions have ended. Each function that changes the connection calls this one.
  */
 static void update_conn(struct vsock_conn *c)
 {

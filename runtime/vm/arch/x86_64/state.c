@@ -294,9 +294,9 @@ int arch_save_vcpu(
 }
 
 /*
- * Gives the vCPU the TSC frequency of the snapshot. If the processor cannot scale the TSC, the vCPU
- * has the host's frequency. A different frequency is refused then, because the guest's clock would
- * run too fast or too slow.
+ * Gives the vCPU the TSC frequency of the snapshot. If KVM cannot set it, because the processor
+ * cannot scale the TSC, and the host's frequency is another one, returns -ENOTSUP, because the
+ * guest's clock would run too fast or too slow.
  */
 static int load_tsc_khz(int vcpu, uint32_t khz)
 {
