@@ -46,8 +46,8 @@ static int load_program(const struct bpf_insn *insns, size_t n)
 	int r = -EAGAIN;
 
 	/*
-	 * The load is repeated after EAGAIN, because the verifier returns EAGAIN if a signal has
-	 * interrupted it.
+	 * Repeats the load of the program after EAGAIN, because the verifier returns EAGAIN if a
+	 * signal has interrupted it.
 	 */
 	for (int i = 0; i < LOAD_TRIES && r == -EAGAIN; i++)
 		r = cg_bpf(BPF_PROG_LOAD, &attr);
@@ -111,8 +111,8 @@ static int find_our_programs(int dir, int fds[static ATTACHED_MAX], size_t *ret_
 		union bpf_attr get = {.prog_id = ids[i]};
 		_cleanup_fd_ int fd = cg_bpf(BPF_PROG_GET_FD_BY_ID, &get);
 		/*
-		 * A program that cannot be opened is not caisson's: it was detached in the
-		 * meantime, or a security module hides it.
+		 * Skips a program that cannot be opened, because that program is not caisson's: it
+		 * was detached in the meantime, or a security module hides it.
 		 */
 		if (fd < 0)
 			continue;
@@ -171,7 +171,10 @@ int cg_bpf_install(int dir, const struct bpf_insn *insns, size_t n, const char *
 		r = fd < 0 ? fd : 0;
 		if (r == 0 && !(nold && is_same_program(fd, old[0])))
 			r = attach_program(dir, fd, nold ? old[0] : -EBADF);
-		first = 1; /* the new program has replaced old[0] */
+		/*
+		 * old[0] is not detached below: the new program has replaced it, or is the same one
+		 */
+		first = 1;
 	}
 	for (size_t i = 0; i < nold; i++) {
 		if (r == 0 && i >= first)

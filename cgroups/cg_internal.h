@@ -129,7 +129,10 @@ void cg_enable_controllers(int mount, const char *path, const char *available);
 int cg_explain_missing(const struct cgroup *cg, const char *controller, const char *field)
 	must_check;
 
-/* The functions of convert.c convert values and names, without system calls. */
+/*
+ * The functions of convert.c convert values and names to the form that cgroup v2 or systemd
+ * expects, without system calls.
+ */
 
 uint64_t cg_weight_from_shares(uint64_t shares);
 uint64_t cg_io_weight_from_blkio(uint64_t weight);

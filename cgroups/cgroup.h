@@ -63,8 +63,8 @@ struct cgroup {
 	bool user_instance;
 	bool lenient;
 	/*
-	 * whether the scope was just started with these limits, so that systemd knows them; not
-	 * stored in the state
+	 * whether the scope was started just now with the limits of the container, so that systemd
+	 * knows them; not stored in the state
 	 */
 	bool unit_current;
 	/*
@@ -136,9 +136,9 @@ bool cg_wants_limits(const struct cg_resources *res);
 int cg_delegate(const struct cgroup *cg, uid_t uid) must_check;
 
 int cg_freeze(const struct cgroup *cg, bool frozen)
-	/* returns once cgroup.events reports that the cgroup is frozen or thawed */
+	/* cg_freeze() returns once cgroup.events reports that the cgroup is frozen or thawed */
 	must_check;
-/* returns 1 if the cgroup is frozen, else 0 */
+/* Returns 1 if the cgroup is frozen, else 0. */
 int cg_is_frozen(const struct cgroup *cg) must_check;
 
 /*

@@ -84,8 +84,8 @@ int cg_swap_from_spec(struct opt_i64 limit, struct opt_i64 swap, int64_t *ret)
 
 	if (!swap.set || swap.v == 0) {
 		/*
-		 * -1 stands for unlimited swap: unlimited memory implies unlimited swap, as on
-		 * cgroup v1
+		 * Without a limit of swap, swap is unlimited (-1) if memory is unlimited, as on
+		 * cgroup v1.
 		 */
 		*ret = -1;
 		return limited && limit.v < 0;

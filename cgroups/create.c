@@ -62,8 +62,8 @@ static void enable_controllers_in(int dir, const char *available)
 		return;
 	int r = cg_write(dir, file, wanted);
 	/*
-	 * ENOENT means that the cgroup does not have all controllers of the line, so only the
-	 * controllers that it has are enabled.
+	 * ENOENT means that the cgroup does not have all controllers that were to be enabled. So a
+	 * second write enables only those that the cgroup has.
 	 */
 	if (r == -ENOENT && cg_read(dir, "cgroup.controllers", own, sizeof(own)) == 0) {
 		format_missing(own, enabled, wanted, sizeof(wanted));
@@ -72,8 +72,8 @@ static void enable_controllers_in(int dir, const char *available)
 	if (r >= 0 || r == -EBUSY || r == -EACCES || r == -EPERM || r == -EROFS)
 		return;
 	/*
-	 * The kernel accepts or refuses the line as a whole, so the words are tried one by one. The
-	 * kernel refuses cpu, for example, if a real-time task is in the cgroup.
+	 * Enables the controllers one by one, because the kernel accepts or refuses all words of
+	 * one write together. It refuses cpu, for example, if a real-time task is in the cgroup.
 	 */
 	char *save = NULL;
 	for (char *one = strtok_r(wanted, " ", &save); one; one = strtok_r(NULL, " ", &save)) {
@@ -198,8 +198,8 @@ static int prepare_leaf(int mount, int leaf, const char *path, const char *avail
 		return 0;
 	cg_enable_controllers(mount, path, available);
 	/*
-	 * A process cannot enter a new cgroup beneath a threaded one until the new cgroup is
-	 * threaded too.
+	 * Makes a new cgroup beneath a threaded one threaded too, because no process can enter it
+	 * before that.
 	 */
 	if (cg_read(leaf, "cgroup.type", type, sizeof(type)) == 0 &&
 		streq(type, "domain invalid") && cg_write(leaf, "cgroup.type", "threaded") < 0)
@@ -250,8 +250,8 @@ int cg_create(const struct cgroup *cg, const struct cg_resources *res)
 		return made;
 	_cleanup_fd_ int leaf = cg_open_dir(mount, cg->path, O_PATH);
 	/*
-	 * A new cgroup directly beneath the root can be neither frozen nor in use, so it needs no
-	 * check.
+	 * A new cgroup directly beneath the root cgroup needs no check, because it can be neither
+	 * frozen nor in use.
 	 */
 	if (leaf < 0)
 		r = leaf;
@@ -260,8 +260,8 @@ int cg_create(const struct cgroup *cg, const struct cg_resources *res)
 	if (r >= 0)
 		r = prepare_leaf(mount, leaf, cg->path, available);
 	/*
-	 * The cgroup itself is removed too, because cg->kept is at most the length of the parent's
-	 * path.
+	 * After a failure, removes the new cgroup and the parents that were made for it. The path
+	 * of the cgroup is always longer than cg->kept, so the cgroup itself is removed too.
 	 */
 	if (r < 0 && made)
 		cg_remove_made(mount, cg->path, cg->kept);
@@ -284,8 +284,8 @@ static int write_pid(int dir, pid_t pid)
 
 	snprintf(text, sizeof(text), "%d", pid);
 	/*
-	 * The write is repeated after EINVAL, because the kernel answers EINVAL while the process
-	 * is still being forked.
+	 * Repeats the write of the pid to cgroup.procs after EINVAL, because the kernel answers
+	 * EINVAL while the process is still being forked.
 	 */
 	for (int i = 0; i < ATTACH_TRIES && r == -EINVAL; i++) {
 		if (i)

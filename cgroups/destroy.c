@@ -105,7 +105,7 @@ int cg_destroy(const struct cgroup *cg)
 	int stopped = cg->scope ? cg_systemd_stop(cg) : 0;
 
 	/*
-	 * The cgroup is removed even if systemd could not stop the scope, because its path is
+	 * Removes the cgroup even if systemd could not stop the scope, because the cgroup's path is
 	 * known.
 	 */
 	if (cg->path) {

@@ -125,8 +125,7 @@ int cg_mount_from_text(struct arena *a, const char *mountinfo, const char **ret)
 
 	*ret = NULL;
 	/*
-	 * The last cgroup2 mount in the list is used, because it may be mounted over the earlier
-	 * cgroup2 mounts.
+	 * Uses the last cgroup2 mount in the list, because it may be mounted over the earlier ones.
 	 */
 	for (const char *line = mountinfo; *line; line = next_line(line)) {
 		if (!parse_line(line, &m) || !is_type(&m, "cgroup2"))

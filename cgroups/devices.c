@@ -203,8 +203,8 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 	int bits = access_bits(rule, 0);
 
 	/*
-	 * The comparisons are of 32 bits, because device numbers use all 32 bits and BPF would
-	 * extend the sign of an immediate value to 64 bits.
+	 * Compares 32 bits, because device numbers use all 32 bits, and in a comparison of 64 bits
+	 * BPF would extend the sign of an immediate value.
 	 */
 	if (rule->type != 'a') {
 		jumps[njumps++] = p->n;
@@ -238,8 +238,9 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 		emit_return(p, true);
 	} else {
 		/*
-		 * If one of the bits is set, the program jumps to the refusal, over the jump that
-		 * leaves the rule.
+		 * The first instruction tests whether an access that the deny rule names is still
+		 * undecided. If so, it jumps over the second instruction to the refusal. Otherwise
+		 * the second instruction leaves the rule.
 		 */
 		emit_insn(p, BPF_JMP32 | BPF_JSET | BPF_K, R_PENDING, 1, bits);
 		emit_insn(p, BPF_JMP | BPF_JA, 0, 2, 0);

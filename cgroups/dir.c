@@ -142,7 +142,10 @@ int cg_wait_event(int dir, const char *key, uint64_t value, int timeout_ms)
 		int64_t left = deadline - clock_ms();
 		if (left <= 0)
 			return -ETIMEDOUT;
-		/* kernfs reports POLLPRI when the content of the file has changed. */
+		/*
+		 * Polls for POLLPRI, which the kernel reports for a cgroup's file when its content
+		 * has changed.
+		 */
 		struct pollfd p = {.fd = fd, .events = POLLPRI};
 		if (poll(&p, 1, (int)left) < 0 && errno != EINTR)
 			return err_sys("poll cgroup.events");

@@ -35,7 +35,10 @@ static int read_counts(const struct cgroup *cg, struct counts *ret)
 			ret->oom = v;
 		if (cg_find_key(text, "oom_kill", &v) == 0)
 			ret->oom_kill = v;
-		/* The file memory.events does not exist without the memory controller. */
+		/*
+		 * ENOENT is no error, because without the memory controller there is no file
+		 * memory.events.
+		 */
 	} else if (r != -ENOENT && r != -ENODEV) {
 		return r;
 	}
@@ -50,7 +53,8 @@ static int watch_file(int fd, int dir, const char *file, bool optional)
 	char path[64];
 
 	/*
-	 * inotify accepts only paths, so this path leads through the descriptor of the directory.
+	 * inotify accepts only paths, so the path of the control file leads through the descriptor
+	 * of the cgroup's directory.
 	 */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, file);
 	if (inotify_add_watch(fd, path, IN_MODIFY) < 0 && !(optional && errno == ENOENT))
@@ -73,8 +77,7 @@ int cg_events_open(const struct cgroup *cg, struct cg_events *ev)
 	if (r == 0)
 		r = watch_file(fd, dir, "memory.events", true);
 	/*
-	 * The counters are read after the watches are set, so that a change in between is not
-	 * missed.
+	 * Reads the counters after the watches are set, so that a change in between is not missed.
 	 */
 	if (r == 0)
 		r = read_counts(cg, &now);
@@ -99,8 +102,8 @@ int cg_events_read(const struct cgroup *cg, struct cg_events *ev)
 	if (r < 0)
 		return r;
 	/*
-	 * If the kernel killed all processes, the cgroup may have been removed by now, so that the
-	 * counters read as 0. In that case ev keeps the old values.
+	 * If the kernel killed all processes, the cgroup may have been removed by now, so that its
+	 * counters read as 0. The counters that *ev has from an earlier call then stay.
 	 */
 	if (now.oom_kill > ev->oom_kill)
 		bits |= CG_EVENT_OOM;

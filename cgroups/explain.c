@@ -71,8 +71,8 @@ static int err_kept_back(int dir, const char *path, const char *controller, cons
 {
 	char word[64], type[64] = "", procs[4096] = "";
 	/*
-	 * Only the beginning of the list is read, because the message names just one process as an
-	 * example.
+	 * Reads only the beginning of the list of processes, because the message names just one
+	 * process as an example.
 	 */
 	_cleanup_fd_ int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 || streq(path, "/") ? -1 : read(fd, procs, sizeof(procs) - 1);
@@ -80,8 +80,8 @@ static int err_kept_back(int dir, const char *path, const char *controller, cons
 	procs[n > 0 ? n : 0] = '\0';
 	procs[strcspn(procs, "\n")] = '\0';
 	/*
-	 * caisson does not try to enable the controller, because the cgroup holds processes;
-	 * enable_controllers_in() says more.
+	 * If the cgroup itself holds processes, caisson has not enabled the controller for the
+	 * cgroups beneath it; the comment of enable_controllers_in() says why.
 	 */
 	if (n > 0)
 		return err_set(EBUSY,

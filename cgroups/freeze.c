@@ -20,8 +20,8 @@ int cg_freeze(const struct cgroup *cg, bool frozen)
 	r = cg_wait_event(dir, "frozen", frozen, FREEZE_TIMEOUT_MS);
 	if (r == -ETIMEDOUT && frozen) {
 		/*
-		 * The cgroup is thawed again, because a cgroup that is only partly frozen is of no
-		 * use to the caller.
+		 * If the processes are not all frozen in time, thaws the cgroup again, because a
+		 * cgroup that is only partly frozen is of no use to the caller.
 		 */
 		(void)!cg_write(dir, "cgroup.freeze", "0");
 		return err_set(ETIMEDOUT,

@@ -26,7 +26,10 @@ static int collect_pids(int dir, void *arg)
 	const char *file = "cgroup.procs";
 	int r = fd_read_file(dir, file, &text, 64 << 20);
 
-	/* The kernel answers EOPNOTSUPP for a threaded cgroup, which lists only its threads. */
+	/*
+	 * Reads cgroup.threads instead of cgroup.procs in a threaded cgroup, for which the kernel
+	 * answers EOPNOTSUPP.
+	 */
 	if (r == -EOPNOTSUPP) {
 		strbuf_reset(&text);
 		file = "cgroup.threads";

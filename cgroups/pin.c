@@ -29,7 +29,7 @@ static uint64_t hash(const void *data, size_t len, uint64_t h)
 	const unsigned char *p = data;
 
 	for (size_t i = 0; i < len; i++)
-		/* 0x100000001b3 is the prime of the FNV-1a hash function. */
+		/* multiplies by the prime of the FNV-1a hash function */
 		h = (h ^ p[i]) * UINT64_C(0x100000001b3);
 	return h;
 }

@@ -163,7 +163,11 @@ bool cg_is_busy(int dir)
 
 	if (cg_read(dir, "cgroup.subtree_control", list, sizeof(list)) < 0) {
 		err_clear();
-		return false; /* the error is reported later, by the call that enters the cgroup */
+		/*
+		 * cg_is_busy() reports no error, because the call that enters the cgroup will
+		 * report it.
+		 */
+		return false;
 	}
 	return list[strspn(list, " \n")] != '\0';
 }

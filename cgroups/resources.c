@@ -84,8 +84,8 @@ static int put_swap(struct cg_target *t, const struct cg_resources *res)
 	int64_t swap;
 
 	/*
-	 * If `update` gets --memory-swap alone, the memory limit is the one that the cgroup has
-	 * now.
+	 * If `update` gets --memory-swap alone, uses the memory limit that the cgroup has now,
+	 * because the value of --memory-swap is the limit of memory and swap together.
 	 */
 	if (!is_given(limit) && res->memory.swap.v > 0 &&
 		cg_read_u64(t->dir, "memory.max", &current) == 0 && current <= INT64_MAX)
@@ -398,7 +398,10 @@ static int apply_unified(struct cg_target *t, const struct cg_resources *res)
 				field, len, sizeof(controller) - 1);
 		memcpy(controller, u->file, len);
 		controller[len] = '\0';
-		/* The cgroup.* files and the PSI files belong to no controller. */
+		/*
+		 * The cgroup.* files and the *.pressure files belong to no controller, so no
+		 * controller has to be enabled for them.
+		 */
 		const char *dot = u->file + len;
 		if (!streq(controller, "cgroup") && !streq(dot, ".pressure"))
 			r = cg_require(t, controller, field, cg_is_default(u));
@@ -474,8 +477,8 @@ int cg_apply(const struct cgroup *cg, const struct cg_resources *res)
 	struct cg_target t = {.cg = cg};
 
 	/*
-	 * nothing is written, because cg_create() has reported a missing cgroup if limits were
-	 * asked for
+	 * Writes nothing without a cgroup, because cg_create() has reported the missing cgroup if
+	 * limits were asked for.
 	 */
 	if (!cg->path)
 		return 0;

@@ -23,7 +23,10 @@ struct text {
 
 static bool is_missing(int r)
 {
-	/* Some kernels answer EOPNOTSUPP if PSI is switched off. */
+	/*
+	 * Counts EOPNOTSUPP as a missing file, because some kernels answer it if PSI is switched
+	 * off.
+	 */
 	return r == -ENOENT || r == -ENODEV || r == -EOPNOTSUPP;
 }
 
@@ -225,7 +228,10 @@ static int put_pids(int dir, struct json_out *o, struct text *t)
 	int r = cg_read_u64(dir, "pids.current", &current);
 
 	if (is_missing(r)) {
-		/* Without the pids controller the lines of cgroup.procs are counted, as by runc. */
+		/*
+		 * Counts the lines of cgroup.procs if the cgroup has no pids controller, as runc
+		 * does.
+		 */
 		r = read_optional(dir, "cgroup.procs", t);
 		current = r > 0 && *t->s ? 1 : 0;
 		for (const char *p = r > 0 ? t->s : ""; *p; p++)

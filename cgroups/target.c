@@ -32,8 +32,9 @@ int cg_require(struct cg_target *t, const char *controller, const char *field, b
 		return 0;
 	if (!t->enabled) {
 		/*
-		 * caisson enables missing controllers here too, because systemd enables only the
-		 * controllers that it knows, and not hugetlb, for example.
+		 * Enables missing controllers, although cg_create() or systemd did so before,
+		 * because systemd enables only the controllers that it knows, and not hugetlb, for
+		 * example.
 		 */
 		t->enabled = true;
 		_cleanup_fd_ int mount = cg_open_mount(t->cg);

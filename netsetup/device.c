@@ -63,8 +63,8 @@ static int check_places(int from_fd, int to_fd)
 }
 
 /*
- * A failure and its message, which are kept here while clean-up calls, which may fail too,
- * overwrite the current message.
+ * Keeps a failure and its message while clean-up calls overwrite the current message, because these
+ * calls may fail too.
  */
 struct failure {
 	int r;

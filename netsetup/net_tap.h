@@ -50,7 +50,7 @@ int net_tap_open(const struct net_interface *i, struct net_tap *ret) must_check;
 int net_tap_sweep(int netns_fd) must_check;
 
 /*
- * Removes the redirection and closes the descriptor, even if removing the redirection fails.
- * Returns 0 if the interface no longer exists.
+ * Removes the redirection between interface and tap, and closes the tap's descriptor, even if
+ * removing the redirection fails. Returns 0 if the interface no longer exists.
  */
 int net_tap_close(struct net_tap *t);

@@ -117,7 +117,7 @@ static int connect_tap(struct nl *nl, const struct net_interface *i, struct net_
 {
 	struct link link, tap;
 	/*
-	 * this variable is not read, because the kernel removes the tap's qdisc together with the
+	 * nothing reads this variable, because the kernel removes the tap's qdisc together with the
 	 * tap
 	 */
 	bool tap_qdisc;

@@ -99,7 +99,7 @@ static int ask(struct systemd_request *q)
 	return r < 0 ? r : take_reply(&s, path, status);
 }
 
-/* Copies the limits that systemd has properties for. */
+/* Copies into the request those limits for which systemd has properties. */
 static void set_limits(struct systemd_request *q, const struct cg_resources *res)
 {
 	if (!res)

@@ -320,7 +320,7 @@ static int parse_tuple(struct parser *s, const char *want, struct gv **ret)
 		r = strbuf_add(&sig, ")", 1);
 	if (r < 0)
 		return r;
-	/* D-Bus has no empty tuples, so "()" is refused. */
+	/* Refuses "()", because D-Bus has no empty tuples. */
 	if (!first || (next && *next != ')'))
 		return err_syntax(s, "another value of the tuple");
 	*ret = new_value(s, arena_strdup(s->a, strbuf_str(&sig)));

@@ -82,7 +82,9 @@ static const struct held_file {
 	{"io.weight", NULL, NULL}, {"io.bfq.weight", NULL, NULL}};
 
 struct sd_held {
-	/* Contents of each file; NULL for a file that does not exist. */
+	/*
+	 * Contents of each control file of the table `files`; NULL for a file that does not exist.
+	 */
 	const char *text[ARRAY_SIZE(files)];
 };
 

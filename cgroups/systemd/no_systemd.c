@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * These functions replace client.c in caisson-guest, because caisson-guest itself is the guest's
- * init. caisson-guest uses CG_CGROUPFS, with which none of these functions is called.
+ * The functions of this file replace those of client.c in caisson-guest, because caisson-guest
+ * itself is the guest's init and there is no systemd. caisson-guest uses CG_CGROUPFS, with which
+ * none of these functions is called.
  */
 #include "cgroups/cg_internal.h"
 

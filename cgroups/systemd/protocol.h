@@ -22,7 +22,7 @@ enum systemd_op { SYSTEMD_START, SYSTEMD_STOP, SYSTEMD_UPDATE, SYSTEMD_ATTACH, S
 struct systemd_request {
 	enum systemd_op op;
 	enum log_level log_level;
-	int32_t pid; /* for START and ATTACH: the process */
+	int32_t pid; /* for START and ATTACH: the process that the scope gets */
 	/*
 	 * For START: whether `limits` is set. Of the limits only those are set that become
 	 * properties of the scope.

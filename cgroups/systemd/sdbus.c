@@ -120,8 +120,9 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error
 	if (r < 0)
 		return r;
 	/*
-	 * The signal that a job has ended may arrive before the reply that tells the path of the
-	 * caller's own job. So every job that ends until then is noted.
+	 * Notes every job that ends before the reply to the caller's request has told the path of
+	 * the caller's own job, because the signal that this job has ended may arrive before the
+	 * reply.
 	 */
 	if (!*job->path)
 		snprintf(job->seen[job->nseen++ % 8], sizeof(job->seen[0]), "%s %s", path, result);

@@ -232,8 +232,8 @@ static int put_gv(struct sdbus *s, sd_bus_message *m, const struct gv *v)
 		break;
 	}
 	/*
-	 * The signature of what the value contains: "s" for "as", "st" for "(st)", and the type of
-	 * the inner value for a variant.
+	 * Computes the signature of what is inside the value, which sd_bus_message_open_container()
+	 * needs: "s" for "as", "st" for "(st)", and the type of the inner value for a variant.
 	 */
 	char inner[256];
 	snprintf(inner, sizeof(inner), "%s", kind == 'v' ? v->first->sig : v->sig + 1);

@@ -66,8 +66,8 @@ static int put_properties(struct sdbus *s, sd_bus_message *m, const struct cgrou
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(on); i++)
 		r = sd_put(s, m, on[i], "b", 1);
 	/*
-	 * The scope gets no default dependencies, because with them systemd would stop the scope at
-	 * shutdown before the engine has stopped its containers.
+	 * Switches the default dependencies of the scope off, because with them systemd would stop
+	 * the scope at shutdown before the engine has stopped its containers.
 	 */
 	if (r == 0)
 		r = sd_put(s, m, "DefaultDependencies", "b", 0);
@@ -123,8 +123,8 @@ static int start_unit(struct sdbus *s, const struct cgroup *cg, const struct cg_
 		if (r >= 0 || attempt || !streq(name, ERROR_EXISTS))
 			break;
 		/*
-		 * An earlier container of this name may have left a failed scope, which is reset
-		 * here. A running scope stays as it is, and the second attempt to start reports it.
+		 * Resets a failed scope with the same name, which an earlier container may have
+		 * left. A running scope stays as it is, and the second attempt to start reports it.
 		 */
 		reset_failed(s, cg->scope);
 		r = 0;

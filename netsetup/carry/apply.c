@@ -178,9 +178,9 @@ static int apply_ipv6(int proc, const struct net_interface *i)
 	if (r >= 0)
 		r = write_sysctl(proc, i, "autoconf", i->ipv6.autoconf);
 	/*
-	 * Mode 2 (stable privacy) is left out, because it derives addresses from a secret that only
-	 * the host's namespace has. The guest does not need the mode, because the address that the
-	 * namespace derived is carried.
+	 * Leaves mode 2 (stable privacy) out, because it derives addresses from a secret that only
+	 * the host's namespace has. The guest does not need the mode, because it gets the address
+	 * that the namespace derived.
 	 */
 	if (r >= 0 && i->ipv6.addr_gen_mode != IN6_ADDR_GEN_MODE_STABLE_PRIVACY)
 		r = write_sysctl(proc, i, "addr_gen_mode", i->ipv6.addr_gen_mode);
@@ -195,7 +195,7 @@ static int apply_address(struct nl *nl, int index, const struct net_address *a)
 	struct nl_req q;
 
 	/*
-	 * IFA_F_OPTIMISTIC is removed, because it asks for duplicate address detection, and the
+	 * Removes IFA_F_OPTIMISTIC, because this flag asks for duplicate address detection, and the
 	 * guest gets its addresses without that detection (IFA_F_NODAD).
 	 */
 	flags &= ~(uint32_t)(IFA_F_OPTIMISTIC);

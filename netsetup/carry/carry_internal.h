@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Declares what the files of netsetup/carry/ share. */
+/* Declares what the files share that copy a namespace's network configuration into a guest. */
 #pragma once
 #include "netsetup/carry/net_config.h"
 #include "netsetup/rtnl/netlink.h"
@@ -13,8 +13,8 @@
 #define NET_MAC_ARGS(m) (m)[0], (m)[1], (m)[2], (m)[3], (m)[4], (m)[5]
 
 /*
- * Returns the length of an address of the family in bytes, or 0 if addresses of the family are not
- * carried.
+ * Returns the length of an address of the family in bytes, or 0 if caisson does not copy addresses
+ * of this family into the guest.
  */
 static inline size_t net_family_len(unsigned family)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Carries the sysctls of an interface, below net/ipv4/conf/ and net/ipv6/conf/, other than those in
- * struct net_ipv6. A sysctl is carried if its value differs from that of a new interface. Three
- * kinds of sysctls are never carried: those that the kernel computes (mc_forwarding, mtu), secrets,
- * and values in ticks of a clock.
+ * Copies the sysctls of an interface, below net/ipv4/conf/ and net/ipv6/conf/, other than those in
+ * struct net_ipv6, from a container's namespace into the guest. A sysctl is copied if its value
+ * differs from that of a new interface. Three kinds of sysctls are never copied: those that the
+ * kernel computes (mc_forwarding, mtu), secrets, and values in ticks of a clock.
  */
 #include <linux/if_link.h>
 #include <linux/ip.h>
@@ -15,8 +15,8 @@
 #include "netsetup/carry/carry_internal.h"
 
 /*
- * The rows of the table. IFLA_INET_CONF has the value of DEVCONF number N at index N - 1, and
- * IFLA_INET6_CONF has it at index N.
+ * IP4 and IP6 make a row of the table of sysctls. In the kernel's attribute IFLA_INET_CONF the
+ * value of DEVCONF number N is at index N - 1, and in IFLA_INET6_CONF at index N.
  */
 #define IP4(number, name, usual) \
 	{ \
@@ -105,8 +105,8 @@ void net_sysctls_read(const struct nlattr *spec, struct net_sysctls *ret)
 		int32_t value;
 
 		/*
-		 * The array of values is shorter on an older kernel, and missing on a kernel
-		 * without IPv6.
+		 * Skips a sysctl that the kernel's array of values does not have. The array is
+		 * shorter on an older kernel, and missing on a kernel without IPv6.
 		 */
 		if (!of || nl_attr_len(of) < (rows[i].at + 1U) * sizeof(value))
 			continue;
@@ -130,7 +130,10 @@ int net_sysctls_apply(int proc, const struct net_interface *of)
 			rows[i].name, of->name, slash);
 		snprintf(text, sizeof(text), "%d", of->sysctls.value[i]);
 		int r = path_write_proc(proc, path, text);
-		/* The guest's kernel has no such sysctl, because it is too old or has no IPv6. */
+		/*
+		 * Warns if the guest's kernel has no such sysctl, because it is too old or has no
+		 * IPv6.
+		 */
 		if (r == -ENOENT) {
 			log_warn("network interface %s: the guest's kernel has no %s, which is %s "
 				 "on the host",

@@ -42,8 +42,9 @@ struct net_ipv6 {
 };
 
 /*
- * The number of other sysctls of an interface, which are the rows of the table in conf.c. Only
- * those are carried whose value differs from a new interface's.
+ * The number of sysctls in the table of conf.c. They are those sysctls of an interface that struct
+ * net_ipv6 does not have. Only the ones whose value differs from a new interface's are copied into
+ * the guest.
  */
 #define NET_SYSCTLS 52
 struct net_sysctls {

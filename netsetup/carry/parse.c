@@ -98,8 +98,9 @@ static int parse_mac(const char *text, uint8_t ret[6])
 	for (int i = 0; i < 6; i++)
 		ret[i] = (uint8_t)m[i];
 	/*
-	 * The address is written back and compared, because sscanf() accepts bytes of one digit and
-	 * text behind the last byte, and only the spelling that the monitor writes is valid.
+	 * Writes the MAC address back as text and compares the texts, because sscanf() accepts
+	 * bytes of one digit and text behind the last byte, and only the spelling that the monitor
+	 * writes is valid.
 	 */
 	snprintf(back, sizeof(back), NET_MAC_FORMAT, NET_MAC_ARGS(ret));
 	return streq(text, back) ? 0 : -EINVAL;

@@ -11,14 +11,14 @@
 static const uint8_t loopback4 = 127;
 static const uint8_t loopback6[16] = {[15] = 1};
 
-/* --- interfaces --- */
+/* --- Interfaces: reads all of the namespace, and chooses those that the guest gets --- */
 
-/* An interface as the kernel's dump describes it. */
+/* An interface as the kernel lists it. */
 struct seen {
 	struct net_interface i;
 	int index;
 	bool is_lo;
-	char cannot[96]; /* why the interface cannot be carried; "" if it can be carried */
+	char cannot[96]; /* why the guest cannot get this interface; "" if it can */
 };
 
 static void read_ipv6(const struct nlattr *spec, struct net_ipv6 *ret)
@@ -29,8 +29,8 @@ static void read_ipv6(const struct nlattr *spec, struct net_ipv6 *ret)
 	int32_t values[DEVCONF_DISABLE_IPV6 + 1];
 
 	/*
-	 * The kernel sends no attributes of IPv6 if it has no IPv6 at all, or none on this
-	 * interface (an MTU below 1280).
+	 * IPv6 counts as disabled until its attributes are found, because the kernel sends none if
+	 * it has no IPv6 at all, or no IPv6 on this interface (an MTU below 1280).
 	 */
 	*ret = (struct net_ipv6){.disabled = true};
 	if (!conf || nl_attr_len(conf) < sizeof(values))
@@ -84,8 +84,8 @@ static int read_link(const struct nlmsghdr *h, void *arg)
 
 /*
  * Finds another interface with the same MAC address, for example the interface that a VLAN is on.
- * No two carried interfaces may have one MAC address, because the guest finds its devices by their
- * MAC addresses.
+ * No two interfaces that the guest gets may have one MAC address, because the guest finds its
+ * devices by their MAC addresses.
  */
 static const struct seen *same_mac(const struct seen *all, size_t count, size_t of)
 {
@@ -96,7 +96,10 @@ static const struct seen *same_mac(const struct seen *all, size_t count, size_t 
 	return NULL;
 }
 
-/* Chooses the interfaces that are carried. *ret has room for NET_INTERFACES_MAX interfaces. */
+/*
+ * Chooses the interfaces of the namespace that the guest gets. *ret has room for NET_INTERFACES_MAX
+ * interfaces.
+ */
 static int choose_interfaces(const struct seen *all, size_t count, struct net_interface *ret,
 	size_t *ret_count, struct net_indexes *at)
 {
@@ -132,7 +135,7 @@ static int choose_interfaces(const struct seen *all, size_t count, struct net_in
 	return 0;
 }
 
-/* --- addresses --- */
+/* --- Addresses: reads those of the chosen interfaces --- */
 
 struct address_reader {
 	int index;
@@ -222,7 +225,7 @@ static int read_addresses(struct nl *nl, struct arena *a, int index, struct net_
 	return r < 0 ? err_ctx(r, "read the addresses of %s", to ? to->name : "lo") : 0;
 }
 
-/* --- the whole configuration --- */
+/* --- The whole configuration: interfaces, addresses, routes and neighbours --- */
 
 static int read_interfaces(
 	struct nl *nl, struct arena *a, struct net_config *ret, struct net_indexes *at)

@@ -16,8 +16,8 @@ struct route_reader {
 };
 
 /*
- * Returns the index of the interface in the configuration, or NET_NONE if the interface is not
- * carried.
+ * Returns the place of the interface with the kernel's index `index` in the configuration, NET_LO
+ * for lo, or NET_NONE if the configuration does not have the interface.
  */
 static int interface_of(const struct route_reader *reader, int index)
 {
@@ -115,8 +115,8 @@ static int fill_route(const struct route_reader *reader, const struct rtmsg *m,
 	if (r >= 0)
 		r = read_metrics(attrs[RTA_METRICS], ret);
 	/*
-	 * The kernel reports lo as the interface of IPv6 reject routes, so the interface of such a
-	 * route is ignored.
+	 * Ignores the interface of a reject route, because the kernel reports lo for IPv6 routes of
+	 * this kind.
 	 */
 	if (r < 0 || is_reject(ret->type))
 		return r;
@@ -207,7 +207,7 @@ static int read_rule(const struct nlmsghdr *h, void *arg)
 
 /*
  * Returns whether the namespace has policy rules besides the default ones. A kernel without policy
- * routing refuses the request, and then the answer is no.
+ * routing refuses the request, and the function then returns false.
  */
 static bool has_other_rules(struct nl *nl)
 {

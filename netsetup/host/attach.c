@@ -7,13 +7,13 @@
 #include "netsetup/host/host_internal.h"
 #include "netsetup/net.h"
 
-/* --- choosing addresses --- */
+/* --- Choosing the addresses of a new attachment --- */
 
 static int add_used(struct host *h, const char *name, const char *record, void *arg)
 {
 	struct ip ip;
 
-	/* The leases of MAC addresses are skipped, because they take no address of a pool. */
+	/* Skips the leases of MAC addresses, because they take no address of a pool. */
 	return ip_parse(name, &ip) < 0 ? 0 : strbuf_add(arg, &ip, sizeof(ip));
 }
 
@@ -41,7 +41,8 @@ static int all_are_used(const struct pool *p)
 }
 
 /*
- * Picks a free address of the pool. If the pool has none, undoes stale attachments and tries again.
+ * Picks a free address of the pool. If the pool has none, undoes the attachments whose interface no
+ * longer exists, and tries again.
  */
 static int pick_address(struct host *h, const char *network, const struct pool *p, struct ip *ret)
 {
@@ -67,7 +68,10 @@ static int pick_address(struct host *h, const char *network, const struct pool *
 
 struct holder {
 	const struct ip *wanted;
-	/* record of the attachment that has the address; "": no attachment has the address */
+	/*
+	 * path of the record of the attachment that has the address; "": no attachment has the
+	 * address
+	 */
 	char record[CONTAINER_KEY_MAX + IFNAMSIZ + 8];
 };
 
@@ -188,7 +192,7 @@ static int choose_mac(struct host *h, const struct attach_request *q, struct att
 	return getrandom(a->mac + 1, 5, 0) == 5 ? 0 : err_sys("get random numbers");
 }
 
-/* --- attaching --- */
+/* --- Attaching a container to a network --- */
 
 static int check_key(const char *key)
 {
@@ -202,8 +206,8 @@ static int check_key(const char *key)
 }
 
 /*
- * Chooses the name of the interface, and opens the container's namespace to see which names are
- * taken.
+ * Chooses the name that the interface gets in the container, and opens the container's namespace to
+ * see which names are taken.
  */
 static int choose_interface(struct host *h, const struct attach_request *q, struct attachment *a)
 {
@@ -263,8 +267,8 @@ static int check_twice(struct host *h, const struct attach_request *q)
 
 /*
  * Returns the name of the lease that every attachment has, even one without an IP address. This
- * name is the MAC address, or the attachment's mark if the interface has the MAC address of an
- * interface of the host, because several attachments may have that one.
+ * name is the MAC address. If the interface has the MAC address of an interface of the host, which
+ * several attachments may have, the name is a->host, which is unique.
  */
 static const char *own_lease(const struct attachment *a, char ret[IP_TEXT])
 {
@@ -274,7 +278,10 @@ static const char *own_lease(const struct attachment *a, char ret[IP_TEXT])
 	return ret;
 }
 
-/* Takes the leases and writes the record. After that the attachment can be undone. */
+/*
+ * Takes the attachment's leases and writes its record. From then on another command can undo the
+ * attachment.
+ */
 static int write_down(struct host *h, const struct attachment *a)
 {
 	char folder[NETWORK_NAME_MAX + 16], text[IP_TEXT];
@@ -328,7 +335,7 @@ static int make(struct host *h, const struct network *n, const struct attachment
 	return n->kind == NETWORK_BRIDGE ? make_on_bridge(h, n, a, names) : child_make(h, n, a);
 }
 
-/* Fails if the network cannot do what the request wants. */
+/* Fails if the request has what a network of this kind cannot do. */
 static int check_request(const struct network *n, const struct attach_request *q)
 {
 	if (!kind_has(n->kind, KIND_CONTAINERS))
@@ -399,7 +406,7 @@ int attachment_make(struct host *h, const struct attach_request *q, const struct
 	return r;
 }
 
-/* --- detaching --- */
+/* --- Detaching a container from a network --- */
 
 static int remove_rules(struct host *h, const struct attachment *a)
 {

@@ -152,8 +152,8 @@ int bridge_remove(struct host *h, const struct network *n)
 	int r = bridge_find(h, n, &bridge);
 
 	/*
-	 * Nothing must be undone if the bridge no longer exists, or if another program's interface
-	 * has its name.
+	 * There is nothing to undo if the bridge no longer exists, or if another program's
+	 * interface has its name.
 	 */
 	if (r == -ENODEV || r == -EEXIST) {
 		err_clear();

@@ -62,8 +62,8 @@ static int check_bridge(struct host *h, const struct network *n, const struct at
 	if (r < 0)
 		return err_ctx(r, "%s: interface %s of the host", a->key, a->host);
 	/*
-	 * The port is checked before the bridge, because a bridge takes over the smallest MTU of
-	 * its ports, so a wrong MTU of the port would be reported as the bridge's.
+	 * Checks the port before the bridge, because a bridge takes over the smallest MTU of its
+	 * ports, so a wrong MTU of the port would be reported as the bridge's.
 	 */
 	r = check_device(&host, (uint32_t)mtu);
 	if (r >= 0 && host.master != bridge.link.index)

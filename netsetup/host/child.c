@@ -26,7 +26,7 @@ static bool is_moved(const struct attachment *a)
 	return a->kind == NETWORK_DEVICE;
 }
 
-/* --- before anything is changed --- */
+/* --- Choosing the interface of an attachment, before anything is changed --- */
 
 static int add_before(uint8_t family, const uint8_t *raw, uint8_t prefix, void *arg)
 {
@@ -135,7 +135,10 @@ int child_choose(struct host *h, const struct network *n, struct attachment *a)
 
 	if (is_moved(a))
 		return choose_device(h, n, a);
-	/* In a dry run the network on which this one is built may not have been made yet. */
+	/*
+	 * Chooses nothing in a dry run, because the interface's parent may belong to another
+	 * network, which a dry run does not make.
+	 */
 	if (h->dry_run)
 		return 0;
 	r = child_mtu(h, n, a);
@@ -147,7 +150,7 @@ int child_choose(struct host *h, const struct network *n, struct attachment *a)
 	return r < 0 ? r : 0;
 }
 
-/* --- making --- */
+/* --- Making the interface of an attachment, or moving it into the container --- */
 
 static int make_inside(
 	struct host *h, const struct network *n, const struct attachment *a, int netns)
@@ -221,11 +224,12 @@ int child_make(struct host *h, const struct network *n, const struct attachment 
 	return r < 0 ? r : inside_set_up(h, a, netns);
 }
 
-/* --- undoing --- */
+/* --- Undoing: removes the interface, or moves it back to the host --- */
 
 /*
  * Opens the namespace of the attachment. Returns -ENODEV without a message if the namespace has
- * ended. Another namespace may have the same path by then, but no interface in it has the mark.
+ * ended. Another namespace may have the same path by then, but none of its interfaces has the name
+ * or alias a->host.
  */
 static int open_namespace(const struct attachment *a)
 {
@@ -288,7 +292,7 @@ static int move_back(
 
 /*
  * Gives an interface that is on the host again its former name, MTU, addresses and flags, and
- * removes the mark.
+ * removes the alternative name a->host.
  */
 static int restore(struct host *h, const struct attachment *a, const struct device *d)
 {

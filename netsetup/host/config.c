@@ -90,7 +90,7 @@ int network_list(struct host *h, struct network **ret, size_t *ret_n)
 	return 0;
 }
 
-/* --- addresses that are free --- */
+/* --- Choosing subnets that no network and no route of the host uses --- */
 
 struct overlap {
 	const struct pool *pool;
@@ -137,8 +137,8 @@ static int find_overlap(struct overlap *o, const struct network *all, size_t cou
 			return 1;
 		}
 	/*
-	 * Only the pools of bridges are compared with the host's routes, because a network of
-	 * another kind has addresses of a network to which the host itself has a route.
+	 * Compares only the pools of bridges with the host's routes, because a network of another
+	 * kind has addresses of a network to which the host itself has a route.
 	 */
 	return o->bridge ? device_each_route(&o->h->nl, find_route, o) : 0;
 }
@@ -204,7 +204,7 @@ static int choose_ipv6(struct network *n)
 	return r;
 }
 
-/* Chooses a free name for the interface, or checks the name that the user wants. */
+/* Chooses a free name for the network's own interface, or checks the name that the user wants. */
 static int choose_interface(
 	struct host *h, struct network *n, const struct network *all, size_t count)
 {
@@ -281,7 +281,7 @@ static int write_rules(struct host *h, const struct network *n)
 	return r < 0 ? r : nft_run(h, strbuf_str(&text));
 }
 
-/* --- what networks are built on --- */
+/* --- Applying a network and the networks that it is built on --- */
 
 #define DEPTH_MAX \
 	8 /* how many networks may be built on each other, such as a bridge on a VLAN on a bond */
@@ -295,8 +295,8 @@ static int apply_one(struct host *h, const struct network *n)
 	if (kind_has(n->kind, KIND_INTERFACE))
 		return interface_apply(h, n);
 	/*
-	 * Nothing is done for the interface itself, because it may be in a container that is
-	 * attached now.
+	 * An interface that moves as a whole is not touched here, because it may be in a container
+	 * that is attached now.
 	 */
 	if (n->kind == NETWORK_DEVICE && !n->functions)
 		return 0;
@@ -360,7 +360,7 @@ static int remove_interface(struct host *h, const struct network *n)
 	return members_release(h, n);
 }
 
-/* --- making and removing --- */
+/* --- Making and removing a network --- */
 
 static int check_name_free(const struct network *n, const struct network *all, size_t count)
 {
@@ -390,7 +390,10 @@ int network_create(struct host *h, struct network *n)
 		r = members_check(n, all, count);
 	if (r >= 0 && n->pool_count == 0 && n->kind == NETWORK_BRIDGE) {
 		r = choose_ipv4(h, n, all, count);
-		/* The kernel gives an interface no IPv6 if its MTU is less than 1280. */
+		/*
+		 * Chooses no IPv6 subnet if the network's MTU is below 1280, because the kernel
+		 * gives an interface with such an MTU no IPv6.
+		 */
 		if (r >= 0 && (!n->mtu || n->mtu >= 1280))
 			r = choose_ipv6(n);
 	}
@@ -451,8 +454,8 @@ int network_remove(struct host *h, const char *name, bool force)
 	for (size_t i = 0; r >= 0 && i < count; i++)
 		r = attachment_undo(h, all[i]);
 	/*
-	 * The network's file is removed last, so that the user can repeat `caisson net rm` until
-	 * all is removed.
+	 * Removes the network's file last, so that the user can repeat `caisson net rm` until all
+	 * is removed.
 	 */
 	if (r >= 0)
 		r = names_stop(h, name);

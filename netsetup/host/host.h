@@ -94,7 +94,7 @@ int host_resume(struct host *h) must_check;
  */
 int host_tidy(struct host *h) must_check;
 
-/* --- networks --- */
+/* --- Networks: what they are, and the functions that make, list and remove them --- */
 
 enum network_kind {
 	NETWORK_BRIDGE,
@@ -152,10 +152,10 @@ int network_kind_parse(const char *text) must_check;
 int network_mode_parse(enum network_kind kind, const char *text) must_check;
 /* Returns the mode of a network whose file names no mode. */
 uint8_t network_mode_default(enum network_kind kind);
-/* Fails if the file of a network of this kind may not have the JSON member with this name. */
+/* Fails if the file of a network of the kind `kind` may not have the JSON member `member`. */
 int network_check_member(enum network_kind kind, const char *member) must_check;
 
-/* Returns 0 if a network may have this name, else -EINVAL with a message. */
+/* Returns 0 if a network may have the name `name`, else -EINVAL with a message. */
 int network_check_name(const char *name) must_check;
 
 /* Parses and checks a network's file. `what` names the file in messages. */
@@ -190,12 +190,13 @@ int network_make_default(struct host *h, const char *name) must_check;
 int network_remove(struct host *h, const char *name, bool force) must_check;
 
 /*
- * Applies all networks, writes all rules again, and undoes stale attachments. `caisson net reload`
- * calls it, after a reboot, or after another program has flushed the rules.
+ * Applies all networks, writes all rules again, and undoes the attachments whose interface no
+ * longer exists. `caisson net reload` calls this function, after a reboot, or after another program
+ * has flushed the rules.
  */
 int network_reload(struct host *h) must_check;
 
-/* --- attachments --- */
+/* --- Attachments of containers to networks --- */
 
 struct port {
 	uint8_t protocol; /* protocol of the port: IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP */
@@ -241,9 +242,10 @@ struct attachment {
 	const char *netns_now;
 	char interface[IFNAMSIZ]; /* name of the interface inside the namespace */
 	/*
-	 * The attachment's mark. It is the name of the veth pair's end on the host if the network
-	 * is a bridge. Else the interface in the container has the mark: as its alias if the
-	 * interface was made for the container, as an alternative name if it was moved.
+	 * The attachment's mark, a name by which caisson finds the attachment's interface. If the
+	 * network is a bridge, it is the name of the veth pair's end on the host. Otherwise the
+	 * interface in the container has the mark: as its alias if the interface was made for the
+	 * container, as an alternative name if it was moved.
 	 */
 	char host[IFNAMSIZ];
 	/* state of a moved interface before the move; set if kind is NETWORK_DEVICE */
@@ -280,8 +282,8 @@ struct attach_request {
 };
 
 /*
- * Finds the name that an interface gets in the namespace with that path: the template with the
- * first free number in place of its "%d".
+ * Finds the name that an interface would get in the namespace with the path `netns`: the template
+ * with the first free number in place of its "%d".
  */
 int netns_pick_name(const char *netns, const char *template, char ret[IFNAMSIZ]) must_check;
 

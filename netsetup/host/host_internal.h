@@ -11,9 +11,9 @@
  */
 bool host_skips(struct host *h, const char *fmt, ...) printf_like(2, 3);
 
-/* --- kind.c --- */
+/* --- kind.c: the kinds of networks --- */
 
-/* What the networks of a kind have. */
+/* Flags that say what the networks of a kind have. */
 enum {
 	KIND_INTERFACE = 1, /* an interface on the host that caisson makes */
 	KIND_PARENT = 2,    /* an interface of the host on which the network is built */
@@ -29,7 +29,10 @@ bool kind_has(enum network_kind kind, unsigned what);
 const char *network_mode_name(enum network_kind kind, uint8_t mode);
 /* Checks rules that concern several members of a network's file. */
 int kind_check_whole(const struct network *n) must_check;
-/* Returns -EOPNOTSUPP with a message that this kernel has no interfaces of this kind. */
+/*
+ * Returns -EOPNOTSUPP, with a message which says that this kernel has no interfaces of the kind
+ * `kind`.
+ */
 int kind_not_supported(enum network_kind kind);
 
 /* --- interface.c: the interfaces of VLANs and bonds --- */
@@ -61,7 +64,7 @@ int members_release(struct host *h, const struct network *n) must_check;
 int members_check(const struct network *n, const struct network *all, size_t count) must_check;
 bool network_uses(const struct network *n, const char *interface);
 
-/* --- config.c --- */
+/* --- config.c: makes, applies and removes networks --- */
 
 /*
  * Makes what is missing of the network, and of the networks on which it is built. Returns -EEXIST,
@@ -71,7 +74,10 @@ int network_apply(struct host *h, const struct network *n) must_check;
 
 /* --- child.c: macvlan and ipvlan interfaces, and those that are moved --- */
 
-/* Fills in the members of *a that describe the interface. Changes nothing on the host. */
+/*
+ * Fills in the members of *a that describe the interface of the attachment. Changes nothing on the
+ * host.
+ */
 int child_choose(struct host *h, const struct network *n, struct attachment *a) must_check;
 int child_make(struct host *h, const struct network *n, const struct attachment *a) must_check;
 int child_remove(struct host *h, const struct attachment *a) must_check;
@@ -80,7 +86,7 @@ int child_lives(struct host *h, const struct attachment *a) must_check;
 /* Returns the MTU that the interface inside the container should have. */
 int child_mtu(struct host *h, const struct network *n, const struct attachment *a) must_check;
 
-/* --- pin.c: a mount that keeps a namespace --- */
+/* --- pin.c: a mount that keeps a network namespace while an interface of the host is in it --- */
 
 int pin_make(struct host *h, const struct attachment *a, int netns) must_check;
 /*
@@ -89,12 +95,12 @@ int pin_make(struct host *h, const struct attachment *a, int netns) must_check;
 int pin_open(struct host *h, const struct attachment *a) must_check;
 int pin_remove(struct host *h, const struct attachment *a) must_check;
 
-/* --- function.c --- */
+/* --- function.c: SR-IOV virtual functions --- */
 
-/* Finds a virtual function of the interface that no container has. */
+/* Finds a virtual function of the interface `parent` that no container has. */
 int function_pick(const char *parent, char ret[IFNAMSIZ]) must_check;
 
-/* --- bridge.c --- */
+/* --- bridge.c: the bridge of a network --- */
 
 /*
  * Returns the MTU of the network: the MTU in the network's file, or that of the default route's
@@ -109,15 +115,18 @@ int bridge_find(struct host *h, const struct network *n, struct device *ret) mus
 int bridge_apply(struct host *h, const struct network *n) must_check;
 int bridge_remove(struct host *h, const struct network *n) must_check;
 
-/* --- veth.c --- */
+/* --- veth.c: the pair of interfaces that connects a container with a bridge --- */
 
 int veth_make(struct host *h, const struct attachment *a, int bridge, uint32_t mtu) must_check;
 int veth_remove(struct host *h, const struct attachment *a) must_check;
-/* Returns 1 if the host's end of the pair exists, else 0. */
+/* Returns 1 if the host's end of the attachment's veth pair exists, else 0. */
 int veth_lives(struct host *h, const struct attachment *a) must_check;
 /* Gives the interface in the container's namespace its addresses and routes, and sets it up. */
 int inside_set_up(struct host *h, const struct attachment *a, int netns) must_check;
-/* Opens a network namespace. Returns -EINVAL with a message if the file is none. */
+/*
+ * Opens a network namespace. Returns -EINVAL with a message if the file at `path` is no network
+ * namespace.
+ */
 int netns_open(const char *path) must_check;
 /* Returns whether the two descriptors refer to the same namespace. */
 bool netns_same(int a, int b);
@@ -133,7 +142,7 @@ int sysctl_set(struct host *h, const char *value, const char *fmt, ...)
 /* Lets the host forward packets of IPv4 and IPv6. */
 int sysctl_forwarding(struct host *h) must_check;
 
-/* --- store.c --- */
+/* --- store.c: leases and records in the directory STATE --- */
 
 /* Makes a lease. The caller has checked that no other attachment has this lease. */
 int store_lease(struct host *h, const char *folder, const char *name, const struct attachment *a)
@@ -156,11 +165,11 @@ int store_remove_record(struct host *h, const struct attachment *a) must_check;
  */
 int store_read_record(struct host *h, const char *record, struct attachment *ret) must_check;
 
-/* --- publish.c --- */
+/* --- publish.c: published ports of the host --- */
 
 /*
  * Fails if a port of the request is published already, or if a process of the host uses it. Undoes
- * stale attachments that have such a port.
+ * an attachment with such a port if the interface of the attachment no longer exists.
  */
 int ports_check(struct host *h, const struct attachment *a) must_check;
 /*
@@ -169,12 +178,13 @@ int ports_check(struct host *h, const struct attachment *a) must_check;
 int ports_lease(struct host *h, const struct attachment *a) must_check;
 int ports_release(struct host *h, const struct attachment *a) must_check;
 /*
- * Undoes the attachment of a record if the attachment is stale. Returns 1 if it was stale, else 0.
+ * Undoes the attachment that `record` describes if the interface of the attachment no longer
+ * exists. Returns 1 if it did so, else 0.
  */
 int attachment_sweep(struct host *h, const char *record) must_check;
 int attachment_sweep_one(struct host *h, const struct attachment *a) must_check;
 
-/* --- names.c --- */
+/* --- names.c: the dnsmasq that serves the names of a network's containers --- */
 
 /*
  * Adds the attachment's names, and makes dnsmasq read them. If dnsmasq does not run, starts it.
@@ -185,12 +195,13 @@ int names_add(struct host *h, const struct network *n, const struct attachment *
 /* Removes the names of an attachment. If this was the network's last attachment, ends dnsmasq. */
 int names_remove(struct host *h, const struct attachment *a) must_check;
 /*
- * Makes the network's dnsmasq read the names again. If dnsmasq should run and does not, starts it.
+ * Makes the network's dnsmasq read the files with the names again. If dnsmasq should run and does
+ * not, starts it.
  */
 int names_reload(struct host *h, const struct network *n) must_check;
 int names_stop(struct host *h, const char *network) must_check;
 
-/* --- attach.c --- */
+/* --- attach.c: attaches and detaches containers --- */
 
 /* Writes the address as aa:bb:cc:dd:ee:ff to ret, and returns ret. */
 const char *mac_text(const uint8_t mac[6], char ret[IP_TEXT]);
@@ -212,7 +223,7 @@ int rules_all(struct strbuf *out, const struct network *networks, size_t n,
 int rules_add(struct strbuf *out, const struct network *n, const struct attachment *a) must_check;
 int rules_remove(struct strbuf *out, const struct attachment *a) must_check;
 
-/* --- nft.c --- */
+/* --- nft.c: runs nftables commands --- */
 
 /*
  * Runs the commands as one transaction. If the transaction fails, returns -EIO with the first line

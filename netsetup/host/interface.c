@@ -50,7 +50,10 @@ static int find(struct host *h, const struct network *n, struct device *ret)
 	return 0;
 }
 
-/* Fails if the network's file was changed in a way that an existing interface cannot follow. */
+/*
+ * Fails if the network's file now names another VLAN ID, parent or mode than the existing interface
+ * has, because these cannot be changed at an existing interface.
+ */
 static int check_same(const struct network *n, const struct device *d, int parent)
 {
 	if (n->kind == NETWORK_VLAN ? d->vlan == n->vlan && d->peer == parent : d->mode == n->mode)
@@ -112,7 +115,7 @@ static int remove_named(struct host *h, const char *name)
 	return r < 0 ? err_ctx(r, "remove the interface %s", name) : 0;
 }
 
-/* Removes an interface with the temporary name, which a killed process has left. */
+/* Removes the interface with the network's temporary name, which a killed process has left. */
 static int remove_temporary(struct host *h, const struct network *n)
 {
 	char temporary[IFNAMSIZ];
@@ -122,8 +125,8 @@ static int remove_temporary(struct host *h, const struct network *n)
 }
 
 /*
- * Makes the interface if it does not exist. In a dry run the interface is not made, so *ret has no
- * index.
+ * Makes the network's interface if it does not exist. In a dry run the interface is not made, so
+ * *ret has no index.
  */
 static int have(
 	struct host *h, const struct network *n, const struct device *parent, struct device *ret)
@@ -172,8 +175,7 @@ int interface_remove(struct host *h, const struct network *n)
 	int r = find(h, n, &device);
 
 	/*
-	 * Nothing is removed if no interface has the name, or if another program's interface has
-	 * it.
+	 * Removes nothing if no interface has the name, or if another program's interface has it.
 	 */
 	if (r == -ENODEV || r == -EEXIST) {
 		err_clear();

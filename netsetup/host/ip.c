@@ -16,7 +16,10 @@ int ip_parse(const char *text, struct ip *ret)
 
 bool ip_is_machine(const struct ip *ip)
 {
-	/* From 224 on IPv4 has groups and reserved addresses, of which 255.255.255.255 is one. */
+	/*
+	 * IPv4 addresses from 224.0.0.0 on are groups or reserved; 255.255.255.255 is one of the
+	 * reserved addresses.
+	 */
 	return !ip_is_any(ip) &&
 	       (ip->family == AF_INET ? ip->bytes[0] < 224 : ip->bytes[0] != 0xff);
 }
@@ -122,7 +125,10 @@ int subnet_check(const struct ip *base, unsigned prefix)
 		{{AF_INET, {169, 254}}, 16, "link-local"},
 		{{AF_INET, {224}}, 4, "multicast"},
 		{{AF_INET, {240}}, 4, "reserved (RFC 1112) and broadcast"},
-		/* Unspecified, loopback, and IPv4 addresses in an IPv6 form. */
+		/*
+		 * ::/8 contains the unspecified address, the loopback address, and IPv4 addresses
+		 * in an IPv6 form.
+		 */
 		{{AF_INET6, {0}}, 8, "reserved (RFC 4291)"},
 		{{AF_INET6, {0xfe, 0x80}}, 10, "link-local"},
 		{{AF_INET6, {0xff}}, 8, "multicast"},
@@ -145,7 +151,7 @@ int subnet_check(const struct ip *base, unsigned prefix)
 	return 0;
 }
 
-/* Finds the first and the last address of a subnet that an interface may have. */
+/* Finds the first and the last address of the subnet that an interface may have. */
 static void usable(const struct pool *p, struct ip *first, struct ip *last)
 {
 	*first = ip_first_of(&p->base, p->prefix);
@@ -153,7 +159,10 @@ static void usable(const struct pool *p, struct ip *first, struct ip *last)
 	if (p->prefix + 1 >= ip_len(p->base.family) * 8)
 		return;
 	(void)ip_next(first);
-	/* The host part of an IPv4 broadcast address has at least two bits, all of them set. */
+	/*
+	 * Leaves the last address of an IPv4 subnet out, because it is the broadcast address,
+	 * except in subnets of one or two addresses, for which the function has returned above.
+	 */
 	if (p->base.family == AF_INET)
 		last->bytes[3]--;
 }

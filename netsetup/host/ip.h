@@ -17,7 +17,7 @@ struct ip {
 /* size in bytes of an address or a subnet as text, with its NUL */
 #define IP_TEXT (INET6_ADDRSTRLEN + 4)
 
-/* Returns the length of an address of that family in bytes. */
+/* Returns the length in bytes of an address of the family. */
 static inline size_t ip_len(uint8_t family)
 {
 	return family == AF_INET ? 4 : 16;

@@ -8,7 +8,7 @@
 #include "netsetup/host/host_internal.h"
 
 struct mode {
-	const char *name; /* name that `ip link` uses too */
+	const char *name; /* name of the kind, which `ip link` uses too */
 	uint8_t number;
 };
 
@@ -27,8 +27,8 @@ static const struct kind {
 	uint8_t default_mode;
 	const struct mode *modes;
 	/*
-	 * what the kernel needs for this kind: a module, or the option with which the kernel was
-	 * built
+	 * what the kernel needs for interfaces of the kind: a module, or the option with which the
+	 * kernel was built
 	 */
 	const char *module, *option;
 } kinds[] = {
@@ -37,8 +37,8 @@ static const struct kind {
 	[NETWORK_VLAN] = {"vlan", KIND_INTERFACE | KIND_PARENT, 0, NULL, "8021q",
 		"CONFIG_VLAN_8021Q"},
 	/*
-	 * The default mode is active-backup, because it works with any switch, and a switch must be
-	 * configured for most other modes.
+	 * The default mode of a bond is active-backup, because this mode works with any switch. For
+	 * most other modes the switch has to be configured.
 	 */
 	[NETWORK_BOND] = {"bond", KIND_INTERFACE | KIND_MEMBERS | KIND_MODES, 1, bond_modes,
 		"bonding", "CONFIG_BONDING"},

@@ -57,14 +57,17 @@ int members_check(const struct network *n, const struct network *all, size_t cou
 	return r;
 }
 
-/* --- what the interface was before --- */
+/* --- Notes: record whether an interface was up before the first network used it --- */
 
 static void note_path(const char *name, char ret[NOTE_PATH_MAX])
 {
 	snprintf(ret, NOTE_PATH_MAX, "members/%s", name);
 }
 
-/* Reads the note of an interface. Returns false if the interface has no note. */
+/*
+ * Reads the note that says whether the interface was up before the first network used it. Returns
+ * false if the interface has no note.
+ */
 static bool read_note(struct host *h, const char *name, char ret[NOTE_MAX])
 {
 	char path[NOTE_PATH_MAX];
@@ -102,7 +105,7 @@ static int remove_note(struct host *h, const char *name)
 	return 0;
 }
 
-/* --- using an interface --- */
+/* --- Using an interface of the host for a network --- */
 
 static int find_device(
 	struct host *h, const struct network *n, const char *name, struct device *ret)
@@ -112,8 +115,8 @@ static int find_device(
 	if (r != -ENODEV)
 		return r;
 	/*
-	 * In a dry run the interface may be missing because another network, which makes it, is not
-	 * made yet.
+	 * In a dry run a missing interface is no error, because another network may have to make it
+	 * first, which a dry run does not do.
 	 */
 	if (h->dry_run) {
 		err_clear();
@@ -179,8 +182,8 @@ static int add_member(struct host *h, const struct network *n, const char *name,
 	if (r < 0 || host_skips(h, "interface %s: make it a member of %s", name, n->interface))
 		return r;
 	/*
-	 * The interface is set down, because a bond takes only members that are down. The bond sets
-	 * them up.
+	 * Sets the interface down, because the kernel lets a bond take only members that are down.
+	 * The last call below sets it up again.
 	 */
 	if (n->kind == NETWORK_BOND && d.link.flags & IFF_UP)
 		r = link_set_flags(&h->nl, d.link.index, 0, IFF_UP);
@@ -200,7 +203,7 @@ int members_apply(struct host *h, const struct network *n, int master)
 	return r;
 }
 
-/* --- giving it back --- */
+/* --- Giving an interface back that no network needs any more --- */
 
 /* Returns another network that uses the interface, or NULL. */
 static const struct network *find_other(
@@ -226,8 +229,9 @@ static int release_one(
 	if (host_skips(h, "interface %s: release it, and set it %s", name, up ? "up" : "down"))
 		return 0;
 	/*
-	 * The note gets the other network's name, because that network still needs the interface,
-	 * and gives it back later.
+	 * If another network still uses the interface, keeps the note about its former state and
+	 * writes that network's name into it, because that network has to give the interface back
+	 * later.
 	 */
 	if (other)
 		return write_note(h, other->name, name, up);
@@ -254,7 +258,10 @@ int members_release(struct host *h, const struct network *n)
 		r = release_one(h, n, n->parent, find_other(n, n->parent, all, count));
 	for (size_t i = 0; r >= 0 && i < n->member_count; i++)
 		r = release_one(h, n, n->members[i], find_other(n, n->members[i], all, count));
-	/* The directory is removed here too, because a killed process may have left it empty. */
+	/*
+	 * Removes the directory of notes if it is empty, because a process that was killed may have
+	 * left it empty.
+	 */
 	if (!h->dry_run)
 		(void)unlinkat(h->state_dir, "members", AT_REMOVEDIR);
 	return r;

@@ -54,8 +54,8 @@ bool names_served(const struct network *n)
 }
 
 /*
- * Makes the absolute path of the network's directory. The command line of dnsmasq contains this
- * path too.
+ * Makes the absolute path of the directory with the files of this network's dnsmasq. The command
+ * line of dnsmasq contains this path too.
  */
 static int names_path(struct host *h, const char *network, char ret[PATH_MAX])
 {
@@ -72,7 +72,7 @@ static int names_path(struct host *h, const char *network, char ret[PATH_MAX])
 	return 0;
 }
 
-/* --- the process of dnsmasq --- */
+/* --- Starting and ending the process of dnsmasq --- */
 
 /* Returns the pid of the network's dnsmasq, or 0 if it does not run. */
 static pid_t find_process(const char *path)
@@ -107,7 +107,8 @@ static void stop_process(const char *path)
 	struct pollfd ended = {process, POLLIN, 0};
 
 	/*
-	 * The process is looked up again, because the pid could belong to another process by now.
+	 * Looks the process up once more after pidfd_open(), because dnsmasq may have ended before,
+	 * and its pid may belong to another process by now.
 	 */
 	if (process < 0 || find_process(path) != pid ||
 		pidfd_send_signal(process, SIGTERM, NULL, 0) < 0)
@@ -117,8 +118,8 @@ static void stop_process(const char *path)
 }
 
 /*
- * Runs dnsmasq once. dnsmasq goes to the background if it can serve. Returns 1 if it can, or 0 with
- * the last line that it wrote.
+ * Runs dnsmasq once. dnsmasq goes to the background when it is ready to answer. Returns 1 if it
+ * does so, or 0 with the last line that dnsmasq wrote, which says why not.
  */
 static int try_start(const char *path, char *line, size_t size)
 {
@@ -151,8 +152,8 @@ static int start_process(const struct network *n, const char *path)
 	int r = try_start(path, line, sizeof(line));
 
 	/*
-	 * dnsmasq is started again, because the old dnsmasq that a killed command was ending may
-	 * still have the address for a moment.
+	 * Starts dnsmasq again, because the old dnsmasq that a killed command was ending may still
+	 * have the address for a moment.
 	 */
 	for (int i = 1; i < TRIES && r == 0 && strstr(line, "in use"); i++) {
 		nanosleep(&moment, NULL);
@@ -166,7 +167,7 @@ static int start_process(const struct network *n, const char *path)
 		n->name, n->interface, line[0] ? line : "it does not say why");
 }
 
-/* --- the files of dnsmasq --- */
+/* --- Writing the files that dnsmasq reads --- */
 
 /*
  * Writes a file in place. If this process is killed, half a file may be left, which detach removes.
@@ -258,7 +259,10 @@ static int write_entries(const char *path, const struct attachment *a, const cha
 	}
 	if (r >= 0)
 		r = write_entry(path, "dhcp", a, &dhcp);
-	/* The entry in hosts is written last, because it marks the network as used. */
+	/*
+	 * Writes the attachment's file in the directory hosts last, because this file marks the
+	 * network as used.
+	 */
 	return r < 0 ? r : write_entry(path, "hosts", a, &hosts);
 }
 
@@ -322,7 +326,7 @@ static const char **usable_names(
 	return ret;
 }
 
-/* Makes dnsmasq read the files again. If dnsmasq does not run, starts it. */
+/* Makes the network's dnsmasq read its files again. If dnsmasq does not run, starts it. */
 static int read_again(const struct network *n, const char *path)
 {
 	pid_t pid = find_process(path);
@@ -382,7 +386,7 @@ int names_reload(struct host *h, const struct network *n)
 	return r < 0 ? r : read_again(n, path);
 }
 
-/* --- removing names --- */
+/* --- Removing the names of an attachment --- */
 
 /* Removes a directory and its files, all of which caisson or dnsmasq has made. */
 static void remove_folder(struct host *h, const char *path)
@@ -399,8 +403,8 @@ static void remove_folder(struct host *h, const char *path)
 }
 
 /*
- * Returns whether a network has names. If not, removes the directory of all networks' names, which
- * a killed process may have left empty.
+ * Returns whether `folder`, the directory with a network's names, exists. If not, removes the
+ * directory above it, which a killed process may have left empty.
  */
 static bool is_there(struct host *h, const char *folder)
 {

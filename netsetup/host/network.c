@@ -57,7 +57,7 @@ static int check_interface(const char *member, const char *name)
 	return 0;
 }
 
-/* --- reading a network's file --- */
+/* --- Reading a network's file --- */
 
 static int check_type(const struct json *j, enum json_type type)
 {
@@ -256,7 +256,7 @@ static int read_kind(const struct json *j, enum network_kind *ret)
 	return r;
 }
 
-/* Checks rules that concern several members. */
+/* Checks rules that concern several members of a network's file together. */
 static int check_whole(const struct network *n)
 {
 	bool six = false;
@@ -298,7 +298,7 @@ int network_parse(
 	return 0;
 }
 
-/* --- writing a network's file --- */
+/* --- Writing a network's file --- */
 
 static void put_pools(struct json_out *o, const struct network *n)
 {

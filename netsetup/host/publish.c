@@ -13,7 +13,7 @@ const char *port_protocol(uint8_t protocol)
 	return protocol == IPPROTO_UDP ? "udp" : protocol == IPPROTO_SCTP ? "sctp" : "tcp";
 }
 
-/* --- the value of -p --- */
+/* --- Parsing the value of the option -p, which publishes ports --- */
 
 static int bad_port(const char *text, const char *why)
 {
@@ -122,7 +122,7 @@ int port_parse(const char *text, struct port *ret)
 	return 0;
 }
 
-/* --- which attachment or process has a port --- */
+/* --- Finding the attachment or the process that already has a port of the host --- */
 
 static void lease_name(const struct port *p, unsigned i, char ret[LEASE_NAME])
 {
@@ -145,7 +145,11 @@ static bool hosts_clash(const struct ip *a, const struct ip *b)
 
 struct wanted {
 	const struct attachment *a;
-	bool swept; /* whether a stale attachment was undone, so that the check must be repeated */
+	/*
+	 * whether an attachment whose interface no longer exists was undone, so that the check must
+	 * be repeated
+	 */
+	bool swept;
 };
 
 /* Returns whether a lease is for a port of the host that p publishes too. */

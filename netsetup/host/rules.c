@@ -131,7 +131,8 @@ static int add_network(struct strbuf *out, const struct network *n)
 }
 
 /*
- * Writes the elements of one port in the maps of one family, each with the command `verb` in front.
+ * Writes the command `verb` ("add" or "delete") for the elements of one published port in the maps
+ * of the family of the container's address.
  */
 static int port_elements(
 	struct strbuf *out, const char *verb, const struct port *p, const struct ip *to)
@@ -171,7 +172,10 @@ int rules_all(struct strbuf *out, const struct network *networks, size_t n,
 
 	for (size_t i = 0; i < n; i++)
 		bridges += kind_has(networks[i].kind, KIND_RULES);
-	/* The table is made first, because nftables cannot delete a table that does not exist. */
+	/*
+	 * Makes the table before deleting it, because nftables cannot delete a table that does not
+	 * exist.
+	 */
 	int r = strbuf_addf(out, "add table " RULES_TABLE "\ndelete table " RULES_TABLE "\n");
 
 	if (r < 0 || bridges == 0)
@@ -195,8 +199,9 @@ int rules_add(struct strbuf *out, const struct network *n, const struct attachme
 	int r;
 
 	/*
-	 * The element of the network's bridge is in its set already, so adding it changes nothing.
-	 * The command makes the transaction fail if the table does not exist.
+	 * Adds the network's bridge to the set `bridges` once more. The bridge is in the set
+	 * already, so this changes nothing, but it makes the transaction fail if the table does not
+	 * exist.
 	 */
 	snprintf(text, sizeof(text), "\"%s\"", n->interface);
 	r = add_element(out, "bridges", text);

@@ -49,8 +49,8 @@ int store_lease(struct host *h, const char *folder, const char *name, const stru
 		return dir;
 	record_path(a, record);
 	/*
-	 * An old link without a record is removed, because the caller has checked that no
-	 * attachment has the lease.
+	 * Removes an old link with the lease's name. The link leads to no record any more, because
+	 * the caller has checked that no attachment has the lease.
 	 */
 	(void)unlinkat(dir, name, 0);
 	return symlinkat(record, dir, name) < 0 ? err_sys("make the lease %s/%s", folder, name) : 0;
@@ -71,7 +71,10 @@ int store_release(struct host *h, const char *folder, const char *name, const st
 		return 0;
 	if (unlinkat(dir, name, 0) < 0 && errno != ENOENT)
 		return err_sys("release %s/%s", folder, name);
-	/* If the removed lease was the last one in its directory, the directory is removed too. */
+	/*
+	 * Removes the directory of the network's leases, and the directory `leases` above it, if
+	 * the removed lease was the last one.
+	 */
 	if (unlinkat(h->state_dir, folder, AT_REMOVEDIR) == 0)
 		(void)unlinkat(h->state_dir, "leases", AT_REMOVEDIR);
 	return 0;
@@ -164,7 +167,7 @@ int store_read_record(struct host *h, const char *record, struct attachment *ret
 	return r < 0 ? r : attachment_parse(&h->arena, strbuf_str(&text), text.len, path, ret);
 }
 
-/* --- what killed processes left --- */
+/* --- Removing what killed processes have left --- */
 
 /* Removes temporary files, and then the directory if it is empty. */
 static int tidy_files(int parent, const char *path)
@@ -233,7 +236,7 @@ int host_tidy(struct host *h)
 	return r;
 }
 
-/* --- lists of attachments --- */
+/* --- Listing attachments --- */
 
 struct found {
 	const char *network; /* the network whose attachments are wanted; NULL: all networks */
@@ -252,7 +255,7 @@ static int add_record(struct host *h, const char *record, struct found *f)
 	return strbuf_add(&f->list, &a, sizeof(a));
 }
 
-/* Adds the records in the directory of one container. */
+/* Adds the attachments whose records are in the directory of one container to the list. */
 static int add_container(struct host *h, const char *key, struct found *f)
 {
 	char folder[CONTAINER_KEY_MAX + 16], record[RECORD_PATH];
@@ -311,8 +314,9 @@ static bool is_mac(const char *name)
 }
 
 /*
- * Adds an attachment by one of its leases. Of the leases of an attachment, exactly one is named by
- * the MAC address or by the mark. A mark begins with "cn", as no address does.
+ * Adds the attachment of the lease to the list if the name of the lease is a MAC address or a mark
+ * (a->host), because exactly one lease of each attachment has such a name. A mark begins with "cn",
+ * as no address does.
  */
 static int add_lease(struct host *h, const char *name, const char *record, void *arg)
 {

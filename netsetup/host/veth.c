@@ -42,7 +42,7 @@ bool netns_same(int a, int b)
 	       x.st_ino == y.st_ino;
 }
 
-/* --- inside the container's namespace --- */
+/* --- Setting up the interface inside the container's namespace --- */
 
 static int add_routes(struct host *h, const struct attachment *a, struct nl *nl, int index)
 {
@@ -63,9 +63,9 @@ static int add_routes(struct host *h, const struct attachment *a, struct nl *nl,
 }
 
 /*
- * Sets the interface up. The kernel refuses a macvlan with the MAC address of another one that is
- * up. Then the request is repeated, because the kernel removes namespaces late, so an ended
- * container's macvlan may still exist for some time.
+ * Sets the interface up. The kernel refuses a macvlan with the MAC address of another macvlan that
+ * is up. In that case the function repeats the request, because the kernel removes namespaces late,
+ * so an ended container's macvlan may still exist for some time.
  */
 static int set_up(struct nl *nl, int index)
 {
@@ -132,7 +132,7 @@ int inside_set_up(struct host *h, const struct attachment *a, int netns)
 	return r;
 }
 
-/* --- outside the container's namespace --- */
+/* --- Making and removing the pair of interfaces on the host --- */
 
 static int make_pair(
 	struct host *h, const struct attachment *a, int netns, int bridge, uint32_t mtu)
@@ -142,8 +142,8 @@ static int make_pair(
 	struct nl_req q;
 
 	/*
-	 * The host's end of the pair gets another first byte than 0x0a, because the container's end
-	 * has 0x0a as the first byte of its MAC address.
+	 * Gives the host's end of the pair a MAC address that begins with 0xfe instead of 0x0a, so
+	 * that it differs from the address of the container's end.
 	 */
 	memcpy(mac, a->mac, sizeof(mac));
 	mac[0] = 0xfe;
@@ -207,8 +207,8 @@ int veth_make(struct host *h, const struct attachment *a, int bridge, uint32_t m
 	if (r >= 0)
 		r = device_read(&h->nl, a->host, 0, &host);
 	/*
-	 * The kernel is kept from giving the port an IPv6 address. The bridge has the host's
-	 * addresses, so its ports need no addresses.
+	 * Switches IPv6 off at the host's end of the pair, so that the kernel gives it no address.
+	 * This end is a port of the bridge, and the bridge has the host's addresses.
 	 */
 	if (r >= 0)
 		r = sysctl_set(h, "1", "net/ipv6/conf/%s/disable_ipv6", a->host);
@@ -236,7 +236,7 @@ int veth_remove(struct host *h, const struct attachment *a)
 	int r = device_read(&h->nl, a->host, 0, &host);
 
 	/*
-	 * Nothing is removed if the interface is gone, because the kernel removes the pair together
+	 * Removes nothing if the interface is gone, because the kernel removes the pair together
 	 * with the container's namespace, or if it is no veth, because another kind of interface
 	 * with this name is not caisson's.
 	 */

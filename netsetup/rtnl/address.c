@@ -34,8 +34,8 @@ static int read_address(const struct nlmsghdr *h, void *arg)
 	if (r < 0)
 		return r;
 	/*
-	 * The index is compared here, because for address families whose dump has no filter the
-	 * kernel sends the addresses of all interfaces.
+	 * Compares the index of the interface, although the request names it, because for address
+	 * families whose dump has no filter the kernel sends the addresses of all interfaces.
 	 */
 	if ((int)info->ifa_index != reader->ifindex || info->ifa_scope != RT_SCOPE_UNIVERSE ||
 		!(nl_attr_u32(attrs[IFA_FLAGS], info->ifa_flags) & IFA_F_PERMANENT))

@@ -133,7 +133,9 @@ int device_alt_name(struct nl *nl, int index, const char *name, bool add)
 
 struct mark {
 	const char *text;
-	/* the interface with the mark; its index is 0 if no interface has the mark */
+	/*
+	 * the interface whose name or alias is `text`; its index is 0 if there is no such interface
+	 */
 	struct device found;
 };
 
@@ -179,8 +181,8 @@ int device_add_address(struct nl *nl, int index, uint8_t family, const void *raw
 	nl_put(&q, IFA_LOCAL, raw, len);
 	nl_put(&q, IFA_ADDRESS, raw, len);
 	/*
-	 * The broadcast address is sent, because the kernel does not compute the broadcast address
-	 * of an IPv4 address itself.
+	 * Sends the broadcast address too, because the kernel does not compute the broadcast
+	 * address of an IPv4 address itself.
 	 */
 	if (family == AF_INET && prefix < 31) {
 		uint32_t broadcast;
@@ -304,7 +306,8 @@ static int route_out(struct nl *nl, uint8_t family, const char *to)
 	nl_req_init(&q, RTM_GETROUTE, 0, &info, sizeof(info));
 	nl_put(&q, RTA_DST, raw, address_len(family));
 	if (nl_call(nl, &q, read_oif, &index) < 0) {
-		err_clear(); /* the kernel answers "unreachable" if there is no route */
+		/* no error, because the kernel answers "unreachable" if there is no route */
+		err_clear();
 		return 0;
 	}
 	return index;
@@ -377,7 +380,7 @@ int device_each_route(struct nl *nl, device_route_fn *fn, void *arg)
 			nl_req_init(&q, RTM_GETROUTE, NLM_F_DUMP, &info, sizeof(info));
 			r = nl_call(nl, &q, read_route, &reader);
 		}
-		/* a kernel without IPv6 has no such routes */
+		/* A kernel without IPv6 has no IPv6 routes, and answers EOPNOTSUPP. */
 		if (r == -EOPNOTSUPP && families[i] == AF_INET6) {
 			err_clear();
 			r = 0;

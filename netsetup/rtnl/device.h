@@ -89,7 +89,7 @@ int device_remove_address(struct nl *nl, int index, uint8_t family, const void *
 typedef int device_address_fn(uint8_t family, const uint8_t *raw, uint8_t prefix, void *arg);
 int device_each_address(struct nl *nl, int index, device_address_fn *fn, void *arg) must_check;
 
-/* Returns 1 if the interface has the address `raw` with this prefix, else 0. */
+/* Returns 1 if the interface has the address `raw` with a prefix of `prefix` bits, else 0. */
 int device_has_address(struct nl *nl, int index, uint8_t family, const void *raw, uint8_t prefix)
 	must_check;
 

@@ -62,8 +62,8 @@ int link_max_index(struct nl *nl)
 	int max = 0;
 
 	/*
-	 * The dump is repeated after -EINTR, by which the kernel reports that interfaces came or
-	 * went during the dump.
+	 * Repeats the dump after -EINTR, by which the kernel reports that interfaces came or went
+	 * during the dump.
 	 */
 	for (int tries = 0; r == -EINTR && tries < 10; tries++) {
 		struct nl_req q;
@@ -97,8 +97,8 @@ int link_check_name(const char *name, bool allow_template)
 	if (streq(name, ".") || streq(name, ".."))
 		return err_set(EINVAL, "interface name \"%s\": expected another name", name);
 	/*
-	 * The names "all" and "default" are refused, because the kernel has directories of these
-	 * names below /proc/sys/net/ipv4/conf.
+	 * Refuses the names "all" and "default", because the kernel has directories of these names
+	 * below /proc/sys/net/ipv4/conf.
 	 */
 	if (streq(name, "all") || streq(name, "default"))
 		return err_set(EINVAL,
@@ -106,7 +106,7 @@ int link_check_name(const char *name, bool allow_template)
 			"interfaces, expected another name",
 			name);
 	/*
-	 * The byte 0xa0 is refused, because the kernel's isspace() takes it for a blank, as in
+	 * Refuses the byte 0xa0, because the kernel's isspace() takes it for a blank, as in
 	 * Latin-1. UTF-8 text may contain this byte too.
 	 */
 	for (const char *p = name; *p; p++)

@@ -180,7 +180,8 @@ const struct nlmsghdr *nl_next_message(const char **buf, size_t *left)
 	if (*left < sizeof(*h) || h->nlmsg_len < sizeof(*h) || h->nlmsg_len > *left)
 		return NULL;
 	step = MNL_ALIGN((size_t)h->nlmsg_len);
-	if (step > *left) /* the last message of a datagram needs no padding */
+	/* the last message of a datagram may lack the padding to a multiple of 4 bytes */
+	if (step > *left)
 		step = *left;
 	*buf += step;
 	*left -= step;
@@ -196,7 +197,7 @@ int nl_read_replies(const void *data, size_t len, uint32_t seq, nl_reply_fn *fn,
 
 	while ((h = nl_next_message(&at, &left))) {
 		/*
-		 * A late reply to an earlier request is skipped, because no caller waits for it any
+		 * Skips a late reply to an earlier request, because no caller waits for it any
 		 * more.
 		 */
 		if (h->nlmsg_seq != seq)
@@ -205,7 +206,7 @@ int nl_read_replies(const void *data, size_t len, uint32_t seq, nl_reply_fn *fn,
 			return err_set(EINTR, "the kernel's list changed while it was read");
 		if (h->nlmsg_type == NLMSG_ERROR || h->nlmsg_type == NLMSG_DONE)
 			return read_end(h);
-		/* control messages such as NLMSG_NOOP are skipped */
+		/* Skips control messages such as NLMSG_NOOP. */
 		if (h->nlmsg_type < NLMSG_MIN_TYPE)
 			continue;
 		r = fn ? fn(h, arg) : 0;

@@ -85,7 +85,7 @@ static int remove_filter(struct nl *nl, int from)
 	return nl_call(nl, &q, NULL, NULL);
 }
 
-/* The filters that an interface has already. */
+/* What the list of an interface's filters shows. */
 struct present {
 	unsigned others; /* number of filters that have another priority than caisson's filter */
 	bool stale;      /* a filter redirects to a device that is gone */
@@ -103,16 +103,16 @@ static int read_filter(const struct nlmsghdr *h, void *arg)
 	struct tc_mirred mirred;
 
 	int r = nl_attrs(h, sizeof(*m), attrs, TCA_OPTIONS);
-	/*
-	 * The kernel lists the hash table of a u32 filter as a filter of its own, which has a
-	 * handle and no action.
-	 */
 	if (r >= 0 && TC_H_MAJ(m->tcm_info) >> 16 != PRIORITY)
 		present->others++;
 	if (r < 0 || TC_H_MAJ(m->tcm_info) >> 16 != PRIORITY || !attrs[TCA_OPTIONS])
 		return r;
 	const char *kind = nl_attr_str(attrs[TCA_KIND], "");
 	bool u32 = streq(kind, "u32");
+	/*
+	 * Skips the hash table of a u32 filter, which the kernel lists as a filter of its own with
+	 * a handle and no action.
+	 */
 	if (u32 && !TC_U32_NODE(m->tcm_handle))
 		return 0;
 	list = nl_attr_in(attrs[TCA_OPTIONS], u32 ? TCA_U32_ACT : TCA_MATCHALL_ACT);
@@ -127,8 +127,8 @@ static int read_filter(const struct nlmsghdr *h, void *arg)
 }
 
 /*
- * Makes room for the filter on an interface that had an ingress qdisc already: removes a stale
- * redirection, and fails if another filter has caisson's priority.
+ * Prepares an interface that had an ingress qdisc already for caisson's filter: removes a
+ * redirection to a device that is gone, and fails if another filter has caisson's priority.
  */
 static int make_room_for_filter(struct nl *nl, int from)
 {
@@ -212,8 +212,8 @@ int tc_redirect_remove(struct nl *nl, int from, bool own_qdisc)
 	if (r != -ENODEV && r != -ENOENT && r != -EINVAL)
 		return r;
 	/*
-	 * The kernel answers -EINVAL if there is no such qdisc, so there is no redirection to
-	 * remove.
+	 * No error: the kernel answers -EINVAL if the interface has no ingress qdisc, so there is
+	 * no redirection to remove.
 	 */
 	err_clear();
 	return 0;

@@ -26,8 +26,8 @@ void vm_irq_release(struct vm_irq *irq)
 void vm_irq_raise(const struct vm_irq *irq)
 {
 	/*
-	 * The error of write(2) is ignored: it fails only if the counter of the eventfd is full,
-	 * and KVM delivers an edge in that case too.
+	 * Ignores an error of write(2), because it fails only if the counter of the eventfd is
+	 * full, and KVM delivers an edge in that case too.
 	 */
 	eventfd_t one = 1;
 	ssize_t n = write(irq->fd, &one, sizeof(one));

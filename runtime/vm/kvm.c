@@ -41,14 +41,20 @@ bool vm_kvm_group(const char *path, char ret[static USER_NAME_MAX])
 
 	if (stat(path, &st) < 0 || (st.st_mode & 0060) != 0060)
 		return false;
-	/* The lines of group(5) begin like those of passwd(5): name, password, number. */
+	/*
+	 * user_find(), which reads passwd(5), also reads group(5), because the lines of both files
+	 * begin with the same fields: name, password, number.
+	 */
 	if (fd_read_file(AT_FDCWD, "/etc/group", &groups, GROUP_FILE_MAX) < 0 ||
 		!user_find(strbuf_str(&groups), st.st_gid, ret))
 		snprintf(ret, USER_NAME_MAX, "%u", (unsigned)st.st_gid);
 	return true;
 }
 
-/* Sets the error of a user who may not open the device. It names the group whose members may. */
+/*
+ * Sets the error for a user who may not open the KVM device at `path`. The error names the group
+ * whose members may open it.
+ */
 static int refuse_user(const char *path)
 {
 	char name[USER_NAME_MAX];
@@ -173,8 +179,8 @@ int vm_kvm_open(struct vm_kvm *ret, const char *path)
 	int max = ioctl(dev, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 	_cleanup_fd_ int vm = -EBADF;
 	/*
-	 * The ioctl is repeated after EINTR, because a signal interrupts it and the kernel does not
-	 * restart it.
+	 * Repeats KVM_CREATE_VM after EINTR, because a signal interrupts this ioctl and the kernel
+	 * does not restart it.
 	 */
 	do
 		vm = ioctl(dev, KVM_CREATE_VM, 0UL);

@@ -35,8 +35,8 @@ struct vm_kvm {
 int vm_kvm_runs_linux(const char *path, char *reason, size_t size) must_check;
 
 /*
- * Finds the group whose members may open the device: its name or, without one, its number. Returns
- * false if the members of no group may.
+ * Finds the group whose members may open the KVM device at `path`: its name or, without one, its
+ * number. Returns false if the members of no group may open the device.
  */
 bool vm_kvm_group(const char *path, char ret[static USER_NAME_MAX]);
 

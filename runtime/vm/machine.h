@@ -55,7 +55,7 @@ struct machine_disk {
 	unsigned queues; /* number of queues of the back end that are used; 0: one */
 	bool read_only;
 	bool write_through; /* the disk has no write cache that the guest has to flush */
-	/* up to 20 bytes, which the guest reads as the serial number; never NULL */
+	/* serial number that the guest reads, up to 20 bytes; never NULL */
 	const char *serial;
 };
 
@@ -144,7 +144,10 @@ struct machine {
 	struct virtio_vsock vsock;
 	bool has_vsock;
 	int calls; /* eventfd, written by machine_call() */
-	/* the function that machine_call() has set, or NULL; accessed atomically */
+	/*
+	 * the function that machine_call() has set and that was not called yet, or NULL; accessed
+	 * atomically
+	 */
 	void (*call)(struct machine *m, void *ctx);
 	void *call_ctx;
 };
@@ -153,8 +156,8 @@ int machine_build(struct machine *ret, const struct machine_options *options) mu
 void machine_release(struct machine *m);
 
 /*
- * Starts the threads of the vCPUs in the paused state. machine_run() calls this function if the
- * caller has not called it.
+ * Starts the threads of the vCPUs in the paused state. machine_run() does this itself if
+ * machine_start() was not called before.
  */
 int machine_start(struct machine *m) must_check;
 
@@ -173,7 +176,7 @@ void machine_press_power(struct machine *m);
  */
 void machine_call(struct machine *m, void (*fn)(struct machine *m, void *ctx), void *ctx);
 
-/* --- snapshot/machine.c --- */
+/* --- snapshot/machine.c: saves a running machine and loads a saved one --- */
 
 /*
  * Pauses the machine, writes the state of all its parts to `w`, which the caller has begun and
@@ -185,10 +188,10 @@ int machine_save(struct machine *m, struct snapshot_writer *w, int memory) must_
 /* Lets a machine that was saved go on, or starts a machine that was loaded. */
 void machine_go_on(struct machine *m);
 
-/* The two steps of machine_build() for a machine from a snapshot. */
+/* These two functions are the steps of machine_build() for a machine from a snapshot. */
 /*
- * Checks that the machine which `options` describe has the shape of the snapshot, before any part
- * is made.
+ * Checks that the machine which `options` describe has as much memory and as many vCPUs and devices
+ * as the one in the snapshot, before any part is made.
  */
 int machine_check_shape(const struct machine_options *options) must_check;
 /* Loads the state of all parts into a machine that has not run yet. */

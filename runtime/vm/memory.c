@@ -88,8 +88,8 @@ static int open_ram(uint64_t size, enum vm_pages pages)
 	if (ftruncate(fd, (off_t)size) < 0)
 		return err_sys("size guest memory to %" PRIu64 " MiB", size >> 20);
 	/*
-	 * The size is sealed, because a process that gets this descriptor could otherwise shrink
-	 * the file and make accesses of this process fault.
+	 * Seals the size of the RAM's file, because a process that gets this descriptor could
+	 * otherwise shrink the file and make accesses of this process fault.
 	 */
 	if (sealable && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return err_sys("seal the size of guest memory");
@@ -128,8 +128,9 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 				      : MAP_SHARED);
 	if (o->pages == VM_PAGES_HUGETLB)
 		/*
-		 * Without MAP_NORESERVE, mmap() fails at once if the pool has too few huge pages.
-		 * With MAP_NORESERVE, a later access to a page that is missing would raise SIGBUS.
+		 * Without MAP_NORESERVE, mmap() fails at once if the host's pool has too few huge
+		 * pages. With MAP_NORESERVE, a later access to a page that the pool lacks would
+		 * raise SIGBUS.
 		 */
 		flags &= ~MAP_NORESERVE;
 	uint8_t *host =
@@ -190,7 +191,10 @@ void vm_memory_release(struct vm_memory *m)
 
 static bool ranges_overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
 {
-	/* the check is exact because the caller has made sure that neither range wraps around */
+	/*
+	 * the sums do not overflow, because the caller has made sure that neither range wraps
+	 * around
+	 */
 	return a < b + b_len && b < a + a_len;
 }
 
@@ -268,8 +272,8 @@ int vm_memory_attach(struct vm_memory *m, const struct vm_memory_region *region,
 		return r;
 	}
 	/*
-	 * Keeps the region's memory out of core dumps. If the kernel cannot do that for this file,
-	 * the region is used anyway.
+	 * Keeps the region's memory out of core dumps. Ignores an error, because the region can be
+	 * used even if the kernel cannot do that for its file.
 	 */
 	(void)madvise(at, len, MADV_DONTDUMP);
 	g.host = at + skip;
@@ -316,8 +320,8 @@ void vm_memory_discard(const struct vm_memory *m, void *host, size_t len)
 	bool shared = m->fd >= 0 || (m->count > 0 && m->regions[0].map);
 
 	/*
-	 * The pages of shared memory belong to the file, so MADV_REMOVE punches a hole into the
-	 * file.
+	 * Shared pages belong to the file of the RAM, so MADV_REMOVE punches a hole into this file.
+	 * Private pages belong to this process alone, so MADV_DONTNEED frees them.
 	 */
 	(void)madvise(host, len, shared ? MADV_REMOVE : MADV_DONTNEED);
 }

@@ -84,7 +84,7 @@ struct vm_memory_region {
 };
 
 struct vm_memory {
-	int fd;      /* descriptor of the file; -EBADF if the RAM is private or attached */
+	int fd;      /* descriptor of the RAM's file; -EBADF if the RAM is private or attached */
 	bool mapped; /* the RAM is a private mapping of vm_memory_options.file */
 	uint64_t size;
 	unsigned count; /* number of regions: 1, or 2 if RAM continues above the hole */

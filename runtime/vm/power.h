@@ -10,5 +10,8 @@
 #define VM_POWER_SLP_TYP 5
 #define VM_POWER_RESET_VALUE 1
 
-/* Adds the ports to the bus `pio`. `c` must stay valid until the vCPUs have ended. */
+/*
+ * Adds the three ports to the bus `pio`. They end the machine by vcpus_end(c), so `c` must stay
+ * valid until the vCPUs have ended.
+ */
 int vm_power_add(struct vm_bus *pio, struct vcpus *c) must_check;

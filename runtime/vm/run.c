@@ -17,14 +17,14 @@ static void serve_kick(const struct machine_slot *s, unsigned queue)
 
 	(void)eventfd_read(s->kicks[queue], &kicks);
 	/*
-	 * Kicks the device once more after all other devices had their turn, because it has more
-	 * requests than it may serve in one turn.
+	 * If the queue has more requests than virtio_kick() serves in one call, makes the event
+	 * loop serve the queue once more after all other queues.
 	 */
 	if (virtio_kick(s->device, queue) > 0)
 		eventfd_write(s->kicks[queue], 1);
 }
 
-/* Calls the function that machine_call() has set. */
+/* Calls the function that another thread has set by machine_call(), if there is one. */
 static void serve_call(struct machine *m)
 {
 	eventfd_t calls;
@@ -108,8 +108,8 @@ int machine_run(struct machine *m)
 	if (r < 0)
 		return r;
 	/*
-	 * Writes the console output that may still be in the queue, because the guest wrote it
-	 * right before it powered off.
+	 * Writes the console output that the serial port or the virtio console still holds, because
+	 * the guest may have written this output right before it powered off.
 	 */
 	if (m->has_uart)
 		uart_flush(&m->uart);

@@ -19,8 +19,8 @@ static bool has_input(const struct uart *u)
 }
 
 /*
- * Returns the cause of the interrupt with the highest priority, as the register IIR has it. Errors
- * of the line and changes of the modem's state do not happen here.
+ * Returns the cause of the interrupt with the highest priority, as the register IIR has it. This
+ * port never reports errors of the serial line or changes of the modem's state.
  */
 static uint8_t find_cause(const struct uart *u)
 {
@@ -32,8 +32,8 @@ static uint8_t find_cause(const struct uart *u)
 }
 
 /*
- * The line is edge-triggered, so an edge is sent for each new cause. An edge too many is harmless,
- * because the guest then finds no cause.
+ * Raises the interrupt if there is a cause. The interrupt line is edge-triggered, so each new cause
+ * needs an edge. An edge too many is harmless, because the guest then finds no cause.
  */
 static void update_irq(struct uart *u)
 {
@@ -60,7 +60,10 @@ static void send(struct uart *u, uint8_t c)
 		receive(u, c);
 	} else if (can_send(u)) {
 		u->tx[u->tx_len++] = (char)c;
-		/* The event loop takes all that has come until it wakes up. */
+		/*
+		 * Wakes the event loop only for the first byte in the empty buffer, because the
+		 * event loop then writes everything that is in the buffer.
+		 */
 		if (u->tx_len == 1)
 			eventfd_write(u->wake, 1);
 	}
@@ -124,7 +127,10 @@ static uint8_t read_register(struct uart *u, uint64_t offset)
 
 static void write_ier(struct uart *u, uint8_t value)
 {
-	/* If "transmitter empty" becomes enabled while it is empty, that is a cause too. */
+	/*
+	 * If the driver enables the interrupt "transmitter empty" while the transmitter has room,
+	 * the interrupt is due at once.
+	 */
 	if (value & ~u->ier & UART_IER_THRI)
 		u->sent = can_send(u);
 	u->ier = value & 0x0f;
@@ -170,7 +176,7 @@ static void write_register(struct uart *u, uint64_t offset, uint8_t value)
 		u->scr = value;
 		break;
 	default:
-		break; /* LSR and MSR are read-only. */
+		break; /* writes to LSR and MSR are ignored, because both are read-only */
 	}
 }
 
@@ -241,7 +247,10 @@ static void put_output(struct uart *u)
 	bool was_full = !can_send(u);
 	ssize_t n = u->tx_len && u->out >= 0 ? write(u->out, u->tx, u->tx_len) : u->tx_len;
 
-	/* Output that nobody can read any more is dropped, because the guest must not stop then. */
+	/*
+	 * Drops output that no one can read any more, because the guest must not wait for room in
+	 * the buffer forever.
+	 */
 	if (n < 0 && errno != EAGAIN && errno != EINTR)
 		n = u->tx_len;
 	if (n <= 0)

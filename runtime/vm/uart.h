@@ -28,7 +28,7 @@
 struct uart {
 	pthread_mutex_t lock;
 	int in, out; /* non-blocking, not owned; -EBADF: no input, and output is dropped */
-	int wake;    /* eventfd */
+	int wake;    /* eventfd by which vCPU threads wake the event loop */
 	struct vm_irq irq;
 	uint8_t ier, lcr, mcr, scr, fcr, dll, dlm;
 	bool sent; /* the interrupt "transmitter empty" was not acknowledged yet */
@@ -44,11 +44,17 @@ int uart_init(struct uart *u, const struct vm_kvm *k, struct vm_bus *pio, int in
 	must_check;
 void uart_release(struct uart *u);
 
-/* Called by the event loop: lists what to poll, and moves the data that can be moved. */
+/*
+ * The event loop calls uart_poll() to get the descriptors that it has to poll, and then
+ * uart_serve(), which moves the data that can be moved.
+ */
 void uart_poll(struct uart *u, struct pollfd p[UART_FDS]);
 void uart_serve(struct uart *u, const struct pollfd p[UART_FDS]);
-/* Writes what is buffered, as far as `out` takes it. Called when the machine has ended. */
+/*
+ * Writes the buffered output of the guest, as far as `out` takes it. The caller calls this when the
+ * machine has ended.
+ */
 void uart_flush(struct uart *u);
 
-/* Register accesses of the guest, for tests. */
+/* The functions that serve the guest's accesses to the port's registers. */
 extern const struct vm_bus_ops uart_bus;

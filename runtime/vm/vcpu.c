@@ -71,7 +71,7 @@ static int create_vcpu(struct vcpu *v, struct vcpus *all, unsigned index)
 
 int vcpus_init(struct vcpus *ret, const struct vcpus_options *o)
 {
-	/* SA_RESTART is not set, so that the signal makes KVM_RUN return */
+	/* Leaves SA_RESTART out, so that the signal makes KVM_RUN return. */
 	struct sigaction action = {.sa_handler = on_kick};
 	unsigned max = o->kvm->max_vcpus < VCPUS_MAX ? o->kvm->max_vcpus : VCPUS_MAX;
 	int r = 0;
@@ -255,7 +255,7 @@ static void complete_access(struct vcpu *v)
 	(void)ioctl(v->fd, KVM_RUN, 0);
 }
 
-/* Waits while the vCPUs are paused. Returns false if the thread has to end. */
+/* Waits while the vCPUs are paused. Returns false if this vCPU's thread has to end. */
 static bool wait_until_running(struct vcpu *v)
 {
 	struct vcpus *c = v->all;
@@ -272,7 +272,8 @@ static bool wait_until_running(struct vcpu *v)
 			pthread_cond_wait(&c->changed, &c->lock);
 		c->parked--;
 		/*
-		 * The lock is held, so a new request can set immediate_exit only after this line.
+		 * Clears immediate_exit while the lock is held, so that a new request, which also
+		 * takes the lock, can set it only after this line.
 		 */
 		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	}

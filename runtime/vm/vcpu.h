@@ -52,7 +52,7 @@ struct vcpus {
 	pthread_mutex_t lock; /* protects the members below */
 	pthread_cond_t changed;
 	enum vcpu_want want;
-	/* number of threads that wait outside of KVM_RUN, because the vCPUs are paused */
+	/* number of vCPU threads that wait outside of KVM_RUN, because the vCPUs are paused */
 	unsigned parked;
 	enum vm_end end;
 	char why[ERR_MAX];

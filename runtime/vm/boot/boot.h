@@ -55,7 +55,7 @@ int boot_load_initramfs(const struct vm_memory *m, const struct boot_kernel *ker
 int boot_write_info(const struct vm_memory *m, const struct boot_kernel *kernel,
 	const struct boot_info *info) must_check;
 
-/* --- used only inside boot/ --- */
+/* --- What only the files in boot/ use --- */
 
 #define BOOT_MAP_MAX (2 + VM_MEMORY_REGIONS_MAX)
 #define BOOT_RAM 1 /* type "usable RAM"; E820 and PVH use the same number */

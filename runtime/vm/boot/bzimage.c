@@ -115,7 +115,8 @@ int boot_load_bzimage(const struct vm_memory *m, int fd, uint64_t file, struct b
 		SECTOR * (1 + (uint64_t)(h.setup_sects ? h.setup_sects : SETUP_SECTS_DEFAULT));
 	uint64_t code = 16 * (uint64_t)h.syssize;
 	/*
-	 * The file may be longer than setup code and kernel, because a signature may follow them.
+	 * Accepts a file that is longer than setup code and kernel together, because a signature
+	 * may follow them.
 	 */
 	if (code <= ENTRY64 || setup > file || code > file - setup)
 		return err_set(ENOEXEC,

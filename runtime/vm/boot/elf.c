@@ -43,8 +43,8 @@ static int load_segment(
 			" in the file: expected no more in the file",
 			p->p_memsz, p->p_filesz);
 	/*
-	 * A segment below 1 MiB is refused, because the page tables, the command line and the ACPI
-	 * tables lie there.
+	 * Refuses a segment of the kernel below 1 MiB, because the page tables, the command line
+	 * and the ACPI tables lie there.
 	 */
 	if (p->p_paddr < ARCH_KERNEL)
 		return err_set(

@@ -72,7 +72,7 @@ int fs_setattr(struct fs_session *s, struct fs_request *r)
 	int e = 0;
 
 	/*
-	 * The mode is set through the path in /proc/self/fd, because before fchmodat2 (Linux 6.6)
+	 * Sets the mode through the path in /proc/self/fd, because before fchmodat2 (Linux 6.6)
 	 * chmod(2) has no form for O_PATH descriptors.
 	 */
 	if ((in->valid & FATTR_MODE) && chmod(fs_node_path(n).s, in->mode & 07777) < 0)
@@ -120,8 +120,8 @@ int fs_statfs(struct fs_session *s, struct fs_request *r)
 }
 
 /*
- * Returns whether the guest may see and set this extended attribute. All others belong to the host:
- * labels of security modules, marks of overlayfs, hashes of IMA.
+ * Returns whether the guest may see and set the extended attribute `name`. The other attributes of
+ * a file belong to the host: labels of security modules, marks of overlayfs, hashes of IMA.
  */
 static bool xattr_allowed(const char *name)
 {

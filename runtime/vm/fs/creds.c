@@ -27,8 +27,8 @@ int fs_creds_drop_fsetid(bool drop)
 }
 
 /*
- * Sets the file system ids of this thread. setfsuid(2) reports no failure, so a second call reads
- * the id back.
+ * Sets the file system ids of this thread. setfsuid(2) and setfsgid(2) report no failure, so a
+ * second call of each reads the id back.
  */
 static int set_fsids(uid_t uid, gid_t gid)
 {

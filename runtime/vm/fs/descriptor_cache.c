@@ -24,8 +24,8 @@
 #include "base/sys.h"
 
 /*
- * The greatest number of parked directories above a node. There is a limit because renames on the
- * host can make the recorded parents a circle.
+ * How many directories above a node the server opens again at most, in order to open the node.
+ * There is a limit because renames on the host can make the recorded parents a circle.
  */
 #define DEPTH_MAX 4096
 
@@ -100,8 +100,8 @@ void fs_node_set_name(
 		return;
 	free(n->name);
 	/*
-	 * If there is no memory for the copy of the name, the node has no known name and is not
-	 * parked.
+	 * If there is no memory for the copy of the name, the node counts as one without a known
+	 * name, so that its descriptor stays open.
 	 */
 	n->name = name ? strdup(name) : NULL;
 	n->parent = name ? dir->id : 0;
@@ -113,8 +113,8 @@ static int reopen_node(struct fs_session *s, struct fs_node *dir, struct fs_node
 	struct statx st;
 
 	/*
-	 * Marks the directory as used, so that the node's new descriptor does not make the cache
-	 * park the directory.
+	 * Marks the directory as used, so that the cache does not close the directory's descriptor
+	 * to make room for the node's new descriptor.
 	 */
 	fs_node_used(s, dir);
 	_cleanup_fd_ int fd = sys_openat2(dir->fd, n->name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0,
@@ -136,8 +136,9 @@ int fs_node_hold(struct fs_session *s, struct fs_node *n)
 		struct fs_node *at = n, *dir;
 
 		/*
-		 * Finds the parked directory that is nearest to the root. The server opens this
-		 * directory first, because each directory is opened by its name in its parent.
+		 * Finds, among the directories above the node whose descriptors are closed, the one
+		 * that is nearest to the root. The server opens this directory first, because each
+		 * directory is opened by its name in its parent.
 		 */
 		for (int depth = 0; (dir = fs_node_get(s, at->parent)) && dir->fd < 0; at = dir)
 			if (++depth > DEPTH_MAX)

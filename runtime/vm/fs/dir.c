@@ -71,8 +71,9 @@ static size_t write_entry(struct fs_session *s, const struct fs_node *dir,
 		if (fs_node_lookup(s, dir, d->d_name, entry) < 0)
 			*entry = (struct fuse_entry_out){0};
 		/*
-		 * Uses the inode number from the file's own attributes, because a file of an
-		 * overlay may be on another device than its directory.
+		 * Uses the inode number from the file's own attributes instead of the one in the
+		 * directory entry, because a file of an overlay may be on another device than its
+		 * directory.
 		 */
 		else if (entry->attr.ino)
 			ino = entry->attr.ino;
@@ -111,8 +112,8 @@ static long find_entry(const struct fs_file *f, uint64_t cookie)
 }
 
 /*
- * Reads from the host the block of entries behind `cookie`. The descriptor is already at that
- * position.
+ * Reads the block of entries behind `cookie` from the host's directory. The position of the
+ * descriptor f->fd is already at the cookie.
  */
 static int read_block(struct fs_file *f, uint64_t cookie)
 {
@@ -130,8 +131,8 @@ static int read_block(struct fs_file *f, uint64_t cookie)
 	f->list = malloc((size_t)n);
 	if (!f->list) {
 		/*
-		 * Moves the descriptor back to the cookie, so that the next call of this function
-		 * reads the same entries.
+		 * If there is no memory for the entries, moves the position of the descriptor back
+		 * to the cookie, so that the next call of this function reads the same entries.
 		 */
 		return lseek(f->fd, (off_t)cookie, SEEK_SET) < 0 ? -errno : -ENOMEM;
 	}
@@ -141,14 +142,16 @@ static int read_block(struct fs_file *f, uint64_t cookie)
 }
 
 /*
- * Makes sure that the block of `f` holds the entry that follows the cookie, and reads another block
- * if necessary. Returns the entry's offset in the block, or -errno.
+ * Makes sure that the block of entries that `f` keeps has the entry that follows the cookie, and
+ * reads another block if necessary. Returns the entry's offset in the block, or -errno.
  */
 static long go_to(struct fs_file *f, uint64_t cookie)
 {
 	/*
-	 * Cookie 0 is the beginning of the directory. The server never looks for it in the block,
-	 * because after rewinddir(3) the guest wants the present entries.
+	 * Cookie 0 is the beginning of the directory. For this cookie the server always reads the
+	 * directory from the host, and does not use the block of entries that it has kept from an
+	 * earlier read, because after rewinddir(3) the guest wants the entries that the directory
+	 * has now.
 	 */
 	long at = cookie ? find_entry(f, cookie) : -1;
 
@@ -219,7 +222,8 @@ int fs_fsyncdir(struct fs_session *s, struct fs_request *r)
 
 /*
  * Syncs the host file system that the node is on, unless this file system is marked in `done`,
- * which has a flag for each entry of s->devices. Then marks the file system.
+ * which has a flag for each entry of s->devices. Then sets the mark, so that each file system is
+ * synced once.
  */
 static int sync_device(struct fs_session *s, struct fs_node *n, bool *done)
 {

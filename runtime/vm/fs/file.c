@@ -15,7 +15,7 @@
  */
 #define OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME)
 
-/* how many descriptors open files must leave free for nodes (descriptor_cache.c) */
+/* how many descriptors must stay free for nodes when the guest opens a file (descriptor_cache.c) */
 #define FOR_NODES 32
 
 /*
@@ -34,7 +34,9 @@ static int add_file(
 	if (!f)
 		return -ENOMEM;
 	*f = (struct fs_file){.node = n, .fd = own, .id = id};
-	/* Keeps the node from being parked while its file is open. */
+	/*
+	 * Keeps the cache of descriptors from closing the node's descriptor while its file is open.
+	 */
 	n->files++;
 	fs_node_used(s, n);
 	/*
@@ -178,8 +180,8 @@ static int reply_created(struct fs_session *s, struct fs_request *r, const char 
 	char path[12];
 
 	/*
-	 * Opens the node through the descriptor and not by name, because the name may already
-	 * belong to another file.
+	 * Opens the O_PATH descriptor of the new file through `fd` and not by name, because the
+	 * name may already belong to another file.
 	 */
 	snprintf(path, sizeof(path), "%d", own);
 	int at = open(path, O_PATH | O_CLOEXEC);
@@ -328,8 +330,8 @@ int fs_release(struct fs_session *s, struct fs_request *r)
 	if (!fs_file_get(s, r, in->fh, false))
 		return -EBADF;
 	/*
-	 * Releases the POSIX locks at RELEASE too, because a process that died in open(2) sends no
-	 * FLUSH before RELEASE.
+	 * Releases the POSIX locks of the guest's process at RELEASE too, because a process that
+	 * died in open(2) sends no FLUSH before RELEASE.
 	 */
 	if (in->release_flags & FUSE_RELEASE_FLUSH)
 		fs_lock_release(s, r->node, in->lock_owner);
@@ -385,7 +387,8 @@ int fs_lseek(struct fs_session *s, struct fs_request *r)
 	if (!f)
 		return -EBADF;
 	/*
-	 * The guest's kernel keeps the file position itself, so it asks the server only where data
+	 * Refuses SEEK_SET, SEEK_CUR and SEEK_END, which Linux never sends to a FUSE server: the
+	 * kernel of the guest keeps the file position itself, and asks the server only where data
 	 * or holes begin.
 	 */
 	if (in->whence != SEEK_DATA && in->whence != SEEK_HOLE)

@@ -51,15 +51,15 @@ struct fs_slots {
  * as the host allows it.
  */
 int fs_slots_add(struct fs_slots *t, void *object, uint64_t *ret_id) must_check;
-/* Returns the object with this number, or NULL if there is no such object any more. */
+/* Returns the object with the number `id`, or NULL if there is no such object any more. */
 void *fs_slots_get(const struct fs_slots *t, uint64_t id);
 void fs_slots_remove(struct fs_slots *t, uint64_t id);
 /*
- * These three functions fill an empty table from a snapshot: they make as many slots as it had; add
- * an object with the number that it had; and make the slots that are still free usable, with
- * numbers that the guest has not seen, because `generation` was the newest one. The second function
- * returns -EEXIST if the number is in use. The first two return -ENFILE if the table may not be so
- * large.
+ * These three functions fill an empty table from a snapshot. fs_slots_reach() makes as many slots
+ * as the table had. fs_slots_put() adds an object with the number `id` that it had, and returns
+ * -EEXIST if the number is in use. Both return -ENFILE if the table would be larger than the host
+ * allows. fs_slots_settle() makes the slots without an object free, with numbers that the guest has
+ * not seen, because `generation` was the newest generation that the snapshot's table had used.
  */
 int fs_slots_reach(struct fs_slots *t, uint32_t used) must_check;
 int fs_slots_put(struct fs_slots *t, uint64_t id, void *object) must_check;
@@ -99,10 +99,14 @@ struct fs_node {
 	 * before this is 0.
 	 */
 	uint32_t files;
-	int fd; /* O_PATH descriptor of the inode; -EBADF if the node is parked */
-	/* neighbours in the list of nodes that may be parked, in the order of their last use */
+	/* O_PATH descriptor of the inode; -EBADF if the cache has closed it (a parked node) */
+	int fd;
+	/*
+	 * neighbours in the list of nodes whose descriptor may be closed, in the order of their
+	 * last use
+	 */
 	struct fs_node *newer, *older;
-	bool listed; /* whether the node is in the list of nodes that may be parked */
+	bool listed; /* whether the node is in the list of nodes whose descriptor may be closed */
 	/*
 	 * The node comes from a snapshot (state.c) and was not opened since. `dev` and `mnt` are
 	 * not known yet; `device` is the index of its device in the session's list.
@@ -166,8 +170,8 @@ struct fs_request {
 	const struct iovec *in, *out;
 	unsigned int nin, nout;
 	/*
-	 * if another owner holds the lock, fs_handle() answers -ENOLCK instead of returning
-	 * FS_LATER
+	 * if another owner holds the lock that the request wants, fs_handle() answers -ENOLCK
+	 * instead of returning FS_LATER
 	 */
 	bool give_up;
 	/* fs_handle() sets the members below. */
@@ -213,8 +217,9 @@ uint64_t fs_inode_number(struct fs_session *s, uint64_t dev, uint64_t ino);
 /* Returns the index of the device in the session's list of file systems. */
 uint32_t fs_device_index(struct fs_session *s, uint64_t dev);
 /*
- * Makes room for the `n` devices of a snapshot. fs_device_found() then says which device of the
- * host the one at `index` is.
+ * Prepares the session's list of devices for the `n` devices of a snapshot, whose numbers on this
+ * host are not known yet. fs_device_found() sets the number of the device at `index` when the
+ * server has found it.
  */
 int fs_expect_devices(struct fs_session *s, uint32_t n) must_check;
 void fs_device_found(struct fs_session *s, uint32_t index, uint64_t dev);
@@ -227,7 +232,7 @@ bool fs_node_is(const struct fs_node *n, const struct statx *st);
 int fs_node_init(struct fs_session *s) must_check;
 void fs_node_release_all(struct fs_session *s);
 /*
- * Makes a parked node as it was before a snapshot: with the number, the inode, the lookups and the
+ * Makes a node of a snapshot, without a descriptor: with the number, the inode, the lookups and the
  * parent of *key. Returns -EEXIST if there is a node with this number.
  */
 int fs_node_restore(struct fs_session *s, const struct fs_node *key, struct fs_node **ret)
@@ -260,13 +265,18 @@ struct fs_path {
 	char s[12];
 };
 struct fs_path fs_node_path(const struct fs_node *n);
-/* Opens the node's descriptor if it is parked, and keeps it open until fs_node_unpin(). */
+/*
+ * Opens the node's descriptor if the cache has closed it, and keeps it open until fs_node_unpin().
+ */
 int fs_node_pin(struct fs_session *s, struct fs_node *n) must_check;
 void fs_node_unpin(struct fs_session *s, struct fs_node *n);
 
 /* --- descriptor_cache.c: decides which nodes have an open descriptor --- */
 
-/* Opens the node's descriptor n->fd again if the node is parked. */
+/*
+ * Opens the node's descriptor n->fd again if the cache has closed it. The cache may close it at the
+ * next call that opens a descriptor.
+ */
 int fs_node_hold(struct fs_session *s, struct fs_node *n) must_check;
 /*
  * Marks the node as the one that was used last. Callers have to call this after each use of a node
@@ -275,29 +285,29 @@ int fs_node_hold(struct fs_session *s, struct fs_node *n) must_check;
 void fs_node_used(struct fs_session *s, struct fs_node *n);
 int fs_node_set_fd(struct fs_session *s, struct fs_node *n, int fd) must_check;
 /*
- * Parks nodes until `n` more descriptors may be opened. Nodes, open files and lock owners share one
- * limit, config->max_descriptors, and only nodes can be parked. Returns -ENFILE if there is no node
- * to park.
+ * Closes descriptors of nodes ("parks" the nodes) until `n` more descriptors may be opened. Nodes,
+ * open files and lock owners share one limit, config->max_descriptors, and only the descriptors of
+ * nodes can be closed. Returns -ENFILE if there is none to close.
  */
 int fs_make_room(struct fs_session *s, uint32_t n) must_check;
 void fs_node_close(struct fs_session *s, struct fs_node *n);
 /*
- * Records the directory and the name by which a parked node can be opened. If name is NULL, the
- * node has no name and is never parked.
+ * Records the directory and the name by which the node can be opened again after the cache has
+ * closed its descriptor. If name is NULL, the node has no name, and its descriptor stays open.
  */
 void fs_node_set_name(
 	struct fs_session *s, struct fs_node *n, const struct fs_node *dir, const char *name);
 
 /* --- file.c: keeps open files and directories --- */
 
-/* Makes an open file or directory of the node. Takes over fd. */
+/* Makes an open file or directory of the node. The function takes fd over. */
 int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, uint64_t *ret_fh)
 	must_check;
 struct fs_file *fs_file_get(
 	const struct fs_session *s, const struct fs_request *r, uint64_t fh, bool is_dir);
 void fs_file_release(struct fs_session *s, uint64_t fh);
 void fs_file_release_all(struct fs_session *s);
-/* Makes an open file with the number that it had before a snapshot. Takes over fd. */
+/* Makes an open file with the number that it had before a snapshot. The function takes fd over. */
 int fs_file_restore(struct fs_session *s, struct fs_node *n, int fd, uint64_t id) must_check;
 
 /* --- lock_owner.c: stores the owners of a node's POSIX locks and their descriptors --- */
@@ -307,9 +317,11 @@ int fs_file_restore(struct fs_session *s, struct fs_node *n, int fd, uint64_t id
  * node.
  */
 int fs_lock_owner_get(const struct fs_node *n, uint64_t owner) must_check;
-/* Makes fd the descriptor that holds the owner's locks on this node. Takes over fd. */
+/*
+ * Makes fd the descriptor that holds the locks of `owner` on the node. The function takes fd over.
+ */
 int fs_lock_owner_add(struct fs_session *s, struct fs_node *n, uint64_t owner, int fd) must_check;
-/* Records the pid of the guest's process that locks as this owner. */
+/* Records the pid of the guest's process that takes locks as `owner`, for fs_lock_owner_pid(). */
 void fs_lock_owner_name(struct fs_node *n, uint64_t owner, uint32_t pid);
 /*
  * Returns the pid of the guest's process that holds the lock `l`, which belongs to another owner
@@ -320,14 +332,17 @@ uint32_t fs_lock_owner_pid(const struct fs_node *n, uint64_t owner, const struct
 void fs_lock_release(struct fs_session *s, struct fs_node *n, uint64_t owner);
 void fs_lock_release_all(struct fs_session *s, struct fs_node *n);
 
-/* --- state.c: snapshots --- */
+/*
+ * --- state.c: saves the session's nodes and open files to a snapshot, and loads them from there
+ * ---
+ */
 
 struct snapshot_writer;
 struct snapshot_part;
 
 /*
- * Writes the nodes and open files to the present section of a snapshot. Returns -ENOTSUP with a
- * message if the guest has open what cannot be opened again.
+ * Writes the nodes and open files to the section of the snapshot that was begun last. Returns
+ * -ENOTSUP with a message if the guest has a file open that cannot be opened again.
  */
 int fs_session_save(struct fs_session *s, struct snapshot_writer *w) must_check;
 /*
@@ -341,7 +356,10 @@ int fs_session_load(struct fs_session *s, struct snapshot_part *p) must_check;
  */
 int fs_check_component(const char *name, size_t len) must_check;
 
-/* --- creds.c: the user and group ids with which the server serves a request --- */
+/*
+ * --- creds.c: takes over the user and group ids of the guest's program while the server serves a
+ * request ---
+ */
 
 int fs_creds_enter(struct fs_session *s, const struct fs_request *r, uint32_t mask) must_check;
 void fs_creds_leave(const struct fs_session *s, const struct fs_request *r);
@@ -363,7 +381,9 @@ int fs_drop_caps(uint64_t caps) must_check;
 
 int fs_seal_start(const struct vmfs_config *c) must_check;
 
-/* --- the operations that the table in session.c lists --- */
+/*
+ * --- the functions that serve one FUSE operation each, and that the table in session.c lists ---
+ */
 
 typedef int fs_op(struct fs_session *s, struct fs_request *r);
 fs_op fs_lookup, fs_getattr, fs_setattr, fs_readlink, fs_statfs;

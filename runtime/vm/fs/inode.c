@@ -42,7 +42,10 @@ int fs_expect_devices(struct fs_session *s, uint32_t n)
 		s->devices = malloc(FS_DEVICES_MAX * sizeof(*s->devices));
 	if (!s->devices)
 		return -ENOMEM;
-	/* No device has such a number, because the kernel's have 12 and 20 bits. */
+	/*
+	 * Stores numbers that no device can have as placeholders, because a device number of the
+	 * kernel has 32 bits. fs_device_found() replaces them.
+	 */
 	for (uint32_t i = 0; i < n; i++)
 		s->devices[i] = UINT64_MAX - i;
 	s->ndevices = n;

@@ -36,13 +36,19 @@
 _Static_assert(CAPS <= UINT32_MAX, "capabilities of the upper half");
 
 /*
- * how many descriptors are not for nodes and open files, but for the socket, queues, memory, and
- * files that a request opens for a moment
+ * how many of the server's descriptors are not for nodes and open files, but for the monitor's
+ * socket, the virtqueues' eventfds, guest memory, and files that a request opens for a moment
  */
 #define RESERVED_FILES 128
-/* most inodes that the guest may know, because each takes some 150 bytes and its name */
+/*
+ * most inodes that the guest may know: a limit of memory, because the server needs some 150 bytes
+ * and the name for each
+ */
 #define MAX_NODES (1U << 20)
-/* limit so that one guest cannot use up all files of the host (fs.file-max) */
+/*
+ * most descriptors that the server may open, so that one guest cannot use up all files of the host
+ * (fs.file-max)
+ */
 #define MAX_DESCRIPTORS (1U << 17)
 
 static int raise_file_limit(struct vmfs_config *c)

@@ -26,8 +26,8 @@ int fs_symlink(struct fs_session *s, struct fs_request *r)
 	if (e < 0)
 		return e;
 	/*
-	 * The link target is not checked and may be absolute or contain "..", because the server
-	 * never follows links. Only the guest does.
+	 * The server does not check the link's target, which may be absolute or contain "..",
+	 * because only the guest follows links, and the server never does.
 	 */
 	e = symlinkat(r->name[1], r->node->fd, r->name[0]) < 0 ? -errno : 0;
 	fs_creds_leave(s, r);
@@ -144,8 +144,8 @@ static int rename_node(struct fs_session *s, struct fs_request *r, uint64_t newd
 	if (e < 0)
 		return e;
 	/*
-	 * Leaves the recorded name of the node as it is, because rename(2) does nothing if both
-	 * names are links to the same file.
+	 * If both names are links to the same file, rename(2) does nothing. So the recorded name of
+	 * the file's node stays as it is.
 	 */
 	if (moved == replaced)
 		return 0;

@@ -60,7 +60,7 @@ static int grow_buckets(struct fs_session *s)
 	return 0;
 }
 
-/* Makes a node for the inode of fd. Takes over fd if it succeeds. */
+/* Makes a node for the inode of fd. If it succeeds, the function takes fd over. */
 static int add_node(struct fs_session *s, const struct statx *st, int fd, struct fs_node **ret)
 {
 	int e = grow_buckets(s);

@@ -53,9 +53,9 @@ static int make_read_only(int mount)
 }
 
 /*
- * Waits for the byte by which the monitor orders the seal, makes the mount read-only, and sends the
- * result as an int: 0, or an errno. If the socket closes without a byte, the monitor or the server
- * has ended, and the function does nothing.
+ * Waits for the byte by which the monitor orders the mount to be made read-only, makes it
+ * read-only, and sends the monitor the result as an int: 0, or an errno. If the socket closes
+ * without a byte, the monitor or the server has ended, and the function does nothing.
  */
 static int wait_and_seal(int sock, int mount)
 {
@@ -86,8 +86,8 @@ int fs_seal_start(const struct vmfs_config *c)
 	if (mount < 0)
 		return err_sys("virtio-fs: open %s, which has to be sealed", c->sealed);
 	/*
-	 * The server ignores SIGCHLD, so that the kernel reaps the child when it ends. The server
-	 * cannot reap the child itself, because its jail forbids waitpid().
+	 * The server ignores SIGCHLD, so that the kernel reaps the sealing child when it ends. The
+	 * server cannot reap the child itself, because its jail forbids waitpid().
 	 */
 	signal(SIGCHLD, SIG_IGN);
 	pid_t server = getpid();

@@ -76,8 +76,8 @@ static void keep_request(struct virtio_fs_backend *f, unsigned queue)
 	}
 	w->queue = queue;
 	/*
-	 * Copies only the entries that the chain uses, because most chains are short, and memory
-	 * that is never written costs nothing.
+	 * Copies only the used entries of the array of buffers, because most requests have few
+	 * buffers, and memory that is never written costs nothing.
 	 */
 	memcpy(&w->chain, &f->chain,
 		offsetof(struct virtq_chain, iov) +

@@ -98,9 +98,9 @@ static const struct fs_operation operations[] = {
 	 */
 	[FUSE_TMPFILE] = {fs_tmpfile, sizeof(struct fuse_create_in), NULL, FS_CHANGES | FS_IS_DIR},
 	/*
-	 * The server answers ENOSYS to the other operations: ACCESS (the guest's kernel decides and
-	 * never asks), POLL, BMAP, NOTIFY_REPLY, SETUPMAPPING and REMOVEMAPPING (there is no DAX
-	 * window).
+	 * The server answers ENOSYS to the operations that this table lacks: ACCESS (the guest's
+	 * kernel decides and never asks), POLL, BMAP, NOTIFY_REPLY, SETUPMAPPING and REMOVEMAPPING
+	 * (there is no DAX window).
 	 */
 };
 
@@ -155,8 +155,8 @@ static int fs_init(struct fs_session *s, struct fs_request *r)
 		.major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION};
 	if (in.major > FUSE_KERNEL_VERSION)
 		/*
-		 * The reply names only the server's version. The guest then sends INIT a second
-		 * time, with that version.
+		 * Answers a guest that has a newer major version of FUSE with the server's version
+		 * alone. The guest then sends INIT a second time, with the server's version.
 		 */
 		return sizeof(*out);
 	/* Refuses guests older than FUSE 7.31 (Linux 5.4), which virtio-fs needs. */
@@ -266,8 +266,8 @@ static int check_request(struct fs_session *s, const struct fs_operation *op, st
 		return -EINVAL;
 	if (r->head.opcode == FUSE_WRITE)
 		/*
-		 * copies only the arguments, because the data of a WRITE request stays in guest
-		 * memory
+		 * Copies only the arguments of a WRITE request, because its data stays in guest
+		 * memory.
 		 */
 		len = args;
 	else if (len > FS_ARGS_MAX)
@@ -330,7 +330,7 @@ int fs_handle(struct fs_session *s, struct fs_request *r)
 	r->node = NULL;
 	if (copy_in(&r->head, r, 0, sizeof(r->head)) != sizeof(r->head))
 		/*
-		 * without a complete header the request's id is not known, so no reply is possible
+		 * Without a complete header the request's id is not known, so no reply is possible.
 		 */
 		return 0;
 	if (r->head.opcode < ARRAY_SIZE(operations) && operations[r->head.opcode].serve)

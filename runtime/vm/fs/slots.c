@@ -7,7 +7,10 @@
 
 #include <stdlib.h>
 
-/* Makes the slots up to number i usable. */
+/*
+ * Enlarges the table so that it has a slot number i. Returns -ENFILE if the table may not be so
+ * large.
+ */
 static int reach_slot(struct fs_slots *t, uint32_t i)
 {
 	uint32_t capacity = t->capacity ? t->capacity : 256;
@@ -104,7 +107,10 @@ void fs_slots_settle(struct fs_slots *t, uint32_t generation)
 			newest = t->slot[i].generation;
 	t->free = 0;
 	for (uint32_t i = t->used; i-- > 1;) {
-		/* The last generation is never used, as in fs_slots_remove(). */
+		/*
+		 * Once the generation UINT32_MAX was used, no slot is made free any more, because
+		 * the next generation would wrap around and repeat numbers.
+		 */
 		if (t->slot[i].object || newest == UINT32_MAX)
 			continue;
 		t->slot[i].generation = newest + 1;

@@ -20,10 +20,16 @@
 #include "vm/fs/fs.h"
 #include "vm/snapshot/format.h"
 
-/* The flags of an open file that are set again when the file is opened again. */
+/*
+ * The flags of the guest's open(2) that the server sets again when it opens a file after a
+ * snapshot.
+ */
 #define REOPEN_FLAGS (O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME)
 
-/* How many slots a table has, and their newest generation, so that no number is used again. */
+/*
+ * A table of nodes or of open files in a snapshot: how many slots it has, and the newest generation
+ * of their numbers, so that the restored table does not use a number again.
+ */
 struct slots_state {
 	uint32_t used, generation;
 };
@@ -38,12 +44,15 @@ struct node_state {
 	uint64_t id, parent, ino, lookups;
 	int64_t birth_sec;
 	uint32_t birth_nsec, type, device, name_len;
-	/* The name follows, without a NUL. */
+	/*
+	 * In the snapshot this struct is followed by the node's name, name_len bytes without a NUL.
+	 */
 };
 
 struct file_state {
 	uint64_t id, node;
-	int64_t position; /* of a directory */
+	/* position in a directory; 0 for a regular file, whose position the guest's kernel keeps */
+	int64_t position;
 	uint32_t flags, is_dir;
 };
 
@@ -71,7 +80,7 @@ static struct slots_state slots_state(const struct fs_slots *t)
 	return s;
 }
 
-/* --- saving --- */
+/* --- Saving: writes the nodes and the open files to a snapshot --- */
 
 static int save_node(struct fs_session *s, struct snapshot_writer *w, const struct fs_node *n)
 {
@@ -91,7 +100,10 @@ static int save_node(struct fs_session *s, struct snapshot_writer *w, const stru
 			"virtio-fs: the guest has a file open that has no name any more (inode "
 			"%llu): such a file is gone once no one has it open",
 			(unsigned long long)n->ino);
-	/* overlayfs reports another birth time once it has copied a file up (park_node()) */
+	/*
+	 * Reads the inode's birth time once more, because overlayfs reports another birth time
+	 * after it has copied the file up.
+	 */
 	if (n->fd >= 0 && fs_node_stat(n->fd, &st) == 0) {
 		state.birth_sec = st.stx_btime.tv_sec;
 		state.birth_nsec = st.stx_btime.tv_nsec;
@@ -129,7 +141,10 @@ int fs_session_save(struct fs_session *s, struct snapshot_writer *w)
 			"virtio-fs: the guest holds %u file locks on the host, which cannot be "
 			"saved",
 			s->nowners);
-	/* Gives each device an index before the number of devices is written. */
+	/*
+	 * Puts the device of each node into s->devices before the number of devices is written,
+	 * because writing the nodes later must not make the list longer.
+	 */
 	for (uint32_t i = 2; i < s->nodes.used; i++)
 		if (slot_object(&s->nodes, i))
 			(void)fs_device_index(
@@ -145,7 +160,7 @@ int fs_session_save(struct fs_session *s, struct snapshot_writer *w)
 	return r;
 }
 
-/* --- loading --- */
+/* --- Loading: makes the nodes and the open files of a snapshot --- */
 
 static int bad_state(const char *what)
 {
@@ -185,7 +200,9 @@ static int load_node(struct fs_session *s, struct snapshot_part *p)
 	return e < 0 ? err_set(-e, "virtio-fs: load a node: %s", strerror(-e)) : 0;
 }
 
-/* Writes the node's path in the share, as far as it fits, for an error message. */
+/*
+ * Writes the node's path in the share into `text`, as far as the path fits, for an error message.
+ */
 static void print_path(const struct fs_session *s, const struct fs_node *n, char *text, size_t size)
 {
 	char path[PATH_MAX];
@@ -245,7 +262,10 @@ static int load_file(struct fs_session *s, struct snapshot_part *p)
 	return r;
 }
 
-/* Opens each node once, so that it gets its device and mount. A node that is gone is lost. */
+/*
+ * Opens each node once by its name, so that it gets its device and mount. A node whose inode is not
+ * found stays loaded without them, and later requests for it fail with ESTALE.
+ */
 static void find_nodes(struct fs_session *s)
 {
 	for (uint32_t i = 2; i < s->nodes.used; i++) {

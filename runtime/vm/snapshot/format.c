@@ -14,15 +14,15 @@ static const char magic[8] = "caisvmsn";
 struct header {
 	char magic[8];
 	uint32_t format, abi;
-	uint64_t length; /* bytes of the whole file */
+	uint64_t length; /* length of the whole file in bytes */
 	uint32_t sections;
-	uint32_t crc; /* of the members above */
+	uint32_t crc; /* checksum of the members above */
 };
 
 struct section {
 	uint32_t kind, index;
 	uint32_t length; /* bytes of data, without the padding */
-	uint32_t crc;    /* of the members above, the data and the padding */
+	uint32_t crc;    /* checksum of the members above, the data and the padding */
 };
 
 static const char *const names[SNAPSHOT_KINDS] = {
@@ -44,7 +44,7 @@ static uint32_t header_crc(const struct header *h)
 	return htole32(crc32c(0, h, offsetof(struct header, crc)));
 }
 
-/* `data` are the section's bytes with their padding. */
+/* Computes a section's checksum over its header and `data`, which includes the padding. */
 static uint32_t section_crc(const struct section *s, const void *data, size_t len)
 {
 	return htole32(crc32c(crc32c(0, s, offsetof(struct section, crc)), data, len));
@@ -58,7 +58,10 @@ int snapshot_begin(struct snapshot_writer *w)
 	return strbuf_add(&w->bytes, &h, sizeof(h));
 }
 
-/* Completes the section that was written last: its length, its padding and its checksum. */
+/*
+ * Completes the section that was begun last: pads it, and sets the length and the checksum in its
+ * header.
+ */
 static int close_section(struct snapshot_writer *w)
 {
 	static const char zeros[ALIGNMENT] = {0};
@@ -149,7 +152,7 @@ static int check_header(const struct header *h, size_t len)
 	return 0;
 }
 
-/* The place of a section in the file. */
+/* Where a section lies in the bytes of the snapshot. */
 struct place {
 	uint32_t kind, index;
 	const uint8_t *data;

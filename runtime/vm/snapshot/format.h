@@ -15,8 +15,9 @@
  * To read a file:	snapshot_open(&s, bytes, len); snapshot_find(&s, kind, index, &part);
  *			snapshot_get(&part, ..) for its parts in the same order; snapshot_end(&part)
  *
- * The reader treats the file as hostile: it checks all lengths and checksums before anyone sees a
- * byte, and each snapshot_get() its own. What the bytes mean is checked by whoever reads them.
+ * The reader treats the file as hostile: snapshot_open() checks all lengths and checksums before
+ * it returns, and snapshot_get() checks that the section has the bytes that it is asked for. The
+ * caller of snapshot_get() checks what the bytes mean.
  *
  * A change of what a section contains needs a new SNAPSHOT_FORMAT. A change of what the guest sees
  * of the machine (devices, their order, addresses, interrupts, CPUID) needs a new MACHINE_ABI.
@@ -28,23 +29,32 @@
 
 #define SNAPSHOT_FORMAT 1
 #define MACHINE_ABI 1
-/* The longest file in bytes: 254 vCPUs with 64 KiB each, and checksums of 1 TiB of memory. */
+/*
+ * The longest file in bytes. There is room for 254 vCPUs with 64 KiB each, and for the checksums of
+ * 1 TiB of memory.
+ */
 #define SNAPSHOT_MAX (32U << 20)
 
 enum snapshot_kind {
-	SNAPSHOT_SHAPE = 1, /* what a machine must have, so that the snapshot fits it */
-	SNAPSHOT_VM,        /* interrupt controllers and clock */
-	SNAPSHOT_VCPU,      /* index: the vCPU's number */
-	SNAPSHOT_DEVICE,    /* index: the device's slot */
+	/*
+	 * size of memory, number of vCPUs and of devices: a machine that loads the snapshot must
+	 * have the same
+	 */
+	SNAPSHOT_SHAPE = 1,
+	SNAPSHOT_VM,     /* interrupt controllers and clock */
+	SNAPSHOT_VCPU,   /* index: the vCPU's number */
+	SNAPSHOT_DEVICE, /* index: the device's number in machine.slots */
 	/* the checksums of guest memory, which is saved last, because devices write to it */
 	SNAPSHOT_MEMORY,
-	SNAPSHOT_OWNER, /* what the program that has made the machine wants to know of it later */
+	/* the bytes with which the program that has made the machine describes it to itself */
+	SNAPSHOT_OWNER,
 	SNAPSHOT_KINDS
 };
 
 struct snapshot_writer {
 	struct strbuf bytes;
-	size_t section; /* offset of the present section's header; 0: there is none */
+	/* offset of the header of the section that is being written; 0: there is none */
+	size_t section;
 };
 
 int snapshot_begin(struct snapshot_writer *w) must_check;
@@ -54,11 +64,12 @@ int snapshot_finish(struct snapshot_writer *w) must_check;
 void snapshot_release(struct snapshot_writer *w);
 
 struct snapshot {
-	const uint8_t *bytes; /* the caller's, who keeps them while the snapshot is used */
+	/* bytes of the file, which the caller owns and keeps while the snapshot is used */
+	const uint8_t *bytes;
 	size_t len;
 };
 
-/* A section, or what is left of it. */
+/* The bytes of a section that snapshot_get() has not taken yet. */
 struct snapshot_part {
 	const uint8_t *at;
 	size_t left;

@@ -3,7 +3,7 @@
  * Saves and loads a whole machine.
  *
  * Theory of operation. While the vCPUs are paused, only the thread of machine_run() changes the
- * machine, and that is the one that saves it. A device puts back the requests that it has taken
+ * machine, and the same thread saves it. A device puts back the requests that it has taken
  * (virtio_save()), so the rings in guest memory are complete. Kicks and interrupts under way are
  * not saved. Instead each queue gets a kick when the machine goes on, and after a load each device
  * raises its interrupt once. Drivers must expect both without a reason (virtio 1.2, 2.9).
@@ -82,7 +82,7 @@ int machine_save(struct machine *m, struct snapshot_writer *w, int memory)
 	return r;
 }
 
-/* Kicks all queues, because a kick may have come that no one has served yet. */
+/* Kicks all queues, because a kick may have come that no thread has served yet. */
 static void kick_queues(const struct machine *m)
 {
 	for (unsigned i = 0; i < m->slot_count; i++)

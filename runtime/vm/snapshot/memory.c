@@ -18,15 +18,19 @@
 #define PAGE 4096U
 #define PAGES_PER_CHUNK (SNAPSHOT_CHUNK / PAGE)
 
-/* Finds the data in a file of guest memory, from low offsets to high ones. */
+/* A search for the data in a file of guest memory, from low offsets to high ones. */
 struct extents {
-	int fd;              /* -EBADF: all is data */
-	uint64_t start, end; /* the data that was found last */
+	/* descriptor of the file; -EBADF: the file counts as data without holes */
+	int fd;
+	uint64_t start, end; /* range of offsets with the data that was found last */
 	uint64_t size;
-	uint32_t zero_crc; /* the checksum of a chunk of zeros */
+	uint32_t zero_crc; /* the checksum of SNAPSHOT_CHUNK bytes of zeros */
 };
 
-/* The header of the section. The checksums follow, one for each chunk. */
+/*
+ * The beginning of the memory section of a snapshot. The checksums follow, one for each chunk of
+ * memory.
+ */
 struct memory_state {
 	uint64_t size, chunk;
 };
@@ -50,7 +54,8 @@ static bool is_data(struct extents *e, uint64_t offset)
 	while (offset >= e->end) {
 		off_t data = lseek(e->fd, (off_t)offset, SEEK_DATA);
 		/*
-		 * ENXIO: there is no more data. Any other error means that the file cannot tell.
+		 * lseek(2) fails with ENXIO if there is no more data. With any other error the file
+		 * system cannot tell where the holes are, so the whole file counts as data.
 		 */
 		if (data < 0 && errno != ENXIO) {
 			e->fd = -EBADF;
@@ -71,7 +76,7 @@ static bool is_hole(struct extents *e, uint64_t offset)
 	return !is_data(e, offset) && e->start >= offset + SNAPSHOT_CHUNK;
 }
 
-/* Finds the region that contains the chunk at `offset` of the file, and the chunk in it. */
+/* Returns the address in RAM of the chunk that is at `offset` in the file of guest memory. */
 static uint8_t *chunk_at(const struct vm_memory *m, uint64_t offset)
 {
 	for (unsigned i = 0; i < m->count; i++) {

@@ -13,7 +13,10 @@
 #include "vm/memory.h"
 #include "vm/snapshot/format.h"
 
-/* Each checksum is for so many bytes. The size of RAM is a multiple of it. */
+/*
+ * Number of bytes of RAM for which there is one checksum. The size of RAM is a multiple of this
+ * number.
+ */
 #define SNAPSHOT_CHUNK (UINT64_C(2) << 20)
 
 /*

@@ -78,8 +78,8 @@ static int take_message(struct vhost_backend *b)
 	if (ack) {
 		m.p.u64 = r < 0;
 		/*
-		 * Keeps the message of the failed request, because a failure to send the answer
-		 * would replace it.
+		 * Keeps the error message of the failed request, because a failure to send the
+		 * answer would replace it.
 		 */
 		char why[ERR_MAX];
 		memcpy(why, err_msg(), strlen(err_msg()) + 1);
@@ -108,8 +108,9 @@ int vhost_take_kick(const struct vhost_backend *b, unsigned i)
 }
 
 /*
- * Serves the queues that were kicked, and those in which their last turn left requests. Returns 1
- * if a queue still has requests, or 0 if there is nothing to do before the next event.
+ * Serves the queues that were kicked, and those that had more requests than the previous call
+ * served. Returns 1 if a queue still has requests, or 0 if there is nothing to do before the next
+ * event.
  */
 static int serve_queues(struct vhost_backend *b)
 {

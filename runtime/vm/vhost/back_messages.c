@@ -206,8 +206,9 @@ int vhost_forward(int sock, const struct vhost_message *m)
 		memcpy(CMSG_DATA(c), m->fds, m->fd_count * sizeof(int));
 	}
 	/*
-	 * The flag MSG_DONTWAIT is safe, because messages are few and small. If a message does not
-	 * fit into the socket, the other end has stopped reading, and sending fails.
+	 * Sets MSG_DONTWAIT, because this process must not wait for the other end. Messages are few
+	 * and small, so one that does not fit into the socket means that the other end has stopped
+	 * reading, and sending fails.
 	 */
 	ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0 && errno == EAGAIN)
@@ -233,8 +234,8 @@ int vhost_reply(int sock, const struct vhost_message *m, uint32_t len)
 	struct msghdr msg = {.msg_iov = v, .msg_iovlen = 2};
 
 	/*
-	 * The flag MSG_DONTWAIT is set, because a front end that sends requests but never reads the
-	 * answers must not block this process.
+	 * Sets MSG_DONTWAIT, because a front end that sends requests but never reads the answers
+	 * must not block this process.
 	 */
 	ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0 && errno == EAGAIN)

@@ -34,7 +34,7 @@ void vhost_signal(void *transport, int queue)
 	if (queue == VIRTIO_SIGNAL_CONFIG || b->queues[queue].call < 0)
 		return;
 	/*
-	 * The result of write(2) is ignored: it fails only if the eventfd's counter is full, and
+	 * Ignores an error of write(2), because it fails only if the eventfd's counter is full, and
 	 * then the guest still has an interrupt to handle.
 	 */
 	(void)!write(b->queues[queue].call, &one, sizeof(one));
@@ -332,8 +332,8 @@ static int set_vring_fd(struct vhost_backend *b, struct vhost_message *m)
 			m->h.request, m->fd_count, none ? 0 : 1);
 	if (m->h.request == VHOST_USER_SET_VRING_ERR)
 		/*
-		 * The descriptor of SET_VRING_ERR, on which a back end reports errors of a queue,
-		 * is not stored, because here such an error ends the connection.
+		 * The descriptor of SET_VRING_ERR is not stored. A back end reports errors of a
+		 * queue on it, but in this back end such an error ends the connection.
 		 */
 		return 0;
 	if (is_kick && none)
@@ -390,14 +390,14 @@ static int set_config(struct vhost_backend *b, const struct vhost_message *m)
 			"configuration, which has %" PRIu32,
 			c->size, c->offset, m->h.size, d->config_len);
 	/*
-	 * without the callback configure() the configuration is read-only, and the write is ignored
-	 * as a real register would do
+	 * A device without the callback configure() has a read-only configuration, and ignores the
+	 * write as a real register would do.
 	 */
 	if (!d->ops->configure)
 		return 0;
 	d->ops->configure(d, c->offset, c->data, c->size);
 	/*
-	 * Each queue is served once more, because after a change of the configuration a device may
+	 * Serves each queue once more, because after a change of the configuration a device may
 	 * leave work that takes long, such as a flush, to its serve().
 	 */
 	for (unsigned i = 0; i < d->queue_count; i++)
@@ -471,7 +471,7 @@ int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m)
 	case VHOST_USER_RESET_DEVICE:
 		vhost_reset(b);
 		return 0;
-	/* deprecated request; all interpretations of it agree that the queues stop */
+	/* This request is deprecated, but all interpretations of it agree that the queues stop. */
 	case VHOST_USER_RESET_OWNER:
 		stop_queues(b);
 		return 0;

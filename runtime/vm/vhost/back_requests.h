@@ -8,9 +8,11 @@
 #include "vm/virtio/device.h"
 
 struct vhost_queue {
-	/* ring addresses as the monitor sent them, in its own address space */
+	/*
+	 * addresses of the queue's rings in the address space of the monitor, which has sent them
+	 */
 	uint64_t desc, avail, used;
-	/* number of entries of the queue; 0: the monitor has not sent it yet */
+	/* number of entries of the queue; 0: the monitor has not sent the number yet */
 	uint16_t size;
 	/* index of the next request to serve; valid while the queue does not run */
 	uint16_t base;
@@ -33,8 +35,9 @@ struct vhost_backend {
 	struct vm_memory memory;
 	bool event_more;
 	/*
-	 * the descriptor through which the device's state goes, after the request is answered, or
-	 * -EBADF; whether the device loads it; whether the last transfer has failed
+	 * state_fd: the descriptor through which the device's state goes after SET_DEVICE_STATE_FD
+	 * was answered, or -EBADF; state_loads: the device loads its state from there, else it
+	 * saves it; state_failed: the last transfer has failed
 	 */
 	int state_fd;
 	bool state_loads, state_failed;
@@ -68,9 +71,10 @@ int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m) must_c
 void vhost_reset(struct vhost_backend *b);
 
 /*
- * back_state.c: handles SET_DEVICE_STATE_FD. The first function checks the request and makes the
- * answer; the second one, called after the answer was sent, moves the state, which may take long,
- * because the front end reads or writes at the other end.
+ * These functions of back_state.c handle SET_DEVICE_STATE_FD. vhost_state_begin() checks the
+ * request and makes the answer. vhost_state_move() is called after the answer was sent, and moves
+ * the state. It may take long, because the front end reads or writes at the other end of the
+ * descriptor.
  */
 int vhost_state_begin(struct vhost_backend *b, struct vhost_message *m) must_check;
 void vhost_state_move(struct vhost_backend *b);

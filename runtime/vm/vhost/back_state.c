@@ -77,7 +77,10 @@ void vhost_state_move(struct vhost_backend *b)
 	int r = b->state_loads ? load_state(d, b->state_fd) : save_state(d, b->state_fd);
 	pthread_mutex_unlock(&d->lock);
 	b->state_failed = r < 0;
-	/* CHECK_DEVICE_STATE tells the front end only that it failed, so the reason is printed. */
+	/*
+	 * Prints the reason of the failure, because CHECK_DEVICE_STATE tells the front end only
+	 * that the transfer of the state has failed.
+	 */
 	if (r < 0)
 		fd_say(STDERR_FILENO, "vhost-user", err_msg());
 	fd_close(&b->state_fd);

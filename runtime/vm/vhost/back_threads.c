@@ -60,7 +60,10 @@ static void enter(struct queue_thread *q)
 	pthread_mutex_lock(&q->lock);
 }
 
-/* Serves a batch of requests. The caller holds the queue's lock. */
+/*
+ * Serves at most BATCH requests of the thread's queue. If `kicked` is the queue's kick descriptor,
+ * reads it first. The caller holds the queue's lock.
+ */
 static int serve_batch(struct queue_thread *q, int kicked)
 {
 	struct vhost_backend *b = q->backend;

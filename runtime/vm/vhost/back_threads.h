@@ -28,5 +28,8 @@ int vhost_threads_failed(const struct vhost_threads *t);
 /* Returns the error of the thread that has stopped, with its message. */
 int vhost_threads_error(struct vhost_threads *t) must_check;
 
-/* Reads the kick descriptor of queue i (back.c). */
+/*
+ * This function of back.c reads the eventfd by which queue i was kicked. Returns -EPROTO if the
+ * descriptor is no eventfd.
+ */
 int vhost_take_kick(const struct vhost_backend *b, unsigned i) must_check;

@@ -133,8 +133,8 @@ static int start_queue(struct vhost_user *v, uint32_t index, uint16_t done)
 	if (r >= 0)
 		r = vhost_front_tell_u64(v, VHOST_USER_SET_VRING_CALL, index, v->dev.call);
 	/*
-	 * `started` is set before the next message is sent, because the back end may serve the
-	 * queue from here on. So front_stop() must stop the queue even if that message fails.
+	 * Sets `started` before the next message is sent, because the back end may serve the queue
+	 * from then on. So front_stop() must stop the queue even if that message fails.
 	 */
 	v->started[index] = r >= 0;
 	if (r >= 0)
@@ -185,7 +185,7 @@ static int front_start(struct virtio_device *d)
 
 /*
  * Stops a queue. *ret_base is the index of the next request that the back end would have served.
- * When this returns, the back end does not use the driver's rings any more.
+ * After a successful call the back end does not use the driver's rings any more.
  */
 static int stop_queue(struct vhost_user *v, uint32_t index, uint16_t *ret_base)
 {
@@ -248,8 +248,8 @@ static void check_idle_socket(struct vhost_user *v)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		/*
-		 * there is nothing to read, because the event was the answer to another thread's
-		 * message
+		 * Another thread has read what made the socket readable: the answer to its own
+		 * message.
 		 */
 		return;
 	(void)lose_back_end(
@@ -357,9 +357,12 @@ static int front_serve(struct virtio_device *d, unsigned index, unsigned budget)
 	return 0; /* this process never serves the queues, because the back end does */
 }
 
-/* --- snapshots --- */
+/* --- Snapshots: stops the queues and moves the back end's state --- */
 
-/* Stops the queue, and stores where the back end has to continue. */
+/*
+ * Stops the queue in the back end, and stores the index of the request at which a back end has to
+ * continue.
+ */
 static void front_quiesce(struct virtio_device *d, unsigned index)
 {
 	struct vhost_user *v = (struct vhost_user *)d;

@@ -96,9 +96,12 @@ struct vhost_user {
 	int inflight;
 	struct vhost_user_inflight inflight_at;
 	bool failed;
-	/* text of the error for which the back end was lost */
+	/* error message that says why the back end is lost */
 	char why[256];
-	/* the configuration space, used if the back end has the configuration */
+	/*
+	 * the configuration space as the back end has sent it, if the back end has the
+	 * configuration
+	 */
 	uint8_t config[VHOST_USER_CONFIG_MAX];
 	/*
 	 * The thread that polls event_fd calls this once, without the lock, when the back end is

@@ -74,7 +74,7 @@ int vhost_front_send(const struct vhost_user *v, const struct vhost_front_messag
 		struct iovec iov = {(char *)&m->h + done, len - done};
 		struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
 
-		/* descriptors go only with the first byte of the message */
+		/* Sends the descriptors only with the first byte of the message. */
 		if (done == 0 && count > 0) {
 			h.msg_control = &control;
 			h.msg_controllen = CMSG_SPACE(count * sizeof(int));

@@ -57,14 +57,14 @@ int vhost_front_tell_state(
 	const struct vhost_user *v, uint32_t request, uint32_t index, uint32_t num) must_check;
 
 /*
- * front_negotiate.c: agrees with the back end on features, and reads its configuration if `o` has
- * none.
+ * This function of front_negotiate.c agrees with the back end on features, and reads the
+ * configuration from the back end if `o` has none.
  */
 int vhost_front_negotiate(struct vhost_user *v, const struct vhost_user_options *o) must_check;
 
 /*
- * front_state.c: read the back end's own state, which the back end must support (DEVICE_STATE), or
- * give the back end a state that was read before. All queues are stopped.
+ * These functions of front_state.c read the back end's own state, or give the back end a state that
+ * was read before. The back end must support DEVICE_STATE, and all queues must be stopped.
  */
 int vhost_front_save_state(const struct vhost_user *v, struct strbuf *ret) must_check;
 int vhost_front_load_state(const struct vhost_user *v, const void *state, size_t len) must_check;

@@ -15,7 +15,8 @@
 #define READ_SIZE 65536
 
 /*
- * Gives the back end `theirs`. *ret_fd is the descriptor that it wants to use instead, or -EBADF.
+ * Sends the back end SET_DEVICE_STATE_FD with the descriptor `theirs`. Sets *ret_fd to a descriptor
+ * that the back end sends because it wants to use that one instead, or to -EBADF.
  */
 static int set_state_fd(const struct vhost_user *v, uint32_t direction, int theirs, int *ret_fd)
 {
@@ -106,7 +107,10 @@ int vhost_front_save_state(const struct vhost_user *v, struct strbuf *ret)
 	_cleanup_fd_ int ours = ends[0], theirs = ends[1];
 	int r = set_state_fd(v, VHOST_USER_SAVE, theirs, &other);
 	_cleanup_fd_ int given = other;
-	/* The pipe ends only when no one has the writing end open. */
+	/*
+	 * Closes this process's writing end, because read_state() finds the end of the state only
+	 * when no process has the writing end open.
+	 */
 	fd_close(&theirs);
 	if (r >= 0)
 		r = read_state(v, given >= 0 ? given : ours, ret);

@@ -103,11 +103,14 @@ struct vhost_user_inflight {
 	uint32_t padding;
 };
 
-/* Whether the back end writes its state to the descriptor of SET_DEVICE_STATE_FD or reads it. */
+/*
+ * The direction of a state's transfer: with SAVE the back end writes its state to the descriptor of
+ * SET_DEVICE_STATE_FD, with LOAD it reads its state from there.
+ */
 enum { VHOST_USER_SAVE, VHOST_USER_LOAD };
 /*
- * The bit of the answer to SET_DEVICE_STATE_FD that says that the descriptor of the request is
- * used, and the bits with an error.
+ * Bits of the answer to SET_DEVICE_STATE_FD. NO_FD: the back end uses the descriptor that came with
+ * the request, and sends none with the answer. ERROR: not 0 if the back end refuses.
  */
 #define VHOST_USER_STATE_NO_FD 0x100U
 #define VHOST_USER_STATE_ERROR 0xffU

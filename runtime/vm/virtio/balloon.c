@@ -89,7 +89,7 @@ static int check_numbers(const struct virtq_chain *c)
 }
 
 /*
- * Handles one inflate request, or goes on with one that an earlier turn has not finished. Returns 1
+ * Handles one inflate request, or goes on with one that an earlier call has not finished. Returns 1
  * if the request is done, or 0 if there is no request or if *pages is used up.
  */
 static int serve_inflate(struct virtio_balloon *b, struct virtq *q, unsigned *pages)
@@ -153,8 +153,8 @@ static int serve_other(struct virtio_balloon *b, struct virtq *q, bool reporting
 	if (r < 0)
 		return r;
 	/*
-	 * Each buffer counts as one page towards the limit of a turn, whatever its size, because
-	 * the kernel frees one large range faster than many small ones.
+	 * Each buffer counts as one page towards the number of pages that one call may handle,
+	 * whatever its size, because the kernel frees one large range faster than many small ones.
 	 */
 	unsigned calls = b->chain.writable;
 	*pages -= calls < *pages ? calls : *pages;

@@ -25,7 +25,10 @@
  * are not offered
  */
 #define VIRTIO_BALLOON_CONFIG_LEN 8
-/* how many pages one turn handles, so that the event loop can serve other devices in between */
+/*
+ * how many pages one call of serve() handles, so that the event loop can serve other devices in
+ * between
+ */
 #define VIRTIO_BALLOON_TURN 8192
 
 struct virtio_balloon {
@@ -49,8 +52,8 @@ void virtio_balloon_init(struct virtio_balloon *b, const struct vm_memory *m);
  * Asks the guest to give the host `pages` pages of VIRTIO_BALLOON_PAGE bytes in total; 0 returns
  * all pages to the guest. Any thread may call this.
  *
- * Meant for memory hotplug (issue 18). Until hotplug exists, only tests call this function and
- * virtio_balloon_actual(), because the guest already reports the pages that it does not use.
+ * So far only tests call this function and virtio_balloon_actual(), because the guest already
+ * reports the pages that it does not use. A machine whose memory can grow and shrink needs both.
  */
 void virtio_balloon_set_target(struct virtio_balloon *b, uint32_t pages);
 

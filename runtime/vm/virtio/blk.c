@@ -113,7 +113,10 @@ static int serve_discard(struct virtio_blk *b, const struct virtq_chain *c, bool
 		uint32_t allowed = zeroes ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
 
 		if (le32toh(s[i].flags) & ~allowed)
-			/* the answer that virtio 5.2.6.2 requires for unknown flags */
+			/*
+			 * Virtio 5.2.6.2 requires the answer UNSUPP to a request with unknown
+			 * flags.
+			 */
 			return VIRTIO_BLK_S_UNSUPP;
 		if (b->image->read_only || le32toh(s[i].num_sectors) > ZEROES_MAX ||
 			!is_in_range(b, le64toh(s[i].sector), le32toh(s[i].num_sectors)))
@@ -228,15 +231,19 @@ static void blk_configure(struct virtio_device *d, uint32_t offset, const void *
 		eventfd_write(d->kicks[0], 1);
 }
 
-/* What a snapshot has of a disk. The sectors are those of the image, not of the snapshot. */
+/*
+ * The disk's state in a snapshot: the size of the image in sectors, with which a load compares the
+ * image, the switch of the write cache, and whether a flush has failed. The snapshot does not
+ * contain the image's data.
+ */
 struct blk_state {
 	uint64_t sectors;
 	uint32_t wce, flush_failed;
 };
 
 /*
- * Also flushes the image, because a snapshot that outlives a crash of the host must not find an
- * image that is older than itself.
+ * Saves the disk's state, and flushes the image before, because after a crash of the host the image
+ * must not be older than the snapshot.
  */
 static int blk_save(struct virtio_device *d, struct snapshot_writer *w)
 {
@@ -318,7 +325,10 @@ int virtio_blk_init(struct virtio_blk *b, const struct vm_memory *m, struct blk_
 	b->queues = calloc(queues, sizeof(*b->queues));
 	if (!b->queues)
 		return err_set(ENOMEM, "out of memory for a disk's requests");
-	/* The serial has 20 bytes, and no NUL if it uses all of them (virtio 5.2.6). */
+	/*
+	 * The serial number that the driver reads has 20 bytes, and no NUL if it uses all of them
+	 * (virtio 5.2.6).
+	 */
 	memcpy(b->serial, o->serial, strnlen(o->serial, sizeof(b->serial)));
 	b->config = (struct virtio_blk_config){
 		.capacity = htole64(b->sectors),

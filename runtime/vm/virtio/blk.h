@@ -38,9 +38,15 @@ struct blk_image_ops {
 	 */
 	int (*read)(struct blk_image *i, struct iovec *iov, unsigned n, uint64_t offset);
 	int (*write)(struct blk_image *i, struct iovec *iov, unsigned n, uint64_t offset);
-	/* Makes the range read as zeros. With `unmap` the image may free the range's storage. */
+	/*
+	 * Makes the range of `length` bytes at `offset` read as zeros. With `unmap` the image may
+	 * free the storage of the range.
+	 */
 	int (*zero)(struct blk_image *i, uint64_t offset, uint64_t length, bool unmap);
-	/* Tells the image that the range is no longer needed. An image may ignore this. */
+	/*
+	 * Tells the image that the driver no longer needs the `length` bytes at `offset`. An image
+	 * may ignore this.
+	 */
 	int (*discard)(struct blk_image *i, uint64_t offset, uint64_t length);
 	/* Makes all earlier writes durable. */
 	int (*flush)(struct blk_image *i);

@@ -164,8 +164,8 @@ static int file_zero(struct blk_image *i, uint64_t offset, uint64_t length, bool
 static int file_discard(struct blk_image *i, uint64_t offset, uint64_t length)
 {
 	/*
-	 * The result is ignored, because a discard is only a hint, and not every file system
-	 * supports this fallocate(2).
+	 * Ignores an error of fallocate(2), because a discard is only a hint, and not every file
+	 * system supports this mode.
 	 */
 	(void)fallocate(file_of(i)->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, (off_t)offset,
 		(off_t)length);

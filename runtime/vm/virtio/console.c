@@ -89,7 +89,10 @@ static int serve_rx(struct virtio_console *c, unsigned budget)
 			virtq_push(q, c->rx.head, (uint32_t)n);
 			continue;
 		}
-		/* Puts the request back into the queue, because there is no input for it yet. */
+		/*
+		 * Puts the guest's input request back into the queue, because there is no input for
+		 * it yet.
+		 */
 		*q = before;
 		c->in_end = n == 0 || (errno != EAGAIN && errno != EINTR);
 		break;

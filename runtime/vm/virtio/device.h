@@ -34,8 +34,8 @@ struct virtio_ops {
 	 */
 	int (*serve)(struct virtio_device *d, unsigned index, unsigned budget);
 	/*
-	 * Drops the requests that are under way. NULL: the device holds no request between calls of
-	 * serve().
+	 * Drops the guest's requests that the device has taken and not yet answered. NULL: the
+	 * device holds no request between calls of serve().
 	 */
 	void (*reset)(struct virtio_device *d);
 	/*
@@ -45,44 +45,50 @@ struct virtio_ops {
 	 */
 	int (*event)(struct virtio_device *d);
 	/*
-	 * Called when the driver has written to the configuration. The caller holds the lock. NULL:
-	 * the configuration is read-only. Like start() and reset() this runs in a vCPU's thread,
-	 * which may use few system calls (jail/calls.c) and should not wait.
+	 * The transport calls this when the driver has written to the configuration. The caller
+	 * holds the lock. NULL: the configuration is read-only. Like start() and reset() this
+	 * function runs in a vCPU's thread, which may use few system calls (jail/calls.c) and
+	 * should not wait.
 	 */
 	void (*configure)(struct virtio_device *d, uint32_t offset, const void *data, unsigned len);
 	/*
-	 * Called when the driver has set DRIVER_OK. The caller holds the lock. A negative result
+	 * virtio_set_status() calls this when the driver has set DRIVER_OK, and virtio_load() calls
+	 * it if the snapshot's driver had set it. The caller holds the lock. A negative result
 	 * makes the device need a reset. NULL: nothing to do.
 	 */
 	int (*start)(struct virtio_device *d);
 	/*
-	 * Called when queue `index` is about to stop, or when a vhost-user monitor is about to
-	 * change guest memory. The caller holds the lock. The device must give back all requests
-	 * that it has taken, and forget its pointers into guest memory. Its other state stays,
-	 * because the queue may continue. NULL: the device holds no request and no such pointer
-	 * between calls.
+	 * The transport calls this before queue `index` stops, and before a vhost-user monitor
+	 * changes guest memory; virtio_save() calls it for each queue. The caller holds the lock.
+	 * The device must give back all requests that it has taken, and forget its pointers into
+	 * guest memory. Its other state stays, because the queue may continue. NULL: the device
+	 * holds no request and no such pointer between calls.
 	 */
 	void (*quiesce)(struct virtio_device *d, unsigned index);
 	/*
-	 * Writes what the device itself stores, besides the members of struct virtio_device, to
-	 * the present section of a snapshot. The caller holds the lock and has quiesced all
-	 * queues. NULL: the device stores nothing.
+	 * Writes what the device itself stores, besides the members of struct virtio_device, to the
+	 * section of the snapshot that was begun last. The caller holds the lock and has called
+	 * quiesce() for all queues. NULL: the device stores nothing.
 	 */
 	int (*save)(struct virtio_device *d, struct snapshot_writer *w);
 	/*
-	 * Reads what save() has written, into a device that is as its init has left it. The bytes
-	 * may be hostile. Called before start(), with the queues ready.
+	 * Reads what save() has written, into a device that is as its init function has left it.
+	 * The bytes may be hostile. virtio_load() calls this before start(), when the queues are
+	 * ready.
 	 */
 	int (*load)(struct virtio_device *d, struct snapshot_part *p);
 	/*
-	 * Called when a machine goes on after save(). The caller holds the lock. NULL: nothing to
-	 * do.
+	 * virtio_go_on() calls this when the machine goes on after save(). The caller holds the
+	 * lock. NULL: nothing to do.
 	 */
 	void (*go_on)(struct virtio_device *d);
 };
 
 struct virtio_device {
-	/* The members from here on are set by the device's init and constant after that. */
+	/*
+	 * The device's init function sets the members from here to the mutex `lock`, if their
+	 * comment does not say otherwise, and does not change them after that.
+	 */
 	const struct virtio_ops *ops;
 	const char *name;
 	uint32_t id;       /* device type (virtio 1.2, chapter 5) */
@@ -115,7 +121,7 @@ struct virtio_device {
 	void *transport;
 	/*
 	 * An eventfd for each queue, which the guest's kicks signal. The transport sets this. NULL:
-	 * kicks are served at once.
+	 * the transport has no such eventfds.
 	 */
 	const int *kicks;
 	int call; /* eventfd of the interrupt, for a remote device; the transport sets it */
@@ -155,7 +161,7 @@ int virtio_accept(struct virtio_device *d, uint64_t features) must_check;
 uint32_t virtio_features(const struct virtio_device *d, unsigned half);
 /* Returns all features that the device offers. */
 uint64_t virtio_offered(const struct virtio_device *d);
-/* Sets in the queue which of the accepted features it has to obey. */
+/* Sets which of the accepted features the queue has to obey: EVENT_IDX and INDIRECT_DESC. */
 void virtio_apply_features(const struct virtio_device *d, struct virtq *q);
 /* Returns the queue if the driver may set its size and addresses now, else NULL. */
 struct virtq *virtio_open_queue(struct virtio_device *d, uint32_t index);
@@ -193,17 +199,17 @@ void virtio_config_changed(struct virtio_device *d);
 /* --- device_state.c: snapshots --- */
 
 /*
- * Writes the device's state to the present section of a snapshot. The caller has made sure that
- * the driver does not run and that no other thread serves the device. Requests that the device has
- * taken count as not taken, so the caller must kick all queues if the machine goes on. Returns
- * -ENOTSUP, with a message, if the device has state that cannot be saved.
+ * Writes the device's state to the section of the snapshot that was begun last. The caller has made
+ * sure that the driver does not run and that no other thread serves the device. Requests that the
+ * device has taken count as not taken, so the caller must kick all queues if the machine goes on.
+ * Returns -ENOTSUP, with a message, if the device has state that cannot be saved.
  */
 int virtio_save(struct virtio_device *d, struct snapshot_writer *w) must_check;
 /* Lets a device go on after virtio_save(), whether or not that function has failed. */
 void virtio_go_on(struct virtio_device *d);
 /*
- * Sets the state of a device that is as its init has left it. Returns -ENOTSUP with a message if
- * the snapshot is of another device, -EBADMSG if the state is not possible. The caller must kick
- * all queues afterwards.
+ * Loads the state that virtio_save() has written into a device that is as its init function has
+ * left it. Returns -ENOTSUP with a message if the snapshot is of another device, -EBADMSG if the
+ * state is not possible. The caller must kick all queues afterwards.
  */
 int virtio_load(struct virtio_device *d, struct snapshot_part *p) must_check;

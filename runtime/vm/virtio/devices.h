@@ -33,7 +33,10 @@ struct virtio_console {
 	bool in_end;  /* the end of the input was reached */
 	bool sending; /* `tx` holds an output request of which `sent` bytes are written */
 	uint64_t sent;
-	/* bytes of the next output request that were written before the device was quiesced */
+	/*
+	 * bytes of the next output request that were written before the request was put back into
+	 * the queue
+	 */
 	uint64_t skip;
 	struct virtq_chain tx, rx;
 	struct iovec part[VIRTQ_CHAIN_MAX];

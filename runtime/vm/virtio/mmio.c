@@ -83,8 +83,8 @@ static void write_queue(struct virtio_mmio *t, uint64_t offset, uint32_t value)
 	switch (offset) {
 	case VIRTIO_MMIO_QUEUE_NUM:
 		/*
-		 * A size that is too large is stored as 0, which virtq_enable() refuses. Cutting it
-		 * to 16 bits could make it a valid size.
+		 * Stores a queue size that is too large as 0, which virtq_enable() refuses, because
+		 * cutting the size to 16 bits could make it a valid one.
 		 */
 		q->size = value <= VIRTIO_MMIO_QUEUE_MAX ? (uint16_t)value : 0;
 		break;
@@ -130,7 +130,10 @@ static void write_register(struct virtio_mmio *t, uint64_t offset, uint32_t valu
 	case VIRTIO_MMIO_STATUS:
 		virtio_set_status(d, value);
 		if (d->status == 0) {
-			/* A device that was reset has no pending interrupt (virtio 1.2, 4.2.2). */
+			/*
+			 * Clears the pending interrupts, because a device that was reset has none
+			 * (virtio 1.2, 4.2.2).
+			 */
 			__atomic_store_n(&t->interrupts, 0, __ATOMIC_SEQ_CST);
 			t->features_select = t->driver_select = t->queue_select = 0;
 		}
@@ -164,7 +167,7 @@ static void mmio_read(void *device, uint64_t offset, void *ret_data, unsigned le
 	if (len != 4 || offset % 4)
 		return;
 	/*
-	 * INTERRUPT_STATUS is read without the lock, because the driver reads this register at each
+	 * Reads INTERRUPT_STATUS without the lock, because the driver reads this register at each
 	 * interrupt and must not wait while the event loop does I/O.
 	 */
 	if (offset == VIRTIO_MMIO_INTERRUPT_STATUS) {
@@ -225,7 +228,7 @@ static void mmio_write(void *device, uint64_t offset, const void *data, unsigned
 
 const struct vm_bus_ops virtio_mmio_bus = {1 | 2 | 4 | 8, mmio_read, mmio_write};
 
-/* The transport's registers in a snapshot. */
+/* The part of a snapshot with the registers of this transport, before the device's own state. */
 struct transport_state {
 	uint32_t interrupts, features_select, driver_select, queue_select;
 };

@@ -46,8 +46,8 @@ void virtio_mmio_init(
 	struct virtio_mmio *t, struct virtio_device *d, void (*raise)(void *irq), void *irq);
 
 /*
- * Write the state of transport and device to the present section of a snapshot, and read it from
- * there (virtio_save(), virtio_load()).
+ * virtio_mmio_save() writes the state of the transport and of its device to the section of the
+ * snapshot that was begun last, and virtio_mmio_load() reads it (virtio_save(), virtio_load()).
  */
 int virtio_mmio_save(struct virtio_mmio *t, struct snapshot_writer *w) must_check;
 int virtio_mmio_load(struct virtio_mmio *t, struct snapshot_part *p) must_check;

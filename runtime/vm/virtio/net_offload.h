@@ -6,7 +6,10 @@
 #pragma once
 #include <stdint.h>
 
-/* Returns the virtio features that a device can offer if its tap supports these offloads. */
+/*
+ * Returns the virtio features that a device can offer if its tap supports `offloads`, a sum of
+ * TUN_F_* flags.
+ */
 uint64_t net_offload_features(unsigned offloads);
 
 /*

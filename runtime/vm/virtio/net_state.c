@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a snapshot has of a network device. */
+/*
+ * Saves a network device's configuration to a snapshot, and compares it with the device's when the
+ * snapshot is loaded.
+ */
 #include <endian.h>
 #include <string.h>
 
@@ -13,8 +16,9 @@ int virtio_net_save(struct virtio_device *d, struct snapshot_writer *w)
 }
 
 /*
- * Compares the interfaces, because the driver reads address and MTU only once. Whether the link is
- * up is this machine's own.
+ * Refuses a snapshot whose interface has another MAC address or MTU than this machine's, because
+ * the driver has read both once and does not read them again. The state of the link is not
+ * compared, because each machine has its own.
  */
 int virtio_net_load(struct virtio_device *d, struct snapshot_part *p)
 {

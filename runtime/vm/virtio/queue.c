@@ -93,7 +93,7 @@ int virtq_move(struct virtq *q, const struct vm_memory *m)
 	return find_rings(q, m);
 }
 
-/* A queue in a snapshot. */
+/* What a snapshot contains of a queue. */
 struct queue_state {
 	uint64_t desc_at, avail_at, used_at;
 	uint16_t size, next_avail, next_used, signalled;

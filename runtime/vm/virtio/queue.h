@@ -67,9 +67,9 @@ void virtq_reset(struct virtq *q);
 int virtq_resume(struct virtq *q, const struct vm_memory *m, uint16_t next_avail) must_check;
 
 /*
- * Write the queue's state to the present section of a snapshot, and read it from there. The second
- * function checks the rings of a ready queue like virtq_enable(); the caller has set event_idx and
- * indirect.
+ * virtq_save() writes the queue's state to the section of the snapshot that was begun last, and
+ * virtq_load() reads it. virtq_load() checks the rings of a ready queue like virtq_enable(); the
+ * caller has set event_idx and indirect.
  */
 int virtq_save(const struct virtq *q, struct snapshot_writer *w) must_check;
 int virtq_load(struct virtq *q, const struct vm_memory *m, struct snapshot_part *p) must_check;

@@ -6,8 +6,9 @@
 #include <stddef.h>
 
 /*
- * The configuration ends with the members of VIRTIO_BLK_F_WRITE_ZEROES, because a back end refuses
- * to send more bytes of configuration than it has.
+ * Length of the configuration that this process reads from the back end. It ends with the members
+ * of VIRTIO_BLK_F_WRITE_ZEROES, because a back end refuses a request for more bytes of
+ * configuration than it has.
  */
 #define CONFIG_LEN (offsetof(struct virtio_blk_config, write_zeroes_may_unmap) + 4)
 

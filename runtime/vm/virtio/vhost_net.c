@@ -8,8 +8,8 @@
 
 #define BIT(n) (UINT64_C(1) << (n))
 /*
- * The offered features. Features that need a control queue are left out, because back ends leave
- * that queue to the front end, which does not implement it.
+ * The features that the device offers. Features that need a control queue are left out, because
+ * back ends leave that queue to the front end, and this front end does not implement it.
  */
 #define FEATURES \
 	(BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4) | \

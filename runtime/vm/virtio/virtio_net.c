@@ -52,9 +52,11 @@ struct net_rx {
 	struct iovec part[PARTS_MAX + 1];
 	unsigned buffers, parts;
 	uint64_t room;
-	bool full;          /* all entries are used, so that the device can hold no more buffers */
-	uint64_t kept;      /* length of the frame that waits for more buffers; 0: no frame waits */
-	uint64_t kept_rest; /* bytes of the waiting frame that are in the buffer `rest` */
+	/* all entries of the arrays are used, so that the device can hold no more buffers */
+	bool full;
+	uint64_t kept; /* length of the frame that waits for more buffers; 0: no frame waits */
+	/* bytes of the frame that waits that are in `rest`, and not in guest memory */
+	uint64_t kept_rest;
 	struct virtq_chain chain;
 	uint8_t rest[FRAME_MAX];
 };
@@ -94,7 +96,7 @@ static void lose_tap(struct virtio_net *n)
 		n->dev.signal(n->dev.transport, VIRTIO_SIGNAL_CONFIG);
 }
 
-/* --- frames to the guest --- */
+/* --- The receive queue: moves frames from the tap into the guest's buffers --- */
 
 static void copy_to_buffers(struct net_rx *rx, uint64_t offset, const void *data, size_t len)
 {
@@ -102,8 +104,8 @@ static void copy_to_buffers(struct net_rx *rx, uint64_t offset, const void *data
 }
 
 /*
- * Adds the taken request to the held buffers, as far as a frame can need it. Returns false if there
- * are not enough free entries for the request.
+ * Adds the receive buffer in rx->chain to those that the device holds, as far as a frame can need
+ * its room. Returns false if too few entries of rx->part are free.
  */
 static bool hold_buffer(struct net_rx *rx)
 {
@@ -117,7 +119,8 @@ static bool hold_buffer(struct net_rx *rx)
 		if (parts == PARTS_MAX && rx->parts > 0)
 			return false;
 		/*
-		 * the request has more parts than one read can use, so the other parts stay unused
+		 * One read cannot use more parts than this, so the request's other parts stay
+		 * unused.
 		 */
 		if (parts == PARTS_MAX)
 			break;
@@ -140,8 +143,7 @@ static int refill_buffers(struct virtio_net *n)
 
 	max = max < q->size ? max : q->size;
 	/*
-	 * The waiting frame can be longer than expected, because the interface's peer may have a
-	 * larger MTU.
+	 * The waiting frame can be longer than expected, if the peer of the tap has a larger MTU.
 	 */
 	uint64_t want = rx->kept > rx->want ? rx->kept : rx->want;
 	rx->full = false;
@@ -172,7 +174,7 @@ static int refill_buffers(struct virtio_net *n)
 	return 0;
 }
 
-/* Gives the guest the frame of `len` bytes that was read into the held buffers. */
+/* Gives the guest the frame of `len` bytes that was read into the buffers that the device holds. */
 static void deliver_frame(struct virtio_net *n, uint64_t len)
 {
 	struct virtq *q = &n->dev.queues[QUEUE_RX];
@@ -189,9 +191,7 @@ static void deliver_frame(struct virtio_net *n, uint64_t len)
 		rx->room -= b->len;
 		parts += b->parts;
 	}
-	/*
-	 * The device writes num_buffers, because the kernel does not set this field of the header.
-	 */
+	/* The device sets num_buffers, because the kernel does not set this field. */
 	count = htole16((uint16_t)used);
 	copy_to_buffers(rx, offsetof(struct virtio_net_hdr_v1, num_buffers), &count, sizeof(count));
 	virtq_publish(q);
@@ -203,8 +203,8 @@ static void deliver_frame(struct virtio_net *n, uint64_t len)
 }
 
 /*
- * Gives the guest the frame that waits for more buffers. Returns false if the held buffers are
- * still too short for it.
+ * Gives the guest the frame that waits for more buffers. Returns false if all buffers that the
+ * device holds are still too short for the frame.
  */
 static bool deliver_kept(struct virtio_net *n)
 {
@@ -265,9 +265,9 @@ static int serve_rx(struct virtio_net *n, unsigned budget)
 			break;
 		}
 		/*
-		 * The limit of frames in one turn is checked only after the waiting frame was
-		 * handled. That frame is in this process and not in the tap, so no event would make
-		 * the loop handle it.
+		 * Checks the limit of frames only after the waiting frame was handled, because that
+		 * frame is in this process and not in the tap, so no event would make the event
+		 * loop handle it.
 		 */
 		if (budget-- == 0) {
 			r = 1;
@@ -280,11 +280,11 @@ static int serve_rx(struct virtio_net *n, unsigned budget)
 	return r;
 }
 
-/* --- frames from the guest --- */
+/* --- The transmit queue: writes the guest's frames to the tap --- */
 
 /*
- * Sends the frame in the taken request. Returns 1 if it was sent or cannot be sent, or 0 if the tap
- * is full.
+ * Sends the frame in the request that was last taken from the transmit queue. Returns 1 if the
+ * frame was sent or cannot be sent, or 0 if the tap is full.
  */
 static int transmit_frame(struct virtio_net *n)
 {
@@ -341,7 +341,7 @@ static int serve_tx(struct virtio_net *n, unsigned budget)
 	return r < 0 ? r : budget == 0;
 }
 
-/* --- the virtio device --- */
+/* --- The functions of struct virtio_ops, which the transport and the event loop call --- */
 
 static int net_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
@@ -358,9 +358,7 @@ static int net_event(struct virtio_device *d)
 	bool rx, tx;
 
 	pthread_mutex_lock(&d->lock);
-	/*
-	 * update_watch() stops watching the tap if the driver has broken the rules since the event.
-	 */
+	/* Stops watching the tap if another thread has stopped the device since the event. */
 	update_watch(n);
 	rx = n->watched & EPOLLIN;
 	tx = n->watched & EPOLLOUT;
@@ -434,8 +432,8 @@ static void net_reset(struct virtio_device *d)
 }
 
 /*
- * Puts the held buffers back into the queue, so that they count as not taken. This is possible
- * because they are the last buffers that the device has taken, and are in order.
+ * Puts the buffers that the device holds back into the queue, so that they count as not taken. This
+ * is possible because they are the last buffers that the device has taken, and are in order.
  */
 static void net_quiesce(struct virtio_device *d, unsigned index)
 {

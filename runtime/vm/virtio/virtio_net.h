@@ -59,6 +59,9 @@ int virtio_net_init(struct virtio_net *n, const struct vm_memory *m,
 	const struct virtio_net_options *options) must_check;
 void virtio_net_release(struct virtio_net *n);
 
-/* net_state.c: the functions save() and load() of struct virtio_ops */
+/*
+ * These functions of net_state.c are the functions save() and load() of the device's struct
+ * virtio_ops.
+ */
 int virtio_net_save(struct virtio_device *d, struct snapshot_writer *w) must_check;
 int virtio_net_load(struct virtio_device *d, struct snapshot_part *p) must_check;

@@ -25,7 +25,7 @@
 #define EVENTS_MAX 64
 #define F_STREAM 0 /* VIRTIO_VSOCK_F_STREAM, which Linux's header does not define */
 
-/* --- packets from the guest --- */
+/* --- The transmit queue: handles the packets that the guest sends --- */
 
 static void refuse_packet(struct virtio_vsock *v, const struct vsock_packet *p)
 {
@@ -63,7 +63,7 @@ static void receive_packet(struct virtio_vsock *v, const struct vsock_packet *p)
 {
 	/*
 	 * Drops packets whose source is not the guest's CID, because only the guest can be at the
-	 * other end of these queues.
+	 * other end of the device's queues.
 	 */
 	if (p->src_cid != v->options.cid)
 		return;
@@ -114,7 +114,7 @@ static int take_packet(struct virtio_vsock *v)
 
 /*
  * Handles the guest's packets. Returns 0 if no packet is left or if the rest must wait for room in
- * `resets`, or 1 if the limit of packets in one turn was reached.
+ * `resets`, or 1 if the limit of packets for one call was reached.
  */
 static int take_packets(struct virtio_vsock *v)
 {
@@ -135,12 +135,13 @@ static int take_packets(struct virtio_vsock *v)
 	return budget == 0 && q->size > 0;
 }
 
-/* --- the virtio device --- */
+/* --- The functions of struct virtio_ops, and the work that they do at each event --- */
 
 /*
- * Tells the guest, if that is due, that all connections have ended. The guest's packets are not
- * taken before it has a buffer for this, because they may belong to former connections. Returns 1
- * if nothing is due any more, 0 if the guest has given no buffer, or -errno.
+ * Tells the guest after a load from a snapshot that all connections have ended. The device takes no
+ * packet before the guest has given a buffer for this event, because the packets may belong to
+ * former connections. Returns 1 if the guest knows it or need not be told, 0 if the guest has given
+ * no buffer, or -errno.
  */
 static int tell_restored(struct virtio_vsock *v)
 {
@@ -192,7 +193,11 @@ static void run_queues(struct virtio_vsock *v)
 static int vsock_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
 	run_queues((struct virtio_vsock *)d);
-	return 0; /* the eventfd `wake` is written, so the event loop calls the device again */
+	/*
+	 * If the guest has more requests, run_queues() has written the eventfd `wake`, so the event
+	 * loop calls vsock_event().
+	 */
+	return 0;
 }
 
 static int vsock_event(struct virtio_device *d)
@@ -258,7 +263,11 @@ static void vsock_quiesce(struct virtio_device *d, unsigned index)
 
 static int vsock_save(struct virtio_device *d, struct snapshot_writer *w)
 {
-	return 0; /* a snapshot has no connections */
+	/*
+	 * A snapshot has no connections: the device tells the guest after the load that all have
+	 * ended.
+	 */
+	return 0;
 }
 
 static int vsock_load(struct virtio_device *d, struct snapshot_part *p)
@@ -412,8 +421,8 @@ int virtio_vsock_drain(struct virtio_vsock *v, int timeout_ms)
 	for (;;) {
 		vsock_event(&v->dev);
 		/*
-		 * Waits for `wake` too, which is readable if there are packets that did not fit
-		 * into one turn.
+		 * Waits for the eventfd `wake` too, which is readable if there were more packets
+		 * than run_queues() handles in one call.
 		 */
 		p[1] = (struct pollfd){v->wake, POLLIN, 0};
 		if (!is_pending(v) && poll(&p[1], 1, 0) == 0)

@@ -43,19 +43,22 @@
  */
 struct virtio_vsock_options {
 	uint64_t cid; /* the guest's context id (CID), from 3 to 2^32 - 2 */
-	/* the device has an event queue; false if another monitor serves that queue */
+	/*
+	 * the device has an event queue; false if the vhost-user front end (QEMU) serves that queue
+	 * itself
+	 */
 	bool event_queue;
 	/*
-	 * Called when the guest connects to the host's `port`. Returns the descriptor that carries
-	 * the stream, which the device then owns, or -errno to refuse. *ret_use is VSOCK_BOTH at
-	 * first. The callback reduces it to the wanted direction if the descriptor is open for
-	 * more, like a terminal that serves as standard output, because the device would otherwise
-	 * read from it. Runs in the thread that serves the device.
+	 * The device calls this when the guest connects to the host's `port`. Returns the
+	 * descriptor that carries the stream, which the device then owns, or -errno to refuse.
+	 * *ret_use is VSOCK_BOTH at first. The callback reduces it to the wanted direction if the
+	 * descriptor is open for more, like a terminal that serves as standard output, because the
+	 * device would otherwise read from it. Runs in the thread that serves the device.
 	 */
 	int (*connect)(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret_use);
 	/*
-	 * Called when the descriptor of a stream was closed, also if virtio_vsock_dial() made the
-	 * stream. Runs in any thread. NULL: nothing is called.
+	 * The device calls this when it has closed the descriptor of a stream, also if
+	 * virtio_vsock_dial() made the stream. Runs in any thread. NULL: nothing is called.
 	 */
 	void (*closed)(void *ctx, uint32_t guest_port, uint32_t port);
 	void *ctx;
@@ -100,8 +103,8 @@ struct virtio_vsock {
 	 */
 	bool restored;
 	/*
-	 * The device reads nothing from the descriptors, except from that of the host's port
-	 * `spared`.
+	 * If set, the device reads nothing from the descriptors, except from that of the host's
+	 * port `spared`.
 	 */
 	bool held;
 	uint32_t spared;
@@ -113,8 +116,8 @@ struct virtio_vsock {
 int virtio_vsock_init(struct virtio_vsock *v, const struct vm_memory *m,
 	const struct virtio_vsock_options *o) must_check;
 /*
- * Closes all descriptors. Data that was not drained is lost. The caller still has to call
- * virtio_release().
+ * Closes the descriptors of all streams. Data of the guest that virtio_vsock_drain() has not
+ * written is lost. The caller still has to call virtio_release().
  */
 void virtio_vsock_release(struct virtio_vsock *v);
 
@@ -124,8 +127,7 @@ void virtio_vsock_release(struct virtio_vsock *v);
  * Returns the stream's host port (> 0), which the callback closed() also gets. Returns -ENOTCONN if
  * the guest's driver is not ready, -EBUSY if VSOCK_CONNS_MAX connections are open.
  *
- * Meant for restored snapshots (issue 18), because a restore ends the connections that the guest's
- * agent has made. Until snapshots exist, only tests call this function.
+ * So far only tests call this function.
  */
 int virtio_vsock_dial(struct virtio_vsock *v, uint32_t guest_port, int fd, unsigned use) must_check;
 
@@ -169,6 +171,7 @@ void vsock_settle_conn(struct virtio_vsock *v, struct vsock_conn *c);
 
 /*
  * Sends the guest the packets and the data that wait. Returns 0 if nothing is left or the guest has
- * no more buffers, 1 if the limit of one turn was reached, or -errno if the driver broke the queue.
+ * no more buffers, 1 if the limit of packets for one call was reached, or -errno if the driver
+ * broke the queue.
  */
 int vsock_fill_rx(struct virtio_vsock *v);

@@ -53,7 +53,7 @@ void vsock_conn_free(struct vsock_conn *c)
 
 /*
  * Ends the direction from the guest after all its data is written, and queues an RST when both
- * directions have ended. Called after each change of the connection.
+ * directions have ended. Each function that changes the connection calls this one.
  */
 static void update_conn(struct vsock_conn *c)
 {
@@ -150,7 +150,7 @@ static void receive_data(
 		return;
 	}
 	if (c->guest_ended || !(c->stream.open & VSOCK_FROM_GUEST)) {
-		/* dropped data counts as written, so that the guest gets its credit back */
+		/* Counts dropped data as written, so that the guest gets its credit back. */
 		count_written(c, len);
 		return;
 	}
@@ -223,8 +223,8 @@ void vsock_conn_event(struct vsock_conn *c, uint32_t events)
 {
 	vsock_stream_event(&c->stream, events);
 	/*
-	 * For a pipe EPOLLERR means that its last reader has closed it. The device tells the guest
-	 * now, before the guest's next write.
+	 * For a pipe, EPOLLERR means that its last reader has closed it. The device tells the guest
+	 * at once that the direction has ended, and does not wait for the guest's next write.
 	 */
 	if (c->stream.fifo && (events & EPOLLERR))
 		fail_output(c);
@@ -275,7 +275,10 @@ uint16_t vsock_conn_op(const struct vsock_conn *c, uint32_t *ret_flags)
 
 void vsock_conn_sent_op(struct vsock_conn *c, uint16_t op, uint32_t flags)
 {
-	/* Counts the present credit as told to the guest, because each packet contains it. */
+	/*
+	 * Records that the guest knows its present credit, because each packet to the guest
+	 * contains the credit.
+	 */
 	c->told = c->done;
 	c->ops &= ~(1U << op | BIT(CREDIT_UPDATE));
 	if (op == VIRTIO_VSOCK_OP_SHUTDOWN)
@@ -307,7 +310,10 @@ void vsock_conn_was_read(struct vsock_conn *c, ssize_t n, size_t room)
 			   : (size_t)n == room                         ? c->batch
 								       : 1;
 	} else if (n != -EAGAIN) {
-		/* read(2) returns EIO for a terminal that hung up, which counts as the end */
+		/*
+		 * EIO counts as the end of the input, because read(2) returns it for a terminal
+		 * that hung up.
+		 */
 		vsock_stream_end(&c->stream, VSOCK_TO_GUEST);
 		update_conn(c);
 	}

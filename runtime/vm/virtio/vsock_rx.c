@@ -91,7 +91,10 @@ static int send_resets(struct virtio_vsock *v)
 	return r < 0 ? r : (int)n;
 }
 
-/* Takes receive buffers for one read of at most `credit` bytes. Returns the number of buffers. */
+/*
+ * Takes the guest's receive buffers for one read of at most `credit` bytes. Returns the number of
+ * buffers taken.
+ */
 static int take_rooms(struct virtio_vsock *v, unsigned most, uint32_t credit, unsigned *ret_parts)
 {
 	uint32_t left = credit < READ_MAX ? credit : READ_MAX;
@@ -104,7 +107,10 @@ static int take_rooms(struct virtio_vsock *v, unsigned most, uint32_t credit, un
 		if (r == 0)
 			break;
 		if (parts + v->chain.writable > VIRTQ_CHAIN_MAX) {
-			/* puts the last buffer back, so that the next read uses it */
+			/*
+			 * Puts back the buffer with which the read would have more than
+			 * VIRTQ_CHAIN_MAX parts, so that the next read uses it.
+			 */
 			v->dev.queues[VSOCK_QUEUE_RX].next_avail--;
 			break;
 		}
@@ -156,7 +162,10 @@ static int send_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t cred
 		p.len = left < w->len ? (uint32_t)left : w->len;
 		deliver_data(v, w, &p);
 	}
-	/* Puts the unused buffers back into the queue as if they had not been taken. */
+	/*
+	 * Puts the receive buffers that the read did not fill back into the queue, as if they had
+	 * not been taken.
+	 */
 	v->dev.queues[VSOCK_QUEUE_RX].next_avail -= (uint16_t)(n - used);
 	if (used > 0)
 		vsock_conn_sent_op(c, VIRTIO_VSOCK_OP_RW, 0);
@@ -199,8 +208,8 @@ int vsock_fill_rx(struct virtio_vsock *v)
 		r = send_for(v, c);
 		vsock_settle_conn(v, c);
 		/*
-		 * If the guest has no buffer left for this connection, the next turn starts with
-		 * the same connection.
+		 * If the guest has no buffer left for this connection, the same connection is
+		 * served first at the next call.
 		 */
 		if (v->count == before && (r > 0 || !v->starved))
 			v->turn = (v->turn + 1) % before;

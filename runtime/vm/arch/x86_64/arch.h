@@ -89,9 +89,12 @@ int arch_set_entry(int vcpu, const struct vm_memory *m, const struct arch_entry 
  */
 void arch_print_regs(int vcpu, const struct vm_memory *m, char *ret_text, size_t size);
 
-/* --- state.c: snapshots --- */
+/* --- state.c: saves the state of vCPUs, interrupt controllers and clock, and loads it --- */
 
-/* Writes the state of a vCPU, which must be paused, to the present section. */
+/*
+ * Writes the state of a vCPU, which must be paused, to the section of the snapshot that was begun
+ * last.
+ */
 int arch_save_vcpu(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu,
 	struct snapshot_writer *w) must_check;
 /*
@@ -100,7 +103,10 @@ int arch_save_vcpu(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu,
  */
 int arch_load_vcpu(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu,
 	struct snapshot_part *p) must_check;
-/* Interrupt controllers and clock. They are loaded before the vCPUs, and while no vCPU runs. */
+/*
+ * Save and load the interrupt controllers and the clock. The caller loads them before the vCPUs,
+ * and while no vCPU runs.
+ */
 int arch_save_vm(const struct vm_kvm *k, struct snapshot_writer *w) must_check;
 int arch_load_vm(const struct vm_kvm *k, struct snapshot_part *p) must_check;
 /*

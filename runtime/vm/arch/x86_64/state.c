@@ -7,9 +7,9 @@
  *
  *	saving   MP_STATE is first, because it takes pending INIT and start-up interrupts. The
  *	         events are last, because reading the LAPIC may change them.
- *	loading  SREGS sets the base of the LAPIC, so it precedes the LAPIC. The LAPIC precedes the
- *	         MSRs, because the TSC deadline counts only in that mode of the LAPIC's timer. The
- *	         events are last, because REGS clears pending exceptions.
+ *	loading  SREGS sets the base of the LAPIC, so SREGS precedes the LAPIC. The LAPIC precedes
+ *	         the MSRs, because the MSR "TSC deadline" counts only in the TSC-deadline mode of
+ *	         the LAPIC's timer. The events are last, because REGS clears pending exceptions.
  *
  * The TSC is the first MSR, and the TSC deadline, which is compared with it, is the last one.
  */
@@ -24,7 +24,10 @@
 #define MSR_TSC 0x10
 #define MSR_TSC_DEADLINE 0x6e0
 #define MSRS_MAX 2048
-/* The longest XSAVE area in bytes. That of AMX has 11 KiB. */
+/*
+ * The longest XSAVE area that a snapshot may have, in bytes. The area with AMX, the longest today,
+ * has 11 KiB.
+ */
 #define XSAVE_MAX (64U << 10)
 /*
  * How far the frequency of two TSCs may differ, in parts of a million, and still count as the
@@ -35,7 +38,7 @@
 /* The parts of a vCPU that have a fixed length, in the order of the section. */
 struct fixed {
 	struct kvm_mp_state mp_state;
-	uint32_t tsc_khz; /* 0: KVM does not tell */
+	uint32_t tsc_khz; /* frequency of the TSC in kHz; 0: KVM does not tell */
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
 	struct kvm_debugregs debug;
@@ -54,7 +57,7 @@ struct vm_state {
 
 _Static_assert(sizeof(struct vm_state) == 3 * 520 + 48, "a change needs a new SNAPSHOT_FORMAT");
 
-/* A call of KVM for one part of the state. */
+/* An ioctl of KVM that reads or writes one part of the state. */
 struct part {
 	unsigned long call;
 	void *data;
@@ -69,7 +72,7 @@ static int call_all(int fd, const struct part *parts, size_t n, const char *what
 	return 0;
 }
 
-/* --- XSAVE: FPU, SSE, AVX and what came after them --- */
+/* --- XSAVE: saves and loads the registers of the FPU, SSE, AVX and later extensions --- */
 
 static uint32_t xsave_len(const struct vm_kvm *k)
 {
@@ -103,7 +106,7 @@ static int load_xsave(int vcpu, struct snapshot_part *p, uint32_t len)
 	return ioctl(vcpu, KVM_SET_XSAVE, area) < 0 ? err_sys("set XSAVE") : 0;
 }
 
-/* --- MSRs --- */
+/* --- MSRs: lists those that KVM can save, and saves and loads them --- */
 
 static void move_msr(struct kvm_msr_list *list, uint32_t index, uint32_t to)
 {
@@ -135,8 +138,8 @@ static int list_msrs(const struct vm_kvm *k, struct kvm_msr_list **ret)
 }
 
 /*
- * Reads all MSRs of the list. KVM_GET_MSRS stops at the first MSR that this vCPU does not have, so
- * that one is left out, and the call is repeated for those behind it.
+ * Reads all MSRs of the list. KVM_GET_MSRS stops at the first MSR that this vCPU does not have. So
+ * the function leaves that MSR out, and repeats the call for the MSRs behind it.
  */
 static int read_msrs(int vcpu, const struct kvm_msr_list *list, struct kvm_msrs *ret)
 {
@@ -151,7 +154,8 @@ static int read_msrs(int vcpu, const struct kvm_msr_list *list, struct kvm_msrs 
 			some->entries[i].index = list->indices[at + i];
 		int n = ioctl(vcpu, KVM_GET_MSRS, some);
 		if (n < 0)
-			n = 0; /* the first MSR of the call does not exist */
+			/* an error means that the vCPU does not have the first MSR of this call */
+			n = 0;
 		memcpy(&ret->entries[ret->nmsrs], some->entries,
 			(size_t)n * sizeof(some->entries[0]));
 		ret->nmsrs += (uint32_t)n;
@@ -161,8 +165,8 @@ static int read_msrs(int vcpu, const struct kvm_msr_list *list, struct kvm_msrs 
 }
 
 /*
- * Sets one MSR. Some MSRs that KVM lists cannot be written, so it is enough that the MSR has the
- * value.
+ * Sets one MSR. KVM lists some MSRs that cannot be written; for such an MSR it is enough that it
+ * already has the value.
  */
 static int load_msr(int vcpu, const struct kvm_msr_entry *e)
 {
@@ -196,7 +200,7 @@ static int load_msrs(int vcpu, struct snapshot_part *p, uint32_t count)
 	return r;
 }
 
-/* --- CPUID: what the guest has found out about its CPU must stay true --- */
+/* --- CPUID: checks that what the guest has found out about its CPU stays true --- */
 
 static int compare_cpuid(
 	const struct kvm_cpuid2 *here, const struct kvm_cpuid_entry2 *saved, uint32_t i)
@@ -235,7 +239,7 @@ static int check_cpuid(
 	return r;
 }
 
-/* --- a vCPU --- */
+/* --- A vCPU: saves and loads all parts of its state in the right order --- */
 
 static int read_fixed(const struct vm_kvm *k, int vcpu, struct fixed *f)
 {
@@ -290,8 +294,9 @@ int arch_save_vcpu(
 }
 
 /*
- * Gives the vCPU the frequency that the TSC had. Without TSC scaling it is that of the host, and
- * the guest's clock would run too fast or too slow.
+ * Gives the vCPU the TSC frequency of the snapshot. If KVM cannot set it, because the processor
+ * cannot scale the TSC, and the host's frequency is another one, returns -ENOTSUP, because the
+ * guest's clock would run too fast or too slow.
  */
 static int load_tsc_khz(int vcpu, uint32_t khz)
 {
@@ -350,7 +355,10 @@ int arch_load_vcpu(
 		r = call_all(vcpu, before, ARRAY_SIZE(before), "set");
 	if (r >= 0)
 		r = load_xsave(vcpu, p, f.xsave_len);
-	/* On a CPU without XSAVE KVM reports no XCRs, and then refuses to set none. */
+	/*
+	 * Skips the XCRs on a CPU without XSAVE, because KVM reports none there, and KVM_SET_XCRS
+	 * fails if it gets none.
+	 */
 	if (r >= 0 && f.xcrs.nr_xcrs > 0)
 		r = call_all(vcpu, &xcrs, 1, "set");
 	if (r >= 0)
@@ -365,13 +373,13 @@ int arch_load_vcpu(
 void arch_tell_pause(int vcpu)
 {
 	/*
-	 * It fails if the guest does not use kvm-clock. Then the guest has no flag that could tell
-	 * its watchdog of the pause.
+	 * The ioctl fails if the guest does not use kvm-clock. The error is ignored, because the
+	 * guest then has no flag that could tell its watchdog of the pause.
 	 */
 	(void)ioctl(vcpu, KVM_KVMCLOCK_CTRL, 0);
 }
 
-/* --- the machine --- */
+/* --- The whole machine: saves and loads the interrupt controllers and the clock --- */
 
 int arch_save_vm(const struct vm_kvm *k, struct snapshot_writer *w)
 {
@@ -399,7 +407,10 @@ int arch_load_vm(const struct vm_kvm *k, struct snapshot_part *p)
 		if (ioctl(k->vm, KVM_SET_IRQCHIP, &s.chips[i]) < 0)
 			r = err_sys("set interrupt controller %" PRIu32, i);
 	}
-	/* Only the time counts. The flags would make KVM add the time since the snapshot. */
+	/*
+	 * Sets only the time, because the flags would make KVM add the time that has passed since
+	 * the snapshot.
+	 */
 	const struct kvm_clock_data clock = {.clock = s.clock.clock};
 	if (r >= 0 && ioctl(k->vm, KVM_SET_CLOCK, &clock) < 0)
 		r = err_sys("set KVM's clock");
