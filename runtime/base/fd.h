@@ -28,8 +28,9 @@ static inline int take_fd(int *fd)
 int fd_read_all(int fd, struct strbuf *ret, size_t max, const char *what) must_check;
 
 /*
- * Reads the file at path and appends it to *ret. path is relative to dirfd (AT_FDCWD for the host's
- * paths) and may be or go through symbolic links.
+ * Reads the file at path and appends its contents to *ret. path is relative to dirfd (AT_FDCWD for
+ * the host's paths), and symbolic links in path are followed. Returns -EFBIG if the file has more
+ * than max bytes.
  */
 int fd_read_file(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
 
@@ -58,16 +59,17 @@ void fd_say(int fd, const char *who, const char *text);
 int fd_write_file(int dirfd, const char *path, const char *text) must_check;
 
 /*
- * Creates a file with a random name in the directory of `path`. The caller writes the file and then
- * renames it to `path`. O_EXCL guarantees that the file is new, even if others can write to the
- * directory.
+ * fd_open_temporary() creates a file with a random name in the directory of `path`. The caller
+ * writes the file and then renames it to `path`. O_EXCL guarantees that the file is new, even if
+ * others can write to the directory. FD_TMP_MAX is the size of the buffer for the file's name, in
+ * bytes.
  */
 #define FD_TMP_MAX 4096
 int fd_open_temporary(int dirfd, const char *path, mode_t mode, char ret_name[static FD_TMP_MAX])
 	must_check;
 /*
- * Returns whether `name` has the form of the random names that fd_open_temporary() makes. Such a
- * file can be left over by a process that was killed.
+ * Returns whether `name` has the form of the random names that fd_open_temporary() makes. A process
+ * that was killed can leave a file with such a name behind.
  */
 bool fd_is_temporary_name(const char *name);
 
@@ -90,8 +92,8 @@ int fd_write_new_file(int dirfd, const char *path, const void *data, size_t len,
 
 /*
  * Closes every descriptor of this process except the standard streams and the n descriptors in
- * keep. Negative numbers in keep are skipped, so that the caller may list descriptors that it does
- * not have.
+ * keep. Negative numbers in keep are skipped, so that the caller may list descriptors that are not
+ * open.
  */
 int fd_close_all_but(const int *keep, size_t n) must_check;
 

@@ -65,7 +65,7 @@ bool json_get_true(const struct json *obj, const char *key);
 const char *json_type_name(enum json_type t);
 
 struct json_out {
-	void *gen; /* the handle of yajl_gen */
+	void *gen; /* the handle of yajl_gen, the JSON writer of the library yajl */
 	int failed;
 };
 
@@ -88,7 +88,9 @@ void json_out_u64(struct json_out *o, const char *key, uint64_t value);
 void json_out_double(struct json_out *o, const char *key, double value);
 void json_out_bool(struct json_out *o, const char *key, bool value);
 void json_out_null(struct json_out *o, const char *key);
-/* Writes a parsed tree as it was read. */
+/*
+ * Writes a JSON value that json_parse() has read. Numbers are written as they were in the source.
+ */
 void json_out_node(struct json_out *o, const char *key, const struct json *node);
 
 /*

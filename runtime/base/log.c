@@ -75,7 +75,7 @@ static void write_line(int fd, bool json, enum log_level level, const char *msg)
 	if (!json) {
 		/*
 		 * A line in a log file has the time and the level. On standard error a line has
-		 * only the sentence, because people read standard error.
+		 * only the sentence, because people and not programs read it there.
 		 */
 		if (fd == STDERR_FILENO) {
 			r = strbuf_addf(&line, "caisson: %s%s\n",

@@ -17,7 +17,7 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
  */
 int log_open(const char *path, const char *format, enum log_level level) must_check;
 
-/* Returns the level that the caller gave to log_open(). */
+/* Returns the level that the caller gave to log_open(): less important lines are left out. */
 enum log_level log_level(void);
 
 void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);

@@ -12,10 +12,13 @@
 /* the inode of the root of a procfs: the kernel's PROC_ROOT_INO, from include/linux/proc_fs.h */
 #define PROC_ROOT_INODE 1
 #define OPEN_RETRIES 64
-/* how many symbolic links one lookup may follow: the kernel's own limit, MAXSYMLINKS */
+/* how many symbolic links one lookup may follow: as many as in the kernel (MAXSYMLINKS) */
 #define MAX_LINKS 40
 
-/* Opens path beneath root, as path_open() does, but sets no error message. */
+/*
+ * Opens path beneath root like path_open(). If that fails, returns -errno, but sets no error
+ * message.
+ */
 static int open_quiet(int root, const char *path, int flags, uint64_t resolve)
 {
 	resolve |= RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
@@ -49,9 +52,9 @@ int path_open_nolinks(int root, const char *path, int flags)
 
 /*
  * Replaces a symbolic link in a path by the link's target. The bytes path[at, at+len) are the name
- * of the link, and dir is the directory path[0, at). Returns the new path, which must be resolved
- * from the root again. Returns NULL and sets errno on failure; EINVAL means that the name is no
- * link, or that it was a link and has been replaced in the meantime.
+ * of the link, and dir is the directory that path[0, at) names. Returns the new path, which the
+ * caller must resolve from the root again. Returns NULL and sets errno on failure; EINVAL means
+ * that the name is no link, or that another process has replaced the link in the meantime.
  */
 static char *replace_link(int dir, const char *path, size_t at, size_t len)
 {
@@ -165,8 +168,8 @@ int path_parent(int root, const char *path, const char **ret_name)
 }
 
 /*
- * Makes one attempt to open or create the file. If path is a dangling link, returns -ELOOP and sets
- * *ret_path, the path to try instead.
+ * Makes one attempt to open or create the file at `path`. If path is a dangling link, returns
+ * -ELOOP and sets *ret_path to the path that the caller tries instead.
  */
 static int mkfile_walk(int root, const char *path, char **ret_path)
 {
@@ -225,8 +228,8 @@ int path_open_in_proc(int proc, const char *path, int flags)
 {
 	const uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
 	/*
-	 * O_NOCTTY is left out with O_PATH, because openat2(2) refuses the two together, and O_PATH
-	 * opens no terminal anyway.
+	 * O_NOCTTY is left out if O_PATH is set, because openat2(2) refuses O_NOCTTY together with
+	 * O_PATH, and O_PATH does not open a terminal anyway.
 	 */
 	const uint64_t more = O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY);
 	int fd = sys_openat2(proc, path, (uint64_t)flags | more, 0, resolve);

@@ -24,8 +24,9 @@ static inline int sys_openat2(
 }
 
 /*
- * Calls clone3(2) without CLONE_VM and without a stack, so it returns twice, as fork(2) does.
- * pthread_atfork handlers do not run. The child of a single-threaded parent may call any function.
+ * Calls clone3(2) without CLONE_VM and without a stack, so the function returns twice, as fork(2)
+ * does: in the parent and in the child. pthread_atfork handlers do not run. The child of a
+ * single-threaded parent may call any function.
  */
 static inline pid_t sys_clone3(struct clone_args *args)
 {
@@ -55,8 +56,8 @@ static inline bool sys_has_tree_namespace(void)
 
 /*
  * Returns whether this process is in a user namespace other than the initial one, whose inode is
- * always PROC_USER_INIT_INO (linux/proc_ns.h). The id map does not tell this, because since systemd
- * 260 a service may have a user namespace of its own that maps all ids to themselves.
+ * always PROC_USER_INIT_INO (linux/proc_ns.h). The id map is no evidence, because since systemd 260
+ * a service may have a user namespace of its own that maps all ids to themselves.
  */
 static inline bool sys_in_userns(void)
 {

@@ -39,7 +39,10 @@ struct section {
 	 * architecture
 	 */
 	int last;
-	/* on x86-64: the largest number of an x32 call that the profile names; -1: it names none */
+	/*
+	 * on x86-64: the largest number of an x32 call that the profile names; -1: the profile
+	 * names no x32 call
+	 */
 	int last_x32;
 };
 
@@ -60,8 +63,8 @@ static int last_call(const struct spec_seccomp *s, uint32_t arch)
 	for (size_t i = 0; i < s->nrules; i++) {
 		for (size_t n = 0; n < s->rules[i].names.n; n++) {
 			/*
-			 * libseccomp answers a negative number of its own if the architecture lacks
-			 * the call.
+			 * If the architecture does not have the system call, libseccomp returns a
+			 * negative number that it has made up for the call.
 			 */
 			int nr = seccomp_syscall_resolve_name_arch(arch, s->rules[i].names.v[n]);
 			if (nr > last)
@@ -75,8 +78,8 @@ static void add_section(
 	struct section *sections, size_t *n, const struct spec_seccomp *s, uint32_t arch)
 {
 	/*
-	 * The values of SCMP_ARCH_* are equal to those of AUDIT_ARCH_*, except for x32, which the
-	 * kernel reports as x86-64.
+	 * The values of libseccomp's SCMP_ARCH_* are equal to the kernel's AUDIT_ARCH_*, except for
+	 * x32, which the kernel reports as x86-64.
 	 */
 	uint32_t audit = arch == SCMP_ARCH_X32 ? SCMP_ARCH_X86_64 : arch;
 	size_t i = 0;
@@ -99,8 +102,8 @@ static void emit_limit(struct prog *p, int last)
 }
 
 /*
- * Writes the instructions of a section. The distance of the section's jump to the end is a
- * placeholder, which seccomp_stub() fills in later.
+ * Writes the section of the program that handles the calls of one architecture. The distance of the
+ * section's jump to the program's end is a placeholder, which seccomp_stub() fills in later.
  */
 static void emit_section(struct prog *p, const struct section *s)
 {
@@ -112,8 +115,9 @@ static void emit_section(struct prog *p, const struct section *s)
 			BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
 	if (s->arch == SCMP_ARCH_X86_64) {
 		/*
-		 * The profile may name calls of only one of the modes x86-64 and x32. Calls of the
-		 * other mode are passed on to libseccomp's program, which kills the process.
+		 * A profile may name only calls of x86-64 or only calls of x32. Then this program
+		 * passes on the calls of the mode without names to libseccomp's program, which
+		 * kills the process that makes such a call.
 		 */
 		uint8_t native = s->last >= 0 ? 3 : 1;
 		emit(p, (struct sock_filter)BPF_JUMP(
@@ -124,8 +128,9 @@ static void emit_section(struct prog *p, const struct section *s)
 	} else {
 		if (s->arch == SCMP_ARCH_S390 || s->arch == SCMP_ARCH_S390X) {
 			/*
-			 * Call 0 gets ENOSYS too, because the kernel reports call 0 for a call
-			 * whose number does not fit into the instruction that makes the call.
+			 * On s390, system call 0 gets ENOSYS too, because the kernel reports number
+			 * 0 for a call whose number does not fit into the instruction that makes
+			 * the call.
 			 */
 			emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1));
 			emit(p, (struct sock_filter)BPF_STMT(

@@ -65,8 +65,7 @@ static int make_memfd(bool readable)
 }
 
 /*
- * Opens the file a second time, through a new mount that is read-only and from which the file can
- * be executed.
+ * Opens the file a second time, through a new mount. The mount is read-only and allows execution.
  */
 static int open_readonly(int fd)
 {

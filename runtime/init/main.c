@@ -26,12 +26,12 @@
 
 struct init {
 	const struct init_orders *orders;
-	char pid[32]; /* INIT's pid on the host, as text */
+	char pid[32]; /* pid in the host's pid namespace of INIT, this process, as text */
 };
 
 /*
- * Reads from the host's procfs the pid that INIT has on the host, because hooks need that pid.
- * getpid() would return the pid in INIT's own pid namespace.
+ * Reads from the host's procfs the pid that INIT (this process) has on the host, because hooks get
+ * that pid. getpid() would return the pid in INIT's own pid namespace.
  */
 static void find_pid(struct init *i, int proc)
 {
@@ -51,8 +51,8 @@ static void take_pid(void *data, pid_t pid)
 }
 
 /*
- * Makes the container's state for hooks. The runtime has made the JSON text without the status and
- * the pid, because only INIT knows these two.
+ * Makes the container's state, which hooks get. The runtime has made the JSON text without the
+ * status and the pid, because only INIT (this process) knows these two.
  */
 static int state_json(void *data, const char *status, struct strbuf *ret)
 {

@@ -11,11 +11,18 @@
 #include "plan/plan.h"
 
 struct init_orders {
-	struct plan plan; /* INIT's steps and all barriers of the plan */
+	/*
+	 * INIT's steps and all barriers (points where INIT and the runtime wait for each other) of
+	 * the plan
+	 */
+	struct plan plan;
 	/* array of plan.nslots descriptors, to which steps of the plan refer by index */
 	int32_t *slots;
 	size_t nslots;
-	/* environment of the program if has_env is set; else the environment is process.env */
+	/*
+	 * The program's environment if has_env is set; else the program's environment is
+	 * process.env.
+	 */
 	struct spec_strings env;
 	bool has_env;
 	int32_t channel, start_fifo, result_fifo;
@@ -25,15 +32,15 @@ struct init_orders {
 	/* exec with a seccomp listener: the pid namespace of the container's first process */
 	int32_t pid_ns;
 	int32_t hook_out[2];
-	/* CLONE_NEW* flags of those namespaces of the process `container` that INIT enters */
+	/* CLONE_NEW* flags of the namespaces of the process `container` that INIT enters */
 	uint64_t enter_flags;
 	uint32_t preserve_fds;
-	uint64_t *filter; /* the compiled system call filter, one number per instruction */
+	uint64_t *filter; /* the compiled system call filter, one number for each BPF instruction */
 	size_t nfilter;
-	/* INIT becomes non-dumpable only after the id maps are written: see struct ns_init_args */
+	/* INIT becomes non-dumpable only after its id maps are written: see struct ns_init_args. */
 	bool hide_late;
 	uint32_t log_level;
-	bool tell_steps; /* INIT tells the runtime which steps were done and how long each took */
+	bool tell_steps; /* INIT tells the runtime which steps it has done and how long each took */
 	/*
 	 * The parts of the container's state (JSON) before the status and after the pid, for hooks;
 	 * NULL: INIT runs no hooks.

@@ -60,14 +60,20 @@ struct attend {
 	 * closed if caisson's own terminal is closed
 	 */
 	int *console;
-	int slave; /* the terminal's slave side; -EBADF: this file does not hold it open */
+	/*
+	 * the terminal's slave side, which caisson holds open while the process lives; else -EBADF
+	 */
+	int slave;
 	struct notify *notify;
-	/* standard output, opened again as non-blocking; -EBADF: it was not opened again */
+	/*
+	 * caisson's standard output, opened a second time as non-blocking; -EBADF: not opened a
+	 * second time
+	 */
 	int output;
 	bool told; /* caisson got a signal that asks a process to end (such as SIGTERM) */
 	/*
-	 * such a signal came after the process had ended, so caisson stops waiting for a reader of
-	 * the last output
+	 * caisson got a signal that asks a process to end after the container's process had ended,
+	 * so caisson no longer waits until its last output is read
 	 */
 	bool give_up;
 	bool exited;
@@ -96,9 +102,9 @@ static void set_window_size(const struct attend *a)
 }
 
 /*
- * If caisson runs in the background of a shell with job control, the attempt to change the terminal
- * must stop caisson until the shell brings it to the foreground. The kernel does that by SIGTTOU,
- * unless that signal is blocked.
+ * Sets caisson's own terminal to raw mode. If caisson runs in the background of a shell with job
+ * control, the attempt must stop caisson until the shell brings it to the foreground. The kernel
+ * stops caisson by SIGTTOU, unless that signal is blocked, so this function unblocks the signal.
  */
 static int set_raw(const struct termios *saved)
 {
@@ -156,8 +162,9 @@ static int open_terminal(struct attend *a)
 static void close_terminal(struct attend *a)
 {
 	/*
-	 * TCSADRAIN waits until the terminal's output has been read. If a buffer still holds
-	 * output, the terminal's reader has stopped reading, so the mode is set without that wait.
+	 * Resets the mode of caisson's own terminal. TCSADRAIN waits until the terminal's output
+	 * has been read. If caisson's buffer still holds output, no one reads the terminal's output
+	 * any more, so the mode is set without that wait.
 	 */
 	if (a->raw)
 		tcsetattr(STDIN_FILENO, a->out.len ? TCSANOW : TCSADRAIN, &a->saved);
@@ -182,8 +189,8 @@ static void reap_child(struct attend *a)
 	siginfo_t info = {0};
 
 	/*
-	 * Only this child is reaped. caisson may be a subreaper that adopted other children, and
-	 * its caller waits for those.
+	 * Only the container's process is reaped. caisson may be a subreaper that adopted other
+	 * children, and its caller waits for those.
 	 */
 	if (waitid(P_PIDFD, (id_t)a->child->pidfd, &info, WEXITED | WNOHANG) < 0 ||
 		info.si_pid == 0)
@@ -212,7 +219,10 @@ static void handle_signals(struct attend *a)
 				set_window_size(a);
 				break;
 			}
-			/* fallthrough */
+			/*
+			 * A SIGWINCH for a process without a terminal is forwarded as any other
+			 * signal: fallthrough
+			 */
 		default:
 			a->told |= asks_to_end((int)info.ssi_signo);
 			a->give_up |= a->exited && asks_to_end((int)info.ssi_signo);
@@ -235,14 +245,17 @@ static void pipe_fill(struct pipe *p)
 		p->start = 0;
 		p->len = (size_t)n;
 	} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-		/* A read from the master fails with EIO after the last slave was closed. */
+		/*
+		 * A read(2) from the terminal's master fails with EIO after the last slave was
+		 * closed.
+		 */
 		p->ended = true;
 	}
 }
 
 /*
- * Writes up to `most` bytes of the buffer to the descriptor that the data goes to. Returns false if
- * that descriptor's other end is closed.
+ * Writes up to `most` bytes of the buffer to p->to. Returns false if the other end of p->to is
+ * closed.
  */
 static bool pipe_drain(struct pipe *p, size_t most)
 {
@@ -262,8 +275,8 @@ static bool pipe_drain(struct pipe *p, size_t most)
 static void send_end_of_input(struct attend *a)
 {
 	/*
-	 * Ctrl-D, the character that ends the input at a terminal. The kernel's line discipline
-	 * turns it into an end of file.
+	 * The end of caisson's standard input is passed to the container's terminal as Ctrl-D (4).
+	 * The kernel's line discipline turns this character into an end of file for the program.
 	 */
 	static const char eot = 4;
 
@@ -330,7 +343,8 @@ static int relay_once(struct attend *a, int timeout)
 /*
  * Relays the last output of a process that has ended, which is still in the terminal's buffer.
  * Other processes may keep the slave side open, so the relay also stops if no output has come for
- * 50 ms. If a signal asked the process to end, the relay only goes on for a short time.
+ * 50 ms. If caisson got a signal that asks to end, the relay waits at most LAST_WORDS_MS until its
+ * own output is read.
  */
 static int relay_rest(struct attend *a)
 {
@@ -358,8 +372,8 @@ int launch_attend(struct ns_child *child, int *console, struct notify *n, int *r
 	while (r >= 0 && !a.exited)
 		r = relay_once(&a, -1);
 	/*
-	 * The number of reports is limited, because other processes of the container may go on
-	 * sending them.
+	 * The container's service reports that are still in the socket are passed on. Their number
+	 * is limited, because other processes of the container may go on sending reports.
 	 */
 	for (int i = 0; r >= 0 && n && i < LAST_REPORTS && notify_relay(n); i++)
 		;

@@ -22,6 +22,6 @@ int launch_attend(struct ns_child *child, int *console, struct notify *n, int *r
 
 /*
  * Gets the size in characters of the terminal on which caisson was started. Both numbers are 0 if
- * there is none.
+ * standard input is no terminal.
  */
 void launch_window_size(uint16_t *ret_height, uint16_t *ret_width);

@@ -30,7 +30,7 @@
 #include "cgroups/cgroup.h"
 #include "spec/spec.h"
 
-/* The names of the files in the state directory. */
+/* Names of files and directories in a container's state directory. */
 #define CONTAINER_FROZEN "frozen"
 #define CONTAINER_HOSTS "hosts"
 #define CONTAINER_RESOLV_CONF "resolv.conf"
@@ -44,7 +44,7 @@ enum container_status {
 	CONTAINER_STOPPED,
 };
 
-/* Returns the status as the specification spells it, such as "running". */
+/* Returns the status as the OCI specification spells it, such as "running". */
 const char *container_status_name(enum container_status s);
 
 struct container {
@@ -52,24 +52,28 @@ struct container {
 	const char *id;
 	int dir; /* descriptor of the state directory, whether it is locked or not */
 	bool locked;
-	int root_dir; /* descriptor of ROOT, the directory in which the state directory is */
-	const char *prepared;    /* name of the file that container_prepare_save() wrote, or NULL */
-	const struct spec *spec; /* what container_spec() has parsed, or NULL */
+	int root_dir; /* descriptor of ROOT, the directory that contains all state directories */
+	const char *prepared; /* name of the file that container_prepare_save() wrote, or NULL */
+	/* the configuration, if container_spec() has parsed it, else NULL */
+	const struct spec *spec;
 
-	/* These members are stored in state.json. */
+	/* The members from here to `vm` are stored in state.json. */
 	const char *bundle;  /* absolute path of the bundle */
 	const char *rootfs;  /* absolute path of the root file system */
 	const char *created; /* time of the container's creation (RFC 3339) */
 	const char *oci_version;
 	const char *pid_file; /* --pid-file as an absolute path; NULL: it was not given */
 	pid_t pid;            /* INIT's pid in the host's pid namespace; 0 until INIT exists */
-	/* when the process with that pid started: field 22 of /proc/PID/stat */
+	/* the start time of the process `pid`: field 22 of /proc/PID/stat */
 	uint64_t start_time;
 	uint32_t owner; /* uid of the user who made the container */
 	/* device and inode number of the file from which INIT is executed; VM mode: 0 */
 	uint64_t init_dev, init_ino;
 	struct cgroup cgroup;
-	/* Facts from config.json, stored here so that most commands need not parse config.json. */
+	/*
+	 * Facts from config.json, which are stored in state.json too, so that most commands need
+	 * not parse config.json.
+	 */
 	bool has_poststart, has_poststop, has_rdt;
 	bool has_networks; /* the container joins networks of the host (--network) */
 	/* the bundle's directory was made for this container alone, and is removed with it */
@@ -127,16 +131,16 @@ int container_lock(struct container *c) must_check;
 
 /*
  * Locks a container that is already open, for a command such as `delete --force` that must succeed
- * even if another command holds the lock, and reads state.json again. If a command is still making
- * the container, it is told to end and undo (SIGTERM), and is killed if it does not. Any other
- * command that holds the lock gets some time to finish first. Returns -ENOENT if the container is
- * gone by then.
+ * even if another command holds the lock, and reads state.json again. If a command that is still
+ * making the container holds the lock, that command is told to end and undo (SIGTERM), and is
+ * killed if it does not end. If any other command holds the lock, this function waits some time for
+ * its end. Returns -ENOENT if the container is gone by then.
  */
 int container_seize(struct container *c) must_check;
 
 /*
- * Ends the command that is still making the container, in the way that container_seize() does, but
- * does not take the lock.
+ * Ends a command that is still making the container, by SIGTERM and, if that does not help, by
+ * SIGKILL. Does not take the container's lock.
  */
 int container_end_maker(struct container *c) must_check;
 #define _cleanup_container_ __attribute__((cleanup(container_close), unused))
@@ -148,14 +152,15 @@ int container_end_maker(struct container *c) must_check;
 int container_save(struct container *c) must_check;
 
 /*
- * Writes what container_save() would write, but to a file beside state.json, whose name becomes
- * c->prepared. container_save() then only renames that file, so c must not change in between.
+ * Writes the state to a file beside state.json, and stores the file's name in c->prepared.
+ * container_save() then only renames this file to state.json, so c must not change between the two
+ * calls.
  */
 int container_prepare_save(struct container *c) must_check;
 
 /*
- * Reads state.json; container_open() calls this function. If the file is missing, c->bundle stays
- * NULL.
+ * Reads state.json into *c. container_open() calls this function. If the file is missing, c->bundle
+ * stays NULL.
  */
 int container_read_state(struct container *c) must_check;
 
@@ -164,8 +169,8 @@ int container_spec(struct container *c, const struct spec **ret) must_check;
 
 int container_status(struct container *c, enum container_status *ret) must_check;
 /*
- * Does the same as container_status(), but does not check whether the container is paused. It
- * counts as not paused.
+ * Finds the container's status as container_status() does, except that a paused container counts as
+ * running, because this function does not check whether it is paused.
  */
 int container_status_unfrozen(struct container *c, enum container_status *ret) must_check;
 
@@ -182,27 +187,34 @@ int container_mark_started(struct container *c) must_check;
 int container_mark_frozen(struct container *c, bool frozen) must_check;
 
 /*
- * Opens a pidfd of INIT and returns it, after checking by the start time that it is not a later
- * process with the same pid. Returns -ESRCH if INIT is gone.
+ * Opens a pidfd of the container's first process and returns it, after checking by the start time
+ * that the pid does not belong to a later process. Returns -ESRCH if the container's first process
+ * is gone.
  */
 int container_pidfd(const struct container *c) must_check;
 
-/* Writes the JSON of the specification's "State", as `state` prints it. */
+/* Writes the JSON of the OCI specification's "State", as the command `state` prints it. */
 void container_put_state(
 	const struct container *c, const char *status, pid_t pid, struct json_out *o);
 
-/* Writes the JSON of the specification's "State" in one line, as hooks get it on standard input. */
+/*
+ * Writes the JSON of the OCI specification's "State" in one line, as hooks get it on standard
+ * input.
+ */
 int container_state_json(
 	const struct container *c, const char *status, pid_t pid, struct strbuf *ret) must_check;
 
 /* Removes the state directory and everything in it. `delete` calls this last. */
 int container_remove(struct container *c) must_check;
 
-/* A function that container_each() calls; root_dir is a descriptor of root. */
+/*
+ * The type of the function that container_each() calls for each container. root_dir is a descriptor
+ * of the directory root.
+ */
 typedef int container_fn(void *data, int root_dir, const char *id);
 
 /*
- * Calls f for every container ID under root, sorted by name. Stops at the first negative result of
- * f and returns it.
+ * Calls f for every container ID under root, in alphabetical order. Stops at the first negative
+ * result of f and returns it.
  */
 int container_each(const char *root, container_fn *f, void *data) must_check;

@@ -35,8 +35,9 @@ static int kill_monitor(struct container *c)
 }
 
 /*
- * Sends a signal to the container. The guest's kernel delivers it, so that a killed guest still
- * writes its data to disk. If the guest does not react to SIGKILL, the monitor itself is killed.
+ * Sends a signal to a container in a microVM. The guest's kernel delivers the signal, so that a
+ * guest whose program is killed still writes its data to disk. If the guest does not react to
+ * SIGKILL, the microVM's monitor is killed.
  */
 int vm_signal(struct container *c, int sig, bool all)
 {

@@ -47,8 +47,8 @@ int init_watch_wait(const struct init_watch *w, int fd)
 		if (p[0].revents)
 			return 1;
 		/*
-		 * Polls fd once more, because INIT may have written a last message just before it
-		 * ended.
+		 * The descriptor fd is polled once more, because INIT (the container's first
+		 * process) may have written a last message just before it ended.
 		 */
 		if (p[1].revents || (w->ino && init_has_executed(w)))
 			return poll(p, 1, 0) > 0;
