@@ -36,8 +36,9 @@ bool notify_is_wanted(void)
 }
 
 /*
- * Makes the directory of the socket. Its modes are set by chmod(2), because the caller's umask must
- * not take permissions away: programs of any user in the container may send reports.
+ * Makes the directory of the container's socket for service reports. Its mode is set by chmod(2),
+ * because the caller's umask must not take permissions away: programs of any user in the container
+ * may send reports.
  */
 int notify_make(struct container *c)
 {

@@ -43,8 +43,8 @@
 #define WAIT_MS 1000
 
 /*
- * The data of the new process. The caller must not change this data before the execve(2), because
- * the caller and the process may share memory.
+ * The data that the new process reads. The caller must not change this data before the new process
+ * has executed caisson-init, because the two processes may share memory until then.
  */
 struct spawn {
 	struct ns_spawn_args args;
@@ -85,7 +85,10 @@ static int arrange_descriptors(const struct ns_spawn_args *a)
 	return 0;
 }
 
-/* Runs in the new process and executes caisson-init. Never returns. */
+/*
+ * Runs in the new process, and executes caisson-init. The function does not return: if it fails,
+ * the process exits.
+ */
 static int become_init(void *data)
 {
 	static char *const argv[] = {(char *)"caisson-init", NULL}, *const envp[] = {NULL};
@@ -110,7 +113,7 @@ static int become_init(void *data)
 #ifdef __x86_64__
 /*
  * Calls clone3(2) with CLONE_VM, for which the C library has no wrapper. The child starts on an
- * empty stack, so it must not return into the caller's frames.
+ * empty stack, so it calls fn and must not return into the caller's frames.
  */
 static pid_t clone_vm(struct clone_args *ca, int (*fn)(void *), void *data)
 {
@@ -166,8 +169,8 @@ static pid_t clone_init(struct clone_args *ca, struct spawn *s)
 }
 
 /*
- * Waits for the end of the pipe. Returns true if the pipe has ended, because the new process has
- * executed caisson-init or has ended.
+ * Waits until the other end of the pipe is closed, at most WAIT_MS. Returns true if it is closed,
+ * because the new process has executed caisson-init or has ended.
  */
 static bool wait_for_execve(int pipe_end)
 {
@@ -177,8 +180,9 @@ static bool wait_for_execve(int pipe_end)
 }
 
 /*
- * Makes the process while the caller is not dumpable, and waits until the process no longer shares
- * memory with the caller. Returns 0, or 1 if the process still shares memory after WAIT_MS.
+ * Makes the new process, and waits until it no longer shares memory with the caller. Returns 0, or
+ * 1 if the new process still shares memory after WAIT_MS. ns_spawn() has made the caller
+ * non-dumpable before.
  */
 static int spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 {
@@ -223,8 +227,10 @@ int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 		return err_sys("make this process non-dumpable");
 	int r = spawn(a, ret);
 	/*
-	 * The caller becomes dumpable again, because a process of an ordinary user can otherwise
-	 * not open its own files in /proc.
+	 * The caller becomes dumpable again, because the files in /proc of a non-dumpable process
+	 * belong to root, so an ordinary user's process could not open its own. If the new process
+	 * still shares the caller's memory (r is 1), the caller stays non-dumpable, so that no
+	 * process of the container can look into that memory.
 	 */
 	if (r <= 0 && dumpable == 1)
 		prctl(PR_SET_DUMPABLE, 1);

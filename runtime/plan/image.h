@@ -19,17 +19,18 @@ extern const struct pack_type plan_opt_i64_type; /* describes struct opt_i64 */
 extern const struct pack_type plan_opt_u64_type;
 
 /*
- * Selects, from the step `from` on, those steps that one of `places` (1 << PLACE_INIT | ...) does,
- * and all barriers. *ret shares everything but the array of steps with `p`.
+ * Selects from the plan `p`, from the step `from` on, the steps that one of the parties `places` (1
+ * << PLACE_INIT | ...) does, and all barriers. *ret gets an array of its own with these steps, and
+ * shares everything else with `p`.
  */
 int plan_select(struct arena *a, const struct plan *p, unsigned places, size_t from,
 	struct plan *ret) must_check;
 
 /*
- * Returns the index in `p` of the step that plan_select() with the same arguments has put at
- * `index`, or p->n if it has put none there.
+ * Returns the index in the plan `p` of the step that plan_select() with the same arguments puts at
+ * `index` of its result, or p->n if the result has no such step.
  */
 size_t plan_selected(const struct plan *p, unsigned places, size_t from, size_t index);
 
-/* Checks that the plan has n slots, and that its steps name no others. */
+/* Checks that the plan has n slots, and that no step of the plan names a slot beyond these. */
 int plan_check_slots(const struct plan *p, size_t n) must_check;

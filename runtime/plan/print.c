@@ -240,8 +240,8 @@ static const char *waiting_place(const struct plan *p, const struct step *barrie
 int plan_print(const struct plan *p, struct strbuf *out)
 {
 	/*
-	 * The column is as wide as the longest name of a party: "monitor" in a microVM, else
-	 * "host".
+	 * The column with the party that does a step is as wide as the longest name of a party:
+	 * "monitor" for a microVM, else "host".
 	 */
 	const int width = p->isolation == PLAN_VM ? 7 : 4;
 	int r = strbuf_addf(out, "%4s  %-*s  %-18s %s\n", "#", width, "who", "step", "what");

@@ -24,18 +24,19 @@
 struct dealer {
 	const struct spec *spec;
 	const struct plan_env *env;
-	struct step own_ids;   /* ordinary user: the step that maps the ids of the MONITOR */
+	/* used if an ordinary user runs caisson: the step that maps the ids of the monitor */
+	struct step own_ids;
 	const struct plan *ns; /* the plan for namespaces that is turned into one for a microVM */
 	struct step *steps;
 	size_t n;
 };
 
 /*
- * The largest number of parties that do one step: the cgroup and the opened mounts are needed both
- * on the host and in the guest.
+ * By how many parties one step is done at most: some steps, such as those for the cgroup and the
+ * opened mounts, are done both on the host and in the guest.
  */
 #define MAX_DEALS_PER_STEP 2
-/* how many steps a microVM's plan has that the plan for namespaces does not have */
+/* how many steps a microVM's plan has at most that the plan for namespaces does not have */
 #define MAX_NEW_STEPS 8
 
 static struct step *deal_step(struct dealer *d, enum step_place place, const struct step *s)
@@ -55,12 +56,13 @@ static void deal_new_step(
 	deal_step(d, place, &s);
 }
 
-/* Says whether the step belongs to a device of the host that the guest does not get. */
+/* Says whether the step belongs to a device of linux.devices that the guest does not get. */
 static bool is_dropped_step(const struct dealer *d, const struct step *s);
 
 /*
- * Gives all steps of the kind `kind` and the place `from` to the party `to`, in their order, except
- * for dropped steps. Returns the number of these steps.
+ * Gives all steps of the kind `kind` that the party `from` does in the plan for namespaces to the
+ * party `to`, in their order, except for steps of devices that the guest does not get. Returns the
+ * number of these steps.
  */
 static size_t deal_kind(
 	struct dealer *d, enum step_place from, enum step_kind kind, enum step_place to)
@@ -212,9 +214,9 @@ static bool is_network(const struct step *s)
 }
 
 /*
- * Gives the steps that copy the mounts of the share to HOST or, for an ordinary user, to the
- * MONITOR. Nobody copies device nodes, because the guest has its own, or the root if vm.image
- * provides one.
+ * Gives the steps that copy the mounts for the guest's virtio-fs share to HOST or, if an ordinary
+ * user runs caisson, to the MONITOR. No party copies device nodes, because the guest has its own.
+ * No party copies the root if vm.image provides one.
  */
 static void deal_opens(struct dealer *d, enum step_place place)
 {
@@ -234,7 +236,10 @@ static void deal_opens(struct dealer *d, enum step_place place)
 	}
 }
 
-/* Gives HOST the step that makes the MONITOR, and the one that maps the ids of an ordinary user. */
+/*
+ * Gives HOST the step that makes the MONITOR process and, if an ordinary user runs caisson, the
+ * step that maps the MONITOR's ids.
+ */
 static void deal_clone(struct dealer *d)
 {
 	size_t clone = d->n;
@@ -290,17 +295,17 @@ static void deal_monitor(struct dealer *d)
 			streq(d->ns->steps[i].hooks.name, "createContainer"))
 			deal_step(d, PLACE_MONITOR, &d->ns->steps[i]);
 	/*
-	 * The monitor may use all CPUs, so that its vCPU threads and QEMU may too, just as the
-	 * program of a container may.
+	 * The MONITOR may use all CPUs, so that its vCPU threads and QEMU may use all CPUs too, as
+	 * the program of a container in namespaces may.
 	 */
 	deal_new_step(d, PLACE_MONITOR, STEP_AFFINITY, NULL);
 	deal_new_step(d, PLACE_MONITOR, STEP_MACHINE, NULL);
 }
 
 /*
- * Gives the step that opens the root to the GUEST too, which opens the share that holds the root.
- * If the root is an overlay of an image's layers, the host mounts the overlay for the share, and
- * the guest never sees the layers.
+ * Gives the step that opens the root to the GUEST too. The GUEST opens the virtio-fs share that
+ * holds the root. If the root is an overlay of an image's layers, the host mounts the overlay for
+ * the share, and the guest never sees the layers.
  */
 static void deal_guest_root(struct dealer *d)
 {
@@ -333,9 +338,9 @@ static void deal_guest(struct dealer *d)
 				    ? &d->steps[fork].fork.flags
 				    : &d->steps[clone].clone.flags;
 	/*
-	 * The container uses the network of the machine. If the container has a user namespace,
-	 * that user namespace must own the network namespace, so a new network namespace is made
-	 * and the machine's interfaces are moved into it.
+	 * The container in the guest uses the network of the machine. If the container has a user
+	 * namespace, that user namespace must own the network namespace, so a new network namespace
+	 * is made and the machine's interfaces are moved into it.
 	 */
 	if (flags & CLONE_NEWUSER)
 		*of_init |= CLONE_NEWNET;
@@ -358,7 +363,8 @@ static void set_own_groups(struct step *s)
 }
 
 /*
- * Gives INIT's steps, and those steps of the other parties that come between them, to the parties.
+ * Gives INIT's steps of the plan for namespaces, and those steps of the other parties that come
+ * between them, to the parties of a microVM.
  */
 static void deal_init(struct dealer *d)
 {
@@ -377,8 +383,8 @@ static void deal_init(struct dealer *d)
 			continue;
 		struct step *new = deal_step(d, PLACE_INIT, s);
 		/*
-		 * The SELinux label of the mount is dropped, because the guest's kernel knows no
-		 * SELinux labels.
+		 * The SELinux label of the mount is dropped, because the guest's kernel does not
+		 * use SELinux.
 		 */
 		if (s->kind == STEP_MOUNT)
 			new->mount.label = NULL;
@@ -425,7 +431,10 @@ static int map_own_ids(
 	return 0;
 }
 
-/* Makes the step by which HOST maps the ids of an ordinary user's MONITOR. */
+/*
+ * Makes the step by which HOST maps the ids of the MONITOR process if an ordinary user runs
+ * caisson.
+ */
 static int make_own_ids(struct arena *a, struct dealer *d)
 {
 	for (size_t i = 0; i < d->ns->n; i++) {
@@ -469,8 +478,9 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 		return r;
 	deal_kind(&d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
 	/*
-	 * In the plan of an exec, HOST's CLONE makes a process that stands for the process in the
-	 * guest: it has that process's terminal, signals and exit code.
+	 * In the plan of an exec, HOST's CLONE makes a process on the host that stands for the
+	 * process in the guest: it has the terminal of that process, passes signals to it and ends
+	 * with its exit code.
 	 */
 	deal_step(&d, PLACE_HOST, &clone);
 	for (size_t i = 0; i < ns->n; i++) {

@@ -7,7 +7,7 @@
 #include "spec/parse.h"
 
 extern const struct spec_name spec_namespace_names[];
-extern const struct spec_name spec_capability_names[]; /* the values are 1 << CAP_* */
+extern const struct spec_name spec_capability_names[]; /* the values are bit masks, 1 << CAP_* */
 extern const struct spec_name spec_rlimit_names[];
 extern const struct spec_name spec_scheduler_policy_names[], spec_scheduler_flag_names[];
 extern const struct spec_name spec_io_class_names[];

@@ -58,7 +58,11 @@ int parse_strings(
 		if (r < 0)
 			return r;
 		if (!v[n])
-			v[n] = ""; /* an element that is not a path may be "" */
+			/*
+			 * A string that is not a path may be "" in an array of strings, although ""
+			 * elsewhere counts as absent.
+			 */
+			v[n] = "";
 		parse_leave(p);
 	}
 	*ret = (struct spec_strings){.v = v, .n = n};
@@ -281,7 +285,8 @@ static const struct field *find_field(const struct object_type *t, const char *n
 }
 
 /*
- * Sets every absent list of strings to an empty list, so that loops can run to the NULL at its end.
+ * Sets the members for every list of strings that is absent to an empty list, so that loops over
+ * the list can run to the NULL at its end.
  */
 static void set_empty_lists(const struct object_type *t, char *obj)
 {
