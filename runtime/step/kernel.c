@@ -6,7 +6,7 @@
 #include "base/path.h"
 #include "step/step.h"
 
-/* longest host name and domain name in bytes (64) */
+/* longest host name and longest domain name in bytes (64) */
 #define UTS_MAX (sizeof(((struct utsname *)0)->nodename) - 1)
 
 static int uts_error(const char *name)

@@ -86,10 +86,10 @@ static int load_filter_error(uint64_t flags, size_t n)
 }
 
 /*
- * Drops the capability that the CAPABILITIES step kept for loading the filter. If the filter denies
- * capset(2), the program still does not get the capability: execve(2) computes the permitted and
- * the effective set anew from the bounding, the inheritable and the ambient set, and the kept
- * capability is in none of these (capabilities(7)).
+ * Drops the capability CAP_SYS_ADMIN, which the step CAPABILITIES kept for loading the filter. If
+ * the filter denies capset(2), the program still does not get the capability: execve(2) computes
+ * the permitted and the effective set anew from the bounding, the inheritable and the ambient set,
+ * and the kept capability is in none of these (capabilities(7)).
  */
 static void drop_kept_caps(const struct cap_sets *final)
 {
@@ -97,15 +97,18 @@ static void drop_kept_caps(const struct cap_sets *final)
 		err_clear();
 }
 
-/* --- finding out whether the filter lets INIT work --- */
+/*
+ * The next definitions find out whether the filter allows the calls that INIT, the container's
+ * first process, still has to make.
+ */
 
 struct call {
 	const char *name;
 	int nr;
 	uint64_t args[2];
 	/*
-	 * INIT can go on if the filter denies this call or asks the agent, because INIT then has
-	 * another way or has nothing left to do.
+	 * The filter may deny this call or ask the agent about it, because INIT (the container's
+	 * first process) then has another way or has nothing left to do.
 	 */
 	bool may_fail;
 };
@@ -124,7 +127,7 @@ static const struct call for_exec[] = {
 static const struct call for_wait[] = {CALL(read, 3)};
 static const struct call for_fork[] = {CALL(clone, CLONE_PARENT | SIGCHLD), CALL(setsid, 0)};
 static const struct call for_terminal[] = {CALL(ioctl, 0, TIOCSCTTY)};
-/* The filter is allowed to deny clone3(2), because hook.c then forks by clone(2). */
+/* The filter may deny clone3(2), because hook.c then makes the hook's process by clone(2). */
 static const struct call for_hooks[] = {CALL_MAY_FAIL(clone3), CALL(clone, SIGCHLD),
 	CALL(pidfd_open, 0), CALL(waitid, 0), CALL(pipe2, 0), CALL(fcntl, 3), CALL(close, 3),
 	CALL(ppoll, 0), CALL(dup3, 3), CALL(setsid, 0), CALL(prctl, PR_SET_PDEATHSIG),
@@ -172,8 +175,8 @@ static const char *find_obstacle(const struct strbuf *filter, const struct call 
 #define FIND_OBSTACLE(filter, calls) find_obstacle(filter, calls, ARRAY_SIZE(calls))
 
 /*
- * Returns the name of a call that INIT makes in the steps after `s` and that the filter does not
- * allow, or NULL if the filter allows all of them.
+ * Returns the name of a call that INIT (the container's first process) makes in the steps after `s`
+ * and that the filter does not allow, or NULL if the filter allows all of these calls.
  */
 static const char *find_obstacle_behind(
 	const struct step_ctx *c, const struct step *s, const struct strbuf *filter)
@@ -197,7 +200,10 @@ static const char *find_obstacle_behind(
 	return found;
 }
 
-/* --- handing over the listener --- */
+/*
+ * The next functions hand over the seccomp listener to the agent, from a thread that is not under
+ * the filter.
+ */
 
 #define SENDER_STACK (64 * 1024)
 
@@ -211,9 +217,10 @@ struct step_sender {
 };
 
 /*
- * Sends the listener and waits until the host's side says that the agent has it. This is the
- * function of a thread that shares everything with INIT; INIT waits meanwhile. The function does
- * not return, because the thread was not made by the C library.
+ * The function of the thread that sends the listener: it waits until the runtime says that the
+ * agent has the listener. The thread shares everything with INIT, the container's first process,
+ * which waits meanwhile. The function does not return, because the thread was not made by the C
+ * library.
  */
 static __attribute__((noreturn)) int send_listener(void *data)
 {
@@ -229,8 +236,8 @@ static __attribute__((noreturn)) int send_listener(void *data)
 		if (s->result >= 0 && peer->await)
 			s->result = peer->await(peer->data, "seccomp");
 		/*
-		 * INIT closes the listener, because the agent has it now, and another process could
-		 * get it from INIT.
+		 * The thread closes INIT's descriptor of the listener, because the agent has the
+		 * listener now, and another process could get it from INIT.
 		 */
 		close(s->listener);
 	}
@@ -244,16 +251,16 @@ int seccomp_start_sender(struct step_ctx *c)
 	const int flags =
 		CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
 	/*
-	 * The memory of the stack is never freed, because execve(2) of the program frees all
-	 * memory.
+	 * The memory of the thread's stack is never freed here, because the execve(2) of the
+	 * program frees all memory.
 	 */
 	char *stack = mmap(
 		NULL, SENDER_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (stack == MAP_FAILED)
 		return err_sys("make a stack for the thread that hands over the listener");
 	/*
-	 * The struct lies at the low end of the stack's memory. The thread's stack, which grows
-	 * down from the high end, never reaches it.
+	 * The struct step_sender lies at the low end of the memory for the thread's stack. The
+	 * stack, which grows down from the high end, never reaches the struct.
 	 */
 	struct step_sender *s = (struct step_sender *)(void *)stack;
 	*s = (struct step_sender){.c = c, .listener = -EBADF};
@@ -264,8 +271,8 @@ int seccomp_start_sender(struct step_ctx *c)
 }
 
 /*
- * Waits in a loop, without a system call, until the thread has sent the listener, because the
- * filter could make any system call wait for the agent.
+ * Waits until the thread has sent the listener. The loop makes no system call, because the filter
+ * could make any system call wait for the agent.
  */
 static void wait_for_sender(struct step_sender *s)
 {
@@ -296,7 +303,7 @@ static int load_with_listener(struct step_ctx *c, uint64_t flags, const struct s
 	return s->result < 0 ? err_ctx(s->result, "hand over the listener") : 0;
 }
 
-/* --- loading the filter --- */
+/* The next functions load the system call filter. */
 
 static int load_and_drop(struct step_ctx *c, const struct step *s, const struct strbuf *filter)
 {
@@ -315,7 +322,7 @@ static int load_and_drop(struct step_ctx *c, const struct step *s, const struct 
 		.filter = (struct sock_filter *)filter->s,
 	};
 	/*
-	 * The flag TSYNC is dropped, because only INIT's own thread is to be under the filter, and
+	 * The flag TSYNC is dropped, because only the calling thread is to be under the filter, and
 	 * the kernel does not allow TSYNC together with a listener.
 	 */
 	uint64_t flags = s->seccomp.seccomp->flags & ~(uint64_t)SECCOMP_FILTER_FLAG_TSYNC;
@@ -334,7 +341,7 @@ static int read_filter(struct step_ctx *c, const struct step *s, struct strbuf *
 
 	/*
 	 * The memory of the filter is never freed, because freeing could make system calls for
-	 * which the filter kills the process.
+	 * which the loaded filter kills the process.
 	 */
 	if (c->filter)
 		*ret = (struct strbuf){.s = (char *)c->filter, .len = c->filter_len};
