@@ -15,6 +15,7 @@
  * Runs fn in a new process. `flags` are the CLONE_NEW* of the new process's namespaces, or 0. fn
  * returns 0 or more, or -errno with a message, and may store up to n descriptors in fds. All n
  * elements of fds are -EBADF when fn is called.
+ *
  * Returns what fn returned, with its message. If fn fails, aside_run() closes all descriptors in
  * fds and sets them to -EBADF again.
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes C structures as bytes that another process of the same build can use in place. The host's
- * side hands a plan to INIT in this form, and the monitor hands one to the guest.
+ * Writes C structures as bytes that another process of the same build can use in place. The runtime
+ * hands a plan to INIT, the container's first process, in this form, and a microVM's monitor hands
+ * a plan to the guest.
  *
  * A struct pack_type describes a structure: its size, and those of its members that cannot be
  * copied as they are. pack_write() copies the structure, appends the objects that its pointers

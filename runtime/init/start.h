@@ -12,8 +12,9 @@
 #include "ns/spawn.h"
 
 /*
- * Reads a compiled system call filter, one number for each instruction. INIT gets the numbers
- * instead of the descriptor, because the file may be in a cache that other containers use too.
+ * Reads a compiled system call filter, one number for each BPF instruction. INIT, the container's
+ * first process, gets the numbers instead of the descriptor, because the file may be in a cache
+ * that other containers use too.
  */
 int init_filter_read(struct arena *a, int fd, uint64_t **ret, size_t *ret_n) must_check;
 

@@ -63,11 +63,18 @@ struct container {
 	const char *created; /* time of the container's creation (RFC 3339) */
 	const char *oci_version;
 	const char *pid_file; /* --pid-file as an absolute path; NULL: it was not given */
-	pid_t pid;            /* INIT's pid in the host's pid namespace; 0 until INIT exists */
+	/*
+	 * pid in the host's pid namespace of INIT, the container's first process; 0 until INIT
+	 * exists
+	 */
+	pid_t pid;
 	/* the start time of the process `pid`: field 22 of /proc/PID/stat */
 	uint64_t start_time;
 	uint32_t owner; /* uid of the user who made the container */
-	/* device and inode number of the file from which INIT is executed; VM mode: 0 */
+	/*
+	 * device and inode number of the file from which caisson-init, the container's first
+	 * program, is executed; VM mode: 0
+	 */
 	uint64_t init_dev, init_ino;
 	struct cgroup cgroup;
 	/*

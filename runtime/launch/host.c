@@ -270,9 +270,9 @@ _Noreturn static void become_vm_process(struct launch *l, int channel, size_t fr
 	if (readlinkat(l->proc, "self", pid, sizeof(pid) - 1) > 0)
 		l->c->pid = (pid_t)atoi(pid);
 	/*
-	 * This process, which STEP_CLONE made, closes the descriptors that it must not keep. One of
-	 * them carries the lock on the container's state directory, which would otherwise stay
-	 * locked as long as this process lives.
+	 * The process that STEP_CLONE made runs here. It closes the descriptors that it must not
+	 * keep. One of these carries the lock on the container's state directory, which would
+	 * otherwise stay locked as long as the process lives.
 	 */
 	fd_close(&l->cgroup_dir);
 	fd_close(&l->c->dir);

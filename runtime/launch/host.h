@@ -2,6 +2,7 @@
 /*
  * The runtime's walk over a plan: the runtime does the steps of the plan's party "host" and waits
  * at the barriers for INIT, the container's first process.
+ *
  * A caller fills in a struct launch that was set to LAUNCH_INIT, calls launch_walk_to() once or
  * several times, and releases the struct with launch_release(). The struct owns its descriptors.
  * Everything else in the struct is in the container's arena or belongs to the caller.
@@ -124,7 +125,8 @@ struct launch {
 	 */
 	int channel;
 	int interrupt; /* descriptor from interrupt_block(); -EBADF: signals are not blocked */
-	int console;   /* the terminal's master, -EBADF until INIT has sent it */
+	/* the terminal's master; -EBADF until the container's first process has sent it */
+	int console;
 	const char *console_socket;
 	/* options --network, --publish and so on; NULL in exec */
 	const struct network_options *network_options;

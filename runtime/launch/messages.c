@@ -54,8 +54,9 @@ static int send_seccomp_listener(struct launch *l, int listener)
 
 	int r = seccomp_notify_send(l->c, &to, listener);
 	/*
-	 * Tells INIT that the seccomp agent has the listener. INIT runs the program only after this
-	 * message, because otherwise the filter could stop the program when no agent answers yet.
+	 * Tells INIT, the container's first process, that the seccomp agent has the listener. INIT
+	 * runs the program only after this message, because otherwise the filter could stop the
+	 * program when no agent answers yet.
 	 */
 	return r < 0 ? r : channel_send(l->channel, CHANNEL_REACHED, 0, "seccomp", -EBADF);
 }

@@ -142,8 +142,9 @@ int network_move_device(struct launch *l, const struct step *s)
 }
 
 /*
- * Moves the network devices back to the host. This must happen before INIT ends, because the end of
- * the network namespace destroys every device in it that is not hardware.
+ * Moves the network devices back to the host. This must happen before the container's first process
+ * ends, because the network namespace ends with its last process and destroys every device in it
+ * that is not hardware.
  */
 void network_return_devices(struct launch *l)
 {

@@ -4,13 +4,13 @@
  *
  * Theory of operation. All times are CLOCK_MONOTONIC. The host's spans follow each other without a
  * gap: each begins where the last one ended, and ends when timeline_mark() or timeline_host_step()
- * is called. INIT sends a message after each step (CHANNEL_STEP) with the time of sending and the
- * time that the step took. The runtime may read a message late, but its times are right, because
- * both processes have the same clock.
+ * is called. INIT, the container's first process, sends a message after each step (CHANNEL_STEP)
+ * with the time of sending and the time that the step took. The runtime may read a message late,
+ * but its times are right, because both processes have the same clock.
  *
  * Only in a time namespace INIT's clock may differ. The runtime notices this by a message whose
- * time is in the future or before INIT existed. From then on it places INIT's steps by the time at
- * which it read that message.
+ * time is in the future or before INIT existed. From then on the runtime places INIT's steps by the
+ * time at which it read that message.
  *
  * In VM mode the monitor tells what it and the guest have done (CHANNEL_SPAN), and has converted
  * the guest's times to the host's clock (monitor/spans.c).

@@ -15,8 +15,8 @@
 #include "base/interrupt.h"
 
 /*
- * How long, in ms, the runtime waits between two checks of which file INIT executes: FIRST_MS at
- * first, and twice as long after each check, up to MOST_MS.
+ * How long, in ms, the runtime waits between two checks of which file the container's first process
+ * executes: FIRST_MS at first, and twice as long after each check, up to MOST_MS.
  */
 #define FIRST_MS 4
 #define MOST_MS 64

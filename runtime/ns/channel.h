@@ -28,12 +28,12 @@
 enum channel_type {
 	CHANNEL_REACHED = 1,
 	CHANNEL_FD,
-	/* code: pid of the process that FORK made, in the runtime's pid namespace */
+	/* code: pid in the runtime's pid namespace of the process that the step FORK made */
 	CHANNEL_FORKED,
 	CHANNEL_LOG, /* text: a line for the log; code: the line's severity (enum log_level) */
 	/*
-	 * INIT has done a step. code: the step's index in INIT's own plan; text: how many ns the
-	 * step took
+	 * The container's first process has done a step. code: the step's index in that process's
+	 * own plan; text: how many ns the step took.
 	 */
 	CHANNEL_STEP,
 	CHANNEL_FAILED,

@@ -13,8 +13,9 @@
 struct init {
 	const struct ns_init_args *a;
 	/*
-	 * Descriptor to which INIT reports. It is the channel to the runtime or, once INIT has
-	 * passed the step WAIT_START of a `create`, the FIFO result.fifo.
+	 * Descriptor to which INIT, the container's first process, reports. It is the channel to
+	 * the runtime or, once INIT has passed the step WAIT_START of a `create`, the FIFO
+	 * result.fifo.
 	 */
 	int report_to;
 };
@@ -40,8 +41,8 @@ static int await(void *data, const char *barrier)
 	int r = channel_await(i->a->channel, barrier);
 	if (r == 0)
 		/*
-		 * The channel is at its end, because the runtime has failed or was killed. INIT
-		 * exits, because no process is left to which INIT could report.
+		 * The channel is at its end, because the runtime has failed or was killed. This
+		 * process exits, because no process is left to which it could report.
 		 */
 		_exit(1);
 	if (r > 0 && i->a->hide_late && streq(barrier, "placed") && prctl(PR_SET_DUMPABLE, 0) < 0)
@@ -64,7 +65,7 @@ static int take_fd_named(void *data, const char *what)
 
 	int r = channel_recv(i->a->channel, &m, &fd);
 	if (r == 0)
-		/* INIT exits, because the channel is at its end: the runtime has ended. */
+		/* This process exits, because the channel is at its end: the runtime has ended. */
 		_exit(1);
 	if (r > 0 && m.type == CHANNEL_FD && streq(m.text, what) && fd >= 0)
 		return fd;

@@ -83,11 +83,13 @@ struct ns_init_args {
 	/* index in the plan of the first step that INIT, the container's first process, does */
 	size_t from;
 	int *slots;
-	int channel; /* INIT's end of the channel to the runtime */
+	/* the channel to the runtime: the end that belongs to the container's first process */
+	int channel;
 	/*
 	 * For a container made by `create`: FIFOs of the state directory. A byte in start_fifo
-	 * means that `start` was called. INIT writes into result_fifo why the start failed, or
-	 * closes it by executing the program. For run and exec both are -EBADF.
+	 * means that `start` was called. The container's first process writes into result_fifo why
+	 * the start failed, or closes it by executing the program. For run and exec both are
+	 * -EBADF.
 	 */
 	int start_fifo, result_fifo;
 	int proc; /* descriptor of a procfs from path_open_proc() */
@@ -109,8 +111,8 @@ struct ns_init_args {
 	const void *filter; /* the compiled system call filter, or NULL */
 	size_t filter_len;
 	/*
-	 * INIT stays dumpable until the barrier "placed" of the plan, because until then an
-	 * ordinary user has to write INIT's id maps.
+	 * The container's first process stays dumpable until the barrier "placed" of the plan,
+	 * because until then an ordinary user has to write its id maps.
 	 */
 	bool hide_late;
 	/* how many descriptors from number 3 on stay open for the container's program */
@@ -126,11 +128,14 @@ struct ns_init_args {
 	void (*reborn)(void *data, pid_t pid);
 	struct arena *arena;
 	/*
-	 * function that is called with the index of each step that INIT has done, and of each
-	 * barrier; or NULL
+	 * function that is called with the index of each step that the container's first process
+	 * has done, and of each barrier; or NULL
 	 */
 	void (*told)(size_t index, uint64_t took_ns);
-	/* function that INIT calls before the runtime stops reading INIT's log; or NULL */
+	/*
+	 * function that the container's first process calls before the runtime stops reading its
+	 * log; or NULL
+	 */
 	void (*stop_log)(void);
 };
 

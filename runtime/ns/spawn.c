@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The new process shares the caller's memory until it executes caisson-init
- * (CLONE_VM), as with vfork(2), which saves copying the page tables. It runs on a stack of its own,
- * reads nothing of the caller's memory but `struct spawn`, and calls only thin wrappers of system
- * calls. If the memory of the process's cgroup runs out meanwhile, the kernel kills a process of
- * that cgroup and every process that shares memory with it, so the runtime would die too. So the
- * plan has CGROUP_LIMIT after CLONE, and a process that is cloned into a cgroup that may have
- * limits already gets memory of its own.
+ * (CLONE_VM), as with vfork(2), which saves copying the page tables. The new process runs on a
+ * stack of its own, reads nothing of the caller's memory but `struct spawn`, and calls only thin
+ * wrappers of system calls. If the memory of the new process's cgroup runs out meanwhile, the
+ * kernel kills a process of that cgroup and every process that shares memory with it, so the
+ * runtime would die too. So the plan has the step CGROUP_LIMIT after the step CLONE, and a process
+ * that is cloned into a cgroup that may have limits already gets memory of its own.
  *
- * Until the execve(2) the caller works on something else (meanwhile()). Both need no lock for that,
- * because the new process changes nothing but its own stack. Then the caller waits for the
- * execve(2), which closes a pipe, but not longer than WAIT_MS, because in a frozen cgroup the new
- * process does not execute before it is thawed. CLONE_VFORK is not used, because the caller could
- * not react to signals then.
+ * Until the execve(2) of the new process the caller works on something else (meanwhile()). The two
+ * processes need no lock for that, because the new process changes nothing but its own stack. Then
+ * the caller waits for the execve(2), which closes a pipe, but not longer than WAIT_MS, because in
+ * a frozen cgroup the new process does not execute before it is thawed. CLONE_VFORK is not used,
+ * because the caller could not react to signals then.
  *
  * execve(2) decides about capabilities:
  *
- * - In a new user namespace no id is mapped yet, so execve(2) would drop all capabilities. They
- *   are put into the ambient set, which survives execve(2); MAPPED_ROOT clears that set.
- * - Elsewhere root gets all capabilities from execve(2). The two that would let it read the
- *   program's file are removed from the effective set before, so that the process is non-dumpable
- *   from its first instruction on: see init/image.h.
+ *   - In a new user namespace no id is mapped yet, so execve(2) would drop all capabilities. They
+ *     are put into the ambient set, which survives execve(2); the step MAPPED_ROOT clears that set.
+ *   - Elsewhere root gets all capabilities from execve(2). The two that would let it read the
+ *     program's file are removed from the effective set before, so that the process is non-dumpable
+ *     from its first instruction on: see init/image.h.
  */
 #include "ns/spawn.h"
 
@@ -169,8 +169,8 @@ static pid_t clone_init(struct clone_args *ca, struct spawn *s)
 }
 
 /*
- * Waits until the other end of the pipe is closed, at most WAIT_MS. Returns true if it is closed,
- * because the new process has executed caisson-init or has ended.
+ * Waits until the other end of the pipe is closed, at most WAIT_MS. Returns true if the other end
+ * is closed, because the new process has executed caisson-init or has ended.
  */
 static bool wait_for_execve(int pipe_end)
 {

@@ -3,6 +3,7 @@
  * A growing array of steps, and functions that append to the array, for the files that build a
  * plan. plan.c (for create) and exec.c (for exec) call these functions in the order in which the
  * steps will be done.
+ *
  * If memory runs out, the functions here set b->failed and go on; plan_build() and
  * plan_build_exec() return b->failed at the end. Only the files of plan/ include this header.
  */
@@ -24,8 +25,8 @@ struct builder {
 	 */
 	bool no_mknod;
 	/*
-	 * The runtime makes the nodes of linux.devices for INIT to mount; the default device nodes
-	 * are bind-mounted from the host.
+	 * The runtime makes the nodes of linux.devices, and the container's first process mounts
+	 * these nodes; the default device nodes are bind-mounted from the host.
 	 */
 	bool make_nodes;
 	bool dev_is_bound; /* /dev is a bind mount, so no device node is made in it */

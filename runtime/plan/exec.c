@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Builds the plan of an exec: of a further process in the namespaces of a running container.
+ *
  * The process that the step CLONE makes enters the container's namespaces at the step ENTER, except
  * for the pid namespace, because setns(2) into a pid namespace moves only the caller's children
  * there. So no process of the container can see the process that CLONE made. This process does all

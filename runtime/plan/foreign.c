@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The plan for a foreign guest: a microVM that runs an operating system with an init of its own
- * (SPEC_GUEST in spec/spec.h). The plan is that for any microVM, but without the steps of the
- * parties GUEST and INIT, because caisson's agent, which would do these steps, is not in a foreign
- * guest.
+ * (SPEC_GUEST in spec/spec.h). The plan is that for any microVM, but without the steps that
+ * caisson's agent in the guest and the container's first process would do, because neither of the
+ * two is in a foreign guest.
  */
 #include "plan/plan.h"
 

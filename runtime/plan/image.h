@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes a plan as bytes and reads it (base/pack.h). The host sends INIT its steps in this way, and
- * the monitor sends the guest the guest's steps.
+ * Writes a plan as bytes and reads it (base/pack.h). The runtime sends INIT, the container's first
+ * process, its steps in this way, and a microVM's monitor sends the guest the guest's steps.
  *
- * The rules of the system call filter are left out, because the host has compiled them already.
+ * The rules of the system call filter are left out, because the runtime has compiled them already.
  */
 #pragma once
 #include "base/pack.h"

@@ -37,9 +37,9 @@ static int add_open(
 	s->open.path = path;
 	s->open.recursive = recursive;
 	/*
-	 * A copy of a shared mount is in the same peer group, so mounts that the container makes
-	 * beneath the copy would appear on the host. Therefore the copy becomes a slave unless
-	 * rootfsPropagation says otherwise.
+	 * OPEN_ROOT copies the mount of the root file system. A copy of a shared mount is in the
+	 * same peer group, so mounts that the container makes beneath the copy would appear on the
+	 * host. Therefore the copy becomes a slave unless rootfsPropagation says otherwise.
 	 */
 	s->open.propagation =
 		b->spec->rootfs_propagation ? b->spec->rootfs_propagation : MS_SLAVE | MS_REC;
@@ -294,8 +294,8 @@ static void add_device_nodes(struct builder *b)
 }
 
 /*
- * Appends the steps that open or make those device nodes that INIT mounts instead of making them.
- * The order of the steps is that in which add_devices() counts their slots.
+ * Appends the steps that open or make those device nodes that the container's first process mounts
+ * instead of making them. The order of the steps is that in which add_devices() counts their slots.
  */
 static void add_device_sources(struct builder *b)
 {

@@ -102,8 +102,8 @@ static uint64_t add_namespaces(struct builder *b)
 }
 
 /*
- * Returns whether INIT (the container's first process) joins namespaces by path before it enters
- * its user namespace.
+ * Returns whether the container joins namespaces by path before it enters its user namespace.
+ *
  * setns(2) needs CAP_SYS_ADMIN in the user namespace that owns the namespace to join. A new user
  * namespace owns no existing namespaces, and a joined one may not own those that the container
  * joins. Root has the capability everywhere as long as it is in its own user namespace, so root
@@ -116,9 +116,9 @@ static bool joins_first(const struct builder *b)
 }
 
 /*
- * Returns in which of three phases a namespace is joined. Phases 1 and 2 come before the FORK of a
- * stage (see add_clone()), and phase 3 after it. The mount namespace is always the last, because a
- * container cannot mount anything in a mount namespace that its user namespace does not own.
+ * Returns in which of three phases a namespace is joined. Phases 1 and 2 come before the step FORK
+ * of a stage (see add_clone()), and phase 3 after it. The mount namespace is the last, because a
+ * container cannot mount in a mount namespace that its user namespace does not own.
  */
 static int join_phase(const struct builder *b, enum spec_ns type)
 {
@@ -142,7 +142,7 @@ static void add_joins(struct builder *b, int phase)
 	}
 }
 
-/* Returns whether INIT joins a namespace of this type before it enters its user namespace. */
+/* Returns whether the container joins a namespace of this type before its user namespace. */
 static bool is_joined_first(const struct builder *b, enum spec_ns type)
 {
 	return b->spec->ns[type].path && join_phase(b, type) == 1 && joins_first(b);
@@ -191,7 +191,7 @@ static void add_sysctls(struct builder *b, bool first)
 
 /*
  * Appends the steps by which the stage (see add_clone()) joins namespaces that another user
- * namespace owns, and sets their sysctls and names. INIT itself has no rights in these namespaces.
+ * namespace owns, and sets their sysctls and names, because only the stage has rights in them.
  */
 static void add_first_joins(struct builder *b)
 {
@@ -205,12 +205,14 @@ static void add_first_joins(struct builder *b)
 /*
  * Appends the step CLONE, which makes INIT, the container's first process. clone3(2) makes all new
  * namespaces at once, except the cgroup namespace, which must be made from inside the cgroup.
+ *
  * In four cases CLONE makes a process called the stage, which does the first of INIT's steps and
  * makes INIT at FORK. First, an existing user namespace must be entered before anything else.
  * Second, the members of an existing pid namespace can only be made from within it. Third,
  * namespaces that the container's user namespace does not own must be entered before that user
  * namespace: see joins_first(). Fourth, time offsets can only be written as long as no process is
  * in the time namespace.
+ *
  * CLONE makes a new user namespace, and INIT inherits it from the stage. If the stage has to join
  * other namespaces before, FORK makes the new user namespace instead.
  */
@@ -380,19 +382,15 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	builder_decide_devices(&b);
 	if (env->notify_dir)
 		builder_add_notify_dir(&b);
-	/*
-	 * A foreign guest (an operating system with an init of its own) has its own files hosts and
-	 * resolv.conf.
-	 */
+	/* A foreign guest (an operating system with an init) has its own hosts and resolv.conf. */
 	if (env->names_dir && !spec_guest_is_foreign(s))
 		builder_add_names_files(&b);
 	builder_decide_namespace(&b);
 	s = b.spec;
 
 	/*
-	 * The runtime sets the cgroup's limits while INIT starts. The limits must be in force
-	 * before INIT mounts anything, because the device rules hold for the mounts and nodes that
-	 * INIT makes.
+	 * The runtime sets the cgroup's limits while INIT (the container's first process) starts.
+	 * The limits must be in force before INIT mounts, because device rules hold for its mounts.
 	 */
 	const bool late = env->cgroup && !env->cgroup_attach && env->isolation != PLAN_VM;
 	if (env->cgroup && !env->cgroup_attach) {
@@ -411,8 +409,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	int seccomp_slot = s->process ? builder_add_seccomp_compile(&b) : -1;
 	/*
 	 * If an ordinary user joins an existing user namespace, the OOM score of a process in it
-	 * can only be set before that process exists. So the runtime sets its own score, and INIT
-	 * inherits it, as in plan_build_exec().
+	 * can only be set before that process exists. So the runtime sets its own score, which the
+	 * container's first process inherits, as in plan_build_exec().
 	 */
 	bool inherit = b.env->rootless && s->ns[SPEC_NS_USER].path;
 	if (inherit)
@@ -427,8 +425,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		builder_add_step(&b, STEP_NEW_NETWORK, PLACE_HOST, "linux.namespaces");
 	add_joins(&b, 3);
 	/*
-	 * INIT, which has inherited the CPU affinity of caisson's caller, may use all CPUs again,
-	 * because that affinity was not meant for the container. The cgroup's cpuset still applies.
+	 * The container may use all CPUs again, because the CPU affinity of caisson's caller was
+	 * not meant for it. The cgroup's cpuset still applies.
 	 */
 	builder_add_text(&b, STEP_AFFINITY, NULL, NULL);
 	builder_add_mapped_root(&b);
@@ -443,16 +441,16 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	if (b.env->rootless)
 		root_slot = builder_add_opens(&b);
 	/*
-	 * NEW_NETWORK comes late among INIT's steps, so that the runtime has sent the network
-	 * namespace by then and INIT need not wait for it.
+	 * The step NEW_NETWORK comes late, so that the runtime has sent the network namespace by
+	 * then and the container's first process need not wait for it.
 	 */
 	if (makes_network(&b))
 		builder_add_step(&b, STEP_NEW_NETWORK, PLACE_INIT, "linux.namespaces");
 	if (late)
 		builder_add_barrier(&b, PLACE_HOST, "limited");
 	/*
-	 * The runtime joins the container to its networks while INIT mounts, and before the hooks
-	 * run, because hooks may need the interfaces.
+	 * The runtime joins the container to its networks while the container's first process
+	 * mounts, and before the hooks run, because hooks may need the interfaces.
 	 */
 	if (env->networks.n)
 		builder_add_step(&b, STEP_NETWORKS, PLACE_HOST, "--network")->networks =
@@ -465,7 +463,7 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 				    : PLAN_PIVOT_ROOT;
 	add_console(&b, s->process);
 	/*
-	 * FIND_PROGRAM comes before the root becomes read-only, because FIND_PROGRAM makes the
+	 * The step FIND_PROGRAM comes before the root becomes read-only, because it makes the
 	 * directory process.cwd if that is missing.
 	 */
 	if (s->process)

@@ -134,7 +134,10 @@ enum step_kind {
 		STEP_COUNT
 };
 
-/* A device node that the step DEVICE_NODES makes for INIT, and the slot for the node's mount. */
+/*
+ * A device node that the step DEVICE_NODES makes, and the slot (an index of struct plan) in which
+ * that step stores the descriptor of the node's mount.
+ */
 struct plan_node {
 	const struct spec_device *device;
 	/* property of config.json that asks for the node, such as "linux.devices[0]" */
@@ -167,16 +170,17 @@ struct step {
 		struct {                /* members of the step CLONE */
 			uint64_t flags; /* CLONE_NEW* flags that clone3(2) is called with */
 			/*
-			 * whether the process that CLONE makes is a stage, a process in between,
-			 * which makes INIT at the step FORK
+			 * whether the process that the step CLONE makes is a stage, a process in
+			 * between, which makes the container's first process at the step FORK
 			 */
 			bool staged;
 		} clone;
-		struct {                /* members of the step FORK */
-			uint64_t flags; /* CLONE_NEW* flags of the namespaces that FORK makes */
+		struct { /* members of the step FORK */
+			/* CLONE_NEW* flags of the namespaces that the step FORK makes */
+			uint64_t flags;
 			/*
-			 * whether CLONE made a stage, and INIT does more steps after this FORK than
-			 * the step EXEC
+			 * whether the step CLONE made a stage, and the process that FORK makes does
+			 * more than the step EXEC
 			 */
 			bool staged;
 		} fork;
@@ -254,8 +258,8 @@ struct step {
 		struct { /* members of the step DEVICE */
 			const struct spec_device *device;
 			/*
-			 * whether INIT mounts the device node of which `slot` has a descriptor,
-			 * instead of calling mknod(2)
+			 * whether the container's first process mounts the device node of which
+			 * `slot` has a descriptor, instead of calling mknod(2)
 			 */
 			bool bind;
 			/*
@@ -370,7 +374,7 @@ struct plan_env {
 
 /*
  * Returns whether the runtime makes the container's network namespace in a thread and gives it to
- * INIT at the step NEW_NETWORK. If not, the step CLONE or FORK makes the namespace.
+ * the container's first process at the step NEW_NETWORK. If not, the step CLONE or FORK makes it.
  */
 bool plan_makes_network(const struct spec *s, bool rootless);
 
@@ -438,8 +442,8 @@ int plan_vm_split_limits(
 uint64_t plan_vm_memory_limit(const struct cg_resources *res, const char **ret_field);
 
 /*
- * Returns the CLONE_NEW* flags of the namespaces that are made for INIT: by the CLONE step of the
- * party `who`, and by the FORK step after it.
+ * Returns the CLONE_NEW* flags of the namespaces that are made for the container: by the CLONE step
+ * of the party `who`, and by the FORK step after it.
  */
 uint64_t plan_new_namespaces(const struct plan *p, enum step_place who);
 

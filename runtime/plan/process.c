@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Appends the steps that turn INIT into the process of config.json, for create and for exec. */
+/*
+ * Appends the steps that turn INIT, the container's first process, into the process of config.json,
+ * for create and for exec.
+ */
 #include "plan/builder.h"
 
 /*
@@ -70,7 +73,7 @@ void builder_add_attributes(struct builder *b, const struct spec_process *p)
 	u->user.keep_groups = keeps_groups(s);
 	/*
 	 * Without no_new_privs only a process with CAP_SYS_ADMIN may load a system call filter, so
-	 * INIT keeps CAP_SYS_ADMIN until the filter is loaded.
+	 * the container's first process keeps CAP_SYS_ADMIN until the filter is loaded.
 	 */
 	struct step *c = builder_add_step(b, STEP_CAPABILITIES, PLACE_INIT, "process.capabilities");
 	c->caps.caps = p->capabilities;

@@ -6,6 +6,7 @@
  * namespace of the root alone, if the kernel has OPEN_TREE_NAMESPACE (Linux 7.0). This copies
  * nothing of the host, needs no pivot_root(2) and umount2(2), and the host's mounts never are in
  * the new namespace.
+ *
  * After ATTACH_ROOT has entered such a namespace no path of the host can be reached. So the
  * functions here choose the second way only if no later step needs a path of the host.
  */
@@ -49,8 +50,9 @@ void builder_decide_namespace(struct builder *b)
 	const struct plan_env *env = b->env;
 
 	/*
-	 * In a user namespace INIT may not copy the host's mounts, because another user namespace
-	 * owns them, unless CLONE makes the mount namespace together with the user namespace.
+	 * In a user namespace the container's first process may not copy the host's mounts, because
+	 * another user namespace owns them, unless the step CLONE makes the mount namespace
+	 * together with the user namespace.
 	 */
 	if (!env->tree_namespace || env->isolation == PLAN_VM || env->rootless || env->in_userns ||
 		b->userns || env->no_pivot)

@@ -363,8 +363,8 @@ static void set_own_groups(struct step *s)
 }
 
 /*
- * Gives INIT's steps of the plan for namespaces, and those steps of the other parties that come
- * between them, to the parties of a microVM.
+ * Gives the steps that INIT (the container's first process) does in the plan for namespaces, and
+ * the steps of other parties in between, to the parties of a microVM.
  */
 static void deal_init(struct dealer *d)
 {
@@ -478,9 +478,9 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 		return r;
 	deal_kind(&d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
 	/*
-	 * In the plan of an exec, HOST's CLONE makes a process on the host that stands for the
-	 * process in the guest: it has the terminal of that process, passes signals to it and ends
-	 * with its exit code.
+	 * In the plan of an exec, the step CLONE of the party HOST makes a process on the host that
+	 * stands for the process in the guest: it has the terminal of that process, passes signals
+	 * to it and ends with its exit code.
 	 */
 	deal_step(&d, PLACE_HOST, &clone);
 	for (size_t i = 0; i < ns->n; i++) {

@@ -2,6 +2,7 @@
 /*
  * Parses mounts[].options (config.md "Linux mount options"). One table lists each option with its
  * effect on struct spec_mount.
+ *
  * A later option overrides an earlier one, as in mount(8). An option that only withdraws another
  * option ("suid", "rw") clears the attribute as well, because a bind mount inherits the attributes
  * of its source. The access-time attribute is one field with four values and not separate bits, so

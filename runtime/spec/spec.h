@@ -442,8 +442,8 @@ int spec_id_maps_text(const struct spec_id_maps *maps, struct strbuf *out) must_
 bool spec_sysctl_path(char *name);
 
 /*
- * These functions return a static array of every name that caisson accepts in a place of
- * config.json, with NULL at its end, for `caisson features`.
+ * The functions spec_known_*() return a static array of every name that caisson accepts in a place
+ * of config.json, with NULL at its end, for `caisson features`.
  */
 const char *const *spec_known_mount_options(void);
 const char *const *spec_known_namespaces(void);

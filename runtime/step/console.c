@@ -4,6 +4,7 @@
  * that ttyname(3) works in the container. INIT, the container's first process, sends the terminal's
  * master to the runtime, which sends the master to --console-socket or relays the data to caisson's
  * own terminal.
+ *
  * Everything in the container may be forged, and the container is already running when an exec asks
  * for a terminal. So the CONSOLE step checks the file system type of the devpts, opens "ptmx" in
  * the devpts without crossing links or mounts, and gets the slave side from the master itself

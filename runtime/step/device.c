@@ -71,8 +71,8 @@ static int change_mode(struct step_ctx *c, int fd, mode_t mode)
 	if (errno != ENOSYS)
 		return -1;
 	/*
-	 * This path leads to the file of `fd` and to no other file, because `proc` is the host's
-	 * own procfs, where self/fd/N is a magic link.
+	 * The path self/fd/N leads to the file of `fd` and to no other file, because `proc` is the
+	 * host's own procfs, where self/fd/N is a magic link.
 	 */
 	snprintf(path, sizeof(path), "self/fd/%d", fd);
 	return fchmodat(c->proc, path, mode, 0);

@@ -5,9 +5,11 @@
  * may be denied what the container's user is allowed, for example in a directory on NFS, or in one
  * whose owner the user namespace does not map. Then FIND_PROGRAM leaves c->exe NULL, and the step
  * EXEC searches again with the user's rights.
+ *
  * The directory and the program are looked up by path_open(), which follows no magic links, so that
  * neither of the two can be reached through /proc/self/fd/N or /proc/self/exe (CVE-2024-21626,
  * CVE-2019-5736). All descriptors of the runtime are close-on-exec.
+ *
  * The error messages are the same as runc's and start in lower case, because engines parse them.
  */
 #include <limits.h>

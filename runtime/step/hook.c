@@ -460,9 +460,8 @@ int step_hooks(struct step_ctx *c, const struct step *s)
 		.out = c->hook_out,
 		.ctx = streq(s->hooks.name, "startContainer") ? c : NULL};
 	/*
-	 * createContainer hooks run with the umask that caisson's caller had. The other hooks that
-	 * INIT runs, startContainer hooks, do not, because they run under the seccomp filter, which
-	 * may forbid umask(2).
+	 * createContainer hooks run with the umask that caisson's caller had. startContainer hooks
+	 * do not, because they run under the seccomp filter, which may forbid umask(2).
 	 */
 	bool own = c->umask_changed && streq(s->hooks.name, "createContainer");
 	mode_t mask = own ? umask(c->umask) : 0;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Makes device nodes for a container in a user namespace.
+ *
  * Theory of operation. In a user namespace mknod(2) is refused, and a node that is bind-mounted
  * from the host keeps the host's owner and mode. So the runtime makes the nodes for INIT, the
  * container's first process, on a new tmpfs that no path leads to. The container gets a mount of
  * each node alone, and never the directory of the nodes. The directory and the tmpfs belong to the
  * outer user namespace, so the container can neither add a node nor change the options of the
  * tmpfs. The mounts have the flags nosuid and noexec.
+ *
  * Since Linux 6.15 a detached mount can be copied. On older kernels only an attached mount can be
  * copied, so a helper process attaches the tmpfs in a mount namespace of its own.
  */

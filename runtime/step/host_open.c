@@ -4,6 +4,7 @@
  * INIT, the container's first process, could not open the source, because INIT may already be an
  * unprivileged user, and because INIT is in another mount namespace. INIT gets a detached copy of
  * the source's mount and no path, so that no path is looked up twice.
+ *
  * A copy of a shared mount belongs to the same peer group as the original, so mounts that the
  * container makes beneath the copy would appear on the host. So every copy is made a slave, unless
  * config.json asks for another propagation.
@@ -74,8 +75,8 @@ int open_tree_propagate(int tree, const struct step *s)
 	/*
 	 * The copy of the root is never left in the peer group of the host's mount, because every
 	 * mount of the container would then appear on the host, and because pivot_root(2) refuses a
-	 * shared root. The step ROOT_PROPAGATION can make the copy shared again after PIVOT, in a
-	 * peer group of its own.
+	 * shared root. The step ROOT_PROPAGATION, which comes after the step PIVOT, can make the
+	 * copy shared again, in a peer group of its own.
 	 */
 	if (s->kind != STEP_OPEN_SOURCE && base == MS_SHARED)
 		base = MS_SLAVE;
@@ -89,8 +90,9 @@ int open_tree_propagate(int tree, const struct step *s)
 	if (!base)
 		base = MS_SLAVE;
 	/*
-	 * If config.json asks for "shared" and not for "rshared", the copy stays in the source's
-	 * peer group. A copy that is made a slave first would leave that group.
+	 * If config.json asks for "shared" and not for "rshared", the copy of the source's mount
+	 * stays in the source's peer group. A copy that is made a slave first would leave that
+	 * group.
 	 */
 	bool keep = (own & MS_SHARED) && !(own & MS_REC);
 	if (!(own & MS_REC) && !keep && mnt_set_propagation(tree, base | MS_REC) < 0)

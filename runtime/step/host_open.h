@@ -8,12 +8,12 @@
 #include "plan/plan.h"
 
 /*
- * Does an OPEN_ROOT or OPEN_SOURCE step whose path is on the host: makes a detached copy of the
- * mount at the path, with the propagation and the id mapping that the step names. If the step is
- * OPEN_ROOT with open.layers, the copy is a new overlay. If open.as_namespace is set, the function
- * only opens the path or makes the overlay, because the step ATTACH_ROOT makes the copy later. If
- * the path is inside the container's root (open.in_root), step_open() does the step instead.
- * `userns` is the user namespace that the container joins by path, or -EBADF. Returns a
+ * Does a step OPEN_ROOT or OPEN_SOURCE of the plan whose path is on the host: makes a detached copy
+ * of the mount at the path, with the propagation and the id mapping that the step names. If the
+ * step is OPEN_ROOT with open.layers, the copy is a new overlay. If open.as_namespace is set, the
+ * function only opens the path or makes the overlay, because the step ATTACH_ROOT makes the copy
+ * later. If the path is inside the container's root (open.in_root), step_open() does the step
+ * instead. `userns` is the user namespace that the container joins by path, or -EBADF. Returns a
  * close-on-exec descriptor.
  */
 int open_tree_copy(const struct step *s, int userns) must_check;

@@ -3,6 +3,7 @@
  * Hides paths and makes paths read-only. This is done after the step PIVOT, so it applies to what
  * the container will see. A usual config.json has more than a dozen such paths, so each must cost
  * as few system calls as possible.
+ *
  * A path is hidden by a mount on it, its cover: the host's /dev/null on a file (root.c), and an
  * empty file system on a directory. Each of the two covers is made once. The cover itself is
  * attached at its first use, and a clone of it at each further use, because the kernel clones only

@@ -5,6 +5,7 @@
  * process that swaps names between check and mount gains nothing. Before the mount is attached, it
  * is detached and already has its attributes. For a bind mount it is a copy of the source that the
  * runtime made, otherwise a new file system (mount_fs.c).
+ *
  * Programs trust what they find in /proc, and so does the kernel's LSM interface. An image with a
  * link /proc -> /evil could put its own files there. So only a procfs may be mounted on /proc, and
  * beneath /proc only the files that lxcfs replaces can be mounted on. Neither procfs nor sysfs is

@@ -70,6 +70,7 @@ static int copy_host_mount(const struct new_fs *f, const char *path, bool ro)
 /*
  * Makes the mount of the cgroup file system. A container with a cgroup namespace of its own gets a
  * new mount, whose root is the container's cgroup.
+ *
  * In any other container a new mount would show the host's whole cgroup tree, and would even change
  * the options of the host's mount. So the host's mount is copied. As in runc and crun, the copy is
  * writable unless config.json says "ro", which engines do unless the container is to manage the

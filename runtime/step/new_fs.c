@@ -2,6 +2,7 @@
 /*
  * Makes file systems by fsopen(2), fsconfig(2) and fsmount(2). Each option is set by a call of its
  * own, so that the kernel can name the option that it refuses.
+ *
  * fsconfig(2) takes values of up to 255 bytes and has no way to escape a comma. If a value needs
  * more (overlay's lowerdir), mount(2) is used instead: it mounts the file system on a directory of
  * a tmpfs, and caisson makes a detached copy of this mount. The tmpfs is attached only for the time

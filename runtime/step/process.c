@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sets attributes of the process that survive execve(2), such as priorities and security labels.
+ *
  * No error message in this file begins with the field of config.json, because step_walk() puts the
  * field in front. No message contains the kernel's text for ENOENT, because engines take "no such
  * file or directory" to mean that the program was not found.
@@ -304,7 +305,7 @@ static int allow_keyring_search(long ring, bool userns)
 		return err_sys("describe the session keyring");
 	text[n < (long)sizeof(text) ? (size_t)n : sizeof(text) - 1] = '\0';
 	/*
-	 * This loop skips to the field perm of the kernel's description of a keyring, which has the
+	 * The loop skips to the field perm of the kernel's description of a keyring, which has the
 	 * format type;uid;gid;perm;description. sscanf(3) is not used, because it would make
 	 * caisson-init a tenth larger.
 	 */

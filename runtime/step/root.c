@@ -5,16 +5,19 @@
  * attaches it in INIT's namespace to the root file system's own directory. From then on the root is
  * the descriptor of that copy, and nothing depends on a path any more. The step PIVOT makes the
  * root "/" and detaches the rest.
+ *
  * The copy is attached to its own directory, because hooks run between ATTACH_ROOT and PIVOT.
  * createContainer hooks run in INIT's namespace, and other hooks enter this namespace by INIT's
  * pid. Hooks find the root by its path on the host and mount things beneath it. If INIT is only
  * root of a user namespace, INIT may not be allowed to reach that directory. Then the copy is
  * attached over "/". The old tree can still be reached, because the kernel ignores mounts that
  * cover the root when it resolves absolute paths.
+ *
  * If the plan says so, INIT starts in the host's mount namespace itself, and ATTACH_ROOT makes a
  * new mount namespace of a copy of the root alone (OPEN_TREE_NAMESPACE). When INIT enters this
  * namespace, the copy becomes "/", so that PIVOT has no old root to detach. INIT mounts nothing
  * before it enters the namespace. plan/tree.c says when the plan chooses this way.
+ *
  * Otherwise pivot_root(".", ".") stacks the old root onto the new one, and umount2(".") takes the
  * old root off again, so that no directory for the old root is needed. The kernel requires that
  * neither the new root nor its parent is shared. So everything is made a slave first, which also

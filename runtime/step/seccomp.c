@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loads the system call filter that the host's side compiled.
+ * Loads the system call filter that the runtime has compiled.
  *
- * Theory of operation. The filter should be loaded at the SECCOMP step, before any process of the
- * container can look at INIT. This is possible if the filter allows the few calls that INIT still
- * has to make: those for waiting for `start`, reporting, execve(2), and forking for an exec and for
- * hooks. INIT finds that out by interpreting the filter itself for these calls (seccomp_sim.h). If
- * one is not allowed, the filter is kept and loaded right before execve(2): by INIT at EXEC, and by
- * the process of each startContainer hook.
+ * Theory of operation. The filter should be loaded at the step SECCOMP, before any process of the
+ * container can look at INIT, the container's first process. This is possible if the filter allows
+ * the few calls that INIT still has to make: those for waiting for `start`, reporting, execve(2),
+ * and forking for an exec and for hooks. INIT finds that out by interpreting the filter itself for
+ * these calls (seccomp_sim.h). If one of the calls is not allowed, the filter is kept and loaded
+ * right before execve(2): by INIT at the step EXEC, and by the process of each startContainer hook.
  *
  * A listener (SCMP_ACT_NOTIFY) must be sent to the agent while the container is still being made.
  * Once the filter is loaded, it may stop INIT in any call, even in sendmsg(2). So a thread that was
- * started before, and that is not under the filter, sends the listener, waits until the host's side
+ * started before, and that is not under the filter, sends the listener, waits until the runtime
  * says that the agent has it, and ends. Meanwhile INIT makes no call at all.
  */
 #include <linux/capability.h>
@@ -236,8 +236,9 @@ static __attribute__((noreturn)) int send_listener(void *data)
 		if (s->result >= 0 && peer->await)
 			s->result = peer->await(peer->data, "seccomp");
 		/*
-		 * The thread closes INIT's descriptor of the listener, because the agent has the
-		 * listener now, and another process could get it from INIT.
+		 * The thread closes the descriptor of the listener, which it shares with the
+		 * container's first process, because the agent has the listener now, and another
+		 * process could get it from that process.
 		 */
 		close(s->listener);
 	}

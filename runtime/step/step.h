@@ -5,9 +5,11 @@
  * in the library depends on whether caisson-init runs on the host or in a guest. The runtime and
  * the guest's agent call single functions of the library. The library is built for two C libraries:
  * see base/musl/.
+ *
  * step_walk() does INIT's steps beginning with step number `from`. It returns only after a failure,
  * with the message set, because STEP_EXEC does not return. The steps free nothing, because the
  * process either becomes the program or ends.
+ *
  * Theory of operation. The root file system is hostile. The member `root` is an O_PATH descriptor
  * of the root file system, and base/path.h resolves every path below it. Writes to /proc go through
  * `proc`, a procfs of the host that the container cannot mount over.
@@ -25,15 +27,23 @@
 struct step_peer {
 	void *data;
 	/*
-	 * tells the other side (the process that launched this one) that this side has reached the
+	 * tells the other side, the process that launched this one, that this side has reached the
 	 * barrier
 	 */
 	int (*report)(void *data, const char *barrier);
-	/* waits until the other side has reached the barrier */
+	/*
+	 * waits until the other side, the process that launched this one, has reached the barrier
+	 */
 	int (*await)(void *data, const char *barrier);
-	/* sends a descriptor to the other side; `what` is "console" or "seccomp" */
+	/*
+	 * sends a descriptor to the process that launched this one; `what` is "console" or
+	 * "seccomp"
+	 */
 	int (*send_fd)(void *data, const char *what, int fd);
-	/* waits for a descriptor from the other side and returns it; `what` is "network" */
+	/*
+	 * waits for a descriptor from the process that launched this one, and returns it; `what` is
+	 * "network"
+	 */
 	int (*take_fd)(void *data, const char *what);
 	/*
 	 * called in the parent process after the step FORK: FORK has made the process `pid`, which
@@ -133,8 +143,8 @@ struct step_ctx {
 	/* two files to which hooks write: see hooks_run(); NULL: hooks_run() gets no files */
 	const int *hook_out;
 	/*
-	 * Writes the container's state, with `status` as its status, into *ret. The createContainer
-	 * and startContainer hooks, which INIT runs, get this state on standard input.
+	 * Writes the container's state, with `status` as its status, into *ret. createContainer and
+	 * startContainer hooks get this state on standard input.
 	 */
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *state_data;
@@ -250,7 +260,10 @@ int step_fork(struct step_ctx *c, const struct step *s) must_check;
 /* close.c closes descriptors. */
 int step_close(struct step_ctx *c, const struct step *s) must_check;
 
-/* seccomp.c loads the filter that the host's side compiled (filter/filter.h). */
+/*
+ * The following functions, in seccomp.c, load the system call filter that the runtime has compiled
+ * (filter/filter.h).
+ */
 int step_seccomp(struct step_ctx *c, const struct step *s) must_check;
 /*
  * Starts the thread that hands over a seccomp listener. The step SECCOMP calls this function unless
@@ -259,8 +272,7 @@ int step_seccomp(struct step_ctx *c, const struct step *s) must_check;
  */
 int seccomp_start_sender(struct step_ctx *c) must_check;
 /*
- * Loads the system call filter in INIT or in a process that INIT made, if the step SECCOMP could
- * not load it yet.
+ * Loads the system call filter in the calling process, if the step SECCOMP could not load it yet.
  */
 int seccomp_load_late(struct step_ctx *c) must_check;
 
