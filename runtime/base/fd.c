@@ -205,7 +205,7 @@ bool fd_is_null(int fd)
 
 	if (fstat(fd, &st) < 0)
 		return errno == EBADF;
-	/* 1:3 is the device number of /dev/null in the kernel's admin-guide/devices.txt. */
+	/* /dev/null has the device number 1:3, by the kernel's admin-guide/devices.txt. */
 	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
 }
 

@@ -35,20 +35,20 @@ int fd_read_all(int fd, struct strbuf *ret, size_t max, const char *what) must_c
 int fd_read_file(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
 
 /*
- * Reads a file as fd_read_file() does, but from a directory that a stranger may have written.
- * Refuses anything but a regular file, because reading a FIFO could wait for ever.
+ * Reads a file as fd_read_file() does, but from a directory that someone may have filled who is not
+ * trusted. Refuses anything but a regular file, because reading a FIFO could wait for ever.
  */
 int fd_read_regular(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
 
 /*
- * Writes all len bytes, with as many write(2) calls as the kernel needs. Sets no error message,
- * because only the caller knows what fd is.
+ * Writes all len bytes at `data` to fd, with as many write(2) calls as the kernel needs. Sets no
+ * error message, because only the caller knows what fd is.
  */
 int fd_write_all(int fd, const void *data, size_t len) must_check;
 
 /*
- * Writes the line "WHO: TEXT" to the descriptor, for a process that has no log. str_clean() cleans
- * the text.
+ * Writes the line "WHO: TEXT" to the descriptor fd, for a process that has no log. str_clean()
+ * removes control characters from the text.
  */
 void fd_say(int fd, const char *who, const char *text);
 
@@ -84,8 +84,8 @@ int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, m
 	must_check;
 
 /*
- * Writes a file that must not exist yet. Another process may read the file while only a part of it
- * is written.
+ * Makes and writes a file that must not exist yet. Another process that reads the file meanwhile
+ * may see only a part of it.
  */
 int fd_write_new_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 	must_check;
@@ -104,8 +104,8 @@ bool fd_is_null(int fd);
 int fd_send(int sock, const void *data, size_t len, int fd) must_check;
 
 /*
- * Receives one message of at most len bytes into data. Returns the message's length, or 0 at the
- * end of the stream. *ret_fd is the descriptor that came with the message (close-on-exec), or
- * -EBADF. ret_fd may be NULL.
+ * Receives one message of at most len bytes from a Unix socket into data. Returns the message's
+ * length, or 0 at the end of the stream. *ret_fd is the descriptor that came with the message
+ * (close-on-exec), or -EBADF. ret_fd may be NULL.
  */
 ssize_t fd_recv(int sock, void *data, size_t len, int *ret_fd) must_check;

@@ -8,7 +8,7 @@
 #include "base/str.h"
 
 struct helper_streams {
-	int fd[3]; /* the helper's standard input, output and error */
+	int fd[3]; /* standard input, output and error of the helper program: one memfd each */
 };
 
 #define HELPER_STREAMS_INIT \

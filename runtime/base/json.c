@@ -331,7 +331,7 @@ static void note_failure(struct json_out *o, yajl_gen_status s)
 		o->failed = -EINVAL;
 }
 
-/* Copies the text to *ret, with U+FFFD in place of bytes that are not UTF-8. */
+/* Copies the text `value` to *ret, with U+FFFD in place of bytes that are not UTF-8. */
 static int make_utf8(const char *value, size_t len, struct strbuf *ret)
 {
 	uint32_t c;

@@ -34,7 +34,7 @@ struct json {
 };
 
 /*
- * Parses one document. `what` names the document in errors, for example "config.json". Returns
+ * Parses a JSON document. `what` names the document in errors, for example "config.json". Returns
  * -EINVAL if the text is not JSON or not UTF-8, or if it has more than one value, a NUL character
  * in a string, or a member given twice.
  */
@@ -61,7 +61,7 @@ int json_get_u64(const struct json *obj, const char *key, uint64_t *ret) must_ch
 /* Returns whether obj has a member with the name `key` that is the boolean true. */
 bool json_get_true(const struct json *obj, const char *key);
 
-/* Returns the name of the type for messages: "a string", "an object", ... */
+/* Returns the name of a JSON type as error messages use it: "a string", "an object", ... */
 const char *json_type_name(enum json_type t);
 
 struct json_out {

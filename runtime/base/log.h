@@ -33,8 +33,8 @@ void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 void log_notice(const char *fmt, ...) printf_like(1, 2);
 
 /*
- * Prints the command's one error line. The line goes to the log file, if there is one, and always
- * to standard error, because people and conmon read standard error.
+ * Reports why a command failed, in one line. The line goes to the log file, if the command has one,
+ * and always to standard error, because people and conmon read standard error.
  */
 void log_error(const char *msg);
 

@@ -83,10 +83,10 @@ static char *replace_link(int dir, const char *path, size_t at, size_t len)
 }
 
 /*
- * Makes missing directories component by component, because mkdirat(2) has no RESOLVE_IN_ROOT.
- * Resolves every existing prefix anew from the root, and makes a new directory only in the
- * directory that was just opened. If a component is a dangling link, returns -ELOOP and sets
- * *ret_path, the path to walk instead.
+ * Makes one attempt to make the missing directories of a path, component by component, because
+ * mkdirat(2) has no RESOLVE_IN_ROOT. Resolves every existing prefix of the path anew from the root,
+ * and makes a new directory only in the directory that was just opened. If a component is a
+ * dangling link, returns -ELOOP and sets *ret_path to the path that the caller tries instead.
  */
 static int mkdirs_walk(int root, const char *path, char **ret_path)
 {
@@ -152,8 +152,8 @@ int path_parent(int root, const char *path, const char **ret_name)
 	if (!*name || streq(name, ".") || streq(name, ".."))
 		return err_set(EINVAL, "%s does not end in a file name", path);
 	/*
-	 * The path is on the stack, because caisson-init calls this function for each device and
-	 * link, and would otherwise allocate memory each time.
+	 * The copy of the path is on the stack, because caisson-init calls this function for each
+	 * device and link, and would otherwise allocate memory each time.
 	 */
 	char parent[PATH_MAX] = ".";
 	size_t len = (size_t)(name - path);
@@ -252,9 +252,10 @@ int path_write_proc(int proc, const char *path, const char *text)
 
 /*
  * Unmounts everything that lies over the new root. After pivot_root(2) the old root is mounted over
- * the new one, and older mounts, such as the new root of an earlier step, lie over the old root. A
- * lookup that starts with "/" begins below all of these mounts. A ".." from there stays at "/" but,
- * like every step of a lookup, ends at the topmost mount. So "/.." is the mount to remove next.
+ * the new one, and older mounts, such as the new root of an earlier pivot_root(2), lie over the old
+ * root. A lookup of a path that starts with "/" begins below all of these mounts. A ".." from "/"
+ * stays at "/" but, as after every component of a path, the lookup continues on the topmost mount
+ * there. So "/.." is the mount to remove next.
  */
 static int unmount_above(int root)
 {

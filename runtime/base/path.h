@@ -39,9 +39,9 @@ int path_mkdirs(int root, const char *path) must_check;
 int path_mkfile(int root, const char *path) must_check;
 
 /*
- * Opens the directory that holds path's last component (O_PATH), and creates missing directories.
- * *ret_name points at that component, inside path. Returns -EINVAL if the last component is ".",
- * ".." or "".
+ * Opens the directory beneath root that holds path's last component (O_PATH), and creates missing
+ * directories. *ret_name points at the last component, inside path. Returns -EINVAL if the last
+ * component is ".", ".." or "".
  */
 int path_parent(int root, const char *path, const char **ret_name) must_check;
 

@@ -18,7 +18,7 @@
 
 struct remover {
 	const struct remove_keep *keep;
-	int top; /* directory in which the removal began */
+	int top; /* descriptor of the directory in which the removal began */
 	unsigned moved;
 	bool again; /* a directory was moved into `top`, so another round is needed */
 };

@@ -242,7 +242,7 @@ static uint64_t unit_factor(const char *unit)
 	return 1ULL << (10 * (at - letters));
 }
 
-/* Multiplies the decimal number in text, which may have a fraction, by scale. */
+/* Multiplies the decimal number in `text`, which may have a fraction, by `scale`. */
 static int scale_number(const char *text, size_t len, uint64_t scale, uint64_t *ret)
 {
 	const char *dot = memchr(text, '.', len);
@@ -319,7 +319,10 @@ int str_to_signal(const char *s)
 		if (known && streq(known, bare))
 			return i;
 	}
-	/* Three signals have a second name, which sigabbrev_np(3) does not know. */
+	/*
+	 * SIGCHLD, SIGABRT and SIGPOLL have second names (CLD, IOT and IO), which sigabbrev_np(3)
+	 * does not know.
+	 */
 	if (streq(bare, "CLD"))
 		return SIGCHLD;
 	if (streq(bare, "IOT"))

@@ -26,7 +26,7 @@ static inline bool str_starts(const char *s, const char *prefix)
  * A growing string that is always NUL-terminated. {0} initialises it; strbuf_release() releases it.
  */
 struct strbuf {
-	char *s; /* NULL if nothing was ever added, so strbuf_str() is the way to read the string */
+	char *s; /* NULL if nothing was ever added, so callers read the string by strbuf_str() */
 	size_t len;
 	size_t cap;
 };
@@ -43,18 +43,20 @@ const char *strbuf_str(const struct strbuf *b);
 
 /*
  * Foreign text is any text that a guest, an image, a container, a hook or another program wrote.
- * All of it goes through str_clean() or str_quote() before it reaches a terminal or a log, because
- * a control character in it could forge a line of caisson or command the terminal. base/log.c
- * cleans whole messages and log lines, so messages may contain foreign text unchanged.
+ * All foreign text goes through str_clean() or str_quote() before it reaches a terminal or a log,
+ * because a control character in foreign text could forge a line of caisson or command the
+ * terminal. base/log.c cleans whole messages and log lines, so messages may contain foreign text
+ * unchanged.
  *
- * str_clean() turns the text into one line. dst gets as much of src as fits. Line ends become '|';
- * other characters that a terminal does not simply display, and bytes that are not UTF-8, become
- * '?'. dst may be src.
+ * str_clean() turns the text `src` into one line. dst gets as much of src as fits. Line ends become
+ * '|'; other characters that a terminal does not simply display, and bytes that are not UTF-8,
+ * become '?'. dst may be src.
  */
 void str_clean(char *dst, size_t size, const char *src, size_t len);
 
 /*
- * Adds the text in quotes to *ret, with the escapes of Go's strconv.Quote(), as logrus writes it.
+ * Adds the text `src` in quotes to *ret, with the escapes of Go's strconv.Quote(), because logrus,
+ * the logger of other runtimes, writes texts so.
  */
 int str_quote(struct strbuf *ret, const char *src) must_check;
 

@@ -43,9 +43,10 @@ static inline int sys_pivot_root(const char *new_root, const char *put_old)
 #endif
 
 /*
- * Returns whether open_tree(2) knows OPEN_TREE_NAMESPACE, and this process may use the flag. The
- * call fails with EBADF for its bad descriptor if the kernel knows the flag, and with another error
- * if the kernel does not. The answer is not stored, because the call costs less than a microsecond.
+ * Returns whether open_tree(2) knows OPEN_TREE_NAMESPACE and this process may use the flag. The
+ * test is a call of open_tree(2) with a bad descriptor: it fails with EBADF if the kernel knows the
+ * flag, and with another error if the kernel does not. The answer is not stored, because the call
+ * costs less than a microsecond.
  */
 static inline bool sys_has_tree_namespace(void)
 {

@@ -37,8 +37,8 @@ static int map_and_open(pid_t pid, const char *uid_map, const char *gid_map)
 	r = write_map(proc, pid, "gid_map", gid_map);
 	if (r == -EPERM) {
 		/*
-		 * A process without CAP_SETGID may map groups only after it has given up
-		 * setgroups(2).
+		 * A process without CAP_SETGID may map groups in a user namespace only after it has
+		 * given up setgroups(2) there.
 		 */
 		r = write_map(proc, pid, "setgroups", "deny");
 		if (r >= 0)

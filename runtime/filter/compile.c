@@ -227,10 +227,10 @@ static int add_archs(scmp_filter_ctx ctx, const struct spec_seccomp *s)
 }
 
 /*
- * Says whether a rule compares one argument twice. libseccomp accepts one comparison per argument,
- * and all comparisons of a rule must be true. runc splits a rule that compares an argument twice
- * into one rule for each comparison, so one true comparison is enough. Engines' profiles rely on
- * this, so caisson does the same.
+ * Says whether a rule of the profile compares one argument twice. libseccomp accepts one comparison
+ * per argument, and all comparisons of a rule must be true. runc splits a rule that compares an
+ * argument twice into one rule for each comparison, so one true comparison is enough. Engines'
+ * profiles rely on this, so caisson does the same.
  */
 static bool compares_twice(const struct spec_seccomp_rule *rule)
 {
@@ -269,8 +269,8 @@ static int add_rule(scmp_filter_ctx ctx, const struct spec_seccomp *s, size_t in
 	struct scmp_arg_cmp cmp[32] = {0};
 
 	/*
-	 * A rule with the default action changes nothing. The rule is skipped, because libseccomp
-	 * refuses it.
+	 * A rule whose action is the profile's default action changes nothing. The rule is skipped,
+	 * because libseccomp refuses such a rule.
 	 */
 	if (rule->action == s->default_action)
 		return 0;
@@ -311,8 +311,8 @@ static size_t count_names(const struct spec_seccomp *s)
 }
 
 /*
- * Refuses, before anything is made, profiles that no kernel could load or that would block this
- * process forever.
+ * Refuses profiles that no kernel could load or that would block the process that loads them
+ * forever. The caller does this before it makes anything.
  */
 static int check_profile(const struct spec_seccomp *s)
 {

@@ -12,10 +12,10 @@
  * default of killing, tracing or notifying is a policy and stays as the configuration says,
  * although runc's stub covers killing too. A default of ENOSYS needs no stub.
  *
- * The program loads the architecture. It has a section for each architecture of the filter, and
- * skips those of other architectures. A section loads the number of the call and returns ENOSYS if
- * the number is too large. Otherwise the section jumps to the end, where libseccomp's program
- * begins.
+ * The part is a BPF program. It loads the architecture of the call. The program has a section for
+ * each architecture of the filter, and skips the sections of other architectures. A section loads
+ * the number of the call and returns ENOSYS if the number is too large. Otherwise the section jumps
+ * to the program's end, where libseccomp's program begins.
  */
 #include "filter/stub.h"
 
@@ -29,8 +29,10 @@
  * x86-64
  */
 #define X32_BIT 0x40000000
-#define MAX_SECTIONS 24 /* how many architectures a filter can have; more than libseccomp knows */
-#define SECTION_SIZE 12 /* largest number of instructions in a section */
+/* how many architectures a filter can have at most; libseccomp knows fewer */
+#define MAX_SECTIONS 24
+/* largest number of instructions in the section of the program for one architecture */
+#define SECTION_SIZE 12
 
 struct section {
 	uint32_t arch; /* architecture of the section (AUDIT_ARCH_*) */

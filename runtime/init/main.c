@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * caisson-init: the first process of a container, and of an exec, until it executes the container's
- * program.
+ * caisson-init: the program of the first process of a container, and of an exec, until the process
+ * executes the container's program.
  *
  * Theory of operation. caisson-init is a program of its own, because a process of the container may
- * look at it. The file from which caisson-init is executed is used by nothing else (init/image.h),
- * and its command line, its environment and its memory contain nothing of the host. The runtime
- * starts it with only those descriptors that the orders name; all others are close-on-exec.
+ * look at the process that runs it. The file from which caisson-init is executed is used by nothing
+ * else (init/image.h), and its command line, its environment and its memory contain nothing of the
+ * host. The runtime starts caisson-init with only those descriptors that the orders (init/orders.h)
+ * name; all others are close-on-exec.
  *
  * The program is small and starts fast, because every start of a container waits for it.
  */

@@ -27,10 +27,16 @@ struct init_orders {
 	struct spec_strings env;
 	bool has_env;
 	int32_t channel, start_fifo, result_fifo;
-	/* the container's standard input; descriptor 0 holds the orders instead */
+	/*
+	 * descriptor of the container's standard input, because descriptor 0 holds the orders
+	 * instead
+	 */
 	int32_t stdin_fd;
 	int32_t container; /* set for an exec: a pidfd of the container's first process */
-	/* exec with a seccomp listener: the pid namespace of the container's first process */
+	/*
+	 * set for an exec with a seccomp listener: the pid namespace of the container's first
+	 * process
+	 */
 	int32_t pid_ns;
 	int32_t hook_out[2];
 	/*

@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs the foreground: `run` and `exec` without --detach stay beside the process. They forward the
- * signals that they get, relay the terminal's data, and end with the process's exit code.
+ * The foreground: `run` and `exec` without --detach stay beside the container's process. They
+ * forward the signals that they get, relay the terminal's data, and end with the process's exit
+ * code.
  *
  * The caller blocks all signals before the process exists (base/interrupt.h), and this file reads
- * them from a signalfd, so that none is lost. The terminal's data goes through two small buffers.
- * If one side does not read, so that its buffer stays full, this file stops reading the other side
- * until the buffer has room.
+ * the signals from a signalfd, so that no signal is lost. The terminal's data goes through two
+ * small buffers, one for each direction. If the receiver of a direction does not read, so that the
+ * buffer stays full, this file stops reading from the sender until the buffer has room.
  *
  * No write may block, because then signals would no longer be forwarded. So the terminal's master
  * is non-blocking. The flags of standard output belong to the caller and stay as they are. If
  * standard output is a terminal or a pipe, this file opens it a second time, with flags of its own,
- * because a terminal that poll(2) reports as writable may not take all that is written. If it
- * cannot be opened again, each write has at most PIPE_BUF bytes, because a pipe that poll(2)
- * reports as writable has room for that many.
+ * because a terminal that poll(2) reports as writable may not take all that is written. If standard
+ * output cannot be opened a second time, each write has at most PIPE_BUF bytes, because a pipe that
+ * poll(2) reports as writable has room for that many.
  *
  * When the process has ended, its last output may still wait for a reader of standard output, for
  * example while less(1) shows an earlier page. SIGTERM, SIGINT, SIGHUP and SIGQUIT end that wait.
  *
  * While the process lives, this file holds the terminal's slave side open too. A program such as an
- * init closes its terminal and opens it again later. If that was the last open slave, the master
- * would report the end of the terminal in between.
+ * init closes its terminal and opens it again later. If no process had the slave side open in
+ * between, the master would report the end of the terminal.
  */
 #include "launch/attend.h"
 
@@ -56,8 +57,8 @@ struct attend {
 	struct ns_child *child;
 	int signals;
 	/*
-	 * pointer to the descriptor of the terminal's master, or to -EBADF; the descriptor is
-	 * closed if caisson's own terminal is closed
+	 * Pointer to the descriptor of the container's terminal (the master), or to -EBADF. The
+	 * descriptor is closed if caisson's own terminal is closed.
 	 */
 	int *console;
 	/*
@@ -123,9 +124,9 @@ static int set_raw(const struct termios *saved)
 }
 
 /*
- * Opens standard output again as non-blocking and returns the descriptor, or -EBADF if it is
- * neither a terminal nor a pipe. A regular file is not opened again, because the new descriptor
- * would write from the start of the file.
+ * Opens standard output a second time, as non-blocking, and returns the descriptor, or -EBADF if
+ * standard output is neither a terminal nor a pipe. A regular file is not opened again, because the
+ * new descriptor would write from the start of the file.
  */
 static int reopen_output(void)
 {

@@ -53,7 +53,11 @@ struct container {
 	int dir; /* descriptor of the state directory, whether it is locked or not */
 	bool locked;
 	int root_dir; /* descriptor of ROOT, the directory that contains all state directories */
-	const char *prepared; /* name of the file that container_prepare_save() wrote, or NULL */
+	/*
+	 * name of the file that container_prepare_save() wrote for container_save() to rename, or
+	 * NULL
+	 */
+	const char *prepared;
 	/* the configuration, if container_spec() has parsed it, else NULL */
 	const struct spec *spec;
 
@@ -86,7 +90,10 @@ struct container {
 	/* the bundle's directory was made for this container alone, and is removed with it */
 	bool remove_bundle;
 	bool no_new_keyring; /* `create` was called with --no-new-keyring */
-	/* the container is a microVM, and pid is the pid of its monitor (monitor/monitor.h) */
+	/*
+	 * the container is a microVM, and the member `pid` is the pid of the microVM's monitor
+	 * (monitor/monitor.h)
+	 */
 	bool vm;
 	const struct json *annotations;
 };
@@ -118,8 +125,8 @@ int container_open_root(const char *root, bool create) must_check;
 int container_check_id(const char *id) must_check;
 
 /*
- * Makes the container's state directory, which is empty, and locks it. Returns -EEXIST if the ID is
- * taken.
+ * Makes the container's state directory, which is empty at first, and locks it. Returns -EEXIST if
+ * another container has the ID.
  */
 int container_new(struct container *c, const char *root, const char *id) must_check;
 
@@ -131,8 +138,8 @@ int container_open(struct container *c, const char *root, const char *id, bool l
 void container_close(struct container *c);
 
 /*
- * Locks a container that is already open; waits until no other command holds the lock. Returns
- * -ENOENT if the container was deleted meanwhile; another container may have its ID then.
+ * Locks a container that is already open; waits until no other command holds the container's lock.
+ * Returns -ENOENT if the container was deleted meanwhile; another container may have the ID then.
  */
 int container_lock(struct container *c) must_check;
 
@@ -188,8 +195,8 @@ int container_status_unfrozen(struct container *c, enum container_status *ret) m
 int container_mark_started(struct container *c) must_check;
 
 /*
- * VM mode: makes or removes the mark of a paused container in the state directory. The mark is
- * needed because the runtime cannot see the freezer in the guest.
+ * For a microVM: makes or removes the file in the state directory that marks the container as
+ * paused. The file is needed because the runtime cannot see the freezer in the guest.
  */
 int container_mark_frozen(struct container *c, bool frozen) must_check;
 
@@ -211,7 +218,10 @@ void container_put_state(
 int container_state_json(
 	const struct container *c, const char *status, pid_t pid, struct strbuf *ret) must_check;
 
-/* Removes the state directory and everything in it. `delete` calls this last. */
+/*
+ * Removes the container's state directory and everything in it. The command `delete` calls this
+ * function last.
+ */
 int container_remove(struct container *c) must_check;
 
 /*

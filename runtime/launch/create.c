@@ -72,8 +72,8 @@ static int record_intent(
 }
 
 /*
- * VM mode: makes start.lock and locks it. The monitor holds this lock until the program runs, which
- * is how other commands tell "created" from "running" (see container.h).
+ * VM mode: makes the file start.lock and locks it. The microVM's monitor holds this lock until the
+ * program runs, which is how other commands tell "created" from "running" (see container.h).
  */
 static int open_start_lock(struct launch *l)
 {

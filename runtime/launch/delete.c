@@ -82,9 +82,10 @@ int launch_kill(struct container *c)
 }
 
 /*
- * Removes the taps (virtual network interfaces) that the monitor made in a network namespace that
- * outlives the monitor. If they stayed, the namespace would go on sending traffic to taps that no
- * one reads. The monitor cannot remove them itself, because its jail does not allow it.
+ * Removes the taps (virtual network interfaces) that a microVM's monitor made in a network
+ * namespace that outlives the monitor. If the taps stayed, the namespace would go on sending
+ * traffic to taps that no one reads. The monitor cannot remove them itself, because its jail does
+ * not allow that.
  */
 static void remove_taps(struct container *c, const struct spec *s)
 {

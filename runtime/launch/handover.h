@@ -14,8 +14,8 @@
 #define HANDOVER_NO_TERMINAL "cannot use console socket if runc will not detach or allocate tty"
 
 /*
- * Connects to a Unix stream socket and returns it. Error messages name the field from which the
- * path came.
+ * Connects to the Unix stream socket at `path` and returns the connected socket. Error messages
+ * name `field`, the option or property from which the path came.
  */
 int handover_connect(const char *path, const char *field) must_check;
 

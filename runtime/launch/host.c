@@ -294,7 +294,7 @@ static int clone_vm_process(struct launch *l, const struct step *s, int *theirs)
 	fd_close(theirs);
 	/*
 	 * The runtime closes its own copies of the listening sockets and of start.lock, so that
-	 * only the monitor keeps them open.
+	 * only the microVM's monitor keeps them open.
 	 */
 	fd_close(&l->create.start_socket);
 	fd_close(&l->create.start_lock);

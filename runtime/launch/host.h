@@ -39,10 +39,14 @@ struct create_part {
 	 * which the container's first process waits for `start` and reports its result
 	 */
 	int start_fifo, result_fifo;
-	int start_socket; /* VM mode: listening socket on which the monitor waits for `start` */
 	/*
-	 * VM mode: the file start.lock of the state directory, which the monitor keeps locked until
-	 * the program runs
+	 * VM mode: the listening socket start.sock, on which the microVM's monitor waits for
+	 * `start`
+	 */
+	int start_socket;
+	/*
+	 * VM mode: the file start.lock of the state directory, which the microVM's monitor keeps
+	 * locked until the program runs
 	 */
 	int start_lock;
 	struct plan_env env;
@@ -73,7 +77,7 @@ struct exec_part {
 	 * clone3(2) puts the process into its cgroup, or if the container has no cgroup.
 	 */
 	struct cgroup cgroup;
-	const char *subgroup; /* VM mode: value of --cgroup, or NULL */
+	const char *subgroup; /* for a microVM: value of the option --cgroup of `exec`, or NULL */
 };
 
 /* The part of struct launch that create and exec use in VM mode: see monitor/monitor.h. */
@@ -88,8 +92,10 @@ struct vm_part {
 	 * failed; else -EBADF
 	 */
 	int failure;
-	struct monitor_restore restore;       /* `restore`: files of the checkpoint, else -EBADF */
-	const struct machine_config *machine; /* the machine that create boots; NULL in exec */
+	/* for the command `restore`: files of the checkpoint, else -EBADF */
+	struct monitor_restore restore;
+	/* the virtual machine that create boots; NULL in exec */
+	const struct machine_config *machine;
 };
 
 /*
@@ -111,14 +117,16 @@ struct launch {
 	struct container *c;
 	const struct spec *spec;
 	struct plan plan;
-	size_t next_step; /* index in plan.steps of the step to do next */
+	size_t next_step; /* index in plan.steps of the step that comes next */
 	/*
-	 * array of plan.nslots descriptors, which steps open for later steps (launch_make_slots())
+	 * array of plan.nslots descriptors, which steps of the plan open for later steps
+	 * (launch_make_slots())
 	 */
 	int *slots;
 	/* Descriptor of a procfs from path_open_proc(). It is open once STEP_CLONE is done. */
 	int proc;
-	int cgroup_dir; /* the cgroup directory into which the process is cloned, or -EBADF */
+	/* directory of the cgroup into which clone3(2) puts the new process, or -EBADF */
+	int cgroup_dir;
 	/*
 	 * the runtime's end of the socket for messages to and from INIT, the container's first
 	 * process

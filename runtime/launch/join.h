@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Joins the networks of --network and -p. caisson itself changes no network. It executes
- * caisson-net (network/tool.h) once when the container's network namespace exists, and once when
- * the container is undone. A container without networks costs one access(2) at its end.
+ * Joins a container to the networks of the options --network and -p. The runtime itself changes no
+ * network. It executes the helper program caisson-net (network/tool.h) once when the container's
+ * network namespace exists, and once when the container is undone. For a container without networks
+ * the runtime makes one call of access(2) when the container ends.
  */
 #pragma once
 #include "launch/host.h"
 #include "launch/prepare.h"
 
 /*
- * Decides which networks the container joins, and stores them in b->networks. Changes b->spec for
- * --network none and --network host. Does nothing without these options.
+ * Decides by the options and config.json which networks the container joins, and stores them in
+ * b->networks. For --network none and --network host changes b->spec instead. Without such options
+ * changes nothing, except for an ordinary user's microVM, which gets a network of pasta or
+ * slirp4netns if a container in namespaces would share the host's network.
  */
 int join_decide(struct arena *a, const struct launch_options *o, struct bundle *b) must_check;
 

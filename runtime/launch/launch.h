@@ -63,7 +63,7 @@ int launch_create(const struct launch_options *o) must_check;
  */
 int launch_run(const struct launch_options *o, int *ret_status) must_check;
 
-/* Builds the plan that `create` would carry out for these options, and does none of its steps. */
+/* Builds the plan that `create` would carry out for these options, and does no step of the plan. */
 int launch_plan(struct arena *a, const struct launch_options *o, struct plan *ret) must_check;
 
 int launch_start(struct container *c) must_check;

@@ -116,8 +116,9 @@ int network_open_init(struct launch *l)
 }
 
 /*
- * Moves a network device into the container. A new name such as "eth%d" is replaced by the name
- * that the kernel would choose, and that name is stored, because undoing needs it.
+ * Moves a network device into the container. If config.json gives the device a new name with a
+ * number to choose, such as "eth%d", the device gets the name that the kernel would choose. This
+ * name is stored, because undoing needs it.
  */
 int network_move_device(struct launch *l, const struct step *s)
 {

@@ -168,9 +168,9 @@ int notify_relay(struct notify *n)
 
 /*
  * Waits until the service manager has read all reports. A service manager finds out by the sender's
- * pid for which service a report is, so the runtime must not end before the reports are read. This
- * function sends BARRIER=1 with a descriptor, which the service manager closes when it reads that
- * report (sd_notify_barrier(3)).
+ * pid for which service a report is, so the runtime must not end before the service manager has
+ * read the reports. To find that out, this function sends a report BARRIER=1 with a descriptor,
+ * which the service manager closes when it reads the report (sd_notify_barrier(3)).
  */
 static void await_service_manager(const struct notify *n)
 {

@@ -41,9 +41,9 @@ static int check_rootfs(const struct bundle *b)
 }
 
 /*
- * Decides between namespaces and a microVM: an option beats the annotation, which beats the vm
- * section of config.json. An unknown value is an error, because otherwise a user could believe to
- * be in a microVM and be in a container.
+ * Decides whether the container runs in namespaces or in a microVM: an option beats the annotation,
+ * which beats the vm section of config.json. An unknown value is an error, because otherwise a user
+ * could believe to be in a microVM and be in a container.
  */
 static int decide_isolation(const struct spec *s, const char *option, enum plan_isolation *ret)
 {

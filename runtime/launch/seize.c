@@ -135,7 +135,7 @@ int container_seize(struct container *c)
 	if (r == 0)
 		r = end_holder(c, making ? "is being created" : "is being changed");
 	/*
-	 * The command that made the container has ended, so the lock is free, unless another
+	 * The command that was making the container has ended, so the lock is free, unless another
 	 * command took it, or a process that is not visible in /proc/locks holds it.
 	 */
 	if (r >= 0)

@@ -30,7 +30,7 @@ struct timeline_span {
 	 * step
 	 */
 	const struct step *step;
-	size_t number; /* number of the step in the plan, counted from 1 */
+	size_t number; /* number of the step in the whole plan, counted from 1 */
 	const char *name;
 	uint64_t start, end;
 	bool waits; /* whether the party only waited for another one */
@@ -38,9 +38,10 @@ struct timeline_span {
 
 struct timeline {
 	const char *path;
-	int fd; /* descriptor of the file to write, or -EBADF */
+	int fd; /* descriptor of the file that gets the timeline, or -EBADF */
 	enum timeline_form form;
-	const char *command, *id; /* command such as "run", and the container's ID, for the title */
+	/* command such as "run", and the container's ID, for the title of the timeline */
+	const char *command, *id;
 	struct timeline_span *spans;
 	size_t n, capacity;
 	uint64_t begin, end; /* begin and end of the whole start of the container */
@@ -60,9 +61,9 @@ struct timeline {
 	}
 
 /*
- * Opens the file and begins to record into *t, which *l refers to from then on. Does nothing if
- * `path` is NULL. The suffix of the path chooses the form of the file. `command` is the name of the
- * command, for the title.
+ * Opens the timeline's file and begins to record into *t, which *l refers to from then on. Does
+ * nothing if `path` is NULL. The suffix of the path chooses the form: JSON, SVG or HTML. `command`
+ * is the name of the command, for the title.
  */
 int timeline_open(struct timeline *t, const char *path, const char *command, struct launch *l)
 	must_check;

@@ -28,10 +28,10 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 _Noreturn void launch_become_proxy(struct launch *l, int channel);
 
 /*
- * launch_open_failure() makes a memfd into which the monitor of a `run` in the foreground writes
- * why its machine failed, because the monitor's standard error is the container's.
- * launch_read_failure() is called once the monitor has ended. It returns -EIO with the text of the
- * memfd as the message, or 0 if the memfd is empty.
+ * launch_open_failure() makes a memfd into which the microVM's monitor writes why its machine
+ * failed, if `run` stays in the foreground. It needs a memfd, because the monitor's standard error
+ * is the container's. launch_read_failure() is called once the monitor has ended. It returns -EIO
+ * with the text of the memfd as the message, or 0 if the memfd is empty.
  */
 int launch_open_failure(struct launch *l) must_check;
 int launch_read_failure(struct launch *l) must_check;

@@ -12,7 +12,7 @@
 
 #define CALL_TIMEOUT_MS 10000
 #define KILL_TIMEOUT_MS 3000
-/* how long, in ms, the monitor may take to write all of the guest's memory */
+/* how long, in ms, the microVM's monitor may take to write all of the guest's memory */
 #define CHECKPOINT_TIMEOUT_MS 600000
 
 static int call_monitor(struct container *c, struct agent_writer *w, const struct strbuf *blob,

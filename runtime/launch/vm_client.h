@@ -32,8 +32,8 @@ int vm_update(struct container *c, const struct cg_resources *guest) must_check;
 int vm_watch(struct container *c) must_check;
 
 /*
- * Reads the socket of vm_watch(). Returns 1 if the guest's kernel has killed a process, 0 if it has
- * not, and -ESRCH if the monitor closed the socket.
+ * Reads the socket that vm_watch() returned. Returns 1 if the guest's kernel has killed a process,
+ * 0 if it has not, and -ESRCH if the microVM's monitor closed the socket.
  */
 int vm_watch_read(int sock, struct agent_reader *r) must_check;
 

@@ -43,7 +43,10 @@ enum channel_type {
 	CHANNEL_SPAN,
 };
 
-/* The time that a party of a microVM has spent on something. */
+/*
+ * The time that a party of a microVM's plan (the monitor, the guest's agent or the container's
+ * first process) has spent on something.
+ */
 struct channel_span {
 	int place;           /* the party of the plan, an enum step_place */
 	uint64_t begin, end; /* CLOCK_MONOTONIC of the receiver, in ns */
@@ -58,9 +61,12 @@ struct channel_span {
 
 struct channel_msg {
 	uint32_t type;
-	/* a number whose meaning depends on the type; for CHANNEL_FAILED it is -errno */
+	/*
+	 * a number whose meaning depends on the type of the message; for CHANNEL_FAILED it is
+	 * -errno
+	 */
 	int32_t code;
-	uint64_t time; /* time of sending (CLOCK_MONOTONIC), in ns */
+	uint64_t time; /* time at which the message was sent (CLOCK_MONOTONIC), in ns */
 	char text[ERR_MAX];
 };
 
@@ -81,7 +87,7 @@ int channel_send(int sock, enum channel_type type, int code, const char *text, i
  */
 int channel_recv(int sock, struct channel_msg *ret, int *ret_fd) must_check;
 
-/* Sends the message that this side has reached the barrier `barrier`. */
+/* Sends the message that the sender has reached the barrier `barrier` of the plan. */
 int channel_report(int sock, const char *barrier) must_check;
 
 /*

@@ -20,7 +20,9 @@
 #include "ns/clone.h"
 #include "ns/ns.h"
 
-/* Says whether the process of pidfd is in the same namespace of the type `name` as caisson. */
+/*
+ * Says whether the process of pidfd and this process are in the same namespace of the type `name`.
+ */
 static bool is_same_namespace(int pidfd, const char *name)
 {
 	char path[64], line[64];

@@ -64,8 +64,8 @@ int ns_take_forked(pid_t pid, struct ns_child *child) must_check;
 uint64_t ns_flags_to_enter(int pidfd, uint64_t flags);
 
 /*
- * Writes /proc/PID/{uid_map,setgroups,gid_map}. If an ordinary user maps ranges, newuidmap(1) and
- * newgidmap(1) write the maps.
+ * Writes the id maps of a process, /proc/PID/{uid_map,setgroups,gid_map}. If an ordinary user maps
+ * ranges, executes newuidmap(1) and newgidmap(1), which write the maps.
  */
 int ns_id_map(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_maps *gid) must_check;
 
@@ -75,7 +75,7 @@ int ns_id_map(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_ma
  */
 int ns_open(enum spec_ns type, const char *path) must_check;
 
-/* Says whether the namespace that fd refers to is the one that the calling process is in. */
+/* Says whether the calling process is in the namespace that fd refers to. */
 bool ns_is_own(enum spec_ns type, int fd);
 
 struct ns_init_args {

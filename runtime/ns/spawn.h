@@ -8,7 +8,10 @@ struct ns_spawn_args {
 	int cgroup; /* directory of the cgroup into which clone3(2) puts the process, or -EBADF */
 	bool cgroup_is_new; /* whether the cgroup `cgroup` is new and has no limits yet */
 	int image;          /* file of caisson-init, from init_image_open() */
-	/* file from init_orders_write() with what caisson-init is to do; becomes descriptor 0 */
+	/*
+	 * file from init_orders_write(), which says what caisson-init is to do; becomes descriptor
+	 * 0 of caisson-init
+	 */
 	int orders;
 	/*
 	 * files that become the new process's descriptors 1 and 2; -EBADF: the process inherits the

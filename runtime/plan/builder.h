@@ -42,7 +42,10 @@ struct builder {
 	int failed;
 };
 
-/* Appends one step (builder.c). The returned pointer is valid until the next step is appended. */
+/*
+ * Appends one step to the plan (builder.c). The returned pointer is valid until another step is
+ * appended.
+ */
 struct step *builder_add_step(
 	struct builder *b, enum step_kind kind, enum step_place place, const char *field);
 void builder_add_text(struct builder *b, enum step_kind kind, const char *field, const char *text);
@@ -75,7 +78,8 @@ void builder_add_mounts(struct builder *b, int root_slot);
 void builder_decide_namespace(struct builder *b);
 
 /*
- * The functions of process.c append the steps that a create and an exec both need for the process.
+ * The next functions, in process.c, append the steps for the process that both `create` and `exec`
+ * need.
  */
 void builder_add_mapped_root(struct builder *b);
 void builder_add_oom_score(struct builder *b, const struct spec_process *p);

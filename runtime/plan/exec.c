@@ -26,10 +26,10 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 		i->text = p->exec_affinity_initial;
 	}
 	/*
-	 * An ordinary user cannot write the OOM score of the new process, because the process is
-	 * not dumpable, so that the container cannot look into it, and so its files in /proc belong
-	 * to root. Therefore the runtime sets its own score before the clone, and the process
-	 * inherits it.
+	 * An ordinary user cannot write the OOM score of the new process: the process is not
+	 * dumpable, so that the container cannot look into it, and so its files in /proc belong to
+	 * root. Therefore the runtime sets its own score before it clones the process, and the
+	 * process inherits the score.
 	 */
 	bool inherit = env->rootless && env->isolation != PLAN_VM && p->oom_score_adj.set;
 	if (inherit)

@@ -10,7 +10,7 @@
 #include "plan/plan.h"
 
 /*
- * The type of struct plan, for a structure of another folder that contains a plan:
+ * Describes struct plan (see base/pack.h), for a structure of another folder that contains a plan:
  * PACK_EMBED(struct x, plan, &plan_type).
  */
 extern const struct pack_type plan_type;

@@ -172,7 +172,10 @@ static void add_connect(struct builder *b, size_t index)
 	c->connect.device = backend_device(b, index);
 }
 
-/* Appends the step that opens a mount's source. Returns the source's slot. */
+/*
+ * Appends the step that opens a mount's source. Returns the slot into which the step puts the
+ * source's descriptor.
+ */
 static int add_source(struct builder *b, size_t index, const char *path)
 {
 	const struct spec *s = b->spec;

@@ -176,8 +176,8 @@ static bool is_set_first(const struct builder *b, const struct spec_pair *sysctl
 }
 
 /*
- * Appends the steps for sysctls: if `first` is set, those for sysctls of namespaces that are joined
- * before the user namespace, else those for the other sysctls.
+ * Appends steps for sysctls: if `first` is set, for the sysctls of namespaces that the container
+ * joins before its user namespace, else for all others.
  */
 static void add_sysctls(struct builder *b, bool first)
 {

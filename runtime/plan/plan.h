@@ -163,7 +163,7 @@ struct step {
 		const char *text;
 		/*
 		 * a number whose meaning depends on the kind of step: propagation, personality,
-		 * priority, (kind PIVOT) an enum plan_pivot, or (kind ENTER) a set of CLONE_NEW*
+		 * priority; for the step PIVOT an enum plan_pivot; for ENTER a set of CLONE_NEW*
 		 * flags
 		 */
 		uint64_t number;
@@ -237,7 +237,8 @@ struct step {
 			 */
 			struct spec_id_maps uid, gid;
 		} nodes;
-		struct { /* members of the step CONNECT */
+		/* members of the step CONNECT, for a mount that a vhost-user back end serves */
+		struct {
 			const struct spec_mount *mount;
 			/* name of the mount's device in the guest: /dev/vdX, or a virtio-fs tag */
 			const char *device;

@@ -24,7 +24,7 @@ static int ns_text(uint64_t flags, struct strbuf *out)
 	return r;
 }
 
-/* Writes the names of the namespaces that a CLONE or FORK step makes to `out`. */
+/* Writes to `out` the names of the namespaces that a step CLONE or FORK makes. */
 static int new_text(uint64_t flags, struct strbuf *out)
 {
 	int r = strbuf_addf(out, "new: ");
@@ -103,7 +103,8 @@ static int nodes_text(const struct step *s, struct strbuf *out)
 }
 
 /*
- * Writes the name of the guest's network interface, and the socket of the back end that serves it.
+ * Writes the name of the guest's network interface, and the socket of the vhost-user back end that
+ * serves the interface.
  */
 static int net_text(const struct spec_vm_net *n, struct strbuf *out)
 {

@@ -45,8 +45,8 @@ void builder_add_host_rlimits(struct builder *b, const struct spec_process *p)
 }
 
 /*
- * Appends the steps that set what the process may do and as which user it runs, for create and
- * exec.
+ * Appends the steps, for create and exec, that set what the container's process may do and as which
+ * user it runs.
  */
 void builder_add_attributes(struct builder *b, const struct spec_process *p)
 {

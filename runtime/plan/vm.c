@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the plan for a microVM is made from the plan for namespaces. This file gives
- * each step of that plan to one or two of four parties. Steps that concern the host stay HOST's:
- * its cgroup, copies of mounts, hooks. Steps that concern the kernel on which the process runs go
- * to the GUEST: namespaces, id maps, a cgroup for freezing and for statistics. INIT's own steps
- * stay INIT's, but happen in the guest's kernel. In between, the MONITOR enters the network
- * namespace and boots the machine.
+ * Theory of operation. The plan for a microVM is made from the plan for namespaces. This file gives
+ * each step of that plan to one or two of the four parties of plan.h. Steps that concern the host
+ * stay HOST's: its cgroup, copies of mounts, hooks. Steps that concern the kernel on which the
+ * container's process runs go to the GUEST: namespaces, id maps, a cgroup for freezing and for
+ * statistics. INIT's own steps stay INIT's, but happen in the guest's kernel. In between, the
+ * MONITOR enters the network namespace and boots the machine.
  *
  * If an ordinary user runs caisson, the MONITOR is in a user namespace of its own, which owns its
  * mount and network namespaces. There it has the rights that root's monitor has, over the ids of
@@ -82,9 +82,9 @@ static size_t deal_kind(
 static int refuse_namespaces(const struct spec *s)
 {
 	/*
-	 * The types of namespaces that the container must not share with the host. A container
-	 * without its own namespace of such a type sees the host's namespace, which a guest's
-	 * kernel cannot show.
+	 * The types of namespaces that a container in a microVM must not share with the host.
+	 * Without its own namespace of such a type the container would see the host's, which a
+	 * guest's kernel cannot show.
 	 */
 	static const enum spec_ns needed[] = {
 		SPEC_NS_NETWORK, SPEC_NS_PID, SPEC_NS_IPC, SPEC_NS_UTS};
@@ -105,8 +105,8 @@ static int refuse_namespaces(const struct spec *s)
 }
 
 /*
- * Says whether every Linux guest has a device of this kind itself. Such devices are memory devices,
- * terminals, fuse, tun and loop-control.
+ * Says whether every Linux guest itself has a device of this kind: memory devices, terminals, fuse,
+ * tun and loop-control.
  */
 static bool guest_has_device(const struct spec_device *d)
 {
@@ -353,8 +353,8 @@ static void deal_guest(struct dealer *d)
 }
 
 /*
- * Removes the supplementary groups of caisson's caller from the step, because they are groups of
- * the host and a process in the guest cannot have them.
+ * Makes the step drop the supplementary groups of caisson's caller, because they are groups of the
+ * host and a process in the guest cannot have them.
  */
 static void set_own_groups(struct step *s)
 {

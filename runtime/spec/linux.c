@@ -212,8 +212,8 @@ static int check_memory_policy(struct parser *p, const struct memory_policy *m)
 		return parse_error_at(p, "nodes", "expected nothing with %s, found \"%.80s\"", name,
 			m->policy.nodes);
 	/*
-	 * MPOL_PREFERRED is allowed without nodes, because set_mempolicy(2) then takes it as
-	 * MPOL_LOCAL.
+	 * The mode MPOL_PREFERRED is allowed without nodes, because set_mempolicy(2) then takes it
+	 * as MPOL_LOCAL.
 	 */
 	if (!no_nodes && mode != MPOL_PREFERRED && !m->policy.nodes)
 		return parse_error_at(

@@ -60,9 +60,9 @@ int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps m
 }
 
 /*
- * Parses a range such as "0-1000-10": the first id in the file system, the first id on the host,
- * and the number of ids. Returns the text behind the range, or NULL if the text begins with no
- * range.
+ * Parses a range of an id map such as "0-1000-10": the first id in the file system, the first id on
+ * the host, and the number of ids. Returns the text behind the range, or NULL if the text begins
+ * with no range.
  */
 static const char *parse_id_map(const char *s, struct spec_id_map *ret)
 {
@@ -196,8 +196,8 @@ static int parse_options(struct parser *p, const struct json *node, void *obj)
 }
 
 /*
- * Handles a source "vhost-user:PATH", caisson's extension for microVMs: another process on the host
- * serves the file system.
+ * Checks a mount with the source "vhost-user:PATH", which is caisson's extension for microVMs:
+ * another process on the host, at the socket PATH, serves the file system.
  */
 static int check_backend(struct parser *p, struct spec_mount *m)
 {

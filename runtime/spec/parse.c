@@ -185,7 +185,10 @@ static int parse_flags(
 	return 0;
 }
 
-/* Stores a number in a member of `size` bytes. The caller has checked the range of the number. */
+/*
+ * Stores a number in a member of a structure. The member has `size` bytes. The caller has checked
+ * the range of the number.
+ */
 static void store_number(void *member, size_t size, uint64_t value)
 {
 	switch (size) {

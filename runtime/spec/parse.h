@@ -26,7 +26,8 @@
  */
 #define SPEC_ID_MAX (UINT32_MAX - 1)
 
-#define PARSE_MAX_DEPTH 16 /* largest number of nested tables, whatever the document contains */
+/* how many tables for JSON objects can be nested, whatever the document contains */
+#define PARSE_MAX_DEPTH 16
 
 struct parser {
 	struct arena *arena;
@@ -100,7 +101,10 @@ enum field_kind {
 #define FIELD_NONEMPTY (1 << 3) /* the array has at least one element */
 #define FIELD_WARN (1 << 4)     /* for FIELD_FLAGS: an unknown name causes only a warning */
 #define FIELD_ONE_LINE (1 << 5) /* the string, or each string of an array, has no newline */
-/* the value is checked but not stored; the check() of the object's type reads it from the JSON */
+/*
+ * the value is checked but not stored; the function check() of the object's type reads it from the
+ * JSON
+ */
 #define FIELD_CHECK_ONLY (1 << 6)
 
 struct spec_name {
@@ -133,8 +137,8 @@ struct object_type {
 		.size = sizeof(((struct S *)0)->member), __VA_ARGS__ \
 	}
 /*
- * A row for an object that has no structure of its own: its properties are stored in members of the
- * enclosing structure.
+ * A row for a JSON object that has no structure of its own: its properties are stored in members of
+ * the structure of the enclosing object.
  */
 #define FIELD_GROUP(name_, type_, ...) \
 	{ \

@@ -47,7 +47,7 @@ static int check_memory(struct parser *p, const struct json *node, void *obj)
 
 	/*
 	 * Docker writes -1 for a swappiness that was not given, which is UINT64_MAX as an unsigned
-	 * number.
+	 * number, so this value counts as absent.
 	 */
 	if (swappiness->v == UINT64_MAX)
 		*swappiness = (struct opt_u64){0};

@@ -197,7 +197,7 @@ int spec_parse(
 }
 
 /*
- * Reads a file, or standard input if path is "-". The message for a missing file is not the
+ * Reads a JSON file, or standard input if path is "-". The message for a missing file is not the
  * kernel's "No such file or directory", because engines conclude from these words that the
  * container's program is missing.
  */

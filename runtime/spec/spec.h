@@ -56,9 +56,9 @@ struct spec_mount {
 	/* the bind mount includes all mounts beneath the source; `bind` is set too */
 	bool rbind;
 	/*
-	 * MOUNT_ATTR_* that the mount itself gets, as mount_setattr(2) takes them. "ro" is stored
-	 * only here: the step that mounts a new file system decides whether its super block becomes
-	 * read-only too.
+	 * MOUNT_ATTR_* that the mount itself gets, as mount_setattr(2) takes them. The option "ro"
+	 * is stored only here: the step that mounts a new file system decides whether its super
+	 * block becomes read-only too.
 	 */
 	uint64_t attr_set, attr_clr;
 	/*
@@ -261,9 +261,10 @@ struct spec_vm_iomem {
 };
 
 /*
- * The property `vm`. The Go bindings write an object without contents as "path": "". A hypervisor
- * or an image with an empty path counts as absent, and a kernel with an empty path stands for
- * caisson's own kernel. hwConfig is also read under the bindings' spelling, hwconfig.
+ * The property `vm` of config.json. The Go bindings of runtime-spec write an object without
+ * contents as "path": "". A hypervisor or an image with an empty path counts as absent, and a
+ * kernel with an empty path stands for caisson's own kernel. hwConfig is also read under the Go
+ * bindings' spelling, hwconfig.
  */
 struct spec_vm {
 	const char *hypervisor_path, *kernel_path, *kernel_initrd, *device_tree;
@@ -327,12 +328,12 @@ struct spec {
 	} hooks;
 	struct spec_pairs annotations;
 
-	/* The members from here on are properties of the object `linux`. */
+	/* The members from here on are properties of the object `linux` in config.json. */
 	struct spec_namespace ns[SPEC_NS_COUNT];
 	/*
-	 * config.json has either both maps or neither. If it has neither and asks for a new user
-	 * namespace, the plan maps an ordinary user to root and no other id; for root this is an
-	 * error.
+	 * The id maps of a user namespace. config.json has either both maps or neither. If it has
+	 * neither and asks for a new user namespace, the plan maps an ordinary user to root and no
+	 * other id; for root this is an error.
 	 */
 	struct spec_id_maps uid_mappings, gid_mappings;
 	struct spec_time_offset time_monotonic, time_boottime;

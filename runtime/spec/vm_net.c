@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Parses the annotation io.caisson.vm.net, which asks for a network of vhost-user. The network is
- * an annotation, because config.json has no other place where engines and their users could ask for
- * one:
+ * Parses the annotation io.caisson.vm.net, which asks for a network interface that a vhost-user
+ * back end serves. It is an annotation, because config.json has no property by which engines and
+ * their users could ask for one:
  *
  *	vhost-user:PATH[,KEY=VALUE]...
  *

@@ -119,8 +119,8 @@ static int mount_on_console(struct step_ctx *c, int slave)
 }
 
 /*
- * Makes the terminal the controlling terminal of the session, and puts it in place of standard
- * input, output and error.
+ * Makes the container's terminal the controlling terminal of the session, and puts the terminal in
+ * place of standard input, output and error.
  */
 static int take_over_terminal(struct step_ctx *c, int slave)
 {
@@ -154,8 +154,8 @@ int step_console(struct step_ctx *c, const struct step *s)
 	if (slave < 0)
 		return slave;
 	/*
-	 * An exec does not mount its terminal on /dev/console, because the container's own terminal
-	 * may be there.
+	 * An exec does not mount its terminal on /dev/console, because the terminal of the
+	 * container's first process may be mounted there.
 	 */
 	if (!c->plan->exec) {
 		int r = mount_on_console(c, slave);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes device nodes and the symbolic links in /dev. Never follows a link in the last component of
- * a path: if the image has a link there, the step fails. If an image links /dev itself to a place
- * outside of the root, the node is made inside the root (CVE-2026-47766).
+ * Makes device nodes and the symbolic links in /dev. A link in the last component of a path is
+ * never followed: if the image has a link there, the step fails. If an image links /dev itself to a
+ * place outside of the root, the node is made inside the root (CVE-2026-47766).
  */
 #include <sched.h>
 #include <stdio.h>

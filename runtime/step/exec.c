@@ -372,7 +372,8 @@ static int reset_signals(void)
 	for (int sig = 1; sig < NSIG; sig++)
 		/*
 		 * signal() fails for SIGKILL, SIGSTOP and the two signals that glibc keeps for
-		 * itself, and nothing has to be reset for these.
+		 * itself. The failure is ignored, because nothing has to be reset for these
+		 * signals.
 		 */
 		(void)signal(sig, needs_handler(sig, first) ? exit_as_killed : SIG_DFL);
 	sigemptyset(&none);

@@ -196,9 +196,9 @@ static pid_t fork_into_namespaces(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Makes the child the leader of a session of its own. The terminal on which caisson was started can
- * then send the child no signals, and the child can have the container's terminal as its
- * controlling terminal.
+ * Makes this process, the child that the step FORK made, the leader of a session of its own. The
+ * terminal on which caisson was started can then send the process no signals, and the process can
+ * have the container's terminal as its controlling terminal.
  */
 static int lead_session(struct step_ctx *c)
 {

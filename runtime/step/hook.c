@@ -2,18 +2,19 @@
 /*
  * Runs hooks: programs that get the container's state on standard input.
  *
- * Theory of operation. The parent polls the hook's pidfd, the pipe with the hook's output, and the
- * pipe to the hook until the state is written. The loop ends only when the pidfd says that the hook
- * has ended, because a hook need not read its input, may close its output early, and may leave a
- * daemon behind that holds the output open forever. While the parent writes, it keeps the reading
- * end of the input pipe open too, so that a hook which does not read cannot cause a SIGPIPE.
+ * Theory of operation. The parent of the hook's process polls the hook's pidfd, the pipe with the
+ * hook's output, and the pipe to the hook until the state is written. The loop ends only when the
+ * pidfd says that the hook has ended, because a hook need not read its input, may close its output
+ * early, and may leave a daemon behind that holds the output open forever. While the parent writes,
+ * it keeps the reading end of the input pipe open too, so that a hook which does not read cannot
+ * cause a SIGPIPE.
  *
  * The hook leads a session of its own, so that it has no terminal that could stop it. When the
  * parent kills the hook, it kills the hook's whole process group: everything that the hook started
- * and that did not leave the group on purpose. The kernel kills the hook if the runtime ends.
+ * and that did not leave the group on purpose. The kernel kills the hook if the parent ends.
  *
- * Only the last OUTPUT_KEPT bytes of the output are kept, because they are only needed for the
- * error message.
+ * Only the last OUTPUT_KEPT bytes of the hook's output are kept, because they are only needed for
+ * the error message.
  */
 #include <ctype.h>
 #include <linux/close_range.h>
@@ -314,8 +315,8 @@ static int hook_outcome(struct hook_run *run, const siginfo_t *si)
 
 	if (read(run->failure, &code, sizeof(code)) == sizeof(code))
 		/*
-		 * ENOENT gets a text of caisson's own, because engines take the kernel's text to
-		 * mean that the container's program was not found.
+		 * The error ENOENT of a hook gets a text of caisson's own, because engines take the
+		 * kernel's text to mean that the container's program was not found.
 		 */
 		return err_set(code, "cannot be executed: %s",
 			code == ENOENT ? "the file, or its interpreter, was not found"

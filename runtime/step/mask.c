@@ -21,8 +21,8 @@ static int make_empty_fs(struct step_ctx *c)
 	_cleanup_fd_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
 
 	/*
-	 * The file system has only one inode, its root directory. The limits of inodes and blocks
-	 * keep the file system empty even if the container can remount it as writable.
+	 * The empty file system has only one inode, its root directory. The limits of inodes and
+	 * blocks keep the file system empty even if the container can remount it as writable.
 	 */
 	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "2", 0) < 0 ||
 		fsconfig(fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) < 0 ||

@@ -65,8 +65,8 @@ struct mnt_target {
 int mnt_clean_path(const char *path, char ret[static PATH_MAX]) must_check;
 
 /*
- * Sets the error message for a path in the container. r is the error that a function of base/path.h
- * returned. Returns r or another negative error.
+ * Sets the error message for a path in the container; `what` and `path` begin the message. r is the
+ * error that a function of base/path.h returned. Returns r or another negative error.
  */
 int mnt_path_error(int r, const char *what, const char *path);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Decides what each type of file system needs when caisson mounts a new one; new_fs.c makes the
- * mount.
+ * Decides what each type of file system needs when caisson makes a new one; the functions in
+ * new_fs.c make the mount.
  *
  * The mount option "ro" makes the mount read-only. It also makes the super block read-only, as
  * mount(8) does, because the medium may not be writable. The exceptions are pseudo file systems and
@@ -146,8 +146,8 @@ static int new_tmpfs(struct new_fs *f)
 }
 
 /*
- * Makes a file system of POSIX message queues. It has no context= option, so its root directory
- * gets the SELinux label instead.
+ * Makes a file system of POSIX message queues. This type of file system has no mount option
+ * context=, so its root directory gets the SELinux label instead.
  */
 static int new_mqueue(const struct new_fs *f, const char *label)
 {

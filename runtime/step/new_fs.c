@@ -16,7 +16,8 @@
 
 /* longest value of fsconfig(2) in bytes; the kernel's limit is 256 with the NUL */
 #define FSCONFIG_MAX 255
-#define OPTIONS_MAX 4096 /* longest options for mount(2) in bytes: the kernel reads one page */
+/* longest options for mount(2) in bytes, because the kernel reads one page of options */
+#define OPTIONS_MAX 4096
 
 /*
  * Reads the messages that the kernel left in the fsopen(2) context, such as "e tmpfs: Bad value for
@@ -278,8 +279,8 @@ static int mount2_options(const struct new_fs *f, struct strbuf *ret)
 }
 
 /*
- * Mounts the file system by mount(2) on a directory of `stage`, an attached tmpfs, and returns a
- * detached copy of that mount.
+ * Mounts the file system by mount(2) on a directory of `stage`, a tmpfs that is attached for the
+ * moment, and returns a detached copy of the new mount.
  */
 static int mount2_on_stage(const struct new_fs *f, int stage)
 {

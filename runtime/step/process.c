@@ -196,7 +196,7 @@ int step_scheduler(struct step_ctx *c, const struct step *s)
  */
 int step_io_priority(struct step_ctx *c, const struct step *s)
 {
-	const int who_process = 1; /* value of the kernel's IOPRIO_WHO_PROCESS */
+	const int who_process = 1; /* the value of IOPRIO_WHO_PROCESS in the kernel */
 	int prio = (int)s->process->io_priority.v;
 
 	if (syscall(SYS_ioprio_set, who_process, 0, prio) == 0)
@@ -397,9 +397,9 @@ static int set_apparmor_profile(int proc, const char *profile)
 }
 
 /*
- * Sets the AppArmor profile or SELinux label that execve(2) applies. A failure is an error, as in
- * runc, because config.json asks for confinement, and an unconfined process would look just the
- * same.
+ * Sets the AppArmor profile or SELinux label that the process gets at execve(2). A failure is an
+ * error, as in runc, because config.json asks for confinement, and a process that is not confined
+ * would look just the same.
  */
 int step_exec_label(struct step_ctx *c, const struct step *s)
 {

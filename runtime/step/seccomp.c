@@ -49,9 +49,9 @@ static int load_filter(uint64_t flags, const struct sock_fprog *program)
 }
 
 /*
- * Returns the name of the first flag that the kernel does not know, or NULL if the kernel knows all
- * flags. The test is a call of seccomp(2) with a bad address: it fails with EFAULT if the kernel
- * knows the flag, and with EINVAL if not.
+ * Returns the name of the first of the seccomp(2) flags in `flags` that the kernel does not know,
+ * or NULL if the kernel knows all of them. The test is a call of seccomp(2) with a bad address: it
+ * fails with EFAULT if the kernel knows the flag, and with EINVAL if not.
  */
 static const char *unknown_flag(uint64_t flags)
 {
@@ -161,8 +161,8 @@ static bool is_let_through(const struct strbuf *filter, const struct call *call)
 }
 
 /*
- * Returns the name of the first call of the list that the filter does not allow, or NULL if it
- * allows all calls of the list.
+ * Returns the name of the first system call in `calls` that the filter does not allow, or NULL if
+ * the filter allows all of them.
  */
 static const char *find_obstacle(const struct strbuf *filter, const struct call *calls, size_t n)
 {
@@ -300,7 +300,10 @@ static int load_with_listener(struct step_ctx *c, uint64_t flags, const struct s
 	errno = code;
 	if (s->listener < 0)
 		return load_filter_error(flags, program->len);
-	/* The listener needs no FD_CLOEXEC here, because the kernel has made it close-on-exec. */
+	/*
+	 * The seccomp listener needs no FD_CLOEXEC here, because the kernel has made it
+	 * close-on-exec.
+	 */
 	return s->result < 0 ? err_ctx(s->result, "hand over the listener") : 0;
 }
 

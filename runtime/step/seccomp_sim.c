@@ -32,8 +32,8 @@ uint32_t seccomp_native_arch(void)
 }
 
 /*
- * Does one arithmetic instruction. Returns false for a division by 0 and for an instruction that
- * the kernel does not know.
+ * Interprets one arithmetic BPF instruction. Returns false for a division by 0 and for an
+ * instruction that the kernel does not know.
  */
 static bool compute(struct machine *m, uint16_t code, uint32_t operand)
 {
@@ -114,8 +114,8 @@ static bool load(struct machine *m, const struct sock_filter *f, const struct se
 }
 
 /*
- * Does one instruction that is neither a jump nor a return. Returns false if the instruction is not
- * valid.
+ * Interprets one BPF instruction that is neither a jump nor a return. Returns false if the
+ * instruction is not valid.
  */
 static bool step_machine(
 	struct machine *m, const struct sock_filter *f, const struct seccomp_data *call)

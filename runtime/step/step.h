@@ -64,8 +64,8 @@ struct step_peer {
 };
 
 /*
- * A mount that covers paths to hide them. The mount itself is attached at its first use, and a
- * clone of it at each further use; see mask.c.
+ * A mount that covers paths of the container to hide them. The mount itself is attached to the
+ * first path, and a clone of the mount to each further path; see mask.c.
  */
 struct step_cover {
 	int fd; /* descriptor of the mount that covers; -EBADF: the mount is not made yet */
@@ -257,7 +257,7 @@ int step_time_ns(struct step_ctx *c, const struct step *s) must_check;
 /* Forks, and returns in the child only, because the parent ends here. */
 int step_fork(struct step_ctx *c, const struct step *s) must_check;
 
-/* close.c closes descriptors. */
+/* close.c does the step that closes descriptors. */
 int step_close(struct step_ctx *c, const struct step *s) must_check;
 
 /*
@@ -280,7 +280,7 @@ int seccomp_load_late(struct step_ctx *c) must_check;
 int step_find_program(struct step_ctx *c, const struct step *s) must_check;
 int step_exec(struct step_ctx *c, const struct step *s) must_check;
 
-/* hook.c runs hooks. */
+/* hook.c does the step that runs hooks. */
 int step_hooks(struct step_ctx *c, const struct step *s) must_check;
 
 /*
