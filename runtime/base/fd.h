@@ -48,7 +48,7 @@ int fd_write_all(int fd, const void *data, size_t len) must_check;
 
 /*
  * Writes the line "WHO: TEXT" to the descriptor fd, for a process that has no log. str_clean()
- * removes control characters from the text.
+ * replaces the control characters of the text.
  */
 void fd_say(int fd, const char *who, const char *text);
 

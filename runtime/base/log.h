@@ -39,7 +39,7 @@ void log_notice(const char *fmt, ...) printf_like(1, 2);
 void log_error(const char *msg);
 
 /*
- * Returns the log file's descriptor, or -EBADF if there is none. A process that goes on logging
- * leaves this descriptor open when it closes its descriptors.
+ * Returns the log file's descriptor, or -EBADF if the log goes elsewhere. A process that closes all
+ * its descriptors and then goes on logging leaves this descriptor open.
  */
 int log_fd(void);

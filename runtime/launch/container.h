@@ -5,11 +5,12 @@
  *	state.json   what has to be known to find and to undo everything; written before
  *	             anything is done
  *	config.json  the configuration as it was at create; exec, start and delete read this one
- *	start.fifo   from which INIT reads that `start` was called
- *	result.fifo  from which `start` reads INIT's error; its end of file means that the program
- *	             runs; a process of the container may keep it open, so watch.c looks at INIT too
+ *	start.fifo   from which the container's first process reads that `start` was called
+ *	result.fifo  from which `start` reads the first process's error; its end of file means that
+ *	             the program runs; a process of the container may keep it open, so watch.c looks
+ *	             at the first process too
  *	started      made by `start` and `run` before they say that the program runs
- *	start.sock   VM mode: socket on which the monitor waits for `start`
+ *	start.sock   VM mode: socket on which the microVM's monitor waits for `start`
  *	start.lock   VM mode: locked (flock) by the monitor until the program runs
  *	notify/      directory of the container's NOTIFY_SOCKET, mounted on /run/notify (notify.h)
  *	hosts, resolv.conf   of a container that joins networks, mounted in its /etc (join.h)
@@ -17,12 +18,12 @@
  *
  * A container whose process lives is "created" as long as that process has not executed the
  * program: its /proc/PID/exe is the file that caisson made for this start (init/image.h), whose
- * inode is in state.json. Once "started" exists, commands no longer check this, because the program
- * may be one that the runtime's user may not look into.
+ * inode is in state.json. Once the file "started" exists, commands no longer look at /proc/PID/exe,
+ * because the program may be one that the runtime's user may not look into.
  *
- * Every command that changes the container locks the directory itself (flock). container_new() and
- * container_open() open one, container_close() releases it. `state`, `list`, `kill`, `ps` and
- * `events` do not lock.
+ * Every command that changes the container locks the state directory itself (flock).
+ * container_new() and container_open() open a container, and container_close() releases it.
+ * `state`, `list`, `kill`, `ps` and `events` do not lock.
  */
 #pragma once
 #include <sys/types.h>
@@ -132,7 +133,8 @@ int container_new(struct container *c, const char *root, const char *id) must_ch
 
 /*
  * Opens an existing container and reads its state.json. If `lock` is set, waits until no other
- * command holds the lock and takes it. Returns -ENOENT if there is no such container.
+ * command holds the container's lock, and takes it. Returns -ENOENT if there is no container with
+ * this ID.
  */
 int container_open(struct container *c, const char *root, const char *id, bool lock) must_check;
 void container_close(struct container *c);

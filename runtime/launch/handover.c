@@ -42,8 +42,8 @@ int handover_connect(const char *path, const char *field)
 }
 
 /*
- * Sends the terminal's master. The text that is sent with the descriptor is the same as runc's.
- * Engines show the text, but do not parse it.
+ * Sends the descriptor of the terminal's master. The text that is sent with the descriptor is the
+ * same as runc's. Engines show the text, but do not parse it.
  */
 int handover_console(const char *socket_path, int master)
 {

@@ -51,11 +51,15 @@ struct create_part {
 	int start_lock;
 	struct plan_env env;
 	struct cg_options cg_options;
-	bool cgroup_made;     /* this command made the cgroup, so undoing may remove it */
+	/* this command made the cgroup, so undoing a failed `create` may remove it */
+	bool cgroup_made;
 	bool devices_allowed; /* whether launch_allow_devices() has succeeded */
 	bool wrote_pid_file;
 	bool unattended; /* the container keeps running after this command has ended */
-	bool joined;     /* this command joined the networks, so undoing may leave these networks */
+	/*
+	 * this command joined the networks, so undoing a failed `create` may leave these networks
+	 */
+	bool joined;
 	/*
 	 * the network devices that were moved into the container so far, by their names in the
 	 * container

@@ -5,13 +5,13 @@
  *
  * - the sender has reached a barrier
  * - a descriptor comes with this message (the terminal, a seccomp listener)
- * - INIT's FORK has made a process with this pid
+ * - the step FORK has made a process with this pid
  * - a line for the log
  * - a step of INIT took this long
  * - INIT has failed, for the reason in the text
  *
  * If the channel ends without a failure, INIT has become the program, because execve(2) closes
- * INIT's side. INIT may be under the container's system call filter, so it uses write(2) and
+ * INIT's side. INIT may be under the container's system call filter, so INIT uses write(2) and
  * read(2) for all messages that carry no descriptor.
  */
 #pragma once

@@ -60,8 +60,9 @@ void builder_decide_namespace(struct builder *b)
 	if (s->ns[SPEC_NS_MOUNT].path || has_hooks_before_pivot(s))
 		return;
 	/*
-	 * With an SELinux label, INIT (the container's first process) looks at the host's /sys to
-	 * find out whether SELinux is enabled, so INIT needs the host's mounts.
+	 * If config.json has an SELinux label for mounts, INIT (the container's first process)
+	 * looks at the host's /sys to find out whether SELinux is enabled, so INIT needs the host's
+	 * mounts.
 	 */
 	if (s->mount_label && *s->mount_label)
 		return;

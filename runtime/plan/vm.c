@@ -408,8 +408,8 @@ static void dealer_finish(const struct dealer *d, struct plan *ret)
 }
 
 /*
- * Makes a map of each id of the host in `maps` to itself. If the user's own id is not among them,
- * adds it.
+ * Makes an id map that maps each id of the host in `maps` to itself. If the user's own id is not in
+ * `maps`, it is added.
  */
 static int map_own_ids(
 	struct arena *a, const struct spec_id_maps *maps, uint32_t own, struct spec_id_maps *ret)

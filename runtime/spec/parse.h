@@ -71,7 +71,8 @@ enum field_kind {
 	FIELD_ENUMS,
 	/*
 	 * an object, stored in a structure inside the structure of the enclosing object; the
-	 * offsets of the object's rows count from the inner structure
+	 * offsets in the table of the object's properties count from the beginning of the inner
+	 * structure
 	 */
 	FIELD_OBJECT,
 	FIELD_OBJECT_PTR, /* an object, stored in a structure of its own: const struct * */

@@ -91,8 +91,9 @@ int step_readonly_path(struct step_ctx *c, const struct step *s)
 	if (target < 0)
 		return target == -ENOENT ? 0 : target;
 	/*
-	 * The copy includes the mounts beneath the path, but only the mount at the path itself
-	 * becomes read-only, as in other runtimes.
+	 * The path is made read-only by a copy of its mount that is mounted on it. The copy
+	 * includes the mounts beneath the path, but only the mount at the path itself becomes
+	 * read-only, as in other runtimes.
 	 */
 	_cleanup_fd_ int tree = mnt_clone(target, true);
 	if (tree < 0)
