@@ -211,8 +211,9 @@ int notify_wait(struct notify *n, int pidfd)
 		if (notify_relay(n))
 			continue;
 		/*
-		 * The poll has found that the process has ended. The loop goes on until all
-		 * messages are read, because the process may have sent some just before it ended.
+		 * If `ended` is set, an earlier poll(2) has found that the process has ended. The
+		 * loop ends only now that no message is left to relay, because the process may have
+		 * sent some just before it ended.
 		 */
 		if (ended)
 			break;

@@ -135,8 +135,8 @@ int container_seize(struct container *c)
 	if (r == 0)
 		r = end_holder(c, making ? "is being created" : "is being changed");
 	/*
-	 * The command that was making the container has ended, so the lock is free, unless another
-	 * command took it, or a process that is not visible in /proc/locks holds it.
+	 * The command that held the lock has ended, so the lock is free, unless another command
+	 * took it, or a process that is not visible in /proc/locks holds it.
 	 */
 	if (r >= 0)
 		r = try_lock(c, OTHERS_MS);

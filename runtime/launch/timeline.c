@@ -105,7 +105,8 @@ void timeline_host_step(struct launch *l)
 		return;
 	uint64_t begin = t->from;
 	/*
-	 * At a barrier that another party reports and the host awaits, the host's span is a wait.
+	 * A barrier that another party of the plan reports gets a span only if the host waits for
+	 * that report. The span is then marked as a wait.
 	 */
 	if (s->place != PLACE_HOST && !plan_awaits(&l->plan, PLACE_HOST, s))
 		return;

@@ -48,9 +48,13 @@ enum channel_type {
  * first process) has spent on something.
  */
 struct channel_span {
-	int place;           /* the party of the plan, an enum step_place */
-	uint64_t begin, end; /* CLOCK_MONOTONIC of the receiver, in ns */
-	bool waits;          /* whether the party only waited for another one */
+	int place; /* the party of the plan, an enum step_place */
+	/*
+	 * begin and end of that time in ns, by CLOCK_MONOTONIC of the process that receives the
+	 * message
+	 */
+	uint64_t begin, end;
+	bool waits; /* whether the party only waited for another one */
 	/*
 	 * index of the step in the party's own plan, counted from 1; 0: what the party did is no
 	 * step

@@ -401,8 +401,8 @@ int step_find_program(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Returns the name of the array, process.args or process.env, that contains the longest string, and
- * the length of that string.
+ * Returns the name of the array, process.args or process.env, that contains the longest string.
+ * *ret_len is the length of that string.
  */
 static const char *longest_string(const struct spec_process *p, char *const *env, size_t *ret_len)
 {

@@ -116,8 +116,8 @@ static void __attribute__((noreturn)) become_hook(const struct spec_hook *hook,
 		code = errno ? errno : ESRCH;
 	} else if (e->ctx && (code = -seccomp_load_late(e->ctx)) > 0) {
 		/*
-		 * One of these calls has failed, and errno is stored in `code`. The child sends
-		 * `code` to the parent below.
+		 * Loading the seccomp filter has failed with the error `code`, which the child
+		 * sends to the parent below.
 		 */
 	} else {
 		execve(hook->path, args, env);
