@@ -35,8 +35,8 @@ int fd_read_all(int fd, struct strbuf *ret, size_t max, const char *what) must_c
 int fd_read_file(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
 
 /*
- * Reads a file as fd_read_file() does, but from a directory that someone may have filled who is not
- * trusted. Refuses anything but a regular file, because reading a FIFO could wait for ever.
+ * Reads a file as fd_read_file() does, but from a directory that an untrusted user may have filled.
+ * Refuses anything but a regular file, because reading a FIFO could wait for ever.
  */
 int fd_read_regular(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
 

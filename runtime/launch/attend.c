@@ -220,10 +220,7 @@ static void handle_signals(struct attend *a)
 				set_window_size(a);
 				break;
 			}
-			/*
-			 * A SIGWINCH for a process without a terminal is forwarded as any other
-			 * signal: fallthrough
-			 */
+			/* fallthrough */
 		default:
 			a->told |= asks_to_end((int)info.ssi_signo);
 			a->give_up |= a->exited && asks_to_end((int)info.ssi_signo);

@@ -87,8 +87,8 @@ struct exec_part {
 /* The part of struct launch that create and exec use in VM mode: see monitor/monitor.h. */
 struct vm_part {
 	/*
-	 * control socket of the monitor: a listening socket in create, a connected one in exec,
-	 * else -EBADF
+	 * control socket of the microVM's monitor: a listening socket in create, a connected one in
+	 * exec, else -EBADF
 	 */
 	int control;
 	/*
