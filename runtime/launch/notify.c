@@ -132,8 +132,8 @@ static bool is_relayed(const char *line)
 
 /*
  * Sends a report to the service manager. If the service manager's socket is full, a report with
- * READY=1 waits for room, because the caller waits for this report to arrive. Any other report is
- * dropped.
+ * READY=1 waits for room, because the runtime must not end before this report has arrived. Any
+ * other report is dropped.
  */
 static void send_to_host(const struct notify *n, const char *text, size_t len, bool ready)
 {
