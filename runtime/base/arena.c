@@ -8,9 +8,10 @@
 #include <string.h>
 
 /*
- * The usual size of a block. It is a little more than 128 KiB, because musl and glibc get a block
- * of more than 128 KiB from mmap(2) by itself. So calloc() does not have to clear the block, and
- * the kernel never makes pages that nothing uses.
+ * The size in bytes of a block of memory from which an arena serves its allocations, unless one
+ * allocation is larger. It is a little more than 128 KiB, because musl and glibc get such a large
+ * block from mmap(2) by itself. Therefore calloc() does not have to clear the block, and the kernel
+ * never makes pages that nothing uses.
  */
 #define BLOCK_SIZE ((size_t)132 * 1024)
 #define ALIGNMENT _Alignof(max_align_t)

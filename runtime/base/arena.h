@@ -10,14 +10,17 @@
 struct arena_block;
 
 struct arena {
-	struct arena_block *head; /* list of blocks, the newest first */
+	struct arena_block *head; /* list of the arena's blocks of memory, the newest first */
 };
 
 void arena_release(struct arena *a);
 #define _cleanup_arena_ __attribute__((cleanup(arena_release), unused))
 
 void *arena_alloc(struct arena *a, size_t size) must_check;
-/* Returns NULL if count * size overflows. */
+/*
+ * Allocates zeroed memory for an array of `count` elements of `size` bytes. Returns NULL with a
+ * message if count * size overflows or no memory is left.
+ */
 void *arena_array(struct arena *a, size_t count, size_t size) must_check;
 char *arena_strdup(struct arena *a, const char *s) must_check;
 char *arena_strndup(struct arena *a, const char *s, size_t len) must_check;

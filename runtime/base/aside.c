@@ -11,7 +11,10 @@
 #include "base/fd.h"
 #include "base/sys.h"
 
-/* What the process that runs the function answers. The process and the caller share this memory. */
+/*
+ * What the new process that runs aside_run()'s function reports to the caller. The new process and
+ * the caller share the memory of this structure.
+ */
 struct answer {
 	int result;
 	char message[ERR_MAX];
@@ -23,7 +26,10 @@ static size_t answer_size(size_t n)
 	return sizeof(struct answer) + n * sizeof(int);
 }
 
-/* Takes the answer of a process that has ended, and the descriptors that the process opened. */
+/*
+ * Takes the result that a process of aside_run() has left in *a before it ended. Gives the caller
+ * the descriptors that the process opened, or closes them if the process failed.
+ */
 static int take_answer(struct answer *a, int *fds, size_t n)
 {
 	if (a->result >= 0) {

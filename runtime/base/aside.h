@@ -12,12 +12,12 @@
 #include "base/err.h"
 
 /*
- * Runs fn in a new process. `flags` are the CLONE_NEW* of the process's new namespaces, or 0. fn
- * returns 0 or more, or -errno with a message, and may store up to n descriptors in fds. All of fds
- * is -EBADF when fn is called.
+ * Runs fn in a new process. `flags` are the CLONE_NEW* of the new process's namespaces, or 0. fn
+ * returns 0 or more, or -errno with a message, and may store up to n descriptors in fds. All n
+ * elements of fds are -EBADF when fn is called.
  *
- * Returns what fn returned, with its message. After an error all descriptors in fds are closed and
- * are -EBADF again.
+ * Returns what fn returned, with its message. If fn fails, aside_run() closes all descriptors in
+ * fds and sets them to -EBADF again.
  */
 int aside_run(uint64_t flags, int (*fn)(void *data, int *fds), void *data, int *fds, size_t n)
 	must_check;

@@ -15,10 +15,11 @@
 
 #include "base/fd.h"
 
-/* how many levels of directories are copied; each level needs two descriptors */
+/* how many levels of directories are copied at most; each level needs two descriptors */
 #define DEPTH_MAX 128
 /*
- * the kernel's limit for the names of all extended attributes of a file and for one value, in bytes
+ * The kernel's limit in bytes, both for the names of all extended attributes of a file together and
+ * for the value of one attribute.
  */
 #define XATTR_MAX 65536
 
@@ -30,8 +31,8 @@ static int entry_failed(const char *name)
 }
 
 /*
- * Copies the extended attributes, except for those that the file system or the user namespace does
- * not allow to set.
+ * Copies the extended attributes of a file. Attributes that the file system or the user namespace
+ * does not allow to set are left out.
  */
 static int copy_xattrs(int in, int out, const char *name)
 {
@@ -54,9 +55,9 @@ static int copy_xattrs(int in, int out, const char *name)
 }
 
 /*
- * Sets the owner of the copy at `path` in the directory fd, or of fd itself if path is empty. If
- * the user namespace does not map the owner's id (EINVAL), the copy keeps its owner, the user of
- * this process.
+ * Gives the copy at `path` in the directory fd, or fd itself if path is empty, the owner of the
+ * original. If the user namespace does not map the owner's id (EINVAL), the copy stays owned by the
+ * user of this process.
  */
 static int copy_owner(int fd, const char *path, const struct stat *st)
 {
@@ -91,7 +92,11 @@ static int copy_data(int in, int out, off_t size)
 	for (off_t at = 0; at < size;) {
 		off_t from = lseek(in, at, SEEK_DATA);
 		if (from < 0 && errno == ENXIO)
-			break; /* No data follows, so the rest of the file is a hole. */
+			/*
+			 * The original has no data behind `from`, so the rest of the file is a
+			 * hole.
+			 */
+			break;
 		/* If the file system does not support SEEK_DATA, the whole file counts as data. */
 		off_t end = from < 0 ? size : lseek(in, from, SEEK_HOLE);
 		if (from < 0)
@@ -104,8 +109,8 @@ static int copy_data(int in, int out, off_t size)
 				return -1;
 			if (n == 0)
 				/*
-				 * The source was shortened while it was copied. The copy gets the
-				 * size that the source had at first.
+				 * The original was shortened while it was copied. The copy gets the
+				 * size that the original had at first.
 				 */
 				return ftruncate(out, size);
 		}
@@ -165,7 +170,10 @@ static int copy_entry(int dir, int to, const char *name, int depth)
 	struct stat st;
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		/* An entry that was deleted meanwhile is skipped. */
+		/*
+		 * A directory entry that another process has deleted since the directory was read
+		 * is skipped.
+		 */
 		return errno == ENOENT ? 0 : entry_failed(name);
 	switch (st.st_mode & S_IFMT) {
 	case S_IFREG:

@@ -11,7 +11,7 @@
 int copy_tree(int from, int to) must_check;
 
 /*
- * Copies the content of `from` as copy_tree() does, and also gives `to` the attributes of `from`.
- * `from` must be open for reading.
+ * Copies the content of the directory `from` into the directory `to` as copy_tree() does. Also
+ * gives the directory `to` itself the attributes of `from`. `from` must be open for reading.
  */
 int copy_tree_with_root(int from, int to) must_check;

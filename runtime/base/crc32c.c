@@ -5,7 +5,7 @@
 
 #define POLYNOMIAL 0x82f63b78U /* the polynomial 0x1edc6f41 with its bits in reverse order */
 
-/* Returns the CRC of one byte. The CRC is computed bit by bit. */
+/* Returns the CRC of one byte, computed bit by bit. The table for longer data is made of these. */
 static uint32_t crc_of_byte(uint8_t byte)
 {
 	uint32_t crc = byte;
@@ -28,7 +28,7 @@ static uint32_t by_table(uint32_t crc, const uint8_t *p, size_t len)
 
 #ifdef __x86_64__
 /*
- * Computes the CRC by the processor's instruction, which takes 8 bytes at a time. With this
+ * Computes the CRC by the instruction crc32 of SSE 4.2, which takes 8 bytes at a time. With this
  * instruction a checksum of a guest's memory takes a tenth of the time.
  */
 __attribute__((target("sse4.2"))) static uint32_t by_instruction(

@@ -5,7 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#undef err_set /* err.h defines err_set and err_sys as macros for the static analyzer */
+/*
+ * The header err.h defines err_set and err_sys as macros for the static analyzer, so the macros are
+ * undefined here, where the functions follow.
+ */
+#undef err_set
 #undef err_sys
 
 static _Thread_local char trail[ERR_MAX];
@@ -20,7 +24,7 @@ int err_set(int code, const char *fmt, ...)
 {
 	/*
 	 * The text is formatted into a buffer of its own first, because the arguments may point
-	 * into the trail, which is changed below.
+	 * into the trail (the thread's buffer for its error message), which is changed below.
 	 */
 	char text[ERR_MAX];
 	va_list ap;
@@ -58,7 +62,10 @@ int err_ctx(int r, const char *fmt, ...)
 	va_start(ap, fmt);
 	int len = vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	/* The name of the field is not added again if the message begins with it already. */
+	/*
+	 * The name of the field that the caller wants to put in front of the message is not added
+	 * if the message begins with that name already.
+	 */
 	if (len > 0 && strncmp(trail, text, (size_t)len) == 0 && trail[len] &&
 		strchr(":.[", trail[len]))
 		return r;

@@ -23,35 +23,42 @@
 #define must_check __attribute__((warn_unused_result))
 #define printf_like(fmt, args) __attribute__((format(printf, fmt, args)))
 
-/* Size of the error message in bytes, with its NUL. A longer message is cut and ends in "...". */
+/*
+ * Size in bytes of the buffer for an error message, with the NUL. A longer message is cut and ends
+ * in "...".
+ */
 #define ERR_MAX 4096
 
-/* Sets the trail to the formatted text. Returns -code, where code is a positive errno. */
+/*
+ * Sets this thread's error message (the trail) to the formatted text. Returns -code, where code is
+ * a positive errno.
+ */
 int err_set(int code, const char *fmt, ...) printf_like(2, 3);
 
 /*
  * Returns strerror(code), except "does not exist" for ENOENT. An engine that finds the kernel's
- * words for ENOENT anywhere in a message concludes that the container's program is missing, so only
- * step/exec.c, which reports exactly that, uses them.
+ * words for ENOENT anywhere in a message concludes that the container's program is missing. So only
+ * step/exec.c uses the kernel's words, to report exactly that.
  */
 const char *err_text(int code);
 
 /*
- * Sets the trail to the formatted text, followed by ": " and err_text(errno). Returns -errno, or
- * -EIO if errno is 0.
+ * Sets this thread's error message (the trail) to the formatted text, followed by ": " and
+ * err_text(errno). Returns -errno, or -EIO if errno is 0.
  */
 int err_sys(const char *fmt, ...) printf_like(1, 2);
 
 /*
- * Puts the formatted text and ": " in front of the trail, unless the trail starts with that text as
- * the name of a field: "linux.resources" adds nothing to "linux.resources.memory.limit: ...".
- * Returns r unchanged, so that it can end a return statement.
+ * Puts the formatted text and ": " in front of this thread's error message. Does nothing if the
+ * message begins with the same field name already: "linux.resources" adds nothing to
+ * "linux.resources.memory.limit: ...". Returns r unchanged, so that a call can end a return
+ * statement.
  */
 int err_ctx(int r, const char *fmt, ...) printf_like(2, 3);
 
 /*
- * Returns the trail, which is never NULL, and is "" if nothing failed. It is valid until the next
- * err_*() call of this thread.
+ * Returns this thread's error message, which is never NULL, and is "" if nothing failed. The
+ * pointer is valid until the next err_*() call of this thread.
  */
 const char *err_msg(void);
 
@@ -59,8 +66,9 @@ void err_clear(void);
 
 #ifdef __clang_analyzer__
 /*
- * Tells the static analyzer, which sees one file at a time, that err_*() return a negative number.
- * Otherwise the analyzer would treat failures as successes, and warn of errors that cannot happen.
+ * Tells the static analyzer, which sees one file at a time, that the err_*() functions return a
+ * negative number. Otherwise the analyzer would take failures for successes, and warn of errors
+ * that cannot happen.
  */
 static inline int err_is_negative(int r)
 {

@@ -74,8 +74,9 @@ int fd_write_all(int fd, const void *data, size_t len)
 			continue;
 		/*
 		 * A write(2) that writes nothing is an error, because this loop would otherwise
-		 * never end. The kernel itself never returns 0 here, but a container's system call
-		 * filter can make write(2) return 0 in INIT.
+		 * never end. The kernel itself never returns 0 here, but if this code runs in a
+		 * container's first process, the container's system call filter can make write(2)
+		 * return 0.
 		 */
 		if (n <= 0)
 			return n < 0 ? -errno : -EIO;
@@ -133,8 +134,8 @@ bool fd_is_temporary_name(const char *name)
 }
 
 /*
- * Writes to an existing file that cannot be replaced, such as a device. O_NONBLOCK is set, because
- * opening a FIFO would otherwise wait until another process reads it.
+ * Writes to an existing file that must not be replaced by a new one, such as a device. O_NONBLOCK
+ * is set, because opening a FIFO would otherwise wait until another process reads it.
  */
 static int write_in_place(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 {
@@ -204,7 +205,7 @@ bool fd_is_null(int fd)
 
 	if (fstat(fd, &st) < 0)
 		return errno == EBADF;
-	/* 1:3 is the device number of /dev/null in the kernel's admin-guide/devices.txt. */
+	/* /dev/null has the device number 1:3, by the kernel's admin-guide/devices.txt. */
 	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
 }
 
@@ -262,8 +263,8 @@ ssize_t fd_recv(int sock, void *data, size_t len, int *ret_fd)
 			continue;
 		/*
 		 * The padding at the end of a control message has room for a second descriptor,
-		 * which a sender may have added. The caller gets the last descriptor, and all
-		 * others are closed.
+		 * which a sender may have added. The loop returns the last descriptor to the caller
+		 * and closes all others.
 		 */
 		for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
 			fd_close(&got);

@@ -28,26 +28,27 @@ static inline int take_fd(int *fd)
 int fd_read_all(int fd, struct strbuf *ret, size_t max, const char *what) must_check;
 
 /*
- * Reads the file at path and appends it to *ret. path is relative to dirfd (AT_FDCWD for the host's
- * paths) and may be or go through symbolic links.
+ * Reads the file at path and appends its contents to *ret. path is relative to dirfd (AT_FDCWD for
+ * the host's paths), and symbolic links in path are followed. Returns -EFBIG if the file has more
+ * than max bytes.
  */
 int fd_read_file(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
 
 /*
- * Reads a file as fd_read_file() does, but from a directory that a stranger may have written.
+ * Reads a file as fd_read_file() does, but from a directory that an untrusted user may have filled.
  * Refuses anything but a regular file, because reading a FIFO could wait for ever.
  */
 int fd_read_regular(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
 
 /*
- * Writes all len bytes, with as many write(2) calls as the kernel needs. Sets no error message,
- * because only the caller knows what fd is.
+ * Writes all len bytes at `data` to fd, with as many write(2) calls as the kernel needs. Sets no
+ * error message, because only the caller knows what fd is.
  */
 int fd_write_all(int fd, const void *data, size_t len) must_check;
 
 /*
- * Writes the line "WHO: TEXT" to the descriptor, for a process that has no log. str_clean() cleans
- * the text.
+ * Writes the line "WHO: TEXT" to the descriptor fd, for a process that has no log. str_clean()
+ * replaces the control characters of the text.
  */
 void fd_say(int fd, const char *who, const char *text);
 
@@ -58,16 +59,17 @@ void fd_say(int fd, const char *who, const char *text);
 int fd_write_file(int dirfd, const char *path, const char *text) must_check;
 
 /*
- * Creates a file with a random name in the directory of `path`. The caller writes the file and then
- * renames it to `path`. O_EXCL guarantees that the file is new, even if others can write to the
- * directory.
+ * fd_open_temporary() creates a file with a random name in the directory of `path`. The caller
+ * writes the file and then renames it to `path`. O_EXCL guarantees that the file is new, even if
+ * others can write to the directory. FD_TMP_MAX is the size of the buffer for the file's name, in
+ * bytes.
  */
 #define FD_TMP_MAX 4096
 int fd_open_temporary(int dirfd, const char *path, mode_t mode, char ret_name[static FD_TMP_MAX])
 	must_check;
 /*
- * Returns whether `name` has the form of the random names that fd_open_temporary() makes. Such a
- * file can be left over by a process that was killed.
+ * Returns whether `name` has the form of the random names that fd_open_temporary() makes. A process
+ * that was killed can leave a file with such a name behind.
  */
 bool fd_is_temporary_name(const char *name);
 
@@ -82,16 +84,16 @@ int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, m
 	must_check;
 
 /*
- * Writes a file that must not exist yet. Another process may read the file while only a part of it
- * is written.
+ * Makes and writes a file that must not exist yet. Another process that reads the file meanwhile
+ * may see only a part of it.
  */
 int fd_write_new_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 	must_check;
 
 /*
  * Closes every descriptor of this process except the standard streams and the n descriptors in
- * keep. Negative numbers in keep are skipped, so that the caller may list descriptors that it does
- * not have.
+ * keep. Negative numbers in keep are skipped, so that the caller may list descriptors that are not
+ * open.
  */
 int fd_close_all_but(const int *keep, size_t n) must_check;
 
@@ -102,8 +104,8 @@ bool fd_is_null(int fd);
 int fd_send(int sock, const void *data, size_t len, int fd) must_check;
 
 /*
- * Receives one message of at most len bytes into data. Returns the message's length, or 0 at the
- * end of the stream. *ret_fd is the descriptor that came with the message (close-on-exec), or
- * -EBADF. ret_fd may be NULL.
+ * Receives one message of at most len bytes from a Unix socket into data. Returns the message's
+ * length, or 0 at the end of the stream. *ret_fd is the descriptor that came with the message
+ * (close-on-exec), or -EBADF. ret_fd may be NULL.
  */
 ssize_t fd_recv(int sock, void *data, size_t len, int *ret_fd) must_check;

@@ -38,9 +38,9 @@ int helper_read(const struct helper_streams *s, int stream, struct strbuf *ret, 
 }
 
 /*
- * Replaces the child process by the helper program; never returns. The child asks the kernel to
- * kill the helper if the helper's caller ends, because no process would then be left to undo what
- * the helper made.
+ * Replaces the child process by the helper program, and never returns. Before that, the child asks
+ * the kernel to kill the helper as soon as the process that called helper_run() ends, because no
+ * process would then be left to undo what the helper makes.
  */
 static _Noreturn void become_helper(
 	const struct helper_streams *s, const char *path, const char *const *argv, pid_t parent)

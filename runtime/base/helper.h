@@ -8,7 +8,7 @@
 #include "base/str.h"
 
 struct helper_streams {
-	int fd[3]; /* the helper's standard input, output and error */
+	int fd[3]; /* standard input, output and error of the helper program: one memfd each */
 };
 
 #define HELPER_STREAMS_INIT \
@@ -19,11 +19,14 @@ struct helper_streams {
 	}
 #define _cleanup_helper_streams_ __attribute__((cleanup(helper_streams_close), unused))
 
-/* Makes the memfds for the three streams, and writes `input`, which the helper will read. */
+/*
+ * Makes the memfds for the helper program's three streams, and writes `input` to the one that
+ * becomes the helper's standard input.
+ */
 int helper_streams_open(struct helper_streams *s, const void *input, size_t len) must_check;
 void helper_streams_close(struct helper_streams *s);
 
-/* Reads what the helper wrote to its standard output (1) or error (2). */
+/* Reads what the helper program wrote to its standard output (stream 1) or error (stream 2). */
 int helper_read(const struct helper_streams *s, int stream, struct strbuf *ret, size_t max)
 	must_check;
 
@@ -37,6 +40,6 @@ int helper_run(const struct helper_streams *s, const char *path, const char *con
 	int *ret_status) must_check;
 
 /*
- * Returns the last line of a text without its line end, and cuts that line end off in the text too.
+ * Returns the last line of a text. Removes the line end of that line from the text in the buffer.
  */
 const char *helper_last_line(struct strbuf *text);

@@ -67,8 +67,9 @@ int interrupt_wait(int interrupt, int fd)
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
 			return err_sys("poll");
 		/*
-		 * fd is checked before the signalfd: if fd is at its end, the container's program
-		 * runs, and a signal that came is then for that program.
+		 * fd is checked before the signalfd, because fd is the channel of the container's
+		 * first process: when this channel is at its end, the container's program runs, and
+		 * a signal that came at the same time is for the program and not for caisson.
 		 */
 		if (!p[0].revents && p[1].revents)
 			r = interrupt_read(interrupt);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Lets SIGTERM, SIGINT, SIGHUP and SIGQUIT end a wait. A command that creates something blocks all
- * signals first, so that none of them kills it half-way, and checks a signalfd of these four
- * signals wherever it waits. If a signal has come, the command can undo what it has created.
+ * signals first, so that none of them kills the command half-way, and checks a signalfd of these
+ * four signals wherever it waits. If one of the four signals has come, the command undoes what it
+ * has created.
  */
 #pragma once
 #include "base/err.h"
@@ -26,7 +27,7 @@ int interrupt_read(int interrupt) must_check;
 
 /*
  * Waits until fd is readable or at its end. Returns 0, or -EINTR with a message if SIGTERM, SIGINT,
- * SIGHUP or SIGQUIT comes first. If `interrupt` is -EBADF, returns 0 without waiting, because the
- * signals are not blocked and can end this process.
+ * SIGHUP or SIGQUIT comes first. If `interrupt` (from interrupt_open()) is -EBADF, returns 0
+ * without waiting, because signals are then not blocked and can end this process themselves.
  */
 int interrupt_wait(int interrupt, int fd) must_check;

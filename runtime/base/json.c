@@ -9,24 +9,27 @@
 
 struct frame {
 	struct json *node;
-	struct json **tail; /* where to store the pointer to the next element */
+	struct json **tail; /* where the parser stores the pointer to the next element */
 };
 
 struct reader {
 	struct arena *arena;
 	const char *what;
-	const char *key; /* key of the member whose value comes next */
+	const char *key; /* key of the object's member whose value comes next */
 	struct json *root;
 	struct frame stack[JSON_MAX_DEPTH];
 	unsigned depth;
-	/* number of open levels below JSON_MAX_DEPTH; their contents are dropped */
+	/*
+	 * number of levels below JSON_MAX_DEPTH that are open at present; the parser drops what is
+	 * in them
+	 */
 	uint64_t skipped;
-	int failed; /* -errno of the first callback that failed */
+	int failed; /* -errno of the first yajl callback that failed */
 };
 
 /*
- * Returns whether the current value is deeper than JSON_MAX_DEPTH levels, so that the callback
- * drops it.
+ * Returns whether the value that yajl reports is nested deeper than JSON_MAX_DEPTH levels. The
+ * callbacks drop such a value.
  */
 static bool is_skipped(const void *ctx)
 {
@@ -197,8 +200,8 @@ static int syntax_error(yajl_handle h, const char *text, size_t len, const char 
 }
 
 /*
- * A piece of memory of yajl. yajl gets its memory from the arena, because with malloc() the C
- * library would return yajl's buffers to the kernel by system calls.
+ * A piece of memory that yajl allocated. The parser gives yajl memory of the arena, because with
+ * malloc() the C library would return yajl's buffers to the kernel by system calls.
  */
 struct chunk {
 	size_t size;
@@ -328,7 +331,7 @@ static void note_failure(struct json_out *o, yajl_gen_status s)
 		o->failed = -EINVAL;
 }
 
-/* Copies the text to *ret, with U+FFFD in place of bytes that are not UTF-8. */
+/* Copies the text `value` to *ret, with U+FFFD in place of bytes that are not UTF-8. */
 static int make_utf8(const char *value, size_t len, struct strbuf *ret)
 {
 	uint32_t c;

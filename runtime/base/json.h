@@ -34,7 +34,7 @@ struct json {
 };
 
 /*
- * Parses one document. `what` names the document in errors, for example "config.json". Returns
+ * Parses a JSON document. `what` names the document in errors, for example "config.json". Returns
  * -EINVAL if the text is not JSON or not UTF-8, or if it has more than one value, a NUL character
  * in a string, or a member given twice.
  */
@@ -61,11 +61,11 @@ int json_get_u64(const struct json *obj, const char *key, uint64_t *ret) must_ch
 /* Returns whether obj has a member with the name `key` that is the boolean true. */
 bool json_get_true(const struct json *obj, const char *key);
 
-/* Returns the name of the type for messages: "a string", "an object", ... */
+/* Returns the name of a JSON type as error messages use it: "a string", "an object", ... */
 const char *json_type_name(enum json_type t);
 
 struct json_out {
-	void *gen; /* the handle of yajl_gen */
+	void *gen; /* the handle of yajl_gen, the JSON writer of the library yajl */
 	int failed;
 };
 
@@ -88,7 +88,9 @@ void json_out_u64(struct json_out *o, const char *key, uint64_t value);
 void json_out_double(struct json_out *o, const char *key, double value);
 void json_out_bool(struct json_out *o, const char *key, bool value);
 void json_out_null(struct json_out *o, const char *key);
-/* Writes a parsed tree as it was read. */
+/*
+ * Writes a JSON value that json_parse() has read. Numbers are written as they were in the source.
+ */
 void json_out_node(struct json_out *o, const char *key, const struct json *node);
 
 /*

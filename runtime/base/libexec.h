@@ -22,7 +22,8 @@
 int libexec_find(struct arena *a, const char *name, const char *built, const char **ret) must_check;
 
 /*
- * Finds a helper program. In a build tree the helper program is beside the running one. Sets *ret
- * to the path of the helper program, even if that file does not exist.
+ * Finds a helper program. If the running program is in a build tree, the helper program is looked
+ * for in the running program's directory. Sets *ret to the path of the helper program, even if that
+ * file does not exist.
  */
 int libexec_program(struct arena *a, const char *name, const char **ret) must_check;

@@ -26,8 +26,9 @@ int log_open(const char *path, const char *format, enum log_level level)
 	if (!path || !*path)
 		return 0;
 	/*
-	 * With O_NONBLOCK neither opening a FIFO nor writing to it waits for a reader. A line is
-	 * lost if the FIFO is full, because no command may hang for the sake of its log.
+	 * O_NONBLOCK is set, so that neither opening a log file that is a FIFO nor writing to it
+	 * waits for a reader. A line is lost if the FIFO is full, because no command may hang for
+	 * the sake of its log.
 	 */
 	_cleanup_fd_ int fd =
 		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
@@ -37,8 +38,8 @@ int log_open(const char *path, const char *format, enum log_level level)
 	if (fd < 0)
 		return err_sys("--log %s", path);
 	/*
-	 * The descriptor is moved above the numbers that --preserve-fds passes on, because the
-	 * container must not get the log file.
+	 * The descriptor of the log file is moved above the numbers that --preserve-fds passes on,
+	 * because the container must not get the log file.
 	 */
 	out.fd = fcntl(fd, F_DUPFD_CLOEXEC, LOG_FD_MIN);
 	if (out.fd < 0)
@@ -75,7 +76,7 @@ static void write_line(int fd, bool json, enum log_level level, const char *msg)
 	if (!json) {
 		/*
 		 * A line in a log file has the time and the level. On standard error a line has
-		 * only the sentence, because people read standard error.
+		 * only the sentence, because people and not programs read it there.
 		 */
 		if (fd == STDERR_FILENO) {
 			r = strbuf_addf(&line, "caisson: %s%s\n",

@@ -17,7 +17,7 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
  */
 int log_open(const char *path, const char *format, enum log_level level) must_check;
 
-/* Returns the level that the caller gave to log_open(). */
+/* Returns the level that the caller gave to log_open(): less important lines are left out. */
 enum log_level log_level(void);
 
 void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
@@ -33,13 +33,13 @@ void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 void log_notice(const char *fmt, ...) printf_like(1, 2);
 
 /*
- * Prints the command's one error line. The line goes to the log file, if there is one, and always
- * to standard error, because people and conmon read standard error.
+ * Reports why a command failed, in one line. The line goes to the log file, if the command has one,
+ * and always to standard error, because people and conmon read standard error.
  */
 void log_error(const char *msg);
 
 /*
- * Returns the log file's descriptor, or -EBADF if there is none. A process that goes on logging
- * leaves this descriptor open when it closes its descriptors.
+ * Returns the log file's descriptor, or -EBADF if the log goes elsewhere. A process that closes all
+ * its descriptors and then goes on logging leaves this descriptor open.
  */
 int log_fd(void);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Types for values that may be absent; {0} stands for absent. They are needed because config.json
- * gives absent and zero different meanings.
+ * Types for values that may be absent; {0} stands for absent. These types are needed because in
+ * config.json an absent number and the number 0 have different meanings.
  */
 #pragma once
 #include <stdbool.h>

@@ -19,7 +19,7 @@
 #include "base/fd.h"
 #include "base/sys.h"
 
-#define FSCONFIG_MAX 255 /* longest value in bytes */
+#define FSCONFIG_MAX 255 /* longest value in bytes that fsconfig(2) takes */
 #define OPTIONS_MAX 4096 /* longest options of mount(2) in bytes: one page */
 
 /*
@@ -30,8 +30,9 @@ static const char *const fixed_options[][2] = {
 	{"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}, {"volatile", NULL}};
 
 /*
- * Returns how many of the fixed options are used. The last one, "volatile", is an error without an
- * upper directory.
+ * Returns how many elements of fixed_options are set on this overlay: all, or all but the last one,
+ * "volatile", if the overlay has no upper directory, because the kernel refuses "volatile" without
+ * an upper directory.
  */
 static size_t count_options(const struct overlay *o)
 {
@@ -62,7 +63,10 @@ static int set_lower(int fs, const struct overlay *o)
 	return 0;
 }
 
-/* Mounts with fsopen(2). If it fails, returns -1 and sets errno. */
+/*
+ * Mounts the overlay with fsopen(2), fsconfig(2) and fsmount(2). Returns the mount's descriptor. If
+ * that fails, returns -1 and sets errno.
+ */
 static int mount_by_fsopen(const struct overlay *o)
 {
 	_cleanup_fd_ int fs = fsopen("overlay", FSOPEN_CLOEXEC);
@@ -94,8 +98,9 @@ static int options_text(const struct overlay *o, char buf[OPTIONS_MAX])
 }
 
 /*
- * Mounts the overlay in the child, and gives the detached mount the descriptor number `fd`. Returns
- * an errno as the child's exit code.
+ * Runs in a child process that shares its descriptors with the caller: mounts the overlay by
+ * mount(2), and gives a detached copy of the mount the descriptor number `fd`. Returns an errno,
+ * which becomes the child's exit code.
  */
 static int mount_in_child(const struct overlay *o, const char *options, int fd)
 {
@@ -109,7 +114,10 @@ static int mount_in_child(const struct overlay *o, const char *options, int fd)
 	return 0;
 }
 
-/* Mounts with mount(2) in a child. If it fails, returns -1 and sets errno. */
+/*
+ * Mounts the overlay with mount(2) in a child process. Returns the mount's descriptor. If that
+ * fails, returns -1 and sets errno.
+ */
 static int mount_by_mount2(const struct overlay *o)
 {
 	struct clone_args args = {.flags = CLONE_FILES, .exit_signal = SIGCHLD};
@@ -141,8 +149,8 @@ static int mount_by_mount2(const struct overlay *o)
 int overlay_mount(const struct overlay *o)
 {
 	/*
-	 * A backslash and a comma have a meaning of their own in the options of overlayfs and
-	 * mount(2).
+	 * Backslashes and commas in paths are refused, because both have a meaning of their own in
+	 * the options of overlayfs and mount(2).
 	 */
 	if (strpbrk(o->dir, "\\,") ||
 		(o->upper && (strpbrk(o->upper, "\\,") || strpbrk(o->work, "\\,"))))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mounts an overlay that is detached: it is in no mount namespace and has no mount point. The
- * kernel unmounts it when no process has a descriptor of it and no container uses it, so a process
- * that is killed leaves no mount behind.
+ * Mounts an overlay that is detached: the mount is in no mount namespace and has no mount point.
+ * The kernel unmounts it when no process has a descriptor of it and no container uses it, so a
+ * process that is killed leaves no mount behind.
  */
 #pragma once
 #include "base/err.h"
@@ -14,14 +14,14 @@ struct overlay {
 	/* names of the lower directories, the topmost first, with ":" in between */
 	const char *lower;
 	/*
-	 * Absolute paths on one file system. Files that are written go to `upper`, and `work` is
-	 * overlayfs's own work directory. If both are NULL, the mount is read-only, and has at
-	 * least two lower directories.
+	 * Absolute paths on one file system. Files that are written in the overlay go to `upper`,
+	 * and `work` is overlayfs's own work directory. If both are NULL, the overlay is read-only,
+	 * and has at least two lower directories.
 	 */
 	const char *upper, *work;
 	/*
-	 * overlayfs keeps its marks in the extended attributes user.overlay.*, because the caller
-	 * is in a user namespace
+	 * Overlayfs keeps its marks in the extended attributes user.overlay.*. The caller sets this
+	 * if it is in a user namespace, where the usual trusted.overlay.* cannot be set.
 	 */
 	bool userxattr;
 };

@@ -14,19 +14,24 @@
 #include <stdlib.h>
 
 #define ALIGNMENT 8
-#define SHARED_MAX 4096 /* how many structures in one image may be pointed to */
+/*
+ * how many structures in one image (what pack_write() has written) may be pointed to by pointers of
+ * kind PACK_KIND_POINTER
+ */
+#define SHARED_MAX 4096
 
 static const char magic[8] = "caisson";
 
 struct header {
 	char magic[8];
-	uint64_t abi;    /* the layout's hash, from type_hash() */
-	uint64_t length; /* length of header and objects, in bytes */
+	uint64_t abi;    /* hash of the layout of all structures, from type_hash() */
+	uint64_t length; /* length of this header and all objects, in bytes */
 };
 
 struct shared {
-	const void *object; /* writer: the object in memory; reader: the object in the buffer */
-	uint64_t at;        /* offset of the object in the image */
+	/* for the writer: the object in memory; for the reader: the object in the buffer */
+	const void *object;
+	uint64_t at; /* offset of the object in the image that is written or read */
 	const struct pack_type *type;
 };
 
@@ -43,8 +48,9 @@ struct packer {
 };
 
 /*
- * The first allocation in bytes. An image is rarely larger and then has to be moved to a larger
- * place; the kernel makes only the pages that are written.
+ * The size in bytes that the writer allocates at first. An image is rarely larger. A larger image
+ * has to be moved to a larger place. The first size may be generous, because the kernel makes only
+ * those pages that are written.
  */
 #define USUAL_ROOM ((size_t)132 * 1024)
 
@@ -53,7 +59,10 @@ static size_t align_up(size_t n)
 	return (n + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
 }
 
-/* --- the hash of the layout --- */
+/*
+ * The next functions compute the hash of the layout, by which a reader notices that another build
+ * wrote the image.
+ */
 
 static uint64_t mix(uint64_t h, uint64_t v)
 {
@@ -107,14 +116,17 @@ static int add_shared(struct packer *p, const void *object, uint64_t at, const s
 	return 0;
 }
 
-/* --- writing an image --- */
+/* The next functions write an image: a structure with all that its pointers point to. */
 
 static void put_word(struct packer *p, size_t at, uint64_t v)
 {
 	memcpy(p->out->s + at, &v, sizeof(v));
 }
 
-/* Appends a copy of the data. Returns 0 with the offset of the copy in *ret_at, or -errno. */
+/*
+ * Appends a copy of the data to the image. Returns 0 with the offset of the copy in *ret_at, or
+ * -errno.
+ */
 static int append(struct packer *p, const void *data, size_t size, uint64_t *ret_at)
 {
 	static const char zeros[ALIGNMENT] = {0};
@@ -257,7 +269,7 @@ int pack_write(const struct pack_type *t, const void *root, struct strbuf *out)
 	return 0;
 }
 
-/* --- reading an image --- */
+/* The next functions read an image, which may be broken or hostile. */
 
 static int broken(const struct pack_type *t, const char *what)
 {

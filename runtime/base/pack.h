@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes C structures as bytes that another process of the same build can use in place. The host's
- * side hands a plan to INIT in this form, and the monitor hands one to the guest.
+ * Writes C structures as bytes that another process of the same build can use in place. The runtime
+ * hands a plan to INIT, the container's first process, in this form, and a microVM's monitor hands
+ * a plan to the guest.
  *
  * A struct pack_type describes a structure: its size, and those of its members that cannot be
  * copied as they are. pack_write() copies the structure, appends the objects that its pointers
@@ -24,7 +25,7 @@ enum pack_kind {
 	PACK_KIND_STRING,  /* a char *, which may be NULL */
 	PACK_KIND_STRINGS, /* a char ** and a count; the array ends in NULL */
 	/*
-	 * a pointer to one structure, or NULL; pointers to the same structure point to the same one
+	 * a pointer to one structure, or NULL; two pointers to one structure point to one structure
 	 * after reading, too
 	 */
 	PACK_KIND_POINTER,
@@ -40,12 +41,13 @@ struct pack_type;
 struct pack_field {
 	enum pack_kind kind;
 	uint32_t offset;
-	uint32_t count_offset; /* STRINGS, ARRAY: offset of the count, a size_t */
-	uint32_t limit;        /* ENUM: the first value that is too large */
-	bool needed;           /* STRING, POINTER: whether NULL is an error */
-	/* POINTER, ARRAY, EMBED: type of the object; NULL for an array of numbers */
+	/* used by STRINGS and ARRAY: offset in the structure of the count, a size_t */
+	uint32_t count_offset;
+	uint32_t limit; /* used by ENUM: the first value that is too large */
+	bool needed;    /* used by STRING and POINTER: whether NULL is an error */
+	/* used by POINTER, ARRAY and EMBED: type of the object; NULL for an array of numbers */
 	const struct pack_type *type;
-	uint32_t element; /* ARRAY of numbers: size of one number in bytes */
+	uint32_t element; /* used by an ARRAY of numbers: size of one number in bytes */
 };
 
 struct pack_type {
@@ -54,10 +56,10 @@ struct pack_type {
 	const struct pack_field *fields;
 	size_t nfields;
 	/*
-	 * For a structure with a union: returns a type with more members, chosen by the contents of
-	 * the structure, or NULL. pack_read() calls variant() after it has checked the members of
-	 * `fields`. `variants` lists every type that variant() can return, because the layout's
-	 * hash covers them.
+	 * For a structure with a union: a function that returns a type with more members, chosen by
+	 * the contents of the structure, or NULL. pack_read() calls variant() after it has checked
+	 * the members of `fields`. `variants` lists every type that variant() can return, because
+	 * the layout's hash covers all of these types.
 	 */
 	const struct pack_type *(*variant)(const void *object);
 	const struct pack_type *const *variants;

@@ -12,10 +12,13 @@
 /* the inode of the root of a procfs: the kernel's PROC_ROOT_INO, from include/linux/proc_fs.h */
 #define PROC_ROOT_INODE 1
 #define OPEN_RETRIES 64
-/* how many symbolic links one lookup may follow: the kernel's own limit, MAXSYMLINKS */
+/* how many symbolic links one lookup may follow: as many as in the kernel (MAXSYMLINKS) */
 #define MAX_LINKS 40
 
-/* Opens path beneath root, as path_open() does, but sets no error message. */
+/*
+ * Opens path beneath root like path_open(). If that fails, returns -errno, but sets no error
+ * message.
+ */
 static int open_quiet(int root, const char *path, int flags, uint64_t resolve)
 {
 	resolve |= RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
@@ -49,9 +52,9 @@ int path_open_nolinks(int root, const char *path, int flags)
 
 /*
  * Replaces a symbolic link in a path by the link's target. The bytes path[at, at+len) are the name
- * of the link, and dir is the directory path[0, at). Returns the new path, which must be resolved
- * from the root again. Returns NULL and sets errno on failure; EINVAL means that the name is no
- * link, or that it was a link and has been replaced in the meantime.
+ * of the link, and dir is the directory that path[0, at) names. Returns the new path, which the
+ * caller must resolve from the root again. Returns NULL and sets errno on failure; EINVAL means
+ * that the name is no link, or that another process has replaced the link in the meantime.
  */
 static char *replace_link(int dir, const char *path, size_t at, size_t len)
 {
@@ -80,10 +83,10 @@ static char *replace_link(int dir, const char *path, size_t at, size_t len)
 }
 
 /*
- * Makes missing directories component by component, because mkdirat(2) has no RESOLVE_IN_ROOT.
- * Resolves every existing prefix anew from the root, and makes a new directory only in the
- * directory that was just opened. If a component is a dangling link, returns -ELOOP and sets
- * *ret_path, the path to walk instead.
+ * Makes one attempt to make the missing directories of a path, component by component, because
+ * mkdirat(2) has no RESOLVE_IN_ROOT. Resolves every existing prefix of the path anew from the root,
+ * and makes a new directory only in the directory that was just opened. If a component is a
+ * dangling link, returns -ELOOP and sets *ret_path to the path that the caller tries instead.
  */
 static int mkdirs_walk(int root, const char *path, char **ret_path)
 {
@@ -149,8 +152,8 @@ int path_parent(int root, const char *path, const char **ret_name)
 	if (!*name || streq(name, ".") || streq(name, ".."))
 		return err_set(EINVAL, "%s does not end in a file name", path);
 	/*
-	 * The path is on the stack, because caisson-init calls this function for each device and
-	 * link, and would otherwise allocate memory each time.
+	 * The copy of the path is on the stack, because caisson-init calls this function for each
+	 * device and link, and would otherwise allocate memory each time.
 	 */
 	char parent[PATH_MAX] = ".";
 	size_t len = (size_t)(name - path);
@@ -165,8 +168,8 @@ int path_parent(int root, const char *path, const char **ret_name)
 }
 
 /*
- * Makes one attempt to open or create the file. If path is a dangling link, returns -ELOOP and sets
- * *ret_path, the path to try instead.
+ * Makes one attempt to open or create the file at `path`. If path is a dangling link, returns
+ * -ELOOP and sets *ret_path to the path that the caller tries instead.
  */
 static int mkfile_walk(int root, const char *path, char **ret_path)
 {
@@ -225,8 +228,8 @@ int path_open_in_proc(int proc, const char *path, int flags)
 {
 	const uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
 	/*
-	 * O_NOCTTY is left out with O_PATH, because openat2(2) refuses the two together, and O_PATH
-	 * opens no terminal anyway.
+	 * O_NOCTTY is left out if O_PATH is set, because openat2(2) refuses O_NOCTTY together with
+	 * O_PATH, and O_PATH does not open a terminal anyway.
 	 */
 	const uint64_t more = O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY);
 	int fd = sys_openat2(proc, path, (uint64_t)flags | more, 0, resolve);
@@ -249,9 +252,10 @@ int path_write_proc(int proc, const char *path, const char *text)
 
 /*
  * Unmounts everything that lies over the new root. After pivot_root(2) the old root is mounted over
- * the new one, and older mounts, such as the new root of an earlier step, lie over the old root. A
- * lookup that starts with "/" begins below all of these mounts. A ".." from there stays at "/" but,
- * like every step of a lookup, ends at the topmost mount. So "/.." is the mount to remove next.
+ * the new one, and older mounts, such as the new root of an earlier pivot_root(2), lie over the old
+ * root. A lookup of a path that starts with "/" begins below all of these mounts. A ".." from "/"
+ * stays at "/" but, as after every component of a path, the lookup continues on the topmost mount
+ * there. So "/.." is the mount to remove next.
  */
 static int unmount_above(int root)
 {

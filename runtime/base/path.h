@@ -39,9 +39,9 @@ int path_mkdirs(int root, const char *path) must_check;
 int path_mkfile(int root, const char *path) must_check;
 
 /*
- * Opens the directory that holds path's last component (O_PATH), and creates missing directories.
- * *ret_name points at that component, inside path. Returns -EINVAL if the last component is ".",
- * ".." or "".
+ * Opens the directory beneath root that holds path's last component (O_PATH), and creates missing
+ * directories. *ret_name points at the last component, inside path. Returns -EINVAL if the last
+ * component is ".", ".." or "".
  */
 int path_parent(int root, const char *path, const char **ret_name) must_check;
 
@@ -52,13 +52,13 @@ int path_parent(int root, const char *path, const char **ret_name) must_check;
  */
 int path_pivot(int root) must_check;
 
-/* Opens /proc (O_PATH), and checks that it is the root directory of a procfs. */
+/* Opens the directory /proc (O_PATH), and checks that it is the root directory of a procfs. */
 int path_open_proc(void) must_check;
 
 /*
  * Opens a file of procfs, such as "self/attr/exec" or "sys/net/core/somaxconn". Refuses to enter
- * anything that is mounted over a part of procfs (RESOLVE_NO_XDEV), and to follow magic links.
- * `proc` comes from path_open_proc().
+ * anything that is mounted over a part of procfs (RESOLVE_NO_XDEV), and to follow magic links. The
+ * argument `proc` is a descriptor from path_open_proc().
  */
 int path_open_in_proc(int proc, const char *path, int flags) must_check;
 int path_write_proc(int proc, const char *path, const char *text) must_check;

@@ -14,7 +14,8 @@
 int process_wait(pid_t pid, const char *what, int *ret_status) must_check;
 
 /*
- * Reads the start time, field 22 of /proc/PID/stat, which tells a process from a later process with
- * the same pid. Returns -ESRCH if there is no such process or it is a zombie.
+ * Reads the start time of a process, field 22 of /proc/PID/stat, which tells the process from a
+ * later process with the same pid. Returns -ESRCH if there is no such process or if the process is
+ * a zombie.
  */
 int process_start_time(pid_t pid, uint64_t *ret) must_check;

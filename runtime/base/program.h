@@ -10,7 +10,7 @@ int program_print(const char *text, size_t len) must_check;
 int program_print_json(struct json_out *o) must_check;
 
 /*
- * Reports the failure r, a negative errno, by log_error(): the error message, or the text of the
- * errno if there is no message. Returns 1, which is the exit code.
+ * Reports the failure r, a negative errno, by log_error(), which gets this thread's error message,
+ * or the text of the errno if there is no message. Returns 1, the exit code of a failed command.
  */
 int program_fail(int r);

@@ -18,7 +18,7 @@
 
 struct remover {
 	const struct remove_keep *keep;
-	int top; /* directory in which the removal began */
+	int top; /* descriptor of the directory in which the removal began */
 	unsigned moved;
 	bool again; /* a directory was moved into `top`, so another round is needed */
 };
@@ -30,7 +30,10 @@ static bool keeps(const struct remove_keep *k, uint64_t dir, const char *name)
 	return k && k->has(k->data, dir, name);
 }
 
-/* Moves a directory to `top`. Returns 1 if the file system refuses to move it (EXDEV). */
+/*
+ * Moves a directory up to `top`, the directory in which the removal began. Returns 1 if the file
+ * system refuses to move the directory (EXDEV).
+ */
 static int move_up(struct remover *r, int dir, const char *name)
 {
 	char moved[64];
@@ -51,8 +54,9 @@ static int move_up(struct remover *r, int dir, const char *name)
 }
 
 /*
- * Opens a directory. If the directory's mode forbids its owner to open it, and the owner may be an
- * ordinary user, the mode is changed first.
+ * Opens a directory whose entries are to be removed. If this process is not root, sets the
+ * directory's mode to 0700, because another mode may forbid the owner to read the directory or to
+ * remove its entries.
  */
 static int open_to_remove(int dir, const char *name)
 {
@@ -91,8 +95,9 @@ static int remove_at(struct remover *r, int dir, const char *name, int depth)
 	if (unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
 		return 0;
 	/*
-	 * The directory stays if it still holds files that are kept, or directories that were moved
-	 * into it and that the next round removes.
+	 * A directory that is not empty is no error in two cases: it holds files that the caller
+	 * wants to keep, or it holds directories that were moved into it and that the next round
+	 * removes.
 	 */
 	if ((r->keep || r->again) && (errno == ENOTEMPTY || errno == EEXIST))
 		return 0;
@@ -100,8 +105,8 @@ static int remove_at(struct remover *r, int dir, const char *name, int depth)
 }
 
 /*
- * Removes the contents of a directory that itself is kept, except for files in it that are kept
- * too.
+ * Removes the contents of a directory of which the caller keeps the directory itself. Files in it
+ * that the caller keeps stay too.
  */
 static int clear_kept(struct remover *r, int dir, const char *name, int depth)
 {

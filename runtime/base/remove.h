@@ -6,8 +6,8 @@
 #include "base/err.h"
 
 /*
- * Which files are kept: those for which has() returns true, given the directory's inode and the
- * file's name.
+ * Which files stay: those for which the function has() returns true. It gets the inode of the
+ * file's directory and the file's name.
  */
 struct remove_keep {
 	bool (*has)(const void *data, uint64_t dir, const char *name);
@@ -15,9 +15,13 @@ struct remove_keep {
 };
 
 /*
- * Removes the file or tree `name` from the directory `dir`. Keeps the files that `keep` names
- * (NULL: none), and all directories that lead to them. It is no error if `name` does not exist.
+ * Removes the file or tree `name` from the directory `dir`. The files that `keep` names stay (NULL:
+ * no files), and so do all directories that lead to them. If `name` does not exist, the function
+ * succeeds.
  */
 int remove_tree(int dir, const char *name, const struct remove_keep *keep) must_check;
-/* Removes everything in the directory. Keeps the same files as remove_tree(). */
+/*
+ * Removes everything in the directory `dir`. The files that `keep` names stay, as with
+ * remove_tree().
+ */
 int remove_all_in(int dir, const struct remove_keep *keep) must_check;

@@ -108,9 +108,9 @@ size_t str_utf8(const char *s, size_t len, uint32_t *ret)
 }
 
 /*
- * Returns whether a terminal only displays the character c. A terminal does more for the C0 and C1
- * controls (U+009B starts a command, as ESC [ does) and for characters that reorder or break a
- * line.
+ * Returns whether a terminal only displays the character c. The C0 and C1 controls (U+009B starts a
+ * command, as ESC [ does) and characters that reorder or break a line have more effects on a
+ * terminal.
  */
 static bool is_harmless(uint32_t c)
 {
@@ -177,8 +177,8 @@ void str_quote_end(char *dst, size_t size, const char *src, size_t len)
 		src += len - size + 1;
 		len = size - 1;
 		/*
-		 * The beginning is skipped up to the start of a character, because the cut text
-		 * must not start in the middle of a UTF-8 sequence.
+		 * Bytes are skipped up to the start of a character, because the end of a text that
+		 * is too long must not begin in the middle of a UTF-8 sequence.
 		 */
 		for (; len && (*src & 0xc0) == 0x80; len--)
 			src++;
@@ -220,8 +220,8 @@ int str_to_i64(const char *s, int64_t *ret)
 #define DIGITS "0123456789"
 
 /*
- * Returns the factor that a unit such as "", "b", "m", "mb" or "mib" stands for, or 0 if the text
- * is no unit.
+ * Returns the factor that a unit of a size such as "", "b", "m", "mb" or "mib" stands for, or 0 if
+ * the text is no unit.
  */
 static uint64_t unit_factor(const char *unit)
 {
@@ -242,7 +242,7 @@ static uint64_t unit_factor(const char *unit)
 	return 1ULL << (10 * (at - letters));
 }
 
-/* Multiplies the decimal number in text, which may have a fraction, by scale. */
+/* Multiplies the decimal number in `text`, which may have a fraction, by `scale`. */
 static int scale_number(const char *text, size_t len, uint64_t scale, uint64_t *ret)
 {
 	const char *dot = memchr(text, '.', len);
@@ -319,7 +319,10 @@ int str_to_signal(const char *s)
 		if (known && streq(known, bare))
 			return i;
 	}
-	/* Three signals have a second name, which sigabbrev_np(3) does not know. */
+	/*
+	 * SIGCHLD, SIGABRT and SIGPOLL have second names (CLD, IOT and IO), which sigabbrev_np(3)
+	 * does not know.
+	 */
 	if (streq(bare, "CLD"))
 		return SIGCHLD;
 	if (streq(bare, "IOT"))

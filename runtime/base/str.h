@@ -26,14 +26,14 @@ static inline bool str_starts(const char *s, const char *prefix)
  * A growing string that is always NUL-terminated. {0} initialises it; strbuf_release() releases it.
  */
 struct strbuf {
-	char *s; /* NULL if nothing was ever added, so strbuf_str() is the way to read the string */
+	char *s; /* NULL if nothing was ever added, so callers read the string by strbuf_str() */
 	size_t len;
 	size_t cap;
 };
 
 void strbuf_release(struct strbuf *b);
 void strbuf_reset(struct strbuf *b);
-/* Makes room for `extra` more bytes. */
+/* Makes room for `extra` more bytes at the end of the string. */
 int strbuf_reserve(struct strbuf *b, size_t extra) must_check;
 int strbuf_add(struct strbuf *b, const void *data, size_t len) must_check;
 int strbuf_addf(struct strbuf *b, const char *fmt, ...) must_check printf_like(2, 3);
@@ -43,40 +43,41 @@ const char *strbuf_str(const struct strbuf *b);
 
 /*
  * Foreign text is any text that a guest, an image, a container, a hook or another program wrote.
- * All of it goes through str_clean() or str_quote() before it reaches a terminal or a log, because
- * a control character in it could forge a line of caisson or command the terminal. base/log.c
- * cleans whole messages and log lines, so messages may contain foreign text unchanged.
+ * All foreign text goes through str_clean() or str_quote() before it reaches a terminal or a log,
+ * because a control character in foreign text could forge a line of caisson or command the
+ * terminal. base/log.c cleans whole messages and log lines, so messages may contain foreign text
+ * unchanged.
  *
- * str_clean() turns the text into one line. dst gets as much of src as fits. Line ends become '|';
- * other characters that a terminal does not simply display, and bytes that are not UTF-8, become
- * '?'. dst may be src.
+ * str_clean() turns the text `src` into one line. dst gets as much of src as fits. Line ends become
+ * '|'; other characters that a terminal does not simply display, and bytes that are not UTF-8,
+ * become '?'. dst may be src.
  */
 void str_clean(char *dst, size_t size, const char *src, size_t len);
 
 /*
- * Adds the text in quotes to *ret, with the escapes of Go's strconv.Quote(), as logrus writes it.
+ * Adds the text `src` in quotes to *ret, with the escapes of Go's strconv.Quote(), because logrus,
+ * the logger of other runtimes, writes texts so.
  */
 int str_quote(struct strbuf *ret, const char *src) must_check;
 
 /*
- * The "character" that str_utf8() reports for bytes that are not UTF-8. str_utf8() decodes the
- * character at the start of s, which has len > 0 bytes, and returns the character's length in
- * bytes. If s does not start with a valid character, it returns 1 and sets *ret to STR_NO_UTF8;
- * overlong forms and surrogates are invalid.
+ * str_utf8() decodes the character at the start of s, which has len > 0 bytes, and returns the
+ * character's length in bytes. If s does not start with a valid character, str_utf8() returns 1 and
+ * sets *ret to STR_NO_UTF8; overlong forms and surrogates are invalid.
  */
 #define STR_NO_UTF8 UINT32_MAX
 size_t str_utf8(const char *s, size_t len, uint32_t *ret);
 
 /*
- * Cleans the text as str_clean() does, but dst gets as much of the end of src as fits, and line
- * ends at the end of src are dropped.
+ * Cleans a text as str_clean() does, but stores the end of src in dst if not all of src fits, and
+ * drops the line ends at the end of src.
  */
 void str_quote_end(char *dst, size_t size, const char *src, size_t len);
 
 /*
- * str_to_u64() and the functions below it parse a string that is a decimal number and nothing else:
- * no blanks, no sign if the type is unsigned, no overflow. They return 0, -EINVAL or -ERANGE, and
- * set no message, because only the caller knows which field the text came from.
+ * str_to_u64() and the functions declared below parse a string that is a decimal number and nothing
+ * else: no blanks, no sign if the type is unsigned, no overflow. These functions return 0, -EINVAL
+ * or -ERANGE, and set no message, because only the caller knows which field the string came from.
  */
 int str_to_u64(const char *s, uint64_t *ret) must_check;
 int str_to_i64(const char *s, int64_t *ret) must_check;

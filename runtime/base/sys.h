@@ -24,8 +24,9 @@ static inline int sys_openat2(
 }
 
 /*
- * Calls clone3(2) without CLONE_VM and without a stack, so it returns twice, as fork(2) does.
- * pthread_atfork handlers do not run. The child of a single-threaded parent may call any function.
+ * Calls clone3(2) without CLONE_VM and without a stack, so the function returns twice, as fork(2)
+ * does: in the parent and in the child. pthread_atfork handlers do not run. The child of a
+ * single-threaded parent may call any function.
  */
 static inline pid_t sys_clone3(struct clone_args *args)
 {
@@ -42,9 +43,10 @@ static inline int sys_pivot_root(const char *new_root, const char *put_old)
 #endif
 
 /*
- * Returns whether open_tree(2) knows OPEN_TREE_NAMESPACE, and this process may use the flag. The
- * call fails with EBADF for its bad descriptor if the kernel knows the flag, and with another error
- * if the kernel does not. The answer is not stored, because the call costs less than a microsecond.
+ * Returns whether open_tree(2) knows OPEN_TREE_NAMESPACE and this process may use the flag. The
+ * test is a call of open_tree(2) with a bad descriptor: it fails with EBADF if the kernel knows the
+ * flag, and with another error if the kernel does not. The answer is not stored, because the call
+ * costs less than a microsecond.
  */
 static inline bool sys_has_tree_namespace(void)
 {
@@ -55,8 +57,8 @@ static inline bool sys_has_tree_namespace(void)
 
 /*
  * Returns whether this process is in a user namespace other than the initial one, whose inode is
- * always PROC_USER_INIT_INO (linux/proc_ns.h). The id map does not tell this, because since systemd
- * 260 a service may have a user namespace of its own that maps all ids to themselves.
+ * always PROC_USER_INIT_INO (linux/proc_ns.h). The id map is no evidence, because since systemd 260
+ * a service may have a user namespace of its own that maps all ids to themselves.
  */
 static inline bool sys_in_userns(void)
 {

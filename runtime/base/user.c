@@ -14,7 +14,10 @@ void user_names_release(struct user_names *u)
 	strbuf_release(&u->text);
 }
 
-/* Returns whether the third field of a line of passwd(5), the uid, is `uid`. */
+/*
+ * Returns whether the third field of a line of passwd(5), which is the uid, equals the argument
+ * `uid`.
+ */
 static bool has_uid(const char *line, size_t len, unsigned uid)
 {
 	const char *end = line + len, *password = memchr(line, ':', len);
@@ -47,8 +50,8 @@ bool user_find(const char *passwd, unsigned uid, char ret[static USER_NAME_MAX])
 const char *user_name(struct user_names *u, unsigned uid)
 {
 	/*
-	 * The name of uid 0 is "root", without a look into /etc/passwd, because nearly every
-	 * container belongs to root, and `start` and every hook need the name.
+	 * For uid 0 the name is always "root", without a look into /etc/passwd, because nearly
+	 * every container belongs to root, and the command `start` and every hook need the name.
 	 */
 	if (uid == 0)
 		return "root";

@@ -6,7 +6,7 @@
 #pragma once
 #include "base/str.h"
 
-#define USER_NAME_MAX 64 /* size of a name in bytes, with the NUL */
+#define USER_NAME_MAX 64 /* size in bytes of the buffer for a user name, with the NUL */
 
 /*
  * The contents of /etc/passwd, which is read once, when a caller asks for the first name. {0}

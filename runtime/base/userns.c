@@ -13,7 +13,8 @@
 #include "base/path.h"
 #include "base/sys.h"
 
-#define MAP_MAX (64 * 1024) /* largest id map in bytes; the kernel takes up to 340 lines */
+/* largest size in bytes of an id map's text; the kernel takes up to 340 lines */
+#define MAP_MAX (64 * 1024)
 
 static int write_map(int proc, pid_t pid, const char *file, const char *map)
 {
@@ -36,8 +37,8 @@ static int map_and_open(pid_t pid, const char *uid_map, const char *gid_map)
 	r = write_map(proc, pid, "gid_map", gid_map);
 	if (r == -EPERM) {
 		/*
-		 * A process without CAP_SETGID may map groups only after it has given up
-		 * setgroups(2).
+		 * A process without CAP_SETGID may map groups in a user namespace only after it has
+		 * given up setgroups(2) there.
 		 */
 		r = write_map(proc, pid, "setgroups", "deny");
 		if (r >= 0)
@@ -50,7 +51,7 @@ static int map_and_open(pid_t pid, const char *uid_map, const char *gid_map)
 	return fd < 0 ? err_sys("open /proc/%s", path) : fd;
 }
 
-/* Waits until the other end of the pipe is closed, then ends the process. */
+/* Waits until the other end of the pipe `end` is closed, and then ends the calling process. */
 _Noreturn static void wait_and_end(int end)
 {
 	char byte;
@@ -66,8 +67,8 @@ int userns_open(const char *uid_map, const char *gid_map)
 	int ends[2];
 
 	/*
-	 * The child process, in which the new user namespace lives, ends when this process closes
-	 * the pipe or dies.
+	 * The new user namespace lives in a child process, which ends when this process closes the
+	 * pipe or dies.
 	 */
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_sys("make a pipe");

@@ -30,7 +30,8 @@ int userns_become_root(bool *ret_rootless) must_check;
 
 /*
  * Puts the capabilities that the calling process has into its ambient set, so that the programs
- * that it executes get them although it is not root in its user namespace. Makes only system calls,
- * because a process that shares its parent's memory calls it. Returns -1 and sets errno on failure.
+ * that the process executes get them although the process is not root in its user namespace. The
+ * function makes only system calls, because a process that shares its parent's memory calls it.
+ * Returns -1 and sets errno on failure.
  */
 int userns_raise_ambient(void) must_check;

@@ -45,8 +45,8 @@ struct cache_head {
 	char magic[8];
 	uint64_t
 		/*
-		 * hash of the program; detects damage, not malice, because only the runtime's user
-		 * can write to the file
+		 * hash of the program, which detects damage; malice need not be detected, because
+		 * only the runtime's user can write to the cache file
 		 */
 		program_hash;
 	uint32_t key_len, program_len;
@@ -59,7 +59,7 @@ static void ctx_release(scmp_filter_ctx *ctx)
 }
 #define _cleanup_ctx_ __attribute__((cleanup(ctx_release), unused))
 
-/* Continues the FNV-1a hash `h` with the bytes at `data`. */
+/* Returns the FNV-1a hash of the bytes at `data`. */
 static uint64_t hash_bytes(const void *data, size_t len)
 {
 	const unsigned char *p = data;
@@ -95,8 +95,8 @@ static int key_add_rule(struct strbuf *b, const struct spec_seccomp_rule *rule)
 }
 
 /*
- * Writes the cache's key. Every list begins with its length and every name ends with its NUL, so
- * that different profiles have different bytes.
+ * Writes the key of the cache for a profile. Every list begins with its length and every name ends
+ * with its NUL, so that different profiles give different keys.
  */
 static int make_key(const struct spec_seccomp *s, struct strbuf *b)
 {
@@ -114,8 +114,8 @@ static int make_key(const struct spec_seccomp *s, struct strbuf *b)
 }
 
 /*
- * Opens the cache file. Returns -ENOENT, without a message, if the file is missing, damaged or has
- * another key.
+ * Opens a file of the cache of compiled filters. Returns -ENOENT, without a message, if the file is
+ * missing or damaged or contains another key.
  */
 static int cache_open(int dir, const char *name, const struct strbuf *key)
 {
@@ -146,8 +146,9 @@ static int cache_open(int dir, const char *name, const struct strbuf *key)
 }
 
 /*
- * Writes a cache file under a random name and renames it, so that two runtimes can compile the same
- * profile at once. A failure is ignored, because the next container can compile again.
+ * Writes a file of the cache of compiled filters under a random name and renames it, so that two
+ * runtimes can compile the same profile at once. A failure is ignored, because the next container
+ * can compile the profile again.
  */
 static void cache_write(
 	int dir, const char *name, const struct strbuf *key, const struct strbuf *program)
@@ -204,16 +205,17 @@ static const char *arch_name(uint32_t arch)
 static int add_archs(scmp_filter_ctx ctx, const struct spec_seccomp *s)
 {
 	/*
-	 * Every new filter already has the native architecture, which is always kept, because the
-	 * container could not make any system call without it.
+	 * Every new filter of libseccomp already has the machine's native architecture, which stays
+	 * in it even if the profile does not list it, because the container could not make any
+	 * system call without it.
 	 */
 	for (size_t i = 0; i < s->narchitectures; i++) {
 		int r = seccomp_arch_add(ctx, s->architectures[i]);
 		if (r == -EDOM || r == -EINVAL || r == -ENOTSUP)
 			/*
-			 * The architecture is left out, because this machine cannot run its
-			 * programs: libseccomp does not know it, or it has another byte order. The
-			 * filter works the same without it.
+			 * An architecture of the profile is left out if this machine cannot run
+			 * programs of it: libseccomp does not know it, or it has another byte
+			 * order. The filter works the same without it.
 			 */
 			log_debug("linux.seccomp.architectures[%zu]: %s (0x%x) is left out: this "
 				  "machine does not have this architecture",
@@ -225,10 +227,10 @@ static int add_archs(scmp_filter_ctx ctx, const struct spec_seccomp *s)
 }
 
 /*
- * Says whether a rule compares one argument twice. libseccomp accepts one comparison per argument,
- * and all comparisons of a rule must be true. runc splits a rule that compares an argument twice
- * into one rule for each comparison, so one true comparison is enough. Engines' profiles rely on
- * this, so caisson does the same.
+ * Says whether a rule of the profile compares one argument twice. libseccomp accepts one comparison
+ * per argument, and all comparisons of a rule must be true. runc splits a rule that compares an
+ * argument twice into one rule for each comparison, so one true comparison is enough. Engines'
+ * profiles rely on this, so caisson does the same.
  */
 static bool compares_twice(const struct spec_seccomp_rule *rule)
 {
@@ -267,8 +269,8 @@ static int add_rule(scmp_filter_ctx ctx, const struct spec_seccomp *s, size_t in
 	struct scmp_arg_cmp cmp[32] = {0};
 
 	/*
-	 * A rule with the default action changes nothing. The rule is skipped, because libseccomp
-	 * refuses it.
+	 * A rule whose action is the profile's default action changes nothing. The rule is skipped,
+	 * because libseccomp refuses such a rule.
 	 */
 	if (rule->action == s->default_action)
 		return 0;
@@ -282,8 +284,8 @@ static int add_rule(scmp_filter_ctx ctx, const struct spec_seccomp *s, size_t in
 				"syscalls[%zu].args[%zu].index: expected 0 to %d, found %u", index,
 				i, MAX_ARGS - 1, a->index);
 		/*
-		 * For SCMP_CMP_MASKED_EQ, value is the mask, and valueTwo is compared with the
-		 * masked argument.
+		 * For SCMP_CMP_MASKED_EQ, the profile's value is the mask, and its valueTwo is what
+		 * the masked argument is compared with.
 		 */
 		cmp[i] = (struct scmp_arg_cmp){
 			a->index, (enum scmp_compare)a->op, a->value, a->value_two};
@@ -309,8 +311,8 @@ static size_t count_names(const struct spec_seccomp *s)
 }
 
 /*
- * Refuses, before anything is made, profiles that no kernel could load or that would block this
- * process forever.
+ * Refuses profiles that no kernel could load or that would block the process that loads them
+ * forever. The caller does this before it makes anything.
  */
 static int check_profile(const struct spec_seccomp *s)
 {
@@ -326,8 +328,8 @@ static int check_profile(const struct spec_seccomp *s)
 }
 
 /*
- * Writes the program into ret: first the part from stub.h, then the program that libseccomp makes
- * of the rules.
+ * Writes the compiled filter into ret: first the part from stub.h, which answers ENOSYS for new
+ * system calls, then the program that libseccomp makes of the profile's rules.
  */
 static int compile_profile(const struct spec_seccomp *s, struct strbuf *ret)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Compiles linux.seccomp into a BPF program, and keeps a cache of such programs. The runtime calls
- * seccomp_compile() on the host. INIT only loads the program (step/seccomp.c), so that libseccomp
- * is not part of INIT.
+ * seccomp_compile() on the host. INIT, the container's first process, only loads the program
+ * (step/seccomp.c), so that libseccomp is not part of caisson-init.
  */
 #pragma once
 #include "spec/spec.h"

@@ -12,10 +12,10 @@
  * default of killing, tracing or notifying is a policy and stays as the configuration says,
  * although runc's stub covers killing too. A default of ENOSYS needs no stub.
  *
- * The program loads the architecture. It has a section for each architecture of the filter, and
- * skips those of other architectures. A section loads the number of the call and returns ENOSYS if
- * the number is too large. Otherwise the section jumps to the end, where libseccomp's program
- * begins.
+ * The part is a BPF program. It loads the architecture of the call. The program has a section for
+ * each architecture of the filter, and skips the sections of other architectures. A section loads
+ * the number of the call and returns ENOSYS if the number is too large. Otherwise the section jumps
+ * to the program's end, where libseccomp's program begins.
  */
 #include "filter/stub.h"
 
@@ -29,8 +29,10 @@
  * x86-64
  */
 #define X32_BIT 0x40000000
-#define MAX_SECTIONS 24 /* how many architectures a filter can have; more than libseccomp knows */
-#define SECTION_SIZE 12 /* largest number of instructions in a section */
+/* how many architectures a filter can have at most; libseccomp knows fewer */
+#define MAX_SECTIONS 24
+/* largest number of instructions in the section of the program for one architecture */
+#define SECTION_SIZE 12
 
 struct section {
 	uint32_t arch; /* architecture of the section (AUDIT_ARCH_*) */
@@ -39,7 +41,10 @@ struct section {
 	 * architecture
 	 */
 	int last;
-	/* on x86-64: the largest number of an x32 call that the profile names; -1: it names none */
+	/*
+	 * on x86-64: the largest number of an x32 call that the profile names; -1: the profile
+	 * names no x32 call
+	 */
 	int last_x32;
 };
 
@@ -60,8 +65,8 @@ static int last_call(const struct spec_seccomp *s, uint32_t arch)
 	for (size_t i = 0; i < s->nrules; i++) {
 		for (size_t n = 0; n < s->rules[i].names.n; n++) {
 			/*
-			 * libseccomp answers a negative number of its own if the architecture lacks
-			 * the call.
+			 * If the architecture does not have the system call, libseccomp returns a
+			 * negative number that it has made up for the call.
 			 */
 			int nr = seccomp_syscall_resolve_name_arch(arch, s->rules[i].names.v[n]);
 			if (nr > last)
@@ -75,8 +80,8 @@ static void add_section(
 	struct section *sections, size_t *n, const struct spec_seccomp *s, uint32_t arch)
 {
 	/*
-	 * The values of SCMP_ARCH_* are equal to those of AUDIT_ARCH_*, except for x32, which the
-	 * kernel reports as x86-64.
+	 * The values of libseccomp's SCMP_ARCH_* are equal to the kernel's AUDIT_ARCH_*, except for
+	 * x32, which the kernel reports as x86-64.
 	 */
 	uint32_t audit = arch == SCMP_ARCH_X32 ? SCMP_ARCH_X86_64 : arch;
 	size_t i = 0;
@@ -99,8 +104,8 @@ static void emit_limit(struct prog *p, int last)
 }
 
 /*
- * Writes the instructions of a section. The distance of the section's jump to the end is a
- * placeholder, which seccomp_stub() fills in later.
+ * Writes the section of the program that handles the calls of one architecture. The distance of the
+ * section's jump to the program's end is a placeholder, which seccomp_stub() fills in later.
  */
 static void emit_section(struct prog *p, const struct section *s)
 {
@@ -112,8 +117,9 @@ static void emit_section(struct prog *p, const struct section *s)
 			BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
 	if (s->arch == SCMP_ARCH_X86_64) {
 		/*
-		 * The profile may name calls of only one of the modes x86-64 and x32. Calls of the
-		 * other mode are passed on to libseccomp's program, which kills the process.
+		 * A profile may name only calls of x86-64 or only calls of x32. Then this program
+		 * passes on the calls of the mode without names to libseccomp's program, which
+		 * kills the process that makes such a call.
 		 */
 		uint8_t native = s->last >= 0 ? 3 : 1;
 		emit(p, (struct sock_filter)BPF_JUMP(
@@ -124,8 +130,9 @@ static void emit_section(struct prog *p, const struct section *s)
 	} else {
 		if (s->arch == SCMP_ARCH_S390 || s->arch == SCMP_ARCH_S390X) {
 			/*
-			 * Call 0 gets ENOSYS too, because the kernel reports call 0 for a call
-			 * whose number does not fit into the instruction that makes the call.
+			 * On s390, system call 0 gets ENOSYS too, because the kernel reports number
+			 * 0 for a call whose number does not fit into the instruction that makes
+			 * the call.
 			 */
 			emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1));
 			emit(p, (struct sock_filter)BPF_STMT(

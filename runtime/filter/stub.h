@@ -7,8 +7,8 @@
 #include "spec/spec.h"
 
 /*
- * Appends the part that answers ENOSYS, an array of struct sock_filter, to program. Appends nothing
- * if the profile's default action needs no such part. After it, execution goes on with the next
- * instruction of the filter.
+ * Appends to `program` the part that answers ENOSYS, an array of struct sock_filter. Appends
+ * nothing if the profile's default action needs no such part. For a call that it does not answer,
+ * execution goes on with the instruction that the caller appends next.
  */
 int seccomp_stub(const struct spec_seccomp *s, struct strbuf *program) must_check;

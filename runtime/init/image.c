@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A container can make the kernel open the file from which INIT was executed:
- * an entrypoint "#!/proc/self/exe" is enough (CVE-2019-5736). So the file is a memfd that is made
- * for one start of a container alone. Seals keep everyone from writing to the memfd. No other start
- * shares the memfd, because a container could still change its mode and its times and lock it.
+ * Theory of operation. A container can make the kernel open the file from which caisson-init, the
+ * container's first program, was executed: an entrypoint "#!/proc/self/exe" is enough
+ * (CVE-2019-5736). So the file is a memfd that is made for one start of a container alone. Seals
+ * keep everyone from writing to the memfd. No two starts share a memfd, because a container could
+ * still change the memfd's mode and times and lock it.
  *
  * With the sysctl vm.memfd_noexec=2 no memfd can be executed. Then the file is an unnamed one in
  * the state directory, executed through a read-only mount that belongs to no mount namespace. The
- * descriptor of that mount is closed before INIT exists, because any process that holds it could
- * clear the mount's read-only flag. An ordinary user cannot make such a mount; even then no other
- * start uses the file.
+ * descriptor of that mount is closed before the container's first process exists, because any
+ * process that holds it could clear the mount's read-only flag. An ordinary user cannot make such a
+ * mount; even then no other start uses the file.
  */
 #include "init/image.h"
 
@@ -65,8 +66,7 @@ static int make_memfd(bool readable)
 }
 
 /*
- * Opens the file a second time, through a new mount that is read-only and from which the file can
- * be executed.
+ * Opens the file a second time, through a new mount. The mount is read-only and allows execution.
  */
 static int open_readonly(int fd)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Implements base/log.h for INIT: INIT sends each line to the runtime, which writes the line to its
- * own log. INIT itself has neither the log file nor the standard error of caisson.
+ * Implements base/log.h for caisson-init (INIT), the first process of a container: INIT sends each
+ * line to the runtime, which writes the line to its own log, because INIT has neither the log file
+ * nor the standard error of caisson.
  */
 #include "base/log.h"
 
@@ -50,8 +51,8 @@ void log_line(enum log_level level, const char *fmt, ...)
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
 	/*
-	 * channel_write() is used, because it leaves the error message of this process alone: the
-	 * log line may be about a failure whose error message is still needed.
+	 * The line is sent by channel_write(), because that function does not change this process's
+	 * error message: the log line may be about a failure whose error message is still needed.
 	 */
 	if (channel_write(out.channel, CHANNEL_LOG, (int)level, msg) < 0)
 		out.channel = -EBADF;

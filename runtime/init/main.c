@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * caisson-init: the first process of a container, and of an exec, until it executes the container's
- * program.
+ * caisson-init: the program of the first process of a container, and of an exec, until the process
+ * executes the container's program.
  *
  * Theory of operation. caisson-init is a program of its own, because a process of the container may
- * look at it. The file from which caisson-init is executed is used by nothing else (init/image.h),
- * and its command line, its environment and its memory contain nothing of the host. The runtime
- * starts it with only those descriptors that the orders name; all others are close-on-exec.
+ * look at the process that runs it. The file from which caisson-init is executed is used by nothing
+ * else (init/image.h), and its command line, its environment and its memory contain nothing of the
+ * host. The runtime starts caisson-init with only those descriptors that the orders (init/orders.h)
+ * name; all others are close-on-exec.
  *
  * The program is small and starts fast, because every start of a container waits for it.
  */
@@ -26,12 +27,12 @@
 
 struct init {
 	const struct init_orders *orders;
-	char pid[32]; /* INIT's pid on the host, as text */
+	char pid[32]; /* pid in the host's pid namespace of INIT, this process, as text */
 };
 
 /*
- * Reads from the host's procfs the pid that INIT has on the host, because hooks need that pid.
- * getpid() would return the pid in INIT's own pid namespace.
+ * Reads from the host's procfs the pid that INIT (this process) has on the host, because hooks get
+ * that pid. getpid() would return the pid in INIT's own pid namespace.
  */
 static void find_pid(struct init *i, int proc)
 {
@@ -51,8 +52,8 @@ static void take_pid(void *data, pid_t pid)
 }
 
 /*
- * Makes the container's state for hooks. The runtime has made the JSON text without the status and
- * the pid, because only INIT knows these two.
+ * Makes the container's state, which hooks get. The runtime has made the JSON text without the
+ * status and the pid, because only INIT (this process) knows these two.
  */
 static int state_json(void *data, const char *status, struct strbuf *ret)
 {

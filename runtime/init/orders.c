@@ -68,7 +68,8 @@ int init_orders_read(int fd, struct init_orders **ret)
 	if (fstat(fd, &st) < 0)
 		return err_sys("look at the orders");
 	/*
-	 * The mapping is private, so that what this process writes to it does not change the file.
+	 * The file with the orders is mapped as private, so that what this process writes to the
+	 * mapping does not change the file.
 	 */
 	bytes = mmap(NULL, (size_t)st.st_size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	if (bytes == MAP_FAILED)

@@ -6,7 +6,11 @@
 #include "base/fd.h"
 #include "plan/image.h"
 
-#define PASS_MAX 8 /* how many descriptors INIT can get besides those of the slots */
+/*
+ * how many descriptors INIT, the container's first process, can get besides those in the slots of
+ * the plan
+ */
+#define PASS_MAX 8
 
 int init_filter_read(struct arena *a, int fd, uint64_t **ret, size_t *ret_n)
 {

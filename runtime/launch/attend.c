@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs the foreground: `run` and `exec` without --detach stay beside the process. They forward the
- * signals that they get, relay the terminal's data, and end with the process's exit code.
+ * The foreground: `run` and `exec` without --detach stay beside the container's process. They
+ * forward the signals that they get, relay the terminal's data, and end with the process's exit
+ * code.
  *
  * The caller blocks all signals before the process exists (base/interrupt.h), and this file reads
- * them from a signalfd, so that none is lost. The terminal's data goes through two small buffers.
- * If one side does not read, so that its buffer stays full, this file stops reading the other side
- * until the buffer has room.
+ * the signals from a signalfd, so that no signal is lost. The terminal's data goes through two
+ * small buffers, one for each direction. If the receiver of a direction does not read, so that the
+ * buffer stays full, this file stops reading from the sender until the buffer has room.
  *
  * No write may block, because then signals would no longer be forwarded. So the terminal's master
  * is non-blocking. The flags of standard output belong to the caller and stay as they are. If
  * standard output is a terminal or a pipe, this file opens it a second time, with flags of its own,
- * because a terminal that poll(2) reports as writable may not take all that is written. If it
- * cannot be opened again, each write has at most PIPE_BUF bytes, because a pipe that poll(2)
- * reports as writable has room for that many.
+ * because a terminal that poll(2) reports as writable may not take all that is written. If standard
+ * output cannot be opened a second time, each write has at most PIPE_BUF bytes, because a pipe that
+ * poll(2) reports as writable has room for that many.
  *
  * When the process has ended, its last output may still wait for a reader of standard output, for
  * example while less(1) shows an earlier page. SIGTERM, SIGINT, SIGHUP and SIGQUIT end that wait.
  *
  * While the process lives, this file holds the terminal's slave side open too. A program such as an
- * init closes its terminal and opens it again later. If that was the last open slave, the master
- * would report the end of the terminal in between.
+ * init closes its terminal and opens it again later. If no process had the slave side open in
+ * between, the master would report the end of the terminal.
  */
 #include "launch/attend.h"
 
@@ -56,18 +57,24 @@ struct attend {
 	struct ns_child *child;
 	int signals;
 	/*
-	 * pointer to the descriptor of the terminal's master, or to -EBADF; the descriptor is
-	 * closed if caisson's own terminal is closed
+	 * Pointer to the descriptor of the container's terminal (the master), or to -EBADF. The
+	 * descriptor is closed if caisson's own terminal is closed.
 	 */
 	int *console;
-	int slave; /* the terminal's slave side; -EBADF: this file does not hold it open */
+	/*
+	 * the terminal's slave side, which caisson holds open while the process lives; else -EBADF
+	 */
+	int slave;
 	struct notify *notify;
-	/* standard output, opened again as non-blocking; -EBADF: it was not opened again */
+	/*
+	 * caisson's standard output, opened a second time as non-blocking; -EBADF: not opened a
+	 * second time
+	 */
 	int output;
 	bool told; /* caisson got a signal that asks a process to end (such as SIGTERM) */
 	/*
-	 * such a signal came after the process had ended, so caisson stops waiting for a reader of
-	 * the last output
+	 * caisson got a signal that asks a process to end after the container's process had ended,
+	 * so caisson no longer waits until its last output is read
 	 */
 	bool give_up;
 	bool exited;
@@ -96,9 +103,9 @@ static void set_window_size(const struct attend *a)
 }
 
 /*
- * If caisson runs in the background of a shell with job control, the attempt to change the terminal
- * must stop caisson until the shell brings it to the foreground. The kernel does that by SIGTTOU,
- * unless that signal is blocked.
+ * Sets caisson's own terminal to raw mode. If caisson runs in the background of a shell with job
+ * control, the attempt must stop caisson until the shell brings it to the foreground. The kernel
+ * stops caisson by SIGTTOU, unless that signal is blocked, so this function unblocks the signal.
  */
 static int set_raw(const struct termios *saved)
 {
@@ -117,9 +124,9 @@ static int set_raw(const struct termios *saved)
 }
 
 /*
- * Opens standard output again as non-blocking and returns the descriptor, or -EBADF if it is
- * neither a terminal nor a pipe. A regular file is not opened again, because the new descriptor
- * would write from the start of the file.
+ * Opens standard output a second time, as non-blocking, and returns the descriptor, or -EBADF if
+ * standard output is neither a terminal nor a pipe. A regular file is not opened again, because the
+ * new descriptor would write from the start of the file.
  */
 static int reopen_output(void)
 {
@@ -156,8 +163,9 @@ static int open_terminal(struct attend *a)
 static void close_terminal(struct attend *a)
 {
 	/*
-	 * TCSADRAIN waits until the terminal's output has been read. If a buffer still holds
-	 * output, the terminal's reader has stopped reading, so the mode is set without that wait.
+	 * Resets the mode of caisson's own terminal. TCSADRAIN waits until the terminal's output
+	 * has been read. If caisson's buffer still holds output, no one reads the terminal's output
+	 * any more, so the mode is set without that wait.
 	 */
 	if (a->raw)
 		tcsetattr(STDIN_FILENO, a->out.len ? TCSANOW : TCSADRAIN, &a->saved);
@@ -182,8 +190,8 @@ static void reap_child(struct attend *a)
 	siginfo_t info = {0};
 
 	/*
-	 * Only this child is reaped. caisson may be a subreaper that adopted other children, and
-	 * its caller waits for those.
+	 * Only the container's process is reaped. caisson may be a subreaper that adopted other
+	 * children, and its caller waits for those.
 	 */
 	if (waitid(P_PIDFD, (id_t)a->child->pidfd, &info, WEXITED | WNOHANG) < 0 ||
 		info.si_pid == 0)
@@ -235,14 +243,17 @@ static void pipe_fill(struct pipe *p)
 		p->start = 0;
 		p->len = (size_t)n;
 	} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-		/* A read from the master fails with EIO after the last slave was closed. */
+		/*
+		 * A read(2) from the terminal's master fails with EIO after the last slave was
+		 * closed.
+		 */
 		p->ended = true;
 	}
 }
 
 /*
- * Writes up to `most` bytes of the buffer to the descriptor that the data goes to. Returns false if
- * that descriptor's other end is closed.
+ * Writes up to `most` bytes of the buffer to p->to. Returns false if the other end of p->to is
+ * closed.
  */
 static bool pipe_drain(struct pipe *p, size_t most)
 {
@@ -262,8 +273,8 @@ static bool pipe_drain(struct pipe *p, size_t most)
 static void send_end_of_input(struct attend *a)
 {
 	/*
-	 * Ctrl-D, the character that ends the input at a terminal. The kernel's line discipline
-	 * turns it into an end of file.
+	 * The end of caisson's standard input is passed to the container's terminal as Ctrl-D (4).
+	 * The kernel's line discipline turns this character into an end of file for the program.
 	 */
 	static const char eot = 4;
 
@@ -330,7 +341,8 @@ static int relay_once(struct attend *a, int timeout)
 /*
  * Relays the last output of a process that has ended, which is still in the terminal's buffer.
  * Other processes may keep the slave side open, so the relay also stops if no output has come for
- * 50 ms. If a signal asked the process to end, the relay only goes on for a short time.
+ * 50 ms. If caisson got a signal that asks to end, the relay waits at most LAST_WORDS_MS until its
+ * own output is read.
  */
 static int relay_rest(struct attend *a)
 {
@@ -358,8 +370,8 @@ int launch_attend(struct ns_child *child, int *console, struct notify *n, int *r
 	while (r >= 0 && !a.exited)
 		r = relay_once(&a, -1);
 	/*
-	 * The number of reports is limited, because other processes of the container may go on
-	 * sending them.
+	 * The container's service reports that are still in the socket are passed on. Their number
+	 * is limited, because other processes of the container may go on sending reports.
 	 */
 	for (int i = 0; r >= 0 && n && i < LAST_REPORTS && notify_relay(n); i++)
 		;

@@ -14,8 +14,8 @@
 #include "launch/launch.h"
 #include "launch/vm_client.h"
 
-#define COMPLETE "vm"       /* name of a checkpoint in the image directory */
-#define UNDER_WAY ".vm.new" /* name of one that is not complete yet */
+#define COMPLETE "vm"       /* name of a complete checkpoint in the directory of --image-path */
+#define UNDER_WAY ".vm.new" /* name of a checkpoint that is not complete yet */
 
 static int open_image(const char *path, bool make)
 {
@@ -33,8 +33,8 @@ static int make_file(int dir, const char *name)
 }
 
 /*
- * Makes the directory in which the checkpoint is written. One that a killed command has left is
- * removed first.
+ * Makes the directory in which a checkpoint is written. If a killed command has left an incomplete
+ * checkpoint there, that is removed first.
  */
 static int make_directory(int image)
 {
@@ -49,8 +49,8 @@ static int make_directory(int image)
 }
 
 /*
- * Gives the complete checkpoint its name. An older one is replaced in the same step, and removed
- * afterwards.
+ * Renames the checkpoint, which is complete, to its final name. If an older checkpoint has that
+ * name, the two exchange their names in one step, and the older one is removed afterwards.
  */
 static int complete(int image, int dir, int state, int memory)
 {
@@ -80,7 +80,10 @@ static int save(struct container *c, int image, bool leave_running)
 	_cleanup_fd_ int sock = vm_checkpoint(c, state, memory);
 	if (sock < 0)
 		return sock;
-	/* The machine goes on when the connection is closed, and need not wait for the disk. */
+	/*
+	 * Closing the connection to the monitor lets the machine go on, so the machine need not
+	 * wait until the checkpoint is on disk.
+	 */
 	if (leave_running)
 		fd_close(&sock);
 	int r = complete(image, dir, state, memory);

@@ -43,8 +43,8 @@ static int no_such_container(const char *id)
 }
 
 /*
- * Says whether the state directory was deleted while caisson held it open. Such a directory belongs
- * to no container any more.
+ * Says whether the state directory of a container was deleted while caisson held it open. Such a
+ * directory belongs to no container any more.
  */
 static bool is_deleted(int dir)
 {
@@ -87,8 +87,9 @@ int container_new(struct container *c, const char *root, const char *id)
 	c->owner = geteuid();
 	r = c->id ? container_lock(c) : -ENOMEM;
 	/*
-	 * Between mkdir and the lock, the new directory looks like one that a killed `create` left
-	 * behind. A `delete` of the same ID may therefore have removed it in that moment.
+	 * Before this process has locked the new state directory, the directory looks like one that
+	 * a killed `create` left behind. Therefore a `delete` of the same ID may have removed it,
+	 * and the lock fails with ENOENT.
 	 */
 	if (r == -ENOENT)
 		return err_set(
@@ -138,8 +139,8 @@ int container_read_state(struct container *c)
 
 	int r = read_text(c, "state.json", STATE_MAX, &text, &len);
 	/*
-	 * Without state.json, either the container was deleted, or a `create` was killed before it
-	 * had done anything that needs undoing.
+	 * If state.json is missing, either the container was deleted, or a `create` was killed
+	 * before it had done anything that needs undoing.
 	 */
 	if (r == -ENOENT)
 		return is_deleted(c->dir) ? no_such_container(c->id) : 0;
@@ -299,8 +300,8 @@ void container_put_state(
 	json_out_str(o, "id", c->id);
 	json_out_str(o, "status", status);
 	/*
-	 * The specification requires pid for the states created and running, and allows it for
-	 * others.
+	 * The OCI specification requires the member "pid" for the states created and running, and
+	 * allows it for other states.
 	 */
 	json_out_i64(o, "pid", pid);
 	json_out_str(o, "bundle", c->bundle ? c->bundle : "");
@@ -366,8 +367,8 @@ int container_remove(struct container *c)
 	if (unlinkat(c->root_dir, c->id, AT_REMOVEDIR) == 0 || errno == ENOENT)
 		return 0;
 	/*
-	 * Files that a killed command has left are rare, so they are only searched for if rmdir(2)
-	 * has failed.
+	 * Temporary files that a killed command has left in the state directory are rare, so they
+	 * are only searched for if rmdir(2) has failed.
 	 */
 	int r = errno == ENOTEMPTY ? remove_temporary_files(c->dir) : 0;
 	if (r < 0)

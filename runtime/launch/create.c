@@ -40,8 +40,8 @@ static char *now_rfc3339(struct arena *a)
 }
 
 /*
- * Writes state.json and config.json before anything else is made, so that `delete --force` can undo
- * what the following steps make.
+ * Records what the command is about to make, before it makes anything else: writes state.json and
+ * config.json, so that `delete --force` can undo what the following steps make.
  */
 static int record_intent(
 	struct container *c, const struct bundle *b, const struct launch_options *o)
@@ -72,8 +72,8 @@ static int record_intent(
 }
 
 /*
- * VM mode: makes start.lock and locks it. The monitor holds this lock until the program runs, which
- * is how other commands tell "created" from "running" (see container.h).
+ * VM mode: makes the file start.lock and locks it. The microVM's monitor holds this lock until the
+ * program runs, which is how other commands tell "created" from "running" (see container.h).
  */
 static int open_start_lock(struct launch *l)
 {
@@ -87,8 +87,8 @@ static int open_start_lock(struct launch *l)
 static int open_fifo(struct container *c, const char *name)
 {
 	/*
-	 * The FIFO is opened for reading and writing, so that opening it does not wait for another
-	 * process.
+	 * The FIFO is opened for reading and writing, because opening it for one of the two would
+	 * wait until another process opens the other end.
 	 */
 	int fd = mkfifoat(c->dir, name, 0600) < 0 ? -1 : openat(c->dir, name, O_RDWR | O_CLOEXEC);
 
@@ -105,8 +105,8 @@ static int open_fifos(struct launch *l)
 }
 
 /*
- * VM mode: makes start.sock. It is bound through /proc/self/fd, because the path of a socket is
- * limited to 107 bytes and --root is not.
+ * VM mode: makes the socket start.sock. It is bound through a path below /proc/self/fd, because the
+ * path of a socket is limited to 107 bytes and --root may be longer.
  */
 static int open_start_socket(struct launch *l)
 {
@@ -170,8 +170,8 @@ static int build_plan(
 		r = launch_prepare_vm(l, o);
 	if (r >= 0 && !env.cgroup) {
 		/*
-		 * No step of this plan makes a cgroup. cg_create() is called only for the warnings
-		 * that it logs about limits that cannot be set.
+		 * No step of this plan makes a cgroup, because the container gets none. cg_create()
+		 * is called only for the warnings that it logs about limits that cannot be set.
 		 */
 		struct cg_resources res;
 		r = launch_limits(l, &res);
@@ -207,8 +207,8 @@ static bool has_ended(const struct launch *l)
 }
 
 /*
- * Does all steps up to the barrier "created", at which INIT waits for `start`. *o are the options
- * of `create` or `run`.
+ * Does all steps up to the barrier "created", at which the container's first process waits for
+ * `start`. *o are the options of `create` or `run`.
  */
 static int walk_to_created(struct launch *l, const struct launch_options *o, bool attached)
 {
@@ -248,8 +248,8 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 }
 
 /*
- * Reserves descriptors that undoing will need. They are duplicates of an open one, because those
- * count towards the process's limit as well.
+ * Reserves descriptors that undoing a failed `create` will need. They are duplicates of standard
+ * error, because duplicates count towards the process's limit of open files as well.
  */
 static int reserve_descriptors(struct launch *l)
 {
@@ -279,17 +279,20 @@ static void undo_create(struct launch *l)
 	_cleanup_free_ char *msg = strdup(err_msg());
 
 	release_reserved(l);
-	/* Errors of the undoing are only logged, because the first error is the one to report. */
+	/*
+	 * If undoing a failed `create` fails too, its errors are only logged, because the first
+	 * error is the one to report.
+	 */
 	network_return_devices(l);
 	launch_kill_init(l);
 	/*
-	 * If this command did not make the cgroup, another container's processes may be in it, so
-	 * undoing must not touch it.
+	 * If this command did not make the cgroup, undoing must not touch it, because another
+	 * container's processes may be in it.
 	 */
 	if (!l->create.cgroup_made)
 		l->c->cgroup = (struct cgroup){0};
 	/*
-	 * For the same reason undoing leaves networks that this command did not join. They may
+	 * If this command did not join the networks, undoing must not leave them, because they may
 	 * belong to a container with the same ID under another --root.
 	 */
 	if (!l->create.joined)
@@ -305,8 +308,8 @@ static int load_bundle(
 	struct container *c, const struct launch_options *o, bool attached, struct bundle *b)
 {
 	/*
-	 * Parses the bundle before it makes the state directory, so that nothing has to be removed
-	 * if the bundle is wrong.
+	 * The bundle is parsed before the state directory is made, so that nothing has to be
+	 * removed if the bundle is wrong.
 	 */
 	int r = container_check_id(o->id);
 	if (r >= 0)
@@ -320,7 +323,10 @@ static int load_bundle(
 	return r;
 }
 
-/* Removes the bundle that was made for a container alone, after making the container has failed. */
+/*
+ * Removes the directory of a bundle that was made for a container alone. The caller calls this
+ * function if making the container has failed.
+ */
 static void discard_bundle(struct arena *a, const struct bundle *b, const struct launch_options *o)
 {
 	_cleanup_free_ char *msg = strdup(err_msg());
@@ -371,8 +377,8 @@ static int try_make_container(
 }
 
 /*
- * Makes the container and does its steps up to the barrier "created". Then the container exists,
- * and this process holds its lock. *t must live as long as l.
+ * Makes the container and does the plan's steps up to the barrier "created". Then the container
+ * exists, and this process holds its lock. *t must live as long as l.
  */
 static int make_container(
 	struct launch *l, const struct launch_options *o, bool attached, struct timeline *t)
@@ -400,8 +406,9 @@ int launch_create(const struct launch_options *o)
 	if (r < 0)
 		return r;
 	/*
-	 * Only the barrier "recorded" is left of the plan. INIT passes it when the runtime has
-	 * recorded the container, and then waits for `start`.
+	 * Only the steps behind the barrier "created" are left of the plan. INIT (the container's
+	 * first process) passes the barrier "recorded" when the runtime has recorded the container,
+	 * and then waits for `start`.
 	 */
 	r = launch_walk_to(&l, NULL);
 	timeline_write(&l, r < 0 ? "failed" : "created");
@@ -452,8 +459,8 @@ int launch_run(const struct launch_options *o, int *ret_status)
 		return r;
 	}
 	/*
-	 * The lock is released, because other commands may exec in, pause or kill the container
-	 * from now on.
+	 * The lock on the container is released, because other commands may exec in the container,
+	 * pause it or kill it from now on.
 	 */
 	flock(c.dir, LOCK_UN);
 	c.locked = false;

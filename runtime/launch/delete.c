@@ -20,8 +20,8 @@
 #define KILL_TIMEOUT_MS 10000
 
 /*
- * Kills INIT only. If a container has no cgroup, its other processes are killed by the kernel,
- * because INIT is the first process of their pid namespace.
+ * Kills INIT, the container's first process, only. If a container has no cgroup, the kernel kills
+ * the container's other processes, because INIT is the first process of their pid namespace.
  */
 static int kill_init(struct container *c)
 {
@@ -54,8 +54,8 @@ static void run_poststop(struct container *c, const struct spec *s)
 	if (r < 0 || hook_output_open(&out, s) < 0)
 		log_warn("%s", err_msg());
 	/*
-	 * The specification says that a poststop hook that fails is only a warning, and that the
-	 * remaining hooks still run.
+	 * The OCI specification says that a poststop hook that fails is only a warning, and that
+	 * the remaining hooks still run.
 	 */
 	for (size_t i = 0; r >= 0 && i < s->hooks.poststop.n; i++) {
 		struct spec_hooks one = {.v = &s->hooks.poststop.v[i], .n = 1};
@@ -72,16 +72,20 @@ static void forget_rdt(struct container *c, const struct spec *s)
 
 int launch_kill(struct container *c)
 {
-	/* The kernel's cgroup.kill reaches frozen processes too. */
+	/*
+	 * The container is not thawed before, because the kernel's cgroup.kill reaches frozen
+	 * processes too.
+	 */
 	int r = c->cgroup.path ? cg_kill(&c->cgroup, SIGKILL) : 0;
 
 	return r < 0 ? r : kill_init(c);
 }
 
 /*
- * Removes the taps (virtual network interfaces) that the monitor made in a network namespace that
- * outlives the monitor. If they stayed, the namespace would go on sending traffic to taps that no
- * one reads. The monitor cannot remove them itself, because its jail does not allow it.
+ * Removes the taps (virtual network interfaces) that a microVM's monitor made in a network
+ * namespace that outlives the monitor. If the taps stayed, the namespace would go on sending
+ * traffic to taps that no one reads. The monitor cannot remove them itself, because its jail does
+ * not allow that.
  */
 static void remove_taps(struct container *c, const struct spec *s)
 {
@@ -91,7 +95,7 @@ static void remove_taps(struct container *c, const struct spec *s)
 	if (!path)
 		return;
 	_cleanup_fd_ int netns = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	/* If the network namespace is gone, its taps are gone too. */
+	/* If the network namespace is gone, the taps that were in it are gone too. */
 	if (netns < 0)
 		return;
 	if (net_tap_sweep(netns) < 0)
@@ -99,8 +103,9 @@ static void remove_taps(struct container *c, const struct spec *s)
 }
 
 /*
- * Removes the directory that `run --image` made for the container. This happens before state.json
- * is removed, so that a second `delete` can finish it.
+ * Removes the bundle's directory that `run --image` made for the container. This happens before
+ * state.json is removed, so that a second `delete` can finish the removal if this one is
+ * interrupted.
  */
 int launch_remove_bundle(struct arena *a, const char *path)
 {
@@ -144,10 +149,11 @@ int launch_cleanup(struct container *c, const struct spec *s)
 }
 
 /*
- * Cleans up after a container whose first process has ended, so that other processes are rarely
- * left. If the cgroup cannot be removed at once, cg_destroy() kills them. They are killed before
- * that only if networks or a microVM's taps must be removed, or if systemd would otherwise wait for
- * their end.
+ * Cleans up after a container whose first process has ended. Other processes of the container are
+ * rarely left then, so in general the function kills none before it cleans up; if the cgroup cannot
+ * be removed because processes are in it, cg_destroy() kills these. The function kills all
+ * processes first only if networks or a microVM's taps must be removed, or if systemd would
+ * otherwise wait for the end of the processes.
  */
 static int clean_up_ended(struct container *c, const struct spec *s)
 {
@@ -161,8 +167,8 @@ int launch_end(struct container *c, const struct spec *s)
 	int r = container_lock(c);
 
 	/*
-	 * Another command has already deleted the container and run its hooks. If a container with
-	 * this ID exists now, it is a new one and must stay.
+	 * The error ENOENT means that another command has already deleted the container and run its
+	 * hooks. If a container with this ID exists now, it is a new one and must stay.
 	 */
 	if (r == -ENOENT)
 		return 0;
@@ -170,9 +176,10 @@ int launch_end(struct container *c, const struct spec *s)
 }
 
 /*
- * Says whether the cgroup has no processes now or within a second, which a process that was just
- * killed may need to leave. The caller guessed the cgroup's path from the container's ID. If the
- * cgroup has processes, it may belong to a container with the same ID under another --root.
+ * Says whether the cgroup has no processes now or within a second. A process that was just killed
+ * may need such a time to leave the cgroup. The caller guessed the cgroup's path from the
+ * container's ID, so a cgroup with processes may belong to a container with the same ID under
+ * another --root.
  */
 static bool is_cgroup_empty_soon(struct container *c)
 {
@@ -190,7 +197,7 @@ static bool is_cgroup_empty_soon(struct container *c)
 
 /*
  * Finds the cgroup of a container whose state.json is damaged, by the path in config.json. A cgroup
- * that systemd made is not found this way, but systemd removes an empty scope by itself.
+ * that systemd made is not found in this way, but systemd removes an empty scope by itself.
  */
 static void recover_state(struct container *c, const struct spec **ret)
 {
@@ -230,7 +237,10 @@ int launch_delete(struct container *c, bool force)
 			"cannot delete container %s that is not stopped: %s (kill it first, or use "
 			"--force)",
 			c->id, container_status_name(status));
-	/* Parses config.json now, because the file is removed before the hooks run. */
+	/*
+	 * config.json is parsed before anything is removed, because the hooks that it names run
+	 * after config.json itself is removed.
+	 */
 	if (!s && (c->has_poststop || c->has_rdt) && container_spec(c, &s) < 0)
 		log_warn("%s", err_msg());
 	return r >= 0 && status == CONTAINER_STOPPED ? clean_up_ended(c, s) : launch_cleanup(c, s);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The functions that end a container. All of them expect the container to be locked, unless they
- * say otherwise.
+ * Declares the functions that end a container. All of these functions expect that the caller has
+ * locked the container, unless their comments say otherwise.
  */
 #pragma once
 #include "launch/container.h"
@@ -10,8 +10,8 @@
 int launch_kill(struct container *c) must_check;
 
 /*
- * Kills all processes, removes everything that was made for the container, and runs the poststop
- * hooks. s is the parsed config.json, or NULL if the caller has not read it.
+ * Kills all processes of the container, removes everything that was made for the container, and
+ * runs the poststop hooks. s is the parsed config.json, or NULL if the caller has not parsed it.
  */
 int launch_cleanup(struct container *c, const struct spec *s) must_check;
 
@@ -21,5 +21,8 @@ int launch_cleanup(struct container *c, const struct spec *s) must_check;
  */
 int launch_end(struct container *c, const struct spec *s) must_check;
 
-/* Removes a bundle's directory that was made for one container (launch_options.remove_bundle). */
+/*
+ * Removes the directory of a bundle that was made for one container (launch_options.remove_bundle).
+ * `path` is the directory's path.
+ */
 int launch_remove_bundle(struct arena *a, const char *path) must_check;

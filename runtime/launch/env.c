@@ -22,7 +22,10 @@ int launch_listen_fds(void)
 	return (int)n;
 }
 
-/* The keyring has the name that runc gives it, so that tools which look for that name find it. */
+/*
+ * The container's session keyring has the name that runc gives it, so that tools which look for
+ * runc's name find the keyring.
+ */
 const char *launch_keyring(struct container *c)
 {
 	return arena_printf(&c->arena, "_ses.%s", c->id);

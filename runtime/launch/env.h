@@ -8,9 +8,9 @@
 #include "plan/plan.h"
 
 /*
- * Makes the program's environment: process.env, with NOTIFY_SOCKET and LISTEN_FDS added if the
- * runtime's own environment has them for the container. *ret is NULL if process.env needs no
- * change.
+ * Makes the environment of the container's program: process.env of config.json, with NOTIFY_SOCKET
+ * and LISTEN_FDS added if the runtime's own environment has these two for the container. *ret is
+ * NULL if process.env needs no change.
  */
 int launch_env(struct arena *a, const struct spec_process *p, const struct plan_env *env,
 	char *const **ret) must_check;
@@ -22,7 +22,7 @@ int launch_env(struct arena *a, const struct spec_process *p, const struct plan_
 const char *launch_keyring(struct container *c) must_check;
 
 /*
- * Returns the number in LISTEN_FDS of the runtime's own environment if it is meant for the
- * container, else 0.
+ * Returns the number in the variable LISTEN_FDS of the runtime's own environment if the variable is
+ * meant for the container, else 0.
  */
 int launch_listen_fds(void);

@@ -16,8 +16,8 @@
 #define PAUSED "cannot exec in a paused container (use --ignore-paused to override): "
 
 /*
- * Checks that the container can take a new process. choose_cgroup() later checks whether a
- * container without a microVM is frozen.
+ * Checks that the status of the container allows another process. For a container without a
+ * microVM, choose_cgroup() later checks whether the container is frozen.
  */
 static int check_container_state(struct container *c, const struct exec_options *o)
 {
@@ -28,7 +28,10 @@ static int check_container_state(struct container *c, const struct exec_options 
 		return r;
 	if (status == CONTAINER_PAUSED && !o->ignore_paused)
 		return err_set(EBUSY, PAUSED "\"%s\"", c->id);
-	/* Engines search this message for its last three words. */
+	/*
+	 * The error message ends in "container not running", because engines search for these three
+	 * words.
+	 */
 	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING)
 		return err_set(ESRCH,
 			"cannot exec in a %s container: \"%s\": container not running",
@@ -37,9 +40,9 @@ static int check_container_state(struct container *c, const struct exec_options 
 }
 
 /*
- * Checks the status and opens the container's first process. The pidfd is opened before the status
- * is read, because a pid that was looked at first could become another process's before
- * pidfd_open().
+ * Checks the container's status and opens a pidfd of its first process. The pidfd is opened before
+ * the status is read: if it were opened afterwards, the process could end in between and its pid
+ * could belong to another process.
  */
 static int find_process(struct launch *l, const struct exec_options *o)
 {
@@ -66,11 +69,12 @@ static int check_console_options(const struct exec_options *o)
 }
 
 /*
- * Opens the cgroup for the new process, and describes it in *cg. The new process goes into the
- * cgroup that was made for the container, as in runc and crun, even if INIT has moved to another
- * one. If a systemd in the container has moved all processes into groups below that cgroup, the
- * kernel lets no process into it. The new process then goes into INIT's cgroup. If INIT's cgroup
- * cannot be read, the container's is tried.
+ * Opens the cgroup for the new process, and describes the cgroup in *cg. The new process goes into
+ * the cgroup that was made for the container, as in runc and crun, even if INIT (the container's
+ * first process) has moved to another one. If a systemd in the container has moved all processes
+ * into cgroups below the container's cgroup, the kernel lets no process into the container's
+ * cgroup. Then the new process goes into INIT's cgroup. If INIT's cgroup cannot be read, the
+ * container's cgroup is tried all the same.
  */
 static int open_cgroup(struct container *c, const struct exec_options *o, struct cgroup *cg)
 {
@@ -99,8 +103,8 @@ static int choose_cgroup(struct launch *l, const struct exec_options *o)
 		return err_ctx(r, "--cgroup");
 	_cleanup_fd_ int dir = open_cgroup(c, o, &cg);
 	/*
-	 * Asks the kernel, because a process of the container may have frozen the container's
-	 * cgroup without caisson.
+	 * The kernel is asked whether the cgroup is frozen, because a process of the container may
+	 * have frozen the cgroup without caisson.
 	 */
 	if (!o->ignore_paused && dir >= 0 && cg_dir_is_frozen(dir))
 		return err_set(EBUSY, PAUSED "\"%s\": its cgroup %s is frozen", c->id, cg.path);
@@ -124,8 +128,8 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 		return r;
 	if (c->vm) {
 		/*
-		 * In VM mode the proxy, the host's process that stands for the guest's, moves into
-		 * the container's cgroup itself.
+		 * In VM mode the proxy, the process on the host that stands for the new process in
+		 * the guest, itself moves into the container's cgroup.
 		 */
 		if (c->cgroup.path && cg_clone_into(&c->cgroup))
 			r = l->cgroup_dir = cg_open(&c->cgroup);
@@ -136,7 +140,7 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 		return r;
 	struct plan_exec_env env = {
 		.isolation = c->vm ? PLAN_VM : PLAN_NS,
-		/* In a microVM the guest moves the process into its cgroup. */
+		/* In a microVM the guest's agent moves the new process into its cgroup. */
 		.cgroup_attach = c->vm || l->exec.cgroup.path,
 		.spec = l->spec,
 		.process = o->process,
@@ -161,9 +165,9 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 }
 
 /*
- * Returns the error that the user should see for the failure r. If the container ended meanwhile,
- * setns(2) fails with ESRCH, and fork(2) in its pid namespace with ENOMEM. In both cases the error
- * says that the container is not running.
+ * Returns the error that the user should see for the failure r of an exec. If the container's first
+ * process ended meanwhile, setns(2) fails with ESRCH, and fork(2) in the container's pid namespace
+ * with ENOMEM. In both cases the error says that the container is not running.
  */
 static int exec_error(const struct launch *l, int r)
 {
@@ -188,8 +192,8 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 	if (r >= 0)
 		r = l.interrupt = interrupt_block();
 	/*
-	 * launch_walk_to() writes the new process's pid into c->pid, so INIT's pid is saved here
-	 * and put back afterwards.
+	 * launch_walk_to() writes the new process's pid into c->pid. So the pid of the container's
+	 * first process, which c->pid held, is saved here and put back afterwards.
 	 */
 	pid_t init = c->pid;
 	if (r >= 0)

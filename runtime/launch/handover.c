@@ -8,7 +8,8 @@
 
 #include "base/fd.h"
 
-#define CONNECT_TIMEOUT 10 /* how long to wait for the server to accept, in seconds */
+/* how long, in seconds, to wait until the server of --console-socket or --pidfd-socket accepts */
+#define CONNECT_TIMEOUT 10
 
 int handover_connect(const char *path, const char *field)
 {
@@ -41,8 +42,8 @@ int handover_connect(const char *path, const char *field)
 }
 
 /*
- * The text that is sent with the descriptor is the same as runc's. Engines show the text, but do
- * not parse it.
+ * Sends the descriptor of the terminal's master. The text that is sent with the descriptor is the
+ * same as runc's. Engines show the text, but do not parse it.
  */
 int handover_console(const char *socket_path, int master)
 {

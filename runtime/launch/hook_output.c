@@ -26,15 +26,15 @@ int hook_output_open(struct hook_output *o, const struct spec *s)
 		_cleanup_fd_ int fd = open(path,
 			O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
 		/*
-		 * Clears O_NONBLOCK, because the hook's writes may wait. The file was opened with
-		 * this flag so that opening a FIFO without a reader would not wait.
+		 * O_NONBLOCK was set so that opening a FIFO without a reader would not wait. It is
+		 * cleared now, because the hook's writes may wait.
 		 */
 		if (fd >= 0 && fcntl(fd, F_SETFL, O_APPEND) < 0)
 			return err_sys("annotation %s: fcntl", annotations[i]);
 		/*
-		 * The descriptor is moved to 3 or above, because 0 to 2 will be the hook's own
-		 * standard streams. It can be below 3 if caisson was started with a closed standard
-		 * stream.
+		 * The file's descriptor is moved to 3 or above, because 0 to 2 will be the hook's
+		 * own standard streams. The descriptor can be below 3 if caisson was started with a
+		 * closed standard stream.
 		 */
 		o->fd[i] = fd < 0 ? -errno : fcntl(fd, F_DUPFD_CLOEXEC, 3);
 		if (o->fd[i] < 0)

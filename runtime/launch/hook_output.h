@@ -8,8 +8,8 @@
 
 struct hook_output {
 	/*
-	 * files for standard output and standard error; -EBADF: caisson keeps the output for its
-	 * error message
+	 * Files for the hooks' standard output and standard error. -EBADF: there is no such file,
+	 * so caisson reads the output itself and quotes it in an error message.
 	 */
 	int fd[2];
 };

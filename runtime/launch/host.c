@@ -69,15 +69,18 @@ void launch_kill_init(struct launch *l)
 }
 
 /*
- * Writes the state of the container that INIT will be the first process of, so that only a rename
- * is left to do when INIT is ready.
+ * Writes the container's state, with the pid of INIT, to a file beside state.json, so that only a
+ * rename is left to do when INIT (the container's first process) is ready.
  */
 static int prepare_state(struct launch *l)
 {
 	struct container *c = l->c;
 	int r = process_start_time(c->pid, &c->start_time);
 
-	/* INIT has ended, and its last message will say why. */
+	/*
+	 * The error ESRCH means that INIT (the container's first process) has ended. It is ignored
+	 * here, because INIT's last message on the channel will say why INIT ended.
+	 */
 	if (r == -ESRCH)
 		return 0;
 	return r < 0 ? r : container_prepare_save(c);
@@ -119,8 +122,9 @@ static int host_cgroup_create(struct launch *l, const struct step *s)
 }
 
 /*
- * Gets the limits of the container's cgroup. If config.json has no device rules, the rule to deny
- * all is set, so that only the devices that every container gets are allowed, as in runc.
+ * Gets the limits of the container's cgroup, device rules included. If config.json has no device
+ * rules, a rule to deny all is set, so that only the devices that every container gets are allowed,
+ * as in runc.
  */
 static int limits_with_devices(const struct launch *l, struct cg_resources *ret)
 {
@@ -146,7 +150,10 @@ void launch_allow_devices(void *launch)
 	if (r >= 0)
 		r = cg_allow_devices(&l->c->cgroup, l->cgroup_dir, &res);
 	l->create.devices_allowed = r >= 0;
-	/* After a failure the step CGROUP_LIMIT tries the same, and reports the error. */
+	/*
+	 * A failure is ignored here, because the step CGROUP_LIMIT later tries the same and reports
+	 * the error.
+	 */
 	if (r < 0)
 		err_clear();
 }
@@ -209,9 +216,9 @@ static int host_connect_net(struct launch *l, const struct step *s)
 }
 
 /*
- * Refuses to change kernel parameters or names of a namespace that the container does not own,
- * because it is the namespace of the host or of caisson's caller. A microVM is allowed to, because
- * the values are written in the guest's kernel.
+ * Refuses to change sysctls or the names of the host in a namespace that the container does not
+ * own, because that namespace belongs to the host or to caisson's caller. A microVM may change
+ * these values, because they are set in the guest's kernel.
  */
 static int refuse_own_namespace(struct launch *l, const struct step *s)
 {
@@ -239,8 +246,8 @@ static int host_open_namespace(struct launch *l, const struct step *s)
 }
 
 /*
- * Compiles the system call filter, or takes it from the cache in ROOT/.seccomp, which only the
- * runtime's user can enter.
+ * Compiles the system call filter, or takes it from the cache of compiled filters in ROOT/.seccomp,
+ * which only the runtime's user can enter.
  */
 static int host_compile_seccomp(struct launch *l, const struct step *s)
 {
@@ -257,14 +264,15 @@ _Noreturn static void become_vm_process(struct launch *l, int channel, size_t fr
 	char pid[32] = "";
 
 	/*
-	 * The child's pid on the host is read from the host's /proc, because hooks need that pid
-	 * and getpid() may return another one.
+	 * The pid of this process is read from the host's /proc, because hooks need the pid that
+	 * this process has on the host, and getpid() may return the pid of another pid namespace.
 	 */
 	if (readlinkat(l->proc, "self", pid, sizeof(pid) - 1) > 0)
 		l->c->pid = (pid_t)atoi(pid);
 	/*
-	 * The child of STEP_CLONE closes the descriptors that it must not keep. One of them carries
-	 * the lock on the state directory, which would stay locked.
+	 * The process that STEP_CLONE made runs here. It closes the descriptors that it must not
+	 * keep. One of these carries the lock on the container's state directory, which would
+	 * otherwise stay locked as long as the process lives.
 	 */
 	fd_close(&l->cgroup_dir);
 	fd_close(&l->c->dir);
@@ -286,7 +294,7 @@ static int clone_vm_process(struct launch *l, const struct step *s, int *theirs)
 	fd_close(theirs);
 	/*
 	 * The runtime closes its own copies of the listening sockets and of start.lock, so that
-	 * only the monitor keeps them open.
+	 * only the microVM's monitor keeps them open.
 	 */
 	fd_close(&l->create.start_socket);
 	fd_close(&l->create.start_lock);
@@ -347,8 +355,8 @@ static int host_affinity(struct launch *l, const struct step *s)
 }
 
 /*
- * Writes oom_score_adj. Before STEP_CLONE the pid is 0, so the runtime changes its own value, and
- * the new process inherits it.
+ * Writes oom_score_adj for the new process. Before STEP_CLONE there is no new process, so the
+ * runtime changes its own value (pid 0), and the new process inherits it.
  */
 static int host_oom_score(struct launch *l, const struct step *s)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The runtime's walk over a plan: it does the host's steps and waits for INIT at the barriers.
+ * The runtime's walk over a plan: the runtime does the steps of the plan's party "host" and waits
+ * at the barriers for INIT, the container's first process.
  *
  * A caller fills in a struct launch that was set to LAUNCH_INIT, calls launch_walk_to() once or
  * several times, and releases the struct with launch_release(). The struct owns its descriptors.
- * Everything else in it is in the container's arena or belongs to the caller.
+ * Everything else in the struct is in the container's arena or belongs to the caller.
  */
 #pragma once
 #include <pthread.h>
@@ -20,37 +21,49 @@ struct machine_config;
 struct timeline;
 
 /*
- * How many descriptors undoing needs at once for cgroups, network devices, systemd and poststop
- * hooks.
+ * How many descriptors the undoing of a failed `create` needs at once for cgroups, network devices,
+ * systemd and poststop hooks.
  */
 #define LAUNCH_RESERVED 12
 
 /* The part of struct launch that only create and run use. */
 struct create_part {
 	/*
-	 * descriptors that are held open in reserve: they are closed when undoing begins, so that
-	 * undoing can open as many others; 0: none
+	 * Descriptors that are held open in reserve. They are closed when the undoing of a failed
+	 * `create` begins, so that undoing can open as many others. An element that is 0 holds no
+	 * descriptor.
 	 */
 	int reserved[LAUNCH_RESERVED];
 	/*
-	 * container mode: the FIFOs start.fifo and result.fifo of the state directory, which INIT
-	 * opens when it waits for `start`
+	 * namespaces mode: the FIFOs start.fifo and result.fifo of the state directory, through
+	 * which the container's first process waits for `start` and reports its result
 	 */
 	int start_fifo, result_fifo;
-	int start_socket; /* VM mode: listening socket on which the monitor waits for `start` */
 	/*
-	 * VM mode: the file start.lock of the state directory, which the monitor keeps locked until
-	 * the program runs
+	 * VM mode: the listening socket start.sock, on which the microVM's monitor waits for
+	 * `start`
+	 */
+	int start_socket;
+	/*
+	 * VM mode: the file start.lock of the state directory, which the microVM's monitor keeps
+	 * locked until the program runs
 	 */
 	int start_lock;
 	struct plan_env env;
 	struct cg_options cg_options;
-	bool cgroup_made;     /* this command made the cgroup, so undoing may remove it */
-	bool devices_allowed; /* launch_allow_devices() has succeeded */
+	/* this command made the cgroup, so undoing a failed `create` may remove it */
+	bool cgroup_made;
+	bool devices_allowed; /* whether launch_allow_devices() has succeeded */
 	bool wrote_pid_file;
 	bool unattended; /* the container keeps running after this command has ended */
-	bool joined;     /* this command joined the networks, so undoing may leave them */
-	/* the network devices that were moved into the container so far, by their names there */
+	/*
+	 * this command joined the networks, so undoing a failed `create` may leave these networks
+	 */
+	bool joined;
+	/*
+	 * the network devices that were moved into the container so far, by their names in the
+	 * container
+	 */
 	const char **device_names;
 	size_t devices_moved;
 	struct hook_output hook_out;
@@ -59,59 +72,88 @@ struct create_part {
 /* The part of struct launch that only exec uses. */
 struct exec_part {
 	/*
-	 * pidfd of the container's INIT, whose namespaces to join; -EBADF in create and in VM mode
+	 * pidfd of the container's first process, whose namespaces the new process joins; -EBADF in
+	 * create and in VM mode
 	 */
 	int container;
 	/*
-	 * the cgroup into which the process is moved after the clone; path NULL: clone3(2) puts it
-	 * into its cgroup, or it has none
+	 * The cgroup into which the new process is moved after it was cloned. The path is NULL if
+	 * clone3(2) puts the process into its cgroup, or if the container has no cgroup.
 	 */
 	struct cgroup cgroup;
-	const char *subgroup; /* VM mode: value of --cgroup, or NULL */
+	const char *subgroup; /* for a microVM: value of the option --cgroup of `exec`, or NULL */
 };
 
 /* The part of struct launch that create and exec use in VM mode: see monitor/monitor.h. */
 struct vm_part {
-	int control; /* control socket: listening in create, connected in exec, else -EBADF */
 	/*
-	 * `run` in the foreground: a memfd into which the monitor writes why the machine failed;
-	 * else -EBADF
+	 * control socket of the microVM's monitor: a listening socket in create, a connected one in
+	 * exec, else -EBADF
+	 */
+	int control;
+	/*
+	 * for a `run` in the foreground: a memfd into which the monitor writes why the machine
+	 * failed; else -EBADF
 	 */
 	int failure;
-	struct monitor_restore restore;       /* `restore`: files of the checkpoint, else -EBADF */
-	const struct machine_config *machine; /* the machine that create boots; NULL in exec */
+	/* for the command `restore`: files of the checkpoint, else -EBADF */
+	struct monitor_restore restore;
+	/* the virtual machine that create boots; NULL in exec */
+	const struct machine_config *machine;
 };
 
-/* The network namespace that a thread makes: see launch/network.h. */
+/*
+ * The network namespace for a new container, which a thread of the runtime makes: see
+ * launch/network.h.
+ */
 struct launch_network {
 	pthread_t thread;
-	bool started, running; /* network_begin() was called; the thread is to be joined */
-	int fd;                /* descriptor of the namespace, or -EBADF */
-	int failed;            /* -errno of the thread */
-	char *why;             /* message of the failure */
+	/*
+	 * started: network_begin() was called; running: the thread exists and must still be joined
+	 */
+	bool started, running;
+	int fd;     /* descriptor of the new network namespace, or -EBADF */
+	int failed; /* -errno of the thread's failure, or 0 */
+	char *why;  /* error message of the thread's failure */
 };
 
 struct launch {
 	struct container *c;
 	const struct spec *spec;
 	struct plan plan;
-	size_t next_step; /* index in plan.steps of the step to do next */
+	size_t next_step; /* index in plan.steps of the step that comes next */
 	/*
-	 * array of plan.nslots descriptors, which steps open for later steps (launch_make_slots())
+	 * array of plan.nslots descriptors, which steps of the plan open for later steps
+	 * (launch_make_slots())
 	 */
 	int *slots;
-	int proc; /* descriptor of a procfs from path_open_proc(); open once STEP_CLONE is done */
-	int cgroup_dir; /* the cgroup directory into which the process is cloned, or -EBADF */
-	int channel;    /* socket for messages to and from INIT */
-	int interrupt;  /* descriptor from interrupt_block(); -EBADF: signals are not blocked */
-	int console;    /* the terminal's master, -EBADF until INIT has sent it */
+	/* Descriptor of a procfs from path_open_proc(). It is open once STEP_CLONE is done. */
+	int proc;
+	/* directory of the cgroup into which clone3(2) puts the new process, or -EBADF */
+	int cgroup_dir;
+	/*
+	 * the runtime's end of the socket for messages to and from INIT, the container's first
+	 * process
+	 */
+	int channel;
+	int interrupt; /* descriptor from interrupt_block(); -EBADF: signals are not blocked */
+	/* the terminal's master; -EBADF until the container's first process has sent it */
+	int console;
 	const char *console_socket;
-	const struct network_options *network_options; /* NULL in exec */
+	/* options --network, --publish and so on; NULL in exec */
+	const struct network_options *network_options;
 	int preserve_fds;
-	char *const *env;      /* environment of the program; NULL: process.env unchanged */
-	struct ns_child child; /* INIT as the runtime's child; pid 0: not cloned yet */
-	bool forked;           /* exec: the child is the process that STEP_FORK made */
-	/* device and inode number of the file from which INIT is executed; VM mode: 0 */
+	char *const *env; /* environment of the program; NULL: process.env unchanged */
+	/*
+	 * INIT, the container's first process, as a child of the runtime; pid 0: STEP_CLONE is not
+	 * done yet
+	 */
+	struct ns_child child;
+	bool forked; /* in exec: whether `child` is the process that STEP_FORK made */
+	/*
+	 * device and inode number of the file from which caisson-init, the container's first
+	 * program, is executed; VM mode: 0
+	 */
 	uint64_t init_dev, init_ino;
 	struct launch_network network;
 	/* record of where the time of the start goes; NULL: --timeline was not given */
@@ -139,38 +181,49 @@ struct launch {
 void launch_release(struct launch *l);
 #define _cleanup_launch_ __attribute__((cleanup(launch_release), unused))
 
-/* Allocates l->slots in the container's arena, one per slot of the plan, and sets all to -EBADF. */
+/*
+ * Allocates l->slots in the container's arena, one descriptor for each slot of the plan, and sets
+ * all to -EBADF.
+ */
 int launch_make_slots(struct launch *l) must_check;
 
 /*
- * Does the host's steps up to and including the named barrier. If barrier is NULL, does all steps
- * to the end of the plan. In VM mode the new process that STEP_CLONE makes never returns from this
- * function.
+ * Does the host's steps of the plan up to and including the named barrier. If barrier is NULL, does
+ * all of the host's steps to the end of the plan. In VM mode STEP_CLONE makes a copy of this
+ * process, and this function never returns in that copy.
  */
 int launch_walk_to(struct launch *l, const char *barrier) must_check;
 
 /*
- * messages.c: reads INIT's messages until one says that INIT is at the barrier. If barrier is NULL,
- * reads until the channel ends.
+ * Reads INIT's messages (INIT is the container's first process) until one says that INIT is at the
+ * barrier. If barrier is NULL, reads until INIT has executed the program or has ended. The function
+ * is in messages.c.
  */
 int launch_await(struct launch *l, const char *barrier) must_check;
 
-/* Sends INIT a message. If INIT has ended, the error is what INIT said last. */
+/*
+ * Sends INIT, the container's first process, a message. If INIT has ended, the error is what INIT
+ * said last.
+ */
 int launch_send(struct launch *l, enum channel_type type, const char *text, int fd) must_check;
 
 /*
- * Reads INIT's messages until the channel ends. Returns 0 if INIT has executed the container's
- * program, and INIT's error otherwise.
+ * Reads INIT's messages (INIT is the container's first process) until the channel ends. Returns 0
+ * if INIT has executed the container's program, and INIT's error otherwise.
  */
 int launch_await_exec(struct launch *l) must_check;
 
-/* Gets the limits of the cgroup on the host. In VM mode that cgroup holds the whole machine. */
+/*
+ * Gets the limits of the container's cgroup on the host. In VM mode this cgroup holds the whole
+ * machine.
+ */
 int launch_limits(const struct launch *l, struct cg_resources *ret) must_check;
 
 /*
- * Attaches the device program to the container's new cgroup. The runtime does this part of the step
- * CGROUP_LIMIT while INIT executes caisson-init, because INIT waits for that step before it mounts.
- * The other limits have to wait until INIT has memory of its own (ns/spawn.c).
+ * Attaches the BPF program of the device rules to the container's new cgroup. The runtime does this
+ * part of the step CGROUP_LIMIT while the new process executes caisson-init, because caisson-init
+ * waits for the step before it mounts anything. The other limits have to wait until the new process
+ * has memory of its own (ns/spawn.c). `launch` is the struct launch.
  */
 void launch_allow_devices(void *launch);
 

@@ -14,12 +14,20 @@
 #include "netsetup/host/state.h"
 
 #define PROGRAM "caisson-net"
-#define LOG_KEPT 65536 /* most bytes of the helper's messages that are read */
-#define OWN_WORDS 24   /* words besides those of the options */
+/* how many bytes of the messages of the helper program caisson-net are read */
+#define LOG_KEPT 65536
+/* how many words a command line of caisson-net has besides those for options */
+#define OWN_WORDS 24
 
-/* --- choosing the networks --- */
+/*
+ * The next functions choose the networks that the container joins, from the options and
+ * config.json.
+ */
 
-/* Returns whether --network TEXT names the network NAME. In TEXT a colon ends the name. */
+/*
+ * Returns whether the value `text` of an option --network names the network `name`. In the value a
+ * colon ends the name.
+ */
 static bool is_named(const char *text, const char *name)
 {
 	size_t len = strlen(name);
@@ -76,8 +84,8 @@ static int decide_special(
 }
 
 /*
- * Refuses --dns and --add-host for a container that joins no network, because it keeps the files of
- * its root.
+ * Refuses --dns and --add-host for a container that joins no network, because such a container
+ * keeps the files resolv.conf and hosts of its root file system.
  */
 static int check_alone(const struct network_options *n)
 {
@@ -91,9 +99,9 @@ static int check_alone(const struct network_options *n)
 }
 
 /*
- * Says whether an ordinary user's microVM would have the host's network as a container in
- * namespaces. A guest cannot have it. Its nearest likeness is the network of pasta or slirp4netns,
- * which opens the user's connections on the host.
+ * Says whether an ordinary user's microVM would share the host's network if it were a container in
+ * namespaces. A guest cannot share the host's network. The nearest likeness is the network of pasta
+ * or slirp4netns, which opens the user's connections on the host.
  */
 static bool lacks_network(const struct bundle *b)
 {
@@ -119,7 +127,7 @@ int join_decide(struct arena *a, const struct launch_options *o, struct bundle *
 	return set_namespace(a, b, true);
 }
 
-/* --- running caisson-net --- */
+/* The next functions run caisson-net, the helper program that changes networks. */
 
 struct words {
 	const char **v;
@@ -140,8 +148,9 @@ static void add_all(struct words *w, const char *option, const struct spec_strin
 }
 
 /*
- * Returns the error of a helper that failed. It is -EINTR if the helper was killed. Otherwise the
- * message is the helper's, without the name that log_error() puts in front of it.
+ * Returns the error of a run of caisson-net that failed: -EINTR if caisson-net was killed,
+ * otherwise the last message that caisson-net printed, without the "caisson: " at its beginning,
+ * because log_error() puts the name in front again.
  */
 static int helper_failed(const struct helper_streams *s, const char *path, int status)
 {
@@ -162,7 +171,10 @@ static int helper_failed(const struct helper_streams *s, const char *path, int s
 	return err_set(EIO, "%s", last + (str_starts(last, name) ? sizeof(name) - 1 : 0));
 }
 
-/* Runs caisson-net with these arguments. The first one becomes the program's path. */
+/*
+ * Runs the helper program caisson-net with these arguments. The first element of w->v is replaced
+ * by the program's path.
+ */
 static int run_helper(struct arena *a, struct words *w)
 {
 	_cleanup_helper_streams_ struct helper_streams s = HELPER_STREAMS_INIT;
@@ -218,8 +230,9 @@ int join_networks(struct launch *l, const struct step *s)
 		add(&w, "--microvm", NULL);
 	add(&w, "--record", record);
 	/*
-	 * Has the helper leave a process behind that waits for the container's end, because no
-	 * command waits for a container in the background.
+	 * The option --watch makes caisson-net leave a process behind that waits for the
+	 * container's end and removes its networks then, because no command waits for a container
+	 * in the background.
 	 */
 	if (l->create.unattended) {
 		snprintf(watched, sizeof(watched), "%d", l->child.pid);
@@ -227,12 +240,16 @@ int join_networks(struct launch *l, const struct step *s)
 	}
 	add(&w, l->c->id, path);
 	/*
-	 * Before this, undoing must leave the networks on record, because they may belong to
-	 * another container with this ID.
+	 * From here on undoing has to leave the networks. Until here undoing must not do so,
+	 * because the networks on record may belong to another container with this ID.
 	 */
 	l->create.joined = true;
 	int r = run_helper(a, &w);
-	/* The helper undoes what it made if it fails, but not if it is killed. */
+	/*
+	 * If caisson-net fails, it undoes what it has made, so this process need not leave the
+	 * networks. If caisson-net was killed (EINTR), it has undone nothing, so this process must
+	 * leave them.
+	 */
 	if (r < 0 && r != -EINTR)
 		l->create.joined = false;
 	return r;
@@ -256,9 +273,9 @@ void join_undo(struct container *c)
 		return;
 	add(&w, "leave", NULL);
 	/*
-	 * `caisson net attach` may have attached a container that has no networks of its own.
-	 * --record makes the helper leave the networks of a container with the same ID under
-	 * another --root.
+	 * A container that has no networks of its own may have been attached to one by `caisson net
+	 * attach`. The option --record makes caisson-net check that the record is of this
+	 * container, because a container with the same ID under another --root must stay attached.
 	 */
 	snprintf(record, sizeof(record), "/proc/%d/ns/net", c->pid);
 	if (!c->has_networks)

@@ -1,36 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Joins the networks of --network and -p. caisson itself changes no network. It executes
- * caisson-net (network/tool.h) once when the container's network namespace exists, and once when
- * the container is undone. A container without networks costs one access(2) at its end.
+ * Joins a container to the networks of the options --network and -p. The runtime itself changes no
+ * network. It executes the helper program caisson-net (network/tool.h) once when the container's
+ * network namespace exists, and once when the container is undone. For a container without networks
+ * the runtime makes one call of access(2) when the container ends.
  */
 #pragma once
 #include "launch/host.h"
 #include "launch/prepare.h"
 
 /*
- * Decides which networks the container joins, and stores them in b->networks. Changes b->spec for
- * --network none and --network host. Does nothing without these options.
+ * Decides by the options and config.json which networks the container joins, and stores them in
+ * b->networks. For --network none and --network host changes b->spec instead. Without such options
+ * changes nothing, except for an ordinary user's microVM, which gets a network of pasta or
+ * slirp4netns if a container in namespaces would share the host's network.
  */
 int join_decide(struct arena *a, const struct launch_options *o, struct bundle *b) must_check;
 
 /*
- * Makes the files hosts and resolv.conf in the state directory, empty. They must exist before the
- * step NETWORKS writes them, because steps before it open their mounts.
+ * Makes the files hosts and resolv.conf in the state directory, empty. The plan's step NETWORKS
+ * writes them later, but they must exist before, because earlier steps open them as the sources of
+ * mounts.
  */
 int join_make_files(struct container *c) must_check;
 
-/* Does a NETWORKS step: gives the container's namespace its interfaces. */
+/* Does a NETWORKS step of the plan: gives the container's network namespace its interfaces. */
 int join_networks(struct launch *l, const struct step *s) must_check;
 
 /*
- * Returns whether a container of this ID, which may be another one, is on record as attached to a
- * network.
+ * Returns whether caisson-net has a record that says that a container with this ID is attached to a
+ * network. That may be another container with the same ID under another --root.
  */
 bool join_is_on_record(const struct container *c);
 
 /*
- * Undoes the step NETWORKS, and what `caisson net attach` did for the container. A failure is only
- * logged, because the next attachment that needs the address or the port removes what is left.
+ * Undoes the plan's step NETWORKS, and what `caisson net attach` did for the container. A failure
+ * is only logged, because what is left is removed by the next attachment of any container that
+ * needs the address or the port.
  */
 void join_undo(struct container *c);

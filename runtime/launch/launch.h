@@ -34,19 +34,23 @@ struct launch_options {
 	const char *isolation;  /* "ns" or "vm"; NULL: config.json decides */
 	const char *hypervisor; /* VM mode: "kvm", "qemu" or "auto"; NULL: not given */
 	enum cg_manager cgroup_manager;
-	/* --rootless=true was given: ignore cgroups that cannot be made, even as root */
+	/*
+	 * --rootless=true was given: as for an ordinary user, a cgroup that cannot be made is no
+	 * error, even for root
+	 */
 	bool rootless_cgroup;
 	int preserve_fds;
 	/*
-	 * --root-layers: "DIR:NAME[:NAME...]" (base/overlay.h). The directories upper and work are
-	 * in the bundle.
+	 * value of --root-layers: "DIR:NAME[:NAME...]", layers of an overlay (base/overlay.h). The
+	 * overlay's directories upper and work are in the bundle.
 	 */
 	const char *root_layers;
 	struct network_options network;
 	bool remove_bundle; /* the bundle's directory is removed together with the container */
 	bool no_pivot, no_new_keyring;
-	const char *timeline; /* file to which a record of the start's times is written, or NULL */
-	bool detach, keep;    /* for `run`: --detach and --keep were given */
+	/* file to which a record of the times of a start is written, or NULL */
+	const char *timeline;
+	bool detach, keep; /* for `run`: --detach and --keep were given */
 	/* for `restore`: value of --image-path; NULL: the container is made from its bundle */
 	const char *restore;
 };
@@ -59,14 +63,14 @@ int launch_create(const struct launch_options *o) must_check;
  */
 int launch_run(const struct launch_options *o, int *ret_status) must_check;
 
-/* Builds the plan that `create` would carry out for these options, and does none of its steps. */
+/* Builds the plan that `create` would carry out for these options, and does no step of the plan. */
 int launch_plan(struct arena *a, const struct launch_options *o, struct plan *ret) must_check;
 
 int launch_start(struct container *c) must_check;
 
 /*
- * Removes everything that was made for a stopped container. If `force` is set, kills the container
- * first, and also removes a container whose creation was never finished.
+ * Removes everything that was made for a stopped container. If `force` is set, kills a running
+ * container first, and also removes a container whose creation was never finished.
  */
 int launch_delete(struct container *c, bool force) must_check;
 
@@ -75,7 +79,8 @@ struct exec_options {
 	const char *pid_file, *console_socket, *pidfd_socket;
 	/* value of --cgroup, a path beneath the container's cgroup; NULL: not given */
 	const char *cgroup;
-	const char *timeline; /* file to which a record of the start's times is written, or NULL */
+	/* file to which a record of the times of an exec's start is written, or NULL */
+	const char *timeline;
 	int preserve_fds;
 	bool detach, ignore_paused;
 };

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads and sends the messages of the channel between the runtime and INIT (ns/channel.h). */
+/*
+ * Reads and sends the messages of the channel (ns/channel.h) between the runtime and INIT, the
+ * container's first process.
+ */
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -13,7 +16,10 @@
 #include "launch/watch.h"
 #include "ns/channel.h"
 
-/* Reports how INIT ended (exit code or signal), because INIT sent no message that says why. */
+/*
+ * Reports how INIT, the container's first process, ended (exit code or signal), because INIT sent
+ * no message that says why.
+ */
 static int init_ended_error(struct launch *l, const char *when)
 {
 	int status;
@@ -48,13 +54,17 @@ static int send_seccomp_listener(struct launch *l, int listener)
 
 	int r = seccomp_notify_send(l->c, &to, listener);
 	/*
-	 * Tells INIT that the seccomp agent has the listener. INIT runs the program only after this
-	 * message, because otherwise the filter could stop the program when no agent answers yet.
+	 * Tells INIT, the container's first process, that the seccomp agent has the listener. INIT
+	 * runs the program only after this message, because otherwise the filter could stop the
+	 * program when no agent answers yet.
 	 */
 	return r < 0 ? r : channel_send(l->channel, CHANNEL_REACHED, 0, "seccomp", -EBADF);
 }
 
-/* Takes a descriptor that INIT sent: the terminal's master, or the seccomp listener. */
+/*
+ * Takes a descriptor that INIT, the container's first process, sent: the terminal's master, or the
+ * seccomp listener.
+ */
 static int take_descriptor(struct launch *l, const struct channel_msg *m, int *fd)
 {
 	if (*fd < 0)
@@ -73,8 +83,8 @@ static int take_descriptor(struct launch *l, const struct channel_msg *m, int *f
 }
 
 /*
- * Says whether the child is an exec's first process, which will be replaced by the one that
- * STEP_FORK makes.
+ * Says whether the child is the first process of an exec, which ends after the step FORK has made
+ * its child, the process that becomes the program.
  */
 static bool is_stage(const struct launch *l)
 {
@@ -82,9 +92,9 @@ static bool is_stage(const struct launch *l)
 }
 
 /*
- * Receives INIT's next message, as channel_recv() does. Returns 0, as at the end of the channel, if
- * INIT has ended. If barrier is NULL, it also returns 0 once INIT has executed the program, even if
- * another process holds the channel open (launch/watch.c).
+ * Receives the next message of INIT, the container's first process, as channel_recv() does. Returns
+ * 0, as at the end of the channel, if INIT has ended. If barrier is NULL, also returns 0 once INIT
+ * has executed the program, even if another process holds the channel open (launch/watch.c).
  */
 static int receive(const struct launch *l, const char *barrier, struct channel_msg *m, int *fd)
 {
@@ -161,8 +171,8 @@ int launch_send(struct launch *l, enum channel_type type, const char *text, int 
 	int r = channel_send(l->channel, type, 0, text, fd);
 
 	/*
-	 * Sending fails if INIT has ended. The channel may still hold INIT's last message, which
-	 * says why it ended.
+	 * Sending to INIT, the container's first process, fails with EPIPE or ECONNRESET if INIT
+	 * has ended. The channel may still hold INIT's last message, which says why INIT ended.
 	 */
 	return r == -EPIPE || r == -ECONNRESET ? launch_await(l, "") : r;
 }

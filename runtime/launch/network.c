@@ -14,8 +14,8 @@
 #include "ns/clone.h"
 
 /*
- * Moves the calling thread into a new network namespace. The runtime's other thread stays in its
- * own.
+ * Moves the calling thread into a new network namespace. The other thread of the runtime stays in
+ * its namespace.
  */
 static int make_namespace(int *ret_fd)
 {
@@ -29,8 +29,8 @@ static int make_namespace(int *ret_fd)
 }
 
 /*
- * The main function of the thread. It copies the message of an error, because messages belong to
- * the thread.
+ * The main function of the thread that makes the network namespace. If that fails, the function
+ * copies the error message, because error messages belong to the thread.
  */
 static void *network_main(void *data)
 {
@@ -47,22 +47,24 @@ void network_begin(struct launch *l)
 	struct launch_network *n = &l->network;
 	sigset_t all, old;
 
-	/* The thread gets no signals, because the runtime's main thread waits for them. */
+	/* The thread blocks all signals, because the runtime's main thread waits for them. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	n->running = pthread_create(&n->thread, NULL, network_main, n) == 0;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	n->started = true;
 	/*
-	 * If there is no thread, network_finish() reports the error. The namespace cannot be made
-	 * without one, because it would become the runtime's own.
+	 * If pthread_create(3) has failed, network_finish() reports the error. The main thread
+	 * cannot make the namespace instead, because the new namespace would become the runtime's
+	 * own.
 	 */
 	if (!n->running)
 		n->failed = -EAGAIN;
 }
 
 /*
- * Waits until the thread has ended. Returns the namespace, which stays open until network_close().
+ * Waits until the thread that makes the network namespace has ended. Returns the namespace, which
+ * stays open until network_close().
  */
 static int network_finish(struct launch *l)
 {
@@ -114,8 +116,9 @@ int network_open_init(struct launch *l)
 }
 
 /*
- * Moves a network device into the container. A new name such as "eth%d" is replaced by the name
- * that the kernel would choose, and that name is stored, because undoing needs it.
+ * Moves a network device into the container. If config.json gives the device a new name with a
+ * number to choose, such as "eth%d", the device gets the name that the kernel would choose. This
+ * name is stored, because undoing needs it.
  */
 int network_move_device(struct launch *l, const struct step *s)
 {
@@ -140,8 +143,9 @@ int network_move_device(struct launch *l, const struct step *s)
 }
 
 /*
- * Moves the network devices back to the host. This must happen before INIT ends, because the end of
- * the network namespace destroys every device in it that is not hardware.
+ * Moves the network devices back to the host. This must happen before the container's first process
+ * ends, because the network namespace ends with its last process and destroys every device in it
+ * that is not hardware.
  */
 void network_return_devices(struct launch *l)
 {

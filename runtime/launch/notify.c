@@ -15,10 +15,10 @@
 #define DIRECTORY "notify"
 #define SOCKET DIRECTORY "/notify.sock"
 #define MESSAGE_MAX 4096
-#define SEND_TIMEOUT 10 /* how long sending READY=1 may wait, in seconds */
+#define SEND_TIMEOUT 10 /* how long, in seconds, sending READY=1 to the service manager may wait */
 /*
- * how long, in ms, the runtime waits for the answer to BARRIER=1; a service manager that does not
- * know this report never answers; the same as in runc
+ * How long, in ms, the runtime waits until the service manager has answered BARRIER=1. A service
+ * manager that does not know BARRIER=1 never answers. runc waits as long.
  */
 #define BARRIER_MS 30000
 
@@ -36,8 +36,9 @@ bool notify_is_wanted(void)
 }
 
 /*
- * Makes the directory of the socket. Its modes are set by chmod(2), because the caller's umask must
- * not take permissions away: programs of any user in the container may send reports.
+ * Makes the directory of the container's socket for service reports. Its mode is set by chmod(2),
+ * because the caller's umask must not take permissions away: programs of any user in the container
+ * may send reports.
  */
 int notify_make(struct container *c)
 {
@@ -61,8 +62,8 @@ static int bind_notify_socket(struct container *c)
 }
 
 /*
- * Connects to the caller's NOTIFY_SOCKET and returns the socket. A path "@name" is an abstract
- * socket.
+ * Connects to the socket that the caller's NOTIFY_SOCKET names, and returns the connected socket. A
+ * path "@name" is an abstract socket.
  */
 static int connect_to_host(const char *path)
 {
@@ -82,7 +83,7 @@ static int connect_to_host(const char *path)
 		return err_sys("make a socket");
 	/*
 	 * Sending has a time limit, because the service manager may have stopped reading, and
-	 * READY=1 would then wait forever.
+	 * sending READY=1 would then wait forever.
 	 */
 	const struct timeval limit = {.tv_sec = SEND_TIMEOUT};
 	if (setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0)
@@ -112,9 +113,10 @@ int notify_open(struct notify *n, struct container *c)
 }
 
 /*
- * Says whether a line of a report is passed on. MAINPID and FDSTORE are not, because the service
- * manager accepts them only from the runtime. BARRIER is not, because it asks the receiver to close
- * a descriptor, and the runtime is the receiver.
+ * Says whether a line of the container's service report is passed on to the service manager.
+ * MAINPID and FDSTORE are not passed on, because the service manager accepts them only from the
+ * runtime. BARRIER is not passed on, because it asks the receiver to close a descriptor, and the
+ * runtime is the receiver.
  */
 static bool is_relayed(const char *line)
 {
@@ -129,9 +131,9 @@ static bool is_relayed(const char *line)
 }
 
 /*
- * Sends a report to the service manager. If the service manager's socket is full, only READY=1
- * waits for room, and any other report is dropped, because the runtime itself waits for this report
- * to arrive.
+ * Sends a report to the service manager. If the service manager's socket is full, a report with
+ * READY=1 waits for room, because the runtime must not end before this report has arrived. Any
+ * other report is dropped.
  */
 static void send_to_host(const struct notify *n, const char *text, size_t len, bool ready)
 {
@@ -166,9 +168,9 @@ int notify_relay(struct notify *n)
 
 /*
  * Waits until the service manager has read all reports. A service manager finds out by the sender's
- * pid for which service a report is, so the runtime must not end before the reports are read. This
- * function sends BARRIER=1 with a descriptor, which the service manager closes when it reads that
- * report (sd_notify_barrier(3)).
+ * pid for which service a report is, so the runtime must not end before the service manager has
+ * read the reports. To find that out, this function sends a report BARRIER=1 with a descriptor,
+ * which the service manager closes when it reads the report (sd_notify_barrier(3)).
  */
 static void await_service_manager(const struct notify *n)
 {
@@ -209,8 +211,9 @@ int notify_wait(struct notify *n, int pidfd)
 		if (notify_relay(n))
 			continue;
 		/*
-		 * The process has ended. The loop goes on until all messages are read, because the
-		 * process may have sent some just before it ended.
+		 * If `ended` is set, an earlier poll(2) has found that the process has ended. The
+		 * loop ends only now that no message is left to relay, because the process may have
+		 * sent some just before it ended.
 		 */
 		if (ended)
 			break;

@@ -15,11 +15,13 @@
 #include "launch/container.h"
 
 struct notify {
-	int sock; /* the container's socket; -EBADF: nothing is relayed */
+	int sock; /* the socket to which the container sends reports; -EBADF: nothing is relayed */
 	int host; /* socket that is connected to the caller's NOTIFY_SOCKET */
-	/* pid of the service, which the service manager is told along with READY=1 */
+	/*
+	 * pid of the service's main process, which the service manager is told along with READY=1
+	 */
 	pid_t main_pid;
-	bool ready; /* whether READY=1 was relayed */
+	bool ready; /* whether a report with READY=1 was relayed */
 };
 
 #define NOTIFY_INIT \
@@ -30,26 +32,32 @@ struct notify {
 void notify_close(struct notify *n);
 #define _cleanup_notify_ __attribute__((cleanup(notify_close), unused))
 
-/* Says whether the runtime's environment has a NOTIFY_SOCKET that it can relay to. */
+/*
+ * Says whether the runtime's environment has a NOTIFY_SOCKET to which it can relay the container's
+ * reports.
+ */
 bool notify_is_wanted(void);
 
-/* Makes the directory for the container's socket; `create` calls this. */
+/*
+ * Makes the directory for the container's socket for service reports. `create` calls this function.
+ */
 int notify_make(struct container *c) must_check;
 
 /*
- * Binds the container's socket. It must be called before the program starts. It does nothing if
- * `create` made no directory. If the caller's socket cannot be reached, it only logs a warning.
+ * Binds the container's socket for service reports. The caller calls this function before the
+ * program starts. Does nothing if `create` made no directory for the socket. If the socket of the
+ * runtime's caller cannot be reached, only logs a warning.
  */
 int notify_open(struct notify *n, struct container *c) must_check;
 
 /*
- * Relays one message. Returns 1 if there was one, else 0. If the message cannot be sent on, a
- * warning is logged.
+ * Relays one message of the container to the service manager. Returns 1 if there was a message,
+ * else 0. If the message cannot be sent on, a warning is logged.
  */
 int notify_relay(struct notify *n);
 
 /*
- * Relays messages until READY=1 has come or the process has ended, for a runtime that goes to the
- * background.
+ * Relays the container's messages until READY=1 has come or the process has ended. A runtime that
+ * does not stay in the foreground calls this function.
  */
 int notify_wait(struct notify *n, int pidfd) must_check;

@@ -27,8 +27,8 @@ static int check_rootfs(const struct bundle *b)
 	struct stat st;
 
 	/*
-	 * No message here says "no such file or directory", because engines take these words to
-	 * mean that the container's program is missing.
+	 * No error message of this function says "no such file or directory", because engines take
+	 * these words to mean that the container's program is missing.
 	 */
 	if (stat(b->rootfs, &st) < 0)
 		return err_set(errno == ENOENT ? ENXIO : errno,
@@ -41,9 +41,9 @@ static int check_rootfs(const struct bundle *b)
 }
 
 /*
- * Decides between namespaces and a microVM: an option beats the annotation, which beats the vm
- * section of config.json. An unknown value is an error, because otherwise a user could believe to
- * be in a microVM and be in a container.
+ * Decides whether the container runs in namespaces or in a microVM: an option beats the annotation,
+ * which beats the vm section of config.json. An unknown value is an error, because otherwise a user
+ * could believe to be in a microVM and be in a container.
  */
 static int decide_isolation(const struct spec *s, const char *option, enum plan_isolation *ret)
 {
@@ -116,7 +116,7 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
 	return r < 0 ? r : join_decide(a, o, ret);
 }
 
-/* Makes the absolute path of the state directory that the container has, or will have. */
+/* Makes the absolute path of the container's state directory, which may not exist yet. */
 static int state_path(struct arena *a, const struct launch_options *o, const char **ret)
 {
 	const char *root;
@@ -155,7 +155,10 @@ static int choose_notify_dir(
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* Splits --root-layers into the directory and the names in it. */
+/*
+ * Splits the value "DIR:NAME[:NAME...]" of --root-layers into the directory DIR and the names of
+ * the layers in it.
+ */
 static int split_layers(struct arena *a, const char *text, struct plan_env *ret)
 {
 	const char *colon = text ? strchr(text, ':') : NULL;
@@ -197,8 +200,8 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 		.gid = getegid(),
 		.rootless = geteuid() != 0,
 		/*
-		 * In a microVM this is false, because the guest's kernel lets the container's root
-		 * make device nodes.
+		 * in_userns is false for a microVM, because the guest's kernel lets the container's
+		 * root make device nodes.
 		 */
 		.in_userns = b->isolation == PLAN_NS && container_in_userns(),
 		.no_pivot = o->no_pivot,
@@ -255,8 +258,8 @@ int launch_plan(struct arena *a, const struct launch_options *o, struct plan *re
 	if (r < 0)
 		return r;
 	/*
-	 * If the bundle has no user namespace, the plan is made as for root even if an ordinary
-	 * user asks for it, because only root can run such a bundle.
+	 * If the bundle has no user namespace, the plan is made as for root, because only root can
+	 * run such a bundle, even if it is an ordinary user who asks for the plan.
 	 */
 	env.rootless &= b.spec->ns[SPEC_NS_USER].set;
 	return plan_build(a, b.spec, &env, ret);

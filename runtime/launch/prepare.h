@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Turns a command's options into a plan, for create, run and plan. */
+/* Turns the options of `create`, `run` and `plan` into a plan. */
 #pragma once
 #include "launch/launch.h"
 
@@ -9,15 +9,16 @@ struct bundle {
 	size_t len;
 	const struct spec *spec;
 	enum plan_isolation isolation;
-	const char *rootfs;           /* absolute path of the root file system */
-	struct spec_strings networks; /* join_decide() */
+	const char *rootfs; /* absolute path of the root file system */
+	/* networks that the container joins; join_decide() chooses them */
+	struct spec_strings networks;
 };
 
 /* Reads and checks the bundle. Everything in *ret is in the arena. */
 int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *ret) must_check;
 
 /*
- * Collects the facts that the plan depends on into *ret. cg is the container's cgroup, for which
+ * Collects into *ret the facts on which the plan depends. cg is the container's cgroup, for which
  * the caller has called cg_resolve().
  */
 int bundle_env(struct arena *a, const struct bundle *b, const struct launch_options *o,

@@ -29,8 +29,9 @@ static int open_resctrl(void)
 }
 
 /*
- * Returns the directory name of the class. "/" is the root class. If config.json names no class,
- * the class is named by the container's ID.
+ * Returns the name of the directory of the container's class of service in resctrl. If config.json
+ * names the class "/", it is the root class. If config.json names no class, the container's ID is
+ * the name.
  */
 static const char *class_of(const struct spec_intel_rdt *rdt, const char *id)
 {
@@ -55,8 +56,8 @@ static int open_class(int resctrl, const struct spec_intel_rdt *rdt, const char 
 					 name)
 			       : err_sys("closID \"%s\": make the class", name);
 	/*
-	 * If config.json names a class but no schema, the class must already exist (runtime-spec),
-	 * so it is not made.
+	 * If config.json names a class but no schema, the OCI specification requires that the class
+	 * already exists, so the class is not made.
 	 */
 	int fd = openat(resctrl, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? err_sys("open resctrl class \"%s\"", name) : fd;
@@ -118,8 +119,8 @@ int rdt_assign(const struct spec_intel_rdt *rdt, const char *id, pid_t pid)
 }
 
 /*
- * Removes only directories that are named by the container's own ID. A class that config.json names
- * is shared with other containers and stays.
+ * Removes only those directories of resctrl whose names are the container's own ID. A class that
+ * config.json names is shared with other containers and stays.
  */
 int rdt_remove(const char *id, const struct spec_intel_rdt *rdt)
 {

@@ -10,13 +10,13 @@
 #include "spec/spec.h"
 
 /*
- * Makes the container's class of service and monitoring group if needed, writes the schemata, and
- * moves the process into both.
+ * Makes the container's class of service and monitoring group if config.json asks for them, writes
+ * the schemata, and moves the process into both.
  */
 int rdt_assign(const struct spec_intel_rdt *rdt, const char *id, pid_t pid) must_check;
 
 /*
- * Removes the monitoring group, and also the class unless config.json named it, because a named
- * class is shared.
+ * Removes the container's monitoring group. Also removes its class of service unless config.json
+ * named the class, because a named class is shared with other containers.
  */
 int rdt_remove(const char *id, const struct spec_intel_rdt *rdt) must_check;

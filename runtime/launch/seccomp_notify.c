@@ -31,8 +31,8 @@ static int process_state(const struct container *c, const struct seccomp_agent *
 }
 
 /*
- * Sends the listener with a message that runtime-spec calls "The Container Process State"
- * (config-linux.md).
+ * Sends the seccomp listener to the agent, with a message that runtime-spec calls "The Container
+ * Process State" (config-linux.md).
  */
 int seccomp_notify_send(const struct container *c, const struct seccomp_agent *to, int listener)
 {

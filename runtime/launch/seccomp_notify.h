@@ -15,6 +15,8 @@ struct seccomp_agent {
 	const char *status; /* the container's OCI status, which is sent to the seccomp agent */
 };
 
-/* Sends INIT's seccomp listener to the agent at linux.seccomp.listenerPath. */
+/*
+ * Sends the seccomp listener of the container's process to the agent at linux.seccomp.listenerPath.
+ */
 int seccomp_notify_send(const struct container *c, const struct seccomp_agent *to, int listener)
 	must_check;

@@ -23,17 +23,20 @@
 
 #define LOCKS_MAX ((size_t)64 << 20)
 /*
- * how long, in ms, `delete --force` waits for a command that holds the lock but is not making the
- * container
+ * how long, in ms, `delete --force` waits for a command that holds the container's lock but is not
+ * making the container
  */
 #define OTHERS_MS 10000
-#define UNDO_MS 5000   /* how long the maker may take to undo after SIGTERM, in ms */
-#define DEATH_MS 10000 /* how long the maker may take to end after SIGKILL, in ms */
+/* how long, in ms, a command that is making a container may take to undo after SIGTERM */
+#define UNDO_MS 5000
+/* how long, in ms, a command that is making a container may take to end after SIGKILL */
+#define DEATH_MS 10000
 
 /*
- * Finds the process that holds the lock. *ret is 0 if there is none, or if this process cannot see
- * it. A line of /proc/locks is "1: FLOCK ADVISORY WRITE 1234 00:1a:5678 0 EOF", and has "->" after
- * the first number if the process only waits for the lock.
+ * Finds the process that holds the lock on the container's state directory. *ret is 0 if no process
+ * holds the lock, or if this process cannot see the holder. A line of /proc/locks is "1: FLOCK
+ * ADVISORY WRITE 1234 00:1a:5678 0 EOF", and has "->" after the first number if the process 1234
+ * only waits for the lock.
  */
 static int find_holder(const struct container *c, pid_t *ret)
 {
@@ -66,8 +69,8 @@ static bool ends_within(int pidfd, int ms)
 }
 
 /*
- * Ends the process that holds the lock. Returns 1 if a process was ended, and 0 if none holds the
- * lock any more.
+ * Ends the process that holds the container's lock. Returns 1 if a process was ended, and 0 if no
+ * process holds the lock any more.
  */
 static int end_holder(struct container *c, const char *what)
 {
@@ -78,8 +81,8 @@ static int end_holder(struct container *c, const char *what)
 		return r < 0 ? r : 0;
 	_cleanup_fd_ int pidfd = pidfd_open(pid, 0);
 	/*
-	 * Looks the lock's holder up again, because before pidfd_open() the process may have ended
-	 * and another may have got its pid.
+	 * The lock's holder is looked up again after its pidfd was opened, because before that the
+	 * holder may have ended and another process may have got its pid.
 	 */
 	if (pidfd < 0 || find_holder(c, &again) < 0 || again != pid)
 		return 0;
@@ -104,8 +107,8 @@ int container_end_maker(struct container *c)
 }
 
 /*
- * Waits up to ms milliseconds for the lock. Returns 1 if the lock was taken, 0 if another process
- * has it.
+ * Waits up to ms milliseconds for the container's lock. Returns 1 if this process took the lock, 0
+ * if another process still holds it.
  */
 static int try_lock(struct container *c, int ms)
 {
@@ -132,8 +135,8 @@ int container_seize(struct container *c)
 	if (r == 0)
 		r = end_holder(c, making ? "is being created" : "is being changed");
 	/*
-	 * The command that made the container has ended, so the lock is free, unless another
-	 * command took it, or a process that is not visible in /proc/locks holds it.
+	 * The command that held the lock has ended, so the lock is free, unless another command
+	 * took it, or a process that is not visible in /proc/locks holds it.
 	 */
 	if (r >= 0)
 		r = try_lock(c, OTHERS_MS);
@@ -142,8 +145,8 @@ int container_seize(struct container *c)
 			"container \"%s\": another command holds its state directory locked",
 			c->id);
 	/*
-	 * This process holds the lock already. container_lock() only checks here whether the
-	 * container still exists.
+	 * This process holds the lock already. container_lock() is called only because it also
+	 * checks whether the container still exists.
 	 */
 	if (r > 0)
 		r = container_lock(c);

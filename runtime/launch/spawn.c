@@ -50,9 +50,9 @@ static int make_orders(struct launch *l, const struct step *clone, struct init_o
 }
 
 /*
- * Stores the device and inode number of the file from which INIT is executed. As long as
- * /proc/PID/exe of INIT is this file, other commands report the container as "created", and
- * afterwards as "running".
+ * Stores the device and inode number of the file from which caisson-init is executed. As long as
+ * /proc/PID/exe of the container's first process is this file, other commands report the container
+ * as "created", and afterwards as "running".
  */
 static int remember_image(struct launch *l, int image)
 {
@@ -69,7 +69,10 @@ static int remember_image(struct launch *l, int image)
 	return 0;
 }
 
-/* Opens the pid namespace that the process must enter (step_enter()). */
+/*
+ * Opens the pid namespace that the new process of an exec must enter after the other namespaces
+ * (see step_enter()).
+ */
 static int open_pid_ns(struct launch *l, int *ret)
 {
 	char path[48];
@@ -92,9 +95,9 @@ int launch_spawn(struct launch *l, const struct step *clone, int *theirs)
 		.pid_ns = -1,
 		.hook_out = {-1, -1},
 		/*
-		 * If caisson is not root, INIT stays dumpable until its id maps are written,
-		 * because the /proc files of a non-dumpable process belong to root, and caisson
-		 * could not write the maps.
+		 * If caisson is not root, INIT (the container's first process) stays dumpable until
+		 * its id maps are written, because the /proc files of a non-dumpable process belong
+		 * to root, and caisson could not write the maps.
 		 */
 		.hide_late = geteuid() != 0 && (clone->clone.flags & CLONE_NEWUSER),
 	};
@@ -128,8 +131,9 @@ int launch_spawn(struct launch *l, const struct step *clone, int *theirs)
 		r = init_start(&l->c->arena, &o, &a, &l->child);
 	fd_close(theirs);
 	/*
-	 * The runtime closes its own copies, so that only INIT has these open, and execve(2) in
-	 * INIT shows as their end.
+	 * The runtime closes its own descriptors of these files, so that only INIT (the container's
+	 * first process) has them open. Therefore their readers see an end of file when INIT
+	 * executes the program, because execve(2) closes INIT's descriptors.
 	 */
 	fd_close(&l->create.start_fifo);
 	fd_close(&l->create.result_fifo);

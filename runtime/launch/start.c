@@ -22,7 +22,7 @@ int launch_say_start(int channel)
 	return channel_send(channel, CHANNEL_REACHED, 0, "start", -EBADF);
 }
 
-/* VM mode: connects to the monitor, which has waited for `start` since `create` ended. */
+/* VM mode: connects to the microVM's monitor, which has waited for `start` since `create` ended. */
 static int start_monitor(struct launch *l)
 {
 	struct container *c = l->c;
@@ -39,8 +39,8 @@ static int start_monitor(struct launch *l)
 }
 
 /*
- * Reads the messages that INIT writes into result.fifo, until INIT has executed the program or has
- * ended.
+ * Reads the messages that INIT (the container's first process) writes into result.fifo, until INIT
+ * has executed the program or has ended.
  */
 static int read_result(const struct container *c, int pidfd, int fifo)
 {
@@ -73,8 +73,8 @@ static int read_result(const struct container *c, int pidfd, int fifo)
 static int start_init(const struct container *c, int pidfd)
 {
 	/*
-	 * Opens the FIFOs without waiting for a process at their other end. INIT has both open
-	 * unless it has ended.
+	 * The state directory's FIFOs are opened without waiting for a process at their other end,
+	 * because INIT (the container's first process) has both open unless it has ended.
 	 */
 	_cleanup_fd_ int result =
 		openat(c->dir, "result.fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
@@ -106,10 +106,11 @@ int launch_poststart(struct container *c, const struct spec *s)
 }
 
 /*
- * Ends a container whose start failed, as the specification demands: the container is stopped. If a
- * startContainer or poststart hook failed, the container is also destroyed and its poststop hooks
- * run (runtime.md, lifecycle, steps 7, 9, 12 and 13). The message of such a failure begins with the
- * name of the hook's field, by which it is recognised.
+ * Ends a container whose start failed with the error r. The OCI specification demands that the
+ * container is stopped then. If a startContainer or poststart hook failed, the specification
+ * demands that the container is also destroyed and that its poststop hooks run (runtime.md,
+ * lifecycle, steps 7, 9, 12 and 13). The function recognises a hook's failure by the error message,
+ * which begins with the name of the hook's field.
  */
 static int stop_after_failure(struct container *c, const struct spec *s, int r)
 {
@@ -122,7 +123,8 @@ static int stop_after_failure(struct container *c, const struct spec *s, int r)
 }
 
 /*
- * The messages begin with the same words as runc's, because people and their scripts look for them.
+ * The error messages begin with the same words as runc's, because people and their scripts look for
+ * those words.
  */
 static int check_created(const struct container *c, enum container_status status)
 {
@@ -162,7 +164,8 @@ int launch_start(struct container *c)
 	l.c = c;
 	l.spec = s;
 	/*
-	 * The pidfd is opened before the program is started, because the program may end at once.
+	 * The pidfd of the container's process is opened before the program is started, because the
+	 * program may end at once.
 	 */
 	l.child.pidfd = container_pidfd(c);
 	r = l.child.pidfd < 0 ? l.child.pidfd : notify_open(&n, c);
@@ -177,8 +180,8 @@ int launch_start(struct container *c)
 		return stop_after_failure(c, s, r);
 	n.main_pid = c->pid;
 	/*
-	 * The lock is released, because other commands may exec in, pause or kill the container
-	 * from now on.
+	 * The lock on the container is released, because other commands may exec in the container,
+	 * pause it or kill it from now on.
 	 */
 	flock(c->dir, LOCK_UN);
 	c->locked = false;

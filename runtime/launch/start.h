@@ -3,7 +3,7 @@
 #pragma once
 #include "launch/container.h"
 
-/* Sends "start" through the channel to INIT, which waits for it. */
+/* Sends "start" through the channel to the container's first process, which waits for it. */
 int launch_say_start(int channel) must_check;
 
 /* Runs the poststart hooks of config.json. */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds the directory of all state directories, and checks whether it can be trusted. */
+/*
+ * Finds the directory that contains all containers' state directories, and checks whether it can be
+ * trusted.
+ */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +12,7 @@
 #include "base/sys.h"
 #include "launch/container.h"
 
-/* state root of an ordinary user without XDG_RUNTIME_DIR; %u is the uid */
+/* directory of all state directories for an ordinary user without XDG_RUNTIME_DIR; %u is the uid */
 #define TMP_ROOT "/tmp/caisson-%u"
 
 bool container_in_userns(void)
@@ -18,10 +21,10 @@ bool container_in_userns(void)
 }
 
 /*
- * Returns whether caisson acts for an ordinary user. Rootless podman runs caisson as root of a user
- * namespace. To caisson, root in a container with a user namespace looks the same, but such a
- * container has a /run and a systemd of its own. Only the environment tells the two apart, and runc
- * decides by the same rule.
+ * Returns whether caisson acts for an ordinary user, who may be root of a user namespace. Rootless
+ * podman runs caisson as root of a user namespace. To caisson, root in a container with a user
+ * namespace looks the same, but such a container has a /run and a systemd of its own. Only the
+ * environment tells these two cases apart, and runc decides by the same rule.
  */
 bool container_for_user(void)
 {
@@ -78,10 +81,10 @@ static bool is_tmp_root(const char *root)
 }
 
 /*
- * Refuses a directory that another user could change, because whoever can write to it could put a
- * config.json there whose hooks caisson would run. The default directory in /tmp may have been made
- * by another user, so no other user may even read it. An ordinary user may use a directory that
- * root owns, because root could change every directory anyway.
+ * Refuses a directory of state directories that another user could change, because whoever can
+ * write to it could put a config.json there whose hooks caisson would run. The default directory in
+ * /tmp may have been made by another user, so no other user may even read it. An ordinary user may
+ * use a directory that root owns, because root could change every directory anyway.
  */
 static int check_root(int fd, const char *root)
 {
@@ -106,8 +109,8 @@ static int check_root(int fd, const char *root)
 }
 
 /*
- * Opens the directory without following a symbolic link if it is the default in /tmp, because
- * another user may have made the link.
+ * If the directory of all state directories is the default in /tmp, it is opened without following
+ * a symbolic link, because another user may have made the link.
  */
 int container_open_root(const char *root, bool create)
 {
@@ -133,8 +136,8 @@ int container_open_root(const char *root, bool create)
 }
 
 /*
- * Says whether an entry of the root can be a container's directory. The runtime's own entries
- * (".seccomp") begin with a dot, which no container's ID does.
+ * Says whether an entry of the directory of all state directories can be a container's. The
+ * runtime's own entries (".seccomp") begin with a dot, with which no container's ID begins.
  */
 static int may_be_container(const struct dirent *e)
 {

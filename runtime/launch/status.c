@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds out which status a container has. It also makes the files in the state directory from which
- * commands read this status.
+ * Finds out which status a container has. Also makes the files in the state directory from which
+ * commands read the status.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,8 +22,9 @@ static bool is_alive(const struct container *c)
 }
 
 /*
- * Says whether another process holds the lock on this file. The test takes a shared lock, so that
- * two processes that test at the same time do not see each other as the holder.
+ * Says whether another process holds a lock on the file `name` in the directory. The test takes a
+ * shared lock, so that two processes that test at the same time do not take each other for the
+ * holder.
  */
 static int is_locked(int dir, const char *name)
 {
@@ -36,7 +37,7 @@ static int is_locked(int dir, const char *name)
 	return errno == EWOULDBLOCK ? 1 : err_sys("probe the lock of %s", name);
 }
 
-/* Says whether INIT still waits for `start`. */
+/* Says whether the container's first process still waits for `start`. */
 static bool is_waiting(const struct container *c)
 {
 	const struct init_watch w = {
@@ -58,8 +59,8 @@ int container_status_unfrozen(struct container *c, enum container_status *ret)
 {
 	if (c->pid == 0) {
 		/*
-		 * The container has no process yet: another command is making it now, or was killed
-		 * while it made it.
+		 * If the container has no process yet, another command is making the container now,
+		 * or was killed while it made the container.
 		 */
 		int locked = c->locked ? 0 : is_locked(c->dir, ".");
 		*ret = locked > 0 ? CONTAINER_CREATING : CONTAINER_STOPPED;
@@ -103,8 +104,8 @@ int container_pidfd(const struct container *c)
 	_cleanup_fd_ int fd = c->pid > 0 ? pidfd_open(c->pid, 0) : -ESRCH;
 
 	/*
-	 * The pidfd is opened before the check, because a pid that was checked first could become
-	 * another process's before pidfd_open().
+	 * The pidfd is opened before the start time of the process is checked: if it were opened
+	 * afterwards, the process could end in between and its pid could belong to another process.
 	 */
 	if (fd < 0 || !is_alive(c))
 		return err_set(ESRCH, "container not running");

@@ -43,8 +43,8 @@ int timeline_open(struct timeline *t, const char *path, const char *command, str
 	_cleanup_fd_ int fd =
 		open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
 	/*
-	 * The descriptor is moved above the numbers that --preserve-fds passes on, because the
-	 * container must not get the file.
+	 * The descriptor of the timeline's file is moved above the numbers that --preserve-fds
+	 * passes on, because the container must not get the file.
 	 */
 	t->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, FD_MIN);
 	if (t->fd < 0)
@@ -65,8 +65,8 @@ void timeline_close(struct timeline *t)
 }
 
 /*
- * Adds a span. Without memory the span is left out, because the start must not fail for that
- * reason.
+ * Adds a span to the timeline. If memory runs out, the span is left out, because the container's
+ * start must not fail for that reason.
  */
 static void add_span(struct timeline *t, const struct timeline_span *s)
 {
@@ -104,7 +104,10 @@ void timeline_host_step(struct launch *l)
 	if (!t)
 		return;
 	uint64_t begin = t->from;
-	/* The host waited if the barrier is another party's and the host awaits it. */
+	/*
+	 * A barrier that another party of the plan reports gets a span only if the host waits for
+	 * that report. The span is then marked as a wait.
+	 */
 	if (s->place != PLACE_HOST && !plan_awaits(&l->plan, PLACE_HOST, s))
 		return;
 	add_host_span(t, (struct timeline_span){.step = s,
@@ -117,7 +120,10 @@ void timeline_host_step(struct launch *l)
 	t->clone_end = t->from;
 }
 
-/* Returns the index in the plan of the step that has this index in INIT's selection of steps. */
+/*
+ * Returns the index in the whole plan of a step, given the step's index among the steps that INIT
+ * (the container's first process) got.
+ */
 static size_t index_in_plan(const struct launch *l, size_t selected)
 {
 	const struct plan *p = &l->plan;
@@ -128,7 +134,10 @@ static size_t index_in_plan(const struct launch *l, size_t selected)
 	return plan_selected(p, 1u << PLACE_INIT, i + 1, selected);
 }
 
-/* Converts INIT's time to the host's clock, as timeline.h describes. */
+/*
+ * Converts a time of the clock of INIT (the container's first process) to the host's clock. The two
+ * differ only in a time namespace: timeline.h describes how.
+ */
 static uint64_t place(struct timeline *t, uint64_t time)
 {
 	uint64_t now = clock_ns(), end = time + (uint64_t)t->skew;
@@ -140,7 +149,10 @@ static uint64_t place(struct timeline *t, uint64_t time)
 	return now;
 }
 
-/* Adds a span of another party than the host, and moves its begin behind the party's last one. */
+/*
+ * Adds a span of a party of the plan other than the host. If the span begins before the end of the
+ * party's last span, its begin is moved to that end.
+ */
 static void add_placed_span(struct timeline *t, struct timeline_span s)
 {
 	uint64_t *last = &t->last_end[s.who];
@@ -183,7 +195,10 @@ void timeline_init_step(void *data, const struct channel_msg *m)
 			.waits = s->place != PLACE_INIT || s->kind == STEP_WAIT_START});
 }
 
-/* Finds the step of the plan that the span is about. The guest's plan is a part of the whole. */
+/*
+ * Finds the step of the whole plan that the span is about. The number in the span counts the steps
+ * of the guest's plan, which is a part of the whole plan.
+ */
 static const struct step *find_step(const struct launch *l, struct channel_span *s)
 {
 	const unsigned guest = 1u << PLACE_GUEST | 1u << PLACE_INIT;

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Draws a timeline as an SVG: a row for each span, with its name on the left, its bar on the common
- * axis and its time on the right. The HTML page is that drawing with a heading and a legend. It
- * needs no script and nothing from the network.
+ * Draws a timeline as an SVG: a row for each span, with the span's name on the left, its bar on the
+ * common time axis and its duration on the right. The HTML page is that drawing with a heading and
+ * a legend. The page needs no script and nothing from the network.
  */
 #include <inttypes.h>
 
 #include "launch/timeline.h"
 
 #define ROW 18      /* height of a row; all sizes are in pixels */
-#define TOP 46      /* height of the part above the rows */
-#define BARS 520    /* x position at which the axis begins */
-#define AXIS 600    /* length of the axis */
+#define TOP 46      /* height of the part above the rows of the drawing, in pixels */
+#define BARS 520    /* x position at which the time axis begins, in pixels */
+#define AXIS 600    /* length of the time axis, in pixels */
 #define WIDTH 1220  /* width of the drawing */
-#define LABEL 58    /* most bytes of a label that are drawn; the tool tip has all */
-#define TICKS_MAX 8 /* most ticks of the axis */
+#define LABEL 58    /* how many bytes of a span's label are drawn; the tool tip has all */
+#define TICKS_MAX 8 /* most ticks of the time axis */
 
 static const char *const colours[] = {
 	[PLACE_HOST] = "#2563a8",
@@ -52,7 +52,7 @@ static int add_escaped(struct strbuf *out, const char *text)
 	return r;
 }
 
-/* Adds at most max bytes of a text from elsewhere, without its control characters. */
+/* Adds at most max bytes of a text that another program wrote, without its control characters. */
 static int add_text(struct strbuf *out, const char *text, size_t max)
 {
 	char clean[ERR_MAX];
@@ -126,8 +126,8 @@ static int add_row(const struct timeline *t, size_t i, struct strbuf *out)
 }
 
 /*
- * Draws vertical lines at equal distances, which are 1, 2 or 5 times a power of ten of
- * microseconds.
+ * Draws the vertical lines of the time axis at equal distances, which are 1, 2 or 5 times a power
+ * of ten of microseconds.
  */
 static int add_axis(const struct timeline *t, struct strbuf *out)
 {

@@ -59,8 +59,8 @@ static void warn_of_devices(const struct spec *s)
 }
 
 /*
- * Returns whether caisson-disk may have to serve the image. The monitor serves a raw one itself,
- * unless an annotation asks for a snapshot.
+ * Returns whether the helper program caisson-disk may have to serve the image vm.image. The monitor
+ * itself serves a raw image, unless an annotation asks for a snapshot.
  */
 static bool needs_disk_program(const struct spec *s)
 {
@@ -68,8 +68,9 @@ static bool needs_disk_program(const struct spec *s)
 }
 
 /*
- * Chooses the directory in which initramfs files are kept. An ordinary user has one below the home
- * directory. *ret is NULL if the environment names none.
+ * Chooses the directory in which initramfs files are kept for later starts. An ordinary user has
+ * such a directory below the home directory. *ret is NULL if the environment names no home
+ * directory.
  */
 static int choose_cache(struct arena *a, const char **ret)
 {
@@ -147,7 +148,8 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
 static int read_mount_flags(const struct launch *l, uint32_t *ret)
 {
 	static const struct {
-		unsigned long stat; /* flag of statvfs(3) */
+		/* a flag of a mount as statvfs(3) reports it (ST_NOSUID, ...) */
+		unsigned long stat;
 		uint32_t attr;
 	} flags[] = {
 		{ST_RDONLY, MOUNT_ATTR_RDONLY},

@@ -12,7 +12,7 @@
 
 #define CALL_TIMEOUT_MS 10000
 #define KILL_TIMEOUT_MS 3000
-/* how long, in ms, the monitor may take to write all of the guest's memory */
+/* how long, in ms, the microVM's monitor may take to write all of the guest's memory */
 #define CHECKPOINT_TIMEOUT_MS 600000
 
 static int call_monitor(struct container *c, struct agent_writer *w, const struct strbuf *blob,
@@ -35,8 +35,9 @@ static int kill_monitor(struct container *c)
 }
 
 /*
- * Sends a signal to the container. The guest's kernel delivers it, so that a killed guest still
- * writes its data to disk. If the guest does not react to SIGKILL, the monitor itself is killed.
+ * Sends a signal to a container in a microVM. The guest's kernel delivers the signal, so that a
+ * guest whose program is killed still writes its data to disk. If the guest does not react to
+ * SIGKILL, the microVM's monitor is killed.
  */
 int vm_signal(struct container *c, int sig, bool all)
 {

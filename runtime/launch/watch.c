@@ -15,8 +15,8 @@
 #include "base/interrupt.h"
 
 /*
- * How long, in ms, the runtime waits between two checks of which file INIT executes: FIRST_MS at
- * first, and twice as long after each check, up to MOST_MS.
+ * How long, in ms, the runtime waits between two checks of which file the container's first process
+ * executes: FIRST_MS at first, and twice as long after each check, up to MOST_MS.
  */
 #define FIRST_MS 4
 #define MOST_MS 64
@@ -47,8 +47,8 @@ int init_watch_wait(const struct init_watch *w, int fd)
 		if (p[0].revents)
 			return 1;
 		/*
-		 * Polls fd once more, because INIT may have written a last message just before it
-		 * ended.
+		 * The descriptor fd is polled once more, because INIT (the container's first
+		 * process) may have written a last message just before it ended.
 		 */
 		if (p[1].revents || (w->ino && init_has_executed(w)))
 			return poll(p, 1, 0) > 0;

@@ -70,8 +70,9 @@ int channel_recv(int sock, struct channel_msg *ret, int *ret_fd)
 	ssize_t n = fd_recv(sock, ret, sizeof(*ret), &fd);
 
 	/*
-	 * If the other side closed the channel before it read all messages, the kernel reports
-	 * ECONNRESET first, once, and delivers only afterwards what the other side has sent.
+	 * If the process at the other end closed the channel before it read all messages, the
+	 * kernel reports ECONNRESET first, once, and delivers only afterwards what that process has
+	 * sent.
 	 */
 	if (n == -ECONNRESET)
 		n = fd_recv(sock, ret, sizeof(*ret), &fd);
@@ -104,8 +105,8 @@ int channel_await(int sock, const char *barrier)
 	ssize_t n = read_message(sock, &m);
 
 	/*
-	 * As in channel_recv(), ECONNRESET may come before messages that the other side has sent,
-	 * so the next read(2) returns these messages.
+	 * As in channel_recv(), ECONNRESET may come before messages that the process at the other
+	 * end has sent. In that case the next read(2) returns these messages.
 	 */
 	if (n < 0 && errno == ECONNRESET)
 		n = read_message(sock, &m);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. One clone3(2) makes INIT, in all its new namespaces and in its cgroup. If
- * the plan has a FORK step, clone3(2) makes a stage instead, a process outside of the container's
- * pid namespace. The stage enters or makes the namespaces that only its child can be in
- * (step/fork.c). The stage makes that child with CLONE_PARENT, so that the child is a child of the
- * runtime too, sends the child's pid on the channel, and ends.
+ * Theory of operation. One clone3(2) makes INIT, the container's first process, in all its new
+ * namespaces and in its cgroup. If the plan has a FORK step, clone3(2) makes a stage instead: a
+ * process outside of the container's pid namespace, which makes INIT as its child. The stage first
+ * enters or makes the namespaces that only its child can be in (step/fork.c). Then the stage makes
+ * the child with CLONE_PARENT, so that the child is a child of the runtime too, sends the child's
+ * pid on the channel, and ends.
  */
 #include <sched.h>
 #include <signal.h>
@@ -19,7 +20,9 @@
 #include "ns/clone.h"
 #include "ns/ns.h"
 
-/* Says whether the process of pidfd is in the same namespace of the type `name` as caisson. */
+/*
+ * Says whether the process of pidfd and this process are in the same namespace of the type `name`.
+ */
 static bool is_same_namespace(int pidfd, const char *name)
 {
 	char path[64], line[64];
@@ -50,8 +53,8 @@ uint64_t ns_flags_to_enter(int pidfd, uint64_t flags)
 int ns_take_forked(pid_t pid, struct ns_child *child)
 {
 	/*
-	 * The pid cannot belong to another process, because the new process is a child of this
-	 * process and is not reaped yet.
+	 * The pid cannot belong to another process by now, because the new process is a child of
+	 * this process and is not reaped yet.
 	 */
 	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 

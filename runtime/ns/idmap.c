@@ -102,8 +102,9 @@ static int run_helper(const char *helper, pid_t pid, const struct spec_id_maps *
 		return err_sys("fork");
 	if (child == 0) {
 		/*
-		 * All descriptors above 2 are closed, because the set-uid program must not get the
-		 * descriptors that --preserve-fds keeps open for the container.
+		 * The child closes all descriptors above 2, because the set-uid program that it
+		 * executes must not get the descriptors that --preserve-fds keeps open for the
+		 * container.
 		 */
 		sigset_t none;
 		sigemptyset(&none);
@@ -159,7 +160,7 @@ int ns_id_map(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_ma
 	if (root || is_own_id(gid, getegid())) {
 		/*
 		 * An ordinary user may write a group map only after giving up setgroups(2) in the
-		 * namespace (CVE-2014-8989).
+		 * user namespace (CVE-2014-8989).
 		 */
 		r = root ? 0 : deny_setgroups(pid);
 		if (r >= 0)

@@ -13,8 +13,9 @@
 struct init {
 	const struct ns_init_args *a;
 	/*
-	 * descriptor for INIT's reports: the channel, or the second FIFO once `create` has reached
-	 * the step WAIT_START
+	 * Descriptor to which INIT, the container's first process, reports. It is the channel to
+	 * the runtime or, once INIT has passed the step WAIT_START of a `create`, the FIFO
+	 * result.fifo.
 	 */
 	int report_to;
 };
@@ -24,8 +25,9 @@ static int report(void *data, const char *barrier)
 	struct init *i = data;
 
 	/*
-	 * INIT stops logging before it reports the barrier "created", because the runtime of
-	 * `create` may end as soon as it has read the report.
+	 * INIT, the container's first process, stops logging before it reports the barrier
+	 * "created", because the runtime of `create` may end as soon as it has read the report, and
+	 * no one would read the log lines then.
 	 */
 	if (i->a->stop_log && i->a->start_fifo >= 0 && streq(barrier, "created"))
 		i->a->stop_log();
@@ -39,8 +41,8 @@ static int await(void *data, const char *barrier)
 	int r = channel_await(i->a->channel, barrier);
 	if (r == 0)
 		/*
-		 * INIT exits, because the runtime has failed or was killed, so no process is left
-		 * to which INIT could report.
+		 * The channel is at its end, because the runtime has failed or was killed. This
+		 * process exits, because no process is left to which it could report.
 		 */
 		_exit(1);
 	if (r > 0 && i->a->hide_late && streq(barrier, "placed") && prctl(PR_SET_DUMPABLE, 0) < 0)
@@ -63,7 +65,8 @@ static int take_fd_named(void *data, const char *what)
 
 	int r = channel_recv(i->a->channel, &m, &fd);
 	if (r == 0)
-		_exit(1); /* INIT exits, because the runtime has ended */
+		/* This process exits, because the channel is at its end: the runtime has ended. */
+		_exit(1);
 	if (r > 0 && m.type == CHANNEL_FD && streq(m.text, what) && fd >= 0)
 		return fd;
 	fd_close(&fd);
@@ -86,11 +89,12 @@ static void reborn(void *data, pid_t pid)
 }
 
 /*
- * Waits for `start`. The runtime of `create` is about to end, so INIT can no longer report on the
- * channel. INIT uses two FIFOs in the state directory, which only the runtime's user can enter;
- * `start` opens the FIFOs there. INIT's descriptors are open for reading and writing, so that
- * read(2) waits while no other process has the FIFO open. INIT makes no other call here, because
- * the system call filter may already be loaded.
+ * Waits until the command `start` is called. If `create` made the container, its runtime is about
+ * to end, so INIT, the container's first process, can no longer use the channel. INIT uses two
+ * FIFOs in the state directory instead: it reads start.fifo, and reports to result.fifo. Only the
+ * runtime's user can enter that directory, and `start` opens the FIFOs there. INIT's descriptors
+ * are open for reading and writing, so that read(2) waits while no other process has the FIFO open.
+ * INIT makes no call here but read(2), because the system call filter may already be loaded.
  */
 static int wait_start(void *data)
 {
@@ -107,7 +111,9 @@ static int wait_start(void *data)
 	return n == 1 ? 0 : err_sys("wait for the start command");
 }
 
-/* Does the same steps as step_walk(), and calls a->told after each step. */
+/*
+ * Does the same steps as step_walk(), and calls a->told after each step that this process has done.
+ */
 static int walk_aloud(struct step_ctx *c, const struct ns_init_args *a)
 {
 	int r = 0;
@@ -167,13 +173,14 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 	};
 
 	/*
-	 * All other descriptors are closed, so that neither the descriptors of the runtime, nor
-	 * those that caisson's caller leaked into it, reach the container (CVE-2024-21626).
+	 * The container's first process closes all other descriptors, so that neither the runtime's
+	 * descriptors, nor those that caisson's caller leaked into the runtime, reach the container
+	 * (CVE-2024-21626).
 	 */
 	int r = 0;
 	/*
-	 * INIT leads a session of its own, so that it gets signals from the runtime and not from
-	 * the terminal on which caisson was started.
+	 * The container's first process leads a session of its own, so that it gets signals from
+	 * the runtime and not from the terminal on which caisson was started.
 	 */
 	setsid();
 	keep(&c, a->channel);

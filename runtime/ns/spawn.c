@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The new process shares the caller's memory until it executes caisson-init
- * (CLONE_VM), as with vfork(2), which saves copying the page tables. It runs on a stack of its own,
- * reads nothing of the caller's memory but `struct spawn`, and calls only thin wrappers of system
- * calls. If the memory of the process's cgroup runs out meanwhile, the kernel kills a process of
- * that cgroup and every process that shares memory with it, so the runtime would die too. So the
- * plan has CGROUP_LIMIT after CLONE, and a process that is cloned into a cgroup that may have
- * limits already gets memory of its own.
+ * (CLONE_VM), as with vfork(2), which saves copying the page tables. The new process runs on a
+ * stack of its own, reads nothing of the caller's memory but `struct spawn`, and calls only thin
+ * wrappers of system calls. If the memory of the new process's cgroup runs out meanwhile, the
+ * kernel kills a process of that cgroup and every process that shares memory with it, so the
+ * runtime would die too. So the plan has the step CGROUP_LIMIT after the step CLONE, and a process
+ * that is cloned into a cgroup that may have limits already gets memory of its own.
  *
- * Until the execve(2) the caller works on something else (meanwhile()). Both need no lock for that,
- * because the new process changes nothing but its own stack. Then the caller waits for the
- * execve(2), which closes a pipe, but not longer than WAIT_MS, because in a frozen cgroup the new
- * process does not execute before it is thawed. CLONE_VFORK is not used, because the caller could
- * not react to signals then.
+ * Until the execve(2) of the new process the caller works on something else (meanwhile()). The two
+ * processes need no lock for that, because the new process changes nothing but its own stack. Then
+ * the caller waits for the execve(2), which closes a pipe, but not longer than WAIT_MS, because in
+ * a frozen cgroup the new process does not execute before it is thawed. CLONE_VFORK is not used,
+ * because the caller could not react to signals then.
  *
  * execve(2) decides about capabilities:
  *
- * - In a new user namespace no id is mapped yet, so execve(2) would drop all capabilities. They
- *   are put into the ambient set, which survives execve(2); MAPPED_ROOT clears that set.
- * - Elsewhere root gets all capabilities from execve(2). The two that would let it read the
- *   program's file are removed from the effective set before, so that the process is non-dumpable
- *   from its first instruction on: see init/image.h.
+ *   - In a new user namespace no id is mapped yet, so execve(2) would drop all capabilities. They
+ *     are put into the ambient set, which survives execve(2); the step MAPPED_ROOT clears that set.
+ *   - Elsewhere root gets all capabilities from execve(2). The two that would let it read the
+ *     program's file are removed from the effective set before, so that the process is non-dumpable
+ *     from its first instruction on: see init/image.h.
  */
 #include "ns/spawn.h"
 
@@ -43,8 +43,8 @@
 #define WAIT_MS 1000
 
 /*
- * The data of the new process. The caller must not change this data before the execve(2), because
- * the caller and the process may share memory.
+ * The data that the new process reads. The caller must not change this data before the new process
+ * has executed caisson-init, because the two processes may share memory until then.
  */
 struct spawn {
 	struct ns_spawn_args args;
@@ -85,7 +85,10 @@ static int arrange_descriptors(const struct ns_spawn_args *a)
 	return 0;
 }
 
-/* Runs in the new process and executes caisson-init. Never returns. */
+/*
+ * Runs in the new process, and executes caisson-init. The function does not return: if it fails,
+ * the process exits.
+ */
 static int become_init(void *data)
 {
 	static char *const argv[] = {(char *)"caisson-init", NULL}, *const envp[] = {NULL};
@@ -110,7 +113,7 @@ static int become_init(void *data)
 #ifdef __x86_64__
 /*
  * Calls clone3(2) with CLONE_VM, for which the C library has no wrapper. The child starts on an
- * empty stack, so it must not return into the caller's frames.
+ * empty stack, so it calls fn and must not return into the caller's frames.
  */
 static pid_t clone_vm(struct clone_args *ca, int (*fn)(void *), void *data)
 {
@@ -166,8 +169,8 @@ static pid_t clone_init(struct clone_args *ca, struct spawn *s)
 }
 
 /*
- * Waits for the end of the pipe. Returns true if the pipe has ended, because the new process has
- * executed caisson-init or has ended.
+ * Waits until the other end of the pipe is closed, at most WAIT_MS. Returns true if the other end
+ * is closed, because the new process has executed caisson-init or has ended.
  */
 static bool wait_for_execve(int pipe_end)
 {
@@ -177,8 +180,9 @@ static bool wait_for_execve(int pipe_end)
 }
 
 /*
- * Makes the process while the caller is not dumpable, and waits until the process no longer shares
- * memory with the caller. Returns 0, or 1 if the process still shares memory after WAIT_MS.
+ * Makes the new process, and waits until it no longer shares memory with the caller. Returns 0, or
+ * 1 if the new process still shares memory after WAIT_MS. ns_spawn() has made the caller
+ * non-dumpable before.
  */
 static int spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 {
@@ -223,8 +227,10 @@ int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 		return err_sys("make this process non-dumpable");
 	int r = spawn(a, ret);
 	/*
-	 * The caller becomes dumpable again, because a process of an ordinary user can otherwise
-	 * not open its own files in /proc.
+	 * The caller becomes dumpable again, because the files in /proc of a non-dumpable process
+	 * belong to root, so an ordinary user's process could not open its own. If the new process
+	 * still shares the caller's memory (r is 1), the caller stays non-dumpable, so that no
+	 * process of the container can look into that memory.
 	 */
 	if (r <= 0 && dumpable == 1)
 		prctl(PR_SET_DUMPABLE, 1);

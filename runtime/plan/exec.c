@@ -2,10 +2,10 @@
 /*
  * Builds the plan of an exec: of a further process in the namespaces of a running container.
  *
- * The process that CLONE makes enters the container's namespaces at ENTER, except for the pid
- * namespace, because setns(2) into a pid namespace moves only the caller's children there. So no
- * process of the container can see the process that CLONE made. This process does all steps but the
- * last. Its child, which the container can see, only executes the program.
+ * The process that the step CLONE makes enters the container's namespaces at the step ENTER, except
+ * for the pid namespace, because setns(2) into a pid namespace moves only the caller's children
+ * there. So no process of the container can see the process that CLONE made. This process does all
+ * steps but the last. Its child, which the container can see, only executes the program.
  */
 #include "plan/builder.h"
 
@@ -26,10 +26,10 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 		i->text = p->exec_affinity_initial;
 	}
 	/*
-	 * An ordinary user cannot write the OOM score of the new process, because the process is
-	 * not dumpable, so that the container cannot look into it, and so its files in /proc belong
-	 * to root. Therefore the runtime sets its own score before the clone, and the process
-	 * inherits it.
+	 * An ordinary user cannot write the OOM score of the new process: the process is not
+	 * dumpable, so that the container cannot look into it, and so its files in /proc belong to
+	 * root. Therefore the runtime sets its own score before it clones the process, and the
+	 * process inherits the score.
 	 */
 	bool inherit = env->rootless && env->isolation != PLAN_VM && p->oom_score_adj.set;
 	if (inherit)

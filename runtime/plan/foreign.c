@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The plan for a foreign guest: a microVM that runs an operating system with an init of its own
- * (SPEC_GUEST in spec/spec.h). It is the plan for a microVM without the steps of the GUEST and of
- * INIT, because caisson's agent, which would do them, is not in the guest.
+ * (SPEC_GUEST in spec/spec.h). The plan is that for any microVM, but without the steps that
+ * caisson's agent in the guest and the container's first process would do, because neither of the
+ * two is in a foreign guest.
  */
 #include "plan/plan.h"
 
-/* Refuses what only caisson's agent could do, which is not in a foreign guest. */
+/*
+ * Refuses properties of config.json that only caisson's agent could carry out, because the agent is
+ * not in a foreign guest.
+ */
 static int refuse_for_foreign(const struct spec *s)
 {
 	const struct spec_process *p = s->process;
@@ -64,7 +68,10 @@ int plan_for_foreign(
 		if (old->place != PLACE_HOST && old->place != PLACE_MONITOR && !created)
 			continue;
 		steps[n] = *old;
-		/* The container is created once the MONITOR has built the machine. */
+		/*
+		 * The container counts as created once the microVM's monitor has built the machine,
+		 * so the barrier "created" becomes a barrier of the monitor.
+		 */
 		if (created)
 			steps[n].place = PLACE_MONITOR;
 		n++;

@@ -12,7 +12,7 @@ const struct pack_type plan_strings_type = {.name = "struct spec_strings",
 	.fields = strings_fields,
 	.nfields = ARRAY_SIZE(strings_fields)};
 
-/* --- the types that steps point to --- */
+/* The next definitions describe the structures of config.json to which a plan's steps point. */
 
 PACK_TYPE(id_maps_type, struct spec_id_maps, PACK_NUMBERS(struct spec_id_maps, v, n));
 static const struct pack_field opt_i64_fields[] = {PACK_BOOL(struct opt_i64, set)};
@@ -83,11 +83,11 @@ PACK_TYPE(seccomp_type, struct spec_seccomp, PACK_DROP(struct spec_seccomp, arch
 PACK_TYPE(memory_policy_type, struct spec_memory_policy,
 	PACK_STRING(struct spec_memory_policy, nodes));
 
-/* --- the members of a step, for each kind of step --- */
+/* The next definitions describe the members of a step, for each kind of step. */
 
 /*
- * The types below describe a struct step once for each group of kinds, with only those members of
- * its union that steps of these kinds use.
+ * Each type below describes struct step for one group of kinds of steps, with only those members of
+ * the union in struct step that steps of these kinds use.
  */
 static const struct pack_type nothing_type = {.name = "struct step", .size = sizeof(struct step)};
 PACK_TYPE(text_step, struct step, PACK_STRING(struct step, text));
@@ -144,8 +144,8 @@ PACK_TYPE(memory_policy_step, struct step,
 PACK_TYPE(process_step, struct step, PACK_POINTER_NEEDED(struct step, process, &process_type));
 
 /*
- * Steps of a kind that has no entry here are never sent. Reading or writing such a step is an
- * error.
+ * A kind of step that has no entry here is never sent to another process. Reading or writing such a
+ * step is an error.
  */
 static const struct pack_type *const by_kind[STEP_COUNT] = {
 	[STEP_CGROUP_CREATE] = &nothing_type,
@@ -202,8 +202,8 @@ static const struct pack_type *const by_kind[STEP_COUNT] = {
 };
 
 /*
- * Reading or writing a step of this type always fails, because no value of `kind` is below the
- * limit 0.
+ * The type of steps that are never sent to another process. Reading or writing a step of this type
+ * always fails, because the type requires that `kind` is below 0.
  */
 PACK_TYPE(never_sent, struct step, PACK_ENUM(struct step, kind, 0));
 

@@ -22,10 +22,10 @@ static const char *in_bundle(struct builder *b, const char *path)
 }
 
 /*
- * Appends a step that opens a path. If root runs caisson, the host's side does the step, because it
+ * Appends a step that opens a path. If root runs caisson, the runtime does the step, because it
  * reaches sources that root of the container's user namespace may not reach. If an ordinary user
- * runs caisson, INIT does the step, because an ordinary user may copy mounts only in INIT's user
- * namespace.
+ * runs caisson, INIT (the container's first process) does the step, because an ordinary user may
+ * copy mounts only in INIT's user namespace.
  */
 static int add_open(
 	struct builder *b, enum step_kind kind, const char *field, const char *path, bool recursive)
@@ -37,9 +37,9 @@ static int add_open(
 	s->open.path = path;
 	s->open.recursive = recursive;
 	/*
-	 * A copy of a shared mount is in the same peer group, so mounts that the container makes
-	 * beneath the copy would appear on the host. Therefore the copy becomes a slave unless
-	 * rootfsPropagation says otherwise.
+	 * OPEN_ROOT copies the mount of the root file system. A copy of a shared mount is in the
+	 * same peer group, so mounts that the container makes beneath the copy would appear on the
+	 * host. Therefore the copy becomes a slave unless rootfsPropagation says otherwise.
 	 */
 	s->open.propagation =
 		b->spec->rootfs_propagation ? b->spec->rootfs_propagation : MS_SLAVE | MS_REC;
@@ -80,7 +80,7 @@ int builder_check_mounts(const struct builder *b)
 	return 0;
 }
 
-/* Says whether an earlier step opens the source of the mount and puts the source into a slot. */
+/* Says whether the mount has a source that an earlier step opens and puts into a slot. */
 static bool has_source(const struct spec_mount *m)
 {
 	return m->backend || (m->bind && !m->remount);
@@ -143,8 +143,9 @@ static const char *source_in_root(struct builder *b, size_t index)
 }
 
 /*
- * Returns the name of the mount's device in the guest. Disks are named in the order of their
- * mounts, after the disk of vm.image. A virtio-fs share is named by the index of its mount.
+ * Returns the name in the guest of the device of a mount that a vhost-user back end serves. Disks
+ * are named in the order of their mounts, after the disk of vm.image. A virtio-fs share is named by
+ * the index of its mount.
  */
 static const char *backend_device(struct builder *b, size_t index)
 {
@@ -171,7 +172,10 @@ static void add_connect(struct builder *b, size_t index)
 	c->connect.device = backend_device(b, index);
 }
 
-/* Appends the step that opens a mount's source. Returns the source's slot. */
+/*
+ * Appends the step that opens a mount's source. Returns the slot into which the step puts the
+ * source's descriptor.
+ */
 static int add_source(struct builder *b, size_t index, const char *path)
 {
 	const struct spec *s = b->spec;
@@ -192,9 +196,9 @@ static int add_source(struct builder *b, size_t index, const char *path)
 }
 
 /*
- * Appends a step by which INIT opens a source that is inside the container's root. The step comes
- * after the mounts that config.json lists before the mount of this source. Returns the source's
- * slot.
+ * Appends a step by which INIT (the container's first process) opens a source that is inside the
+ * container's root. The step comes after the mounts that config.json lists before the mount of this
+ * source. Returns the source's slot.
  */
 static int add_source_in_root(struct builder *b, size_t index, const char *path)
 {
@@ -256,9 +260,10 @@ void builder_decide_devices(struct builder *b)
 }
 
 /*
- * Appends a step in which the host's side makes the nodes of linux.devices, because INIT may not
- * make device nodes in its user namespace. INIT mounts these nodes. The host's own nodes cannot
- * take their place, because they may have another owner, mode or path.
+ * Appends a step by which the runtime makes the nodes of linux.devices, because INIT (the
+ * container's first process) may not make device nodes in its user namespace. INIT mounts these
+ * nodes. The host's own nodes cannot take their place, because they may have another owner, mode or
+ * path.
  */
 static void add_device_nodes(struct builder *b)
 {
@@ -292,8 +297,8 @@ static void add_device_nodes(struct builder *b)
 }
 
 /*
- * Appends the steps that open or make the device nodes to mount, in the order in which
- * add_devices() counts their slots.
+ * Appends the steps that open or make those device nodes that the container's first process mounts
+ * instead of making them. The order of the steps is that in which add_devices() counts their slots.
  */
 static void add_device_sources(struct builder *b)
 {
@@ -315,8 +320,8 @@ static void add_device_sources(struct builder *b)
 }
 
 /*
- * Changes the step that was added last, OPEN_ROOT, so that it opens an overlay of the image's
- * layers, if there are any.
+ * Changes the step OPEN_ROOT, which was added last: if the container's root is made of an image's
+ * layers, the step opens an overlay of these layers.
  */
 static void add_layers(struct builder *b)
 {
@@ -332,8 +337,9 @@ static void add_layers(struct builder *b)
 }
 
 /*
- * Appends the steps that open the root and all sources. Their order matters, because
- * builder_add_mounts() and add_devices() find a source by counting the slots from that of the root.
+ * Appends the steps that open the root and the sources of all mounts. The order of these steps
+ * matters, because builder_add_mounts() and add_devices() find a source by counting the slots from
+ * that of the root.
  */
 int builder_add_opens(struct builder *b)
 {
@@ -414,7 +420,10 @@ void builder_add_mounts(struct builder *b, int root_slot)
 	add_devices(b, slot);
 }
 
-/* Appends a mount after the mounts of config.json. */
+/*
+ * Appends the step for a mount that is not in config.json. It comes after the mounts of
+ * config.json.
+ */
 static void add_mount(struct builder *b, const struct spec_mount *m)
 {
 	const struct spec *s = b->spec;
@@ -436,7 +445,7 @@ static void add_mount(struct builder *b, const struct spec_mount *m)
 
 /*
  * Appends the mount of the directory with the container's NOTIFY_SOCKET. The directory is mounted
- * and not the socket, because the host's side makes the socket only when the program is started.
+ * and not the socket, because the runtime makes the socket only when the program is started.
  */
 void builder_add_notify_dir(struct builder *b)
 {
@@ -459,8 +468,8 @@ static bool is_mounted(const struct spec *s, const char *path)
 }
 
 /*
- * Appends the mounts of hosts and resolv.conf, except where config.json has a mount at the same
- * place.
+ * Appends the mounts of the files hosts and resolv.conf, except where config.json has a mount at
+ * the same place.
  */
 void builder_add_names_files(struct builder *b)
 {

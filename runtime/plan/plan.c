@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the functions below append steps in the order in which the steps will be
- * done, so plan_build() read from top to bottom tells what happens. Every decision (whether there
- * is a user namespace, whether device nodes can be made, whether there is a program to run) is
- * taken here, once, so that the code that does the steps takes no decisions.
+ * Theory of operation. The functions below append steps in the order in which they will be done, so
+ * plan_build() read from top to bottom tells what happens. Every decision (such as whether device
+ * nodes can be made) is taken here, once, so that the code that does the steps takes none.
  */
 #include "plan/plan.h"
 
@@ -22,10 +21,9 @@ static bool is_new(const struct spec *s, enum spec_ns type)
 }
 
 /*
- * Returns whether the host's side makes the container's network namespace. In two cases it cannot:
- * if the network namespace must belong to a new user namespace, because then a process in that user
- * namespace must make it, and if there is a stage (see add_clone()), because then the stage makes
- * it.
+ * Returns whether the runtime makes the container's network namespace. In two cases it cannot: if
+ * the namespace must belong to a new user namespace, because then a process in that user namespace
+ * must make it, and if there is a stage (see add_clone()), because then the stage makes it.
  */
 bool plan_makes_network(const struct spec *s, bool rootless)
 {
@@ -81,8 +79,9 @@ static void add_connect_net(struct builder *b)
 }
 
 /*
- * Appends the steps that open the namespaces to join. The host's side does these steps, because it
- * has the rights to open the namespaces and the paths are valid in its mount namespace.
+ * Appends the steps that open the namespaces that the container joins by path. The runtime does
+ * these steps, because it has the rights to open the namespaces and the paths are valid in its
+ * mount namespace.
  */
 static uint64_t add_namespaces(struct builder *b)
 {
@@ -103,14 +102,13 @@ static uint64_t add_namespaces(struct builder *b)
 }
 
 /*
- * Returns whether namespaces by path are joined before the user namespace is entered.
+ * Returns whether the container joins namespaces by path before it enters its user namespace.
  *
- * setns(2) needs CAP_SYS_ADMIN in the user namespace that owns the other namespace. A new user
- * namespace owns no existing namespaces, and a joined user namespace may not own those that the
- * container joins. Root has the capability everywhere as long as it is in its own user namespace,
- * so root joins the namespaces first. An ordinary user has the capability nowhere before it has
- * joined a user namespace. In VM mode the monitor joins, which is in no user namespace of the
- * container.
+ * setns(2) needs CAP_SYS_ADMIN in the user namespace that owns the namespace to join. A new user
+ * namespace owns no existing namespaces, and a joined one may not own those that the container
+ * joins. Root has the capability everywhere as long as it is in its own user namespace, so root
+ * joins the namespaces first. An ordinary user has the capability nowhere before it has joined a
+ * user namespace. In VM mode the monitor joins, which is in no user namespace of the container.
  */
 static bool joins_first(const struct builder *b)
 {
@@ -118,9 +116,9 @@ static bool joins_first(const struct builder *b)
 }
 
 /*
- * Returns in which phase a namespace is joined. Phase 1 and then phase 2 come before the FORK of a
- * stage, and phase 3 after it. The mount namespace is always the last, because a container cannot
- * mount anything in a mount namespace that its user namespace does not own.
+ * Returns in which of three phases a namespace is joined. Phases 1 and 2 come before the step FORK
+ * of a stage (see add_clone()), and phase 3 after it. The mount namespace is the last, because a
+ * container cannot mount in a mount namespace that its user namespace does not own.
  */
 static int join_phase(const struct builder *b, enum spec_ns type)
 {
@@ -144,7 +142,7 @@ static void add_joins(struct builder *b, int phase)
 	}
 }
 
-/* Returns whether a namespace of this type is joined before the user namespace. */
+/* Returns whether the container joins a namespace of this type before its user namespace. */
 static bool is_joined_first(const struct builder *b, enum spec_ns type)
 {
 	return b->spec->ns[type].path && join_phase(b, type) == 1 && joins_first(b);
@@ -178,8 +176,8 @@ static bool is_set_first(const struct builder *b, const struct spec_pair *sysctl
 }
 
 /*
- * Appends the steps for sysctls: if `first` is set, those for sysctls of namespaces that are joined
- * before the user namespace, else those for the other sysctls.
+ * Appends steps for sysctls: if `first` is set, for the sysctls of namespaces that the container
+ * joins before its user namespace, else for all others.
  */
 static void add_sysctls(struct builder *b, bool first)
 {
@@ -192,8 +190,8 @@ static void add_sysctls(struct builder *b, bool first)
 }
 
 /*
- * Appends the steps by which the stage joins namespaces that another user namespace owns, and sets
- * their sysctls and names. INIT itself has no rights in these namespaces.
+ * Appends the steps by which the stage (see add_clone()) joins namespaces that another user
+ * namespace owns, and sets their sysctls and names, because only the stage has rights in them.
  */
 static void add_first_joins(struct builder *b)
 {
@@ -205,8 +203,8 @@ static void add_first_joins(struct builder *b)
 }
 
 /*
- * Appends the step CLONE, which makes INIT. clone3(2) makes all new namespaces at once, except the
- * cgroup namespace, which must be made from inside the cgroup.
+ * Appends the step CLONE, which makes INIT, the container's first process. clone3(2) makes all new
+ * namespaces at once, except the cgroup namespace, which must be made from inside the cgroup.
  *
  * In four cases CLONE makes a process called the stage, which does the first of INIT's steps and
  * makes INIT at FORK. First, an existing user namespace must be entered before anything else.
@@ -215,8 +213,8 @@ static void add_first_joins(struct builder *b)
  * namespace: see joins_first(). Fourth, time offsets can only be written as long as no process is
  * in the time namespace.
  *
- * A new user namespace is made by CLONE, and INIT inherits it from the stage. If the stage has to
- * join other namespaces before, FORK makes the new user namespace instead.
+ * CLONE makes a new user namespace, and INIT inherits it from the stage. If the stage has to join
+ * other namespaces before, FORK makes the new user namespace instead.
  */
 static void add_clone(struct builder *b)
 {
@@ -270,9 +268,9 @@ static void add_placing(struct builder *b)
 		m->map.gid = s->gid_mappings;
 		if (!m->map.uid.n || !m->map.gid.n) {
 			/*
-			 * Without configured mappings an ordinary user becomes root in the user
-			 * namespace, because this is the only map that the kernel lets that user
-			 * write.
+			 * If config.json has no id mappings, an ordinary user becomes root in the
+			 * user namespace, because this is the only map that the kernel lets that
+			 * user write.
 			 */
 			struct spec_id_map *self = arena_array(b->arena, 2, sizeof(*self));
 			if (!self) {
@@ -384,16 +382,15 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	builder_decide_devices(&b);
 	if (env->notify_dir)
 		builder_add_notify_dir(&b);
-	/* A foreign guest has its own files of names. */
+	/* A foreign guest (an operating system with an init) has its own hosts and resolv.conf. */
 	if (env->names_dir && !spec_guest_is_foreign(s))
 		builder_add_names_files(&b);
 	builder_decide_namespace(&b);
 	s = b.spec;
 
 	/*
-	 * The host's side sets the limits while INIT begins. The limits must be in force before
-	 * INIT mounts anything, because the device rules hold for the mounts and the nodes that
-	 * INIT makes.
+	 * The runtime sets the cgroup's limits while INIT (the container's first process) starts.
+	 * The limits must be in force before INIT mounts, because device rules hold for its mounts.
 	 */
 	const bool late = env->cgroup && !env->cgroup_attach && env->isolation != PLAN_VM;
 	if (env->cgroup && !env->cgroup_attach) {
@@ -402,8 +399,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 			add_limits(&b);
 	}
 	/*
-	 * The namespaces are opened first, because later steps that open files need the user
-	 * namespace for its id maps.
+	 * The namespaces to join are opened before other files, because later steps that open files
+	 * need the joined user namespace for its id maps.
 	 */
 	uint64_t joined = add_namespaces(&b);
 	int root_slot = b.env->rootless ? -1 : builder_add_opens(&b);
@@ -412,8 +409,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	int seccomp_slot = s->process ? builder_add_seccomp_compile(&b) : -1;
 	/*
 	 * If an ordinary user joins an existing user namespace, the OOM score of a process in it
-	 * can only be set before that process exists. So the runtime sets its own score, and INIT
-	 * inherits it, as in plan_build_exec().
+	 * can only be set before that process exists. So the runtime sets its own score, which the
+	 * container's first process inherits, as in plan_build_exec().
 	 */
 	bool inherit = b.env->rootless && s->ns[SPEC_NS_USER].path;
 	if (inherit)
@@ -428,8 +425,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		builder_add_step(&b, STEP_NEW_NETWORK, PLACE_HOST, "linux.namespaces");
 	add_joins(&b, 3);
 	/*
-	 * INIT may use all CPUs again, because the CPU affinity of caisson's caller was not meant
-	 * for the container. The cgroup's cpuset still applies.
+	 * The container may use all CPUs again, because the CPU affinity of caisson's caller was
+	 * not meant for it. The cgroup's cpuset still applies.
 	 */
 	builder_add_text(&b, STEP_AFFINITY, NULL, NULL);
 	builder_add_mapped_root(&b);
@@ -444,16 +441,16 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	if (b.env->rootless)
 		root_slot = builder_add_opens(&b);
 	/*
-	 * NEW_NETWORK comes late among INIT's steps, so that the host's side has sent the network
-	 * namespace by then and INIT need not wait for it.
+	 * The step NEW_NETWORK comes late, so that the runtime has sent the network namespace by
+	 * then and the container's first process need not wait for it.
 	 */
 	if (makes_network(&b))
 		builder_add_step(&b, STEP_NEW_NETWORK, PLACE_INIT, "linux.namespaces");
 	if (late)
 		builder_add_barrier(&b, PLACE_HOST, "limited");
 	/*
-	 * The host's side joins the networks while INIT mounts, and before the hooks run, because
-	 * hooks may need the interfaces.
+	 * The runtime joins the container to its networks while the container's first process
+	 * mounts, and before the hooks run, because hooks may need the interfaces.
 	 */
 	if (env->networks.n)
 		builder_add_step(&b, STEP_NETWORKS, PLACE_HOST, "--network")->networks =
@@ -466,8 +463,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 				    : PLAN_PIVOT_ROOT;
 	add_console(&b, s->process);
 	/*
-	 * FIND_PROGRAM comes before the root becomes read-only, because it makes the directory
-	 * process.cwd if that is missing.
+	 * The step FIND_PROGRAM comes before the root becomes read-only, because it makes the
+	 * directory process.cwd if that is missing.
 	 */
 	if (s->process)
 		builder_add_process(&b, STEP_FIND_PROGRAM, NULL, s->process);

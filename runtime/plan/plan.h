@@ -36,7 +36,10 @@
 #define PLAN_HOSTS "hosts"
 #define PLAN_RESOLV_CONF "resolv.conf"
 
-/* The annotation by which the process keeps the supplementary groups of caisson's caller. */
+/*
+ * The annotation of config.json that asks that the process keep the supplementary groups of
+ * caisson's caller.
+ */
 #define PLAN_KEEP_GROUPS "run.oci.keep_original_groups"
 
 #define PLAN_BACKENDS_MAX 6 /* how many vhost-user back ends one microVM can have */
@@ -45,11 +48,20 @@ enum step_place { PLACE_HOST, PLACE_INIT, PLACE_MONITOR, PLACE_GUEST };
 
 enum plan_isolation { PLAN_NS, PLAN_VM };
 
-/* How the step PIVOT makes the container's root directory the root directory of INIT. */
+/*
+ * The way in which the step PIVOT makes the container's root directory the root directory of INIT,
+ * the container's first process.
+ */
 enum plan_pivot {
-	PLAN_PIVOT_ROOT, /* PIVOT calls pivot_root(2) */
-	PLAN_PIVOT_MOVE, /* PIVOT moves the mount and calls chroot(2), because of --no-pivot */
-	/* PIVOT has nothing to do, because ATTACH_ROOT has entered a mount namespace of the root */
+	PLAN_PIVOT_ROOT, /* The step PIVOT calls pivot_root(2). */
+	/*
+	 * The step PIVOT moves the root's mount and calls chroot(2), because --no-pivot was given.
+	 */
+	PLAN_PIVOT_MOVE,
+	/*
+	 * The step PIVOT has nothing to do, because the step ATTACH_ROOT has entered a mount
+	 * namespace of the root alone.
+	 */
 	PLAN_PIVOT_IS_ROOT
 };
 
@@ -122,18 +134,26 @@ enum step_kind {
 		STEP_COUNT
 };
 
-/* A device node that another party makes for INIT, and the slot for the node's mount. */
+/*
+ * A device node that the step DEVICE_NODES makes, and the slot (an index of struct plan) in which
+ * that step stores the descriptor of the node's mount.
+ */
 struct plan_node {
 	const struct spec_device *device;
-	const char *field; /* property of config.json, such as "linux.devices[0]" */
+	/* property of config.json that asks for the node, such as "linux.devices[0]" */
+	const char *field;
 	int slot;
 };
 
 struct step {
 	enum step_kind kind;
 	enum step_place place;
-	int slot; /* index of the descriptor that the host's side opens for the step; -1: none */
-	/* property of config.json that messages name, such as "mounts[3]"; may be NULL */
+	/*
+	 * index, in the array of the plan's descriptors, of the descriptor that this step opens, or
+	 * that an earlier step opened for this one; -1: none
+	 */
+	int slot;
+	/* property of config.json that error messages name, such as "mounts[3]"; may be NULL */
 	const char *field;
 	union {
 		/*
@@ -143,21 +163,25 @@ struct step {
 		const char *text;
 		/*
 		 * a number whose meaning depends on the kind of step: propagation, personality,
-		 * priority, (kind PIVOT) an enum plan_pivot, or (kind ENTER) a set of CLONE_NEW*
+		 * priority; for the step PIVOT an enum plan_pivot; for ENTER a set of CLONE_NEW*
 		 * flags
 		 */
 		uint64_t number;
 		struct {                /* members of the step CLONE */
 			uint64_t flags; /* CLONE_NEW* flags that clone3(2) is called with */
 			/*
-			 * the process that CLONE makes is a stage, a process in between, which
-			 * makes INIT at FORK
+			 * whether the process that the step CLONE makes is a stage, a process in
+			 * between, which makes the container's first process at the step FORK
 			 */
 			bool staged;
 		} clone;
-		struct {                /* members of the step FORK */
-			uint64_t flags; /* CLONE_NEW* flags of the namespaces to make */
-			/* CLONE made a stage, and INIT does more steps after this FORK than EXEC */
+		struct { /* members of the step FORK */
+			/* CLONE_NEW* flags of the namespaces that the step FORK makes */
+			uint64_t flags;
+			/*
+			 * whether the step CLONE made a stage, and the process that FORK makes does
+			 * more than the step EXEC
+			 */
 			bool staged;
 		} fork;
 		struct { /* members of the step TIME_NS */
@@ -171,31 +195,35 @@ struct step {
 			struct spec_id_maps uid, gid;
 		} map;
 		struct { /* members of the steps OPEN_ROOT, OPEN_SOURCE and ATTACH_ROOT */
-			const char *path; /* absolute path of the source */
-			bool in_root;     /* path is inside the container's root, not on the host */
+			const char *path; /* absolute path of what the step opens */
+			/* whether the path is inside the container's root, not on the host */
+			bool in_root;
 			bool recursive;
 			/*
-			 * OPEN_ROOT: if these members are not NULL, the root is an overlay of the
-			 * directories `lower` of `layers` (base/overlay.h), and `path` is not used
+			 * Used by OPEN_ROOT: if these members are not NULL, the root is an overlay
+			 * of the directories `lower` of `layers` (base/overlay.h), and `path` is
+			 * not used.
 			 */
 			const char *layers, *lower, *upper, *work;
 			bool userxattr;
 			/*
-			 * OPEN_ROOT, ATTACH_ROOT: whether CLONE makes no mount namespace. Then
-			 * OPEN_ROOT only opens the root, and ATTACH_ROOT makes and enters a mount
-			 * namespace that holds a copy of the root and nothing else.
+			 * Used by OPEN_ROOT and ATTACH_ROOT: whether the step CLONE makes no mount
+			 * namespace. Then OPEN_ROOT only opens the root, and ATTACH_ROOT makes and
+			 * enters a mount namespace that holds a copy of the root and nothing else.
 			 */
 			bool as_namespace;
-			uint32_t propagation; /* MS_* flags that the copy of the mount gets */
+			/* MS_* flags that the step's copy of the mount gets */
+			uint32_t propagation;
 			/*
-			 * OPEN_SOURCE: the mount to which the source belongs; NULL in other steps
+			 * used by OPEN_SOURCE: the mount of config.json to which the source
+			 * belongs; NULL in other steps
 			 */
 			const struct spec_mount *mount;
 			/* id maps for an idmapped mount; if n is 0, the mount is not idmapped */
 			struct spec_id_maps idmap_uid, idmap_gid;
 			/*
-			 * whether the mount's ids are mapped by the maps of the user namespace that
-			 * the container joins
+			 * whether the mount's ids are mapped by the id maps of the user namespace
+			 * that the container joins
 			 */
 			bool idmap_joined;
 		} open;
@@ -203,21 +231,26 @@ struct step {
 			const struct plan_node *v;
 			size_t n;
 			/*
-			 * id maps of the new user namespace; n == 0: the container joins an
-			 * existing user namespace, and its maps are read from the kernel
+			 * id maps of the container's new user namespace; n == 0: the container
+			 * joins an existing user namespace, and the id maps of that are read from
+			 * the kernel
 			 */
 			struct spec_id_maps uid, gid;
 		} nodes;
-		struct { /* members of the step CONNECT */
+		/* members of the step CONNECT, for a mount that a vhost-user back end serves */
+		struct {
 			const struct spec_mount *mount;
-			/* name of the device in the guest: /dev/vdX, or a virtio-fs tag */
+			/* name of the mount's device in the guest: /dev/vdX, or a virtio-fs tag */
 			const char *device;
 		} connect;
-		/* member of the step CONNECT_NET: the network interface that a back end serves */
+		/*
+		 * member of the step CONNECT_NET: the network interface that a vhost-user back end
+		 * serves
+		 */
 		const struct spec_vm_net *net;
 		struct { /* members of the step MOUNT */
 			const struct spec_mount *mount;
-			const char *label; /* linux.mountLabel, or NULL */
+			const char *label; /* linux.mountLabel (the SELinux label), or NULL */
 			bool userns;       /* the container is in a user namespace of its own */
 			bool cgroup_ns;    /* the container has a cgroup namespace */
 			/* The id maps of the container's user namespace; empty if there is none. */
@@ -226,13 +259,14 @@ struct step {
 		struct { /* members of the step DEVICE */
 			const struct spec_device *device;
 			/*
-			 * whether the device node in the slot is mounted instead of calling
-			 * mknod(2)
+			 * whether the container's first process mounts the device node of which
+			 * `slot` has a descriptor, instead of calling mknod(2)
 			 */
 			bool bind;
 			/*
-			 * the node in the slot was made by DEVICE_NODES; false: it is the host's
-			 * own node
+			 * Which node the slot refers to if `bind` is set. true: the node that the
+			 * step DEVICE_NODES made for this container. false: the host's own node,
+			 * which an OPEN_SOURCE step opened.
 			 */
 			bool made;
 		} device;
@@ -250,7 +284,9 @@ struct step {
 			const char *status;
 			struct spec_hooks hooks;
 		} hooks;
-		/* members of the step USER, and of MAPPED_ROOT, which leaves process NULL */
+		/*
+		 * members of the step USER, and of the step MAPPED_ROOT, in which process is NULL
+		 */
 		struct {
 			const struct spec_process *process;
 			/* the process keeps the supplementary groups of caisson's caller */
@@ -258,15 +294,18 @@ struct step {
 		} user;
 		struct { /* members of the step CAPABILITIES */
 			const struct spec_capabilities *caps;
-			/* whether CAP_SYS_ADMIN is kept until a later SECCOMP step has used it */
+			/*
+			 * whether the process keeps CAP_SYS_ADMIN until a later SECCOMP step has
+			 * used it
+			 */
 			bool keep_sys_admin;
 		} caps;
 		struct { /* members of the steps SECCOMP and COMPILE_SECCOMP */
 			const struct spec_seccomp *seccomp;
 			const struct spec_capabilities *final_caps;
 			/*
-			 * whether the capabilities are set to final_caps (NULL: none) once the
-			 * filter is loaded
+			 * whether the step sets the capabilities to final_caps (NULL: none) once it
+			 * has loaded the filter
 			 */
 			bool drop_caps;
 		} seccomp;
@@ -284,8 +323,9 @@ struct plan {
 	const struct step *steps;
 	size_t n;
 	int nslots;
-	bool exec; /* the plan is that of an exec: its process joins a running container */
-	const struct spec_process *process; /* the process to run; NULL: none is configured */
+	bool exec; /* whether the plan is that of an exec: its process joins a running container */
+	/* the process that the container runs; NULL: config.json has no process */
+	const struct spec_process *process;
 	uint64_t joined; /* CLONE_NEW* flags of the namespaces that are joined by path */
 	bool userns;     /* the process runs in another user namespace than the runtime */
 	bool terminal;
@@ -297,8 +337,8 @@ struct plan_env {
 	enum plan_isolation isolation;
 	const char *bundle; /* absolute path of the bundle */
 	/*
-	 * --root-layers: the root is an overlay of the directories `lower` of `layers`; NULL: it is
-	 * the bundle's root directory
+	 * From --root-layers: the root is an overlay of the directories `lower` of the directory
+	 * `layers`. NULL: the root is the bundle's root directory.
 	 */
 	const char *layers, *lower;
 	bool rootless; /* caisson does not run as root: its effective user is not 0 */
@@ -316,23 +356,26 @@ struct plan_env {
 	const char *keyring; /* name of the session keyring that the container gets */
 	/* size of the caller's terminal, used if config.json has no consoleSize; 0: no terminal */
 	uint16_t console_height, console_width;
-	bool attached; /* `run`: the program starts without a separate `start` command */
-	bool cgroup;   /* caisson makes a cgroup, because cgroups are not disabled */
+	bool attached; /* for `run`: the program starts without a separate `start` command */
+	bool cgroup;   /* whether caisson makes a cgroup; false if cgroups are disabled */
 	struct spec_strings networks; /* networks that the container joins (--network) */
-	/* directory of the host with PLAN_HOSTS and PLAN_RESOLV_CONF; NULL: none */
+	/*
+	 * directory of the host that holds PLAN_HOSTS and PLAN_RESOLV_CONF; NULL: the container
+	 * gets no such files
+	 */
 	const char *names_dir;
-	/* directory of the host that is mounted on PLAN_NOTIFY_DIR; NULL: none */
+	/* directory of the host that is mounted on PLAN_NOTIFY_DIR; NULL: no NOTIFY_SOCKET */
 	const char *notify_dir;
 	/*
-	 * caisson moves the process into its cgroup once the cgroup exists, because systemd makes
-	 * the cgroup
+	 * caisson moves the container's process into its cgroup after the process was made, because
+	 * systemd makes the cgroup for an existing process
 	 */
 	bool cgroup_attach;
 };
 
 /*
- * Returns whether the host's side makes the container's network namespace in a thread and gives it
- * to INIT (NEW_NETWORK). If not, CLONE makes the namespace.
+ * Returns whether the runtime makes the container's network namespace in a thread and gives it to
+ * the container's first process at the step NEW_NETWORK. If not, the step CLONE or FORK makes it.
  */
 bool plan_makes_network(const struct spec *s, bool rootless);
 
@@ -352,13 +395,17 @@ struct plan_exec_env {
 int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct plan *ret) must_check;
 
 /*
- * Turn `ns`, the plan for a container in namespaces, into the plan for a microVM. If the
- * configuration asks for something that a VM cannot honour, these functions fail with an error that
- * names the field. plan_build() and plan_build_exec() call them if `isolation` says so.
+ * Turn `ns`, a plan for a container in namespaces, into the plan for a microVM. If the
+ * configuration asks for something that a microVM cannot honour, these functions fail with an error
+ * that names the field. plan_build() and plan_build_exec() call these functions if `isolation` in
+ * their arguments is PLAN_VM.
  */
 int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *env,
 	const struct plan *ns, struct plan *ret) must_check;
-/* Takes out of the plan for a microVM what a foreign guest does itself (foreign.c). */
+/*
+ * Takes out of the plan for a microVM the steps for what a foreign guest, an operating system with
+ * an init of its own, does itself (foreign.c).
+ */
 int plan_for_foreign(struct arena *a, const struct spec *s, const struct plan_env *env,
 	struct plan *p) must_check;
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) must_check;
@@ -366,15 +413,16 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) m
 /*
  * If an ordinary user runs a microVM, replaces *env and *spec by copies from which the plan is made
  * as for root, because the guest's kernel does not know of that user. plan_for_vm() needs the
- * original *env, because the host's side is not as for root.
+ * original *env all the same, because the steps that are done on the host are not as for root.
  */
 int plan_vm_as_root(struct arena *a, const struct spec **spec, const struct plan_env **env)
 	must_check;
 
 /*
- * Says whether the microVM ignores this device of the host. It does if linux.resources.devices has
- * a rule that allows all devices, because engines write that rule for --privileged, and then also
- * list every device of the host. Without that rule a device that the guest lacks is an error.
+ * Says whether the microVM goes without this device of linux.devices. It does if
+ * linux.resources.devices has a rule that allows all devices, because engines write that rule for
+ * --privileged, and then also list every device of the host. Without that rule a device that the
+ * guest lacks is an error.
  */
 bool plan_vm_drops_device(const struct spec *s, const struct spec_device *d);
 
@@ -395,29 +443,33 @@ int plan_vm_split_limits(
 uint64_t plan_vm_memory_limit(const struct cg_resources *res, const char **ret_field);
 
 /*
- * Returns the CLONE_NEW* flags of the namespaces that the CLONE step of `who`, and the FORK step
- * after it, make for INIT.
+ * Returns the CLONE_NEW* flags of the namespaces that are made for the container: by the CLONE step
+ * of the party `who`, and by the FORK step after it.
  */
 uint64_t plan_new_namespaces(const struct plan *p, enum step_place who);
 
 /*
- * Says whether the step copies a mount of the host that a microVM gets in its share of files.
+ * Says whether the step copies a mount of the host that a microVM gets in the virtio-fs share of
+ * its files.
  */
 bool plan_is_shared(const struct step *s);
 
 /*
- * Returns the slot of the user namespace that OPEN_NAMESPACE opens, or -1 if none is joined by
- * path.
+ * Returns the slot of the user namespace that an OPEN_NAMESPACE step opens, or -1 if the container
+ * joins no user namespace by path.
  */
 int plan_userns_slot(const struct plan *p);
 
-/* Returns the slot of the compiled system call filter, or -1 if there is none. */
+/* Returns the slot of the compiled system call filter, or -1 if the plan has no filter. */
 int plan_filter_slot(const struct plan *p);
 
-/* Returns whether INIT runs hooks, which need the container's state. */
+/*
+ * Returns whether INIT, the container's first process, runs hooks. INIT needs the container's state
+ * for hooks.
+ */
 bool plan_has_init_hooks(const struct plan *p);
 
-/* Says whether the party `who` waits at the barrier `s` for the report of another party. */
+/* Says whether the party `who` waits at the step `barrier` for the report of another party. */
 bool plan_awaits(const struct plan *p, enum step_place who, const struct step *barrier);
 
 /* Returns the process's user id as seen from outside the container's user namespace. */
@@ -432,8 +484,8 @@ bool plan_delegates_cgroup(const struct spec *s);
 const char *plan_step_name(enum step_kind k);
 const char *plan_place_name(enum step_place p);
 /*
- * Appends to `out` what the step acts on, such as the path of a mount. For some steps this is
- * nothing.
+ * Appends to `out` what the step acts on, such as the path of a mount. Appends nothing for a step
+ * whose name says all.
  */
 int plan_step_text(const struct step *s, struct strbuf *out) must_check;
 uint64_t plan_ns_flag(enum spec_ns type); /* Returns the CLONE_NEW* flag of the namespace type. */
@@ -441,7 +493,8 @@ uint64_t plan_ns_flag(enum spec_ns type); /* Returns the CLONE_NEW* flag of the 
 const char *plan_ns_name(enum spec_ns type);
 
 /*
- * plan_print() writes a line of text for each step. plan_print_json() writes an array of objects.
+ * plan_print() writes the plan as text, one line for each step. plan_print_json() writes the plan
+ * as a JSON array with an object for each step.
  */
 int plan_print(const struct plan *p, struct strbuf *out) must_check;
 int plan_print_json(const struct plan *p, struct json_out *out) must_check;

@@ -24,7 +24,7 @@ static int ns_text(uint64_t flags, struct strbuf *out)
 	return r;
 }
 
-/* Writes the names of the namespaces that a CLONE or FORK step makes to `out`. */
+/* Writes to `out` the names of the namespaces that a step CLONE or FORK makes. */
 static int new_text(uint64_t flags, struct strbuf *out)
 {
 	int r = strbuf_addf(out, "new: ");
@@ -103,7 +103,8 @@ static int nodes_text(const struct step *s, struct strbuf *out)
 }
 
 /*
- * Writes the name of the guest's network interface, and the socket of the back end that serves it.
+ * Writes the name of the guest's network interface, and the socket of the vhost-user back end that
+ * serves the interface.
  */
 static int net_text(const struct spec_vm_net *n, struct strbuf *out)
 {
@@ -240,8 +241,8 @@ static const char *waiting_place(const struct plan *p, const struct step *barrie
 int plan_print(const struct plan *p, struct strbuf *out)
 {
 	/*
-	 * The column is as wide as the longest name of a party: "monitor" in a microVM, else
-	 * "host".
+	 * The column with the party that does a step is as wide as the longest name of a party:
+	 * "monitor" for a microVM, else "host".
 	 */
 	const int width = p->isolation == PLAN_VM ? 7 : 4;
 	int r = strbuf_addf(out, "%4s  %-*s  %-18s %s\n", "#", width, "who", "step", "what");

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Appends the steps that turn INIT into the process of config.json, for create and for exec. */
+/*
+ * Appends the steps that turn INIT, the container's first process, into the process of config.json,
+ * for create and for exec.
+ */
 #include "plan/builder.h"
 
 /*
@@ -22,8 +25,8 @@ void builder_add_mapped_root(struct builder *b)
 }
 
 /*
- * Appends the step that sets oom_score_adj. The host's side does this step, because lowering the
- * score needs a right that the root of a user namespace does not have.
+ * Appends the step that sets oom_score_adj. The runtime does this step, because lowering the score
+ * needs a right that the root of a user namespace does not have.
  */
 void builder_add_oom_score(struct builder *b, const struct spec_process *p)
 {
@@ -32,8 +35,8 @@ void builder_add_oom_score(struct builder *b, const struct spec_process *p)
 }
 
 /*
- * Appends the steps that set hard limits from the host's side. In a user namespace INIT may not
- * raise hard limits; the runtime may, if it is root.
+ * Appends the steps by which the runtime sets the hard limits of INIT, the container's first
+ * process. In a user namespace INIT may not raise its hard limits; the runtime may, if it is root.
  */
 void builder_add_host_rlimits(struct builder *b, const struct spec_process *p)
 {
@@ -42,8 +45,8 @@ void builder_add_host_rlimits(struct builder *b, const struct spec_process *p)
 }
 
 /*
- * Appends the steps that set what the process may do and as which user it runs, for create and
- * exec.
+ * Appends the steps, for create and exec, that set what the container's process may do and as which
+ * user it runs.
  */
 void builder_add_attributes(struct builder *b, const struct spec_process *p)
 {
@@ -69,8 +72,8 @@ void builder_add_attributes(struct builder *b, const struct spec_process *p)
 	u->user.process = p;
 	u->user.keep_groups = keeps_groups(s);
 	/*
-	 * Without no_new_privs only a process with CAP_SYS_ADMIN may load a filter, so INIT keeps
-	 * that capability until the filter is loaded.
+	 * Without no_new_privs only a process with CAP_SYS_ADMIN may load a system call filter, so
+	 * the container's first process keeps CAP_SYS_ADMIN until the filter is loaded.
 	 */
 	struct step *c = builder_add_step(b, STEP_CAPABILITIES, PLACE_INIT, "process.capabilities");
 	c->caps.caps = p->capabilities;
@@ -91,9 +94,9 @@ int builder_add_seccomp_compile(struct builder *b)
 
 /*
  * Appends the step that loads the system call filter. The step comes before any process of the
- * container can look at INIT, and before hooks of the image run. If the filter does not allow what
- * INIT still has to do, the filter is loaded later, at EXEC and in each startContainer hook: see
- * step/seccomp.c.
+ * container can look at INIT, the container's first process, and before hooks of the image run. If
+ * the filter does not allow what INIT still has to do, the filter is loaded later, at the step EXEC
+ * and in each startContainer hook: see step/seccomp.c.
  */
 void builder_add_seccomp(struct builder *b, const struct spec_process *p, int seccomp_slot)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Answers questions about a plan, and about the spec from which the plan was made, for the parties
- * that do the steps.
+ * Answers questions about a plan, and about the config.json from which the plan was made, for the
+ * code that does the plan's steps.
  */
 #include <sys/mount.h>
 

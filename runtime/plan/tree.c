@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Decides how the container's mount namespace is made. CLONE can always make it, as a copy of the
- * host's whole mount namespace, of which PIVOT detaches all but the container's root. If the kernel
- * has OPEN_TREE_NAMESPACE (Linux 7.0), ATTACH_ROOT makes the mount namespace of the root alone.
- * This second way copies nothing of the host, needs no pivot_root(2) and umount2(2), and the host's
- * mounts never are in the new namespace.
+ * Decides how the container's mount namespace is made. In the first way the step CLONE makes it, as
+ * a copy of the host's whole mount namespace, of which the step PIVOT detaches all but the
+ * container's root. This is always possible. In the second way the step ATTACH_ROOT makes a mount
+ * namespace of the root alone, if the kernel has OPEN_TREE_NAMESPACE (Linux 7.0). This copies
+ * nothing of the host, needs no pivot_root(2) and umount2(2), and the host's mounts never are in
+ * the new namespace.
  *
- * After ATTACH_ROOT no path of the host can be reached. So the functions here choose the second way
- * only if no later step needs a path of the host.
+ * After ATTACH_ROOT has entered such a namespace no path of the host can be reached. So the
+ * functions here choose the second way only if no later step needs a path of the host.
  */
 #include "plan/builder.h"
 
 /*
- * Says whether the mount can be made without a path of the host. The host's side opens the sources
- * of bind mounts beforehand. For most types of file systems the source and the options may hold
- * paths, such as that of a disk or those of the layers of an overlay, and the kernel resolves these
- * paths when INIT mounts.
+ * Says whether the mount can be made without a path of the host. A bind mount can, because the
+ * runtime opens its source beforehand. For most types of file systems the source and the options
+ * may hold paths, such as that of a disk or those of the layers of an overlay, and the kernel
+ * resolves these paths when INIT (the container's first process) mounts.
  */
 static bool needs_no_path(const struct builder *b, const struct spec_mount *m)
 {
@@ -27,16 +28,16 @@ static bool needs_no_path(const struct builder *b, const struct spec_mount *m)
 		if (streq(m->type, types[i]))
 			return true;
 	/*
-	 * A container without a cgroup namespace needs a path, because it gets a copy of the host's
-	 * own mount of the cgroup file system.
+	 * A mount of a cgroup file system needs a path of the host if the container has no cgroup
+	 * namespace, because the container then gets a copy of the host's own mount.
 	 */
 	return m->type && (streq(m->type, "cgroup") || streq(m->type, "cgroup2")) &&
 	       b->spec->ns[SPEC_NS_CGROUP].set;
 }
 
 /*
- * Says whether hooks run before PIVOT, because these hooks use paths of the host in the container's
- * mount namespace.
+ * Says whether config.json has hooks that run before the step PIVOT. Such hooks use paths of the
+ * host in the container's mount namespace.
  */
 static bool has_hooks_before_pivot(const struct spec *s)
 {
@@ -49,8 +50,9 @@ void builder_decide_namespace(struct builder *b)
 	const struct plan_env *env = b->env;
 
 	/*
-	 * In a user namespace INIT may not copy the host's mounts, because another user namespace
-	 * owns them, unless CLONE makes the mount namespace together with the user namespace.
+	 * In a user namespace the container's first process may not copy the host's mounts, because
+	 * another user namespace owns them, unless the step CLONE makes the mount namespace
+	 * together with the user namespace.
 	 */
 	if (!env->tree_namespace || env->isolation == PLAN_VM || env->rootless || env->in_userns ||
 		b->userns || env->no_pivot)
@@ -58,8 +60,9 @@ void builder_decide_namespace(struct builder *b)
 	if (s->ns[SPEC_NS_MOUNT].path || has_hooks_before_pivot(s))
 		return;
 	/*
-	 * INIT looks at the host's /sys to find out whether SELinux is enabled, so a label needs
-	 * the host's mounts.
+	 * If config.json has an SELinux label for mounts, INIT (the container's first process)
+	 * looks at the host's /sys to find out whether SELinux is enabled, so INIT needs the host's
+	 * mounts.
 	 */
 	if (s->mount_label && *s->mount_label)
 		return;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the plan for a microVM is made from the plan for namespaces. This file gives
- * each step of that plan to one or two of four parties. Steps that concern the host stay HOST's:
- * its cgroup, copies of mounts, hooks. Steps that concern the kernel on which the process runs go
- * to the GUEST: namespaces, id maps, a cgroup for freezing and for statistics. INIT's own steps
- * stay INIT's, but happen in the guest's kernel. In between, the MONITOR enters the network
- * namespace and boots the machine.
+ * Theory of operation. The plan for a microVM is made from the plan for namespaces. This file gives
+ * each step of that plan to one or two of the four parties of plan.h. Steps that concern the host
+ * stay HOST's: its cgroup, copies of mounts, hooks. Steps that concern the kernel on which the
+ * container's process runs go to the GUEST: namespaces, id maps, a cgroup for freezing and for
+ * statistics. INIT's own steps stay INIT's, but happen in the guest's kernel. In between, the
+ * MONITOR enters the network namespace and boots the machine.
  *
  * If an ordinary user runs caisson, the MONITOR is in a user namespace of its own, which owns its
  * mount and network namespaces. There it has the rights that root's monitor has, over the ids of
@@ -24,18 +24,19 @@
 struct dealer {
 	const struct spec *spec;
 	const struct plan_env *env;
-	struct step own_ids;   /* ordinary user: the step that maps the ids of the MONITOR */
+	/* used if an ordinary user runs caisson: the step that maps the ids of the monitor */
+	struct step own_ids;
 	const struct plan *ns; /* the plan for namespaces that is turned into one for a microVM */
 	struct step *steps;
 	size_t n;
 };
 
 /*
- * The largest number of parties that do one step: the cgroup and the opened mounts are needed both
- * on the host and in the guest.
+ * By how many parties one step is done at most: some steps, such as those for the cgroup and the
+ * opened mounts, are done both on the host and in the guest.
  */
 #define MAX_DEALS_PER_STEP 2
-/* how many steps a microVM's plan has that the plan for namespaces does not have */
+/* how many steps a microVM's plan has at most that the plan for namespaces does not have */
 #define MAX_NEW_STEPS 8
 
 static struct step *deal_step(struct dealer *d, enum step_place place, const struct step *s)
@@ -55,12 +56,13 @@ static void deal_new_step(
 	deal_step(d, place, &s);
 }
 
-/* Says whether the step belongs to a device of the host that the guest does not get. */
+/* Says whether the step belongs to a device of linux.devices that the guest does not get. */
 static bool is_dropped_step(const struct dealer *d, const struct step *s);
 
 /*
- * Gives all steps of the kind `kind` and the place `from` to the party `to`, in their order, except
- * for dropped steps. Returns the number of these steps.
+ * Gives all steps of the kind `kind` that the party `from` does in the plan for namespaces to the
+ * party `to`, in their order, except for steps of devices that the guest does not get. Returns the
+ * number of these steps.
  */
 static size_t deal_kind(
 	struct dealer *d, enum step_place from, enum step_kind kind, enum step_place to)
@@ -80,9 +82,9 @@ static size_t deal_kind(
 static int refuse_namespaces(const struct spec *s)
 {
 	/*
-	 * The types of namespaces that the container must not share with the host. A container
-	 * without its own namespace of such a type sees the host's namespace, which a guest's
-	 * kernel cannot show.
+	 * The types of namespaces that a container in a microVM must not share with the host.
+	 * Without its own namespace of such a type the container would see the host's, which a
+	 * guest's kernel cannot show.
 	 */
 	static const enum spec_ns needed[] = {
 		SPEC_NS_NETWORK, SPEC_NS_PID, SPEC_NS_IPC, SPEC_NS_UTS};
@@ -103,8 +105,8 @@ static int refuse_namespaces(const struct spec *s)
 }
 
 /*
- * Says whether every Linux guest has a device of this kind itself. Such devices are memory devices,
- * terminals, fuse, tun and loop-control.
+ * Says whether every Linux guest itself has a device of this kind: memory devices, terminals, fuse,
+ * tun and loop-control.
  */
 static bool guest_has_device(const struct spec_device *d)
 {
@@ -212,9 +214,9 @@ static bool is_network(const struct step *s)
 }
 
 /*
- * Gives the steps that copy the mounts of the share to HOST or, for an ordinary user, to the
- * MONITOR. Nobody copies device nodes, because the guest has its own, or the root if vm.image
- * provides one.
+ * Gives the steps that copy the mounts for the guest's virtio-fs share to HOST or, if an ordinary
+ * user runs caisson, to the MONITOR. No party copies device nodes, because the guest has its own.
+ * No party copies the root if vm.image provides one.
  */
 static void deal_opens(struct dealer *d, enum step_place place)
 {
@@ -234,7 +236,10 @@ static void deal_opens(struct dealer *d, enum step_place place)
 	}
 }
 
-/* Gives HOST the step that makes the MONITOR, and the one that maps the ids of an ordinary user. */
+/*
+ * Gives HOST the step that makes the MONITOR process and, if an ordinary user runs caisson, the
+ * step that maps the MONITOR's ids.
+ */
 static void deal_clone(struct dealer *d)
 {
 	size_t clone = d->n;
@@ -290,17 +295,17 @@ static void deal_monitor(struct dealer *d)
 			streq(d->ns->steps[i].hooks.name, "createContainer"))
 			deal_step(d, PLACE_MONITOR, &d->ns->steps[i]);
 	/*
-	 * The monitor may use all CPUs, so that its vCPU threads and QEMU may too, just as the
-	 * program of a container may.
+	 * The MONITOR may use all CPUs, so that its vCPU threads and QEMU may use all CPUs too, as
+	 * the program of a container in namespaces may.
 	 */
 	deal_new_step(d, PLACE_MONITOR, STEP_AFFINITY, NULL);
 	deal_new_step(d, PLACE_MONITOR, STEP_MACHINE, NULL);
 }
 
 /*
- * Gives the step that opens the root to the GUEST too, which opens the share that holds the root.
- * If the root is an overlay of an image's layers, the host mounts the overlay for the share, and
- * the guest never sees the layers.
+ * Gives the step that opens the root to the GUEST too. The GUEST opens the virtio-fs share that
+ * holds the root. If the root is an overlay of an image's layers, the host mounts the overlay for
+ * the share, and the guest never sees the layers.
  */
 static void deal_guest_root(struct dealer *d)
 {
@@ -333,9 +338,9 @@ static void deal_guest(struct dealer *d)
 				    ? &d->steps[fork].fork.flags
 				    : &d->steps[clone].clone.flags;
 	/*
-	 * The container uses the network of the machine. If the container has a user namespace,
-	 * that user namespace must own the network namespace, so a new network namespace is made
-	 * and the machine's interfaces are moved into it.
+	 * The container in the guest uses the network of the machine. If the container has a user
+	 * namespace, that user namespace must own the network namespace, so a new network namespace
+	 * is made and the machine's interfaces are moved into it.
 	 */
 	if (flags & CLONE_NEWUSER)
 		*of_init |= CLONE_NEWNET;
@@ -348,8 +353,8 @@ static void deal_guest(struct dealer *d)
 }
 
 /*
- * Removes the supplementary groups of caisson's caller from the step, because they are groups of
- * the host and a process in the guest cannot have them.
+ * Makes the step drop the supplementary groups of caisson's caller, because they are groups of the
+ * host and a process in the guest cannot have them.
  */
 static void set_own_groups(struct step *s)
 {
@@ -358,7 +363,8 @@ static void set_own_groups(struct step *s)
 }
 
 /*
- * Gives INIT's steps, and those steps of the other parties that come between them, to the parties.
+ * Gives the steps that INIT (the container's first process) does in the plan for namespaces, and
+ * the steps of other parties in between, to the parties of a microVM.
  */
 static void deal_init(struct dealer *d)
 {
@@ -377,8 +383,8 @@ static void deal_init(struct dealer *d)
 			continue;
 		struct step *new = deal_step(d, PLACE_INIT, s);
 		/*
-		 * The SELinux label of the mount is dropped, because the guest's kernel knows no
-		 * SELinux labels.
+		 * The SELinux label of the mount is dropped, because the guest's kernel does not
+		 * use SELinux.
 		 */
 		if (s->kind == STEP_MOUNT)
 			new->mount.label = NULL;
@@ -402,8 +408,8 @@ static void dealer_finish(const struct dealer *d, struct plan *ret)
 }
 
 /*
- * Makes a map of each id of the host in `maps` to itself. If the user's own id is not among them,
- * adds it.
+ * Makes an id map that maps each id of the host in `maps` to itself. If the user's own id is not in
+ * `maps`, it is added.
  */
 static int map_own_ids(
 	struct arena *a, const struct spec_id_maps *maps, uint32_t own, struct spec_id_maps *ret)
@@ -425,7 +431,10 @@ static int map_own_ids(
 	return 0;
 }
 
-/* Makes the step by which HOST maps the ids of an ordinary user's MONITOR. */
+/*
+ * Makes the step by which HOST maps the ids of the MONITOR process if an ordinary user runs
+ * caisson.
+ */
 static int make_own_ids(struct arena *a, struct dealer *d)
 {
 	for (size_t i = 0; i < d->ns->n; i++) {
@@ -469,8 +478,9 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 		return r;
 	deal_kind(&d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
 	/*
-	 * In the plan of an exec, HOST's CLONE makes a process that stands for the process in the
-	 * guest: it has that process's terminal, signals and exit code.
+	 * In the plan of an exec, the step CLONE of the party HOST makes a process on the host that
+	 * stands for the process in the guest: it has the terminal of that process, passes signals
+	 * to it and ends with its exit code.
 	 */
 	deal_step(&d, PLACE_HOST, &clone);
 	for (size_t i = 0; i < ns->n; i++) {

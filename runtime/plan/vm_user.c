@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Adapts what a microVM's plan is made from if an ordinary user runs caisson. */
+/*
+ * Adapts the config.json and the facts about the host from which a microVM's plan is made, if an
+ * ordinary user runs caisson.
+ */
 #include "plan/plan.h"
 
 static bool is_hosts_sysfs(const struct spec_mount *m)
@@ -8,9 +11,9 @@ static bool is_hosts_sysfs(const struct spec_mount *m)
 }
 
 /*
- * Replaces *spec by a copy in which the guest's own sysfs takes the place of the host's /sys that
- * is bound to /sys. An ordinary user's config.json has that bind mount because a container without
- * a network namespace of its own cannot mount a sysfs. A guest can.
+ * Replaces *spec by a copy in which the bind mount of the host's /sys on /sys is replaced by a new
+ * sysfs of the guest. An ordinary user's config.json has that bind mount, because a container
+ * without a network namespace of its own cannot mount a sysfs. A guest can mount one.
  */
 static int use_own_sysfs(struct arena *a, const struct spec **spec)
 {

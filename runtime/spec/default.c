@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes the config.json of `caisson spec`: the one that runc's users know, updated to the
- * specification 1.3. It has no ambient capabilities, because ambient capabilities take effect only
- * if they are inheritable too.
+ * Writes the config.json that the command `caisson spec` prints: the one that runc's users know,
+ * updated to the specification 1.3. That config.json has no ambient capabilities, because ambient
+ * capabilities take effect only if they are inheritable too.
  */
 #include "spec/spec.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Parses the properties of config-linux.md, except resources, seccomp and sysctl, which have files
- * of their own.
+ * Parses the properties of linux (config-linux.md), except resources, seccomp and sysctl, which
+ * have files of their own.
  */
 #include <linux/mempolicy.h>
 #include <net/if.h>
@@ -62,8 +62,8 @@ static int check_device(struct parser *p, const struct json *node, void *obj)
 }
 
 /*
- * The ranges of major and minor are checked, because mknod(2) would silently cut numbers that are
- * larger than the kernel's 12 and 20 bits.
+ * The ranges of major and minor numbers are checked, because mknod(2) would silently cut numbers
+ * that are larger than the kernel's 12 and 20 bits.
  */
 static const struct field device_fields[] = {
 	FIELD(STRING, "path", spec_device, path, .flags = FIELD_REQUIRED | FIELD_ABSOLUTE),
@@ -119,7 +119,7 @@ static const struct object_type time_offset_type = {.size = sizeof(struct spec_t
 
 /*
  * Checks the keys of linux.timeOffsets. The keys are names of clocks, so an unknown key is an
- * error, although an unknown property is none.
+ * error, although elsewhere in config.json unknown properties are ignored.
  */
 static int check_time_offsets(struct parser *p, const struct json *node, void *obj)
 {
@@ -212,8 +212,8 @@ static int check_memory_policy(struct parser *p, const struct memory_policy *m)
 		return parse_error_at(p, "nodes", "expected nothing with %s, found \"%.80s\"", name,
 			m->policy.nodes);
 	/*
-	 * MPOL_PREFERRED is allowed without nodes, because set_mempolicy(2) then takes it as
-	 * MPOL_LOCAL.
+	 * The mode MPOL_PREFERRED is allowed without nodes, because set_mempolicy(2) then takes it
+	 * as MPOL_LOCAL.
 	 */
 	if (!no_nodes && mode != MPOL_PREFERRED && !m->policy.nodes)
 		return parse_error_at(

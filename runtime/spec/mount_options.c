@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Parses mounts[].options (config.md "Linux mount options"). One table has each option and its
+ * Parses mounts[].options (config.md "Linux mount options"). One table lists each option with its
  * effect on struct spec_mount.
  *
  * A later option overrides an earlier one, as in mount(8). An option that only withdraws another
  * option ("suid", "rw") clears the attribute as well, because a bind mount inherits the attributes
- * of its source. The access-time attribute is one field with four values rather than separate bits,
- * so mount_setattr(2) wants all of MOUNT_ATTR__ATIME cleared if any of it is set.
+ * of its source. The access-time attribute is one field with four values and not separate bits, so
+ * mount_setattr(2) wants all of MOUNT_ATTR__ATIME cleared if any of it is set.
  */
 #include <sys/mount.h>
 
@@ -15,12 +15,14 @@
 enum effect {
 	NOTHING,
 	/*
-	 * changes attributes of the mount; in the table OPTIONS, set and clr are then MOUNT_ATTR_*
+	 * The option changes attributes of the mount; in the table OPTIONS, set and clr are then
+	 * MOUNT_ATTR_*.
 	 */
 	ATTR,
-	REC_ATTR, /* changes attributes of the mount and of all mounts beneath it */
+	REC_ATTR, /* The option changes attributes of the mount and of all mounts beneath it. */
 	/*
-	 * changes flags of the file system; in the table OPTIONS, set and clr are then MS_* flags
+	 * The option changes flags of the file system; in the table OPTIONS, set and clr are then
+	 * MS_* flags.
 	 */
 	SUPER,
 	PROPAGATION,
@@ -198,9 +200,9 @@ static const struct option *find_option(const char *name)
 }
 
 /*
- * Stores the text of crun's option "idmap=uids=0-1000-10;gids=0-1000-10" or "ridmap=...". The text
- * is parsed later, because the parsing needs linux.uidMappings and gidMappings, which may not be
- * parsed yet. Returns false if the option is another one.
+ * Stores the text of crun's mount option "idmap=uids=0-1000-10;gids=0-1000-10" or "ridmap=...".
+ * spec_parse_idmaps() parses the text later, because that needs linux.uidMappings and gidMappings,
+ * which may not be parsed yet. Returns false if `option` is neither of the two.
  */
 static bool take_idmap_option(struct spec_mount *m, const char *option)
 {

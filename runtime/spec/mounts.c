@@ -60,9 +60,9 @@ int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps m
 }
 
 /*
- * Parses a range such as "0-1000-10": the first id in the file system, the first id on the host,
- * and the number of ids. Returns the text behind the range, or NULL if the text begins with no
- * range.
+ * Parses a range of an id map such as "0-1000-10": the first id in the file system, the first id on
+ * the host, and the number of ids. Returns the text behind the range, or NULL if the text begins
+ * with no range.
  */
 static const char *parse_id_map(const char *s, struct spec_id_map *ret)
 {
@@ -84,8 +84,8 @@ static const char *parse_id_map(const char *s, struct spec_id_map *ret)
 }
 
 /*
- * Replaces an id of the user namespace by the host's id to which `maps` map it. Returns false if
- * `maps` do not map the id.
+ * Replaces an id of the container's user namespace by the id of the host to which `maps` map it.
+ * Returns false if `maps` do not map the id.
  */
 static bool map_id(struct spec_id_maps maps, uint32_t *id)
 {
@@ -100,8 +100,8 @@ static bool map_id(struct spec_id_maps maps, uint32_t *id)
 }
 
 /*
- * Parses ranges such as "0-1000-10#@10-5-1", up to a ";" or the end. "@" marks a host id that is
- * relative to the container's user namespace.
+ * Parses ranges of an id map such as "0-1000-10#@10-5-1", up to a ";" or the end of the text. "@"
+ * marks that the id after it is not an id of the host but one of the container's user namespace.
  */
 static int parse_id_maps(struct parser *p, const char **at, struct spec_id_maps of_container,
 	struct spec_id_maps *ret)
@@ -167,7 +167,10 @@ static int parse_idmap(struct parser *p, const struct spec *s, struct spec_mount
 
 int spec_parse_idmaps(struct parser *p, struct spec *s)
 {
-	/* The cast removes const, which is safe because the parser has just allocated the array. */
+	/*
+	 * The cast removes const from the array of mounts. This is safe because the parser has just
+	 * allocated that array.
+	 */
 	struct spec_mount *mounts = (struct spec_mount *)s->mounts;
 
 	parse_enter(p, "mounts");
@@ -193,8 +196,8 @@ static int parse_options(struct parser *p, const struct json *node, void *obj)
 }
 
 /*
- * Handles a source "vhost-user:PATH", caisson's extension for microVMs: another process on the host
- * serves the file system.
+ * Checks a mount with the source "vhost-user:PATH", which is caisson's extension for microVMs:
+ * another process on the host, at the socket PATH, serves the file system.
  */
 static int check_backend(struct parser *p, struct spec_mount *m)
 {

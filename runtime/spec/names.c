@@ -18,7 +18,8 @@
 #include <sys/resource.h>
 
 #ifndef MPOL_WEIGHTED_INTERLEAVE
-#define MPOL_WEIGHTED_INTERLEAVE 6 /* number of this mode in the kernel since Linux 6.9 */
+/* number of the NUMA policy MPOL_WEIGHTED_INTERLEAVE in the kernel since Linux 6.9 */
+#define MPOL_WEIGHTED_INTERLEAVE 6
 #endif
 /*
  * Architectures that libseccomp supports since 2.6. The numbers are those of AUDIT_ARCH_* in

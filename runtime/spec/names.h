@@ -7,7 +7,7 @@
 #include "spec/parse.h"
 
 extern const struct spec_name spec_namespace_names[];
-extern const struct spec_name spec_capability_names[]; /* the values are 1 << CAP_* */
+extern const struct spec_name spec_capability_names[]; /* the values are bit masks, 1 << CAP_* */
 extern const struct spec_name spec_rlimit_names[];
 extern const struct spec_name spec_scheduler_policy_names[], spec_scheduler_flag_names[];
 extern const struct spec_name spec_io_class_names[];
@@ -20,5 +20,7 @@ extern const struct spec_name spec_seccomp_action_names[];
 extern const struct spec_name spec_seccomp_operator_names[], spec_seccomp_arch_names[],
 	spec_seccomp_flag_names[];
 
-/* Returns the name of the value in the table `names`, or NULL if the table has no such value. */
+/*
+ * Returns the name that the table `names` has for a value, or NULL if the table has no such value.
+ */
 const char *spec_name_of(const struct spec_name *names, uint64_t value);

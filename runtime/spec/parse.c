@@ -58,7 +58,11 @@ int parse_strings(
 		if (r < 0)
 			return r;
 		if (!v[n])
-			v[n] = ""; /* an element that is not a path may be "" */
+			/*
+			 * A string that is not a path may be "" in an array of strings, although ""
+			 * elsewhere counts as absent.
+			 */
+			v[n] = "";
 		parse_leave(p);
 	}
 	*ret = (struct spec_strings){.v = v, .n = n};
@@ -181,7 +185,10 @@ static int parse_flags(
 	return 0;
 }
 
-/* Stores a number in a member of `size` bytes. The caller has checked the range of the number. */
+/*
+ * Stores a number in a member of a structure. The member has `size` bytes. The caller has checked
+ * the range of the number.
+ */
 static void store_number(void *member, size_t size, uint64_t value)
 {
 	switch (size) {
@@ -281,7 +288,8 @@ static const struct field *find_field(const struct object_type *t, const char *n
 }
 
 /*
- * Sets every absent list of strings to an empty list, so that loops can run to the NULL at its end.
+ * Sets the members for every list of strings that is absent to an empty list, so that loops over
+ * the list can run to the NULL at its end.
  */
 static void set_empty_lists(const struct object_type *t, char *obj)
 {

@@ -26,7 +26,8 @@
  */
 #define SPEC_ID_MAX (UINT32_MAX - 1)
 
-#define PARSE_MAX_DEPTH 16 /* largest number of nested tables, whatever the document contains */
+/* how many tables for JSON objects can be nested, whatever the document contains */
+#define PARSE_MAX_DEPTH 16
 
 struct parser {
 	struct arena *arena;
@@ -50,8 +51,12 @@ enum field_kind {
 	FIELD_OPT_INT,  /* an integer, stored as struct opt_i64 or opt_u64 */
 	FIELD_STRING,   /* a string, stored as const char * */
 	FIELD_LIST,     /* a list such as "0-3,7", stored as const char * without its blanks */
-	FIELD_ENUM,     /* one of `names`, stored as its value in an integer */
-	/* an array of `names`, stored as the union (|) of their values in an integer */
+	/* a string that is one of the table `names`, stored as its value in an integer */
+	FIELD_ENUM,
+	/*
+	 * an array of strings from the table `names`, stored as the union (|) of their values in an
+	 * integer
+	 */
 	FIELD_FLAGS,
 	FIELD_STRINGS, /* an array of strings, stored as struct spec_strings */
 	/*
@@ -59,11 +64,15 @@ enum field_kind {
 	 * size_t
 	 */
 	FIELD_INTS,
-	/* an array of `names`, stored as the values of the names: const uint32_t *, size_t */
+	/*
+	 * an array of strings from the table `names`, stored as the values of the names: const
+	 * uint32_t *, size_t
+	 */
 	FIELD_ENUMS,
 	/*
-	 * an object, stored in a structure inside the enclosing one; the offsets of the object's
-	 * rows count from the inner structure
+	 * an object, stored in a structure inside the structure of the enclosing object; the
+	 * offsets in the table of the object's properties count from the beginning of the inner
+	 * structure
 	 */
 	FIELD_OBJECT,
 	FIELD_OBJECT_PTR, /* an object, stored in a structure of its own: const struct * */
@@ -80,8 +89,8 @@ enum field_kind {
 	 */
 	FIELD_PAIRS,
 	/*
-	 * a value that the row's custom() parses; `type`, if set, lists the value's properties for
-	 * tests
+	 * a value that the function custom() of the row parses; `type`, if set, lists the value's
+	 * properties for tests
 	 */
 	FIELD_CUSTOM,
 };
@@ -93,19 +102,23 @@ enum field_kind {
 #define FIELD_NONEMPTY (1 << 3) /* the array has at least one element */
 #define FIELD_WARN (1 << 4)     /* for FIELD_FLAGS: an unknown name causes only a warning */
 #define FIELD_ONE_LINE (1 << 5) /* the string, or each string of an array, has no newline */
-/* the value is checked but not stored; the check() of the object's type reads it from the JSON */
+/*
+ * the value is checked but not stored; the function check() of the object's type reads it from the
+ * JSON
+ */
 #define FIELD_CHECK_ONLY (1 << 6)
 
 struct spec_name {
-	const char *name; /* name of the value; NULL ends the table */
+	const char *name; /* the name that config.json has for the value; NULL ends the table */
 	uint64_t value;
 };
 
 struct field {
-	const char *name; /* name of the property; NULL ends the table */
+	const char *name; /* name of the property in config.json; NULL ends the table */
 	enum field_kind kind;
 	unsigned flags;
-	size_t offset, size; /* offset and size of the member in its structure */
+	/* offset and size of the member that stores the property, in the structure of the object */
+	size_t offset, size;
 	int64_t min;
 	uint64_t max;
 	const struct spec_name *names;
@@ -114,7 +127,7 @@ struct field {
 };
 
 struct object_type {
-	size_t size; /* size of the structure in bytes */
+	size_t size; /* size in bytes of the structure that stores the object */
 	const struct field *fields;
 	int (*check)(struct parser *p, const struct json *node, void *obj);
 };
@@ -125,8 +138,8 @@ struct object_type {
 		.size = sizeof(((struct S *)0)->member), __VA_ARGS__ \
 	}
 /*
- * A row for an object that has no structure of its own: its properties are stored in members of the
- * enclosing structure.
+ * A row for a JSON object that has no structure of its own: its properties are stored in members of
+ * the structure of the enclosing object.
  */
 #define FIELD_GROUP(name_, type_, ...) \
 	{ \
@@ -135,7 +148,7 @@ struct object_type {
 #define REQUIRED .flags = FIELD_REQUIRED
 #define RANGE(min_, max_) .min = (min_), .max = (max_)
 
-/* Fills *obj, which is zeroed, from the JSON object `node`. */
+/* Fills the structure *obj, which the caller has zeroed, from the JSON object `node`. */
 int parse_object(struct parser *p, const struct json *node, const struct object_type *t, void *obj)
 	must_check;
 
@@ -154,20 +167,22 @@ int parse_strings(struct parser *p, const struct json *node, unsigned flags,
  */
 int parse_error(struct parser *p, const char *fmt, ...) printf_like(2, 3);
 /*
- * Does what parse_error() does, but the path in the message names the property `name` of the
- * object.
+ * Sets the error message as parse_error() does, except that the path in the message ends in the
+ * property `name` of the object that is being parsed.
  */
 int parse_error_at(struct parser *p, const char *name, const char *fmt, ...) printf_like(3, 4);
 /*
- * Sets the error message "WHAT: PATH: expected <text>, found <node>" or, if node is NULL, that the
- * required property is missing. Returns -EINVAL.
+ * Sets the error message "WHAT: PATH: expected <text>, found <node>", with the formatted text and a
+ * description of node. If node is NULL, the message says that the required property is missing.
+ * Returns -EINVAL.
  */
 int parse_unexpected(struct parser *p, const struct json *node, const char *fmt, ...)
 	printf_like(3, 4);
 
 /*
- * parse_enter() and parse_enter_index() append a property or an index to p->path when the parser
- * enters that value; parse_leave() removes the last part of p->path again.
+ * parse_enter() and parse_enter_index() append a property or an index to p->path, the path that
+ * error messages name, when the parser enters that value; parse_leave() removes the last part of
+ * p->path again.
  */
 void parse_enter(struct parser *p, const char *name);
 void parse_enter_index(struct parser *p, size_t index);
@@ -176,8 +191,8 @@ void parse_leave(struct parser *p);
 /* Returns whether the object `node` has the property `name` and the property is not null. */
 bool parse_has(const struct json *node, const char *name);
 /*
- * Returns the number property `name` of the object `node`, which the table has already checked, or
- * `otherwise` if it is absent.
+ * Returns the number property `name` of the object `node`, whose type and range were checked
+ * before, or `otherwise` if the property is absent.
  */
 uint64_t parse_number_or(const struct json *node, const char *name, uint64_t otherwise);
 
@@ -187,7 +202,7 @@ uint64_t parse_number_or(const struct json *node, const char *name, uint64_t oth
  */
 extern const struct object_type spec_config_type, spec_process_type, spec_resources_type;
 
-/* The types of parts of config.json that are parsed in files of their own. */
+/* The types of those parts of config.json whose parsers are in files of their own. */
 extern const struct object_type spec_linux_type, spec_mount_type, spec_vm_type, spec_seccomp_type,
 	spec_id_map_type;
 
@@ -197,14 +212,14 @@ extern const struct object_type spec_linux_type, spec_mount_type, spec_vm_type, 
  */
 int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps maps) must_check;
 /*
- * Parses the options "idmap=uids=...;gids=..." of all mounts. Ids that are relative to the
+ * Parses the mount options "idmap=uids=...;gids=..." of all mounts. Ids that are relative to the
  * container's user namespace are looked up in linux.uidMappings and gidMappings.
  */
 int spec_parse_idmaps(struct parser *p, struct spec *s) must_check;
 int spec_check_sysctl(struct parser *p, const struct spec *s) must_check;
 /*
- * Checks hostname and domainname against linux.sysctl. Must be called once the whole document has
- * been parsed.
+ * Checks hostname and domainname against linux.sysctl. The caller calls this function once the
+ * whole document has been parsed.
  */
 int spec_check_uts_sysctl(struct parser *p, const struct spec *s) must_check;
 

@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define SHOWN 80 /* how many bytes of a value an error message shows */
+#define SHOWN 80 /* how many bytes of a value from config.json an error message shows */
 
 static void enter_step(struct parser *p, struct parse_step step)
 {
@@ -62,8 +62,8 @@ static void text_add(struct text *t, const char *fmt, ...)
 }
 
 /*
- * Adds the string in quotes. The string is shortened and has '?' in place of control characters,
- * because the message may end up on a terminal.
+ * Adds a string to the text, in quotes. The string is shortened and has '?' in place of control
+ * characters, because the error message may end up on a terminal.
  */
 static void text_add_quoted(struct text *t, const char *s)
 {
@@ -71,8 +71,8 @@ static void text_add_quoted(struct text *t, const char *s)
 	size_t n = strnlen(s, SHOWN);
 
 	/*
-	 * Moves the cut back to the start of a UTF-8 sequence, so that the text is not cut in the
-	 * middle of one.
+	 * The place at which the string is cut is moved back to the start of a UTF-8 sequence, so
+	 * that the cut is not in the middle of one.
 	 */
 	while (s[n] && n > 0 && ((unsigned char)s[n] & 0xc0) == 0x80)
 		n--;
@@ -157,8 +157,8 @@ int parse_unexpected(struct parser *p, const struct json *node, const char *fmt,
 }
 
 /*
- * Returns whether a JSON number consists only of digits and a sign. JSON's other forms (1.0, 1e3)
- * are floating-point numbers.
+ * Returns whether the text of a JSON number has only digits and perhaps a sign. JSON's other forms
+ * of numbers (1.0, 1e3) are floating-point numbers.
  */
 static bool is_integer(const char *text)
 {

@@ -95,7 +95,8 @@ static int check_scheduler(struct parser *p, const struct json *node, void *obj)
 		return parse_error_at(
 			p, deadline_only, "expected nothing or 0: only SCHED_DEADLINE has it");
 	/*
-	 * sched(7) requires runtime <= deadline <= period; a period of 0 stands for the deadline.
+	 * sched(7) requires runtime <= deadline <= period for SCHED_DEADLINE; a period of 0 means
+	 * that the period is as long as the deadline.
 	 */
 	if (s->policy == SCHED_DEADLINE &&
 		(!s->runtime || s->runtime > s->deadline || (s->period && s->deadline > s->period)))
@@ -174,7 +175,9 @@ static int check_process(struct parser *p, const struct json *node, void *obj)
 	return 0;
 }
 
-/* commandLine and user.username have no row, because they are for Windows. */
+/*
+ * The table has no row for commandLine and user.username, because these properties are for Windows.
+ */
 static const struct field process_fields[] = {FIELD(BOOL, "terminal", spec_process, terminal),
 	FIELD_GROUP("consoleSize", &console_size_type),
 	FIELD(OBJECT, "user", spec_process, user, .type = &user_type),

@@ -36,7 +36,7 @@ static const struct field rule_fields[] = {FIELD(BOOL, "allow", cg_device_rule, 
 static const struct object_type rule_type = {
 	.size = sizeof(struct cg_device_rule), .fields = rule_fields, .check = check_rule};
 
-/* A row for a memory limit in bytes, in which -1 stands for unlimited. */
+/* A row of the table of properties for a memory limit in bytes. -1 stands for unlimited. */
 #define MEMORY_LIMIT(name, member) \
 	FIELD(OPT_INT, name, cg_resources, memory.member, RANGE(-1, INT64_MAX))
 
@@ -47,7 +47,7 @@ static int check_memory(struct parser *p, const struct json *node, void *obj)
 
 	/*
 	 * Docker writes -1 for a swappiness that was not given, which is UINT64_MAX as an unsigned
-	 * number.
+	 * number, so this value counts as absent.
 	 */
 	if (swappiness->v == UINT64_MAX)
 		*swappiness = (struct opt_u64){0};
@@ -140,8 +140,8 @@ static const struct object_type weight_device_type = {.size = sizeof(struct weig
 	.check = check_weight_device};
 
 /*
- * Parses blockIO.weightDevice into two lists, because one entry may have both a weight and a
- * leafWeight, and the kernel's controller has a file for each of the two.
+ * Parses blockIO.weightDevice into two lists, one of weights and one of leaf weights, because one
+ * entry may have both and the kernel has a file for each of the two.
  */
 static int parse_weight_devices(struct parser *p, const struct json *node, void *obj)
 {
@@ -204,7 +204,10 @@ static const struct field block_io_fields[] = {
 static const struct object_type block_io_type = {
 	.fields = block_io_fields, .check = check_block_io};
 
-/* Checks pageSize, which has the form <size><unit-prefix>B in config-linux.md. */
+/*
+ * Checks the pageSize of a hugepageLimits entry, which has the form <size><unit-prefix>B in
+ * config-linux.md.
+ */
 static int check_hugepage(struct parser *p, const struct json *node, void *obj)
 {
 	const struct cg_hugepage_limit *h = obj;
@@ -238,8 +241,8 @@ static const struct object_type net_priority_type = {
 	.size = sizeof(struct net_priority), .fields = net_priority_fields};
 
 /*
- * Counts the network priorities. Only cgroup v1 has network priorities, and caisson does not use
- * v1, so their number is enough for the message that refuses them.
+ * Counts the entries of network.priorities. Only cgroup v1 has network priorities, and caisson does
+ * not use cgroup v1, so the number of entries is enough for the message that refuses them.
  */
 static int parse_net_priorities(struct parser *p, const struct json *node, void *obj)
 {

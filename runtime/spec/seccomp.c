@@ -16,7 +16,10 @@ static const struct field arg_fields[] = {FIELD(INT, "index", spec_seccomp_arg, 
 static const struct object_type arg_type = {
 	.size = sizeof(struct spec_seccomp_arg), .fields = arg_fields};
 
-/* Adds the errno to an action that has an errno, or EPERM if config.json gives none. */
+/*
+ * Adds to an action of the kind SCMP_ACT_ERRNO or SCMP_ACT_TRACE the errno that config.json gives,
+ * or EPERM if config.json gives none.
+ */
 static int merge_errno(
 	struct parser *p, const struct json *node, const char *name, uint32_t *action)
 {
@@ -32,8 +35,8 @@ static int merge_errno(
 	}
 	uint64_t code = parse_number_or(node, name, EPERM);
 	/*
-	 * libseccomp accepts at most 4094 for SCMP_ACT_ERRNO; SCMP_ACT_TRACE has a field of 16
-	 * bits.
+	 * The largest errno is 4094 for SCMP_ACT_ERRNO, because libseccomp accepts no more, and
+	 * 65535 for SCMP_ACT_TRACE, which has a field of 16 bits.
 	 */
 	uint64_t max = is_errno ? 4094 : 65535;
 	if (code > max)

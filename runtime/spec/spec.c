@@ -44,8 +44,8 @@ static const struct field hooks_fields[] = {
 static const struct object_type hooks_type = {.fields = hooks_fields};
 
 /*
- * Skips a SemVer number: digits without a leading zero. Returns NULL if the text begins with no
- * such number.
+ * Skips a number of a SemVer version: digits without a leading zero. Returns NULL if the text
+ * begins with no such number.
  */
 static const char *skip_number(const char *s)
 {
@@ -54,7 +54,10 @@ static const char *skip_number(const char *s)
 	return n == 0 || (n > 1 && s[0] == '0') ? NULL : s + n;
 }
 
-/* Skips dot-separated identifiers of [0-9A-Za-z-]. Returns NULL if an identifier is empty. */
+/*
+ * Skips the dot-separated identifiers of [0-9A-Za-z-] in a SemVer version. Returns NULL if an
+ * identifier is empty.
+ */
 static const char *skip_identifiers(const char *s)
 {
 	for (;; s++) {
@@ -114,8 +117,8 @@ static int check_uts_name(
 }
 
 /*
- * Returns whether the version is older than 1.3.0. A pre-release of 1.3.0 is not older, because
- * pids.limit already has the meaning of 1.3.0 in it.
+ * Returns whether the version of the specification is older than 1.3.0. A pre-release of 1.3.0 does
+ * not count as older, because pids.limit already has the meaning of 1.3.0 in such a pre-release.
  */
 static bool is_before_1_3(const char *version)
 {
@@ -194,7 +197,7 @@ int spec_parse(
 }
 
 /*
- * Reads a file, or standard input if path is "-". The message for a missing file is not the
+ * Reads a JSON file, or standard input if path is "-". The message for a missing file is not the
  * kernel's "No such file or directory", because engines conclude from these words that the
  * container's program is missing.
  */

@@ -18,7 +18,7 @@
 #include "base/opt.h"
 #include "cgroups/resources.h"
 
-/* the newest version that caisson knows; caisson accepts any 1.x.y */
+/* the newest version of runtime-spec that caisson knows; caisson accepts any 1.x.y */
 #define SPEC_VERSION "1.3.0"
 #define SPEC_MAX_SIZE (8 * 1024 * 1024) /* largest config.json, in bytes */
 
@@ -41,21 +41,24 @@ struct spec_mount {
 	/* path of the mount point; a relative path counts as relative to "/" */
 	const char *destination;
 	/*
-	 * type of the file system; NULL if absent; the type "bind" makes a bind mount even without
-	 * the option
+	 * type of the file system; NULL if absent; with the type "bind", `bind` is set even without
+	 * the option "bind"
 	 */
 	const char *type;
 	/* path or name of the source, perhaps relative to the bundle; NULL if absent */
 	const char *source;
-	/* PATH of a source "vhost-user:PATH": socket of the process that serves the file system */
+	/*
+	 * for a source "vhost-user:PATH": PATH, the socket of the process that serves the file
+	 * system; else NULL
+	 */
 	const char *backend;
 	bool bind; /* the mount is a bind mount, and `source` is set */
 	/* the bind mount includes all mounts beneath the source; `bind` is set too */
 	bool rbind;
 	/*
-	 * MOUNT_ATTR_* that the mount itself gets, as mount_setattr(2) takes them. "ro" is stored
-	 * only here: the step that mounts a new file system decides whether its super block becomes
-	 * read-only too.
+	 * MOUNT_ATTR_* that the mount itself gets, as mount_setattr(2) takes them. The option "ro"
+	 * is stored only here: the step that mounts a new file system decides whether its super
+	 * block becomes read-only too.
 	 */
 	uint64_t attr_set, attr_clr;
 	/*
@@ -76,19 +79,31 @@ struct spec_mount {
 	 * ids of all mounts beneath it are mapped as well
 	 */
 	bool idmap, ridmap;
-	/* TEXT of the option "idmap=TEXT", which is parsed into the mappings below; or NULL */
+	/*
+	 * TEXT of the mount option "idmap=TEXT", which is parsed into uid_mappings and
+	 * gid_mappings; or NULL
+	 */
 	const char *idmap_text;
-	/* bind mount: if the source is a symbolic link, make the same link in the container */
+	/*
+	 * for a bind mount: if the source is a symbolic link, the same link is made in the
+	 * container
+	 */
 	bool copy_symlink;
-	/* bind mount: if the source is a symbolic link, mount the link itself */
+	/* for a bind mount: if the source is a symbolic link, the link itself is mounted */
 	bool src_nofollow;
-	/* bind mount: if the destination is a symbolic link, mount on the link */
+	/*
+	 * for a bind mount: if the destination is a symbolic link, the mount is put on the link
+	 * itself
+	 */
 	bool dest_nofollow;
-	bool remount;   /* change the flags of the mount that exists at the destination */
-	bool tmpcopyup; /* tmpfs: the mount starts with a copy of the files that it covers */
-	/* all other options, which are passed to the file system: "mode=755" */
+	/* the mount that exists at the destination gets other flags, instead of a new mount */
+	bool remount;
+	bool tmpcopyup; /* for a tmpfs: the mount starts with a copy of the files that it covers */
+	/* all other mount options, such as "mode=755", which are passed to the file system */
 	struct spec_strings data;
-	/* Id mappings of an idmapped mount. If they are empty, the container's mappings apply. */
+	/*
+	 * Id mappings of an idmapped mount. If both are empty, the container's id mappings apply.
+	 */
 	struct spec_id_maps uid_mappings, gid_mappings;
 };
 
@@ -113,8 +128,8 @@ struct spec_user {
 };
 
 /*
- * Sets of capabilities, in which bit N is the capability with number N. As config.md asks, unknown
- * names cause a warning and are left out.
+ * Sets of capabilities, in which bit N is the capability with number N. Unknown names cause a
+ * warning and are left out, as config.md asks.
  */
 struct spec_capabilities {
 	uint64_t bounding, effective, inheritable, permitted, ambient;
@@ -122,7 +137,7 @@ struct spec_capabilities {
 
 struct spec_process {
 	bool terminal;
-	bool has_user;                          /* the property `user` is present */
+	bool has_user;                          /* whether the property `user` is present */
 	uint16_t console_height, console_width; /* size of the terminal in characters; 0: absent */
 	struct spec_user user;
 	struct spec_strings args, env;
@@ -146,8 +161,8 @@ struct spec_hook {
 	struct spec_strings args;
 	struct spec_strings env;
 	/*
-	 * the hook has the property `env`, perhaps as []; a hook without `env` gets its caller's
-	 * environment
+	 * The hook has the property `env`, perhaps as []. A hook without `env` gets the environment
+	 * of the process that runs it.
 	 */
 	bool has_env;
 	struct opt_i64 timeout; /* time limit of the hook in seconds, larger than 0 */
@@ -184,8 +199,9 @@ struct spec_device {
 };
 
 struct spec_net_device {
-	const char *name;     /* name of the interface on the host */
-	const char *new_name; /* name in the container; NULL: the name is kept */
+	const char *name; /* name of the network interface on the host */
+	/* name of the network interface in the container; NULL: the name on the host is kept */
+	const char *new_name;
 };
 
 struct spec_pair {
@@ -206,7 +222,7 @@ struct spec_time_offset {
 struct spec_seccomp_arg {
 	uint32_t index;
 	uint64_t value, value_two;
-	uint32_t op; /* a value of enum scmp_compare */
+	uint32_t op; /* comparison, a value of enum scmp_compare */
 };
 
 struct spec_seccomp_rule {
@@ -245,15 +261,17 @@ struct spec_vm_iomem {
 };
 
 /*
- * The property `vm`. The Go bindings write an object without contents as "path": "". A hypervisor
- * or an image with an empty path counts as absent, and a kernel with an empty path stands for
- * caisson's own kernel. hwConfig is also read under the bindings' spelling, hwconfig.
+ * The property `vm` of config.json. The Go bindings of runtime-spec write an object without
+ * contents as "path": "". A hypervisor or an image with an empty path counts as absent, and a
+ * kernel with an empty path stands for caisson's own kernel. hwConfig is also read under the Go
+ * bindings' spelling, hwconfig.
  */
 struct spec_vm {
 	const char *hypervisor_path, *kernel_path, *kernel_initrd, *device_tree;
-	const char *image_path, *image_format; /* the format is "raw" if absent */
+	/* "raw" is the format of the image if image_format is absent */
+	const char *image_path, *image_format;
 	struct spec_strings hypervisor_parameters, kernel_parameters;
-	struct opt_u64 vcpus, memory; /* number of CPUs; memory in bytes */
+	struct opt_u64 vcpus, memory; /* vcpus: number of CPUs; memory: size in bytes */
 	struct spec_strings dtdevs;   /* dtdevs, iomems and irqs are for device passthrough */
 	const struct spec_vm_iomem *iomems;
 	size_t niomems;
@@ -264,7 +282,7 @@ struct spec_vm {
 /* An IP address in network byte order. An IPv4 address is in the first four bytes. */
 struct spec_ip {
 	uint8_t family; /* AF_INET or AF_INET6 */
-	/* length of the network's prefix in bits, for the address of an interface */
+	/* length of the network's prefix in bits, if this is the address of an interface */
 	uint8_t prefix;
 	uint8_t bytes[16];
 	const char *text; /* text from which the address was parsed */
@@ -281,12 +299,12 @@ struct spec_ips {
  */
 #define SPEC_VM_NET "io.caisson.vm.net"
 struct spec_vm_net {
-	const char *socket; /* path of the back end's socket */
-	const char *name;   /* name of the interface in the guest; "eth0" if absent */
-	/* address of the interface, if has_mac is set; else caisson chooses the address */
+	const char *socket; /* path of the socket of the vhost-user back end */
+	const char *name;   /* name of the network interface in the guest; "eth0" if absent */
+	/* MAC address of the interface, if has_mac is set; else caisson chooses a MAC address */
 	uint8_t mac[6];
 	bool has_mac;
-	uint16_t mtu; /* MTU of the interface; 0: absent */
+	uint16_t mtu; /* MTU of the network interface; 0: absent */
 	/*
 	 * `gateways` has at most one address for each family. A gateway is in the network of one of
 	 * the addresses, or is link-local.
@@ -310,12 +328,12 @@ struct spec {
 	} hooks;
 	struct spec_pairs annotations;
 
-	/* The members from here on are properties of the object `linux`. */
+	/* The members from here on are properties of the object `linux` in config.json. */
 	struct spec_namespace ns[SPEC_NS_COUNT];
 	/*
-	 * config.json has either both maps or neither. If it has neither and asks for a new user
-	 * namespace, the plan maps an ordinary user to root and no other id; for root this is an
-	 * error.
+	 * The id maps of a user namespace. config.json has either both maps or neither. If it has
+	 * neither and asks for a new user namespace, the plan maps an ordinary user to root and no
+	 * other id; for root this is an error.
 	 */
 	struct spec_id_maps uid_mappings, gid_mappings;
 	struct spec_time_offset time_monotonic, time_boottime;
@@ -369,21 +387,21 @@ int spec_parse_resources(struct arena *a, const struct json *node, const char *w
 
 /*
  * Adapts limits to the version of the specification in which s is written. spec_parse() has adapted
- * the limits of s itself; limits that a later `update` brings need it too. Up to version 1.2 a
- * pids.limit of 0 has no meaning of its own: engines write 0 for "unlimited", and Go programs write
- * 0 for a limit that was not given. Since version 1.3 a pids.limit of 0 is a limit.
+ * the limits in s itself; a later `update` calls this function for the limits that it brings. Up to
+ * version 1.2 a pids.limit of 0 has no meaning of its own: engines write 0 for "unlimited", and Go
+ * programs write 0 for a limit that was not given. Since version 1.3 a pids.limit of 0 is a limit.
  */
 void spec_settle_resources(const struct spec *s, struct cg_resources *res);
 
 /*
- * Parsers of single values, which the command line uses too. They return -EINVAL with a message
- * that says what was expected.
+ * Functions that parse single values, which the command line uses too. They return -EINVAL with a
+ * message that says what was expected.
  */
 /* name is a capability such as "CAP_CHOWN" */
 int spec_parse_capability(const char *name, unsigned *ret_number) must_check;
 int spec_parse_mount_options(struct arena *a, struct spec_strings options, struct spec_mount *m)
 	must_check;
-/* returns NULL if the annotation is absent */
+/* Returns the value of an annotation of config.json, or NULL if the annotation is absent. */
 const char *spec_annotation(const struct spec *s, const char *key);
 
 /*
@@ -394,12 +412,13 @@ const char *spec_annotation(const struct spec *s, const char *key);
 bool spec_image_is_root(const struct spec *s);
 
 /*
- * Annotation that says what runs in the microVM: "container", the process of config.json, which
- * caisson's agent starts; or "foreign", the operating system that is in vm.image, with a kernel,
- * an init and users of its own. caisson's agent is not in a foreign guest.
+ * The name of the annotation that says what runs in the microVM: "container", the process of
+ * config.json, which caisson's agent starts; or "foreign", the operating system that is in
+ * vm.image, with a kernel, an init and users of its own. caisson's agent is not in a foreign guest.
  */
 #define SPEC_GUEST "io.caisson.vm.guest"
-#define SPEC_GUEST_INIT "init" /* process.args of a foreign guest: its own init */
+/* what process.args holds for a foreign guest (see SPEC_GUEST): the guest runs its own init */
+#define SPEC_GUEST_INIT "init"
 bool spec_guest_is_foreign(const struct spec *s);
 
 /*
@@ -411,8 +430,8 @@ const char *spec_sysctl_of(struct arena *a, const struct spec *s, enum spec_ns n
 bool spec_sysctl_is_of(struct arena *a, const char *key, enum spec_ns ns);
 
 /*
- * Appends id maps in the form of /proc/PID/uid_map. This function is in kernel_text.c, which is
- * also linked into caisson-init.
+ * Appends id maps to `out` in the form of /proc/PID/uid_map. This function is in kernel_text.c,
+ * which is also linked into caisson-init.
  */
 int spec_id_maps_text(const struct spec_id_maps *maps, struct strbuf *out) must_check;
 /*
@@ -424,8 +443,8 @@ int spec_id_maps_text(const struct spec_id_maps *maps, struct strbuf *out) must_
 bool spec_sysctl_path(char *name);
 
 /*
- * Return a static array of every name that caisson accepts, with NULL at its end, for `caisson
- * features`.
+ * The functions spec_known_*() return a static array of every name that caisson accepts in a place
+ * of config.json, with NULL at its end, for `caisson features`.
  */
 const char *const *spec_known_mount_options(void);
 const char *const *spec_known_namespaces(void);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checks linux.sysctl. A kernel parameter may be set for a container only if a namespace of the
- * container holds it, because any other change would change the host. The list of parameters is
+ * Checks linux.sysctl. A sysctl may be set for a container only if a namespace of the container
+ * holds the sysctl, because otherwise setting it would change the host. The list of such sysctls is
  * that of runc, which follows the kernel.
  */
 #include "spec/parse.h"
 
 /*
- * Maps each parameter to the namespace that holds it. A name that ends in a dot stands for all
- * parameters below it.
+ * Each sysctl that a container may set, with the type of namespace that holds the sysctl. A name
+ * that ends in a dot stands for all sysctls below it.
  */
 static const struct {
 	const char *name;
@@ -31,8 +31,8 @@ static const struct {
 };
 
 /*
- * Returns a copy of a sysctl's name as a path below /proc/sys. *ret_valid, if not NULL, says
- * whether the name is valid.
+ * Returns a copy of a sysctl's name, turned into a path below /proc/sys. *ret_valid, if ret_valid
+ * is not NULL, says whether the name is valid.
  */
 static char *sysctl_path(struct arena *a, const char *name, bool *ret_valid)
 {

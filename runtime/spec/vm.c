@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Parses the property `vm` (config-vm.md). The paths in `vm` are absolute paths of the host.
- * config-vm.md requires a kernel; caisson has a default kernel, so a `vm` without a kernel is no
- * error.
+ * config-vm.md requires a kernel, but a `vm` without a kernel is no error here, because caisson has
+ * a default kernel.
  */
 #include "spec/parse.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Parses the annotation io.caisson.vm.net, which asks for a network of vhost-user. The network is
- * an annotation, because config.json has no other place where engines and their users could ask for
- * one:
+ * Parses the annotation io.caisson.vm.net, which asks for a network interface that a vhost-user
+ * back end serves. It is an annotation, because config.json has no property by which engines and
+ * their users could ask for one:
  *
  *	vhost-user:PATH[,KEY=VALUE]...
  *
@@ -57,8 +57,8 @@ static int take_mac(struct reader *r, const char *value)
 	for (size_t i = 0; good && i < 6; i++)
 		m[i] = (uint8_t)strtoul(value + 3 * i, NULL, 16);
 	/*
-	 * The first byte of a group (multicast) address is odd. Such an address and the all-zero
-	 * one are refused.
+	 * The first byte of a group (multicast) MAC address is odd. Such a MAC address and the
+	 * all-zero one are refused.
 	 */
 	if (!good || (m[0] & 1) || memcmp(m, none, sizeof(none)) == 0)
 		return err_set(EINVAL,
@@ -82,7 +82,7 @@ static int take_mtu(struct reader *r, const char *value)
 	return 0;
 }
 
-/* Returns whether an interface or a gateway can have the address. */
+/* Returns whether a network interface or a gateway can have the IP address. */
 static bool is_usable(const struct spec_ip *ip)
 {
 	static const uint8_t none[16], loopback[16] = {[15] = 1};
@@ -186,8 +186,9 @@ static bool share_network(const struct spec_ip *a, const struct spec_ip *b)
 }
 
 /*
- * Checks that the gateway can be reached, because the guest's kernel would only say "Network is
- * unreachable", without naming the gateway.
+ * Checks that the gateway is not the interface's own address, and that the guest can reach it.
+ * Without this check only the guest's kernel would find the mistake, and say "Network is
+ * unreachable" without naming the gateway.
  */
 static int check_gateway(const struct spec_vm_net *n, const struct spec_ip *g)
 {

@@ -11,8 +11,8 @@ int cap_sets_read(struct cap_sets *ret) must_check;
 int cap_sets_write(const struct cap_sets *sets) must_check;
 
 /*
- * Returns those of the capabilities `caps` that a process whose present sets are `now` can be
- * given. If `caps` is NULL, the result is empty.
+ * Returns those of the capabilities `caps` that a process can be given whose present capability
+ * sets are `now`. If `caps` is NULL, the result is empty.
  */
 struct cap_sets cap_sets_grantable(
 	const struct spec_capabilities *caps, const struct cap_sets *now);

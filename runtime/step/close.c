@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The step CLOSE: closes every descriptor in INIT except for those on a list of what INIT keeps, so
- * that INIT holds nothing of the host from then on. The list names what stays open and not what is
- * closed, so that no descriptor is forgotten.
+ * The step CLOSE: closes every descriptor in INIT, the container's first process, except for those
+ * on a list of what INIT keeps, so that INIT holds nothing of the host from then on. The list names
+ * what stays open and not what is closed, so that no descriptor is forgotten.
  */
 #include <linux/close_range.h>
 #include <stdlib.h>
@@ -28,7 +28,8 @@ static bool has_later_hooks(const struct step_ctx *c, const struct step *s)
 
 /*
  * Returns the index in c->slots of the file that holds the compiled system call filter, or -1 if no
- * file holds it. In a microVM the SECCOMP step reads the filter from this file.
+ * file holds the filter. In a microVM the SECCOMP step, which comes after CLOSE, reads the filter
+ * from this file.
  */
 static int filter_slot(const struct step_ctx *c)
 {

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The terminal is made in the container's own devpts, after PIVOT, so that
- * ttyname(3) works in the container. INIT sends the terminal's master to the runtime, which sends
- * it to --console-socket or relays it to its own terminal.
+ * Theory of operation. The terminal is made in the container's own devpts, after the step PIVOT, so
+ * that ttyname(3) works in the container. INIT, the container's first process, sends the terminal's
+ * master to the runtime, which sends the master to --console-socket or relays the data to caisson's
+ * own terminal.
  *
  * Everything in the container may be forged, and the container is already running when an exec asks
- * for a terminal. So the CONSOLE step checks the file system type of the devpts, opens "ptmx" in it
- * without crossing links or mounts, and gets the slave side from the master itself (TIOCGPTPEER),
- * not from a path (CVE-2025-52565).
+ * for a terminal. So the CONSOLE step checks the file system type of the devpts, opens "ptmx" in
+ * the devpts without crossing links or mounts, and gets the slave side from the master itself
+ * (TIOCGPTPEER), not from a path (CVE-2025-52565).
  */
 #include <linux/magic.h>
 #include <sys/ioctl.h>
@@ -36,7 +37,9 @@ static int open_master(int root)
 		return pts;
 	if (fstatfs(pts, &fs) < 0)
 		return err_sys("stat /dev/pts");
-	/* A devpts has only one directory, so any directory in a devpts is its root. */
+	/*
+	 * A devpts has only one directory, so any directory in a devpts is the root of the devpts.
+	 */
 	if (fs.f_type != DEVPTS_SUPER_MAGIC)
 		return err_set(ENODEV, NO_DEVPTS, "but something else is there");
 	int fd = sys_openat2(pts, "ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC, 0,
@@ -66,8 +69,8 @@ static int open_slave(int master, const struct spec_process *p)
 	if ((size.ws_row || size.ws_col) && ioctl(slave, TIOCSWINSZ, &size) < 0)
 		return err_sys("process.consoleSize: set the terminal's size");
 	/*
-	 * Only the owner of the terminal changes. The terminal's group stays as devpts set it: the
-	 * group tty, if the mount's gid= option says so.
+	 * Only the owner of the terminal changes. The terminal's group stays as devpts set it,
+	 * which is the group tty if the mount option gid= says so.
 	 */
 	if (p->user.uid && fchown(slave, p->user.uid, (gid_t)-1) < 0)
 		return err_sys("process.user.uid: give the terminal to user %u", p->user.uid);
@@ -116,17 +119,20 @@ static int mount_on_console(struct step_ctx *c, int slave)
 }
 
 /*
- * Makes the terminal the controlling terminal of the session, and puts it in place of standard
- * input, output and error.
+ * Makes the container's terminal the controlling terminal of the session, and puts the terminal in
+ * place of standard input, output and error.
  */
 static int take_over_terminal(struct step_ctx *c, int slave)
 {
 	/*
-	 * If a FORK step follows, the process that FORK makes leads the session, so that process
-	 * makes the terminal its controlling terminal.
+	 * If a step FORK follows (in an exec), the process that FORK makes leads the session, so
+	 * that process and not this one makes the terminal its controlling terminal.
 	 */
 	if (!c->plan->exec || c->forked) {
-		/* setsid() fails with EPERM if this process leads a session already. */
+		/*
+		 * setsid(2) fails with EPERM if this process leads a session already, which is no
+		 * error here.
+		 */
 		if (setsid() < 0 && getsid(0) != getpid())
 			return err_sys("start a session");
 		if (ioctl(slave, TIOCSCTTY, 0) < 0)
@@ -148,8 +154,8 @@ int step_console(struct step_ctx *c, const struct step *s)
 	if (slave < 0)
 		return slave;
 	/*
-	 * An exec does not mount its terminal on /dev/console, because the container's own terminal
-	 * may be there.
+	 * An exec does not mount its terminal on /dev/console, because the terminal of the
+	 * container's first process may be mounted there.
 	 */
 	if (!c->plan->exec) {
 		int r = mount_on_console(c, slave);

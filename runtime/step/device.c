@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes device nodes and the symbolic links in /dev. Never follows a link in the last component of
- * a path: if the image has a link there, the step fails. If an image links /dev itself to a place
- * outside of the root, the node is made inside the root (CVE-2026-47766).
+ * Makes device nodes and the symbolic links in /dev. A link in the last component of a path is
+ * never followed: if the image has a link there, the step fails. If an image links /dev itself to a
+ * place outside of the root, the node is made inside the root (CVE-2026-47766).
  */
 #include <sched.h>
 #include <stdio.h>
@@ -59,8 +59,8 @@ static int not_the_device(const struct spec_device *d, const struct stat *st, co
 }
 
 /*
- * Changes the mode of the file behind the O_PATH descriptor `fd` through /proc/self/fd, because
- * before Linux 6.6 no system call changes a mode by name without following links.
+ * Changes the mode of the file of the O_PATH descriptor `fd` through /proc/self/fd, because before
+ * Linux 6.6 no system call changes a mode by name without following links.
  */
 static int change_mode(struct step_ctx *c, int fd, mode_t mode)
 {
@@ -71,8 +71,8 @@ static int change_mode(struct step_ctx *c, int fd, mode_t mode)
 	if (errno != ENOSYS)
 		return -1;
 	/*
-	 * This path leads to the file of `fd` and to no other file, because `proc` is the host's
-	 * own procfs, where self/fd/N is a magic link.
+	 * The path self/fd/N leads to the file of `fd` and to no other file, because `proc` is the
+	 * host's own procfs, where self/fd/N is a magic link.
 	 */
 	snprintf(path, sizeof(path), "self/fd/%d", fd);
 	return fchmodat(c->proc, path, mode, 0);
@@ -108,7 +108,7 @@ static int adjust_node(struct step_ctx *c, int dir, const char *name, const stru
 
 /*
  * Warns if a node that is bind-mounted from the host does not have the owner and mode that
- * config.json gives, because such a node keeps the owner and mode of the host's node.
+ * config.json asks for, because a bind mount shows the owner and mode of the host's node.
  */
 static void warn_of_attributes(
 	const struct spec_device *d, const char *field, const struct stat *st)
@@ -126,8 +126,8 @@ static void warn_of_attributes(
 }
 
 /*
- * Attaches `tree`, a detached mount of a device node, below dir. `field` is the property of
- * linux.devices, or NULL for a default device.
+ * Attaches `tree`, a detached mount of a device node, at the path `name` in the directory dir.
+ * `field` is the property of linux.devices, or NULL for a default device.
  */
 static int bind_device(
 	int tree, int dir, const char *name, const struct spec_device *d, const char *field)
@@ -153,9 +153,9 @@ static int bind_device(
 
 /*
  * Makes a detached copy of the mount of a file of the host. If this process is already in a mount
- * namespace that has nothing of the host, it returns to the host's mount namespace for the call
- * that makes the copy. The copy is private, because a mount that the container puts on it must not
- * appear on the host.
+ * namespace that has nothing of the host, the process returns to the host's mount namespace for the
+ * call that makes the copy. The copy is private, because a mount that the container puts on it must
+ * not appear on the host.
  */
 static int copy_from_host(const struct step_ctx *c, const char *path)
 {
@@ -202,7 +202,7 @@ int step_device(struct step_ctx *c, const struct step *s)
 		return err_ctx(r, "path");
 	/*
 	 * A device /dev/ptmx in linux.devices is skipped, because /dev/ptmx is always a link to the
-	 * container's own pts/ptmx, which SYMLINK makes.
+	 * container's own pts/ptmx, which a step SYMLINK makes.
 	 */
 	if (streq(path, "/dev/ptmx"))
 		return 0;
@@ -223,8 +223,8 @@ int step_device(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Makes a link in /dev. If the image already has a file at the path, that file stays, as in other
- * runtimes. Only /dev/ptmx is replaced, because it must lead to the container's own devpts
+ * Makes a symbolic link in /dev. If the image already has a file at the path, that file stays, as
+ * in other runtimes. Only /dev/ptmx is replaced, because it must lead to the container's own devpts
  * (config-linux.md, default devices).
  */
 int step_symlink(struct step_ctx *c, const struct step *s)
@@ -232,7 +232,7 @@ int step_symlink(struct step_ctx *c, const struct step *s)
 	const char *target = s->link.target, *path = s->link.path, *name;
 	struct stat st;
 
-	/* /dev/core is only made if the kernel has /proc/kcore. */
+	/* The link /dev/core to /proc/kcore is only made if the kernel has /proc/kcore. */
 	if (streq(target, "/proc/kcore") && fstatat(c->proc, "kcore", &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return 0;
 	_cleanup_fd_ int dir = path_parent(c->root, path, &name);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. FIND_PROGRAM runs as root of the container, in the new root file system, so
- * that `create` can already report what is wrong with process.cwd and process.args. Root may be
- * denied what the container's user is allowed, for example in a directory on NFS, or in one whose
- * owner the user namespace does not map. Then FIND_PROGRAM leaves c->exe NULL, and EXEC searches
- * again with the user's rights.
+ * Theory of operation. The step FIND_PROGRAM runs as root of the container, in the new root file
+ * system, so that `create` can already report what is wrong with process.cwd and process.args. Root
+ * may be denied what the container's user is allowed, for example in a directory on NFS, or in one
+ * whose owner the user namespace does not map. Then FIND_PROGRAM leaves c->exe NULL, and the step
+ * EXEC searches again with the user's rights.
  *
  * The directory and the program are looked up by path_open(), which follows no magic links, so that
  * neither of the two can be reached through /proc/self/fd/N or /proc/self/exe (CVE-2024-21626,
@@ -21,15 +21,15 @@
 #include "base/path.h"
 #include "step/step.h"
 
-/* longest argument in bytes: the kernel's MAX_ARG_STRLEN without the NUL */
+/* longest argument of a program in bytes: the kernel's MAX_ARG_STRLEN without the NUL */
 #define ARG_LENGTH_MAX 131071
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define PASSWD_MAX (1024 * 1024)
 
 /*
- * Returns a descriptor of the root file system. Opens "/" if the CLOSE step has closed the
- * descriptor in c->root.
+ * Returns a descriptor of the container's root file system. Opens "/" if the step CLOSE has closed
+ * the descriptor in c->root.
  */
 static int open_root(struct step_ctx *c)
 {
@@ -57,8 +57,8 @@ static int cwd_error(const char *cwd, int r)
 }
 
 /*
- * Changes into the directory process.cwd. If the directory is missing, INIT makes it as root for a
- * new container, and an exec fails. runc does the same.
+ * Changes into the directory process.cwd. If the directory is missing, it is made as root for a new
+ * container, and is an error for an exec, as with runc.
  */
 static int enter_cwd(struct step_ctx *c, const struct spec_process *p)
 {
@@ -75,8 +75,8 @@ static int enter_cwd(struct step_ctx *c, const struct spec_process *p)
 	if (fchdir(fd) < 0)
 		return cwd_error(p->cwd, -errno);
 	/*
-	 * If the directory is outside of the root, the kernel reports a path that begins with
-	 * "(unreachable)", for which getcwd(3) fails with ENOENT.
+	 * If the working directory is outside of the root, the kernel reports a path that begins
+	 * with "(unreachable)", for which getcwd(3) fails with ENOENT.
 	 */
 	if (!getcwd(path, sizeof(path)) || path[0] != '/')
 		return err_set(EPERM,
@@ -98,8 +98,8 @@ static const char *env_get(char *const *env, const char *name)
 }
 
 /*
- * Returns the home directory (sixth field) in the user's line of `text`, the content of
- * /etc/passwd, or NULL if there is none. The text comes from the container and may contain
+ * Returns the home directory (sixth field) in the line of the user `uid` in `text`, the content of
+ * /etc/passwd, or NULL if there is no such line. `text` comes from the container and may contain
  * anything.
  */
 static const char *passwd_home(struct arena *a, const char *text, uint32_t uid)
@@ -163,9 +163,10 @@ static size_t name_hash(const char *entry, size_t len)
 }
 
 /*
- * Copies the environment without a variable HOME that is empty. If a name occurs more than once,
- * only the last entry is copied, because getenv(3) would find the first entry and shells the last.
- * A hash table makes this fast, because Kubernetes passes thousands of variables.
+ * Copies the environment, except for a variable HOME that is empty. If a name occurs more than
+ * once, only the last entry with that name is copied, because programs disagree: getenv(3) finds
+ * the first entry and shells use the last. A hash table makes the search fast, because Kubernetes
+ * passes thousands of variables.
  */
 static int copy_env(struct arena *a, char *const *env, size_t n, char **out, size_t *ret_n)
 {
@@ -199,9 +200,10 @@ static int copy_env(struct arena *a, char *const *env, size_t n, char **out, siz
 }
 
 /*
- * Makes the program's environment from process.env, or from the copy to which the runtime has added
- * LISTEN_FDS or NOTIFY_SOCKET. If HOME is missing, its value is read from the container's
- * /etc/passwd, as in runc. TERM is not added, because neither runc nor crun adds it.
+ * Makes the program's environment from process.env or, if the runtime has added LISTEN_FDS or
+ * NOTIFY_SOCKET, from the runtime's copy of process.env. If HOME is missing, its value is read from
+ * the container's /etc/passwd, as in runc. TERM is not added, because neither runc nor crun adds
+ * it.
  */
 static int make_env(struct step_ctx *c, const struct spec_process *p)
 {
@@ -226,8 +228,8 @@ static int make_env(struct step_ctx *c, const struct spec_process *p)
 }
 
 /*
- * Returns 0 if the program can be executed, -ENOEXEC if the file is not executable, and -EACCES if
- * this process lacks the rights to look the file up.
+ * Returns 0 if the program at `path` can be executed, -ENOEXEC if the file is not executable, and
+ * -EACCES if this process lacks the rights to look the file up.
  */
 static int check_program(int root, const char *cwd, const char *path)
 {
@@ -265,8 +267,9 @@ static int program_error(const char *path, int r)
 	case EISDIR:
 		return err_set(EISDIR, "exec: \"%s\": is a directory: permission denied", path);
 	/*
-	 * The error is not EACCES, because after EACCES the EXEC step searches once more with the
-	 * user's rights, and no user's rights make a file executable.
+	 * For a file that is not executable the error is not EACCES, because after EACCES the step
+	 * EXEC searches once more with the user's rights, and no user's rights make a file
+	 * executable.
 	 */
 	case ENOEXEC:
 		return err_set(EPERM, "exec: \"%s\": permission denied", path);
@@ -305,7 +308,10 @@ static int search_path(struct step_ctx *c, const struct spec_process *p, const c
 		if (!*dir)
 			break;
 	}
-	/* Engines recognise that the program is missing by exactly these two message texts. */
+	/*
+	 * The texts of these two error messages must not change, because engines recognise by them
+	 * that the program is missing.
+	 */
 	return err_set(denied ? EACCES : ENOENT,
 		"exec: \"%s\": executable file not found in $PATH: %s", name,
 		denied ? "permission denied" : "no such file or directory");
@@ -313,7 +319,7 @@ static int search_path(struct step_ctx *c, const struct spec_process *p, const c
 
 /*
  * Finds the program that process.args names. Returns -EACCES if this process lacks the rights to
- * look it up.
+ * look the program up.
  */
 static int find_program(struct step_ctx *c, const struct spec_process *p, const char **ret)
 {
@@ -342,10 +348,10 @@ static void exit_as_killed(int sig)
 }
 
 /*
- * Says whether INIT needs a handler for the signal `sig`. INIT is the first process of a pid
- * namespace, and the kernel drops a signal to such a process if its action is the default one
- * (pid_namespaces(7)). People use SIGHUP, SIGINT, SIGQUIT and SIGTERM to stop a container whose
- * INIT still waits for `start`. execve(2) removes the handlers.
+ * Says whether INIT, the container's first process, needs a handler for the signal `sig`. INIT is
+ * the first process of a pid namespace, and the kernel drops a signal to such a process if the
+ * signal's action is the default one (pid_namespaces(7)). People use SIGHUP, SIGINT, SIGQUIT and
+ * SIGTERM to stop a container whose INIT still waits for `start`. execve(2) removes the handlers.
  */
 static bool needs_handler(int sig, bool first)
 {
@@ -353,10 +359,10 @@ static bool needs_handler(int sig, bool first)
 }
 
 /*
- * Resets all signals, so that the program starts with none ignored and none blocked. Callers of
- * caisson ignore some: conmon and Go programs ignore SIGPIPE, and a shell's background job ignores
- * SIGINT. FIND_PROGRAM resets the signals, and not EXEC, because EXEC runs under the seccomp
- * filter.
+ * Resets all signals, so that the program starts with no signal ignored and no signal blocked.
+ * Callers of caisson ignore some: conmon and Go programs ignore SIGPIPE, and a shell's background
+ * job ignores SIGINT. The step FIND_PROGRAM resets the signals, and not the step EXEC, because EXEC
+ * runs under the seccomp filter.
  */
 static int reset_signals(void)
 {
@@ -366,7 +372,8 @@ static int reset_signals(void)
 	for (int sig = 1; sig < NSIG; sig++)
 		/*
 		 * signal() fails for SIGKILL, SIGSTOP and the two signals that glibc keeps for
-		 * itself, and nothing has to be reset for these.
+		 * itself. The failure is ignored, because nothing has to be reset for these
+		 * signals.
 		 */
 		(void)signal(sig, needs_handler(sig, first) ? exit_as_killed : SIG_DFL);
 	sigemptyset(&none);
@@ -393,7 +400,10 @@ int step_find_program(struct step_ctx *c, const struct step *s)
 	return r;
 }
 
-/* Returns the name of the array, process.args or process.env, that has the longest string. */
+/*
+ * Returns the name of the array, process.args or process.env, that contains the longest string.
+ * *ret_len is the length of that string.
+ */
 static const char *longest_string(const struct spec_process *p, char *const *env, size_t *ret_len)
 {
 	const char *name = "process.args";
@@ -473,8 +483,8 @@ int step_exec(struct step_ctx *c, const struct step *s)
 	if (errno != EACCES)
 		return exec_error(c, p);
 	/*
-	 * FIND_PROGRAM found c->exe as root, but the user may not execute it. Further along PATH
-	 * there may be a program of the same name that the user may execute.
+	 * The step FIND_PROGRAM found c->exe as root, but the user may not execute that file.
+	 * Further along PATH there may be a program of the same name that the user may execute.
 	 */
 	const char *other = NULL;
 	if (find_program(c, p, &other) >= 0 && !streq(other, c->exe)) {

@@ -19,7 +19,8 @@
 #include "step/step.h"
 
 /*
- * Mounts a detached procfs of this process's pid namespace. Returns no error message if this fails.
+ * Returns a detached mount of a new procfs of this process's pid namespace. If that fails, returns
+ * a negative number without an error message.
  */
 static int make_private_proc(void)
 {
@@ -57,9 +58,10 @@ int step_join(struct step_ctx *c, const struct step *s)
 	if (s->ns.type != SPEC_NS_PID || !c->plan->userns)
 		return 0;
 	/*
-	 * A child makes the procfs, because only a child of this process is in the joined pid
-	 * namespace. The procfs is made before this process enters the user namespace, because the
-	 * kernel makes no procfs in a user namespace that does not own the pid namespace.
+	 * A child of this process makes the procfs, because this process itself stays in its old
+	 * pid namespace and only its children are in the joined one. The procfs is made before this
+	 * process enters the user namespace, because the kernel makes no procfs in a user namespace
+	 * that does not own the pid namespace.
 	 */
 	return aside_run(0, make_proc_aside, NULL, &c->joined_proc, 1);
 }
@@ -73,9 +75,9 @@ static bool has_listener(const struct plan *p)
 }
 
 /*
- * Enters the namespaces of the container's first process. If the container has no user namespace of
- * its own, the caller has left CLONE_NEWUSER out of c->enter_flags, because setns(2) into the
- * caller's own user namespace fails with EINVAL.
+ * Enters the namespaces of the container's first process, for an exec. If the container has no user
+ * namespace of its own, c->enter_flags has no CLONE_NEWUSER, because setns(2) into the caller's own
+ * user namespace fails with EINVAL.
  */
 int step_enter(struct step_ctx *c, const struct step *s)
 {
@@ -83,9 +85,9 @@ int step_enter(struct step_ctx *c, const struct step *s)
 	 * The thread that hands over a seccomp listener cannot be started after this process has
 	 * entered the pid namespace, because the kernel makes no thread in a process whose children
 	 * get another pid namespace. So the other namespaces are entered first, then the thread is
-	 * started, then the pid namespace is entered. The pid namespace has a descriptor of its own
-	 * for this, because once this process is in the other namespaces, it may not look at the
-	 * container's first process in /proc any more.
+	 * started, then the pid namespace is entered. The pid namespace has a descriptor of its
+	 * own, c->pid_ns, because once this process is in the other namespaces, it may not look at
+	 * the container's first process in /proc any more.
 	 */
 	const bool split = has_listener(c->plan) && c->enter_flags & CLONE_NEWPID;
 	const uint64_t flags = c->enter_flags & ~(uint64_t)(split ? CLONE_NEWPID : 0);
@@ -98,8 +100,9 @@ int step_enter(struct step_ctx *c, const struct step *s)
 	if (split && setns(c->pid_ns, CLONE_NEWPID) < 0)
 		return err_sys("enter the pid namespace of the container");
 	/*
-	 * An exec opens the root here, because its plan has no ATTACH_ROOT step, and because this
-	 * process is in the container's root now.
+	 * An exec opens the container's root here, because its plan has no ATTACH_ROOT step, and
+	 * because "/" is the container's root now that this process has entered the mount
+	 * namespace.
 	 */
 	c->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return c->root < 0 ? err_sys("open the container's root") : 0;
@@ -122,8 +125,8 @@ int step_time_ns(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Waits, in the child that FORK made, until the parent has reported the child's pid and has ended.
- * Returns the child's pid as the parent saw it, or 0.
+ * Waits, in the child that the step FORK made, until the parent has reported the child's pid to the
+ * runtime and has ended. Returns the child's pid as the parent saw it, or 0.
  */
 static pid_t wait_for_end(int fd)
 {
@@ -138,8 +141,8 @@ static pid_t wait_for_end(int fd)
 }
 
 /*
- * Forks by clone(2), because a system call filter may be loaded already, and filters allow clone(2)
- * more often than clone3(2).
+ * Forks by clone(2) and not clone3(2), because a system call filter may be loaded already, and
+ * filters allow clone(2) more often than clone3(2).
  */
 static pid_t fork_under_filter(void)
 {
@@ -155,10 +158,10 @@ static bool joins_pid_ns(const struct plan *p)
 }
 
 /*
- * Gives the child a new procfs. Other containers may be in the pid namespace that was joined, and
- * can look at the child's descriptors. So the child must not have the host's procfs, which shows
- * the host's processes, but a procfs that shows only what those containers see already. In a user
- * namespace the kernel may refuse to make one.
+ * Gives the child that the step FORK made a new procfs. Other containers may be in the pid
+ * namespace that was joined, and can look at the child's descriptors. So the child must not have
+ * the host's procfs, which shows the host's processes, but a procfs that shows only what those
+ * containers see already. In a user namespace the kernel may refuse to make one.
  */
 static int replace_proc(struct step_ctx *c)
 {
@@ -178,8 +181,9 @@ static pid_t fork_into_namespaces(struct step_ctx *c, const struct step *s)
 	pid_t pid = sys_clone3(&args);
 	if (pid > 0 && write(end[1], &pid, sizeof(pid)) < 0)
 		/*
-		 * A failure of write(2) is ignored, because the child can go on without knowing its
-		 * pid. write(2) never waits, because the pipe is empty.
+		 * The parent writes the child's pid into a pipe. A failure of write(2) is ignored,
+		 * because the child can go on without knowing its pid. write(2) never waits,
+		 * because the pipe is empty.
 		 */
 		err_clear();
 	if (pid != 0)
@@ -192,9 +196,9 @@ static pid_t fork_into_namespaces(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Makes the child the leader of a session of its own. The terminal on which caisson was started can
- * then send the child no signals, and the child can have the container's terminal as its
- * controlling terminal.
+ * Makes this process, the child that the step FORK made, the leader of a session of its own. The
+ * terminal on which caisson was started can then send the process no signals, and the process can
+ * have the container's terminal as its controlling terminal.
  */
 static int lead_session(struct step_ctx *c)
 {
@@ -213,7 +217,7 @@ int step_fork(struct step_ctx *c, const struct step *s)
 	if (hide_proc)
 		fd_close(&c->proc);
 	pid_t pid = s->fork.staged ? fork_into_namespaces(c, s) : fork_under_filter();
-	/* clone(2) fails with ENOMEM if the first process of the pid namespace has ended. */
+	/* clone(2) fails with ENOMEM if the first process of the joined pid namespace has ended. */
 	if (pid < 0)
 		return err_sys("make the container's process");
 	int r = pid == 0 && hide_proc ? replace_proc(c) : 0;
@@ -222,7 +226,7 @@ int step_fork(struct step_ctx *c, const struct step *s)
 	if (pid == 0)
 		return lead_session(c);
 	r = c->peer.forked(c->peer.data, pid);
-	/* The parent kills the child if the host's side could not be told the child's pid. */
+	/* If the parent could not tell the runtime the child's pid, the parent kills the child. */
 	if (r < 0)
 		kill(pid, SIGKILL);
 	_exit(r < 0);

@@ -2,18 +2,19 @@
 /*
  * Runs hooks: programs that get the container's state on standard input.
  *
- * Theory of operation. The parent polls the hook's pidfd, the pipe with the hook's output, and the
- * pipe to the hook until the state is written. The loop ends only when the pidfd says that the hook
- * has ended, because a hook need not read its input, may close its output early, and may leave a
- * daemon behind that holds the output open forever. While the parent writes, it keeps the reading
- * end of the input pipe open too, so that a hook which does not read cannot cause a SIGPIPE.
+ * Theory of operation. The parent of the hook's process polls the hook's pidfd, the pipe with the
+ * hook's output, and the pipe to the hook until the state is written. The loop ends only when the
+ * pidfd says that the hook has ended, because a hook need not read its input, may close its output
+ * early, and may leave a daemon behind that holds the output open forever. While the parent writes,
+ * it keeps the reading end of the input pipe open too, so that a hook which does not read cannot
+ * cause a SIGPIPE.
  *
  * The hook leads a session of its own, so that it has no terminal that could stop it. When the
  * parent kills the hook, it kills the hook's whole process group: everything that the hook started
- * and that did not leave the group on purpose. The kernel kills the hook if the runtime ends.
+ * and that did not leave the group on purpose. The kernel kills the hook if the parent ends.
  *
- * Only the last OUTPUT_KEPT bytes of the output are kept, because they are only needed for the
- * error message.
+ * Only the last OUTPUT_KEPT bytes of the hook's output are kept, because they are only needed for
+ * the error message.
  */
 #include <ctype.h>
 #include <linux/close_range.h>
@@ -37,13 +38,18 @@
 struct hook_run {
 	pid_t pid;
 	int pidfd;
-	/* descriptor from interrupt_open(), readable when a signal asks this process to end */
+	/*
+	 * descriptor from interrupt_open(), which is readable when a signal asks this process to
+	 * end
+	 */
 	int interrupt;
-	/* pipe to the hook's standard input; closed once the state is written */
+	/*
+	 * pipe to the hook's standard input; closed once the container's state is written into it
+	 */
 	int in_read, in_write;
 	int out;     /* pipe from the hook's standard output and error */
 	int failure; /* pipe through which the child reports the errno of a failed execve(2) */
-	const char *state; /* the part of the state that is not yet written */
+	const char *state; /* the part of the container's state that is not yet written */
 	size_t len;
 	char kept[OUTPUT_KEPT + 1];
 	size_t nkept;
@@ -55,8 +61,8 @@ struct hook_env {
 	size_t len;
 	const int *out;
 	/*
-	 * INIT's context, because a startContainer hook may have to load INIT's seccomp filter;
-	 * NULL: the host's side runs the hooks
+	 * The context of INIT, the container's first process, because a startContainer hook may
+	 * have to load INIT's seccomp filter. NULL: the runtime runs the hooks.
 	 */
 	struct step_ctx *ctx;
 };
@@ -72,7 +78,10 @@ static void hook_run_release(struct hook_run *run)
 }
 #define _cleanup_hook_run_ __attribute__((cleanup(hook_run_release), unused))
 
-/* Turns the child into the hook by execve(2). Never returns. */
+/*
+ * Runs in a child process, and turns it into the hook by execve(2). Does not return: if it fails,
+ * the child exits.
+ */
 static void __attribute__((noreturn)) become_hook(const struct spec_hook *hook,
 	const struct hook_env *e, const int stdio[3], int failure, pid_t parent)
 {
@@ -87,17 +96,18 @@ static void __attribute__((noreturn)) become_hook(const struct spec_hook *hook,
 	int code;
 
 	/*
-	 * clone3() has reset the signals that had handlers, but not the signals that were ignored,
-	 * so the child resets the ignored signals here.
+	 * The child resets the signals that were ignored. clone3() has reset only the signals that
+	 * had handlers (CLONE_CLEAR_SIGHAND).
 	 */
 	for (int sig = 1; sig < NSIG; sig++)
 		(void)signal(sig, SIG_DFL);
 	sigemptyset(&none);
 	errno = 0;
 	/*
-	 * dup2() clears close-on-exec, unless both descriptors are the same, which they never are,
-	 * because make_pipe() makes none below 3. The parent may have ended before the child asked
-	 * by prctl() to be killed at the parent's end, so the child checks getppid() afterwards.
+	 * dup2() makes the hook's standard streams. It clears close-on-exec of each, because its
+	 * two arguments are never the same: make_pipe() makes no descriptor below 3. The parent may
+	 * have ended before the child asked by prctl() to be killed at the parent's end, so the
+	 * child checks getppid() afterwards.
 	 */
 	if (setsid() < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent ||
 		dup2(stdio[0], 0) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0 ||
@@ -105,7 +115,10 @@ static void __attribute__((noreturn)) become_hook(const struct spec_hook *hook,
 		sigprocmask(SIG_SETMASK, &none, NULL) < 0) {
 		code = errno ? errno : ESRCH;
 	} else if (e->ctx && (code = -seccomp_load_late(e->ctx)) > 0) {
-		/* The child sends `code`, the error of the failed call, to the parent. */
+		/*
+		 * Loading the seccomp filter has failed with the error `code`, which the child
+		 * sends to the parent below.
+		 */
 	} else {
 		execve(hook->path, args, env);
 		code = errno;
@@ -115,7 +128,8 @@ static void __attribute__((noreturn)) become_hook(const struct spec_hook *hook,
 }
 
 /*
- * Makes a pipe whose ends are close-on-exec and not below 3, even if a standard stream is closed.
+ * Makes a pipe whose ends are close-on-exec. Neither end is below 3, even if this process runs with
+ * a closed standard stream.
  */
 static int make_pipe(int *ret_read, int *ret_write)
 {
@@ -140,10 +154,10 @@ static int set_nonblocking(int fd)
 }
 
 /*
- * Forks, and opens the child's pidfd. clone3(2) is tried first. Seccomp profiles of engines deny it
- * with various error numbers, so clone(2) is tried after any failure of clone3(2); if the kernel
- * itself has refused, clone(2) fails too. pidfd_open(2) after clone(2) cannot open another process,
- * because this process has not reaped the child yet.
+ * Forks, and opens the child's pidfd. clone3(2) is tried first. Seccomp profiles of engines deny
+ * clone3(2) with various error numbers, so clone(2) is tried after any failure of clone3(2); if the
+ * kernel itself has refused, clone(2) fails too. pidfd_open(2) after clone(2) cannot open another
+ * process, because this process has not reaped the child yet.
  */
 static pid_t fork_hook(int *ret_pidfd)
 {
@@ -195,8 +209,8 @@ static int start_hook(struct hook_run *run, const struct spec_hook *hook, const 
 }
 
 /*
- * Reads all output that is in the pipe now, and stores its last OUTPUT_KEPT bytes. Returns -EPIPE
- * at the end of the output.
+ * Reads all of the hook's output that is in the pipe now, and stores the last OUTPUT_KEPT bytes of
+ * the output. Returns -EPIPE at the end of the output.
  */
 static int read_output(struct hook_run *run)
 {
@@ -280,7 +294,10 @@ static int reap_hook(const struct hook_run *run, siginfo_t *ret)
 	return r < 0 ? err_sys("wait for it") : 0;
 }
 
-/* Returns the hook's output as one line without the blanks at its end, or "" if there is none. */
+/*
+ * Returns the hook's output as one line without the blanks at its end, or "" if the hook has
+ * written nothing.
+ */
 static const char *output_text(struct hook_run *run)
 {
 	while (run->nkept && (unsigned char)run->kept[run->nkept - 1] <= ' ')
@@ -298,8 +315,8 @@ static int hook_outcome(struct hook_run *run, const siginfo_t *si)
 
 	if (read(run->failure, &code, sizeof(code)) == sizeof(code))
 		/*
-		 * ENOENT gets a text of caisson's own, because engines take the kernel's text to
-		 * mean that the container's program was not found.
+		 * The error ENOENT of a hook gets a text of caisson's own, because engines take the
+		 * kernel's text to mean that the container's program was not found.
 		 */
 		return err_set(code, "cannot be executed: %s",
 			code == ENOENT ? "the file, or its interpreter, was not found"
@@ -336,9 +353,9 @@ static int run_hook(const struct spec_hook *hook, const struct hook_env *e)
 		timeout = INT64_MAX / 2000;
 	int64_t deadline = timeout > 0 ? clock_ms() + timeout * 1000 : -1;
 	/*
-	 * If the caller wants to undo its work when a signal asks this process to end, it has
-	 * blocked such signals, and interrupt_open() reports them. Otherwise such a signal ends
-	 * this process, and the kernel then kills the hook.
+	 * If this process has to undo its work when a signal asks it to end, it has blocked such
+	 * signals, and interrupt_open() reports them. Otherwise such a signal ends this process,
+	 * and the kernel then kills the hook.
 	 */
 	run.interrupt = interrupt_open();
 	int r = start_hook(&run, hook, e);
@@ -347,8 +364,8 @@ static int run_hook(const struct spec_hook *hook, const struct hook_env *e)
 	r = watch_hook(&run, deadline);
 	if (r < 0) {
 		/*
-		 * The hook is killed by its pidfd too, because it may not have called setsid() yet,
-		 * which makes the process group.
+		 * The hook's process group is killed, and the hook is also killed by its pidfd,
+		 * because the hook may not have called setsid() yet, which makes the group.
 		 */
 		kill(-run.pid, SIGKILL);
 		(void)!syscall(SYS_pidfd_send_signal, run.pidfd, SIGKILL, NULL, 0);
@@ -376,8 +393,8 @@ static int run_hooks(const char *name, const struct spec_hooks *hooks, const str
 	if (!hooks->n)
 		return 0;
 	/*
-	 * If the caller of caisson has set SIGCHLD to be ignored, the kernel discards exit
-	 * statuses, so the action is reset.
+	 * If the caller of caisson has set SIGCHLD to be ignored, the kernel discards the exit
+	 * statuses of hooks. So the action for SIGCHLD is set to the default while hooks run.
 	 */
 	if (sigaction(SIGCHLD, NULL, &old) < 0)
 		return err_sys("sigaction");
@@ -403,8 +420,8 @@ int hooks_run(const char *name, const struct spec_hooks *hooks, const char *stat
 }
 
 /*
- * Gives every hook without an environment the container's environment. runc does the same for
- * startContainer hooks, and engines rely on it. Hooks of all other kinds get the runtime's
+ * Gives every hook of the list that has no `env` the container's environment. runc does the same
+ * for startContainer hooks, and engines rely on that. Hooks of all other kinds get the runtime's
  * environment.
  */
 static int with_process_env(
@@ -444,9 +461,8 @@ int step_hooks(struct step_ctx *c, const struct step *s)
 		.out = c->hook_out,
 		.ctx = streq(s->hooks.name, "startContainer") ? c : NULL};
 	/*
-	 * createContainer hooks run with the umask that caisson's caller had. Other hooks of INIT
-	 * do not, because startContainer hooks run under the seccomp filter, which may forbid
-	 * umask(2).
+	 * createContainer hooks run with the umask that caisson's caller had. startContainer hooks
+	 * do not, because they run under the seccomp filter, which may forbid umask(2).
 	 */
 	bool own = c->umask_changed && streq(s->hooks.name, "createContainer");
 	mode_t mask = own ? umask(c->umask) : 0;

@@ -3,11 +3,11 @@
  * Makes device nodes for a container in a user namespace.
  *
  * Theory of operation. In a user namespace mknod(2) is refused, and a node that is bind-mounted
- * from the host keeps the host's owner and mode. So the process that starts INIT makes the nodes,
- * on a new tmpfs that no path leads to. The container gets a mount of each node alone, and never
- * the directory. The directory and the file system belong to the outer user namespace, so the
- * container can neither add a node nor change the file system's options. The mounts have the flags
- * nosuid and noexec.
+ * from the host keeps the host's owner and mode. So the runtime makes the nodes for INIT, the
+ * container's first process, on a new tmpfs that no path leads to. The container gets a mount of
+ * each node alone, and never the directory of the nodes. The directory and the tmpfs belong to the
+ * outer user namespace, so the container can neither add a node nor change the options of the
+ * tmpfs. The mounts have the flags nosuid and noexec.
  *
  * Since Linux 6.15 a detached mount can be copied. On older kernels only an attached mount can be
  * copied, so a helper process attaches the tmpfs in a mount namespace of its own.
@@ -81,7 +81,7 @@ static int to_host(const struct spec_id_maps *maps, uint32_t id, const char *wha
 		what, id, what);
 }
 
-/* Mounts a tmpfs with room for the nodes and nothing else. */
+/* Mounts a tmpfs with room for `count` device nodes and nothing else. */
 static int make_tmpfs(size_t count)
 {
 	char inodes[32];
@@ -100,8 +100,8 @@ static int make_tmpfs(size_t count)
 
 /*
  * Opens a detached mount of the host's device node. The caller uses this mount if caisson cannot
- * make a node either, because caisson lacks CAP_MKNOD or its own cgroup forbids the device. INIT
- * then warns if the node's owner or mode is not the one that config.json gives.
+ * make a node, because caisson lacks CAP_MKNOD or its own cgroup forbids the device. The step
+ * DEVICE then warns if the owner or mode of the host's node is not what config.json asks for.
  */
 static int take_hosts_node(const struct spec_device *d)
 {
@@ -128,7 +128,8 @@ static int make_node(const struct nodes *n, int dir, const char *name, const str
 		0)
 		return errno == EPERM ? take_hosts_node(d) : err_sys("make %s", d->path);
 	/*
-	 * The mode is set after the owner, because a change of the owner clears bits of the mode.
+	 * The mode of the node is set after its owner, because a change of the owner clears bits of
+	 * the mode.
 	 */
 	if (fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_sys("uid, gid: set the owner of %s to %u:%u", d->path, uid, gid);
@@ -139,7 +140,8 @@ static int make_node(const struct nodes *n, int dir, const char *name, const str
 }
 
 /*
- * Attaches the tmpfs over the root of this mount namespace, whose mounts no other namespace shares.
+ * Attaches the tmpfs over the root directory of this process's mount namespace. No other namespace
+ * sees that, because this namespace shares its mounts with none.
  */
 static int attach(int tmpfs)
 {
@@ -153,8 +155,8 @@ static int attach(int tmpfs)
 }
 
 /*
- * Runs in the helper process, in a mount namespace of its own: attaches the tmpfs and makes the
- * nodes.
+ * Runs in the helper process, which is in a mount namespace of its own: attaches the tmpfs, makes
+ * the device nodes, and opens a detached mount of each.
  */
 static int make_all(void *data, int *fds)
 {

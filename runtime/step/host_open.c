@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The host's side opens the source of a bind mount before the container
- * exists. INIT could not open the source, because INIT may already be an unprivileged user, and
- * because it is in another mount namespace. INIT gets a detached copy of the mount and no path, so
- * that no path is looked up twice.
+ * Theory of operation. The runtime opens the source of a bind mount before the container exists.
+ * INIT, the container's first process, could not open the source, because INIT may already be an
+ * unprivileged user, and because INIT is in another mount namespace. INIT gets a detached copy of
+ * the source's mount and no path, so that no path is looked up twice.
  *
  * A copy of a shared mount belongs to the same peer group as the original, so mounts that the
  * container makes beneath the copy would appear on the host. So every copy is made a slave, unless
@@ -19,8 +19,8 @@
 #include "step/mnt.h"
 
 /*
- * Returns the name of the property that holds the source's path, below the property of config.json
- * that the step names; or "" if the step's own property is the path.
+ * Returns the words that an error message has between the field of the step and the path: the name
+ * of the property that holds the source's path; or "" if the field itself is that property.
  */
 static const char *source_property(const struct step *s)
 {
@@ -75,8 +75,8 @@ int open_tree_propagate(int tree, const struct step *s)
 	/*
 	 * The copy of the root is never left in the peer group of the host's mount, because every
 	 * mount of the container would then appear on the host, and because pivot_root(2) refuses a
-	 * shared root. The step ROOT_PROPAGATION can make the copy shared again after PIVOT, in a
-	 * peer group of its own.
+	 * shared root. The step ROOT_PROPAGATION, which comes after the step PIVOT, can make the
+	 * copy shared again, in a peer group of its own.
 	 */
 	if (s->kind != STEP_OPEN_SOURCE && base == MS_SHARED)
 		base = MS_SLAVE;
@@ -90,8 +90,9 @@ int open_tree_propagate(int tree, const struct step *s)
 	if (!base)
 		base = MS_SLAVE;
 	/*
-	 * If config.json asks for "shared" and not for "rshared", the copy stays in the source's
-	 * peer group. A copy that is made a slave first would leave that group.
+	 * If config.json asks for "shared" and not for "rshared", the copy of the source's mount
+	 * stays in the source's peer group. A copy that is made a slave first would leave that
+	 * group.
 	 */
 	bool keep = (own & MS_SHARED) && !(own & MS_REC);
 	if (!(own & MS_REC) && !keep && mnt_set_propagation(tree, base | MS_REC) < 0)
@@ -137,8 +138,8 @@ static int idmap_failed(int tree, const struct step *s)
 }
 
 /*
- * Returns the user namespace by whose maps the mount's ids are mapped. `joined` is the user
- * namespace that the container joins.
+ * Returns the user namespace by whose id maps the ids of the step's mount are mapped. `joined` is
+ * the user namespace that the container joins by path.
  */
 static int find_userns(const struct step *s, int joined)
 {
@@ -171,8 +172,8 @@ static int map_mount(int tree, const struct step *s, int joined)
 }
 
 /*
- * Opens the source of a mount, on the host or in the container's root. Returns a negative number
- * and sets errno on failure.
+ * Opens the source of a mount: below `root`, the container's root, if s->open.in_root is set, else
+ * on the host. Returns a negative number and sets errno on failure.
  */
 static int open_source(int root, const struct step *s, int flags)
 {
@@ -185,8 +186,9 @@ static int open_source(int root, const struct step *s, int flags)
 }
 
 /*
- * Handles the option copy-symlink: if the source is a symbolic link, opens the link itself, so that
- * it can be read. Returns -EBADF if the source is not a link and must be mounted.
+ * Handles the mount option copy-symlink: if the source is a symbolic link, opens the link itself,
+ * so that the link can be read. Returns -EBADF if the source is not a link, so that the caller has
+ * to copy its mount.
  */
 static int open_link(int root, const struct step *s)
 {
@@ -201,8 +203,9 @@ static int open_link(int root, const struct step *s)
 }
 
 /*
- * Makes a detached copy of the mount at the source, or opens the source if it will become a mount
- * namespace. Returns -1 and sets errno on failure.
+ * Makes a detached copy of the mount at the step's source. If s->open.as_namespace is set, only
+ * opens the source, because the step ATTACH_ROOT will make a mount namespace of it. Returns -1 and
+ * sets errno on failure.
  */
 static int copy_source(int root, const struct step *s)
 {
@@ -231,9 +234,9 @@ static int mount_layers(const struct step *s)
 }
 
 /*
- * Copies the mount of the source. If the source is inside the container, it is looked up in `root`,
- * the container's root file system. `joined` is the user namespace that the container joins, or
- * -EBADF.
+ * Copies the mount of the step's source. If the source is inside the container, it is looked up in
+ * `root`, the container's root file system. `joined` is the user namespace that the container joins
+ * by path, or -EBADF.
  */
 static int copy_mount(int root, const struct step *s, int joined)
 {
@@ -253,8 +256,9 @@ static int copy_mount(int root, const struct step *s, int joined)
 				"%s is not a directory: expected a root file system", s->open.path);
 	}
 	/*
-	 * The propagation is not set here, because ATTACH_ROOT makes the copy that is a mount
-	 * namespace, and sets the propagation in that namespace.
+	 * If as_namespace is set, the propagation is not set here, because the step ATTACH_ROOT
+	 * later makes a mount namespace of a copy of this tree, and sets the propagation in that
+	 * namespace.
 	 */
 	if (s->open.as_namespace)
 		return take_fd(&tree);
@@ -281,8 +285,8 @@ int step_open(struct step_ctx *c, const struct step *s)
 	if (fd < 0)
 		return fd;
 	/*
-	 * INIT writes to its own copy of the array `slots`, in which the host's side has left this
-	 * slot empty.
+	 * The cast removes const. INIT, the container's first process, may write here, because the
+	 * array `slots` is its own copy, in which the runtime has left this slot empty.
 	 */
 	((int *)c->slots)[s->slot] = fd;
 	return 0;

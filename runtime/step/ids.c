@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. INIT does the step MAPPED_ROOT early, and the steps USER and CAPABILITIES
- * near the end. If the user id changes from 0 to another one, the kernel clears the effective
- * capabilities, and without PR_SET_KEEPCAPS the permitted ones too. So USER keeps the permitted
- * set, and CAPABILITIES makes it effective again, because removing capabilities from the bounding
- * set needs a capability. USER and CAPABILITIES make the process "not dumpable": its files in /proc
- * belong to root afterwards, so nothing may write to them after USER.
+ * Theory of operation. INIT, the container's first process, does the step MAPPED_ROOT early, and
+ * the steps USER and CAPABILITIES near the end. If the user id changes from 0 to another one, the
+ * kernel clears the effective capabilities, and without PR_SET_KEEPCAPS the permitted ones too. So
+ * USER keeps the permitted set, and CAPABILITIES makes this set effective again, because removing
+ * capabilities from the bounding set needs a capability. USER and CAPABILITIES make the process
+ * "not dumpable": its files in /proc belong to root afterwards, so nothing may write to them after
+ * USER.
  */
 #include <grp.h>
 #include <linux/capability.h>
@@ -34,9 +35,9 @@ static bool setgroups_denied(int proc)
 }
 
 /*
- * Drops the supplementary groups. If setgroups(2) is denied, the caller's groups stay, and all of
- * them are seen as the overflow group. This is not reported as an error, because it cannot be
- * changed and config.json asks for no groups.
+ * Drops the supplementary groups. If setgroups(2) is denied in this user namespace, the caller's
+ * groups stay, and the container sees all of these as the overflow group. This is not reported as
+ * an error, because it cannot be changed and config.json asks for no groups.
  */
 static int drop_groups(int proc)
 {
@@ -50,9 +51,9 @@ static int drop_groups(int proc)
 }
 
 /*
- * Empties the ambient capability set, which holds capabilities that had to survive execve(2)
- * (ns/spawn.c). INIT is root of the user namespace now and has these capabilities anyway, and hooks
- * must not inherit them.
+ * Empties the ambient capability set. It holds capabilities that had to survive the execve(2) of
+ * caisson-init (ns/spawn.c). The container's first process is root of the user namespace now and
+ * has these capabilities anyway, and hooks must not inherit them.
  */
 static int clear_inherited_caps(void)
 {
@@ -86,9 +87,9 @@ int step_mapped_root(struct step_ctx *c, const struct step *s)
 
 /*
  * Makes the container's user the owner of the standard streams, because only their owner can open
- * /dev/stdout and similar files. A device that the caller passed on (its terminal, /dev/null) keeps
- * its owner; a terminal that caisson made is given to the user. Failures are ignored: a pipe whose
- * owner has no mapping cannot be given away, but its open descriptor still works.
+ * /dev/stdout and similar files. A device that caisson's caller passed on (its terminal, /dev/null)
+ * keeps its owner; a terminal that caisson made is given to the user. Failures are ignored: a pipe
+ * whose owner has no mapping cannot be given away, but its open descriptor still works.
  */
 static void own_stdio(uid_t uid, bool own_terminal)
 {
@@ -128,9 +129,9 @@ static int id_error(const char *field, const char *mappings, uint32_t id)
 }
 
 /*
- * Sets user, groups and umask. If config.json has no umask, it is 0022, as in runc and crun. The
- * specification wants the caller's umask, but caisson has set its own to 0, so that it makes files
- * with exact modes.
+ * Sets the user, the groups and the umask of the process. If config.json has no umask, 0022 is set,
+ * as in runc and crun. The specification wants the umask of caisson's caller, but caisson has set
+ * its own umask to 0, so that it makes files with exact modes.
  */
 int step_user(struct step_ctx *c, const struct step *s)
 {
@@ -189,8 +190,8 @@ int cap_sets_write(const struct cap_sets *sets)
 }
 
 /*
- * Returns the part of `want` that can become inheritable: the kernel accepts a new inheritable
- * capability only if it is in the bounding set.
+ * Returns those of the capabilities `want` that can become inheritable. The kernel accepts a new
+ * inheritable capability only if the capability is in the bounding set.
  */
 static uint64_t inheritable_grantable(uint64_t want, const struct cap_sets *now)
 {
@@ -216,8 +217,9 @@ struct cap_sets cap_sets_grantable(const struct spec_capabilities *caps, const s
 }
 
 /*
- * Removes everything but `want` from the bounding set. *ret_have is the part of `want` that was in
- * the set. Stops at the first number that the kernel does not know as a capability.
+ * Removes every capability but those in `want` from the bounding set. *ret_have is the part of
+ * `want` that was in the bounding set. Stops at the first number that the kernel does not know as a
+ * capability.
  */
 static int cut_bounding_set(uint64_t want, uint64_t *ret_have)
 {
@@ -235,8 +237,9 @@ static int cut_bounding_set(uint64_t want, uint64_t *ret_have)
 		if (errno == EINVAL)
 			return 0;
 		/*
-		 * Without CAP_SETPCAP, PR_CAPBSET_DROP fails even for a capability that is not in
-		 * the bounding set. That is no error, because nothing had to be removed.
+		 * If this process lacks CAP_SETPCAP, PR_CAPBSET_DROP fails even for a capability
+		 * that is not in the bounding set. This failure is no error, because nothing had to
+		 * be removed.
 		 */
 		int code = errno;
 		int have = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
@@ -273,8 +276,8 @@ static int add_cap_name(struct strbuf *b, int cap)
 }
 
 /*
- * Logs one warning that names all capabilities that were asked for and not granted, because the
- * specification wants a warning and not a failure.
+ * Logs one warning that names all capabilities that config.json asks for and that the process
+ * cannot be given, because the specification wants a warning and not a failure.
  */
 static int warn_missing_caps(
 	const struct spec_capabilities *want, const struct spec_capabilities *have)
@@ -315,8 +318,9 @@ static int warn_missing_caps(
 }
 
 /*
- * Sets the capabilities. If config.json has no process.capabilities, the plan passes NULL and the
- * process gets none, as in crun, because a forgotten property should not grant everything.
+ * Sets the capabilities of the process. If config.json has no process.capabilities, the plan passes
+ * NULL and the process gets no capabilities, as in crun, because a forgotten property should not
+ * grant everything.
  */
 int step_capabilities(struct step_ctx *c, const struct step *s)
 {
@@ -353,8 +357,8 @@ int step_capabilities(struct step_ctx *c, const struct step *s)
 	if (r < 0)
 		return r;
 	/*
-	 * The ambient set that the caller passed on is cleared, because the program must not get
-	 * it.
+	 * The ambient set, which this process has from caisson's caller, is cleared, because the
+	 * program must not get it.
 	 */
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return err_sys("clear the ambient capabilities");

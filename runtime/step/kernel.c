@@ -6,7 +6,7 @@
 #include "base/path.h"
 #include "step/step.h"
 
-/* longest host name and domain name in bytes (64) */
+/* longest host name and longest domain name in bytes (64) */
 #define UTS_MAX (sizeof(((struct utsname *)0)->nodename) - 1)
 
 static int uts_error(const char *name)
@@ -31,7 +31,7 @@ int step_domainname(struct step_ctx *c, const struct step *s)
 	return setdomainname(s->text, strlen(s->text)) < 0 ? uts_error(s->text) : 0;
 }
 
-/* Writes the path of the sysctl `key` below /proc into ret. */
+/* Writes the path of the file of the sysctl `key`, below /proc, into ret. */
 static int sysctl_path(const char *key, char *ret, size_t size)
 {
 	if (snprintf(ret, size, "sys/%s", key) >= (int)size)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hides paths and makes paths read-only. This is done after PIVOT, so it applies to what the
- * container will see. A usual config.json has more than a dozen such paths, so each must cost as
- * few system calls as possible.
+ * Hides paths and makes paths read-only. This is done after the step PIVOT, so it applies to what
+ * the container will see. A usual config.json has more than a dozen such paths, so each must cost
+ * as few system calls as possible.
  *
  * A path is hidden by a mount on it, its cover: the host's /dev/null on a file (root.c), and an
  * empty file system on a directory. Each of the two covers is made once. The cover itself is
@@ -12,14 +12,17 @@
 #include "base/path.h"
 #include "step/mnt.h"
 
-/* Makes an empty file system in which no one can create or change anything. */
+/*
+ * Makes an empty file system in which no one can create or change anything, and keeps its mount in
+ * c->dir_cover.
+ */
 static int make_empty_fs(struct step_ctx *c)
 {
 	_cleanup_fd_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
 
 	/*
-	 * The file system has only one inode, its root directory. The limits of inodes and blocks
-	 * keep the file system empty even if the container can remount it as writable.
+	 * The empty file system has only one inode, its root directory. The limits of inodes and
+	 * blocks keep the file system empty even if the container can remount it as writable.
 	 */
 	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "2", 0) < 0 ||
 		fsconfig(fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) < 0 ||
@@ -48,8 +51,8 @@ static int cover_path(struct step_cover *with, int target, const char *path)
 }
 
 /*
- * Opens the path in the container. Returns -ENOENT if the path does not exist, because then there
- * is nothing to hide.
+ * Opens a path in the container that is to be hidden or read-only. Returns -ENOENT if the path does
+ * not exist, because then there is nothing to do.
  */
 static int open_path(struct step_ctx *c, const char *path)
 {
@@ -88,7 +91,8 @@ int step_readonly_path(struct step_ctx *c, const struct step *s)
 	if (target < 0)
 		return target == -ENOENT ? 0 : target;
 	/*
-	 * The copy includes the mounts beneath the path, but only the path's own mount becomes
+	 * The path is made read-only by a copy of its mount that is mounted on it. The copy
+	 * includes the mounts beneath the path, but only the mount at the path itself becomes
 	 * read-only, as in other runtimes.
 	 */
 	_cleanup_fd_ int tree = mnt_clone(target, true);

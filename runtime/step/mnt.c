@@ -57,8 +57,8 @@ int mnt_clean_path(const char *path, char ret[static PATH_MAX])
 }
 
 /*
- * Reports that mount attributes could not be set. EPERM usually means that the mount comes from
- * another user namespace and that its flags are locked.
+ * Reports that attributes of a mount could not be set. EPERM usually means that the mount comes
+ * from another user namespace and that its flags are therefore locked.
  */
 static int attrs_failed(const struct mount_attr *a)
 {
@@ -78,8 +78,8 @@ static int set_attrs(int tree, bool recursive, uint64_t set, uint64_t clr)
 	if (!set && !clr)
 		return 0;
 	/*
-	 * The kernel stores all access time options in one field, so the whole field has to be
-	 * cleared before one of its values can be set.
+	 * The kernel stores all access time options of a mount in one field, so the whole field has
+	 * to be cleared before one of its values can be set.
 	 */
 	if ((set | clr) & MOUNT_ATTR__ATIME)
 		a.attr_clr |= MOUNT_ATTR__ATIME;

@@ -13,8 +13,8 @@
 #include "step/step.h"
 
 /*
- * Makes a detached copy of the mount at fd. If fd is a directory within a mount, the copy starts
- * there.
+ * Makes a detached copy of the mount to which fd refers. If fd is a directory within the mount, the
+ * copy has only what is beneath this directory.
  */
 static inline int mnt_clone(int fd, bool recursive)
 {
@@ -24,8 +24,8 @@ static inline int mnt_clone(int fd, bool recursive)
 }
 
 /*
- * Attaches a detached mount at target. Afterwards the descriptor `tree` refers to the root of the
- * attached mount.
+ * Attaches the detached mount `tree` on `target`. Afterwards the descriptor `tree` refers to the
+ * root of the attached mount.
  */
 static inline int mnt_attach(int tree, int target)
 {
@@ -39,7 +39,7 @@ static inline int mnt_setattr(int fd, bool recursive, const struct mount_attr *a
 }
 
 /*
- * Sets the propagation of the mount to MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE; with
+ * Sets the propagation of the mount fd to MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE; with
  * MS_REC, also of all mounts beneath it.
  */
 static inline int mnt_set_propagation(int fd, uint32_t propagation)
@@ -51,20 +51,22 @@ static inline int mnt_set_propagation(int fd, uint32_t propagation)
 
 /* The file or directory on which a mount is put. */
 struct mnt_target {
-	int fd;              /* O_PATH descriptor of the file or directory */
-	bool existed;        /* the file or directory existed before caisson made a mount point */
+	int fd; /* O_PATH descriptor of the file or directory */
+	/* whether the file or directory existed before caisson made a mount point of it */
+	bool existed;
 	struct stat st;      /* what fstat(2) says about fd */
 	char path[PATH_MAX]; /* path of the file or directory, without "//", "." and ".." */
 };
 
-/* The functions of mnt.c, which several files of this folder call. */
-
-/* mnt.c: functions for several files of this folder */
+/*
+ * Stores the path in ret as an absolute path without "//", "." and "..". This function and the next
+ * ones, up to mnt_symlink(), are in mnt.c.
+ */
 int mnt_clean_path(const char *path, char ret[static PATH_MAX]) must_check;
 
 /*
- * Sets the error message for a path in the container. r is the error that a function of base/path.h
- * returned. Returns r or another negative error.
+ * Sets the error message for a path in the container; `what` and `path` begin the message. r is the
+ * error that a function of base/path.h returned. Returns r or another negative error.
  */
 int mnt_path_error(int r, const char *what, const char *path);
 
@@ -82,32 +84,32 @@ int mnt_try_symlink(int dir, const char *name, const char *path, const char *tar
 bool mnt_is_link_to(int dir, const char *name, const char *target);
 
 /*
- * Makes a symbolic link in the root. Succeeds if the same link already exists; fails if any other
- * file is at the path.
+ * Makes a symbolic link in the container's root. Succeeds if the same link already exists; fails if
+ * any other file is at the path.
  */
 int mnt_symlink(const struct step_ctx *c, const char *path, const char *target) must_check;
 
 /*
- * Makes a new file system for a MOUNT step and returns its detached mount, with all attributes set
- * (mount_fs.c).
+ * Makes a new file system for a MOUNT step of the plan and returns its detached mount, with all
+ * attributes set (mount_fs.c).
  */
 int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target *t) must_check;
 
 /*
- * Changes the options of the file system that is mounted at fd, as the option "remount" does
- * (new_fs.c). mnt_apply_attrs() changes the attributes of the mount itself.
+ * Changes the options of the file system that is mounted at fd, as the mount option "remount" does
+ * (new_fs.c). Attributes of the mount itself are not changed here but by mnt_apply_attrs().
  */
 int mnt_reconfigure(int fd, const struct spec_mount *m) must_check;
 
 /*
- * Opens /dev/console as O_PATH, so that something can be mounted on it (console.c). Makes an empty
- * file /dev/console if there is none.
+ * Opens /dev/console as O_PATH, so that the container's terminal can be mounted on it (console.c).
+ * Makes an empty file /dev/console if there is none.
  */
 int mnt_console_target(int root) must_check;
 
 /*
- * An entry of the list of mounts that become read-only at PIVOT and not before, because earlier
- * steps make files in them.
+ * An entry of the list of mounts that the step PIVOT makes read-only. They do not become read-only
+ * when they are made, because steps before PIVOT make files in them.
  */
 struct step_late_ro {
 	struct step_late_ro *next;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The target of a mount is looked up once, beneath the root, as an O_PATH
- * descriptor. All checks are made on that descriptor, and the mount is attached to it, so a process
- * that swaps names between check and mount gains nothing. Before it is attached, the mount is
- * detached and already has its attributes. It is a copy of the source that the host's side made
- * (bind mounts), or a new file system (mount_fs.c).
+ * Theory of operation. The target of a mount is looked up once, beneath the container's root, as an
+ * O_PATH descriptor. All checks are made on that descriptor, and the mount is attached to it, so a
+ * process that swaps names between check and mount gains nothing. Before the mount is attached, it
+ * is detached and already has its attributes. For a bind mount it is a copy of the source that the
+ * runtime made, otherwise a new file system (mount_fs.c).
  *
  * Programs trust what they find in /proc, and so does the kernel's LSM interface. An image with a
  * link /proc -> /evil could put its own files there. So only a procfs may be mounted on /proc, and
- * beneath it only the files that lxcfs replaces can be mounted on. Neither procfs nor sysfs is
+ * beneath /proc only the files that lxcfs replaces can be mounted on. Neither procfs nor sysfs is
  * mounted through a symbolic link.
  */
 #include <linux/magic.h>
@@ -62,7 +62,7 @@ static int fs_type(int fd, const char *path, long *ret)
 }
 
 /*
- * Refuses a mount that would replace /proc or files in it. source is the descriptor of a bind
+ * Refuses a mount that would replace /proc or files in /proc. `source` is the descriptor of a bind
  * mount's source, or -EBADF.
  */
 static int check_proc(const struct mnt_target *t, const struct spec_mount *m, int source)
@@ -76,8 +76,8 @@ static int check_proc(const struct mnt_target *t, const struct spec_mount *m, in
 	if (may_be_replaced(t->path))
 		return 0;
 	/*
-	 * If the target is the root of a procfs, by whatever path, only another whole procfs may
-	 * cover it.
+	 * If the target of a mount is the root of a procfs, by whatever path, only another whole
+	 * procfs may cover it.
 	 */
 	bool whole = type == PROC_SUPER_MAGIC && t->st.st_ino == PROC_ROOT_INODE;
 	bool inside = (type == PROC_SUPER_MAGIC && !whole) || str_starts(t->path, "/proc/");
@@ -126,8 +126,8 @@ static int open_target(
 		t->fd = dir ? path_mkdirs(c->root, t->path) : path_mkfile(c->root, t->path);
 		if (t->fd >= 0 && (is_type(m, "proc") || is_type(m, "sysfs"))) {
 			/*
-			 * The target is opened again without following links, because links may
-			 * have been followed when it was made.
+			 * The target is opened again without following links, because making it may
+			 * have followed links.
 			 */
 			fd_close(&t->fd);
 			t->fd = open_existing(c, m, t->path);
@@ -165,8 +165,8 @@ static int attach_mount(int tree, const struct mnt_target *t)
 }
 
 /*
- * Copies the symbolic link that is the mount's source into the container, so that the link is
- * resolved in the container and not on the host.
+ * Copies a symbolic link of the host, the source of a mount with the option copy-symlink, into the
+ * container, so that the link is resolved in the container and not on the host.
  */
 static int copy_link(struct step_ctx *c, const struct spec_mount *m, int link)
 {
@@ -206,8 +206,8 @@ static int mount_bind(struct step_ctx *c, const struct step *s)
 	if (r >= 0)
 		r = mnt_apply_attrs(tree, m);
 	/*
-	 * The host's side has already set the propagation of the copy, because the copy can leave
-	 * the source's peer group only at the time when it is made.
+	 * The propagation of `tree` is not set here, because the runtime set it when it copied the
+	 * mount: only then could the copy leave the source's peer group.
 	 */
 	return r < 0 ? r : attach_mount(tree, &t);
 }
@@ -243,8 +243,8 @@ static int mount_new(struct step_ctx *c, const struct step *s)
 	if (r >= 0)
 		r = attach_mount(tree, &t);
 	/*
-	 * Two kinds of mounts become read-only only at PIVOT, because other steps make files in
-	 * them: /dev, and a tmpfs, in which mount points may be made.
+	 * Two kinds of mounts become read-only at the step PIVOT and not here, because other steps
+	 * make files in them: /dev, and a tmpfs, in which mount points may be made.
 	 */
 	bool late =
 		(m->attr_set & MOUNT_ATTR_RDONLY) && (is_type(m, "tmpfs") || streq(t.path, "/dev"));
@@ -253,7 +253,7 @@ static int mount_new(struct step_ctx *c, const struct step *s)
 	return r;
 }
 
-/* Changes the options of a mount that already exists ("remount"). */
+/* Does a mount with the option "remount": changes the options of a mount that already exists. */
 static int change_mount(struct step_ctx *c, const struct spec_mount *m)
 {
 	struct mnt_target t = {.fd = -EBADF};
@@ -284,8 +284,9 @@ int step_mount(struct step_ctx *c, const struct step *s)
 	if (m->remount)
 		return change_mount(c, m);
 	/*
-	 * The virtio-fs share or disk of a vhost-user server was already mounted by the guest's
-	 * agent, so INIT attaches it like the source of a bind mount.
+	 * The source of this mount is a virtio-fs share or a disk, which a vhost-user server
+	 * provides and the guest's agent has mounted already. So the mount is attached like a bind
+	 * mount.
 	 */
 	return m->bind || m->backend ? mount_bind(c, s) : mount_new(c, s);
 }

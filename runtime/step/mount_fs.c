@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Decides what each type of file system needs when caisson mounts a new one; new_fs.c makes the
- * mount.
+ * Decides what each type of file system needs when caisson makes a new one; the functions in
+ * new_fs.c make the mount.
  *
  * The mount option "ro" makes the mount read-only. It also makes the super block read-only, as
  * mount(8) does, because the medium may not be writable. The exceptions are pseudo file systems and
@@ -16,7 +16,8 @@
 #include "base/fd.h"
 #include "step/new_fs.h"
 
-#define SELINUX_FS 0xf97cff8c /* the number of SELINUX_MAGIC in <linux/magic.h> */
+/* the value of SELINUX_MAGIC in <linux/magic.h>, which not all versions of that header define */
+#define SELINUX_FS 0xf97cff8c
 
 static bool is_pseudo(const char *type)
 {
@@ -49,8 +50,8 @@ static const char *host_cgroup2(void)
 }
 
 /*
- * Copies a mount of the host instead of making a new file system. This works until PIVOT, because
- * the host's mounts are reachable until then.
+ * Makes a detached copy of the host's mount at `path` instead of a new file system. This works
+ * until the step PIVOT, because the host's mounts can be reached until then.
  */
 static int copy_host_mount(const struct new_fs *f, const char *path, bool ro)
 {
@@ -70,8 +71,8 @@ static int copy_host_mount(const struct new_fs *f, const char *path, bool ro)
  * Makes the mount of the cgroup file system. A container with a cgroup namespace of its own gets a
  * new mount, whose root is the container's cgroup.
  *
- * In any other container a new mount would show the host's whole tree, and would even change the
- * options of the host's mount. So the host's mount is copied. As in runc and crun, the copy is
+ * In any other container a new mount would show the host's whole cgroup tree, and would even change
+ * the options of the host's mount. So the host's mount is copied. As in runc and crun, the copy is
  * writable unless config.json says "ro", which engines do unless the container is to manage the
  * host's cgroups. In a user namespace the copy is always read-only, because the directories may be
  * the user's own (CVE-2023-25809).
@@ -98,8 +99,8 @@ static int new_cgroup2(struct new_fs *f)
 
 /*
  * Makes a sysfs, which always shows one network namespace. If the container has a user namespace
- * but no network namespace of its own, the kernel does not allow a new sysfs, so the host's is
- * copied.
+ * but no network namespace of its own, the kernel does not allow a new sysfs, so the host's mount
+ * of sysfs is copied.
  */
 static int new_sysfs(const struct new_fs *f)
 {
@@ -134,8 +135,8 @@ static int new_tmpfs(struct new_fs *f)
 	if (tree < 0 || !f->m->tmpcopyup)
 		return take_fd(&tree);
 	/*
-	 * Only the content of the directory is copied. The root directory of the tmpfs stays owned
-	 * by root, as in runc and crun.
+	 * Only the content of the covered directory is copied into the tmpfs. The root directory of
+	 * the tmpfs stays owned by root, as in runc and crun.
 	 */
 	int r = copy_tree(f->t->fd, tree);
 	if (r == -ENOSPC || r == -EDQUOT)
@@ -145,8 +146,8 @@ static int new_tmpfs(struct new_fs *f)
 }
 
 /*
- * Makes a file system of POSIX message queues. It has no context= option, so its root directory
- * gets the SELinux label instead.
+ * Makes a file system of POSIX message queues. This type of file system has no mount option
+ * context=, so its root directory gets the SELinux label instead.
  */
 static int new_mqueue(const struct new_fs *f, const char *label)
 {
@@ -196,8 +197,8 @@ int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target
 	if (tree < 0)
 		return tree;
 	/*
-	 * fsmount(2) has set the attributes of the mount itself, so only those attributes remain
-	 * that also apply to the mounts beneath it.
+	 * Of the attributes that the mount gets, fsmount(2) has set those for the mount alone. What
+	 * remains are those that also apply to the mounts beneath it.
 	 */
 	struct spec_mount rest = {.rec_attr_set = m->rec_attr_set, .rec_attr_clr = m->rec_attr_clr};
 	int r = mnt_apply_attrs(tree, &rest);

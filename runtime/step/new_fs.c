@@ -5,7 +5,8 @@
  *
  * fsconfig(2) takes values of up to 255 bytes and has no way to escape a comma. If a value needs
  * more (overlay's lowerdir), mount(2) is used instead: it mounts the file system on a directory of
- * a tmpfs that is attached for a moment, and caisson takes a detached copy of this mount.
+ * a tmpfs, and caisson makes a detached copy of this mount. The tmpfs is attached only for the time
+ * of these two calls.
  */
 #include "step/new_fs.h"
 
@@ -13,8 +14,10 @@
 
 #include "base/fd.h"
 
-#define FSCONFIG_MAX 255 /* longest value in bytes; the kernel's limit is 256 with the NUL */
-#define OPTIONS_MAX 4096 /* longest options for mount(2) in bytes: the kernel reads one page */
+/* longest value of fsconfig(2) in bytes; the kernel's limit is 256 with the NUL */
+#define FSCONFIG_MAX 255
+/* longest options for mount(2) in bytes, because the kernel reads one page of options */
+#define OPTIONS_MAX 4096
 
 /*
  * Reads the messages that the kernel left in the fsopen(2) context, such as "e tmpfs: Bad value for
@@ -46,7 +49,8 @@ static bool is_mapped(const struct spec_id_maps *maps, uint64_t id)
 
 /*
  * Returns the mount option, such as "gid=5", whose id the user namespace does not map, or NULL if
- * there is none. If the kernel refuses a mount with EINVAL, such an option is the usual reason.
+ * all ids are mapped. If the kernel refuses a mount with EINVAL, such an option is the usual
+ * reason.
  */
 static const char *unmapped_id(const struct new_fs *f)
 {
@@ -143,8 +147,8 @@ struct fs_config {
 };
 
 /*
- * Says whether the option applies to the host's whole cgroup hierarchy. Such an option is ignored,
- * because one mount must not change it.
+ * Says whether the mount option applies to the host's whole cgroup hierarchy. Such an option is
+ * ignored, because the mount of one container must not change the whole hierarchy.
  */
 static bool is_cgroup_root_option(const char *o)
 {
@@ -211,16 +215,16 @@ static int configure_fs(const struct fs_config *cf)
 }
 
 /*
- * Returns the attributes that fsmount(2) sets on the mount; mnt_new_fs() sets the others
- * afterwards.
+ * Returns the attributes that fsmount(2) sets on the new mount; mnt_new_fs() sets the other
+ * attributes afterwards.
  */
 static uint64_t first_attrs(const struct new_fs *f)
 {
 	uint64_t attrs = f->m->attr_set & FSMOUNT_ATTRS;
 
 	/*
-	 * A tmpfs and /dev become read-only only at PIVOT (mount.c), because other steps still make
-	 * files in them.
+	 * A tmpfs and /dev become read-only only at the step PIVOT (mount.c), because other steps
+	 * before it make files in them.
 	 */
 	if (streq(f->type, "tmpfs") || streq(f->t->path, "/dev"))
 		attrs &= ~(uint64_t)MOUNT_ATTR_RDONLY;
@@ -243,7 +247,10 @@ int new_fs_by_fsopen(const struct new_fs *f)
 	return tree < 0 ? fs_failed(f, fs, NULL) : tree;
 }
 
-/* Says whether mount(2) has to be used, because fsconfig(2) cannot carry the options. */
+/*
+ * Says whether mount(2) has to be used for this file system, because fsconfig(2) cannot carry its
+ * source or its options.
+ */
 static bool needs_mount2(const struct new_fs *f)
 {
 	if ((f->source && strlen(f->source) > FSCONFIG_MAX) || (f->m->sb_flags & MS_I_VERSION))
@@ -272,8 +279,8 @@ static int mount2_options(const struct new_fs *f, struct strbuf *ret)
 }
 
 /*
- * Mounts the file system by mount(2) on a directory of `stage`, an attached tmpfs, and returns a
- * detached copy of that mount.
+ * Mounts the file system by mount(2) on a directory of `stage`, a tmpfs that is attached for the
+ * moment, and returns a detached copy of the new mount.
  */
 static int mount2_on_stage(const struct new_fs *f, int stage)
 {
@@ -308,8 +315,8 @@ static int make_by_mount2(const struct new_fs *f)
 		return err_sys("make a tmpfs to mount %s on", f->type);
 	_cleanup_fd_ int tree = mount2_on_stage(f, stage);
 	/*
-	 * The tmpfs `stage` is unmounted even after a failure, and with it the mount on its
-	 * directory "m".
+	 * The tmpfs `stage` is unmounted even after a failure, and with it the file system that is
+	 * mounted on its directory "m".
 	 */
 	if (fchdir(stage) < 0 || umount2(".", MNT_DETACH) < 0 || fchdir(cwd) < 0)
 		return err_sys("unmount the tmpfs that %s was mounted on", f->type);

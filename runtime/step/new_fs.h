@@ -6,7 +6,7 @@
 #pragma once
 #include "step/mnt.h"
 
-/* The mount attributes that fsmount(2) accepts. */
+/* The mount attributes that fsmount(2) accepts; other attributes need mount_setattr(2). */
 #define FSMOUNT_ATTRS \
 	(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | \
 		MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME | MOUNT_ATTR_NOSYMFOLLOW)
@@ -19,12 +19,16 @@ struct new_fs {
 	const char *type, *source;
 	const char *label; /* SELinux label for the option context=, or NULL */
 	bool ro;           /* whether the super block becomes read-only too */
-	char mode[16]; /* option of a tmpfs that covers a directory, such as "mode=0755", or "" */
+	/*
+	 * option of a tmpfs that covers a directory, to give the tmpfs that directory's mode, such
+	 * as "mode=0755"; or ""
+	 */
+	char mode[16];
 };
 
 /*
  * Makes the file system by fsopen(2) and returns the descriptor of its detached mount. The caller
- * sets the recursive attributes.
+ * then sets the attributes that also apply to mounts beneath it.
  */
 int new_fs_by_fsopen(const struct new_fs *f) must_check;
 

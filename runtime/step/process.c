@@ -2,9 +2,9 @@
 /*
  * Sets attributes of the process that survive execve(2), such as priorities and security labels.
  *
- * No message here begins with the field of config.json, because step_walk() puts it in front. No
- * message contains the kernel's text for ENOENT, because engines take "no such file or directory"
- * to mean that the program was not found.
+ * No error message in this file begins with the field of config.json, because step_walk() puts the
+ * field in front. No message contains the kernel's text for ENOENT, because engines take "no such
+ * file or directory" to mean that the program was not found.
  */
 #include <linux/keyctl.h>
 #include <linux/mempolicy.h>
@@ -22,14 +22,14 @@
 #define MAX_CPUS 8192 /* how many CPUs a kernel can support: the largest NR_CPUS of x86 and arm64 */
 #define MAX_NUMA_NODES 1024 /* how many NUMA nodes a kernel can support: the largest MAX_NUMNODES */
 /*
- * Permissions of a keyring as keyctl_setperm(3) describes them; no header of the kernel defines
- * these.
+ * Permissions of a keyring as keyctl_setperm(3) describes them. They are defined here, because no
+ * header of the kernel defines them.
  */
 #define KEY_USR_SEARCH 0x00080000UL
 #define KEY_OTH_SEARCH 0x00000008UL
 #define WORD_BITS (8 * sizeof(unsigned long))
 
-/* Writes a limit as text: a number, or "unlimited". */
+/* Returns a resource limit as text: a number, which is written into buf, or "unlimited". */
 static const char *limit_text(uint64_t v, char *buf, size_t size)
 {
 	if (v == RLIM_INFINITY)
@@ -81,8 +81,8 @@ int step_rlimits(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Says whether the file at `path` in procfs contains this number already. Returns no error message,
- * even if the file cannot be read.
+ * Says whether the file at `path` in procfs contains `number` already. Sets no error message, even
+ * if the file cannot be read.
  */
 static bool file_holds_number(int proc, const char *path, int64_t number)
 {
@@ -100,11 +100,12 @@ static bool file_holds_number(int proc, const char *path, int64_t number)
 }
 
 /*
- * Writes oom_score_adj. Lowering the value needs CAP_SYS_RESOURCE in the initial user namespace,
- * whatever rights the caller has in its own user namespace, and a process whose user has changed
- * may not write to its own files in /proc. So if INIT is in a user namespace, the host's side
- * writes the value for INIT, with pid > 0. A failure is ignored if the file already holds the
- * value, because rootless engines pass the value with which they run themselves.
+ * Writes oom_score_adj of a process. Lowering the value needs CAP_SYS_RESOURCE in the initial user
+ * namespace, whatever rights the caller has in its own user namespace, and a process whose user has
+ * changed may not write to its own files in /proc. So if INIT, the container's first process, is in
+ * a user namespace, the runtime writes the value for INIT, with pid > 0. A failure is ignored if
+ * the file already holds the value, because rootless engines pass the value with which they run
+ * themselves.
  */
 int process_set_oom_score(const struct spec_process *p, int proc, pid_t pid)
 {
@@ -144,7 +145,8 @@ struct sched_attributes {
 
 /*
  * Sets the scheduling policy. The specification has the two UTIL_CLAMP flags, but no property for
- * their values. So the values are 0, as is every number that config.json does not set.
+ * the values that these flags announce. So these values are 0, as is every number that config.json
+ * does not set.
  */
 int step_scheduler(struct step_ctx *c, const struct step *s)
 {
@@ -188,13 +190,13 @@ int step_scheduler(struct step_ctx *c, const struct step *s)
 
 /*
  * Sets the I/O priority. The specification wants the priority for the container's process group.
- * The priority is set for the process, which has the same effect, because the process is alone in
- * its group and every process that it starts inherits the priority. IOPRIO_WHO_PGRP could also
+ * Here the priority is set for the process, which has the same effect, because the process is alone
+ * in its group and every process that it starts inherits the priority. IOPRIO_WHO_PGRP could also
  * reach other processes of a shell's job that caisson belongs to.
  */
 int step_io_priority(struct step_ctx *c, const struct step *s)
 {
-	const int who_process = 1; /* value of the kernel's IOPRIO_WHO_PROCESS */
+	const int who_process = 1; /* the value of IOPRIO_WHO_PROCESS in the kernel */
 	int prio = (int)s->process->io_priority.v;
 
 	if (syscall(SYS_ioprio_set, who_process, 0, prio) == 0)
@@ -208,8 +210,8 @@ int step_io_priority(struct step_ctx *c, const struct step *s)
 
 /*
  * Allows the process to run on all CPUs; the kernel leaves out those that are not in the cgroup's
- * cpuset. If the kernel refuses, the caller's CPU mask stays. This is not an error, because
- * config.json asks for no particular CPUs.
+ * cpuset. If the kernel refuses, the CPU mask of caisson's caller stays. This is not an error,
+ * because config.json asks for no particular CPUs.
  */
 static void set_all_cpus(void)
 {
@@ -273,8 +275,8 @@ int step_personality(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Says whether SELinux is enabled. As in libselinux, the test is whether its file system is
- * registered, because a disabled SELinux does not register it.
+ * Says whether SELinux is enabled. As in libselinux, the test is whether the file system type
+ * selinuxfs is registered, because a disabled SELinux does not register it.
  */
 static bool selinux_enabled(int proc)
 {
@@ -287,9 +289,10 @@ static bool selinux_enabled(int proc)
 }
 
 /*
- * Adds the permission by which a later process of the container finds the keyring, as runc does.
- * Without a user namespace that process has the same user as the keyring. With a user namespace
- * that process counts as another user, because its ids differ from those of the keyring.
+ * Adds a permission to the session keyring by which a later process of the container finds the
+ * keyring, as runc does. Without a user namespace the later process has the same user as the
+ * keyring. With a user namespace it counts as another user, because its ids differ from those of
+ * the keyring.
  */
 static int allow_keyring_search(long ring, bool userns)
 {
@@ -302,9 +305,9 @@ static int allow_keyring_search(long ring, bool userns)
 		return err_sys("describe the session keyring");
 	text[n < (long)sizeof(text) ? (size_t)n : sizeof(text) - 1] = '\0';
 	/*
-	 * The kernel's description of a keyring has the format type;uid;gid;perm;description.
-	 * sscanf(3) is not used to read it, because sscanf(3) would make caisson-init a tenth
-	 * larger.
+	 * The loop skips to the field perm of the kernel's description of a keyring, which has the
+	 * format type;uid;gid;perm;description. sscanf(3) is not used, because it would make
+	 * caisson-init a tenth larger.
 	 */
 	for (int i = 0; end && i < 3; i++)
 		end = strchr(end, ';') ? strchr(end, ';') + 1 : NULL;
@@ -344,8 +347,8 @@ int step_keyring(struct step_ctx *c, const struct step *s)
 	if (ring < 0)
 		return err_sys("make a session keyring (--no-new-keyring keeps the caller's)");
 	/*
-	 * No process can join a keyring without a name, so such a keyring needs no search
-	 * permission.
+	 * A keyring without a name needs no search permission, because no other process can join
+	 * such a keyring.
 	 */
 	return s->text ? allow_keyring_search(ring, c->plan && c->plan->userns) : 0;
 }
@@ -358,9 +361,9 @@ static int set_apparmor_profile(int proc, const char *profile)
 		return err_set(ENAMETOOLONG, "\"%.64s...\" is longer than a profile's name can be",
 			profile);
 	/*
-	 * Since Linux 5.8 attr/apparmor belongs to AppArmor alone, while attr/exec may belong to
-	 * another security module. The directory exists if AppArmor is built into the kernel. If
-	 * AppArmor is not active, writing fails with EINVAL.
+	 * The file attr/apparmor/exec (since Linux 5.8) belongs to AppArmor alone, while attr/exec
+	 * may belong to another security module. The directory attr/apparmor exists if AppArmor is
+	 * built into the kernel. If AppArmor is built in and not active, writing fails with EINVAL.
 	 */
 	int r = path_write_proc(proc, "self/attr/apparmor/exec", text);
 	if (r >= 0)
@@ -371,8 +374,8 @@ static int set_apparmor_profile(int proc, const char *profile)
 			r = -EINVAL;
 	}
 	/*
-	 * "unconfined" means that no profile applies, which is always so without AppArmor, so the
-	 * failure is ignored.
+	 * The profile "unconfined" means that no profile applies, which is always so without
+	 * AppArmor. So for this profile the failure to set it is ignored.
 	 */
 	if ((r == -EINVAL || r == -EOPNOTSUPP) && streq(profile, "unconfined")) {
 		err_clear();
@@ -394,9 +397,9 @@ static int set_apparmor_profile(int proc, const char *profile)
 }
 
 /*
- * Sets the AppArmor profile or SELinux label that execve(2) applies. A failure is an error, as in
- * runc, because config.json asks for confinement, and an unconfined process would look just the
- * same.
+ * Sets the AppArmor profile or SELinux label that the process gets at execve(2). A failure is an
+ * error, as in runc, because config.json asks for confinement, and a process that is not confined
+ * would look just the same.
  */
 int step_exec_label(struct step_ctx *c, const struct step *s)
 {

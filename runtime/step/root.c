@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. INIT starts in a copy of the host's mount namespace. ATTACH_ROOT takes the
- * detached copy of the root file system's mount and attaches it in INIT's namespace to the root
- * file system's own directory. From then on the root is the descriptor of that copy, and nothing
- * depends on a path any more. PIVOT makes the root "/" and detaches the rest.
+ * Theory of operation. INIT, the container's first process, starts in a copy of the host's mount
+ * namespace. The step ATTACH_ROOT takes the detached copy of the root file system's mount and
+ * attaches it in INIT's namespace to the root file system's own directory. From then on the root is
+ * the descriptor of that copy, and nothing depends on a path any more. The step PIVOT makes the
+ * root "/" and detaches the rest.
  *
  * The copy is attached to its own directory, because hooks run between ATTACH_ROOT and PIVOT.
  * createContainer hooks run in INIT's namespace, and other hooks enter this namespace by INIT's
  * pid. Hooks find the root by its path on the host and mount things beneath it. If INIT is only
- * root of a user namespace, it may not be allowed to reach that directory. Then the copy is
+ * root of a user namespace, INIT may not be allowed to reach that directory. Then the copy is
  * attached over "/". The old tree can still be reached, because the kernel ignores mounts that
  * cover the root when it resolves absolute paths.
  *
@@ -21,8 +22,7 @@
  * old root off again, so that no directory for the old root is needed. The kernel requires that
  * neither the new root nor its parent is shared. So everything is made a slave first, which also
  * keeps attaching and unmounting from reaching the host. Bind mounts that are meant to share with
- * the host keep their peer group, because the host's side copied them before everything became a
- * slave.
+ * the host keep their peer group, because the runtime copied them before everything became a slave.
  */
 #include <sched.h>
 #include <stdlib.h>
@@ -49,15 +49,15 @@ static int attach_root(struct step_ctx *c, const char *path)
 }
 
 /*
- * Opens the host's /dev/null while it can still be reached, because the container's /dev/null may
- * be any file (CVE-2025-31133).
+ * Opens the host's /dev/null, with which masked files are covered later, while it can still be
+ * reached, because the container's /dev/null may be any file (CVE-2025-31133).
  */
 static int take_host_null(struct step_ctx *c)
 {
 	/*
-	 * The cover is read-only, because otherwise chmod(2) of a masked file in the container
-	 * would change the host's device node. The cover is private, because a mount that the
-	 * container puts on it must not appear on the host.
+	 * The mount of /dev/null that covers masked files is read-only, because otherwise chmod(2)
+	 * of a masked file in the container would change the host's device node. The mount is
+	 * private, because a mount that the container puts on it must not appear on the host.
 	 */
 	struct mount_attr attr = {
 		.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
@@ -87,8 +87,8 @@ static bool masks_paths(const struct plan *p)
 }
 
 /*
- * Makes a mount namespace that has only a copy of `tree` and of the mounts beneath it, and enters
- * this namespace.
+ * Makes a mount namespace that has only a copy of the mount `tree`, the container's root, and of
+ * the mounts beneath it. Enters this namespace.
  */
 static int enter_namespace_of(struct step_ctx *c, const struct step *s, int tree)
 {
@@ -108,7 +108,8 @@ static int enter_namespace_of(struct step_ctx *c, const struct step *s, int tree
 }
 
 /*
- * Takes the detached copy of the root and attaches it in the mount namespace that CLONE has made.
+ * Takes the detached copy of the root's mount and attaches it in the mount namespace that the step
+ * CLONE has made.
  */
 static int attach_copy(struct step_ctx *c, const struct step *s, int tree)
 {
@@ -127,8 +128,8 @@ int step_attach_root(struct step_ctx *c, const struct step *s)
 	if (s->slot < 0 || c->slots[s->slot] < 0)
 		return err_set(EBADF, "the copy of the root file system's mount is missing");
 	/*
-	 * With a umask of 0, mount points and device nodes get exactly the modes that caisson asks
-	 * for.
+	 * The umask is 0 from here on, so that mount points and device nodes get exactly the modes
+	 * that caisson asks for.
 	 */
 	c->umask = umask(0);
 	c->umask_changed = true;
@@ -147,8 +148,8 @@ static int make_late_ro(struct step_ctx *c)
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 
 	/*
-	 * INIT makes the file /dev/console before PIVOT, because /dev may be read-only after PIVOT.
-	 * The CONSOLE step mounts the terminal on this file after PIVOT, because it takes the
+	 * The file /dev/console is made before the root is changed, because /dev may be read-only
+	 * afterwards. The later step CONSOLE mounts the terminal on this file, because it takes the
 	 * terminal from the container's own devpts.
 	 */
 	if (c->late_ro && c->plan->terminal) {
@@ -165,8 +166,8 @@ static int make_late_ro(struct step_ctx *c)
 }
 
 /*
- * Replaces each \ooo by the character with this octal number, because mountinfo writes blanks and
- * backslashes as \ooo.
+ * Replaces each \ooo in s by the character with this octal number, because /proc/PID/mountinfo
+ * writes blanks and backslashes as \ooo.
  */
 static void unescape(char *s)
 {
@@ -201,8 +202,8 @@ static int hide_mount(char *line, const char *keep)
 	if (umount2(field[4], MNT_DETACH) == 0 || errno == ENOENT)
 		return 0;
 	/*
-	 * In a user namespace the host's mount may be locked, so that it cannot be unmounted. Then
-	 * a tmpfs covers it.
+	 * If caisson is in a user namespace, the host's mount may be locked, so that umount2(2)
+	 * fails. Then a tmpfs covers the mount.
 	 */
 	if (mount("tmpfs", field[4], "tmpfs", MS_RDONLY, NULL) < 0 && errno != ENOENT)
 		return err_sys("--no-pivot: hide the host's %s", field[4]);
@@ -210,10 +211,10 @@ static int hide_mount(char *line, const char *keep)
 }
 
 /*
- * Hides every procfs and sysfs of the host. Without pivot_root(2) the old tree stays in the
- * namespace, beneath the new root. If an unmasked procfs or sysfs is anywhere in the old tree, the
- * kernel lets a nested user namespace mount a new one, and the container could see what caisson has
- * masked.
+ * Hides every procfs and sysfs of the host. Without pivot_root(2) the old tree of mounts stays in
+ * the namespace, beneath the new root. If an unmasked procfs or sysfs is anywhere in the old tree,
+ * the kernel lets a nested user namespace mount a new one, and the container could see what caisson
+ * has masked.
  */
 static int hide_host_proc(struct step_ctx *c)
 {
@@ -284,8 +285,8 @@ int step_readonly_root(struct step_ctx *c, const struct step *s)
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 
 	/*
-	 * The call changes no other attribute of the mount, because the kernel may have locked some
-	 * of them.
+	 * The call sets only the read-only flag and changes no other attribute of the mount,
+	 * because the kernel may have locked some of them.
 	 */
 	if (mnt_setattr(c->root, false, &attr) < 0)
 		return err_sys("make the root file system read-only");

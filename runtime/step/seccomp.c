@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loads the system call filter that the host's side compiled.
+ * Loads the system call filter that the runtime has compiled.
  *
- * Theory of operation. The filter should be loaded at the SECCOMP step, before any process of the
- * container can look at INIT. This is possible if the filter allows the few calls that INIT still
- * has to make: those for waiting for `start`, reporting, execve(2), and forking for an exec and for
- * hooks. INIT finds that out by interpreting the filter itself for these calls (seccomp_sim.h). If
- * one is not allowed, the filter is kept and loaded right before execve(2): by INIT at EXEC, and by
- * the process of each startContainer hook.
+ * Theory of operation. The filter should be loaded at the step SECCOMP, before any process of the
+ * container can look at INIT, the container's first process. This is possible if the filter allows
+ * the few calls that INIT still has to make: those for waiting for `start`, reporting, execve(2),
+ * and forking for an exec and for hooks. INIT finds that out by interpreting the filter itself for
+ * these calls (seccomp_sim.h). If one of the calls is not allowed, the filter is kept and loaded
+ * right before execve(2): by INIT at the step EXEC, and by the process of each startContainer hook.
  *
  * A listener (SCMP_ACT_NOTIFY) must be sent to the agent while the container is still being made.
  * Once the filter is loaded, it may stop INIT in any call, even in sendmsg(2). So a thread that was
- * started before, and that is not under the filter, sends the listener, waits until the host's side
+ * started before, and that is not under the filter, sends the listener, waits until the runtime
  * says that the agent has it, and ends. Meanwhile INIT makes no call at all.
  */
 #include <linux/capability.h>
@@ -49,9 +49,9 @@ static int load_filter(uint64_t flags, const struct sock_fprog *program)
 }
 
 /*
- * Returns the name of the first flag that the kernel does not know, or NULL if the kernel knows all
- * flags. The test is a call of seccomp(2) with a bad address: it fails with EFAULT if the kernel
- * knows the flag, and with EINVAL if not.
+ * Returns the name of the first of the seccomp(2) flags in `flags` that the kernel does not know,
+ * or NULL if the kernel knows all of them. The test is a call of seccomp(2) with a bad address: it
+ * fails with EFAULT if the kernel knows the flag, and with EINVAL if not.
  */
 static const char *unknown_flag(uint64_t flags)
 {
@@ -86,10 +86,10 @@ static int load_filter_error(uint64_t flags, size_t n)
 }
 
 /*
- * Drops the capability that the CAPABILITIES step kept for loading the filter. If the filter denies
- * capset(2), the program still does not get the capability: execve(2) computes the permitted and
- * the effective set anew from the bounding, the inheritable and the ambient set, and the kept
- * capability is in none of these (capabilities(7)).
+ * Drops the capability CAP_SYS_ADMIN, which the step CAPABILITIES kept for loading the filter. If
+ * the filter denies capset(2), the program still does not get the capability: execve(2) computes
+ * the permitted and the effective set anew from the bounding, the inheritable and the ambient set,
+ * and the kept capability is in none of these (capabilities(7)).
  */
 static void drop_kept_caps(const struct cap_sets *final)
 {
@@ -97,15 +97,18 @@ static void drop_kept_caps(const struct cap_sets *final)
 		err_clear();
 }
 
-/* --- finding out whether the filter lets INIT work --- */
+/*
+ * The next definitions find out whether the filter allows the calls that INIT, the container's
+ * first process, still has to make.
+ */
 
 struct call {
 	const char *name;
 	int nr;
 	uint64_t args[2];
 	/*
-	 * INIT can go on if the filter denies this call or asks the agent, because INIT then has
-	 * another way or has nothing left to do.
+	 * The filter may deny this call or ask the agent about it, because INIT (the container's
+	 * first process) then has another way or has nothing left to do.
 	 */
 	bool may_fail;
 };
@@ -124,7 +127,7 @@ static const struct call for_exec[] = {
 static const struct call for_wait[] = {CALL(read, 3)};
 static const struct call for_fork[] = {CALL(clone, CLONE_PARENT | SIGCHLD), CALL(setsid, 0)};
 static const struct call for_terminal[] = {CALL(ioctl, 0, TIOCSCTTY)};
-/* The filter is allowed to deny clone3(2), because hook.c then forks by clone(2). */
+/* The filter may deny clone3(2), because hook.c then makes the hook's process by clone(2). */
 static const struct call for_hooks[] = {CALL_MAY_FAIL(clone3), CALL(clone, SIGCHLD),
 	CALL(pidfd_open, 0), CALL(waitid, 0), CALL(pipe2, 0), CALL(fcntl, 3), CALL(close, 3),
 	CALL(ppoll, 0), CALL(dup3, 3), CALL(setsid, 0), CALL(prctl, PR_SET_PDEATHSIG),
@@ -158,8 +161,8 @@ static bool is_let_through(const struct strbuf *filter, const struct call *call)
 }
 
 /*
- * Returns the name of the first call of the list that the filter does not allow, or NULL if it
- * allows all calls of the list.
+ * Returns the name of the first system call in `calls` that the filter does not allow, or NULL if
+ * the filter allows all of them.
  */
 static const char *find_obstacle(const struct strbuf *filter, const struct call *calls, size_t n)
 {
@@ -172,8 +175,8 @@ static const char *find_obstacle(const struct strbuf *filter, const struct call 
 #define FIND_OBSTACLE(filter, calls) find_obstacle(filter, calls, ARRAY_SIZE(calls))
 
 /*
- * Returns the name of a call that INIT makes in the steps after `s` and that the filter does not
- * allow, or NULL if the filter allows all of them.
+ * Returns the name of a call that INIT (the container's first process) makes in the steps after `s`
+ * and that the filter does not allow, or NULL if the filter allows all of these calls.
  */
 static const char *find_obstacle_behind(
 	const struct step_ctx *c, const struct step *s, const struct strbuf *filter)
@@ -197,7 +200,10 @@ static const char *find_obstacle_behind(
 	return found;
 }
 
-/* --- handing over the listener --- */
+/*
+ * The next functions hand over the seccomp listener to the agent, from a thread that is not under
+ * the filter.
+ */
 
 #define SENDER_STACK (64 * 1024)
 
@@ -211,9 +217,10 @@ struct step_sender {
 };
 
 /*
- * Sends the listener and waits until the host's side says that the agent has it. This is the
- * function of a thread that shares everything with INIT; INIT waits meanwhile. The function does
- * not return, because the thread was not made by the C library.
+ * The function of the thread that sends the listener: it waits until the runtime says that the
+ * agent has the listener. The thread shares everything with INIT, the container's first process,
+ * which waits meanwhile. The function does not return, because the thread was not made by the C
+ * library.
  */
 static __attribute__((noreturn)) int send_listener(void *data)
 {
@@ -229,8 +236,9 @@ static __attribute__((noreturn)) int send_listener(void *data)
 		if (s->result >= 0 && peer->await)
 			s->result = peer->await(peer->data, "seccomp");
 		/*
-		 * INIT closes the listener, because the agent has it now, and another process could
-		 * get it from INIT.
+		 * The thread closes the descriptor of the listener, which it shares with the
+		 * container's first process, because the agent has the listener now, and another
+		 * process could get it from that process.
 		 */
 		close(s->listener);
 	}
@@ -244,16 +252,16 @@ int seccomp_start_sender(struct step_ctx *c)
 	const int flags =
 		CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
 	/*
-	 * The memory of the stack is never freed, because execve(2) of the program frees all
-	 * memory.
+	 * The memory of the thread's stack is never freed here, because the execve(2) of the
+	 * program frees all memory.
 	 */
 	char *stack = mmap(
 		NULL, SENDER_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (stack == MAP_FAILED)
 		return err_sys("make a stack for the thread that hands over the listener");
 	/*
-	 * The struct lies at the low end of the stack's memory. The thread's stack, which grows
-	 * down from the high end, never reaches it.
+	 * The struct step_sender lies at the low end of the memory for the thread's stack. The
+	 * stack, which grows down from the high end, never reaches the struct.
 	 */
 	struct step_sender *s = (struct step_sender *)(void *)stack;
 	*s = (struct step_sender){.c = c, .listener = -EBADF};
@@ -264,8 +272,8 @@ int seccomp_start_sender(struct step_ctx *c)
 }
 
 /*
- * Waits in a loop, without a system call, until the thread has sent the listener, because the
- * filter could make any system call wait for the agent.
+ * Waits until the thread has sent the listener. The loop makes no system call, because the filter
+ * could make any system call wait for the agent.
  */
 static void wait_for_sender(struct step_sender *s)
 {
@@ -292,11 +300,14 @@ static int load_with_listener(struct step_ctx *c, uint64_t flags, const struct s
 	errno = code;
 	if (s->listener < 0)
 		return load_filter_error(flags, program->len);
-	/* The listener needs no FD_CLOEXEC here, because the kernel has made it close-on-exec. */
+	/*
+	 * The seccomp listener needs no FD_CLOEXEC here, because the kernel has made it
+	 * close-on-exec.
+	 */
 	return s->result < 0 ? err_ctx(s->result, "hand over the listener") : 0;
 }
 
-/* --- loading the filter --- */
+/* The next functions load the system call filter. */
 
 static int load_and_drop(struct step_ctx *c, const struct step *s, const struct strbuf *filter)
 {
@@ -315,7 +326,7 @@ static int load_and_drop(struct step_ctx *c, const struct step *s, const struct 
 		.filter = (struct sock_filter *)filter->s,
 	};
 	/*
-	 * The flag TSYNC is dropped, because only INIT's own thread is to be under the filter, and
+	 * The flag TSYNC is dropped, because only the calling thread is to be under the filter, and
 	 * the kernel does not allow TSYNC together with a listener.
 	 */
 	uint64_t flags = s->seccomp.seccomp->flags & ~(uint64_t)SECCOMP_FILTER_FLAG_TSYNC;
@@ -334,7 +345,7 @@ static int read_filter(struct step_ctx *c, const struct step *s, struct strbuf *
 
 	/*
 	 * The memory of the filter is never freed, because freeing could make system calls for
-	 * which the filter kills the process.
+	 * which the loaded filter kills the process.
 	 */
 	if (c->filter)
 		*ret = (struct strbuf){.s = (char *)c->filter, .len = c->filter_len};

@@ -2,7 +2,8 @@
 /*
  * Interprets the classic BPF that seccomp(2) takes: loads of struct seccomp_data in words of 4
  * bytes, a scratch memory, arithmetic, forward jumps and return. The kernel has not checked the
- * programs that come here, so everything is checked at run time.
+ * programs that are interpreted here, so the interpreter checks every instruction when it comes to
+ * it.
  */
 #include "step/seccomp_sim.h"
 
@@ -31,8 +32,8 @@ uint32_t seccomp_native_arch(void)
 }
 
 /*
- * Does one arithmetic instruction. Returns false for a division by 0 and for an instruction that
- * the kernel does not know.
+ * Interprets one arithmetic BPF instruction. Returns false for a division by 0 and for an
+ * instruction that the kernel does not know.
  */
 static bool compute(struct machine *m, uint16_t code, uint32_t operand)
 {
@@ -81,7 +82,7 @@ static bool is_taken(const struct machine *m, uint16_t code, uint32_t operand)
 		return m->a > operand;
 	case BPF_JGE:
 		return m->a >= operand;
-	default: /* The only comparison that is left is BPF_JSET. */
+	default: /* The only comparison that the cases above leave is BPF_JSET. */
 		return (m->a & operand) != 0;
 	}
 }
@@ -113,8 +114,8 @@ static bool load(struct machine *m, const struct sock_filter *f, const struct se
 }
 
 /*
- * Does one instruction that is neither a jump nor a return. Returns false if the instruction is not
- * valid.
+ * Interprets one BPF instruction that is neither a jump nor a return. Returns false if the
+ * instruction is not valid.
  */
 static bool step_machine(
 	struct machine *m, const struct sock_filter *f, const struct seccomp_data *call)
@@ -147,7 +148,7 @@ uint32_t seccomp_simulate(
 {
 	struct machine m = {0};
 
-	/* The loop ends, because jumps only go forward. */
+	/* The loop ends, because jumps in a BPF program only go forward. */
 	for (size_t at = 0; at < n; at++) {
 		const struct sock_filter *f = &program[at];
 		if (BPF_CLASS(f->code) == BPF_RET)

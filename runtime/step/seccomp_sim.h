@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds out what a system call filter would answer to a call, without loading the filter. Only the
- * files in step/ use this header.
+ * Finds out what a system call filter would answer to a system call, without loading the filter.
+ * Only the files in step/ use this header.
  */
 #pragma once
 #include <linux/filter.h>
@@ -10,8 +10,8 @@
 #include <stdint.h>
 
 /*
- * Returns the filter's answer to the call as the kernel would compute it: SECCOMP_RET_* with its
- * data. Returns SECCOMP_RET_KILL_PROCESS if the kernel would reject the program.
+ * Returns the answer of the filter to a system call, as the kernel would compute it: SECCOMP_RET_*
+ * with its data. Returns SECCOMP_RET_KILL_PROCESS if the kernel would reject the filter.
  */
 uint32_t seccomp_simulate(
 	const struct sock_filter *program, size_t n, const struct seccomp_data *call);

@@ -41,8 +41,8 @@ static int step_loopback(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * The functions of INIT's steps. A kind of step without an entry is done by the host, the guest or
- * the monitor.
+ * The functions that do the steps in this process, by kind of step. A kind without an entry is done
+ * by another party: the runtime, the guest's agent or the microVM's monitor.
  */
 static const step_fn step_functions[STEP_COUNT] = {
 	[STEP_BARRIER] = step_barrier,
@@ -92,8 +92,8 @@ static const step_fn step_functions[STEP_COUNT] = {
 int step_do(struct step_ctx *c, const struct step *s)
 {
 	/*
-	 * The steps of other parties are skipped, but not their barriers, because this party may
-	 * have to wait for a barrier.
+	 * A step that another party does is skipped. A barrier is not skipped, even if it is
+	 * another party's, because this party may have to wait at it.
 	 */
 	if (s->place != c->place && s->kind != STEP_BARRIER)
 		return 0;

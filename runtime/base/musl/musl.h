@@ -20,7 +20,7 @@
 
 #ifndef __GLIBC__
 
-/* --- mounts: <sys/mount.h> of glibc 2.36 --- */
+/* What follows is in <sys/mount.h> of glibc 2.36 and not in musl: the new mount API. */
 
 #ifndef OPEN_TREE_CLONE
 #include <linux/mount.h>
@@ -63,7 +63,7 @@ static inline int fspick(int dirfd, const char *path, unsigned flags)
 }
 #endif
 
-/* --- files --- */
+/* What follows are constants and calls for files that glibc has and musl 1.2.3 lacks. */
 
 #ifndef STATX_TYPE
 #include <linux/stat.h>
@@ -93,7 +93,10 @@ static inline int renameat2(
 #define RWF_NOWAIT 0x00000008
 #define RWF_APPEND 0x00000010
 
-/* The call passes the offset as two numbers, because the kernel takes it as two machine words. */
+/*
+ * The system call gets the offset as two numbers, because the kernel takes the offset as two
+ * machine words.
+ */
 static inline ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
 {
 	return syscall(
@@ -120,7 +123,7 @@ static inline int scandirat(int dirfd, const char *path, struct dirent ***ret,
 	return scandir(name, ret, filter, compare);
 }
 
-/* --- processes --- */
+/* What follows are calls for processes and signals that glibc has and musl 1.2.3 lacks. */
 
 static inline int execveat(
 	int dirfd, const char *path, char *const argv[], char *const envp[], int flags)
@@ -137,7 +140,10 @@ static inline int close_range(unsigned first, unsigned last, int flags)
 	return (int)syscall(SYS_close_range, first, last, flags);
 }
 
-/* glibc's <sys/resource.h> gives this name to the type of a resource's number. */
+/*
+ * In glibc's <sys/resource.h>, __rlimit_resource is the type of the number that names a resource
+ * (RLIMIT_*).
+ */
 #define __rlimit_resource caisson_rlimit_resource
 enum caisson_rlimit_resource { CAISSON_RLIMIT_LARGEST = 255 };
 
