@@ -332,8 +332,9 @@ int disk_map_chain(struct disk *d, uint64_t offset, uint64_t length, struct disk
 	while (r >= 0 && ret->kind == DISK_HOLE && d->backing) {
 		d = d->backing;
 		/*
-		 * The backing file is shorter than this image. Behind the end of the backing file
-		 * the range reads as zeros, and no image has data for it.
+		 * A backing file may be shorter than the image above it. Behind the end of the
+		 * backing file no image has data, so the range is reported as a hole, which reads
+		 * as zeros.
 		 */
 		if (offset >= d->size)
 			return 0;

@@ -240,8 +240,8 @@ struct disk_check {
 };
 
 /*
- * Checks the image, and repairs it if c says so. Returns -EOPNOTSUPP if the format has nothing to
- * check.
+ * Checks the image, and repairs it if c->fix_leaks or c->fix_all is set. Returns -EOPNOTSUPP if the
+ * format has nothing to check.
  */
 int disk_run_check(struct disk *d, struct disk_check *c) must_check;
 

@@ -84,7 +84,7 @@ void luks_free(struct luks *l);
  */
 int luks_crypt(struct luks *l, uint64_t sector, uint8_t *buf, size_t len, bool encrypt) must_check;
 
-/* --- luks_key.c: key slots --- */
+/* --- luks_key.c: opens key slots with a passphrase, and makes new headers --- */
 /*
  * Finds a key slot that the passphrase opens. Returns -EACCES if there is none. `at` is the offset
  * of the header in the disk's file.

@@ -12,9 +12,10 @@ enum qcow2_preallocation {
 	QCOW2_PREALLOC_OFF,
 	/* make the tables and assign a cluster of the file to each cluster of the disk */
 	QCOW2_PREALLOC_METADATA,
-	/* do what METADATA does, and also reserve storage for the clusters */
+	/* do what QCOW2_PREALLOC_METADATA does, and also reserve storage for the clusters */
 	QCOW2_PREALLOC_FALLOC,
-	QCOW2_PREALLOC_FULL, /* do what METADATA does, and also write zeros to the clusters */
+	/* do what QCOW2_PREALLOC_METADATA does, and also write zeros to the clusters */
+	QCOW2_PREALLOC_FULL,
 };
 
 struct qcow2_create {

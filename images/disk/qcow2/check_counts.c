@@ -320,8 +320,8 @@ static int check_table_flags(struct qcow2_checker *k, uint64_t table, uint64_t g
 		int r = qcow2_cache_get(q, &q->l2, table + at, &slice);
 
 		/*
-		 * An unreadable slice is ignored here, because it was reported when the references
-		 * were counted.
+		 * A slice of an L2 table that cannot be read is ignored here, because check.c has
+		 * reported it when it counted the references.
 		 */
 		if (r < 0) {
 			err_clear();

@@ -19,8 +19,8 @@ int qcow2_damaged(struct qcow2 *q, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	/*
-	 * The corrupt bit is set in the header, to warn other programs. If that write fails, the
-	 * caller still gets the first error.
+	 * The corrupt bit is set in the header, to warn other programs. If writing the bit fails,
+	 * the caller still gets the error that says what is damaged.
 	 */
 	if (q->d->write && !q->broken && q->h.version >= 3) {
 		put_be64(b, value);

@@ -151,7 +151,8 @@ struct qcow2 {
 	uint64_t subcluster_size;
 	int data_fd; /* file with the disk's data: the image itself, or its external data file */
 	bool has_data_file;
-	struct luks *luks; /* NULL: the data is not encrypted, or was opened without its key */
+	/* NULL: the data is not encrypted, or the image was opened without its key */
+	struct luks *luks;
 
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -235,7 +236,7 @@ void qcow2_cache_release(struct qcow2_cache *c);
 int qcow2_cache_get(struct qcow2 *q, struct qcow2_cache *c, uint64_t offset, uint8_t **ret)
 	must_check;
 void qcow2_cache_dirty(struct qcow2_cache *c, const uint8_t *p);
-/* Removes a range of the file from the cache, without writing it. */
+/* Removes the slices that lie in a range of the file from the cache, without writing them. */
 void qcow2_cache_forget(struct qcow2_cache *c, uint64_t offset, uint64_t length);
 int qcow2_cache_write(struct qcow2 *q, struct qcow2_cache *c) must_check;
 

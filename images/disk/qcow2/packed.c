@@ -91,8 +91,8 @@ int qcow2_write_packed(struct disk *d, uint64_t offset, const void *data, size_t
 	}
 	pthread_mutex_lock(&q->lock);
 	/*
-	 * The place stays allocated even after a failed write, because other compressed data may be
-	 * in the same cluster.
+	 * The cluster of the file stays allocated even if the write has failed, because other
+	 * compressed data may be in it.
 	 */
 	if (r >= 0)
 		r = link_packed(q, offset, host, len);

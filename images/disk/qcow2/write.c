@@ -16,7 +16,7 @@ struct run {
 	enum way way;
 	uint64_t offset, length; /* range of the disk that this run writes */
 	uint64_t host;           /* file offset of the run's first cluster */
-	uint64_t first, end;     /* the range of the disk, extended to whole clusters */
+	uint64_t first, end; /* range from `offset` on, extended to whole clusters of the disk */
 	/* the new clusters of the file are known to read as zeros before they are written */
 	bool fresh;
 	/* the old bytes before (head) or behind (tail) the request are zeros */

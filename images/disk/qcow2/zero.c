@@ -196,8 +196,9 @@ static int zero_clusters(struct qcow2 *q, uint64_t offset, uint64_t length, cons
 		offset += done;
 		length -= done;
 		/*
-		 * A discard ends here. The rest of its range cannot be discarded, because version 2
-		 * has no way to mark zeros above a backing file.
+		 * A discard ends at the first cluster to which zeros would have to be written. The
+		 * clusters from there on cannot be discarded, because format version 2 has no way
+		 * to mark zeros above a backing file.
 		 */
 		if (r < 0 || length == 0 || job->discard)
 			return r;

@@ -186,7 +186,9 @@ int vmdk_sparse_map(
 	int r = find_grain(d, e, grain, &host, &table);
 	if (r < 0)
 		return r;
-	/* The directory has no table for these grains, so none of the grains has data. */
+	/*
+	 * The grain directory has no grain table for these grains, so none of the grains has data.
+	 */
 	if (!table)
 		covered += (e->entries - 1 - grain % e->entries) * (uint64_t)e->grain;
 	if (covered > e->length - offset)
