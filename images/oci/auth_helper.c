@@ -116,8 +116,9 @@ static int start(const char *program, const char *verb, int in, int out, pid_t *
 }
 
 /*
- * Runs the helper with the text as its input, and returns its exit code. The text fits into a
- * pipe's buffer, so this process cannot block in writing it while the helper writes its own output.
+ * Runs the credential helper with `text` as its standard input, and returns its exit code. The text
+ * fits into a pipe's buffer, so this process cannot block while writing it, even if the helper does
+ * not read before it has written its own output.
  */
 static int run(const char *helper, const char *verb, const char *text, struct strbuf *output)
 {

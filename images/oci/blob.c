@@ -108,8 +108,8 @@ int store_open_unfinished(const struct store *s, const struct digest *d)
 }
 
 /*
- * Opens and locks the partial file. Begins again if the process that held the lock has renamed or
- * removed the file between the open and the lock.
+ * Opens and locks the blob's file in DIR/partial. If the process that held the lock has renamed or
+ * removed the file between the open and the lock, opens the file anew.
  */
 static int open_partial(struct blob_writer *w)
 {
@@ -146,8 +146,8 @@ int blob_restart(struct blob_writer *w)
 }
 
 /*
- * Computes the digest of the bytes that an earlier writer left. Drops these bytes if there are more
- * of them than the blob may have.
+ * Computes the digest of the bytes that an interrupted process left in the blob's file, so that
+ * writing can continue there. Drops these bytes if there are more of them than the blob may have.
  */
 static int take_over(struct blob_writer *w)
 {
@@ -234,8 +234,9 @@ int blob_write(struct blob_writer *w, const void *data, size_t len)
 	int r = fd_write_all(w->fd, data, len);
 	if (r < 0) {
 		/*
-		 * The digest is cleared, so that the file is removed and not continued, because
-		 * after the failed write the file may hold bytes that were not digested.
+		 * The expected digest is cleared, which makes blob_close() remove the file instead
+		 * of keeping it for a later continuation, because after the failed write the file
+		 * may hold bytes that were not digested.
 		 */
 		w->expected.text[0] = '\0';
 		return err_set(
@@ -282,8 +283,8 @@ int blob_finish(struct blob_writer *w, struct digest *ret, uint64_t *ret_size)
 	if (r >= 0)
 		r = check(w, &found);
 	/*
-	 * An incomplete blob stays, because a later writer can continue it. A blob with wrong bytes
-	 * is removed.
+	 * If the blob is incomplete, its file stays, because a later writer can continue it. If the
+	 * bytes are wrong, the digest is cleared, which makes blob_close() remove the file.
 	 */
 	if (r < 0 && !cut)
 		w->expected.text[0] = '\0';

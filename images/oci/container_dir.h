@@ -41,7 +41,10 @@ struct container_uses {
 int container_dir_make(const struct store *s, const char *name, const struct container_uses *u)
 	must_check;
 
-/* Removes the directory. Leaves what cannot be removed to store_gc(). */
+/*
+ * Removes the directory DIR/containers/NAME of the container `name`. store_gc() later removes what
+ * could not be removed.
+ */
 void container_dir_remove(const struct store *s, const char *name);
 
 /*
@@ -52,7 +55,8 @@ int container_dir_read(const struct store *s, struct arena *a, const char *name,
 	struct container_uses *ret) must_check;
 
 /*
- * Returns 1 if a process or a container needs the directory, else 0. The calling process does not
- * count as the maker, because it calls this function after it has given up making the container.
+ * Returns 1 if a process or a container needs the directory DIR/containers/NAME, else 0. If the
+ * calling process itself made the directory for a container, it does not count as a user, because
+ * it calls this function after it has given up making the container.
  */
 int container_dir_is_needed(const struct store *s, const char *name) must_check;

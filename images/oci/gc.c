@@ -140,8 +140,8 @@ static int mark_tags(struct marks *m)
 }
 
 /*
- * Removes the files that are not marked from a directory of blobs. If algorithm is NULL, removes
- * all files of the directory.
+ * Removes the files that are not marked as needed from a directory of blobs. If `algorithm` is
+ * NULL, removes all files of the directory.
  */
 static int sweep(int dir, const char *algorithm, const struct marks *m, struct store_freed *freed)
 {
@@ -194,8 +194,8 @@ static int each_name(int dir,
 }
 
 /*
- * Marks the image that a container came from, because a commit of the container needs it. The
- * container works without the image too, so an image that cannot be read is no error here.
+ * Marks the image that a container came from as needed, because a commit of the container needs it.
+ * The container works without the image too, so an image that cannot be read is no error here.
  */
 static int mark_image(struct marks *m, const struct container_uses *uses)
 {
@@ -218,7 +218,8 @@ static int mark_image(struct marks *m, const struct container_uses *uses)
 }
 
 /*
- * Marks the layers that a container uses, or removes the container's directory if nobody needs it.
+ * Marks the layers that a container uses as needed, or removes the container's directory if nobody
+ * needs it.
  */
 static int mark_container(struct marks *m, const char *name, struct store_freed *freed)
 {
@@ -240,7 +241,10 @@ static int mark_container(struct marks *m, const char *name, struct store_freed 
 	return r < 0 ? err_ctx(r, "nothing was removed") : 0;
 }
 
-/* Keeps a chain if its digest is marked or a container uses its directory, else removes it. */
+/*
+ * Keeps a chain of layers if its digest is marked as needed or a container uses its topmost layer,
+ * else removes the chain's link.
+ */
 static int sweep_chain(struct marks *m, const char *name, struct store_freed *freed)
 {
 	struct digest key;

@@ -12,7 +12,10 @@ struct index_source {
 	const char *tag; /* tag of the image to import; NULL: the index has only one image */
 };
 
-/* Copies the image with the tag src->tag into the store, and tags it there. */
+/*
+ * Copies the image with the tag src->tag into the store, and makes a tag for the image in the
+ * store.
+ */
 int import_from_index(const struct index_source *src, const struct import_options *o,
 	struct import_result *ret) must_check;
 

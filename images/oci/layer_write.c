@@ -170,8 +170,8 @@ static void set_stat(struct writing *w, const struct upper_entry *e)
 }
 
 /*
- * Sets *ret to the first name of the file if the file has been written under another name already,
- * else to NULL.
+ * Files with several names are written once. Sets *ret to the first name of the file if the file
+ * has been written under another name already, else to NULL.
  */
 static int find_link(struct writing *w, const struct upper_entry *e, const char **ret)
 {
@@ -198,8 +198,9 @@ static int find_link(struct writing *w, const struct upper_entry *e, const char 
 }
 
 /*
- * Writes exactly as many bytes as the header promises, although a running container may change the
- * file meanwhile: missing bytes become zeros, and further bytes are left out.
+ * Writes exactly as many bytes as the file's header in the tar promises, although a running
+ * container may change the file meanwhile: missing bytes become zeros, and further bytes are left
+ * out.
  */
 static int put_data(struct writing *w, int fd, const struct upper_entry *e)
 {
@@ -277,7 +278,10 @@ static int put_entry(struct writing *w, const struct upper_entry *e)
 	return S_ISREG(e->st.st_mode) ? put_file(w, e) : put_header(w, e->path);
 }
 
-/* Writes a whiteout: an empty file whose name says which file or directory is gone. */
+/*
+ * Writes a whiteout: an empty file whose name says which file or directory of the lower layers the
+ * container has removed.
+ */
 static int put_mark(
 	struct writing *w, const char *path, size_t dir_len, const char *prefix, const char *name)
 {

@@ -103,8 +103,9 @@ static unsigned variant_level(const struct platform *p)
 }
 
 /*
- * Rates a manifest's platform for the wanted platform: the same variant is the best, then the
- * nearest lower one. Returns 0 if a machine of the wanted platform cannot run the manifest's image.
+ * Rates how well a manifest's platform fits the wanted platform: the same variant is the best, then
+ * the nearest lower variant. Returns 0 if a machine of the wanted platform cannot run the
+ * manifest's image.
  */
 static unsigned rate(const struct platform *have, const struct platform *wanted)
 {

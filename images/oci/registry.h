@@ -57,7 +57,7 @@ struct registry {
 	bool insecure;
 	struct credentials credentials;
 	bool has_credentials;
-	atomic_bool cancel; /* all requests stop once it becomes true */
+	atomic_bool cancel; /* all requests fail with -ECANCELED once it becomes true */
 	/* the lock guards the members from here on */
 	pthread_mutex_t lock;
 	struct arena arena;
@@ -94,7 +94,7 @@ int registry_get_manifest(
 	struct registry *g, struct http *h, const char *reference, struct manifest *ret) must_check;
 
 struct transfer_events {
-	/* called with the number of the blob's bytes that were moved so far; may be NULL */
+	/* called with the number of bytes of the blob that were moved so far; may be NULL */
 	void (*bytes)(void *data, uint64_t done);
 	void *data;
 };

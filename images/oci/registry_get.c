@@ -170,15 +170,16 @@ static int get_once(
 }
 
 /*
- * Downloads the rest of the blob. If an attempt got more bytes, the count of attempts starts again.
+ * Downloads the rest of the blob. The number of failed attempts is counted from 0 again after an
+ * attempt that got more bytes.
  */
 static int get_bytes(struct registry *g, struct http *h, struct download *b)
 {
 	struct backoff pauses = {0};
 
 	/*
-	 * A complete blob is not asked for, because registries answer a range that starts at the
-	 * end of the blob wrongly.
+	 * No request is made if all bytes of the blob are there, because registries give wrong
+	 * answers to the request for a range that starts at the end of the blob.
 	 */
 	while (b->w->written < b->d->size) {
 		_cleanup_response_ struct http_response answer = {0};
@@ -205,8 +206,9 @@ int registry_get_blob(struct registry *g, struct http *h, const struct descripto
 	if (r >= 0)
 		r = blob_finish(w, NULL, NULL);
 	/*
-	 * The blob is downloaded once more from its beginning, because the bytes from an earlier,
-	 * interrupted download may be wrong, or from another registry.
+	 * If the blob has the wrong digest and its first bytes came from an earlier, interrupted
+	 * download, the blob is downloaded once more from its beginning, because these bytes may be
+	 * wrong or from another registry.
 	 */
 	if (r == -EBADMSG && continued) {
 		r = blob_begin(w->store, &d->digest, d->size, w);
@@ -225,7 +227,10 @@ void referrers_page_release(struct referrers_page *p)
 	strbuf_release(&p->next);
 }
 
-/* Takes the list of one page, and the URL of the next page, which the header Link names. */
+/*
+ * Takes the list of referrers from one page, and finds the URL of the next page, which the header
+ * Link names.
+ */
 static int take_page(const struct registry *g, struct arena *a, const char *url,
 	struct http_response *answer, struct referrers_page *p)
 {

@@ -3,7 +3,7 @@
 #pragma once
 #include "images/oci/registry.h"
 
-/* A request to the registry. */
+/* A request to the registry, before the registry's address and the credentials are added. */
 struct registry_request {
 	/*
 	 * the HTTP request, in which the caller leaves out url, insecure and the header
@@ -12,8 +12,9 @@ struct registry_request {
 	struct http_request http;
 	const char *path; /* path of the URL, such as "/v2/..."; NULL: `url` is the whole URL */
 	const char *url;
-	const char *scope; /* the scope that a token for this request must have */
-	bool follow;       /* the request follows redirects */
+	/* the scope that a token for this request must have, as registry_scope() returns it */
+	const char *scope;
+	bool follow; /* whether the request follows redirects */
 	/* where to store the URL that answered, which lives in the arena; may be NULL */
 	const char **ret_url;
 	struct arena *arena;
@@ -40,14 +41,18 @@ const char *registry_scope(struct arena *a, const struct registry *g, const char
 int registry_resolve(const struct registry *g, struct arena *a, const char *base,
 	const char *location, const char **ret) must_check;
 
-/* The number of attempts, from which the next pause is computed. {0} initialises it. */
+/*
+ * How often a request was tried, from which the next pause is computed. {0} initialises the
+ * structure.
+ */
 struct backoff {
 	int tries;
 };
 
 /*
- * Returns whether the request should be repeated, because its failure may be temporary. Waits
- * before it returns true. If the function returns false, the caller returns r.
+ * Returns whether a failed request should be repeated, because the failure may be temporary. Waits
+ * before it returns true. r is the result of the request; if the function returns false, the caller
+ * returns r.
  */
 bool registry_try_again(
 	struct registry *g, struct backoff *b, int r, const struct http_response *answer);

@@ -42,7 +42,10 @@ static int make_dir(int at, const char *name, const char *path)
 	return fd < 0 ? err_sys("open %s/%s", path, name) : fd;
 }
 
-/* Replaces a whole file in DIR/images: writes a new file and renames it to the old file's name. */
+/*
+ * Replaces a file in DIR/images: writes the text to a new file and renames that to the old file's
+ * name.
+ */
 static int replace_file(const struct store *s, const char *name, const char *text, size_t len)
 {
 	char temporary[64];

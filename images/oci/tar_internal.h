@@ -10,12 +10,15 @@
 int pax_parse(struct tar *t, struct pax *ret) must_check;
 
 /*
- * Gives the next bytes to libarchive. The guard has checked the headers among these bytes. Returns
- * the number of bytes, 0 at the end of the tar, or -errno with a message.
+ * Gives the next bytes of the tar to libarchive, after the headers among these bytes have been
+ * checked. Returns the number of bytes, 0 at the end of the tar, or -errno with a message.
  */
 ssize_t guard_next(struct tar *t, const void **ret) must_check;
 
-/* Tells the guard that the next header belongs to another entry. */
+/*
+ * Tells the code of tar_guard.c that the next header belongs to another entry, because libarchive
+ * has returned the entry before it.
+ */
 void guard_expect_entry(struct tar *t);
 
 /* --- tar_header.c: the fields of a header, which are at these offsets --- */
