@@ -32,7 +32,10 @@ int tool_resize(const struct tool_command *self, int argc, char **argv)
 		TOOL_OPTION_QUIET(quiet),
 		{0},
 	};
-	/* A last argument such as "-10G" is a difference of sizes, not an option. */
+	/*
+	 * A last argument such as "-10G" says by how much the size changes, so it is removed before
+	 * the options are parsed.
+	 */
 	const char *difference = argc > 0 && argv[argc - 1][0] == '-' && argv[argc - 1][1] >= '0' &&
 						 argv[argc - 1][1] <= '9'
 					 ? argv[--argc]
