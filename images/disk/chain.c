@@ -126,7 +126,8 @@ static int parse_json_name(struct disk *d, struct arena *a, const char **name, c
 	if (!filename)
 		filename = json_get_str(j, "file.filename");
 	/*
-	 * The short form without a format, {"driver": "file", "filename": NAME}, is accepted too.
+	 * A name json:{"driver": "file", "filename": NAME}, which does not say the backing file's
+	 * format, is accepted too.
 	 */
 	if (!filename && driver && streq(driver, "file")) {
 		filename = json_get_str(j, "filename");

@@ -271,7 +271,10 @@ int disk_writev(struct disk *d, const struct iovec *iov, int n, uint64_t offset)
 
 int disk_write(struct disk *d, const void *buf, size_t len, uint64_t offset)
 {
-	/* The cast removes const, because struct iovec has none; a write only reads the buffer. */
+	/*
+	 * The cast removes const, because the pointer in struct iovec is not const. That does no
+	 * harm, because a write only reads the buffer.
+	 */
 	struct iovec v = {(void *)(uintptr_t)buf, len};
 
 	return disk_writev(d, &v, 1, offset);

@@ -34,7 +34,7 @@ struct qcow2_create {
 	bool data_file_raw, lazy_refcounts, extended_l2;
 	enum qcow2_compression compression;
 	enum qcow2_preallocation preallocation;
-	const struct luks_create *encrypt; /* NULL: the image is not encrypted */
+	const struct luks_create *encrypt; /* how the image is encrypted; NULL: not at all */
 };
 
 /* Writes an empty image into the file `fd`, whose former content is lost. The caller closes fd. */

@@ -17,7 +17,8 @@
 struct qcow2_tracked_bitmap {
 	struct qcow2_bitmap b;
 	uint64_t bits; /* number of bits in the bitmap */
-	uint8_t *new;  /* the changes: a bit for each granule of the disk that was written */
+	/* the recorded changes: a bit for each granule of the disk that was written */
+	uint8_t *new;
 };
 
 static int bad(struct disk *d, size_t i, const char *what, uint64_t found, const char *expected)

@@ -272,8 +272,8 @@ int qcow2_check_refcounts(struct qcow2_checker *k)
 	if (r < 0 || !k->damaged || !k->c->fix_all)
 		return r;
 	/*
-	 * The refcounts are not rebuilt, because a rebuild would mark clusters that an unreadable
-	 * table uses as free.
+	 * The refcounts are not rebuilt if a table could not be read, because the rebuild would
+	 * mark the clusters that the table uses as free.
 	 */
 	if (k->unreadable || k->out_of_bounds) {
 		report(k, "the refcounts are not written anew, because tables could not be read");

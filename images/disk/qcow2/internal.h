@@ -98,7 +98,10 @@ struct qcow2_header {
 	/* place of the LUKS header in the file; a length of 0: there is none */
 	uint64_t crypto_offset, crypto_length;
 	struct strbuf features; /* the table of feature names, unchanged from the file */
-	/* extensions that this code does not know, unchanged, with their heads */
+	/*
+	 * header extensions that this code does not know, unchanged, each with its type and length
+	 * in front
+	 */
 	struct strbuf unknown;
 };
 
@@ -218,7 +221,10 @@ void qcow2_header_release(struct qcow2_header *h);
  */
 int qcow2_header_format(struct disk *d, const struct qcow2_header *h, struct strbuf *out)
 	must_check;
-/* Writes the whole header, for rare changes. The caller must flush before and after this call. */
+/*
+ * Writes the whole header; single fields are written by qcow2_header_patch(). The caller must flush
+ * the tables before and after this call.
+ */
 int qcow2_header_write(struct qcow2 *q) must_check;
 /*
  * Writes `len` bytes of the header at offset `at`, and syncs the file before and after the write.
@@ -240,7 +246,7 @@ void qcow2_cache_dirty(struct qcow2_cache *c, const uint8_t *p);
 void qcow2_cache_forget(struct qcow2_cache *c, uint64_t offset, uint64_t length);
 int qcow2_cache_write(struct qcow2 *q, struct qcow2_cache *c) must_check;
 
-/* --- set.c: a set of file offsets --- */
+/* --- set.c: keeps a set of file offsets, for the protected tables --- */
 /* Returns 1 if the offset is in the set already. */
 int qcow2_set_add(struct qcow2_set *s, uint64_t offset) must_check;
 bool qcow2_set_has(const struct qcow2_set *s, uint64_t offset);
@@ -321,13 +327,16 @@ int qcow2_entry_kind(struct qcow2 *q, uint64_t guest, const uint8_t *entry, unsi
 uint64_t qcow2_entry_host(const struct qcow2 *q, uint64_t guest, uint64_t entry, bool *ret_has);
 
 /* --- request.c: keeps requests apart that change the same clusters --- */
-/* Takes q->lock, which the caller has to release. */
+/*
+ * Registers the request *r, after waiting until no other request excludes it. Takes q->lock, which
+ * the caller has to release.
+ */
 void qcow2_request_begin(struct qcow2 *q, struct qcow2_request *r);
 /* Returns whether the request has to wait for another request. The caller holds q->lock. */
 bool qcow2_request_blocked(const struct qcow2 *q, const struct qcow2_request *r);
 void qcow2_request_wait(struct qcow2 *q);
 void qcow2_request_add(struct qcow2 *q, struct qcow2_request *r);
-/* Ends a request. The caller holds q->lock. */
+/* Ends a request, so that requests that wait for it can go on. The caller holds q->lock. */
 void qcow2_request_end(struct qcow2 *q, struct qcow2_request *r);
 
 /* --- read.c: maps and reads the disk --- */

@@ -24,7 +24,10 @@ static int write_zeros(struct qcow2 *q, uint64_t offset, uint64_t length)
 
 	while (length > 0) {
 		size_t here = length < sizeof(zeros) ? (size_t)length : sizeof(zeros);
-		/* The cast removes const, because a write only reads the buffer. */
+		/*
+		 * The cast removes const, because the pointer in struct iovec is not const. That
+		 * does no harm, because a write only reads the buffer.
+		 */
 		struct iovec v = {(void *)(uintptr_t)zeros, here};
 		int r = qcow2_write(q->d, &v, 1, offset);
 
@@ -255,7 +258,7 @@ int qcow2_zero(struct disk *d, uint64_t offset, uint64_t length)
 	if (end == d->size)
 		last = qcow2_round_up(q, end);
 	/*
-	 * The range lies within one cluster, so the whole range is handled as a part of that
+	 * If the range lies within one cluster, the whole range is handled as a part of that
 	 * cluster.
 	 */
 	if (end < first)
