@@ -53,7 +53,8 @@ static const struct {
 struct found {
 	struct guest_kernel k;
 	enum kernel_format format;
-	int modules_dir; /* directory of the kernel's modules; -EBADF: the kernel needs none */
+	/* descriptor of the directory with the kernel's modules; -EBADF: the kernel needs none */
+	int modules_dir;
 	const char *modules_path;
 	struct module_list modules;
 	bool unpack;
@@ -407,7 +408,8 @@ static int find_kernel(struct arena *a, const struct guest_kernel_request *q, st
 	if (r == 0)
 		r = find_in_boot(a, root, ret);
 	if (r >= 0)
-		err_clear(); /* this call drops the messages about the kernels that were skipped */
+		/* err_clear() drops the error messages about kernels that were skipped */
+		err_clear();
 	return r < 0 ? r : 0;
 }
 
