@@ -26,8 +26,8 @@
 extern char **environ;
 
 /*
- * Refuses a helper's name that would lead to another directory. The name comes from a file that the
- * user wrote.
+ * Refuses the name of a credential helper that has a slash, because the program would then be
+ * searched in another directory than those of $PATH.
  */
 static int check_helper(const char *helper)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes blobs to the store. A blob is written to DIR/partial/ALGORITHM-HEX, which is locked by
+ * Writes blobs to the store. A blob is written to STORE/partial/ALGORITHM-HEX, which is locked by
  * flock(2), and rename(2) moves this file to its final name after its digest was checked. If the
  * process is killed, the lock ends but the file stays, and the next writer of that blob continues
  * behind the bytes in the file.
@@ -108,8 +108,8 @@ int store_open_unfinished(const struct store *s, const struct digest *d)
 }
 
 /*
- * Opens and locks the blob's file in DIR/partial. If the process that held the lock has renamed or
- * removed the file between the open and the lock, opens the file anew.
+ * Opens and locks the blob's file in STORE/partial. If the process that held the lock has renamed
+ * or removed the file between the open and the lock, opens the file anew.
  */
 static int open_partial(struct blob_writer *w)
 {

@@ -32,7 +32,10 @@ struct bundle_options {
 	const char *entrypoint;
 	/* user that replaces the image's user; NULL: keep the image's */
 	const char *user;
-	/* ids of the user and groups that `user` names; NULL: they are looked up in the root */
+	/*
+	 * ids of the user and groups that `user` names; NULL: they are looked up in the image's
+	 * passwd and group files
+	 */
 	const struct image_user *ids;
 	/* working directory that replaces the image's working directory; NULL: keep the image's */
 	const char *working_dir;

@@ -42,7 +42,7 @@ int chain_id(const struct image *img, size_t index, struct digest *ret)
 }
 
 /*
- * Looks up, in DIR/chains, the chain of layers with the key `key`. Returns 1 with the name of the
+ * Looks up, in STORE/chains, the chain of layers with the key `key`. Returns 1 with the name of the
  * topmost layer's directory in `ret`, or 0 if the store does not have this chain.
  */
 static int find(const struct store *s, const char *key, char ret[NAME_LEN + 1])
@@ -57,7 +57,7 @@ static int find(const struct store *s, const char *key, char ret[NAME_LEN + 1])
 	return 1;
 }
 
-/* Makes a directory with a new random name in DIR/layers. */
+/* Makes a directory with a new random name in STORE/layers. */
 static int make_layer_dir(const struct store *s, char ret[NAME_LEN + 1])
 {
 	static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
@@ -152,7 +152,7 @@ static int remove_work(const struct store *s, const char *name)
 
 /*
  * Finds out whether overlayfs works above the lowest layer, before the layer gets a link in
- * DIR/chains by which other processes find it. A higher layer needs no such check, because it was
+ * STORE/chains by which other processes find it. A higher layer needs no such check, because it was
  * itself unpacked through an overlay mount.
  */
 static int probe(const struct unpacking *u, const char *lowest)

@@ -58,7 +58,10 @@ static int parse_change(const char *text, const struct change_word **ret, const 
 		text);
 }
 
-/* Returns the value of the last change of the member `member`, or NULL if no change names it. */
+/*
+ * Returns the value of the last option --change that sets `member`, or NULL if no option --change
+ * sets it.
+ */
 static const char *last_change(const struct commit_options *o, const char *member)
 {
 	const struct change_word *w;

@@ -14,7 +14,7 @@ struct field {
 	const char *name;
 };
 
-/* Parses a document within the limits of oci.h. *ret is always a JSON object. */
+/* Parses a JSON document within the limits of oci.h. *ret is always a JSON object. */
 int fields_parse(struct arena *a, const struct strbuf *text, const char *what,
 	const struct json **ret) must_check;
 

@@ -2,12 +2,12 @@
 /*
  * Reads an image that another process is pulling into the same store.
  *
- * Theory of operation. The other process writes each blob to DIR/partial, and renames the blob once
- * the digest is right. This process opens a blob at either place, and at the end of the file it
- * waits for more bytes until it has as many as the blob's descriptor says. So the bytes that this
- * process reads are not checked yet. The layer that it unpacks from them becomes a shared layer
- * only if the layer's diff_id, the digest of the unpacked bytes, is right. If the other process
- * begins the blob anew, with other bytes, that digest is wrong.
+ * Theory of operation. The other process writes each blob to STORE/partial, and renames the blob
+ * once the digest is right. This process opens a blob at either place, and at the end of the file
+ * it waits for more bytes until it has as many as the blob's descriptor says. So the bytes that
+ * this process reads are not checked yet. The layer that it unpacks from them becomes a shared
+ * layer only if the layer's diff_id, the digest of the unpacked bytes, is right. If the other
+ * process begins the blob anew, with other bytes, that digest is wrong.
  *
  * The other process tells its progress by a pipe. A byte says that all blobs are there. If the pipe
  * is closed without that byte, no more blobs will come.

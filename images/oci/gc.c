@@ -25,7 +25,7 @@ struct marks {
 	const struct store *store;
 	struct digest *v;
 	size_t n, cap;
-	/* names of the needed directories in DIR/layers, as ":NAME:NAME:" */
+	/* names of the needed directories in STORE/layers, as ":NAME:NAME:" */
 	struct strbuf layers;
 };
 
@@ -297,7 +297,8 @@ static int collect(struct store *s, struct store_freed *ret)
 	if (r >= 0 && m.n)
 		qsort(m.v, m.n, sizeof(*m.v), compare_digests);
 	/*
-	 * The files of DIR/resolved are removed, because they name layers that may be removed now.
+	 * The files of STORE/resolved are removed, because they name layers that may be removed
+	 * now.
 	 */
 	if (r >= 0)
 		r = remove_tree(s->dir, "resolved", NULL);

@@ -146,7 +146,10 @@ static int add_xattrs(struct writing *w, const struct upper_entry *e)
 	for (const char *p = list; p < list + n; p += strlen(p) + 1)
 		if (is_kept(p))
 			names[count++] = p;
-	/* The names are sorted, because the kernel returns them in no fixed order. */
+	/*
+	 * The names of the attributes are sorted, so that the same file always gives the same
+	 * bytes, because the kernel returns the names in no fixed order.
+	 */
 	if (count)
 		qsort(names, count, sizeof(*names), compare_names);
 	for (size_t i = 0; i < count && r >= 0; i++)

@@ -123,7 +123,7 @@ static int load(struct arena *a, const char **ret_path, const struct json **ret)
 /* What policy.json says of one transport. */
 struct rules {
 	const char *path;        /* path of policy.json */
-	const struct json *root; /* the content of policy.json; NULL: there is no policy.json */
+	const struct json *root; /* parsed content of policy.json; NULL: there is no policy.json */
 	/*
 	 * what policy.json says of the transport's scopes; NULL: policy.json does not name the
 	 * transport

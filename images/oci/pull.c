@@ -9,7 +9,7 @@
 #define REFERRERS_MAX 100000u
 #define REFERRERS_PAGES_MAX 100u
 
-/* The state of one pull. */
+/* The state of one pull of an image. */
 struct pull {
 	const struct store *s;
 	struct registry *g;

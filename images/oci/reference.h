@@ -39,7 +39,10 @@ bool reference_is_other_transport(const char *text);
 int reference_at(struct arena *a, const char *registry, const struct reference *r,
 	struct reference *ret) must_check;
 
-/* Checks a text "HOST[/REPOSITORY]", which registries.conf or `login` names. */
+/*
+ * Checks a text "HOST[/REPOSITORY]", which registries.conf or the user of `caisson image login` has
+ * given.
+ */
 int reference_check_host(const char *host) must_check;
 
 /*

@@ -139,7 +139,7 @@ void referrers_page_release(struct referrers_page *p);
 int registry_get_referrers(struct registry *g, struct http *h, const struct digest *subject,
 	struct referrers_page *p) must_check;
 
-/* Checks that the registry accepts the credentials, for `login`. */
+/* Checks that the registry accepts the credentials, for `caisson image login`. */
 int registry_check_login(struct registry *g, struct http *h) must_check;
 
 /*

@@ -91,8 +91,8 @@ struct download {
 };
 
 /*
- * Looks at the headers of an answer. A request for a range may be answered by that range or by the
- * whole blob.
+ * Looks at the headers of the answer to the request for a blob. A request for a range of the blob
+ * may be answered by that range or by the whole blob.
  */
 static int begin(struct download *b, const struct http_response *answer)
 {
@@ -281,8 +281,8 @@ int registry_get_referrers(
 	if (answer.status == 200 && streq(answer.content_type, MEDIA_OCI_INDEX))
 		return take_page(g, &a, url, &answer, p);
 	/*
-	 * Several statuses count as "no referrers API", because a registry without this API answers
-	 * 404 or another status, some of them in plain text.
+	 * Several error statuses of the first page mean that the registry has no API for referrers,
+	 * because such registries answer 404 or another status.
 	 */
 	if (!first || (answer.status != 404 && answer.status != 400 && answer.status != 405 &&
 			      answer.status != 200))

@@ -21,7 +21,9 @@ struct registry_request {
 };
 
 /*
- * Does the request once. Returns 0 if an answer came, whatever the answer's status is, except 401.
+ * Sends the request without pauses between attempts, and follows redirects if q->follow is set.
+ * After a 401, authenticates and sends the request once more. Returns 0 if an answer came, whatever
+ * the answer's status is, or -errno.
  */
 int registry_do(struct registry *g, struct http *h, const struct registry_request *q,
 	struct http_response *ret) must_check;

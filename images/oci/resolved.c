@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads and writes the files DIR/resolved/KEY. A file has three parts: a line with a checksum of
+ * Reads and writes the files STORE/resolved/KEY. A file has three parts: a line with a checksum of
  * the rest, a line of JSON, and the image's configuration as its author wrote it. The checksum
  * finds damage that a crash of the machine left in a file. The checksum is no protection from
  * attackers, because whoever can write the store owns it.
@@ -84,7 +84,7 @@ static bool is_current(const struct store *s, const char *noted)
 }
 
 /*
- * Reads the ids of the image's user from the JSON of a file DIR/resolved/KEY. Returns -EINVAL if
+ * Reads the ids of the image's user from the JSON of a file STORE/resolved/KEY. Returns -EINVAL if
  * the JSON has no ids, because the user could not be found when the file was written.
  */
 static int read_user(const struct json *j, struct image_user *ret)
@@ -108,7 +108,7 @@ static int read_user(const struct json *j, struct image_user *ret)
 }
 
 /*
- * Reads the JSON of a file DIR/resolved/KEY. Returns -EINVAL if the file is for another name or
+ * Reads the JSON of a file STORE/resolved/KEY. Returns -EINVAL if the file is for another name or
  * platform, or if index.json has changed since the file was written.
  */
 static int read_head(const struct store *s, const struct json *j, const char *name,

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * DIR/resolved/KEY: what a container needs of an image whose layers are unpacked. `caisson run
+ * STORE/resolved/KEY: what a container needs of an image whose layers are unpacked. `caisson run
  * --image` reads this one small file in place of index.json, the manifest and the configuration,
  * and so `caisson run --image` needs neither libcrypto nor caisson-image.
  *
  * KEY is made of the image's name and the platform as the user typed them. The file is valid as
- * long as DIR/images/index.json is the same file as when the name was looked up, because another
+ * long as STORE/images/index.json is the same file as when the name was looked up, because another
  * index.json may give the name to another image. A program that changes a tag replaces index.json,
  * so it need not know of these files. store_gc() removes all of these files, because it removes
  * layers.
@@ -45,7 +45,7 @@ enum resolved_check {
 };
 
 /*
- * Reads the file DIR/resolved/KEY for an image's name and a platform. Returns 1 with *ret, whose
+ * Reads the file STORE/resolved/KEY for an image's name and a platform. Returns 1 with *ret, whose
  * texts live in the arena, or 0 if there is no valid file.
  */
 int resolved_read(const struct store *s, struct arena *a, const char *name, const char *platform,
@@ -60,7 +60,7 @@ int resolved_look_at_index(const struct store *s, struct resolved_index *ret) mu
 bool resolved_same_index(const struct resolved_index *a, const struct resolved_index *b);
 
 /*
- * Writes the file DIR/resolved/KEY. `platform` is what the user typed, or NULL. `text` is the
+ * Writes the file STORE/resolved/KEY. `platform` is what the user typed, or NULL. `text` is the
  * image's configuration. If index.json has only just been written, first waits so long that a
  * further change of index.json would give it another time.
  */

@@ -147,7 +147,9 @@ static void put_rule(struct json_out *o, const char *action, const char *const *
 	json_out_end_object(o);
 }
 
-/* Allows a call if its argument 0 compares with `value` by `op`. */
+/*
+ * Allows the system call `name` if its first argument compares with `value` by the operator `op`.
+ */
 static void put_compared(
 	struct json_out *o, const char *name, const char *op, uint64_t value, uint64_t second)
 {

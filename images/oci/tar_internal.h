@@ -21,7 +21,7 @@ ssize_t guard_next(struct tar *t, const void **ret) must_check;
  */
 void guard_expect_entry(struct tar *t);
 
-/* --- tar_header.c: the fields of a header, which are at these offsets --- */
+/* --- tar_header.c: reads and changes the fields of a tar header, which are at these offsets --- */
 
 enum {
 	AT_MODE = 100,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files that write the tree share. */
+/* Declares what the files share that write a layer's entries into a directory tree. */
 #pragma once
 #include "images/oci/tree.h"
 

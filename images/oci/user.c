@@ -14,7 +14,8 @@
  * group) the members
  */
 #define FIELDS 4
-#define ID_MAX (UINT32_MAX - 1) /* greatest id; the next number means "no change" to chown(2) */
+/* greatest user or group id; the number after it means "no change" to chown(2) */
+#define ID_MAX (UINT32_MAX - 1)
 
 /* The fields of one line of passwd or group. Missing fields are "". */
 struct line {

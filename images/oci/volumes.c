@@ -42,7 +42,7 @@ static int open_dir(int at, const char *name)
 	return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-/* Opens DIR/volumes, and makes the directory if there is none. */
+/* Opens STORE/volumes, and makes the directory if there is none. */
 static int open_volumes(const struct store *s)
 {
 	if (mkdirat(s->dir, "volumes", 0700) < 0 && errno != EEXIST)
