@@ -111,9 +111,9 @@ void tool_image_release(struct tool_image *i)
 }
 
 /*
- * Returns the name of the extended attribute that stores the directory of the backing files. The
- * name for root is one that only root can write; the name for an ordinary user is one that this
- * user can write.
+ * Returns the name of the extended attribute that stores the directory of the backing files. For
+ * root the attribute is one that only root can set; for an ordinary user it is one that the user
+ * can set.
  */
 static const char *xattr_name(void)
 {
