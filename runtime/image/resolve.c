@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `caisson image resolve`: finds, pulls and unpacks the image of `caisson run --image`, and writes
- * the note that images/oci/resolved.h describes. caisson calls it if the store has no valid note
- * for the image.
+ * Runs `caisson image resolve`, which finds, pulls and unpacks the image of `caisson run --image`,
+ * and writes the note that images/oci/resolved.h describes. caisson executes this command if the
+ * store has no valid note for the image.
  */
 #include "images/oci/resolved.h"
 

@@ -74,8 +74,9 @@ static void on_manifest(void *data, const struct descriptor *d)
 }
 
 /*
- * Pulls an image. Meanwhile `caisson-image ahead` unpacks its layers, except if the user asked for
- * another platform or for all platforms, because this machine will then hardly run the image.
+ * Pulls an image. Meanwhile `caisson-image ahead` unpacks the image's layers. Nothing is unpacked
+ * if the user asked for a certain platform or for all platforms, because the image is then probably
+ * not for this machine.
  */
 static int pull(struct transferring *t, const struct store *s, struct arena *a, const char *name,
 	struct transfer_result *ret)
