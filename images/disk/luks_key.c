@@ -291,8 +291,8 @@ static int fill_header(const struct luks_create *c, const uint8_t *key, struct l
 }
 
 /*
- * Splits the key into random stripes and a last stripe, from which and the random ones the key can
- * be computed.
+ * Splits the key into stripes, of which all but the last one are random. The last stripe is chosen
+ * so that all stripes together give the key.
  */
 static int split(const struct luks_header *h, const uint8_t *key, struct secret *stripes)
 {

@@ -129,7 +129,10 @@ static int zero_slice(struct qcow2 *q, uint64_t offset, uint64_t length, const s
 	uint8_t *entry;
 
 	*ret_done = 0;
-	/* Without an L2 table and without a backing file the range reads as zeros already. */
+	/*
+	 * If there is neither an L2 table for the range nor a backing file, the range reads as
+	 * zeros already.
+	 */
 	if (!qcow2_has_table(q, offset) && no_backing(q, offset)) {
 		left = per_table - (offset & (per_table - 1));
 		*ret_done = left < length ? left : length;
