@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The bytes of the archive depend only on the kernel's release, the guest's
+ * Theory of operation. The bytes of the initramfs depend only on the kernel's release, the guest's
  * init, the modules and the user's initrd. make_key() describes all of these in a text, the key,
  * which contains the device, inode, size and times of change of each file. Making the key takes one
  * stat(2) for each file, and a package update changes the key. The name of the cache entry contains
  * the hash of the key.
  *
  *	hit:  open CACHE/initramfs-HASH, check its owner and mode
- *	miss: flock CACHE/lock, look again (another process may have made it meanwhile),
+ *	miss: flock CACHE/lock, look again (another process may have made the entry),
  *	      write CACHE/initramfs-HASH.tmp, fsync, rename
  *
  * A reader never takes the lock. A process that dies while it writes an entry leaves a .tmp file,
- * which the next process replaces. If the cache cannot be used, the archive is made in a memfd at
+ * which the next process replaces. If the cache cannot be used, the initramfs is made in a memfd at
  * each start, which only takes longer.
  */
 #include "images/guest/guest_initramfs.h"
@@ -46,8 +46,8 @@
  */
 #define KEPT 8
 /*
- * how long, in ms, a process waits for another one that packs an archive; packing takes a tenth of
- * a second
+ * how long, in ms, a process waits while another process packs an initramfs; packing takes a tenth
+ * of a second
  */
 #define LOCK_WAIT_MS 30000
 #define LOCK_POLL_MS 10
@@ -130,8 +130,8 @@ static void exec_unpacker(const char *program, int in, int out)
 }
 
 /*
- * Unpacks the module to which the descriptor `in` refers, and returns the descriptor of a memfd
- * with the result.
+ * Decompresses the module to which the descriptor `in` refers, and returns the descriptor of a
+ * memfd with the result.
  */
 static int unpack_module(const struct module *m, int in)
 {
@@ -164,7 +164,7 @@ static int unpack_module(const struct module *m, int in)
 }
 
 /*
- * Returns the name that the module gets in the archive. The suffix of the name tells the guest's
+ * Returns the name that the module gets in the initramfs. The suffix of the name tells the guest's
  * init whether the file is compressed.
  */
 static const char *name_in_archive(
@@ -404,8 +404,8 @@ static void drop_old_entries(int dir)
 }
 
 /*
- * Packs the archive into a new cache entry. The caller holds the lock of the cache. If packing
- * fails, for example with -ENOSPC or -EROFS, the caller makes the archive in memory.
+ * Packs the initramfs into a new cache entry. The caller holds the lock of the cache. If packing
+ * fails, for example with -ENOSPC or -EROFS, the caller makes the initramfs in memory.
  */
 static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir, const char *name)
 {
