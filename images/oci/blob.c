@@ -202,7 +202,7 @@ int blob_begin(
 		return r;
 	/*
 	 * The store is searched once more for the finished blob, because the process that held the
-	 * lock may just have finished it.
+	 * lock of the blob's file may just have finished the blob.
 	 */
 	r = expected ? store_has_blob(s, expected, size) : 0;
 	if (r > 0)

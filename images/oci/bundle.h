@@ -42,8 +42,8 @@ struct bundle_options {
 	/* variables "NAME=VALUE" that are added to the image's variables; NULL: none are added */
 	const char *const *env;
 	/*
-	 * whether nothing is written to the root, because the runtime will make the working
-	 * directory
+	 * whether nothing is written to the container's root, because the runtime will make the
+	 * working directory
 	 */
 	bool keep_root;
 	/* writes those members of config.json that `base` does not have; may be NULL */

@@ -17,10 +17,13 @@
 
 #define NAME_LEN 5
 #define NAME_TRIES 100
-/* name of the directory that stands for an image without layers */
+/* name of the directory in STORE/layers that stands for the layers of an image without layers */
 #define EMPTY_CHAIN "empty"
 
-/* Returns whether the error of overlay_mount() means that overlayfs cannot be used on this host. */
+/*
+ * Returns whether the error `code` of overlay_mount() means that overlayfs cannot be used on this
+ * host.
+ */
 static bool is_unsupported(int code)
 {
 	return code == EPERM || code == EACCES || code == ENODEV || code == EINVAL ||

@@ -47,9 +47,9 @@ int chain_unpack(const struct store *s, const struct image *img, const struct tr
 int chain_find(const struct store *s, const struct image *img, struct strbuf *ret) must_check;
 
 /*
- * Opens the tree that these layers make, read-only. The tree of a single layer is the layer's
- * directory. The tree of several layers is a detached overlay mount, which ends when the descriptor
- * is closed.
+ * Opens the tree that the unpacked layers with the names `layers` make together, read-only. The
+ * tree of a single layer is the layer's directory. The tree of several layers is a detached overlay
+ * mount, which ends when the descriptor is closed.
  */
 int chain_open_view(const struct store *s, const char *layers) must_check;
 

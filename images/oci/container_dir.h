@@ -36,8 +36,9 @@ struct container_uses {
 };
 
 /*
- * Makes the directory with the name `name`, and replaces a directory of this name that nobody
- * needs. Returns a descriptor of the directory, or -EEXIST if a container of this name exists.
+ * Makes the directory STORE/containers/NAME for the container `name`, and replaces a directory of
+ * this name that nobody needs. Returns a descriptor of the directory, or -EEXIST if a container of
+ * this name exists.
  */
 int container_dir_make(const struct store *s, const char *name, const struct container_uses *u)
 	must_check;

@@ -157,7 +157,8 @@ static ssize_t gzip_run(struct decompressor *d)
 
 struct zstd {
 	ZSTD_DCtx *ctx;
-	size_t left; /* result of the decoder's last call; 0: the decoder is between two frames */
+	/* result of the zstd decoder's last call; 0: the decoder is between two frames */
+	size_t left;
 };
 
 static void zstd_release(void *state)

@@ -41,7 +41,7 @@ int export_open_tar(struct export_target *t, const struct store *s, const char *
  */
 int export_close_tar(struct export_target *t, const char *path, int r) must_check;
 
-/* Closes *t if it is open. */
+/* Closes the target *t if it is open. */
 void export_release(struct export_target *t);
 #define _cleanup_export_ __attribute__((cleanup(export_release), unused))
 

@@ -7,7 +7,9 @@
 #pragma once
 #include "images/oci/oci.h"
 
-/* One member of a JSON object. `what` is the name of the object, which error messages use. */
+/*
+ * Selects one member of a JSON object. `what` is the name of the object, which error messages use.
+ */
 struct field {
 	const struct json *object;
 	const char *what;

@@ -18,8 +18,8 @@
 #define MAX_NESTED_INDEXES 4
 
 /*
- * The digests of needed blobs and of needed chains. One list serves both, because a chain's digest
- * is never that of a blob.
+ * The digests of the blobs and of the chains of layers that are needed. One list serves both,
+ * because a chain's digest is never that of a blob.
  */
 struct marks {
 	const struct store *store;
@@ -57,8 +57,8 @@ static int compare_digests(const void *a, const void *b)
 static int mark(struct marks *m, const struct descriptor *d, int depth);
 
 /*
- * Marks the chains of an image. A document that is no image, or whose configuration is missing, has
- * no chains that a container could use.
+ * Marks the chains of layers of an image as needed. A document that is no image, or whose
+ * configuration is missing, has no chains that a container could use.
  */
 static int mark_chains(struct marks *m, const struct document *doc)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What import.c, archive.c and archive_docker.c share. */
+/*
+ * Declares what import.c, archive.c and archive_docker.c share: the import of the images that an
+ * index.json lists.
+ */
 #pragma once
 #include "images/oci/import.h"
 

@@ -94,8 +94,9 @@ static int put_header(struct writing *w, const char *path)
 }
 
 /*
- * Returns whether the layer gets the attribute. Attributes of overlayfs and SELinux labels are left
- * out, because the former describe the store's layer and the latter are given by the host.
+ * Returns whether an extended attribute of a file gets into the layer. Attributes of overlayfs are
+ * left out, because they describe how the store keeps a layer, and SELinux labels, because the host
+ * gives them.
  */
 static bool is_kept(const char *name)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The functions that the files registry*.c share. */
+/* Declares the functions for requests to a registry, which the files registry*.c share. */
 #pragma once
 #include "images/oci/registry.h"
 

@@ -52,8 +52,8 @@ int resolved_read(const struct store *s, struct arena *a, const char *name, cons
 	enum resolved_check check, struct resolved *ret) must_check;
 
 /*
- * Looks at index.json. The caller does so before it looks up the name, and passes the result to
- * resolved_write().
+ * Sets *ret to what fstat(2) says of index.json. The caller does this before it looks up an image's
+ * name, and passes *ret to resolved_write().
  */
 int resolved_look_at_index(const struct store *s, struct resolved_index *ret) must_check;
 

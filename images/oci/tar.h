@@ -113,14 +113,20 @@ struct tar {
 	enum tar_state state;
 	uint64_t given;      /* number of bytes that guard_next() has given to libarchive */
 	uint64_t data_start; /* value of `given` at the start of the present entry's data */
-	uint64_t padded; /* bytes of the entry's data and padding that libarchive has not got yet */
-	uint64_t padding; /* bytes of `padded` that are padding behind the data */
+	/*
+	 * number of bytes of the present entry's data and padding that libarchive has not got yet
+	 */
+	uint64_t padded;
+	uint64_t padding; /* number of bytes of `padded` that are padding behind the data */
 	/* number of bytes that libarchive has got of a sparse file's map in the old GNU form */
 	uint64_t map;
 	/* whether libarchive still reads headers, and has not returned the entry yet */
 	bool at_headers;
 	unsigned char block[TAR_BLOCK_SIZE];
-	/* bytes of a header of type x, L or K, followed by the body of the header */
+	/*
+	 * the bytes of a PAX header (type x) or of a GNU header with a long name or link target (L,
+	 * K), followed by the bytes of its body
+	 */
 	struct strbuf special;
 	struct strbuf records; /* the PAX records of this entry, into which `xattrs` points */
 	struct tar_headers headers;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the tar reader share. */
+/* Declares what the files that read a tar share: tar.c, tar_guard.c, tar_header.c and pax.c. */
 #pragma once
 #include "images/oci/tar.h"
 
@@ -60,7 +60,7 @@ int tar_check_sum(const unsigned char *h) must_check;
 
 /*
  * Overwrites the bytes [at, end) of the header with the byte `with`, and corrects the checksum. In
- * this way the guard hides from libarchive what libarchive would misread.
+ * this way tar_guard.c hides from libarchive what libarchive would misread.
  */
 void tar_fill(unsigned char *h, size_t at, size_t end, char with);
 

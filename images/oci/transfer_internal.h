@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files that move images share: transfer.c, pull.c and push.c. */
+/*
+ * Declares what transfer.c, pull.c and push.c share: the list of blobs to move, and the threads
+ * that move them.
+ */
 #pragma once
 #include "images/oci/transfer.h"
 

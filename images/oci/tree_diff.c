@@ -206,7 +206,8 @@ static bool same_status(const struct stat *a, const struct stat *b)
  * tree's status is 0.
  */
 struct both {
-	int from, to; /* descriptors of the directories that hold the name */
+	/* descriptors of the two directories, one in each tree, in which the name is looked up */
+	int from, to;
 	const char *name;
 	struct stat from_st, to_st;
 };

@@ -170,7 +170,7 @@ int volume_make(const struct store *s, const char *name, const char *const *labe
 	return r == -EEXIST ? 1 : err_set(-r, "%s", message);
 }
 
-/* Returns 1 if the directory has no entry, else 0. */
+/* Returns 1 if the directory `dir` is empty, else 0. */
 static int is_empty(int dir)
 {
 	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
