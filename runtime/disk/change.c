@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The subcommands `resize`, `snapshot` and `check`, which work on an image as a whole. */
+/*
+ * Runs `caisson disk resize`, `caisson disk snapshot` and `caisson disk check`, which work on an
+ * image as a whole.
+ */
 #include "disk/tool.h"
 
 static int new_size(const struct disk *d, const char *text, uint64_t *ret)

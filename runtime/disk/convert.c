@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copies a disk with several threads. Parts that are all zeros are not written. */
+/*
+ * Runs `caisson disk convert`, which copies a disk with several threads. Parts that are all zeros
+ * are not written.
+ */
 #include "disk/tool.h"
 
 #define PIECE (1u << 20)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The subcommands `compare`, `commit` and `rebase`, which read two disks at once. */
+/*
+ * Runs `caisson disk compare`, `caisson disk commit` and `caisson disk rebase`, which read two
+ * disks at once.
+ */
 #include <pthread.h>
 
 #include "disk/tool.h"

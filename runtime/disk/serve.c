@@ -5,8 +5,8 @@
  * Theory of operation
  *
  * The guest may have written anything into an image file, even into the tables of its format if the
- * guest ever had the file as such. Therefore neither the monitor nor QEMU parses the format. Only
- * this process parses it, and it has no rights.
+ * guest ever had the file as a raw disk. Therefore neither the monitor nor QEMU parses the format.
+ * Only this process parses the format, and the process has no rights.
  *
  * The monitor starts the process as root, with a connected socket. The process opens the image and
  * its backing files and locks them. It enters its jail: an empty root directory, the monitor's

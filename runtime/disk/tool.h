@@ -47,7 +47,8 @@ int tool_parse(const struct tool_command *self, const struct option_def *defs, i
 
 /* The passphrase of an image, in the file that an option names. */
 struct tool_key {
-	const char *file; /* NULL: no option was given; "-": standard input */
+	/* path of the file with the passphrase; "-": standard input; NULL: no option was given */
+	const char *file;
 	uint8_t *bytes;
 	struct disk_key key;
 };
