@@ -122,8 +122,8 @@ static int unpack_shared(const struct image_globals *g, const struct store *s,
 }
 
 /*
- * Opens the store and finds the image in it, and then becomes root in a user namespace. The store
- * is opened before that, because its path depends on the caller's user id.
+ * Opens the store, becomes root in a user namespace, and then finds the image in the store. The
+ * store is opened first, because its path depends on the caller's user id.
  */
 static int open_image(const struct image_globals *g, struct arena *a, const char *name,
 	struct unpacking *u, struct store *s, struct image *img)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds the image of `run`, and pulls it first if the store does not have it. */
+/*
+ * Finds an image in the store by the name that a user gave, and pulls the image first if the store
+ * does not have it.
+ */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
