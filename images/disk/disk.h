@@ -206,7 +206,7 @@ struct disk_fact {
 };
 
 struct disk_info {
-	struct arena arena; /* memory of all texts of the facts */
+	struct arena arena; /* memory in which all texts of the facts are */
 	const char *format;
 	uint64_t size;         /* size of the disk in bytes */
 	uint64_t used;         /* bytes of storage that the image takes on the host */

@@ -11,7 +11,8 @@
 /* the smallest number of PBKDF2 iterations that cryptsetup and QEMU write */
 #define ITERATIONS_MIN 1000
 #define TRY 10000 /* PBKDF2 iterations with which the measurement of this processor begins */
-#define TRY_NS (50 * 1000 * 1000) /* how long a measurement takes at least, in nanoseconds */
+/* the shortest time, in nanoseconds, that a measurement of this processor may take */
+#define TRY_NS (50 * 1000 * 1000)
 
 /* Buffers that are wiped before they are freed. */
 struct secret {

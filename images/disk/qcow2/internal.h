@@ -90,7 +90,10 @@ struct qcow2_header {
 	 */
 	uint8_t *additional;
 	size_t additional_length;
-	/* the names that the image contains; NULL: the image has no such name */
+	/*
+	 * the names of files and of a format that the image contains; NULL: the image has no such
+	 * name
+	 */
 	char *backing, *backing_format, *data_file;
 	/* number of bitmaps; 0: there is no bitmaps extension */
 	uint32_t bitmaps;
