@@ -139,8 +139,8 @@ static void fill_boot_sector(uint8_t b[SECTOR])
 	b[21] = MEDIA;
 	put16(b + 22, FAT_SECTORS);
 	/*
-	 * The fields "sectors per track" and "number of heads" have any value, because no reader of
-	 * the seed uses them.
+	 * The fields for the sectors of a track and for the heads of a disk may have any value,
+	 * because no reader of the seed uses them.
 	 */
 	put16(b + 24, 32);
 	put16(b + 26, 2);
