@@ -232,8 +232,8 @@ static int put_annotations(
 	for (const struct json *n = own ? own->first : NULL; n; n = n->next)
 		json_out_node(o, n->key, n);
 	/*
-	 * An annotation that describes the image is written only if no label of the image has the
-	 * same name, because the label would set it too.
+	 * An annotation that describes the image is written only if neither the annotations of
+	 * b->base nor the image's labels have its name, because those take precedence.
 	 */
 	put_optional(o, own, c->labels, ANNOTATION "os", c->platform.os);
 	put_optional(o, own, c->labels, ANNOTATION "architecture", c->platform.architecture);

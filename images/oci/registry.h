@@ -28,7 +28,10 @@
 #define REGISTRY_REALMS_MAX 16
 
 struct registry_options {
-	/* file with credentials, and directory of certificates; NULL: the usual ones */
+	/*
+	 * file with credentials, and directory with certificates; NULL: podman's and docker's usual
+	 * places
+	 */
 	const char *auth_file, *cert_dir;
 	/* credentials for the registry; NULL: those that auth_find() finds */
 	const struct credentials *credentials;
