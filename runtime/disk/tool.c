@@ -164,8 +164,8 @@ static int find_directory(struct tool_image *i)
 }
 
 /*
- * Sets o->dir and the other options that tell disk_open() where the files that the image names may
- * be.
+ * Sets o->dir and o->path, which tell disk_open() beneath which directory the files may be that the
+ * image names. Does nothing if no directory is allowed.
  */
 static int tool_use_directory(struct tool_image *i, struct disk_options *o)
 {
