@@ -89,8 +89,8 @@ int image_parse(const struct image_command *self, const struct option_def *defs,
 
 int image_open_store(const struct image_globals *g, struct store *ret) must_check;
 /*
- * Opens the store as *s, becomes root in a user namespace, and reads into *ret which image, layers
- * and directories the container `name` uses.
+ * Opens the store as *s, becomes root in a user namespace, and reads into *ret which image and
+ * which layers the container `name` uses.
  */
 int image_open_container(const struct image_globals *g, struct arena *a, const char *name,
 	struct store *s, struct container_uses *ret) must_check;

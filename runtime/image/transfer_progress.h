@@ -22,7 +22,10 @@ struct transfer_progress {
 	const char *where; /* place that may have a blob already: "the store" or "the registry" */
 	size_t blobs, blobs_done;
 	uint64_t all, done; /* bytes of all blobs together, and how many of them are done */
-	/* bytes of the blobs that had to be moved, because the other side did not have them */
+	/*
+	 * number of bytes that were really moved; blobs that the destination had already do not
+	 * count
+	 */
 	uint64_t moved;
 	/* times in ms: when the transfer started, and when progress was last shown */
 	int64_t started, shown;
