@@ -66,8 +66,8 @@ int registry_do_patiently(struct registry *g, struct http *h, const struct regis
 	struct http_response *ret) must_check;
 
 /*
- * Returns the error for the status of an answer, with a message: -ENOENT for 404, -EACCES for 401
- * and 403, else -EPROTO.
+ * Returns the error for the status of an answer, with a message: -ENOENT for 404, -EACCES for 401,
+ * 403 and 407, -EBUSY for 429, else -EPROTO.
  */
 int registry_failure(const struct registry *g, const struct http_response *answer, const char *what)
 	must_check;

@@ -23,8 +23,8 @@ struct line {
 };
 
 /*
- * Opens /etc/passwd or /etc/group inside the root. Returns -ENOENT if there is no such file, which
- * callers accept.
+ * Opens /etc/passwd or /etc/group inside the image's root. Sets *ret to NULL if there is no such
+ * file, which is no error.
  */
 static int open_table(int root, const char *path, FILE **ret)
 {

@@ -38,9 +38,9 @@ const char *volume_path(const struct store *s, struct arena *a, const char *name
 int volume_make(const struct store *s, const char *name, const char *const *labels) must_check;
 
 /*
- * Gives a volume its first content: if the volume is empty, it gets a copy of the directory `from`
- * with the owner and mode of that directory. The caller holds the lock of volumes_lock() in
- * exclusive mode.
+ * Gives an empty volume its first content, a copy of the directory `from` with the owner and mode
+ * of that directory. Fails if the volume has content. The caller holds the lock of volumes_lock()
+ * in exclusive mode.
  */
 int volume_fill(const struct store *s, const char *name, int from) must_check;
 

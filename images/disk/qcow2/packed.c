@@ -27,8 +27,9 @@ static int place_packed(struct qcow2 *q, size_t len, uint64_t *ret)
 	if (r < 0)
 		return r;
 	/*
-	 * If the new cluster follows the cluster with the last compressed data, the new data begins
-	 * in the room that is left at the end of that cluster.
+	 * If the new cluster of the file is right behind the cluster with the last compressed data,
+	 * the new data begins in the room that is left at the end of that cluster, and goes on in
+	 * the new one.
 	 */
 	if (room && refs < qcow2_ref_max(q) && *ret == q->packed_at + room) {
 		*ret = q->packed_at;
