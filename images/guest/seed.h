@@ -9,9 +9,9 @@
 
 #include "base/err.h"
 
-#define SEED_FILE_MAX (1u << 20) /* most bytes of one file */
+#define SEED_FILE_MAX (1u << 20) /* largest size of a file in the seed, in bytes */
 #define SEED_FILES_MAX 4
-#define SEED_SIZE (16u << 20) /* bytes of the file system */
+#define SEED_SIZE (16u << 20) /* size of the file system in bytes */
 
 struct seed_file {
 	const char *name; /* name of the file, at most 26 ASCII characters */
