@@ -55,9 +55,9 @@ int disk_read_meta_of(
 }
 
 /*
- * Sets *ret to the name relative to d->dir. If `name` is absolute, it must begin with the path of
- * that directory, which is removed from it. If `name` is relative, the folder of the image is put
- * in front.
+ * Sets *ret to `name` as a path relative to d->dir, the directory beneath which the image may name
+ * files. An absolute `name` must begin with the path of d->dir, which is cut off. A relative `name`
+ * starts at the folder of the image, so that folder is put in front of `name`.
  */
 static int beneath(struct disk *d, const char *what, const char *name, char **ret)
 {
@@ -126,7 +126,8 @@ static int parse_json_name(struct disk *d, struct arena *a, const char **name, c
 	if (!filename)
 		filename = json_get_str(j, "file.filename");
 	/*
-	 * The short form without a format, {"driver": "file", "filename": NAME}, is accepted too.
+	 * A name json:{"driver": "file", "filename": NAME}, which does not say the backing file's
+	 * format, is accepted too.
 	 */
 	if (!filename && driver && streq(driver, "file")) {
 		filename = json_get_str(j, "filename");
@@ -222,8 +223,8 @@ int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64
 
 		there = b->size - offset < len ? (size_t)(b->size - offset) : len;
 		/*
-		 * The data goes into the buffers one after the other, because they may have more
-		 * room than the request is long.
+		 * The data is read into one buffer after the other, because the buffers together
+		 * may have room for more than the request's bytes.
 		 */
 		while (skipped < there) {
 			size_t here = part.iov->iov_len - part.skip;

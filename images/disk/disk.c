@@ -271,7 +271,10 @@ int disk_writev(struct disk *d, const struct iovec *iov, int n, uint64_t offset)
 
 int disk_write(struct disk *d, const void *buf, size_t len, uint64_t offset)
 {
-	/* The cast removes const, because struct iovec has none; a write only reads the buffer. */
+	/*
+	 * The cast removes const, because the pointer in struct iovec is not const. That does no
+	 * harm, because a write only reads the buffer.
+	 */
 	struct iovec v = {(void *)(uintptr_t)buf, len};
 
 	return disk_writev(d, &v, 1, offset);
@@ -332,8 +335,9 @@ int disk_map_chain(struct disk *d, uint64_t offset, uint64_t length, struct disk
 	while (r >= 0 && ret->kind == DISK_HOLE && d->backing) {
 		d = d->backing;
 		/*
-		 * The backing file is shorter than this image. Behind the end of the backing file
-		 * the range reads as zeros, and no image has data for it.
+		 * A backing file may be shorter than the image above it. Behind the end of the
+		 * backing file no image has data, so the range is reported as a hole, which reads
+		 * as zeros.
 		 */
 		if (offset >= d->size)
 			return 0;

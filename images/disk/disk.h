@@ -84,13 +84,18 @@ struct disk_options {
 
 enum disk_extent_kind {
 	/*
-	 * the image has no data here: reads return the backing file's bytes, or zeros without one
+	 * the image has no data for the extent: reads return the backing file's bytes, or zeros
+	 * without a backing file
 	 */
 	DISK_HOLE,
-	DISK_ZERO,   /* the image says that the bytes are zeros */
-	DISK_DATA,   /* the image has plain bytes here, in file `fd` at offset `host` */
-	DISK_PACKED, /* the image has compressed bytes here, which only disk_read() can return */
-	/* encrypted bytes in file `fd` at offset `host`, which only disk_read() can decrypt */
+	DISK_ZERO, /* the image says that the extent's bytes are zeros */
+	DISK_DATA, /* the image has the extent's bytes, plain, in file `fd` at offset `host` */
+	/* the image has the extent's bytes compressed, so that only disk_read() can return them */
+	DISK_PACKED,
+	/*
+	 * the image has the extent's bytes encrypted, in file `fd` at offset `host`; only
+	 * disk_read() can decrypt them
+	 */
 	DISK_ENCRYPTED,
 };
 
@@ -201,7 +206,7 @@ struct disk_fact {
 };
 
 struct disk_info {
-	struct arena arena; /* memory of all texts of the facts */
+	struct arena arena; /* memory in which all texts of the facts are */
 	const char *format;
 	uint64_t size;         /* size of the disk in bytes */
 	uint64_t used;         /* bytes of storage that the image takes on the host */
@@ -240,8 +245,8 @@ struct disk_check {
 };
 
 /*
- * Checks the image, and repairs it if c says so. Returns -EOPNOTSUPP if the format has nothing to
- * check.
+ * Checks the image, and repairs it if c->fix_leaks or c->fix_all is set. Returns -EOPNOTSUPP if the
+ * format has nothing to check.
  */
 int disk_run_check(struct disk *d, struct disk_check *c) must_check;
 

@@ -41,8 +41,8 @@ struct disk_format {
 
 	/*
 	 * Implements disk_map(). The caller has checked that length is at least 1 and that the
-	 * range is within the disk, and has set fd and host of *ret to "none". Several threads may
-	 * call map() at a time.
+	 * range is within the disk, and has set ret->fd to -EBADF and ret->host to DISK_NO_HOST.
+	 * Several threads may call map() at a time.
 	 */
 	int (*map)(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret);
 
@@ -53,14 +53,16 @@ struct disk_format {
 	int (*unpack)(struct disk *d, uint64_t offset, void *buf, size_t len);
 
 	/*
-	 * Reads and decrypts an extent that map() has called DISK_ENCRYPTED, of which `e` is a
-	 * part, into the beginning of *p. NULL in a format without encryption.
+	 * Reads and decrypts `e`, which is a part of an extent that map() has called
+	 * DISK_ENCRYPTED, into the beginning of the buffers of *p. The member is NULL in a format
+	 * without encryption.
 	 */
 	int (*decrypt)(struct disk *d, const struct disk_extent *e, const struct iov_part *p);
 
 	/*
-	 * The functions below may be NULL. If read() is set, it is called instead of map() and
-	 * unpack(); the sum of the buffers in iov is the length to read.
+	 * The function pointers from here on may be NULL. If read() is set, it is called instead of
+	 * map() and unpack(). The number of bytes to read is the sum of the lengths of the buffers
+	 * in iov.
 	 */
 	int (*read)(struct disk *d, const struct iovec *iov, int n, uint64_t offset);
 	int (*write)(struct disk *d, const struct iovec *iov, int n, uint64_t offset);
@@ -146,15 +148,15 @@ int disk_file_size(struct disk *d, uint64_t *ret) must_check;
 /*
  * Opens a file that the image names, for reading, or for writing too if `write` is set and the disk
  * is open for writing. A relative name starts at the image's folder, and an absolute name must be
- * beneath dir->path. Other names are refused, and so are symbolic links that lead out of that
- * directory. Sets *ret_path to the path beneath the directory; the caller frees it.
+ * beneath d->dir->path. Other names are refused, and so are symbolic links that lead out of d->dir.
+ * Sets *ret_path to the path beneath d->dir; the caller frees this path.
  */
 int disk_open_named(struct disk *d, const char *what, const char *name, bool write, char **ret_path)
 	must_check;
 
 /*
- * Opens the backing file as d->backing, if the options allow it. `format` is NULL if the image does
- * not say its format.
+ * Opens the backing file as d->backing, unless o->alone or o->below says otherwise. `format` is
+ * NULL if the image does not say its format.
  */
 int disk_open_backing(struct disk *d, const struct disk_options *o, const char *name,
 	const char *format) must_check;
@@ -185,7 +187,7 @@ int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64
 int disk_fact_text(struct disk_info *i, const char *key, const char *text) must_check;
 int disk_fact_number(struct disk_info *i, const char *key, uint64_t number) must_check;
 int disk_fact_bool(struct disk_info *i, const char *key, bool value) must_check;
-/* Begin an object or an array of facts, or end the one that was begun last. */
+/* Begin an object or an array of facts, or end the object or array that was begun last. */
 int disk_fact_begin(struct disk_info *i, const char *key, enum disk_fact_type type) must_check;
 int disk_fact_end(struct disk_info *i) must_check;
 

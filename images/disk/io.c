@@ -58,7 +58,10 @@ void iov_part_get(const struct iov_part *p, void *buf, size_t len)
 
 void iov_part_put(const struct iov_part *p, const void *buf, size_t len)
 {
-	/* The cast removes const, because COPY_PUT only reads the buffer. */
+	/*
+	 * The cast removes const, because the parameter of iov_copy() is not const. That does no
+	 * harm, because with COPY_PUT the function only reads the buffer.
+	 */
 	iov_copy(p, (uint8_t *)(uintptr_t)buf, len, COPY_PUT);
 }
 
@@ -135,7 +138,10 @@ int io_read(int fd, void *buf, size_t len, uint64_t offset)
 
 int io_write(int fd, const void *buf, size_t len, uint64_t offset)
 {
-	/* The cast removes const, because struct iovec has none; a write only reads the buffer. */
+	/*
+	 * The cast removes const, because the pointer in struct iovec is not const. That does no
+	 * harm, because a write only reads the buffer.
+	 */
 	struct iovec v = {(void *)(uintptr_t)buf, len};
 
 	return iov_part_transfer((struct iov_part){&v, 1, 0}, len, fd, offset, true);

@@ -14,7 +14,11 @@
 struct context {
 	struct context *next;
 	EVP_CIPHER_CTX *encrypt, *decrypt;
-	EVP_CIPHER_CTX *iv; /* encrypts the sector's number; NULL: the number itself is used */
+	/*
+	 * turns a sector's number into its initialization vector by encryption; NULL: the number
+	 * itself is the vector
+	 */
+	EVP_CIPHER_CTX *iv;
 };
 
 struct luks {
@@ -110,8 +114,8 @@ int luks_new(const struct luks_header *h, const uint8_t *key, struct luks **ret)
 	bool ok = h->mode != LUKS_CBC_ESSIV ||
 		  EVP_Digest(key, h->key_bytes, l->iv_key, NULL, EVP_sha256(), NULL) == 1;
 	/*
-	 * The first context is made here, so that libcrypto has loaded its ciphers before a process
-	 * goes into its jail.
+	 * The first context is made here, because making it lets libcrypto load its ciphers, and a
+	 * process that has entered its jail by the time of the first read could not load them.
 	 */
 	struct context *first = ok ? context_new(l) : NULL;
 	if (first) {

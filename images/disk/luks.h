@@ -34,7 +34,8 @@
 struct luks_slot {
 	bool active;
 	uint32_t iterations, stripes;
-	uint32_t offset; /* place of the slot's data, in sectors behind the start of the header */
+	/* place of the key slot's data, in sectors behind the start of the header */
+	uint32_t offset;
 	uint8_t salt[LUKS_SALT];
 };
 
@@ -42,7 +43,7 @@ struct luks_header {
 	enum luks_mode mode;
 	enum luks_hash hash;
 	uint32_t key_bytes;
-	uint32_t payload; /* number of sectors of the header with the data of all slots */
+	uint32_t payload; /* number of sectors that the header and the data of all key slots take */
 	uint32_t digest_iterations;
 	uint8_t digest[LUKS_DIGEST], digest_salt[LUKS_SALT];
 	char uuid[40];
@@ -53,9 +54,13 @@ struct luks_header {
 
 /* The names of a cipher mode, of its parts as qemu-img has them, and of a hash. */
 struct luks_mode_names {
-	const char *luks;      /* as in the header, such as "xts-plain64" */
-	const char *mode, *iv; /* as qemu-img names them, such as "xts" and "plain64" */
-	const char *iv_hash;   /* NULL: the initialization vector needs no hash */
+	const char *luks; /* name of the cipher mode in the LUKS header, such as "xts-plain64" */
+	/* qemu-img's names for the two parts of the cipher mode, such as "xts" and "plain64" */
+	const char *mode, *iv;
+	/*
+	 * qemu-img's name of the hash for the initialization vector; NULL: the vector needs no hash
+	 */
+	const char *iv_hash;
 };
 extern const struct luks_mode_names luks_modes[LUKS_MODES];
 extern const char *const luks_hashes[LUKS_HASHES];
@@ -73,7 +78,7 @@ uint32_t luks_slot_sectors(uint32_t key_bytes);
 /* Returns the bytes that a new header takes, with the data of all its key slots. */
 uint64_t luks_header_length(uint32_t key_bytes);
 
-/* --- luks.c: encrypts and decrypts sectors --- */
+/* --- luks.c: encrypts and decrypts sectors with the master key --- */
 struct luks;
 /* Makes what luks_crypt() needs. The caller may wipe the master key afterwards. */
 int luks_new(const struct luks_header *h, const uint8_t *key, struct luks **ret) must_check;
@@ -84,7 +89,7 @@ void luks_free(struct luks *l);
  */
 int luks_crypt(struct luks *l, uint64_t sector, uint8_t *buf, size_t len, bool encrypt) must_check;
 
-/* --- luks_key.c: key slots --- */
+/* --- luks_key.c: opens key slots with a passphrase, and makes new headers --- */
 /*
  * Finds a key slot that the passphrase opens. Returns -EACCES if there is none. `at` is the offset
  * of the header in the disk's file.

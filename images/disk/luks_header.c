@@ -6,7 +6,7 @@
 #define ACTIVE 0x00ac71f3u
 #define INACTIVE 0x0000deadu
 
-/* Offsets of the header's fields. */
+/* Offsets of the fields in a header of LUKS version 1. */
 #define AT_VERSION 6
 #define AT_CIPHER 8
 #define AT_MODE 40
@@ -20,7 +20,10 @@
 #define AT_SLOTS 208
 #define TEXT 32 /* length of a text field */
 #define SLOT 48 /* length of a key slot's entry */
-/* the first slot's data begins at this sector, and each slot's data takes a multiple of it */
+/*
+ * the first slot's data begins at this sector, and each slot's data takes a multiple of this number
+ * of sectors
+ */
 #define ALIGN 8
 
 static const uint8_t magic[6] = {'L', 'U', 'K', 'S', 0xba, 0xbe};

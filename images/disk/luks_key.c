@@ -7,10 +7,12 @@
 #include "base/clock.h"
 #include "images/disk/luks.h"
 
-#define SLOT_AT 4096              /* offset of the first slot's data behind the header's start */
-#define ITERATIONS_MIN 1000       /* the smallest number that cryptsetup and QEMU write */
-#define TRY 10000                 /* iterations of the first measurement of this processor */
-#define TRY_NS (50 * 1000 * 1000) /* how long a measurement takes at least */
+#define SLOT_AT 4096 /* offset of the first key slot's data behind the header's start */
+/* the smallest number of PBKDF2 iterations that cryptsetup and QEMU write */
+#define ITERATIONS_MIN 1000
+#define TRY 10000 /* PBKDF2 iterations with which the measurement of this processor begins */
+/* the shortest time, in nanoseconds, that a measurement of this processor may take */
+#define TRY_NS (50 * 1000 * 1000)
 
 /* Buffers that are wiped before they are freed. */
 struct secret {
@@ -58,7 +60,10 @@ static int derive(const struct derive *v, uint8_t *out, size_t out_len)
 		       : no_hash();
 }
 
-/* Replaces the block by hashes of its pieces. The number of each piece is hashed with the piece. */
+/*
+ * Replaces the bytes at `block` by hashes of its pieces, a step of LUKS's anti-forensic splitting.
+ * Each piece is hashed together with its number.
+ */
 static int diffuse(enum luks_hash hash, uint8_t *block, size_t len)
 {
 	const EVP_MD *md = hash_of(hash);
@@ -86,8 +91,8 @@ static void xor_block(uint8_t *a, const uint8_t *b, size_t len)
 }
 
 /*
- * Computes from all stripes but the last one the block that the last stripe has to be combined with
- * to get the key.
+ * Computes *block from all stripes of a key except the last one. The XOR of *block and the last
+ * stripe is the key.
  */
 static int mix(enum luks_hash hash, const uint8_t *stripes, size_t len, uint8_t *block)
 {
@@ -202,7 +207,7 @@ static uint64_t thread_ns(void)
 }
 
 /*
- * Sets *ret to the number of iterations with which PBKDF2 takes the wanted time on this processor.
+ * Sets *ret to the number of iterations with which PBKDF2 takes c->milliseconds on this processor.
  */
 static int calibrate(const struct luks_create *c, uint32_t *ret)
 {
@@ -229,7 +234,10 @@ static int calibrate(const struct luks_create *c, uint32_t *ret)
 	return r;
 }
 
-/* Refuses a passphrase that other programs could never take. */
+/*
+ * Refuses a passphrase that is empty or not UTF-8 text, because QEMU takes only UTF-8 without NUL
+ * and could never open the image.
+ */
 static int check_passphrase(const char *name, const struct disk_key *key)
 {
 	uint32_t c = 0;
@@ -267,13 +275,14 @@ static int fill_header(const struct luks_create *c, const uint8_t *key, struct l
 		r = random_bytes(first->salt, LUKS_SALT);
 	if (r >= 0)
 		r = calibrate(c, &first->iterations);
-	/* The fixed bits say that it is a random UUID (version 4). */
+	/* The bits that are set here mark the UUID as a random one (version 4). */
 	snprintf(h->uuid, sizeof(h->uuid), "%08x-%04x-%04x-%04x-%08x%04x", be32(id), be16(id + 4),
 		(be16(id + 6) & 0x0fffu) | 0x4000u, (be16(id + 8) & 0x3fffu) | 0x8000u,
 		be32(id + 10), be16(id + 14));
 	/*
-	 * The digest gets an eighth of the iterations, as cryptsetup and QEMU do it, because it
-	 * protects a random key and no passphrase.
+	 * The master key's digest gets an eighth of the key slot's iterations, as in cryptsetup and
+	 * QEMU, because the digest is made from a random key, which nobody can guess, and not from
+	 * a passphrase.
 	 */
 	v.iterations = first->iterations / 8;
 	if (v.iterations < ITERATIONS_MIN)
@@ -282,7 +291,10 @@ static int fill_header(const struct luks_create *c, const uint8_t *key, struct l
 	return r < 0 ? r : derive(&v, h->digest, LUKS_DIGEST);
 }
 
-/* Splits the key into random stripes and a last one that completes them. */
+/*
+ * Splits the key into stripes, of which all but the last one are random. The last stripe is chosen
+ * so that all stripes together give the key.
+ */
 static int split(const struct luks_header *h, const uint8_t *key, struct secret *stripes)
 {
 	uint8_t *last = stripes->bytes + (LUKS_STRIPES - 1) * (size_t)h->key_bytes;

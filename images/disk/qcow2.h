@@ -12,9 +12,10 @@ enum qcow2_preallocation {
 	QCOW2_PREALLOC_OFF,
 	/* make the tables and assign a cluster of the file to each cluster of the disk */
 	QCOW2_PREALLOC_METADATA,
-	/* do what METADATA does, and also reserve storage for the clusters */
+	/* do what QCOW2_PREALLOC_METADATA does, and also reserve storage for the clusters */
 	QCOW2_PREALLOC_FALLOC,
-	QCOW2_PREALLOC_FULL, /* do what METADATA does, and also write zeros to the clusters */
+	/* do what QCOW2_PREALLOC_METADATA does, and also write zeros to the clusters */
+	QCOW2_PREALLOC_FULL,
 };
 
 struct qcow2_create {
@@ -33,7 +34,7 @@ struct qcow2_create {
 	bool data_file_raw, lazy_refcounts, extended_l2;
 	enum qcow2_compression compression;
 	enum qcow2_preallocation preallocation;
-	const struct luks_create *encrypt; /* NULL: the image is not encrypted */
+	const struct luks_create *encrypt; /* how the image is encrypted; NULL: not at all */
 };
 
 /* Writes an empty image into the file `fd`, whose former content is lost. The caller closes fd. */

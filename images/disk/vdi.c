@@ -19,11 +19,15 @@ enum { TYPE_DYNAMIC = 1, TYPE_FIXED = 2 };
 enum { BLOCK_FREE = 0xffffffff, BLOCK_ZERO = 0xfffffffe };
 
 struct vdi {
-	uint64_t table;      /* offset of the table in the file */
-	uint64_t data;       /* file offset of the first place for a block, number 0 */
+	uint64_t table; /* offset of the block table in the file */
+	/*
+	 * file offset of the data of block number 0; a table entry is the number of a block in the
+	 * file
+	 */
+	uint64_t data;
 	uint64_t file_size;  /* size of the file in bytes */
 	uint32_t block_size; /* size of a block in bytes */
-	uint32_t blocks;     /* number of entries of the table */
+	uint32_t blocks;     /* number of entries of the block table */
 	uint32_t type;
 };
 

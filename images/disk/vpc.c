@@ -16,8 +16,8 @@
 #define HEADER_SIZE 1024
 #define BLOCK_UNUSED 0xffffffffu
 #define BLOCK_SIZE_MAX (256u << 20)
-#define CHECKSUM_AT 64        /* offset of the checksum in the footer */
-#define HEADER_CHECKSUM_AT 36 /* offset of the checksum in the header */
+#define CHECKSUM_AT 64        /* offset of the checksum in the VHD footer */
+#define HEADER_CHECKSUM_AT 36 /* offset of the checksum in the VHD header */
 /*
  * the largest disk size in sectors that Virtual PC's geometry (cylinders, heads, sectors) can
  * describe; a larger disk has only the size field
@@ -74,8 +74,9 @@ static int read_footer(struct disk *d, const struct vpc *v, uint8_t *f)
 	if (r < 0)
 		return r;
 	/*
-	 * A copy that says that the image is fixed is not used, because the beginning of a fixed
-	 * image is disk data, in which the guest may have written a false footer.
+	 * The footer's copy at the beginning of the file is not used if it says that the image is
+	 * fixed, because the beginning of a fixed image is disk data, in which the guest may have
+	 * written a false footer.
 	 */
 	if (footer_is_good(f) && be32(f + 60) != TYPE_FIXED)
 		return 0;
@@ -308,8 +309,8 @@ static void vpc_close(struct disk *d)
 }
 
 /*
- * Returns how many sectors from `first` on have the same bit in the sector bitmap, and sets
- * *ret_bit to that bit.
+ * Counts the sectors from `first` on that have the same bit in the sector bitmap, and sets *ret_bit
+ * to that bit.
  */
 static int bitmap_run(
 	struct disk *d, uint64_t bitmap, uint32_t first, uint32_t n, uint32_t *ret_n, bool *ret_set)

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The bytes of the archive depend only on the kernel's release, the guest's
+ * Theory of operation. The bytes of the initramfs depend only on the kernel's release, the guest's
  * init, the modules and the user's initrd. make_key() describes all of these in a text, the key,
  * which contains the device, inode, size and times of change of each file. Making the key takes one
  * stat(2) for each file, and a package update changes the key. The name of the cache entry contains
  * the hash of the key.
  *
  *	hit:  open CACHE/initramfs-HASH, check its owner and mode
- *	miss: flock CACHE/lock, look again (another process may have made it meanwhile),
+ *	miss: flock CACHE/lock, look again (another process may have made the entry),
  *	      write CACHE/initramfs-HASH.tmp, fsync, rename
  *
  * A reader never takes the lock. A process that dies while it writes an entry leaves a .tmp file,
- * which the next process replaces. If the cache cannot be used, the archive is made in a memfd at
+ * which the next process replaces. If the cache cannot be used, the initramfs is made in a memfd at
  * each start, which only takes longer.
  */
 #include "images/guest/guest_initramfs.h"
@@ -34,15 +34,20 @@
 #include "base/process.h"
 #include "images/guest/initramfs.h"
 
-/* a part of the cache's key; whoever changes how the files are packed increases it */
+/*
+ * a part of the cache's key; a developer who changes how the files are packed has to increase it,
+ * so that old entries are not used
+ */
 #define FORMAT 1
 #define PREFIX "initramfs-"
 #define NAME_SIZE 64
-/* how many entries stay in the cache, enough for a few kernels and several versions of init */
+/*
+ * how many entries stay in the cache: enough for a few kernels and several versions of caisson-init
+ */
 #define KEPT 8
 /*
- * how long, in ms, a process waits for another one that packs an archive; packing takes a tenth of
- * a second
+ * how long, in ms, a process waits while another process packs an initramfs; packing takes a tenth
+ * of a second
  */
 #define LOCK_WAIT_MS 30000
 #define LOCK_POLL_MS 10
@@ -51,7 +56,8 @@
 
 /*
  * Computes the hash FNV-1a of the key, with 128 bits. The hash only has to avoid accidental
- * collisions, because a user who can choose what goes into the archive is root in the guest anyway.
+ * collisions, because a user who can choose what goes into the initramfs is root in the guest
+ * anyway.
  */
 static void hash_name(const struct strbuf *key, char name[NAME_SIZE])
 {
@@ -100,11 +106,11 @@ static int make_key(const struct guest_initramfs *g, struct strbuf *key)
 	return r;
 }
 
-/* ---- packs the archive ---- */
+/* ---- packs the initramfs, a cpio archive ---- */
 
 /*
- * Executes an unpacker in the child process. The module is the unpacker's standard input, and a
- * memfd its standard output.
+ * Executes a program that decompresses a kernel module, in the child process. The module is the
+ * program's standard input, and a memfd its standard output.
  */
 static void exec_unpacker(const char *program, int in, int out)
 {
@@ -124,8 +130,8 @@ static void exec_unpacker(const char *program, int in, int out)
 }
 
 /*
- * Unpacks the module to which the descriptor `in` refers, and returns the descriptor of a memfd
- * with the result.
+ * Decompresses the module to which the descriptor `in` refers, and returns the descriptor of a
+ * memfd with the result.
  */
 static int unpack_module(const struct module *m, int in)
 {
@@ -158,7 +164,7 @@ static int unpack_module(const struct module *m, int in)
 }
 
 /*
- * Returns the name that the module gets in the archive. The suffix of the name tells the guest's
+ * Returns the name that the module gets in the initramfs. The suffix of the name tells the guest's
  * init whether the file is compressed.
  */
 static const char *name_in_archive(
@@ -220,7 +226,7 @@ static int put_entries(struct arena *a, struct initramfs *w, const struct guest_
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(dirs); i++)
 		r = initramfs_dir(w, dirs[i], &(struct initramfs_attr){.mode = 0755});
 	/*
-	 * The archive needs /dev/console, because the kernel opens it as the standard streams of
+	 * The initramfs needs /dev/console, because the kernel opens it as the standard streams of
 	 * the first process.
 	 */
 	if (r == 0)
@@ -237,15 +243,15 @@ static int put_entries(struct arena *a, struct initramfs *w, const struct guest_
 	return r < 0 ? r : initramfs_end(w);
 }
 
-/* Writes the archive to the empty file fd. */
+/* Writes the initramfs to the empty file fd. */
 static int pack_archive(struct arena *a, const struct guest_initramfs *g, int fd)
 {
 	_cleanup_initramfs_ struct initramfs w = {0};
 	int r = 0;
 
 	/*
-	 * The user's initrd comes first, because the kernel keeps the last of several files with
-	 * the same name, so that caisson's file is kept.
+	 * The user's initrd comes before caisson's files, because the kernel keeps the last of
+	 * several files with the same name, so that caisson's file is kept.
 	 */
 	if (g->initrd) {
 		_cleanup_fd_ int initrd =
@@ -275,7 +281,7 @@ static int pack_to_memory(struct arena *a, const struct guest_initramfs *g)
 	return take_fd(&fd);
 }
 
-/* ---- stores the archive in the cache ---- */
+/* ---- stores initramfs archives in the cache ---- */
 
 static bool is_ours(const struct stat *st)
 {
@@ -365,7 +371,7 @@ static bool is_entry(const struct dirent *e)
 
 /*
  * Removes the oldest entries of the cache until KEPT are left. The caller holds the lock of the
- * cache. A process that has opened an entry before can still read it.
+ * cache. A process that has opened a removed entry can still read it.
  */
 static void drop_old_entries(int dir)
 {
@@ -398,8 +404,8 @@ static void drop_old_entries(int dir)
 }
 
 /*
- * Packs the archive into a new cache entry. The caller holds the lock of the cache. If packing
- * fails, for example with -ENOSPC or -EROFS, the caller makes the archive in memory.
+ * Packs the initramfs into a new cache entry. The caller holds the lock of the cache. If packing
+ * fails, for example with -ENOSPC or -EROFS, the caller makes the initramfs in memory.
  */
 static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir, const char *name)
 {
@@ -465,8 +471,9 @@ int guest_initramfs_open(struct arena *a, const struct guest_initramfs *g)
 		if (r >= 0)
 			return r;
 		/*
-		 * The error is only logged, because pack_to_memory() will report it again if the
-		 * reason is a file to be packed and not the cache.
+		 * The error is only logged, because the caller then packs the initramfs in memory.
+		 * If the fault is in a file to be packed and not in the cache, pack_to_memory()
+		 * reports the error again.
 		 */
 		log_debug("the initramfs is made in memory: cache %s: %s", g->cache, err_msg());
 		err_clear();

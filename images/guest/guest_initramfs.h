@@ -19,11 +19,11 @@ struct guest_initramfs {
 	const char *modules_path; /* path of modules_dir, which error messages use */
 	struct module_list modules;
 	/*
-	 * unpack compressed modules before packing the archive, because the kernel cannot unpack
+	 * decompress the modules before packing the initramfs, because the kernel cannot decompress
 	 * them
 	 */
 	bool unpack;
 };
 
-/* Returns a descriptor that is open for reading at the beginning of the archive. */
+/* Returns a descriptor that is open for reading at the beginning of the initramfs. */
 int guest_initramfs_open(struct arena *a, const struct guest_initramfs *g) must_check;

@@ -53,7 +53,8 @@ static const struct {
 struct found {
 	struct guest_kernel k;
 	enum kernel_format format;
-	int modules_dir; /* directory of the kernel's modules; -EBADF: the kernel needs none */
+	/* descriptor of the directory with the kernel's modules; -EBADF: the kernel needs none */
+	int modules_dir;
 	const char *modules_path;
 	struct module_list modules;
 	bool unpack;
@@ -77,7 +78,7 @@ void guest_kernel_release(struct guest_kernel *k)
 	fd_close(&k->initramfs);
 }
 
-/* Returns the directory part of a path, or "." if the path has none. */
+/* Returns the directory part of a path, or "." if the path contains no directory. */
 static char *directory_of(struct arena *a, const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -173,8 +174,9 @@ static int find_modules_dir(struct arena *a, const char *root, struct found *f)
 }
 
 /*
- * Decides whether caisson must unpack the modules because the kernel cannot. A kernel before 6.2
- * can unpack only the format of CONFIG_MODULE_COMPRESS_*, which is the format of its own modules.
+ * Decides whether caisson must decompress the modules because the kernel cannot do it. A kernel
+ * before 6.2 can decompress only the format of CONFIG_MODULE_COMPRESS_*, which is the format of its
+ * own modules.
  */
 static int check_packing(struct arena *a, const char *root, struct found *f)
 {
@@ -241,8 +243,8 @@ static int open_image(struct arena *a, const char *path, const char *said_by, st
 }
 
 /*
- * Checks that the guest can run on this kernel. If the kernel has neither modules nor a
- * configuration, from which its abilities could be seen, it is accepted only if `trusted` is set.
+ * Checks that the guest can run on this kernel. A kernel that has neither modules nor a
+ * configuration, from which its abilities could be seen, is accepted only if `trusted` is set.
  */
 static int check_kernel(struct arena *a, const char *root, struct found *f, bool trusted)
 {
@@ -272,8 +274,8 @@ static int check_kernel(struct arena *a, const char *root, struct found *f, bool
 }
 
 /*
- * Looks for the kernel that images/kernel/build has installed. Returns 1 if the kernel is
- * installed, else 0.
+ * Looks for the kernel that images/kernel/build has installed. Returns 1 if that kernel is there
+ * and the guest can run on it, 0 if it is not there, or an error if the guest cannot run on it.
  */
 static int find_installed(struct arena *a, const char *root, struct found *ret)
 {
@@ -358,8 +360,8 @@ static int err_none_found(const char *problem)
 }
 
 /*
- * Finds the best of the host's own kernels. If no kernel is usable, returns the error of the first
- * one, because that is the preferred one.
+ * Finds the best of the host's own kernels. If no kernel is usable, returns the error of the kernel
+ * that would have been preferred.
  */
 static int find_in_boot(struct arena *a, const char *root, struct found *ret)
 {
@@ -406,7 +408,8 @@ static int find_kernel(struct arena *a, const struct guest_kernel_request *q, st
 	if (r == 0)
 		r = find_in_boot(a, root, ret);
 	if (r >= 0)
-		err_clear(); /* this call drops the messages about the kernels that were skipped */
+		/* err_clear() drops the error messages about kernels that were skipped */
+		err_clear();
 	return r < 0 ? r : 0;
 }
 

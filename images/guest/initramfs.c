@@ -51,7 +51,10 @@ static int write_bytes(struct initramfs *w, const char *name, const void *data, 
 	return 0;
 }
 
-/* Writes zeros up to the next multiple of 4, because headers and file data must begin there. */
+/*
+ * Writes zeros up to the next multiple of 4 bytes, because in the archive headers and file data
+ * must begin at such a multiple.
+ */
 static int write_padding(struct initramfs *w, const char *name)
 {
 	static const char zeros[3];

@@ -20,7 +20,10 @@
  */
 #define BANNER "Linux version "
 #define SCAN_CHUNK 65536
-/* how many bytes are searched for the banner; Debian's vmlinux has 66 million bytes */
+/*
+ * how many bytes of the kernel are searched for the banner "Linux version "; Debian's vmlinux has
+ * 66 million bytes
+ */
 #define MAX_SCAN (512ULL << 20)
 
 /*
@@ -89,15 +92,15 @@ static int set_release(struct arena *a, const char *s, size_t len, const char **
 }
 
 /*
- * Looks for the banner in a part of the file, and sets *ret to the release behind it. *ret stays
- * NULL if there is no banner.
+ * Looks for the banner "Linux version " in a part of the file, and sets *ret to the release behind
+ * the banner. *ret stays NULL if there is no banner.
  */
 static int scan_for_release(
 	struct arena *a, const struct file *f, uint64_t offset, uint64_t len, const char **ret)
 {
 	/*
-	 * Each chunk repeats the last `keep` bytes of the chunk before it, because the banner may
-	 * lie across the boundary of two chunks.
+	 * Each chunk of the file repeats the last `keep` bytes of the chunk before it, because the
+	 * banner may lie across the boundary of two chunks.
 	 */
 	const size_t keep = sizeof(BANNER) + MAX_RELEASE;
 	_cleanup_free_ char *chunk = malloc(SCAN_CHUNK);
@@ -126,8 +129,8 @@ static int scan_for_release(
 }
 
 /*
- * Finds the section .rodata, which begins with the banner. ret->sh_size stays 0 if there is no such
- * section.
+ * Finds the section .rodata of the kernel, which begins with the banner "Linux version ".
+ * ret->sh_size stays 0 if there is no such section.
  */
 static int find_rodata(struct arena *a, const struct file *f, const Elf64_Ehdr *e, Elf64_Shdr *ret)
 {
@@ -255,8 +258,8 @@ static int read_bzimage(
 	char text[MAX_RELEASE + 2];
 
 	/*
-	 * The file may be longer than the image, because a signature for Secure Boot or padding can
-	 * follow.
+	 * The file may be longer than the kernel that its header describes, because a signature for
+	 * Secure Boot or padding can follow.
 	 */
 	if (whole > f->size)
 		return err_set(EINVAL,

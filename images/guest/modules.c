@@ -277,8 +277,8 @@ static const struct module *find_dependency(
 	if (parse_file_name(path, name, &packing, &problem) == 0)
 		dep = modules_find(m, name);
 	/*
-	 * The whole path is compared, because a module of the same name in another directory is
-	 * another module.
+	 * The whole path is compared, because two modules of the same name may be in different
+	 * directories.
 	 */
 	if (dep && streq(dep->path, path))
 		return dep;

@@ -45,7 +45,8 @@ struct module {
 	const char *deps; /* paths of the dependencies, as modules.dep has them behind the colon */
 };
 
-struct modules; /* an index of modules, which lives in the arena */
+/* an index of the modules in a directory /lib/modules/VERSION; lives in the arena */
+struct modules;
 
 struct module_list {
 	const struct module **v;
@@ -55,8 +56,8 @@ struct module_list {
 /*
  * Makes an index from the texts of modules.dep and modules.builtin; `builtin` may be empty. `what`
  * is the directory's name in error messages. Returns -EINVAL for a malformed line, which the
- * message names, and -EFBIG or -E2BIG if a limit above is exceeded. The function is declared here
- * for tests and fuzzing; other callers use modules_load().
+ * message names, and -EFBIG or -E2BIG if one of the limits MODULES_MAX... is exceeded. The function
+ * is declared here for tests and fuzzing; other callers use modules_load().
  */
 int modules_parse(struct arena *a, const struct strbuf *dep, const struct strbuf *builtin,
 	const char *what, const struct modules **ret) must_check;

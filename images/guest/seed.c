@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The layout is that of FAT16 (Microsoft's "FAT32 File System Specification", 1.03): boot sector,
- * two FATs, root directory, clusters. Its size is fixed, so all places in it are constants. The
- * names are longer than FAT's 8.3, so each has entries of long names in front of its own entry.
+ * Writes a cloud-init seed as a file system of the type FAT16 (Microsoft's "FAT32 File System
+ * Specification", 1.03): boot sector, two FATs, root directory, clusters. The size of a seed is
+ * fixed, so all places in it are constants. The files' names are longer than FAT's 8.3 form, so
+ * entries with the long name precede the entry of each file.
  */
 #include "images/guest/seed.h"
 
@@ -20,11 +21,12 @@
 #define ROOT_AT (FAT_AT + FATS * FAT_SECTORS * SECTOR)
 #define DATA_AT (ROOT_AT + ROOT_ENTRIES * ENTRY)
 #define ENTRY 32u
-#define MEDIA 0xf8 /* a fixed disk */
+#define MEDIA 0xf8 /* media descriptor of the FAT that stands for a fixed disk */
 #define LABEL "CIDATA     "
-#define LONG_PART 13u /* characters of a name in one entry */
+#define LONG_PART 13u /* characters of a long name that one directory entry holds */
 #define LONG_PARTS_MAX 2u
-#define DATE 0x5a21 /* 2025-01-01, so that the same files always give the same seed */
+/* 2025-01-01 as a FAT date; a constant, so that the same files always give the same seed */
+#define DATE 0x5a21
 #define ATTR_LABEL 0x08
 #define ATTR_ARCHIVE 0x20
 #define ATTR_LONG 0x0f
@@ -35,7 +37,7 @@ struct seed {
 	uint8_t fat[FAT_SECTORS * SECTOR];
 	uint8_t root[ROOT_ENTRIES * ENTRY];
 	size_t entries;
-	unsigned next; /* first free cluster */
+	unsigned next; /* number of the first free cluster */
 };
 
 static void put16(uint8_t *at, unsigned v)
@@ -57,12 +59,15 @@ static uint8_t *add_entry(struct seed *s)
 
 static void put_dates(uint8_t *e)
 {
-	put16(e + 16, DATE); /* created */
-	put16(e + 18, DATE); /* accessed */
-	put16(e + 24, DATE); /* written */
+	put16(e + 16, DATE); /* date of creation */
+	put16(e + 18, DATE); /* date of the last access */
+	put16(e + 24, DATE); /* date of the last write */
 }
 
-/* Links n clusters to a chain, and returns the first one; 0: the file is empty. */
+/*
+ * Links n clusters to a chain for a file, and returns the number of the first one, or 0 if n is 0
+ * because the file is empty.
+ */
 static unsigned add_chain(struct seed *s, size_t n)
 {
 	unsigned first = s->next;
@@ -83,7 +88,10 @@ static uint8_t short_checksum(const uint8_t name[11])
 	return sum;
 }
 
-/* Adds one entry with a part of a long name. Behind the name come a zero and then ones. */
+/*
+ * Adds a directory entry with one part of a long file name. A character of 0 ends the name, and
+ * characters of 0xffff fill the rest of the entry.
+ */
 static void add_long_part(
 	struct seed *s, const char *name, unsigned part, bool is_last, uint8_t sum)
 {
@@ -130,10 +138,15 @@ static void fill_boot_sector(uint8_t b[SECTOR])
 	put16(b + 19, SEED_SIZE / SECTOR);
 	b[21] = MEDIA;
 	put16(b + 22, FAT_SECTORS);
-	put16(b + 24, 32); /* sectors of a track, and heads below: no one uses them */
+	/*
+	 * The fields for the sectors of a track and for the heads of a disk may have any value,
+	 * because no reader of the seed uses them.
+	 */
+	put16(b + 24, 32);
 	put16(b + 26, 2);
-	b[36] = 0x80; /* the BIOS's number of a hard disk */
-	b[38] = 0x29; /* the three fields that follow are there */
+	b[36] = 0x80; /* the number that a BIOS gives to the first hard disk */
+	/* extended boot signature: serial number, label and file system type follow */
+	b[38] = 0x29;
 	put32(b + 39, 0xca15500e);
 	memcpy(b + 43, LABEL "FAT16   ", 19);
 	put16(b + 510, 0xaa55);

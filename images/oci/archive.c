@@ -94,8 +94,9 @@ static int write_blob(struct tar *t, struct blob_writer *w, struct member *m)
 		if (n < 0)
 			return (int)n;
 		/*
-		 * The bytes that an earlier writer of this blob has already stored are skipped,
-		 * because the archive always delivers the whole file.
+		 * A part of the blob may already be stored, because an earlier process was
+		 * interrupted while it wrote the blob. These bytes are skipped here, because the
+		 * archive always delivers the whole file.
 		 */
 		uint64_t skip = w->written > done ? w->written - done : 0;
 		if (skip < (uint64_t)n)
@@ -123,8 +124,8 @@ static int take_blob(struct archive *ar, struct tar *t, const struct tar_entry *
 		m->digest = expected;
 	int r = blob_begin(ar->s, known ? &expected : NULL, e->size, &w);
 	/*
-	 * If another process is writing the same blob, this process stores the file under a name of
-	 * its own, and the blob has the same content in the end.
+	 * If another process is writing the same blob, this process writes the file under a
+	 * temporary name. In the end both processes give the blob the same name and content.
 	 */
 	if (r == -EBUSY)
 		r = blob_begin(ar->s, NULL, e->size, &w);
@@ -236,8 +237,9 @@ int archive_find(const struct archive *ar, const char *path, const struct member
 }
 
 /*
- * Answers for every blob that the archive does not have it. The answer is right, because all blobs
- * of the archive are already in the store when images are copied.
+ * Serves as the open() of a struct blob_source, and says of every blob that the archive does not
+ * have it. That is right, because all files of the archive are already blobs of the store when the
+ * images are imported, so no blob has to be copied.
  */
 static int open_nothing(void *data, const struct digest *d)
 {

@@ -8,7 +8,10 @@
 /* One image in the manifest.json of docker: an element of its array. */
 struct docker_image {
 	const char *config;
-	/* arrays of the member names of layers, and of tags; tags may be NULL */
+	/*
+	 * arrays of strings: the names of the layers' files in the archive, and the tags; tags may
+	 * be NULL
+	 */
 	const struct json *layers, *tags;
 };
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What archive.c and archive_docker.c share. */
+/*
+ * Declares what archive.c and archive_docker.c share: the files of an archive that is being
+ * imported.
+ */
 #pragma once
 #include "images/oci/import_internal.h"
 

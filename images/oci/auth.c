@@ -88,7 +88,10 @@ static int decode(struct arena *a, const char *text, const char *path, struct cr
 			? EVP_DecodeBlock(plain, (const unsigned char *)text, (int)len)
 			: -1;
 	char *colon = n > 0 ? memchr(plain, ':', (size_t)n) : NULL;
-	/* The padding is subtracted, because EVP_DecodeBlock() counts it as bytes of the text. */
+	/*
+	 * The padding of the base64 text is subtracted, because EVP_DecodeBlock() counts it as
+	 * bytes of the decoded text.
+	 */
 	for (size_t i = len; n > 0 && i > 0 && text[i - 1] == '=' && len - i < 2; i--)
 		n--;
 	if (n <= 0 || !colon || memchr(plain, '\0', (size_t)n))
@@ -117,8 +120,8 @@ static int take_entry(
 }
 
 /*
- * Finds the longest of the keys HOST/a/b, HOST/a and HOST that "auths" has, because the longest key
- * is the narrowest.
+ * Finds the credentials under the longest of the keys HOST/a/b, HOST/a and HOST that "auths" has,
+ * because the longest key is meant for the fewest repositories.
  */
 static int find_in_auths(struct arena *a, const struct json *auths, const char *path,
 	const char *name, struct credentials *ret)
@@ -200,7 +203,8 @@ int auth_basic(struct arena *a, const struct credentials *c, const char **ret)
 }
 
 /*
- * Writes the file anew: everything that the file had, with the host's entry replaced or left out.
+ * Writes the file of credentials anew: everything that it had, with the host's entry replaced or
+ * left out.
  */
 static int rewrite(struct arena *a, const char *path, const struct json *root, const char *host,
 	const struct credentials *c)

@@ -21,7 +21,7 @@ struct credentials {
 
 /*
  * Finds the credentials for HOST/REPOSITORY in `file`, or in the usual files if `file` is NULL. If
- * several keys match, the longest wins. Returns 1, or 0 if no credentials are known.
+ * several keys of a file match, the longest wins. Returns 1, or 0 if no credentials are known.
  */
 int auth_find(struct arena *a, const char *file, const char *host, const char *repository,
 	struct credentials *ret) must_check;

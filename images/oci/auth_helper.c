@@ -26,8 +26,8 @@
 extern char **environ;
 
 /*
- * Refuses a helper's name that would lead to another directory. The name comes from a file that the
- * user wrote.
+ * Refuses the name of a credential helper that has a slash, because the program would then be
+ * searched in another directory than those of $PATH.
  */
 static int check_helper(const char *helper)
 {
@@ -116,8 +116,9 @@ static int start(const char *program, const char *verb, int in, int out, pid_t *
 }
 
 /*
- * Runs the helper with the text as its input, and returns its exit code. The text fits into a
- * pipe's buffer, so this process cannot block in writing it while the helper writes its own output.
+ * Runs the credential helper with `text` as its standard input, and returns its exit code. The text
+ * fits into a pipe's buffer, so this process cannot block while writing it, even if the helper does
+ * not read before it has written its own output.
  */
 static int run(const char *helper, const char *verb, const char *text, struct strbuf *output)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The functions that the files auth*.c share. */
+/* Declares the functions for credential helpers, which the files auth*.c share. */
 #pragma once
 #include "images/oci/auth.h"
 

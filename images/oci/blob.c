@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes blobs to the store. A blob is written to DIR/partial/ALGORITHM-HEX, which is locked by
+ * Writes blobs to the store. A blob is written to STORE/partial/ALGORITHM-HEX, which is locked by
  * flock(2), and rename(2) moves this file to its final name after its digest was checked. If the
  * process is killed, the lock ends but the file stays, and the next writer of that blob continues
  * behind the bytes in the file.
@@ -108,8 +108,8 @@ int store_open_unfinished(const struct store *s, const struct digest *d)
 }
 
 /*
- * Opens and locks the partial file. Begins again if the process that held the lock has renamed or
- * removed the file between the open and the lock.
+ * Opens and locks the blob's file in STORE/partial. If the process that held the lock has renamed
+ * or removed the file between the open and the lock, opens the file anew.
  */
 static int open_partial(struct blob_writer *w)
 {
@@ -146,8 +146,8 @@ int blob_restart(struct blob_writer *w)
 }
 
 /*
- * Computes the digest of the bytes that an earlier writer left. Drops these bytes if there are more
- * of them than the blob may have.
+ * Computes the digest of the bytes that an interrupted process left in the blob's file, so that
+ * writing can continue there. Drops these bytes if there are more of them than the blob may have.
  */
 static int take_over(struct blob_writer *w)
 {
@@ -202,7 +202,7 @@ int blob_begin(
 		return r;
 	/*
 	 * The store is searched once more for the finished blob, because the process that held the
-	 * lock may just have finished it.
+	 * lock of the blob's file may just have finished the blob.
 	 */
 	r = expected ? store_has_blob(s, expected, size) : 0;
 	if (r > 0)
@@ -234,8 +234,9 @@ int blob_write(struct blob_writer *w, const void *data, size_t len)
 	int r = fd_write_all(w->fd, data, len);
 	if (r < 0) {
 		/*
-		 * The digest is cleared, so that the file is removed and not continued, because
-		 * after the failed write the file may hold bytes that were not digested.
+		 * The expected digest is cleared, which makes blob_close() remove the file instead
+		 * of keeping it for a later continuation, because after the failed write the file
+		 * may hold bytes that were not digested.
 		 */
 		w->expected.text[0] = '\0';
 		return err_set(
@@ -282,8 +283,8 @@ int blob_finish(struct blob_writer *w, struct digest *ret, uint64_t *ret_size)
 	if (r >= 0)
 		r = check(w, &found);
 	/*
-	 * An incomplete blob stays, because a later writer can continue it. A blob with wrong bytes
-	 * is removed.
+	 * If the blob is incomplete, its file stays, because a later writer can continue it. If the
+	 * bytes are wrong, the digest is cleared, which makes blob_close() remove the file.
 	 */
 	if (r < 0 && !cut)
 		w->expected.text[0] = '\0';

@@ -69,7 +69,8 @@ static int check_args(const struct image_config *c, const struct bundle_options 
 }
 
 /*
- * Returns whether one of the lists sets the variable of `entry` again, in an entry after place i.
+ * Returns whether the list `env`, from place i on, sets the variable that `entry` ("NAME=VALUE")
+ * sets.
  */
 static bool set_later(const char *const *env, size_t n, size_t i, const char *entry)
 {
@@ -231,8 +232,8 @@ static int put_annotations(
 	for (const struct json *n = own ? own->first : NULL; n; n = n->next)
 		json_out_node(o, n->key, n);
 	/*
-	 * A label with the name of an annotation replaces the annotation, which otherwise comes
-	 * from the image's configuration.
+	 * An annotation that describes the image is written only if neither the annotations of
+	 * b->base nor the image's labels have its name, because those take precedence.
 	 */
 	put_optional(o, own, c->labels, ANNOTATION "os", c->platform.os);
 	put_optional(o, own, c->labels, ANNOTATION "architecture", c->platform.architecture);

@@ -32,15 +32,18 @@ struct bundle_options {
 	const char *entrypoint;
 	/* user that replaces the image's user; NULL: keep the image's */
 	const char *user;
-	/* ids of the user and groups that `user` names; NULL: they are looked up in the root */
+	/*
+	 * ids of the user and groups that `user` names; NULL: they are looked up in the image's
+	 * passwd and group files
+	 */
 	const struct image_user *ids;
 	/* working directory that replaces the image's working directory; NULL: keep the image's */
 	const char *working_dir;
 	/* variables "NAME=VALUE" that are added to the image's variables; NULL: none are added */
 	const char *const *env;
 	/*
-	 * whether nothing is written to the root, because the runtime will make the working
-	 * directory
+	 * whether nothing is written to the container's root, because the runtime will make the
+	 * working directory
 	 */
 	bool keep_root;
 	/* writes those members of config.json that `base` does not have; may be NULL */

@@ -17,10 +17,13 @@
 
 #define NAME_LEN 5
 #define NAME_TRIES 100
-/* name of the directory that stands for an image without layers */
+/* name of the directory in STORE/layers that stands for the layers of an image without layers */
 #define EMPTY_CHAIN "empty"
 
-/* Returns whether the error of overlay_mount() means that overlayfs cannot be used on this host. */
+/*
+ * Returns whether the error `code` of overlay_mount() means that overlayfs cannot be used on this
+ * host.
+ */
 static bool is_unsupported(int code)
 {
 	return code == EPERM || code == EACCES || code == ENODEV || code == EINVAL ||
@@ -42,8 +45,8 @@ int chain_id(const struct image *img, size_t index, struct digest *ret)
 }
 
 /*
- * Looks the key up in DIR/chains. Returns 1 with the name of the layer's directory in ret, or 0 if
- * the store does not have the chain of this key.
+ * Looks up, in STORE/chains, the chain of layers with the key `key`. Returns 1 with the name of the
+ * topmost layer's directory in `ret`, or 0 if the store does not have this chain.
  */
 static int find(const struct store *s, const char *key, char ret[NAME_LEN + 1])
 {
@@ -57,7 +60,7 @@ static int find(const struct store *s, const char *key, char ret[NAME_LEN + 1])
 	return 1;
 }
 
-/* Makes a directory with a new random name in DIR/layers. */
+/* Makes a directory with a new random name in STORE/layers. */
 static int make_layer_dir(const struct store *s, char ret[NAME_LEN + 1])
 {
 	static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
@@ -89,8 +92,8 @@ struct unpacking {
 };
 
 /*
- * Mounts an overlay on top of the lower layers. The upper directory `name` of the overlay becomes
- * the next layer.
+ * Mounts an overlay on top of the layers u->lower. What is then written to the mount gets into the
+ * overlay's upper directory `name`, which becomes the next layer.
  */
 static int mount_above(const struct unpacking *u, const char *name, int upper)
 {
@@ -151,8 +154,9 @@ static int remove_work(const struct store *s, const char *name)
 }
 
 /*
- * Finds out whether overlayfs works above the lowest layer, before another process uses this layer.
- * A higher layer needs no such check, because it was itself unpacked through an overlay mount.
+ * Finds out whether overlayfs works above the lowest layer, before the layer gets a link in
+ * STORE/chains by which other processes find it. A higher layer needs no such check, because it was
+ * itself unpacked through an overlay mount.
  */
 static int probe(const struct unpacking *u, const char *lowest)
 {
@@ -178,7 +182,10 @@ static int probe(const struct unpacking *u, const char *lowest)
 	return result < 0 ? err_set(-result, "%s", message) : r;
 }
 
-/* Unpacks layer `index`. The caller holds the lock of the layer's chain. */
+/*
+ * Unpacks layer `index` of the image. The caller holds the lock of the chain that ends with this
+ * layer.
+ */
 static int unpack_one(
 	const struct unpacking *u, size_t index, const char *key, char name[NAME_LEN + 1])
 {
@@ -197,8 +204,8 @@ static int unpack_one(
 	if (r >= 0)
 		return 0;
 	/*
-	 * A failure to remove the directory is ignored, because store_gc() will remove the
-	 * directory later.
+	 * Errors of removing the layer's directory are ignored, because store_gc() removes the
+	 * directory later if it is still there.
 	 */
 	snprintf(message, sizeof(message), "%s", err_msg());
 	(void)!remove_work(u->s, name);
@@ -243,7 +250,7 @@ static int unpack_if_missing(const struct unpacking *u, size_t index, char name[
 	if (lock < 0)
 		return lock;
 	/*
-	 * The key is looked up again, because another process may have unpacked the chain while
+	 * The chain is looked up a second time, because another process may have unpacked it while
 	 * this process waited for the lock.
 	 */
 	r = find(u->s, key, name);

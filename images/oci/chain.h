@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Unpacked layers, which containers share by overlayfs:
+ * Unpacked layers, which containers share by overlayfs. STORE is the directory of the store:
  *
- *	DIR/layers/NAME              what one layer changes, as overlayfs keeps it
- *	DIR/chains/ALGORITHM-HEX     a symbolic link whose text is NAME
+ *	STORE/layers/NAME              what one layer changes, as overlayfs keeps it
+ *	STORE/chains/ALGORITHM-HEX     a symbolic link whose text is NAME
  *
  * The key is the chain ID (image-spec, config.md): the digest of a layer and of all layers below
  * it. So a layer is there once for all images that have it above the same layers.
@@ -17,8 +17,8 @@
  *
  * A chain's link is made last, once its directory is complete, so a process that is killed leaves
  * no incomplete layer that another process would use. A process that unpacks a chain holds the lock
- * DIR/partial/chain-ALGORITHM-HEX, and other processes wait for it. store_gc() removes directories
- * that no link names.
+ * STORE/partial/chain-ALGORITHM-HEX, and other processes wait for it. store_gc() removes
+ * directories that no link names.
  *
  * NAME has five characters, so that the names of 500 layers fit into the page of options that
  * mount(2) takes.
@@ -31,7 +31,7 @@ int chain_id(const struct image *img, size_t index, struct digest *ret) must_che
 
 /*
  * Unpacks the layers of the image that the store has not unpacked yet. *ret gets the names of all
- * layers in DIR/layers, the topmost first, with ":" in between, as struct overlay takes them.
+ * layers in STORE/layers, the topmost first, with ":" in between, as struct overlay takes them.
  *
  * Returns -EOPNOTSUPP if overlayfs cannot be used on this host, because the caller lacks the
  * permission, or the kernel or the file system does not support it. The caller should then unpack
@@ -47,9 +47,9 @@ int chain_unpack(const struct store *s, const struct image *img, const struct tr
 int chain_find(const struct store *s, const struct image *img, struct strbuf *ret) must_check;
 
 /*
- * Opens the tree that these layers make, read-only. The tree of a single layer is the layer's
- * directory. The tree of several layers is a detached overlay mount, which ends when the descriptor
- * is closed.
+ * Opens the tree that the unpacked layers with the names `layers` make together, read-only. The
+ * tree of a single layer is the layer's directory. The tree of several layers is a detached overlay
+ * mount, which ends when the descriptor is closed.
  */
 int chain_open_view(const struct store *s, const char *layers) must_check;
 

@@ -39,7 +39,8 @@ static int copy_xattrs(int from, int to)
 	for (const char *p = names; p < names + n && r >= 0; p += strlen(p) + 1)
 		/*
 		 * Two kinds of attributes are left out: those of overlayfs, because they describe
-		 * the layer and not the tree, and the SELinux label, because the kernel sets it.
+		 * one layer and not the merged tree, and the SELinux label, because the kernel sets
+		 * it.
 		 */
 		if (!strstr(p, ".overlay.") && !streq(p, "security.selinux"))
 			r = copy_xattr(from, to, p);

@@ -64,7 +64,8 @@ static int value(struct arena *a, const char **p, const char **ret)
 }
 
 /*
- * Reads one challenge: a scheme, and its parameters up to the next scheme or the end of the line.
+ * Reads one challenge of the header WWW-Authenticate: a scheme, and its parameters up to the next
+ * scheme or the end of the line.
  */
 static int parse_one(struct arena *a, const char **p, struct challenge *ret)
 {
@@ -84,7 +85,10 @@ static int parse_one(struct arena *a, const char **p, struct challenge *ret)
 		len = (size_t)(end - key);
 		if (len == 0)
 			return malformed();
-		/* A word without "=" is the scheme of the next challenge. */
+		/*
+		 * A word of the header WWW-Authenticate without "=" behind it is the scheme of the
+		 * next challenge.
+		 */
 		if (*end != '=')
 			return 0;
 		*p = end + 1;

@@ -18,8 +18,8 @@ struct committing {
 };
 
 /*
- * Reads the image that the container came from, by its digest, because the image's name may lead to
- * another image now.
+ * Reads the image that the container came from. The image is found by its digest, because its name
+ * may lead to another image now.
  */
 static int read_base(struct committing *c, const struct container_uses *uses)
 {

@@ -33,7 +33,9 @@ struct commit_options {
 	enum layer_compression compression;
 	/* the time that the image gives as its creation time, in seconds since 1970 */
 	int64_t created;
-	/* called with a text for each file that cannot be in a layer, as in struct layer_writing */
+	/*
+	 * called with a text for each file that a layer cannot hold, such as a socket; may be NULL
+	 */
 	void (*warn)(void *data, const char *text);
 };
 

@@ -9,11 +9,16 @@
 #include "images/oci/commit.h"
 
 enum change_kind {
-	CHANGE_TEXT,    /* replaces a string of the configuration */
-	CHANGE_PROGRAM, /* replaces an array: the value is a JSON array, or words for the shell */
-	CHANGE_ENV,     /* replaces or adds a variable of the environment */
-	CHANGE_LABEL,   /* sets a member of an object of the configuration */
-	CHANGE_KEY,     /* adds a member without a value to an object of the configuration */
+	CHANGE_TEXT, /* the value replaces a string of the configuration */
+	/* the value, a JSON array or words for the shell, replaces an array of the configuration */
+	CHANGE_PROGRAM,
+	CHANGE_ENV,   /* the value, "NAME=VALUE", replaces or adds a variable of the environment */
+	CHANGE_LABEL, /* the value, "KEY=VALUE", sets a member of an object of the configuration */
+	/*
+	 * the value is the name of a member without a value that is added to an object of the
+	 * configuration
+	 */
+	CHANGE_KEY,
 };
 
 static const struct change_word {
@@ -53,7 +58,10 @@ static int parse_change(const char *text, const struct change_word **ret, const 
 		text);
 }
 
-/* Returns the value of the last change of the member `member`, or NULL if no change names it. */
+/*
+ * Returns the value of the last option --change that sets `member`, or NULL if no option --change
+ * sets it.
+ */
 static const char *last_change(const struct commit_options *o, const char *member)
 {
 	const struct change_word *w;
@@ -89,7 +97,10 @@ static int put_program(
 	return 0;
 }
 
-/* Returns whether change `i` or a later one sets the name that `text` has before its "=". */
+/*
+ * Returns whether change `i` of --change, or a later change, sets the same key of `member` as
+ * `text` does, which is "KEY=VALUE".
+ */
 static bool is_set_from(
 	const struct commit_options *o, size_t i, const char *member, const char *text)
 {
@@ -219,8 +230,9 @@ static void put_history(struct json_out *o, const struct commit_config *c)
 }
 
 /*
- * Returns whether a member of the base's configuration is left out. docker's own members, which say
- * of which container an image was committed, are left out, because they describe another image.
+ * Returns whether the new configuration leaves out the member `key` of the base image's
+ * configuration. Some members are written anew, and docker's members about the container from which
+ * an image was committed describe another image.
  */
 static bool is_dropped(const struct commit_config *c, const char *key)
 {

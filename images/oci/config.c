@@ -34,8 +34,8 @@ static int parse_strings(struct arena *a, const struct field *f, struct texts *r
 }
 
 /*
- * Parses Volumes or ExposedPorts. Both are objects of which only the keys matter. docker sometimes
- * writes an array instead, which is accepted too.
+ * Parses the member Volumes or ExposedPorts of an image's configuration. Both are objects of which
+ * only the keys matter. docker sometimes writes an array instead, which is accepted too.
  */
 static int parse_set(struct arena *a, const struct field *f, struct texts *ret)
 {

@@ -80,7 +80,10 @@ static bool maker_lives(const struct json *j)
 	if (!boot_id || json_get_i64(j, "maker", &pid) < 0 || pid <= 0 || pid > INT_MAX ||
 		json_get_u64(j, "makerStartTime", &noted) < 0 || pid == getpid())
 		return false;
-	/* If the boot ID cannot be read, the directory counts as needed. */
+	/*
+	 * If the boot ID cannot be read, the container's directory counts as needed, because it
+	 * must not be removed by mistake.
+	 */
 	if (read_boot_id(now) < 0)
 		return true;
 	if (!streq(now, boot_id))

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Keeps DIR/containers/NAME: the directory of a container that was made from an image of the store,
- * and its bundle:
+ * Keeps STORE/containers/NAME: the directory of a container that was made from an image of the
+ * store, and its bundle:
  *
  *	uses.json    what the container uses, and which process made it; written before the
- *	             directory gets its name
+ *		     directory gets its name
  *	config.json, rootfs/, upper/, work/, log
  *
  * caisson removes the directory together with the container. If caisson is killed before it can do
@@ -27,7 +27,8 @@ struct container_uses {
 	 */
 	pid_t maker;
 	/*
-	 * names of the layers in DIR/layers, with ":" in between; "": the container uses no layers
+	 * names of the layers in STORE/layers, with ":" in between; "": the container uses no
+	 * layers
 	 */
 	const char *layers;
 	const char *image;      /* the image's name as the user gave it */
@@ -35,13 +36,17 @@ struct container_uses {
 };
 
 /*
- * Makes the directory with the name `name`, and replaces a directory of this name that nobody
- * needs. Returns a descriptor of the directory, or -EEXIST if a container of this name exists.
+ * Makes the directory STORE/containers/NAME for the container `name`, and replaces a directory of
+ * this name that nobody needs. Returns a descriptor of the directory, or -EEXIST if a container of
+ * this name exists.
  */
 int container_dir_make(const struct store *s, const char *name, const struct container_uses *u)
 	must_check;
 
-/* Removes the directory. Leaves what cannot be removed to store_gc(). */
+/*
+ * Removes the directory STORE/containers/NAME of the container `name`. store_gc() later removes
+ * what could not be removed.
+ */
 void container_dir_remove(const struct store *s, const char *name);
 
 /*
@@ -52,7 +57,8 @@ int container_dir_read(const struct store *s, struct arena *a, const char *name,
 	struct container_uses *ret) must_check;
 
 /*
- * Returns 1 if a process or a container needs the directory, else 0. The calling process does not
- * count as the maker, because it calls this function after it has given up making the container.
+ * Returns 1 if a process or a container needs the directory STORE/containers/NAME, else 0. If the
+ * calling process itself made the directory for a container, it does not count as a user, because
+ * it calls this function after it has given up making the container.
  */
 int container_dir_is_needed(const struct store *s, const char *name) must_check;

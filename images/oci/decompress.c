@@ -47,8 +47,8 @@ static void use(struct decompressor *d, size_t n)
 }
 
 /*
- * Starts the kind "no compression". The blocks are copied, because the reader may still use one
- * block while the next one is read.
+ * Starts the kind "no compression", which has no state. plain_run() copies each block, because the
+ * reader may still use one block while the next one is read.
  */
 static int plain_start(struct decompressor *d)
 {
@@ -80,8 +80,8 @@ static int gzip_start(struct decompressor *d)
 
 /*
  * Handles the bytes between gzip members: either the two magic bytes of the next member, or zeros
- * up to the end. The magic bytes may be in two blocks, so the function gives the inflater a copy of
- * both bytes.
+ * up to the end. The two magic bytes may be in two blocks, so the function gives ISA-L a copy of
+ * both.
  */
 static int gzip_between(struct decompressor *d, struct gzip *g)
 {
@@ -157,7 +157,8 @@ static ssize_t gzip_run(struct decompressor *d)
 
 struct zstd {
 	ZSTD_DCtx *ctx;
-	size_t left; /* result of the decoder's last call; 0: the decoder is between two frames */
+	/* result of the zstd decoder's last call; 0: the decoder is between two frames */
+	size_t left;
 };
 
 static void zstd_release(void *state)

@@ -166,8 +166,8 @@ static bool same_image(const struct image *one, const struct image *other)
 }
 
 /*
- * Writes the name of image `index`, and the names of later images in the list that are the same
- * image.
+ * Writes docker's member RepoTags: the name of image `index`, and the names of later images in the
+ * list that are the same image.
  */
 static void put_docker_names(struct json_out *o, const struct exported *e, size_t index)
 {
@@ -244,8 +244,8 @@ static int export_docker_archive(const struct exported *e, const char *path)
 struct transport {
 	const char *name; /* name of the transport, with the colon */
 	/*
-	 * The format can hold the image of one platform only, so the image's configuration is read
-	 * to find that platform's image.
+	 * whether the format can hold the image of one platform only, so that the image's documents
+	 * are read to find that platform's image
 	 */
 	bool needs_image;
 	bool has_name;

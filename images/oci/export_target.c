@@ -69,8 +69,8 @@ static int begin_member(struct export_target *t, const char *name, uint64_t size
 
 	if (strlen(name) > 100) {
 		/*
-		 * Three digits are enough for the record's length, because the name has more than
-		 * 100 and less than 300 bytes.
+		 * The length of the PAX record, with which it begins, has three digits, because the
+		 * name has more than 100 and less than 300 bytes.
 		 */
 		size_t len = strlen(name) + sizeof("000 path=\n") - 1;
 		snprintf(record, sizeof(record), "%zu path=%s\n", len, name);
@@ -105,7 +105,10 @@ static int open_parent(const struct export_target *t, const char *name, const ch
 	return fd;
 }
 
-/* Gives a new file its final name once the file is complete. */
+/*
+ * If the result `r` of writing a new file is success, gives the file its final name; otherwise
+ * removes the file.
+ */
 static int name_new(int dir, const char *temporary, const char *name, int r)
 {
 	if (r >= 0 && renameat(dir, temporary, dir, name) < 0)
@@ -188,7 +191,10 @@ static int blob_to_dir(
 	return fd < 0 ? fd : name_new(dir, temporary, name, copy_blob(from, fd, d));
 }
 
-/* Notes that the tar gets the member `name`. Returns 1 if the tar has the member already. */
+/*
+ * Notes that the tar gets the member `name`, so that it is not written twice. Returns 1 if the tar
+ * has the member already.
+ */
 static int note_written(struct export_target *t, const char *name)
 {
 	for (size_t i = 0; i < t->nwritten; i++)
@@ -231,7 +237,10 @@ int export_blob(struct export_target *t, const char *name, const struct descript
 	return t->tar ? blob_to_tar(t, name, from, d) : blob_to_dir(t, name, from, d);
 }
 
-/* Makes the directories for blobs. No symbolic link is followed for this. */
+/*
+ * Makes the directories for blobs in a layout. No symbolic link in the layout is followed, because
+ * the layout may come from somebody else.
+ */
 static int make_blob_dirs(const struct export_target *t)
 {
 	static const char *const paths[] = {"blobs", "blobs/sha256", "blobs/sha512"};

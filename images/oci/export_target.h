@@ -26,25 +26,26 @@ struct export_target {
 	}
 
 /*
- * Opens a directory, and makes it if it does not exist. If `layout` is set, also makes the
- * directories for blobs in it.
+ * Opens a directory as the target, and makes the directory if it does not exist. If `layout` is
+ * set, also makes the directories for blobs in it.
  */
 int export_open_dir(struct export_target *t, const struct store *s, const char *path, bool layout)
 	must_check;
-/* Opens a tar archive. The path "-" is standard output. */
+/* Opens a tar archive as the target. The path "-" is standard output. */
 int export_open_tar(struct export_target *t, const struct store *s, const char *path) must_check;
 
 /*
- * Writes the two blocks of zeros that end a tar, and closes the tar. `r` is the result so far.
- * After an error the incomplete file is removed. Returns r, or the error of this function.
+ * Writes the two blocks of zeros that end a tar, and closes the tar. `r` is the result of writing
+ * the tar so far: if it is an error, the incomplete file is removed. Returns r, or the error of
+ * this function.
  */
 int export_close_tar(struct export_target *t, const char *path, int r) must_check;
 
-/* Closes *t if it is open. */
+/* Closes the target *t if it is open. */
 void export_release(struct export_target *t);
 #define _cleanup_export_ __attribute__((cleanup(export_release), unused))
 
-/* Writes a file. `name` may have directories in front, which must exist. */
+/* Writes a file of the exported image. `name` may have directories in front, which must exist. */
 int export_bytes(struct export_target *t, const char *name, const void *data, size_t len)
 	must_check;
 

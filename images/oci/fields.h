@@ -7,14 +7,16 @@
 #pragma once
 #include "images/oci/oci.h"
 
-/* One member of a JSON object. `what` is the name of the object, which error messages use. */
+/*
+ * Selects one member of a JSON object. `what` is the name of the object, which error messages use.
+ */
 struct field {
 	const struct json *object;
 	const char *what;
 	const char *name;
 };
 
-/* Parses a document within the limits of oci.h. *ret is always a JSON object. */
+/* Parses a JSON document within the limits of oci.h. *ret is always a JSON object. */
 int fields_parse(struct arena *a, const struct strbuf *text, const char *what,
 	const struct json **ret) must_check;
 

@@ -4,12 +4,16 @@
 #include <poll.h>
 
 /*
- * Time between two looks at a file that grows. A shorter one wakes this process more often, and
- * with a longer one the end of the layer comes later.
+ * How long, in ms, this process waits before it looks again at a file that another process is
+ * writing. With a shorter time this process would wake more often, and with a longer one it would
+ * notice the end of the layer later.
  */
 #define LOOK_EVERY_MS 5
 
-/* Waits a while. Returns 1, or -ECANCELED if nothing more will come. */
+/*
+ * Waits for LOOK_EVERY_MS, or until the process that pulls writes to the pipe. Returns 1, or
+ * -ECANCELED if that process has closed the pipe, so that no more blobs will come.
+ */
 static int wait_a_while(struct follower *f)
 {
 	struct pollfd p = {.fd = f->complete ? -1 : f->pipe, .events = POLLIN};
@@ -33,7 +37,11 @@ static int wait_a_while(struct follower *f)
 static int more(void *data)
 {
 	struct follower *f = data;
-	/* The file that is complete now may have been shorter when its end was read. */
+	/*
+	 * If the pull was complete before this look already, the file has been read to its final
+	 * end. If the pull became complete only now, the file is read once more, because it may
+	 * have grown since its end was read.
+	 */
 	bool was_complete = f->complete;
 	int r = wait_a_while(f);
 
@@ -65,7 +73,10 @@ void follow_init(struct follower *f, const struct store *s, int pipe)
 	f->source = (struct layer_source){open_blob, more, f};
 }
 
-/* Waits until the store has the blob. */
+/*
+ * Waits until the store has the blob that d describes. Returns 1 if it has the blob, or 0 if the
+ * pull is complete without the blob.
+ */
 static int wait_for_blob(struct follower *f, const struct descriptor *d)
 {
 	int r = store_has_blob(f->s, &d->digest, d->size);

@@ -18,14 +18,14 @@
 #define MAX_NESTED_INDEXES 4
 
 /*
- * The digests of needed blobs and of needed chains. One list serves both, because a chain's digest
- * is never that of a blob.
+ * The digests of the blobs and of the chains of layers that are needed. One list serves both,
+ * because a chain's digest is never that of a blob.
  */
 struct marks {
 	const struct store *store;
 	struct digest *v;
 	size_t n, cap;
-	/* names of the needed directories in DIR/layers, as ":NAME:NAME:" */
+	/* names of the needed directories in STORE/layers, as ":NAME:NAME:" */
 	struct strbuf layers;
 };
 
@@ -57,8 +57,8 @@ static int compare_digests(const void *a, const void *b)
 static int mark(struct marks *m, const struct descriptor *d, int depth);
 
 /*
- * Marks the chains of an image. A document that is no image, or whose configuration is missing, has
- * no chains that a container could use.
+ * Marks the chains of layers of an image as needed. A document that is no image, or whose
+ * configuration is missing, has no chains that a container could use.
  */
 static int mark_chains(struct marks *m, const struct document *doc)
 {
@@ -140,8 +140,8 @@ static int mark_tags(struct marks *m)
 }
 
 /*
- * Removes the files that are not marked from a directory of blobs. If algorithm is NULL, removes
- * all files of the directory.
+ * Removes the files that are not marked as needed from a directory of blobs. If `algorithm` is
+ * NULL, removes all files of the directory.
  */
 static int sweep(int dir, const char *algorithm, const struct marks *m, struct store_freed *freed)
 {
@@ -194,8 +194,8 @@ static int each_name(int dir,
 }
 
 /*
- * Marks the image that a container came from, because a commit of the container needs it. The
- * container works without the image too, so an image that cannot be read is no error here.
+ * Marks the image that a container came from as needed, because a commit of the container needs it.
+ * The container works without the image too, so an image that cannot be read is no error here.
  */
 static int mark_image(struct marks *m, const struct container_uses *uses)
 {
@@ -218,7 +218,8 @@ static int mark_image(struct marks *m, const struct container_uses *uses)
 }
 
 /*
- * Marks the layers that a container uses, or removes the container's directory if nobody needs it.
+ * Marks the layers that a container uses as needed, or removes the container's directory if nobody
+ * needs it.
  */
 static int mark_container(struct marks *m, const char *name, struct store_freed *freed)
 {
@@ -240,7 +241,10 @@ static int mark_container(struct marks *m, const char *name, struct store_freed 
 	return r < 0 ? err_ctx(r, "nothing was removed") : 0;
 }
 
-/* Keeps a chain if its digest is marked or a container uses its directory, else removes it. */
+/*
+ * Keeps a chain of layers if its digest is marked as needed or a container uses its topmost layer,
+ * else removes the chain's link.
+ */
 static int sweep_chain(struct marks *m, const char *name, struct store_freed *freed)
 {
 	struct digest key;
@@ -293,7 +297,8 @@ static int collect(struct store *s, struct store_freed *ret)
 	if (r >= 0 && m.n)
 		qsort(m.v, m.n, sizeof(*m.v), compare_digests);
 	/*
-	 * The files of DIR/resolved are removed, because they name layers that may be removed now.
+	 * The files of STORE/resolved are removed, because they name layers that may be removed
+	 * now.
 	 */
 	if (r >= 0)
 		r = remove_tree(s->dir, "resolved", NULL);

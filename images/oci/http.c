@@ -14,7 +14,7 @@
 #define STALL_SECONDS 60
 #define HEADER_MAX 8192u /* longest header, in bytes, whose value is kept */
 
-/* One request while it is under way. */
+/* One HTTP request while libcurl performs it. */
 struct exchange {
 	struct http *h;
 	const struct http_request *q;
@@ -124,8 +124,8 @@ static size_t on_header(char *line, size_t size, size_t n, void *data)
 	size_t len = size * n, at = 0;
 
 	/*
-	 * The line with the status begins an answer. The answer "100 Continue" may have come
-	 * before, and is dropped.
+	 * An answer begins with the line that has the status. What was read before is dropped,
+	 * because it belongs to an earlier answer such as "100 Continue".
 	 */
 	if (len > 5 && memcmp(line, "HTTP/", 5) == 0) {
 		reset_response(x->response);
@@ -155,8 +155,8 @@ static int keep_text(struct exchange *x, const char *bytes, size_t len)
 	if (text->len + len <= max)
 		return strbuf_add(text, bytes, len);
 	/*
-	 * Only the beginning of an error's explanation is kept, because the beginning is enough for
-	 * a message.
+	 * Only the beginning of the body of an error answer is kept, because the beginning is
+	 * enough for an error message.
 	 */
 	if (!fine)
 		return 0;
@@ -203,8 +203,8 @@ static size_t on_send(char *buf, size_t size, size_t n, void *data)
 }
 
 /*
- * Rewinds the body, because curl sends the body again if it finds that the server has closed the
- * connection.
+ * Rewinds the body of a request. libcurl asks for this if the server has closed a kept connection,
+ * because libcurl then sends the request again over a new connection.
  */
 static int on_seek(void *data, curl_off_t offset, int origin)
 {
@@ -347,8 +347,9 @@ static int failed(struct exchange *x, CURLcode e, const char *detail)
 	} else if (strstr(line, "certificate required") || strstr(line, "bad certificate") ||
 		   strstr(line, "alert unknown ca")) {
 		/*
-		 * The code makes the caller give up, because the server has sent a TLS alert, so
-		 * another attempt would end in the same way.
+		 * The code EKEYREJECTED makes the caller give up instead of trying again, because
+		 * the server has refused this client's certificate by a TLS alert and would do so
+		 * again.
 		 */
 		code = EKEYREJECTED;
 		hint = " (it wants a client's certificate that it knows: put one into certs.d, see "
@@ -369,8 +370,8 @@ int http_do(struct http *h, const struct http_request *q, struct http_response *
 	if (r >= 0)
 		r = set_options(h, &x, &origin);
 	/*
-	 * The empty header "Expect:" keeps curl from sending "Expect: 100-continue", because some
-	 * servers never answer that.
+	 * The empty header "Expect:" keeps libcurl from sending "Expect: 100-continue", because
+	 * some servers never answer a request with that header.
 	 */
 	headers = curl_slist_append(headers, "Expect:");
 	for (size_t i = 0; i < q->nheaders && headers; i++)

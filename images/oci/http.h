@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Speaks HTTP by libcurl: one request at a time. The code follows no redirects, and uses no
- * cookies, .netrc or anything else that would send what the caller did not ask for. Proxies are
- * those of the usual variables (https_proxy, http_proxy, all_proxy, no_proxy, and the same in
- * capital letters), but are never used for this machine's own addresses.
+ * Speaks HTTP by libcurl: one request at a time. The code follows no redirects, and uses no cookies
+ * and no .netrc, because these would send what the caller did not ask for. Proxies are those of the
+ * usual variables (https_proxy, http_proxy, all_proxy, no_proxy, and the same in capital letters),
+ * but are never used for this machine's own addresses.
  *
  * Messages name a URL without its query, because queries hold signatures of storage servers.
  *
@@ -33,7 +33,7 @@ struct http_origin {
 struct http {
 	void *curl;
 	const char *cert_dir; /* directory of certificates; NULL: the usual certs.d directories */
-	/* all requests fail with -ECANCELED once it becomes true; may be NULL */
+	/* all requests fail with -ECANCELED once *cancel becomes true; may be NULL */
 	const atomic_bool *cancel;
 	/* how long, in seconds, a request may get no bytes before it fails; 0: 60 */
 	int stall_seconds;
@@ -127,7 +127,7 @@ int http_parse_range(const char *text, uint64_t *ret_from, uint64_t *ret_to, uin
 
 /*
  * Finds the URL reference of the header Link (RFC 8288) whose relation is "next". *ret is NULL if
- * the header has no such reference, or if it is malformed.
+ * the header has no such reference or is malformed.
  */
 int http_find_next(struct arena *a, const char *link, const char **ret) must_check;
 

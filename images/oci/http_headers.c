@@ -58,7 +58,7 @@ static const char *take_value(const char **p, size_t *ret_len)
 	return start;
 }
 
-/* Returns whether "next" is one of the relations in a list of words. */
+/* Returns whether "next" is one of the link relations in `words`, a list with blanks in between. */
 static bool names_next(const char *words, size_t len)
 {
 	const char *end = words + len;
@@ -76,7 +76,10 @@ static bool names_next(const char *words, size_t len)
 	return false;
 }
 
-/* Reads the parameters of one link, and moves *p to the comma behind them or to the end. */
+/*
+ * Reads the parameters of one link of the header Link, and moves *p to the comma behind them or to
+ * the end. Returns whether the relation of the link is "next".
+ */
 static bool read_parameters(const char **p)
 {
 	bool next = false;
@@ -91,7 +94,10 @@ static bool read_parameters(const char **p)
 		size_t key_len = strcspn(key, "=;, \t");
 		*p += key_len;
 		if (**p != '=') {
-			/* A character that begins no parameter is skipped. */
+			/*
+			 * If no name of a parameter begins here, one character is skipped, so that
+			 * the loop always moves forward.
+			 */
 			*p += key_len == 0;
 			continue;
 		}

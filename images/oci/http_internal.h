@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The function that the files http*.c share. */
+/* Declares the function for TLS, which the files http*.c share. */
 #pragma once
 #include "images/oci/http.h"
 

@@ -17,7 +17,7 @@ static bool ends_in(const char *name, const char *end)
 	return len > n && streq(name + len - n, end);
 }
 
-/* Adds each *.crt of the directory to the CAs of the connection. */
+/* Adds each *.crt of the registry's directory in certs.d to the CAs of the connection. */
 static CURLcode add_cas(CURL *c, void *context, void *data)
 {
 	const char *dir = data;
@@ -40,8 +40,8 @@ static CURLcode add_cas(CURL *c, void *context, void *data)
 }
 
 /*
- * Checks that the *.cert for a *.key of the directory exists, because a connection without the
- * certificate would fail with a message that does not name the reason.
+ * Checks that the directory in certs.d has the *.cert for the *.key with the name `name`, because a
+ * connection without the certificate would fail with a message that does not name the reason.
  */
 static int check_key(const char *dir, const char *name)
 {
@@ -54,7 +54,8 @@ static int check_key(const char *dir, const char *name)
 }
 
 /*
- * Sets the client's certificate: the first *.cert of the directory, and the *.key of the same name.
+ * Sets the client's certificate: the first *.cert of the directory `dir` in certs.d, and the *.key
+ * of the same name.
  */
 static int set_client(CURL *c, const char *dir)
 {

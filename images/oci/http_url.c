@@ -95,8 +95,8 @@ void http_redact(const char *url, char *buf, size_t size)
 	const char *at = NULL;
 
 	/*
-	 * The part before "@" is skipped, because a URL may have USER:PASSWORD@ in front of the
-	 * host.
+	 * The part of the URL before "@" is skipped, because a URL may have USER:PASSWORD@ in front
+	 * of the host.
 	 */
 	for (size_t i = authority; i < len && url[i] != '/'; i++)
 		if (url[i] == '@')

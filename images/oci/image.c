@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #define MAX_NESTED_INDEXES 4
-#define PREFIX_MIN 8 /* how many digits of a digest name an image at least */
+#define PREFIX_MIN 8 /* smallest number of digits of a digest by which an image can be named */
 
 static bool begins(const struct digest *d, const char *prefix)
 {
@@ -67,7 +67,7 @@ static int find_by_digest(const struct store *s, const struct document *tags, co
 }
 
 /*
- * Finds a tag by docker's short form of the tag's name only: "debian" finds
+ * Finds a tag by its name or by docker's short form of the name: "debian" finds
  * docker.io/library/debian:latest.
  */
 static int find_by_name(

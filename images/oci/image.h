@@ -4,11 +4,11 @@
 #include "images/oci/layer.h"
 #include "images/oci/store.h"
 
-/* The place of a layer's bytes while another process downloads them. */
+/* Where image_apply_layer() reads the bytes of layers that another process is still downloading. */
 struct layer_source {
-	/* Opens the file, which may have only a part of the bytes. */
+	/* Opens the file of a layer, which may have only a part of the layer's bytes yet. */
 	int (*open)(void *data, const struct descriptor *d);
-	/* as in struct file_source */
+	/* waits for more bytes of the file, as the member `more` of struct file_source does */
 	int (*more)(void *data);
 	void *data;
 };
@@ -20,8 +20,9 @@ struct image {
 	struct descriptor manifest; /* descriptor of the manifest for the wanted platform */
 	struct document document;   /* the parsed manifest */
 	struct image_config config;
-	const struct layer_source *source; /* NULL: the blobs of the store */
-	const char *config_text;           /* text of the configuration as it is in the store */
+	/* where the bytes of the layers come from; NULL: from the blobs of the store */
+	const struct layer_source *source;
+	const char *config_text; /* text of the configuration as it is in the store */
 	size_t config_len;
 };
 
@@ -49,15 +50,15 @@ int image_find(const struct store *s, struct arena *a, const char *name, const c
 int image_read(const struct store *s, struct arena *a, const struct platform *platform,
 	struct image *img) must_check;
 
-/* The two halves of image_read(). */
+/* The two parts of image_read(): one reads the manifest, and the other one the configuration. */
 int image_read_manifest(const struct store *s, struct arena *a, const struct platform *platform,
 	struct image *img) must_check;
 int image_read_config(const struct store *s, struct arena *a, struct image *img) must_check;
 
 struct unpack_progress {
 	/*
-	 * Called before each layer is unpacked. While a layer is unpacked, the callback of struct
-	 * layer is called.
+	 * Called before each layer is unpacked. bytes() is then called, while the layer is
+	 * unpacked, as the member `progress` of struct layer is.
 	 */
 	void (*layer)(void *data, size_t index, size_t count, const struct descriptor *d);
 	void (*bytes)(void *data, uint64_t done);

@@ -26,8 +26,8 @@ static bool is_disk_name(const char *name)
 }
 
 /*
- * Finds a file in the topmost layer that has a file of this name. Sets *ret and returns 1, or
- * returns 0 if there is no such file or it is no regular file.
+ * Finds the file /disk/NAME in the topmost layer that has a file of this name. Sets *ret and
+ * returns 1, or returns 0 if no layer has such a file or the file is no regular file.
  */
 static int find_file(const struct store *s, const char *layers, struct arena *a, const char *name,
 	struct image_disk *ret)

@@ -26,9 +26,9 @@ struct image_disks {
 #define IMAGE_DISKS_MAX 64u
 
 /*
- * Finds the disks of the image with these layers, which are named as by chain_unpack() and struct
- * resolved. ret->n is 0 if the image has no disks. Links are not followed. If an image has more
- * than IMAGE_DISKS_MAX disks, the rest is left out.
+ * Finds the disks of the image with the given layers, whose names have the form of chain_unpack()
+ * and struct resolved. ret->n is 0 if the image has no disks. Links are not followed. If an image
+ * has more than IMAGE_DISKS_MAX disks, the rest is left out.
  */
 int image_disks_find(const struct store *s, const char *layers, struct arena *a,
 	struct image_disks *ret) must_check;

@@ -344,8 +344,8 @@ static int import_dir(const struct store *s, struct arena *a, const char *path,
 	if (r >= 0)
 		r = need_name(o, NULL, &name);
 	/*
-	 * The manifest itself is stored first, because copy_image() reads it by its digest, and the
-	 * directory has no file with that name.
+	 * The manifest is stored first, because copy_image() looks for it by its digest, and in
+	 * skopeo's format "dir" the manifest is not in a file that is named by its digest.
 	 */
 	if (r >= 0)
 		r = store_add_blob(s, strbuf_str(&text), text.len, &d);
@@ -355,8 +355,9 @@ static int import_dir(const struct store *s, struct arena *a, const char *path,
 }
 
 /*
- * Checks the policy for the source. A source "oci:" or "oci-archive:" is looked up by its path and
- * tag; the policy knows archives of docker only as a whole, without a path.
+ * Checks whether policy.json allows the source. A source "oci:", "oci-archive:" or "dir:" is looked
+ * up by its path, and by its tag if it has one. policy.json knows archives of docker only as a
+ * whole, without a path.
  */
 static int check_policy(struct arena *a, const char *transport, const char *text)
 {

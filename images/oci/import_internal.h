@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What import.c, archive.c and archive_docker.c share. */
+/*
+ * Declares what import.c, archive.c and archive_docker.c share: the import of the images that an
+ * index.json lists.
+ */
 #pragma once
 #include "images/oci/import.h"
 
@@ -12,7 +15,10 @@ struct index_source {
 	const char *tag; /* tag of the image to import; NULL: the index has only one image */
 };
 
-/* Copies the image with the tag src->tag into the store, and tags it there. */
+/*
+ * Copies the image with the tag src->tag into the store, and makes a tag for the image in the
+ * store.
+ */
 int import_from_index(const struct index_source *src, const struct import_options *o,
 	struct import_result *ret) must_check;
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Unpacks one layer into a directory tree, whether it is compressed or not, and computes the digest
- * of the uncompressed stream at the same time. Nobody needs that of the compressed stream: the
- * configuration of the image, whose own digest was checked, names the other one, and no two
- * different trees have it.
+ * Unpacks one layer, which may be compressed, into a directory tree, and computes the digest of the
+ * uncompressed stream at the same time. The digest of the compressed stream is not computed,
+ * because the image's configuration, whose own digest was checked, gives the digest of the
+ * uncompressed stream, and two different trees cannot both have that digest.
  */
 #pragma once
 #include "images/oci/tree.h"
@@ -15,8 +15,8 @@ struct layer {
 	/* expected digest of the uncompressed stream; NULL: not known */
 	const struct digest *diff_id;
 	/*
-	 * called if the file ends too early, as the function of this name in struct file_source;
-	 * NULL: nobody is still writing the file
+	 * called at the end of the file if more bytes are expected, as the member `more` of struct
+	 * file_source; NULL: nobody is still writing the file
 	 */
 	int (*more)(void *data);
 	void *more_data;

@@ -94,8 +94,9 @@ static int put_header(struct writing *w, const char *path)
 }
 
 /*
- * Returns whether the layer gets the attribute. Attributes of overlayfs and SELinux labels are left
- * out, because the former describe the store's layer and the latter are given by the host.
+ * Returns whether an extended attribute of a file gets into the layer. Attributes of overlayfs are
+ * left out, because they describe how the store keeps a layer, and SELinux labels, because the host
+ * gives them.
  */
 static bool is_kept(const char *name)
 {
@@ -146,7 +147,10 @@ static int add_xattrs(struct writing *w, const struct upper_entry *e)
 	for (const char *p = list; p < list + n; p += strlen(p) + 1)
 		if (is_kept(p))
 			names[count++] = p;
-	/* The names are sorted, because the kernel returns them in no fixed order. */
+	/*
+	 * The names of the attributes are sorted, so that the same file always gives the same
+	 * bytes, because the kernel returns the names in no fixed order.
+	 */
 	if (count)
 		qsort(names, count, sizeof(*names), compare_names);
 	for (size_t i = 0; i < count && r >= 0; i++)
@@ -170,8 +174,8 @@ static void set_stat(struct writing *w, const struct upper_entry *e)
 }
 
 /*
- * Sets *ret to the first name of the file if the file has been written under another name already,
- * else to NULL.
+ * Files with several names are written once. Sets *ret to the first name of the file if the file
+ * has been written under another name already, else to NULL.
  */
 static int find_link(struct writing *w, const struct upper_entry *e, const char **ret)
 {
@@ -198,8 +202,9 @@ static int find_link(struct writing *w, const struct upper_entry *e, const char 
 }
 
 /*
- * Writes exactly as many bytes as the header promises, although a running container may change the
- * file meanwhile: missing bytes become zeros, and further bytes are left out.
+ * Writes exactly as many bytes as the file's header in the tar promises, although a running
+ * container may change the file meanwhile: missing bytes become zeros, and further bytes are left
+ * out.
  */
 static int put_data(struct writing *w, int fd, const struct upper_entry *e)
 {
@@ -277,7 +282,10 @@ static int put_entry(struct writing *w, const struct upper_entry *e)
 	return S_ISREG(e->st.st_mode) ? put_file(w, e) : put_header(w, e->path);
 }
 
-/* Writes a whiteout: an empty file whose name says which file or directory is gone. */
+/*
+ * Writes a whiteout: an empty file whose name says which file or directory of the lower layers the
+ * container has removed.
+ */
 static int put_mark(
 	struct writing *w, const char *path, size_t dir_len, const char *prefix, const char *name)
 {

@@ -22,10 +22,14 @@
 
 struct link_name {
 	uint64_t inode;
-	char *path; /* path of the name; NULL: the name has been linked to the copy */
+	/*
+	 * path of one of the file's names; NULL: this name has been linked to the file's copy
+	 * already
+	 */
+	char *path;
 };
 
-/* All names of files that have more than one name, sorted by inode. */
+/* All names of those files in the lower layers that have more than one name, sorted by inode. */
 struct links {
 	struct link_name *v;
 	size_t n, cap;
@@ -51,8 +55,9 @@ static int add_name(struct links *l, uint64_t inode, const char *path)
 }
 
 /*
- * Adds the names in the directory fd, and closes fd. `path` holds the directory's name; the
- * function uses it to build the names of the entries.
+ * Adds to *l the names of files with several names that are in the directory fd or below it, and
+ * closes fd. `path` is the path of the directory; the function appends the names of the entries to
+ * `path` in place.
  */
 static int collect(struct links *l, int fd, char path[PATH_MAX], int depth)
 {
@@ -107,7 +112,10 @@ int links_find(struct tree *t, const struct stat *target)
 	return r;
 }
 
-/* Replaces one name of the file by a link to the file's copy. */
+/*
+ * Overlayfs has copied up a file of a lower layer. Replaces `path`, another name of that file, by a
+ * hard link to the copy, which is dir/name.
+ */
 static int relink(struct tree *t, const char *path, int dir, const char *name)
 {
 	const char *slash = strrchr(path, '/');
@@ -127,8 +135,8 @@ static int relink(struct tree *t, const char *path, int dir, const char *name)
 	if (renameat(parent, TEMPORARY, parent, last) < 0)
 		return err_sys("replace %s by a link", path);
 	/*
-	 * The name TEMPORARY still exists if it and the new name were links to one file, because
-	 * rename(2) does nothing then.
+	 * rename(2) does nothing if both of its names are links to one file, so the name TEMPORARY
+	 * may still exist.
 	 */
 	if (unlinkat(parent, TEMPORARY, 0) < 0 && errno != ENOENT)
 		return err_sys("remove a temporary link of %s", path);
@@ -150,8 +158,8 @@ int links_keep(struct tree *t, const struct stat *target, int dir, const char *n
 		if (!found->path)
 			continue;
 		/*
-		 * The name is checked again before it is linked, because this layer may have
-		 * removed or replaced the file meanwhile.
+		 * Each other name of the file is opened before it is replaced by a link, because
+		 * the present layer may have removed that name or given it to another file.
 		 */
 		_cleanup_fd_ int fd = path_open(t->root, found->path, O_PATH | O_NOFOLLOW);
 		if (fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == target->st_ino) {

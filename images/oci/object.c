@@ -111,8 +111,9 @@ static int map_acl(const struct tree *t, unsigned char *value, size_t len)
 }
 
 /*
- * Converts a file capability. Version 2 is valid for the root of the initial user namespace. If ids
- * are mapped, version 2 becomes version 3, which is valid for the container's root.
+ * Converts the value of the attribute security.capability. Version 2 is valid for the root of the
+ * initial user namespace. If ids are mapped, version 2 becomes version 3, which is valid for the
+ * container's root.
  */
 static int map_capability(
 	const struct tree *t, const struct tar_xattr *x, struct vfs_ns_cap_data *cap, size_t *len)
@@ -142,8 +143,10 @@ static int put_xattr(const struct object *o, const char *name, const void *value
 	if (o->fd >= 0)
 		return fsetxattr(o->fd, name, value, len, 0);
 	/*
-	 * The path leads through the parent's descriptor in /proc, because no system call sets an
-	 * attribute by directory and name. No other name of the tree is resolved by this path.
+	 * The attribute is set by a path through the parent directory's descriptor in /proc,
+	 * because no system call sets an attribute by directory and name. The path resolves only
+	 * one name of the hostile tree, the last component, and lsetxattr(2) does not follow that
+	 * one.
 	 */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", o->parent, o->name);
 	return lsetxattr(path, name, value, len, 0);

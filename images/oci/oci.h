@@ -62,7 +62,7 @@ struct descriptor {
 
 enum document_kind { DOCUMENT_MANIFEST, DOCUMENT_INDEX };
 
-/* A parsed manifest or index. */
+/* A parsed manifest or a parsed index of an image. */
 struct document {
 	enum document_kind kind;
 	/*

@@ -10,8 +10,9 @@
 #define SPARSE_PREFIX "GNU.sparse."
 
 struct record {
-	const char *key, *value; /* strings that end in NUL; the value may also contain NULs */
-	size_t len;              /* length of the value */
+	/* key and value of a PAX record; both end in NUL, and the value may also contain NULs */
+	const char *key, *value;
+	size_t len; /* length of the value in bytes, without the NUL at its end */
 };
 
 static int malformed(const char *why)
@@ -59,8 +60,8 @@ static int text(const struct record *rec, bool *has)
 }
 
 /*
- * Parses the number in a record. An empty value means that the header's field is valid instead of
- * the record.
+ * Parses the number that is the value of a PAX record. An empty value means that the field of the
+ * tar header counts instead of the record.
  */
 static int number(const struct record *rec, bool *has, uint64_t *ret)
 {
@@ -73,7 +74,8 @@ static int number(const struct record *rec, bool *has, uint64_t *ret)
 }
 
 /*
- * Parses a time "SECONDS[.FRACTION]", which may be negative. Digits beyond nanoseconds are dropped.
+ * Parses the time that is the value of a PAX record, "SECONDS[.FRACTION]", which may be negative.
+ * Digits beyond nanoseconds are dropped.
  */
 static int time_of(const struct record *rec, bool *has, struct timespec *ret)
 {
@@ -127,8 +129,8 @@ static int xattr(struct tar *t, const struct record *rec, struct pax *p)
 }
 
 /*
- * Reads a uid or a gid. If the record is empty, the id of the header counts, although libarchive
- * reads an empty record as 0.
+ * Reads a uid or a gid from a PAX record. If the value is empty, the id of the tar header counts,
+ * although libarchive reads an empty value as 0.
  */
 static int id(const struct record *rec, bool *ret_none)
 {
@@ -141,14 +143,18 @@ static int id(const struct record *rec, bool *ret_none)
 }
 
 /*
- * Reads a size. An empty size is refused, because programs that read tars disagree on its meaning.
+ * Reads a size from a PAX record. An empty value is refused, because programs that read tars
+ * disagree on its meaning.
  */
 static int size(const struct record *rec, struct pax *p)
 {
 	return rec->len == 0 ? malformed("a size is empty") : number(rec, &p->has_size, &p->size);
 }
 
-/* Checks the map of a sparse file in GNU's form 0.1: "offset,length,offset,length". */
+/*
+ * Checks the map of a sparse file in GNU's form 0.1, the value of a PAX record:
+ * "offset,length,offset,length".
+ */
 static int map(const struct record *rec)
 {
 	size_t commas = 0;
@@ -165,8 +171,8 @@ static int map(const struct record *rec)
 }
 
 /*
- * The records of a sparse file that an entry has. All records that the file's form needs must be in
- * the same entry, because libarchive keeps some records of the earlier entry.
+ * Which PAX records of a sparse file a tar entry has. All records that the sparse file's form needs
+ * must be in the same entry, because libarchive keeps some records of the entry before.
  */
 struct sparse_records {
 	bool major, minor, numblocks, offset;

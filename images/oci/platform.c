@@ -81,8 +81,8 @@ int platform_parse(struct arena *a, const char *text, struct platform *ret)
 }
 
 /*
- * Returns the number in a variant such as "v7" or "7", or 0 if the variant has none. Without a
- * variant arm64 counts as v8, arm as v7 and amd64 as v1.
+ * Returns the number in a platform's variant, such as 7 for "v7" or "7", or 0 if the variant
+ * contains no number. An empty variant counts as v8 for arm64, as v7 for arm and as v1 for amd64.
  */
 static unsigned variant_level(const struct platform *p)
 {
@@ -103,8 +103,9 @@ static unsigned variant_level(const struct platform *p)
 }
 
 /*
- * Rates a manifest's platform for the wanted platform: the same variant is the best, then the
- * nearest lower one. Returns 0 if a machine of the wanted platform cannot run the manifest's image.
+ * Rates how well a manifest's platform fits the wanted platform: the same variant is the best, then
+ * the nearest lower variant. Returns 0 if a machine of the wanted platform cannot run the
+ * manifest's image.
  */
 static unsigned rate(const struct platform *have, const struct platform *wanted)
 {

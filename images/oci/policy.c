@@ -55,9 +55,9 @@ static const struct json *get_scope(const struct json *scopes, const char *name,
 }
 
 /*
- * Finds the narrowest scope of the policy that covers the name. From narrow to wide the scopes are
- * HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST, HOST/REPOSITORY, the parents of the repository,
- * HOST, "*.DOMAIN", and "" for the transport.
+ * Finds the narrowest scope of the policy that covers an image of a registry. From narrow to wide
+ * the scopes are HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST, HOST/REPOSITORY, the parents of the
+ * repository, HOST, "*.DOMAIN", and "" for the transport.
  */
 static const struct json *find_scope(const struct json *scopes, const struct reference *r)
 {
@@ -80,9 +80,9 @@ static const struct json *find_scope(const struct json *scopes, const struct ref
 }
 
 /*
- * Finds the narrowest scope that covers an image of the file system. From narrow to wide the scopes
- * are PATH:TAG, PATH, its parent directories, and "" for the transport. The root directory is no
- * scope, because policy.json does not allow it.
+ * Finds the narrowest scope of the policy that covers an image of the file system. From narrow to
+ * wide the scopes are PATH:TAG, PATH, its parent directories, and "" for the transport. The root
+ * directory is no scope, because policy.json does not allow it.
  */
 static const struct json *find_path_scope(
 	const struct json *scopes, const char *path, const char *tag)
@@ -103,7 +103,7 @@ static const struct json *find_path_scope(
 	return n ? n : get_scope(scopes, "", 0);
 }
 
-/* Reads the policy file. *ret is NULL if there is no such file. */
+/* Reads policy.json. *ret is NULL if there is no such file. */
 static int load(struct arena *a, const char **ret_path, const struct json **ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -123,8 +123,11 @@ static int load(struct arena *a, const char **ret_path, const struct json **ret)
 /* What policy.json says of one transport. */
 struct rules {
 	const char *path;        /* path of policy.json */
-	const struct json *root; /* the content of policy.json; NULL: there is no policy.json */
-	/* the transport's scopes; NULL: the policy does not name the transport */
+	const struct json *root; /* parsed content of policy.json; NULL: there is no policy.json */
+	/*
+	 * what policy.json says of the transport's scopes; NULL: policy.json does not name the
+	 * transport
+	 */
 	const struct json *scopes;
 };
 

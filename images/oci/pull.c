@@ -9,7 +9,7 @@
 #define REFERRERS_MAX 100000u
 #define REFERRERS_PAGES_MAX 100u
 
-/* The state of one pull. */
+/* The state of one pull of an image. */
 struct pull {
 	const struct store *s;
 	struct registry *g;
@@ -23,7 +23,7 @@ static int add_manifest(
 
 /*
  * Puts a manifest that an index names into the store, and adds the blobs that the manifest names to
- * those that are pulled. Reads the manifest from the store if the store has it, else fetches it
+ * the list of blobs to pull. Reads the manifest from the store if the store has it, else fetches it
  * from the registry.
  */
 static int add_child(struct pull *p, const struct descriptor *d, int depth, struct descriptor *ret)
@@ -131,7 +131,7 @@ int image_pull(const struct store *s, struct arena *a, const char *name,
 	return ret->name ? store_tag(s, ret->name, &d) : -ENOMEM;
 }
 
-/* Adds the manifests of one page to the document. */
+/* Adds the manifests of one page of a list of referrers to *ret. */
 static int add_page(struct arena *a, const struct manifest *list, struct document *ret)
 {
 	struct document page;
@@ -173,7 +173,10 @@ static int get_pages(
 			return err_set(E2BIG, "the list of referrers has more than %u pages",
 				REFERRERS_PAGES_MAX);
 	}
-	/* ENOENT means that no other manifest refers to the image, so the list is empty. */
+	/*
+	 * If the first page fails with ENOENT, no other manifest refers to the image, so the list
+	 * of referrers is empty.
+	 */
 	if (r != -ENOENT || pages > 0)
 		return r;
 	err_clear();

@@ -73,8 +73,8 @@ static void note_mounts(struct push *p, const struct document *doc, const char *
 
 /*
  * Finds, for each blob, another tag of the store that was pulled from or pushed to the same
- * registry, because the registry can copy the blob from the repository of that tag. A broken tag is
- * skipped.
+ * registry, because the registry can copy the blob from the repository of that tag. A tag whose
+ * image cannot be read is skipped.
  */
 static int find_mounts(struct push *p)
 {

@@ -33,13 +33,16 @@ int reference_parse(struct arena *a, const char *text, struct reference *ret) mu
 bool reference_is_other_transport(const char *text);
 
 /*
- * Makes *ret the image with the short name r in the registry "HOST[/REPOSITORY]". Unlike in a whole
- * name, HOST needs no dot.
+ * Makes *ret the image that a short name r means in the registry "HOST[/REPOSITORY]". HOST needs no
+ * dot here, unlike in a text that reference_parse() parses.
  */
 int reference_at(struct arena *a, const char *registry, const struct reference *r,
 	struct reference *ret) must_check;
 
-/* Checks a text "HOST[/REPOSITORY]", which registries.conf or `login` names. */
+/*
+ * Checks a text "HOST[/REPOSITORY]", which registries.conf or the user of `caisson image login` has
+ * given.
+ */
 int reference_check_host(const char *host) must_check;
 
 /*

@@ -13,7 +13,7 @@
 #define SYSTEM_DIR "/etc/containers"
 #define FILE_NAME "registries.conf"
 
-/* Reads one file. Returns 1, or 0 if the file does not exist. */
+/* Reads one file in the form of registries.conf. Returns 1, or 0 if the file does not exist. */
 static int load_file(struct arena *a, struct registries *g, const char *path)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -29,8 +29,8 @@ static int load_file(struct arena *a, struct registries *g, const char *path)
 	if (r < 0)
 		return r;
 	/*
-	 * The table [registries] is refused, because it belongs to version 1 of the file, from
-	 * before 2019.
+	 * The table [registries] is refused, because it belongs to version 1 of registries.conf,
+	 * from before 2019.
 	 */
 	if (json_get(root, "registries"))
 		return err_set(EINVAL,
@@ -106,7 +106,10 @@ int registries_load(struct arena *a, struct registries *ret)
 	return r < 0 ? r : 0;
 }
 
-/* Returns the member from the last file that has the member, because later files win. */
+/*
+ * Returns the setting `key` of the last file that has it, because later files replace the settings
+ * of earlier files.
+ */
 static const struct json *last_member(
 	const struct registries *g, const char *key, enum json_type type, int *ret_error)
 {
@@ -132,7 +135,10 @@ static int find_alias(const struct registries *g, struct arena *a, const struct 
 		const char *full = json_get_str(aliases, r->repository);
 		if (!full)
 			continue;
-		/* An empty alias cancels the alias of an earlier file. */
+		/*
+		 * An empty alias in a later file cancels the alias of the same short name in an
+		 * earlier file.
+		 */
 		if (!*full)
 			return 0;
 		int e = reference_parse(a, full, ret);
@@ -231,15 +237,18 @@ int registries_candidates(const struct registries *g, struct arena *a, const str
 }
 
 /*
- * Returns the length of the prefix if the name begins with it and a component of the name ends
- * there, else 0.
+ * Returns the length of `prefix` if `name` begins with it and a component of `name` ends there,
+ * else 0.
  */
 static size_t match_prefix(const char *prefix, const char *name)
 {
 	size_t len = strlen(prefix);
 
 	if (str_starts(prefix, "*.")) {
-		/* "*.example.com" matches the hosts of that domain, but not single repositories. */
+		/*
+		 * The prefix "*.example.com" matches the hosts of that domain, but not single
+		 * repositories.
+		 */
 		size_t host = strcspn(name, ":/"), tail = len - 1;
 		return host > tail && memcmp(name + host - tail, prefix + 1, tail) == 0 ? host : 0;
 	}
@@ -297,7 +306,10 @@ static int flag(const struct json *table, const char *path, const char *key, boo
 		       : err_set(EINVAL, "%s: %s: expected true or false", path, key);
 }
 
-/* Adds a place to fetch from: the name, with its prefix replaced by the location in the table. */
+/*
+ * Adds a place from which the image `name` can be fetched: `name` with its matching prefix replaced
+ * by the "location" of `table`, which describes the registry or one of its mirrors.
+ */
 static int add_endpoint(struct arena *a, const struct match *m, const struct json *table,
 	const char *name, struct endpoints *ret)
 {
@@ -330,8 +342,9 @@ static int add_endpoint(struct arena *a, const struct match *m, const struct jso
 }
 
 /*
- * Returns whether the mirror serves the name. A mirror serves "all" names, which is the default, or
- * only the "digest-only" or "tag-only" names.
+ * Returns whether the mirror serves the image r. According to registries.conf a mirror serves "all"
+ * images, which is the default, or only those that are named by digest ("digest-only") or by tag
+ * ("tag-only").
  */
 static int serves(const struct match *m, const struct json *mirror, const struct reference *r)
 {

@@ -52,16 +52,16 @@ struct candidates {
 int registries_load(struct arena *a, struct registries *ret) must_check;
 
 /*
- * Finds the full names that a name may mean. Returns -EINVAL for a short name that no file
- * explains, or that several registries of the search list could mean, unless short-name-mode is
- * "permissive" or "disabled".
+ * Finds the full names that a name may mean. Returns -EINVAL for a short name that registries.conf
+ * does not explain, or that several registries of its search list could mean, unless
+ * short-name-mode is "permissive" or "disabled".
  */
 int registries_candidates(const struct registries *g, struct arena *a, const struct reference *r,
 	struct candidates *ret) must_check;
 
 /*
  * Finds the places from which a full name is fetched: first the registry's mirrors, then the
- * registry itself. Returns -EPERM if the files block the registry.
+ * registry itself. Returns -EPERM if registries.conf blocks the registry.
  */
 int registries_endpoints(const struct registries *g, struct arena *a, const struct reference *r,
 	struct endpoints *ret) must_check;

@@ -16,8 +16,9 @@
 #define TRIES_MAX 6
 #define FIRST_PAUSE_MS 250
 #define PAUSE_MAX_MS 120000
-#define SAID_PAUSE_MS 1000                /* shortest pause, in ms, of which the user is told */
-#define RETRY_AFTER_MAX INT64_C(31536000) /* longest pause in seconds: a year */
+#define SAID_PAUSE_MS 1000 /* shortest pause, in ms, of which the user is told */
+/* largest number of seconds that Retry-After can ask for: a year */
+#define RETRY_AFTER_MAX INT64_C(31536000)
 
 static void open_lock(
 	struct registry *g, const struct endpoint *e, const struct registry_options *o)
@@ -54,7 +55,10 @@ static int ping(struct registry *g, struct http *h, struct http_response *ret)
 	return r;
 }
 
-/* Connects by https. If that fails and the registry may be used without TLS, connects by http. */
+/*
+ * Connects to the registry by https. If that fails and the registry may be used without TLS,
+ * connects by http.
+ */
 static int find_scheme(struct registry *g, struct http *h, struct http_response *ret)
 {
 	char first[ERR_MAX];
@@ -97,8 +101,8 @@ int registry_open(struct registry *g, const struct endpoint *e, const struct reg
 	if (r >= 0)
 		r = find_scheme(g, &h, &answer);
 	/*
-	 * Every status is accepted, because some registries answer this request with a status other
-	 * than 200 and 401.
+	 * Every status of the first answer is accepted, because some registries answer the request
+	 * for /v2/ with a status other than 200 and 401.
 	 */
 	if (r >= 0 && answer.status == 401)
 		r = auth_learn(g, strbuf_str(&answer.challenges), NULL);
@@ -139,7 +143,9 @@ int registry_resolve(const struct registry *g, struct arena *a, const char *base
 	return r;
 }
 
-/* Finds the URL to which an answer redirects. A redirect from https to http is refused. */
+/*
+ * Finds the URL to which an answer redirects a request. A redirect from https to http is refused.
+ */
 static int next_url(const struct registry *g, const struct registry_request *q,
 	const struct http_response *answer, const char **url)
 {
@@ -165,8 +171,8 @@ static int do_once(struct registry *g, struct http *h, const struct registry_req
 	bool own = http_same_origin(&origin, &g->origin);
 	request.url = url;
 	/*
-	 * Certificates are only left unchecked for the registry itself, because the user's
-	 * permission is not for servers to which the registry redirects.
+	 * The server's certificate may be left unchecked only if the server is the registry itself,
+	 * because the user's permission does not hold for servers to which the registry redirects.
 	 */
 	request.insecure = g->insecure && own;
 	h->cert_dir = own ? g->options->cert_dir : NULL;
@@ -212,8 +218,8 @@ int registry_do(struct registry *g, struct http *h, const struct registry_reques
 }
 
 /*
- * Returns the pause that the header Retry-After asks for, which is a number of seconds or a date.
- * Returns -1 if the answer has no valid header of this kind.
+ * Returns how many ms the registry wants the client to wait, from the header Retry-After, which is
+ * a number of seconds or a date. Returns -1 if the answer has no valid header of this name.
  */
 static int64_t retry_after_ms(const struct http_response *answer)
 {
@@ -238,7 +244,7 @@ static bool is_passing(int r, const struct http_response *answer)
 	       answer->status == 502 || answer->status == 503 || answer->status == 504;
 }
 
-/* Waits for ms milliseconds, but stops early if another thread has failed. */
+/* Waits for ms milliseconds, but stops early if another thread of the transfer has failed. */
 static void pause_ms(const struct registry *g, int64_t ms)
 {
 	const struct timespec step = {.tv_nsec = 50000000};
@@ -276,16 +282,16 @@ bool registry_try_again(
 		return false;
 	int64_t ms = r < 0 ? -1 : retry_after_ms(answer);
 	/*
-	 * The request fails now if the registry wants a longer pause than PAUSE_MAX_MS, because the
-	 * registry must not be asked again before the pause is over. The message says how long the
-	 * pause is.
+	 * If the registry asks for a longer pause than PAUSE_MAX_MS, the request fails now, because
+	 * the registry must not be asked again before the pause is over, and the user should not
+	 * wait that long. The message says how long the pause is.
 	 */
 	if (ms > PAUSE_MAX_MS)
 		return false;
 	if (ms < 0) {
 		/*
-		 * The pause becomes up to a quarter longer or shorter, so that not all clients come
-		 * back at the same time.
+		 * The pause becomes up to a quarter longer or shorter, so that not all clients of
+		 * the registry come back at the same time.
 		 */
 		(void)!getrandom(&jitter, sizeof(jitter), 0);
 		ms = FIRST_PAUSE_MS << (b->tries - 1);
@@ -309,8 +315,8 @@ int registry_do_patiently(struct registry *g, struct http *h, const struct regis
 }
 
 /*
- * Puts the errors of an answer into words. distribution-spec defines their form: {"errors":
- * [{"code": ..., "message": ...}]}.
+ * Describes an error answer of the registry for a message. distribution-spec defines the form of
+ * its body: {"errors": [{"code": ..., "message": ...}]}.
  */
 static void explain(const struct http_response *answer, char *buf, size_t size)
 {

@@ -28,7 +28,10 @@
 #define REGISTRY_REALMS_MAX 16
 
 struct registry_options {
-	/* file with credentials, and directory of certificates; NULL: the usual ones */
+	/*
+	 * file with credentials, and directory with certificates; NULL: podman's and docker's usual
+	 * places
+	 */
 	const char *auth_file, *cert_dir;
 	/* credentials for the registry; NULL: those that auth_find() finds */
 	const struct credentials *credentials;
@@ -57,7 +60,7 @@ struct registry {
 	bool insecure;
 	struct credentials credentials;
 	bool has_credentials;
-	atomic_bool cancel; /* all requests stop once it becomes true */
+	atomic_bool cancel; /* all requests fail with -ECANCELED once it becomes true */
 	/* the lock guards the members from here on */
 	pthread_mutex_t lock;
 	struct arena arena;
@@ -94,7 +97,7 @@ int registry_get_manifest(
 	struct registry *g, struct http *h, const char *reference, struct manifest *ret) must_check;
 
 struct transfer_events {
-	/* called with the number of the blob's bytes that were moved so far; may be NULL */
+	/* called with the number of bytes of the blob that were moved so far; may be NULL */
 	void (*bytes)(void *data, uint64_t done);
 	void *data;
 };
@@ -139,7 +142,7 @@ void referrers_page_release(struct referrers_page *p);
 int registry_get_referrers(struct registry *g, struct http *h, const struct digest *subject,
 	struct referrers_page *p) must_check;
 
-/* Checks that the registry accepts the credentials, for `login`. */
+/* Checks that the registry accepts the credentials, for `caisson image login`. */
 int registry_check_login(struct registry *g, struct http *h) must_check;
 
 /*

@@ -170,8 +170,8 @@ static int fetch_token(
 	if (r < 0)
 		return r;
 	/*
-	 * The settings for the registry's certificate are used only if the token server has the
-	 * same origin.
+	 * The user's settings for the registry's certificate are used for the token server too, but
+	 * only if the token server has the registry's own origin.
 	 */
 	bool own = http_same_origin(&realm, &g->origin);
 	q.insecure = own && g->insecure;
@@ -252,7 +252,8 @@ int auth_learn(struct registry *g, const char *challenges, const char *scope)
 	if (r >= 0 && c.kind != CHALLENGE_NONE)
 		g->challenge = c;
 	/*
-	 * The token of this scope is dropped, because the registry refused it, or it has expired.
+	 * The token for this scope is dropped, because the registry has refused it or it has
+	 * expired.
 	 */
 	for (size_t i = 0; i < g->ntokens; i++)
 		if (scope && streq(g->tokens[i].scope, scope))

@@ -91,8 +91,8 @@ struct download {
 };
 
 /*
- * Looks at the headers of an answer. A request for a range may be answered by that range or by the
- * whole blob.
+ * Looks at the headers of the answer to the request for a blob. A request for a range of the blob
+ * may be answered by that range or by the whole blob.
  */
 static int begin(struct download *b, const struct http_response *answer)
 {
@@ -170,15 +170,16 @@ static int get_once(
 }
 
 /*
- * Downloads the rest of the blob. If an attempt got more bytes, the count of attempts starts again.
+ * Downloads the rest of the blob. The number of failed attempts is counted from 0 again after an
+ * attempt that got more bytes.
  */
 static int get_bytes(struct registry *g, struct http *h, struct download *b)
 {
 	struct backoff pauses = {0};
 
 	/*
-	 * A complete blob is not asked for, because registries answer a range that starts at the
-	 * end of the blob wrongly.
+	 * No request is made if all bytes of the blob are there, because registries give wrong
+	 * answers to the request for a range that starts at the end of the blob.
 	 */
 	while (b->w->written < b->d->size) {
 		_cleanup_response_ struct http_response answer = {0};
@@ -205,8 +206,9 @@ int registry_get_blob(struct registry *g, struct http *h, const struct descripto
 	if (r >= 0)
 		r = blob_finish(w, NULL, NULL);
 	/*
-	 * The blob is downloaded once more from its beginning, because the bytes from an earlier,
-	 * interrupted download may be wrong, or from another registry.
+	 * If the blob has the wrong digest and its first bytes came from an earlier, interrupted
+	 * download, the blob is downloaded once more from its beginning, because these bytes may be
+	 * wrong or from another registry.
 	 */
 	if (r == -EBADMSG && continued) {
 		r = blob_begin(w->store, &d->digest, d->size, w);
@@ -225,7 +227,10 @@ void referrers_page_release(struct referrers_page *p)
 	strbuf_release(&p->next);
 }
 
-/* Takes the list of one page, and the URL of the next page, which the header Link names. */
+/*
+ * Takes the list of referrers from one page, and finds the URL of the next page, which the header
+ * Link names.
+ */
 static int take_page(const struct registry *g, struct arena *a, const char *url,
 	struct http_response *answer, struct referrers_page *p)
 {
@@ -276,8 +281,8 @@ int registry_get_referrers(
 	if (answer.status == 200 && streq(answer.content_type, MEDIA_OCI_INDEX))
 		return take_page(g, &a, url, &answer, p);
 	/*
-	 * Several statuses count as "no referrers API", because a registry without this API answers
-	 * 404 or another status, some of them in plain text.
+	 * Several error statuses of the first page mean that the registry has no API for referrers,
+	 * because such registries answer 404 or another status.
 	 */
 	if (!first || (answer.status != 404 && answer.status != 400 && answer.status != 405 &&
 			      answer.status != 200))

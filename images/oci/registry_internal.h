@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The functions that the files registry*.c share. */
+/* Declares the functions for requests to a registry, which the files registry*.c share. */
 #pragma once
 #include "images/oci/registry.h"
 
-/* A request to the registry. */
+/* A request to the registry, before the registry's address and the credentials are added. */
 struct registry_request {
 	/*
 	 * the HTTP request, in which the caller leaves out url, insecure and the header
@@ -12,15 +12,18 @@ struct registry_request {
 	struct http_request http;
 	const char *path; /* path of the URL, such as "/v2/..."; NULL: `url` is the whole URL */
 	const char *url;
-	const char *scope; /* the scope that a token for this request must have */
-	bool follow;       /* the request follows redirects */
+	/* the scope that a token for this request must have, as registry_scope() returns it */
+	const char *scope;
+	bool follow; /* whether the request follows redirects */
 	/* where to store the URL that answered, which lives in the arena; may be NULL */
 	const char **ret_url;
 	struct arena *arena;
 };
 
 /*
- * Does the request once. Returns 0 if an answer came, whatever the answer's status is, except 401.
+ * Sends the request without pauses between attempts, and follows redirects if q->follow is set.
+ * After a 401, authenticates and sends the request once more. Returns 0 if an answer came, whatever
+ * the answer's status is, or -errno.
  */
 int registry_do(struct registry *g, struct http *h, const struct registry_request *q,
 	struct http_response *ret) must_check;
@@ -40,14 +43,18 @@ const char *registry_scope(struct arena *a, const struct registry *g, const char
 int registry_resolve(const struct registry *g, struct arena *a, const char *base,
 	const char *location, const char **ret) must_check;
 
-/* The number of attempts, from which the next pause is computed. {0} initialises it. */
+/*
+ * How often a request was tried, from which the next pause is computed. {0} initialises the
+ * structure.
+ */
 struct backoff {
 	int tries;
 };
 
 /*
- * Returns whether the request should be repeated, because its failure may be temporary. Waits
- * before it returns true. If the function returns false, the caller returns r.
+ * Returns whether a failed request should be repeated, because the failure may be temporary. Waits
+ * before it returns true. r is the result of the request; if the function returns false, the caller
+ * returns r.
  */
 bool registry_try_again(
 	struct registry *g, struct backoff *b, int r, const struct http_response *answer);
@@ -59,8 +66,8 @@ int registry_do_patiently(struct registry *g, struct http *h, const struct regis
 	struct http_response *ret) must_check;
 
 /*
- * Returns the error for the status of an answer, with a message: -ENOENT for 404, -EACCES for 401
- * and 403, else -EPROTO.
+ * Returns the error for the status of an answer, with a message: -ENOENT for 404, -EACCES for 401,
+ * 403 and 407, -EBUSY for 429, else -EPROTO.
  */
 int registry_failure(const struct registry *g, const struct http_response *answer, const char *what)
 	must_check;

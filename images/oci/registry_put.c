@@ -30,7 +30,7 @@ static int registry_has_blob(struct registry *g, struct http *h, const struct di
 	return registry_failure(g, &answer, d->text);
 }
 
-/* The state of an upload. Each answer gives the URL for the next request. */
+/* The state of an upload. Each answer of the registry gives the URL for the next request. */
 struct upload {
 	struct registry *g;
 	struct http *h;
@@ -51,8 +51,8 @@ static int take_location(struct upload *u, const struct http_response *answer, c
 }
 
 /*
- * Begins an upload. Returns 1 if the registry has copied the blob from the repository `from`, so
- * that no upload is needed, else 0.
+ * Begins the upload of a blob. Returns 1 if the registry has copied the blob from its repository
+ * `from`, so that no upload is needed, else 0.
  */
 static int begin(struct upload *u, const char *from)
 {
@@ -76,8 +76,9 @@ static int begin(struct upload *u, const char *from)
 	if (from && answer.status == 201)
 		return 1;
 	/*
-	 * An ordinary upload begins, because a registry may answer the request to copy with an
-	 * error if the client may not read the other repository.
+	 * If the registry has not copied the blob, an ordinary upload begins, because a registry
+	 * may answer the request to copy with an error if the client may not read the other
+	 * repository.
 	 */
 	if (from && answer.status != 202)
 		return begin(u, NULL);
@@ -97,8 +98,8 @@ static void sent(void *data, uint64_t bytes)
 }
 
 /*
- * Asks, after an upload was cut, how many bytes the registry has. The answer "0-0" may mean no byte
- * or one byte, so after this answer the upload begins anew.
+ * Asks the registry, after an upload was cut, how many bytes of the blob it has. The answer "0-0"
+ * may mean no byte or one byte, so after this answer the upload begins anew.
  */
 static int ask_state(struct upload *u)
 {
@@ -174,7 +175,8 @@ static int send_chunks(struct upload *u)
 		u->done = before;
 		/*
 		 * Status 416 means that the registry has another number of bytes than this client
-		 * has counted.
+		 * has counted, and status 404 that the registry has lost the upload. After both the
+		 * client asks for the state of the upload and goes on.
 		 */
 		bool lost = r >= 0 && (answer.status == 416 || answer.status == 404);
 		if (!registry_try_again(u->g, &pauses, lost ? -EPIPE : r, &answer))

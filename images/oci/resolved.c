@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads and writes the files DIR/resolved/KEY. A file has three parts: a line with a checksum of
+ * Reads and writes the files STORE/resolved/KEY. A file has three parts: a line with a checksum of
  * the rest, a line of JSON, and the image's configuration as its author wrote it. The checksum
  * finds damage that a crash of the machine left in a file. The checksum is no protection from
  * attackers, because whoever can write the store owns it.
@@ -15,14 +15,17 @@
 
 #define DIRECTORY "resolved"
 #define FILE_MAX (2 * OCI_DOCUMENT_MAX)
-#define CHECKSUM_LEN 17 /* length of the line with the checksum: 16 digits and a newline */
+#define CHECKSUM_LEN 17 /* length of a file's first line, the checksum: 16 digits and a newline */
 /*
  * How long, in ns, the times of two changes of index.json can be the same. The kernel's clock for
  * files goes in steps of up to 10 ms.
  */
 #define CLOCK_STEP_NS 20000000
 
-/* Computes the FNV-1a hash of 64 bits. `seed` is the hash of the bytes before p. */
+/*
+ * Continues the FNV-1a hash, of 64 bits, with the bytes at p. `seed` is the hash of the bytes
+ * before p.
+ */
 static uint64_t checksum(uint64_t seed, const char *p, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
@@ -81,8 +84,8 @@ static bool is_current(const struct store *s, const char *noted)
 }
 
 /*
- * Reads the ids of the user. Returns -EINVAL if the user could not be found when the file was
- * written.
+ * Reads the ids of the image's user from the JSON of a file STORE/resolved/KEY. Returns -EINVAL if
+ * the JSON has no ids, because the user could not be found when the file was written.
  */
 static int read_user(const struct json *j, struct image_user *ret)
 {
@@ -104,7 +107,10 @@ static int read_user(const struct json *j, struct image_user *ret)
 	return 0;
 }
 
-/* Reads the line of JSON. Returns -EINVAL if the line belongs to another name. */
+/*
+ * Reads the JSON of a file STORE/resolved/KEY. Returns -EINVAL if the file is for another name or
+ * platform, or if index.json has changed since the file was written.
+ */
 static int read_head(const struct store *s, const struct json *j, const char *name,
 	const char *platform, enum resolved_check check, struct resolved *ret)
 {

@@ -107,8 +107,8 @@ static const char *const denied[] = {"io_uring_setup", "io_uring_enter", "io_uri
 
 /*
  * The flags CLONE_NEW* of clone(2), which make namespaces and need CAP_SYS_ADMIN. A filter cannot
- * see the flags of clone3(2), because they are in memory. Therefore no list has clone3(2) if the
- * program lacks CAP_SYS_ADMIN, and C libraries use clone(2) instead.
+ * see the flags of clone3(2), because they are in memory. Therefore a program without CAP_SYS_ADMIN
+ * gets ENOSYS from clone3(2), and C libraries use clone(2) instead.
  */
 #define NEW_NAMESPACES 0x7e020000u
 #define AF_ALG 38u
@@ -147,7 +147,9 @@ static void put_rule(struct json_out *o, const char *action, const char *const *
 	json_out_end_object(o);
 }
 
-/* Allows a call if its argument 0 compares with `value` by `op`. */
+/*
+ * Allows the system call `name` if its first argument compares with `value` by the operator `op`.
+ */
 static void put_compared(
 	struct json_out *o, const char *name, const char *op, uint64_t value, uint64_t second)
 {
@@ -177,8 +179,8 @@ static void put_sockets(struct json_out *o)
 }
 
 /*
- * Allows the values of personality(2) that programs use: Linux, 32-bit, without randomisation, and
- * the query.
+ * Allows the values of personality(2) that programs use: Linux, 32-bit Linux, both also without
+ * address randomisation, and the query of the present value.
  */
 static void put_personalities(struct json_out *o)
 {

@@ -110,8 +110,8 @@ static bool keep_seen(const void *data, uint64_t dir, const char *name)
 }
 
 /*
- * Returns the set of files that a removal must keep, or NULL if this layer has written no files.
- * With NULL, remove_tree() may move whole directories.
+ * Returns the set of files that remove_tree() must keep because this layer wrote them, or NULL if
+ * this layer has written no files. With NULL, remove_tree() may move whole directories.
  */
 static const struct remove_keep *keep_of(const struct seen *s, struct remove_keep *buf)
 {

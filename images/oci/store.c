@@ -3,10 +3,10 @@
  * Theory of operation. The store has two locks. A process takes both by flock(2), so that the
  * kernel releases them when the process ends:
  *
- * - Each process that has the store open holds a shared lock on DIR/lock. store_gc() holds the
- *   exclusive lock on DIR/lock while it removes blobs. So store_gc() never removes blobs of a
+ * - Each process that has the store open holds a shared lock on STORE/lock. store_gc() holds the
+ *   exclusive lock on STORE/lock while it removes blobs. So store_gc() never removes blobs of a
  *   pull that has no tag yet.
- * - A process holds DIR/index.lock while it reads, changes and replaces index.json.
+ * - A process holds STORE/index.lock while it reads, changes and replaces index.json.
  */
 #include "images/oci/store_internal.h"
 
@@ -42,7 +42,10 @@ static int make_dir(int at, const char *name, const char *path)
 	return fd < 0 ? err_sys("open %s/%s", path, name) : fd;
 }
 
-/* Replaces a whole file in DIR/images: writes a new file and renames it to the old file's name. */
+/*
+ * Replaces a file in STORE/images: writes the text to a new file and renames that to the old file's
+ * name.
+ */
 static int replace_file(const struct store *s, const char *name, const char *text, size_t len)
 {
 	char temporary[64];

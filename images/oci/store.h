@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Keeps images on this machine, in a directory called the store.
+ * Keeps images on this machine, in a directory called the store. STORE is its path:
  *
- *	DIR/images/             an OCI image layout, which skopeo and umoci read in place
- *	DIR/images/index.json   the tags: descriptors with the annotation ANNOTATION_REF_NAME
- *	DIR/images/blobs/ALGORITHM/HEX
- *	DIR/partial/            blobs that are being written
- *	DIR/layers, chains      unpacked layers: see chain.h
- *	DIR/containers/NAME/    what a container uses: see container_dir.h
- *	DIR/volumes/NAME/       directories that containers mount by name: see volumes.h
+ *	STORE/images/             an OCI image layout, which skopeo and umoci read in place
+ *	STORE/images/index.json   the tags: descriptors with the annotation ANNOTATION_REF_NAME
+ *	STORE/images/blobs/ALGORITHM/HEX
+ *	STORE/partial/            blobs that are being written
+ *	STORE/layers, chains      unpacked layers: see chain.h
+ *	STORE/containers/NAME/    what a container uses: see container_dir.h
+ *	STORE/volumes/NAME/       directories that containers mount by name: see volumes.h
  *
  * Order of calls: store_open(), then any others, then store_close(). In between the process holds a
  * shared lock, so that no other process removes blobs. If the process is killed at any point, no
@@ -28,16 +28,16 @@ enum store_sync {
 };
 
 struct store {
-	const char *path; /* path of the store, DIR, which error messages use */
-	int dir;          /* descriptor of DIR */
-	int images;       /* descriptor of DIR/images */
-	/* descriptors of DIR/images/blobs/ALGORITHM, indexed by enum digest_algorithm */
+	const char *path; /* path of the store, STORE, which error messages use */
+	int dir;          /* descriptor of STORE */
+	int images;       /* descriptor of STORE/images */
+	/* descriptors of STORE/images/blobs/ALGORITHM, indexed by enum digest_algorithm */
 	int blobs[2];
-	int partial;    /* descriptor of DIR/partial */
-	int layers;     /* descriptor of DIR/layers */
-	int chains;     /* descriptor of DIR/chains */
-	int containers; /* descriptor of DIR/containers */
-	int lock;       /* descriptor of DIR/lock, which is locked in shared mode */
+	int partial;    /* descriptor of STORE/partial */
+	int layers;     /* descriptor of STORE/layers */
+	int chains;     /* descriptor of STORE/chains */
+	int containers; /* descriptor of STORE/containers */
+	int lock;       /* descriptor of STORE/lock, which is locked in shared mode */
 	enum store_sync sync;
 };
 
@@ -78,12 +78,12 @@ int store_open_unfinished(const struct store *s, const struct digest *d) must_ch
 int store_read_document(const struct store *s, const struct descriptor *d, struct strbuf *ret)
 	must_check;
 
-/* A blob that is being written to the store. */
+/* A blob that is being written to the store, from blob_begin() to blob_finish() or blob_close(). */
 struct blob_writer {
 	const struct store *store;
-	/* descriptor of the file in DIR/partial, which is locked; -EBADF: the file is not open */
+	/* descriptor of the file in STORE/partial, which is locked; -EBADF: the file is not open */
 	int fd;
-	char name[DIGEST_TEXT_SIZE]; /* name of the file in DIR/partial */
+	char name[DIGEST_TEXT_SIZE]; /* name of the file in STORE/partial */
 	struct hasher hasher;
 	/* digest that the blob must have; "" if the digest is not known before the end */
 	struct digest expected;
@@ -116,7 +116,10 @@ int blob_begin(const struct store *s, const struct digest *expected, uint64_t si
 int blob_begin_patiently(const struct store *s, const struct descriptor *d, struct blob_writer *w)
 	must_check;
 
-/* Drops all bytes that are written, because a server may be unable to continue at an offset. */
+/*
+ * Drops all bytes of the blob that are written, so that the caller can begin anew, because a server
+ * may be unable to continue at an offset.
+ */
 int blob_restart(struct blob_writer *w) must_check;
 
 /*

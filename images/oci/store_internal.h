@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The functions that the files of the store share. */
+/* Declares the functions for locks, which the files of the store share. */
 #pragma once
 #include "images/oci/store.h"
 

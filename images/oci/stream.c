@@ -12,7 +12,10 @@
 
 #define AHEAD_BLOCKS 16
 
-/* Returns whether to read again at the end of the file, or -errno. */
+/*
+ * Called at the end of the file. Returns 1 if the file should be read again, 0 if it should not, or
+ * -errno.
+ */
 static int wait_for_more(const struct file_stream *f, size_t n)
 {
 	const struct file_source *s = &f->source;
@@ -21,8 +24,8 @@ static int wait_for_more(const struct file_stream *f, size_t n)
 }
 
 /*
- * Reads a full block, even from a pipe, unless the file ends, because the decompressor examines the
- * first bytes of the first block.
+ * Reads a full block, even from a pipe, unless the file ends, because the decompressor finds out
+ * the kind of compression from the first bytes, and looks for all of them in the first block.
  */
 static ssize_t file_next(void *data, const unsigned char **ret)
 {
@@ -73,9 +76,9 @@ struct block {
 };
 
 /*
- * A ring of blocks. `filled` is the number of blocks that the thread has filled, and `taken` the
- * number of those that the reader has finished. The reader uses block number `taken` until its next
- * call.
+ * A ring of blocks between the thread that reads ahead and the reader. `filled` is the number of
+ * blocks that the thread has filled, and `taken` the number of blocks that the reader has finished.
+ * The reader uses block number `taken` until its next call.
  */
 struct ahead {
 	const struct stream *below;
@@ -84,7 +87,7 @@ struct ahead {
 	pthread_cond_t changed;
 	struct block blocks[AHEAD_BLOCKS];
 	uint64_t filled, taken;
-	bool holding;  /* the reader is using a block */
+	bool holding;  /* the reader is still using the block that it got last */
 	bool stop;     /* the reader wants no more blocks */
 	bool finished; /* the thread has ended, so no more blocks come */
 	int result;    /* result of the thread: 0 at the end of the stream, or -errno */

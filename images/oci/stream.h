@@ -26,13 +26,14 @@ static inline ssize_t stream_next(const struct stream *s, const unsigned char **
 struct file_source {
 	int fd;           /* the file; the caller closes it */
 	const char *what; /* name of the file, which error messages use */
-	uint64_t max;     /* a file with more bytes gives -EFBIG */
+	/* largest number of bytes that the file may have; a larger file gives -EFBIG */
+	uint64_t max;
 	/* algorithm of the digest of the bytes; NULL: no digest is computed */
 	const enum digest_algorithm *algorithm;
 	/*
 	 * Called if the file ends before `max` bytes, because another process may still be writing
-	 * it. Returns 1 after a while to have it read again, 0 if no more bytes will come, or
-	 * -errno. NULL: nobody writes it.
+	 * the file. Returns 1 after a short wait to have the file read again, 0 if no more bytes
+	 * will come, or -errno. NULL: nobody is writing the file.
 	 */
 	int (*more)(void *data);
 	void *data;

@@ -36,7 +36,7 @@ static la_ssize_t read_callback(struct archive *a, void *data, const void **ret)
 }
 
 /*
- * Returns the error of a failed call of libarchive. If the guard has failed, the guard's message is
+ * Returns the error of a failed call of libarchive. If guard_next() has failed, its message is
  * kept, because it is more exact than libarchive's.
  */
 static int failed(struct tar *t)
@@ -60,7 +60,7 @@ static int open_reader(struct tar *t)
 	t->reader = archive_read_new();
 	if (!t->reader)
 		return err_set(ENOMEM, "out of memory");
-	/* The format "empty" is added, because it accepts a stream of no bytes. */
+	/* The format "empty" is enabled too, because it accepts a tar of no bytes. */
 	if (archive_read_support_format_tar(t->reader) != ARCHIVE_OK ||
 		archive_read_support_format_empty(t->reader) != ARCHIVE_OK ||
 		archive_read_open(t->reader, t, NULL, read_callback, NULL) != ARCHIVE_OK)
@@ -69,7 +69,7 @@ static int open_reader(struct tar *t)
 }
 
 /*
- * Skips the rest of the last entry, and checks that the guard and libarchive agree on where the
+ * Skips the rest of the last entry, and checks that guard_next() and libarchive agree on where the
  * entry ends.
  */
 static int leave_entry(struct tar *t)
@@ -100,7 +100,10 @@ static int set_name(char dst[TAR_NAME_MAX], const char *src, const char *what)
 	return 0;
 }
 
-/* Takes the names of an entry. A regular file whose name ends in a slash counts as a directory. */
+/*
+ * Copies the name of an entry and the target of a link from libarchive. A regular file whose name
+ * ends in a slash counts as a directory.
+ */
 static int take_names(struct tar *t, struct archive_entry *lib, struct tar_entry *e)
 {
 	const char *link = "";
@@ -143,7 +146,8 @@ static void take_numbers(const struct tar *t, struct archive_entry *lib, struct 
 
 /*
  * Checks the pieces of a sparse file. libarchive drops pieces that overlap, are in disorder or lie
- * beyond the end of the file. Such a piece exists if the sum of all lengths is less than the data.
+ * beyond the end of the file. Such a piece exists if the remaining pieces together have fewer bytes
+ * than the tar contains for the file.
  */
 static int check_pieces(struct tar *t, struct archive_entry *lib, struct tar_entry *e)
 {
@@ -160,8 +164,8 @@ static int check_pieces(struct tar *t, struct archive_entry *lib, struct tar_ent
 	while (n > 0 && archive_entry_sparse_next(lib, &offset, &len) == ARCHIVE_OK)
 		sum += (uint64_t)len;
 	/*
-	 * If one piece is the whole file, its length counts here, because libarchive gives no list
-	 * of pieces for it.
+	 * For a sparse file that is one piece without holes, libarchive gives no list of pieces, so
+	 * the length of that piece is taken from the header.
 	 */
 	if (n == 0 && e->stored == e->size)
 		sum = e->stored;
@@ -176,8 +180,9 @@ static int take_size(struct tar *t, struct archive_entry *lib, struct tar_entry 
 	if (!t->headers.sparse)
 		return 0;
 	/*
-	 * The size of the map is subtracted, because libarchive has read the map, which stands
-	 * before the data in the form 1.0, as part of the data.
+	 * The map of a sparse file in GNU's form 1.0 stands in front of the data. Its size is
+	 * subtracted, because the size in the header includes the map, which libarchive has read
+	 * already.
 	 */
 	uint64_t map = (uint64_t)archive_filter_bytes(t->reader, 0) - t->data_start;
 	if (map > e->stored || archive_entry_size(lib) < 0)
@@ -203,8 +208,8 @@ int tar_next(struct tar *t, struct tar_entry *e)
 	t->entry = NULL;
 	t->at_headers = true;
 	/*
-	 * The reader is opened only here, because libarchive reads the first bytes of the tar when
-	 * it is opened.
+	 * libarchive is opened with the first call of tar_next() and not before, because it reads
+	 * the first bytes of the tar when it is opened.
 	 */
 	int r = t->reader ? leave_entry(t) : open_reader(t);
 	if (r < 0)

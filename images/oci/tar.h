@@ -71,28 +71,33 @@ struct tar_entry {
 	size_t nxattrs;
 };
 
-/* The values of an entry's PAX records. */
+/* The values of the PAX records of one tar entry. */
 struct pax {
 	bool has_path, has_linkpath, has_size, has_mtime;
-	bool no_uid, no_gid; /* the record of the id is empty, so the id in the header counts */
+	/* the PAX record of the uid or gid has an empty value, so the id in the header counts */
+	bool no_uid, no_gid;
 	uint64_t size;
 	struct timespec mtime;
 	size_t nxattrs;
 	bool sparse; /* whether the file is sparse, in one of GNU's three PAX forms */
 };
 
-/* What the guard found in the headers of the next entry. */
+/* What guard_next() has read from the headers of the next entry. */
 struct tar_headers {
 	enum tar_type type;
-	bool sparse;       /* whether the file is sparse, in one of all four forms */
-	uint64_t uid, gid; /* ids from the header, not from PAX records */
+	/* whether the file is sparse, in one of GNU's three PAX forms or in the old GNU form */
+	bool sparse;
+	uint64_t uid, gid; /* ids from the tar header, not from PAX records */
 	uint64_t size;     /* size of the entry's data in the tar in bytes, without padding */
 	uint32_t major, minor;
-	int64_t mtime; /* modification time from the header */
+	int64_t mtime; /* modification time from the tar header, not from a PAX record */
 	struct pax pax;
-	/* whether a header of type x, L or K stood before the entry */
+	/*
+	 * whether a header of type x (PAX), L (long name) or K (long target of a link) stood before
+	 * the entry
+	 */
 	bool had_pax, had_name, had_link;
-	unsigned globals; /* number of headers of type g so far */
+	unsigned globals; /* number of headers of type g (global PAX records) in the tar so far */
 };
 
 enum tar_state { TAR_AT_HEADER, TAR_AT_MAP, TAR_AT_DATA, TAR_ENDED };
@@ -104,17 +109,24 @@ struct tar {
 	bool stream_ended;
 	void *reader;     /* libarchive's struct archive; NULL before the first entry */
 	void *libs_entry; /* libarchive's struct archive_entry */
-	int failure;      /* -errno of a failure of the guard; 0: no failure */
+	int failure;      /* -errno of a failure of guard_next(); 0: no failure */
 	enum tar_state state;
-	uint64_t given;      /* bytes that the guard gave to libarchive */
-	uint64_t data_start; /* value of `given` at the start of the entry's data */
-	uint64_t padded; /* bytes of the entry's data and padding that libarchive has not got yet */
-	uint64_t padding; /* bytes of `padded` that are padding behind the data */
-	uint64_t map;     /* bytes of the old GNU form's map that libarchive has got */
+	uint64_t given;      /* number of bytes that guard_next() has given to libarchive */
+	uint64_t data_start; /* value of `given` at the start of the present entry's data */
+	/*
+	 * number of bytes of the present entry's data and padding that libarchive has not got yet
+	 */
+	uint64_t padded;
+	uint64_t padding; /* number of bytes of `padded` that are padding behind the data */
+	/* number of bytes that libarchive has got of a sparse file's map in the old GNU form */
+	uint64_t map;
 	/* whether libarchive still reads headers, and has not returned the entry yet */
 	bool at_headers;
 	unsigned char block[TAR_BLOCK_SIZE];
-	/* bytes of a header of type x, L or K, followed by the body of the header */
+	/*
+	 * the bytes of a PAX header (type x) or of a GNU header with a long name or link target (L,
+	 * K), followed by the bytes of its body
+	 */
 	struct strbuf special;
 	struct strbuf records; /* the PAX records of this entry, into which `xattrs` points */
 	struct tar_headers headers;

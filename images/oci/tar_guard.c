@@ -85,7 +85,7 @@ static int expect_end(struct tar *t)
 	}
 }
 
-/* Reads the next header into t->block. Returns 1, or 0 at the end of the tar. */
+/* Reads the next header of the tar into t->block. Returns 1, or 0 at the end of the tar. */
 static int read_header(struct tar *t)
 {
 	ssize_t n = take_bytes(t, t->block, TAR_BLOCK_SIZE);
@@ -198,8 +198,8 @@ static int check_sparse(const struct tar *t, bool gnu)
 }
 
 /*
- * Sets the size of the entry's data. As in Go's reader, only files have data, so the size of any
- * other entry counts as 0.
+ * Sets the size of the entry's data in t. As in Go's archive/tar, only files have data, so the size
+ * of any other entry counts as 0.
  */
 static int take_data(struct tar *t, bool gnu)
 {
@@ -218,8 +218,8 @@ static int take_data(struct tar *t, bool gnu)
 	if (gnu && type != 'S')
 		tar_fill(t->block, AT_PIECES, AT_PIECES_END, '\0');
 	/*
-	 * The header gets the target "?", because libarchive forgets a long target if the header
-	 * itself has no target.
+	 * The target "?" is written into the header, because libarchive forgets a long target of a
+	 * link, which an earlier header has given, if this header itself has no target.
 	 */
 	if (!t->block[AT_LINK] && (h->had_link || h->pax.has_linkpath))
 		tar_fill(t->block, AT_LINK, AT_LINK + 1, '?');
@@ -249,7 +249,7 @@ static int take_header(struct tar *t)
 	return r < 0 ? r : take_data(t, gnu);
 }
 
-/* Gives libarchive the next header. */
+/* Gives libarchive the next header of the tar. */
 static ssize_t next_header(struct tar *t, const void **ret)
 {
 	const struct tar_headers *h = &t->headers;
@@ -276,7 +276,10 @@ static ssize_t next_header(struct tar *t, const void **ret)
 	}
 }
 
-/* Gives libarchive the blocks of the map in the old GNU form, which stand behind the header. */
+/*
+ * Gives libarchive the blocks with a sparse file's map in the old GNU form, which stand behind the
+ * header.
+ */
 static ssize_t next_map(struct tar *t, const void **ret)
 {
 	ssize_t n = take_bytes(t, t->block, TAR_BLOCK_SIZE);
@@ -296,8 +299,8 @@ static ssize_t next_map(struct tar *t, const void **ret)
 }
 
 /*
- * Gives libarchive the next bytes of data. The padding behind the last file may be missing, but no
- * data may.
+ * Gives libarchive the next bytes of an entry's data. The padding behind the last file of the tar
+ * may be missing, but all of the data must be there.
  */
 static ssize_t next_data(struct tar *t, const void **ret)
 {

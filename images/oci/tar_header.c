@@ -4,7 +4,8 @@
 
 #include "images/oci/tar_internal.h"
 
-#define STAR_PREFIX 131 /* size of the prefix, in bytes, in a header of star's form */
+/* size in bytes of the field with the beginning of the name in a tar header of star's form */
+#define STAR_PREFIX 131
 
 int tar_number(const unsigned char *h, size_t at, size_t len, const char *what, int64_t *ret)
 {
@@ -14,8 +15,8 @@ int tar_number(const unsigned char *h, size_t at, size_t len, const char *what, 
 
 	if (field[0] & 0x80) {
 		/*
-		 * A number in base 256 is in two's complement, without the highest bit of the first
-		 * byte.
+		 * A number in base 256 is in two's complement. The highest bit of the first byte
+		 * only marks base 256, so the next bit is the sign.
 		 */
 		bool negative = field[0] & 0x40;
 		uint64_t invert = negative ? 0xff : 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the tar reader share. */
+/* Declares what the files that read a tar share: tar.c, tar_guard.c, tar_header.c and pax.c. */
 #pragma once
 #include "images/oci/tar.h"
 
@@ -10,15 +10,18 @@
 int pax_parse(struct tar *t, struct pax *ret) must_check;
 
 /*
- * Gives the next bytes to libarchive. The guard has checked the headers among these bytes. Returns
- * the number of bytes, 0 at the end of the tar, or -errno with a message.
+ * Gives the next bytes of the tar to libarchive, after the headers among these bytes have been
+ * checked. Returns the number of bytes, 0 at the end of the tar, or -errno with a message.
  */
 ssize_t guard_next(struct tar *t, const void **ret) must_check;
 
-/* Tells the guard that the next header belongs to another entry. */
+/*
+ * Tells the code of tar_guard.c that the next header belongs to another entry, because libarchive
+ * has returned the entry before it.
+ */
 void guard_expect_entry(struct tar *t);
 
-/* --- tar_header.c: the fields of a header, which are at these offsets --- */
+/* --- tar_header.c: reads and changes the fields of a tar header, which are at these offsets --- */
 
 enum {
 	AT_MODE = 100,
@@ -57,7 +60,7 @@ int tar_check_sum(const unsigned char *h) must_check;
 
 /*
  * Overwrites the bytes [at, end) of the header with the byte `with`, and corrects the checksum. In
- * this way the guard hides from libarchive what libarchive would misread.
+ * this way tar_guard.c hides from libarchive what libarchive would misread.
  */
 void tar_fill(unsigned char *h, size_t at, size_t end, char with);
 

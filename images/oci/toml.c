@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#define DEPTH_MAX 8 /* how many tables and arrays may be inside one another */
+#define DEPTH_MAX 8 /* how many levels of tables and arrays may be inside one another */
 
 struct toml {
 	struct arena *a;

@@ -19,13 +19,17 @@ struct crew {
 	const struct transfer_listener *listener;
 	work_fn *fn;
 	void *data;
-	pthread_mutex_t lock; /* guards the members that follow, and calls of the listener */
+	/*
+	 * guards the members that follow, and makes sure that one thread at a time calls the
+	 * listener
+	 */
+	pthread_mutex_t lock;
 	size_t next;
 	int result;
 	char message[ERR_MAX];
 };
 
-/* What a thread knows of the blob that it moves. */
+/* What a thread of the transfer knows of the blob that it moves. */
 struct worker {
 	struct crew *crew;
 	size_t index;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Moves images between registries and the store, for `pull`, `push` and `referrers`. */
+/*
+ * Moves images between registries and the store, for `caisson image pull`, `push` and `referrers`.
+ */
 #pragma once
 #include "images/oci/registry.h"
 

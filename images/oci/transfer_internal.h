@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files that move images share: transfer.c, pull.c and push.c. */
+/*
+ * Declares what transfer.c, pull.c and push.c share: the list of blobs to move, and the threads
+ * that move them.
+ */
 #pragma once
 #include "images/oci/transfer.h"
 
-/* A blob to be moved. */
+/* A blob that is to be pulled or pushed. */
 struct work {
 	struct descriptor d;
 	/* for push: another repository of the registry that has the blob, or NULL */
@@ -31,8 +34,8 @@ int work_run(struct registry *g, const struct work_list *l, const struct transfe
 	work_fn *fn, void *data) must_check;
 
 /*
- * Finds the first of the registries that the name may mean which has the manifest, and opens this
- * registry.
+ * Finds the first registry that has the manifest, among the registries that an image's name may
+ * mean, and opens this registry.
  */
 int transfer_find(struct arena *a, const char *name, const struct transfer_options *o,
 	struct registry *g, struct reference *ret, struct manifest *m) must_check;

@@ -158,8 +158,8 @@ static int make_parents(struct tree *t, const char *path)
 		return fd < 0 ? err_sys("open the directory %s", path) : fd;
 	}
 	/*
-	 * EEXIST means that the name is a symbolic link whose target is missing, so the target
-	 * directory is made.
+	 * If mkdirat(2) fails with EEXIST, the name is a symbolic link whose target is missing,
+	 * because a directory would have been found before. The target directory is then made.
 	 */
 	if (errno == EEXIST)
 		return path_mkdirs(t->root, path);
@@ -167,8 +167,8 @@ static int make_parents(struct tree *t, const char *path)
 }
 
 /*
- * Returns a descriptor of the directory `path` ("" is the root), which t closes later. Makes the
- * directory, if it is missing and `make` is set.
+ * Returns a descriptor of the directory `path` ("" is the root), which the struct tree keeps and
+ * closes later. Makes the directory if it is missing and `make` is set.
  */
 static int open_parent(struct tree *t, const char *path, bool make)
 {
@@ -209,8 +209,8 @@ static int white_out(struct tree *t, const char *parent_path, const char *name)
 		return err_set(EBADMSG, "a whiteout %s hides no name", name);
 	int parent = open_parent(t, parent_path, false);
 	/*
-	 * The whiteout has no effect, because the directory in which it hides a name does not
-	 * exist.
+	 * If the directory in which the whiteout hides a name does not exist, the whiteout has no
+	 * effect.
 	 */
 	if (parent == -ENOENT) {
 		err_clear();
@@ -223,7 +223,10 @@ static int white_out(struct tree *t, const char *parent_path, const char *name)
 	return r;
 }
 
-/* Returns whether tools put the name into layers for their own use; such a name is not unpacked. */
+/*
+ * Returns whether `path` is a file that tools put into layers for their own use; such a file is not
+ * unpacked.
+ */
 static bool is_tool_name(const char *path)
 {
 	static const char *const names[] = {
@@ -236,8 +239,8 @@ static bool is_tool_name(const char *path)
 }
 
 /*
- * Checks the name for the prefixes of whiteouts. Returns 1 if the name belongs to one of AUFS's own
- * files, and -EBADMSG if a directory in the path has the name of a whiteout.
+ * Checks the components of an entry's path for the prefixes of whiteouts. Returns 1 if the entry is
+ * one of AUFS's own files, and -EBADMSG if a directory in the path has the name of a whiteout.
  */
 static int check_components(const char *path, const char *last)
 {

@@ -202,11 +202,12 @@ static bool same_status(const struct stat *a, const struct stat *b)
 }
 
 /*
- * A name that both trees have, or one of them. For the tree that lacks the name, the mode in the
- * status is 0.
+ * A name that one of the two trees has, or both have. If a tree lacks the name, the mode in the
+ * tree's status is 0.
  */
 struct both {
-	int from, to; /* descriptors of the directories that hold the name */
+	/* descriptors of the two directories, one in each tree, in which the name is looked up */
+	int from, to;
 	const char *name;
 	struct stat from_st, to_st;
 };
@@ -256,7 +257,11 @@ static int diff_name(struct diff *d, const struct both *b)
 	r = change_add(l, b->from_st.st_mode ? CHANGE_CHANGED : CHANGE_ADDED, d->path);
 	if (r >= 0 && S_ISDIR(b->to_st.st_mode))
 		r = descend(d, b);
-	/* The entry is taken back, because neither the name nor anything in it has changed. */
+	/*
+	 * If neither the directory itself nor anything in it has changed, its entry is removed from
+	 * the list of changes. The entry was added before that was known, because a directory
+	 * precedes its contents in the list.
+	 */
 	if (r >= 0 && !changed && l->n == before + 1)
 		l->n = before;
 	return r;

@@ -21,7 +21,7 @@ struct change {
 struct change_list {
 	struct change *v;
 	size_t n, cap;
-	struct arena arena; /* memory of the paths */
+	struct arena arena; /* memory in which the paths of the changes are */
 };
 
 int change_add(struct change_list *l, enum change_kind kind, const char *path) must_check;

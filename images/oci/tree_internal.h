@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files that write the tree share. */
+/* Declares what the files share that write a layer's entries into a directory tree. */
 #pragma once
 #include "images/oci/tree.h"
 
@@ -26,9 +26,9 @@ int seen_add(struct seen *s, uint64_t dir, const char *name) must_check;
 void seen_free(struct seen *s);
 
 /*
- * The functions of links.c keep the names of a lower layer's file together when a new name is
- * linked to the file. The caller calls links_find() before it makes the link, and links_keep()
- * after that. dir/name is the new name.
+ * The functions of links.c: if a layer links a new name, dir/name, to a file of a lower layer, they
+ * make sure that all other names of that file lead to the same inode. The caller calls links_find()
+ * before it makes the link, and links_keep() after that.
  */
 int links_find(struct tree *t, const struct stat *target) must_check;
 int links_keep(struct tree *t, const struct stat *target, int dir, const char *name) must_check;
@@ -56,8 +56,8 @@ int dir_times_apply(struct dir_times *d, int root) must_check;
 void dir_times_free(struct dir_times *d);
 
 /*
- * A file in the tree whose properties are being set. The functions reach it by its descriptor, or
- * by its name in its parent directory.
+ * A file in the tree whose properties are being set. object_set() reaches the file by its
+ * descriptor, or by its name in its parent directory.
  */
 struct object {
 	int fd;     /* descriptor of the file; negative for a link or a device */

@@ -64,8 +64,9 @@ static int read_names(int dir, const char *path, struct names *ret)
 }
 
 /*
- * Returns whether the directory is opaque. The kernel marks an opaque directory by an attribute
- * trusted.* for root, and by user.* in a user namespace.
+ * Returns whether a directory of the container hides the lower directories of the same path, which
+ * is called opaque. The kernel marks an opaque directory by an attribute trusted.* for root, and by
+ * user.* in a user namespace.
  */
 static bool is_opaque(int dir)
 {

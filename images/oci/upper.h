@@ -20,8 +20,9 @@ enum upper_kind {
 
 struct upper_entry {
 	enum upper_kind kind;
-	const char *path; /* path from the root, without a slash in front; "": the root */
-	int parent;       /* descriptor of the directory that holds the name */
+	/* path from the container's root, without a slash in front; "": the root */
+	const char *path;
+	int parent; /* descriptor of the directory that contains the file or directory `name` */
 	const char *name; /* last component of the path; "." for the root */
 	struct stat st;   /* status of the file; not set for UPPER_REMOVED */
 };

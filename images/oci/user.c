@@ -9,18 +9,22 @@
 /* longest line in bytes; lines of the group file can be long, because they list all members */
 #define LINE_MAX_BYTES (64u << 10)
 #define FILE_MAX_BYTES (16u << 20)
-/* fields of a line that are read: name, password, id, and the group's id or members */
+/*
+ * how many fields of a line are read: name, password, id, and (in passwd) the group's id or (in
+ * group) the members
+ */
 #define FIELDS 4
-#define ID_MAX (UINT32_MAX - 1) /* greatest id; the next number means "no change" to chown(2) */
+/* greatest user or group id; the number after it means "no change" to chown(2) */
+#define ID_MAX (UINT32_MAX - 1)
 
-/* The fields of one line. Missing fields are "". */
+/* The fields of one line of passwd or group. Missing fields are "". */
 struct line {
 	const char *field[FIELDS];
 };
 
 /*
- * Opens /etc/passwd or /etc/group inside the root. Returns -ENOENT if there is no such file, which
- * callers accept.
+ * Opens /etc/passwd or /etc/group inside the image's root. Sets *ret to NULL if there is no such
+ * file, which is no error.
  */
 static int open_table(int root, const char *path, FILE **ret)
 {
@@ -60,8 +64,8 @@ static void split(char *text, struct line *ret)
 }
 
 /*
- * Calls f with each line of the file. f returns 1 to stop, or -errno. Lines that are too long are
- * skipped.
+ * Calls f with each line of passwd or group. f returns 1 to stop, 0 to go on, or -errno. Lines that
+ * are too long are skipped.
  */
 static int each_line(
 	int root, const char *path, int (*f)(void *data, const struct line *l), void *data)
@@ -107,7 +111,7 @@ static bool all_digits(const char *s)
 }
 
 struct search {
-	const char *name; /* user name to look for; NULL: look for the id instead */
+	const char *name; /* name of the user to look for; NULL: look for the id instead */
 	uint32_t id;
 	bool found;
 	char user[256]; /* name of the user in passwd; "" if it is too long for this array */

@@ -42,7 +42,7 @@ static int open_dir(int at, const char *name)
 	return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-/* Opens DIR/volumes, and makes the directory if there is none. */
+/* Opens STORE/volumes, and makes the directory if there is none. */
 static int open_volumes(const struct store *s)
 {
 	if (mkdirat(s->dir, "volumes", 0700) < 0 && errno != EEXIST)
@@ -170,7 +170,7 @@ int volume_make(const struct store *s, const char *name, const char *const *labe
 	return r == -EEXIST ? 1 : err_set(-r, "%s", message);
 }
 
-/* Returns 1 if the directory has no entry, else 0. */
+/* Returns 1 if the directory `dir` is empty, else 0. */
 static int is_empty(int dir)
 {
 	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -210,7 +210,10 @@ int volume_fill(const struct store *s, const char *name, int from)
 	_cleanup_fd_ int dir = open_volume(s, name);
 	if (dir < 0)
 		return dir;
-	/* The rest of a fill that was interrupted is removed first. */
+	/*
+	 * The directory "new" is removed first, because an interrupted volume_fill() may have left
+	 * it.
+	 */
 	int r = remove_tree(dir, "new", NULL);
 	if (r < 0)
 		return r;
@@ -229,7 +232,8 @@ int volume_fill(const struct store *s, const char *name, int from)
 }
 
 /*
- * Returns whether the container's config.json has a bind mount of the file whose status is `data`.
+ * Returns whether the container's config.json has a bind mount whose source is the directory with
+ * the status `data`.
  */
 static bool config_mounts(const struct json *config, const struct stat *data)
 {
@@ -260,8 +264,8 @@ static int container_mounts(
 	snprintf(path, sizeof(path), "%s/config.json", container);
 	r = fd_read_file(s->containers, path, &text, CONFIG_JSON_MAX);
 	/*
-	 * A container without config.json is still being made, and will lock the volumes before it
-	 * mounts one.
+	 * A container without config.json mounts no volume yet: it is still being made, and will
+	 * lock the volumes before it mounts one.
 	 */
 	if (r == -ENOENT) {
 		err_clear();
@@ -272,7 +276,10 @@ static int container_mounts(
 	return r < 0 ? r : config_mounts(config, data);
 }
 
-/* Sets *ret to the name of a container that mounts the volume, or to NULL if no container does. */
+/*
+ * Sets *ret to the name of a container that mounts the volume in directory `volume`, or to NULL if
+ * no container mounts it.
+ */
 static int find_user(const struct store *s, struct arena *a, int volume, const char **ret)
 {
 	struct dirent **entries;
@@ -346,7 +353,10 @@ int volumes_read(const struct store *s, struct arena *a, struct volume **ret, si
 		const char *name = entries[i]->d_name;
 		if (r >= 0 && *name != '.' && !streq(name, "lock"))
 			r = volume_read(s, a, name, &(*ret)[*ret_n]);
-		/* A volume that another process has removed after its name was read is left out. */
+		/*
+		 * If another process has removed the volume after its name was read, the volume is
+		 * left out.
+		 */
 		if (r == -ENOENT)
 			r = 0;
 		else if (r >= 0 && *name != '.' && !streq(name, "lock"))

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Keeps DIR/volumes/NAME: directories with names, which containers of the store mount with `-v
+ * Keeps STORE/volumes/NAME: directories with names, which containers of the store mount with `-v
  * NAME:PATH` and which stay when the containers are removed, as docker's named volumes do.
  *
- *	DIR/volumes/NAME/volume.json  when the volume was made, and its labels; written before the
- *				      directory gets its name
- *	DIR/volumes/NAME/data/        the content
- *	DIR/volumes/lock              a process that is about to mount a volume locks this file in
- *				      shared mode, and one that fills or removes a volume in
- *				      exclusive mode
+ *	STORE/volumes/NAME/volume.json  when the volume was made, and its labels; written before the
+ *					directory gets its name
+ *	STORE/volumes/NAME/data/        the content
+ *	STORE/volumes/lock              a process that is about to mount a volume locks this file in
+ *					shared mode, and one that fills or removes a volume in
+ *					exclusive mode
  *
  * If a process is killed at any point, a volume exists as a whole or not at all, and the volume has
  * either the whole first content or none.
@@ -38,9 +38,9 @@ const char *volume_path(const struct store *s, struct arena *a, const char *name
 int volume_make(const struct store *s, const char *name, const char *const *labels) must_check;
 
 /*
- * Gives a volume its first content: if the volume is empty, it gets a copy of the directory `from`
- * with the owner and mode of that directory. The caller holds the lock of volumes_lock() in
- * exclusive mode.
+ * Gives an empty volume its first content, a copy of the directory `from` with the owner and mode
+ * of that directory. Fails if the volume has content. The caller holds the lock of volumes_lock()
+ * in exclusive mode.
  */
 int volume_fill(const struct store *s, const char *name, int from) must_check;
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The subcommands `resize`, `snapshot` and `check`, which work on an image as a whole. */
+/*
+ * Runs `caisson disk resize`, `caisson disk snapshot` and `caisson disk check`, which work on an
+ * image as a whole.
+ */
 #include "disk/tool.h"
 
 static int new_size(const struct disk *d, const char *text, uint64_t *ret)
@@ -32,7 +35,10 @@ int tool_resize(const struct tool_command *self, int argc, char **argv)
 		TOOL_OPTION_QUIET(quiet),
 		{0},
 	};
-	/* A last argument such as "-10G" is a difference of sizes, not an option. */
+	/*
+	 * A last argument such as "-10G" says by how much the size changes, so it is removed before
+	 * the options are parsed.
+	 */
 	const char *difference = argc > 0 && argv[argc - 1][0] == '-' && argv[argc - 1][1] >= '0' &&
 						 argv[argc - 1][1] <= '9'
 					 ? argv[--argc]

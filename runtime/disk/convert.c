@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copies a disk with several threads. Parts that are all zeros are not written. */
+/*
+ * Runs `caisson disk convert`, which copies a disk with several threads. Parts that are all zeros
+ * are not written.
+ */
 #include "disk/tool.h"
 
 #define PIECE (1u << 20)
@@ -65,7 +68,10 @@ static int write_unit(
 
 	if (!c->compress)
 		return disk_write(c->to, p, len, at);
-	/* The last cluster is filled up with zeros, because the disk may end within it. */
+	/*
+	 * If the disk ends within its last cluster, zeros fill the cluster up, because only whole
+	 * clusters are compressed.
+	 */
 	if (len < c->unit)
 		memset(b->data + (p - b->data) + len, 0, c->unit - len);
 	int r = qcow2_compress(b->packer, p, b->packed, &packed);
@@ -75,8 +81,8 @@ static int write_unit(
 }
 
 /*
- * Returns how many bytes from p on are units of zeros only (*ret_zero is set), or are units with
- * data only (*ret_zero is not set).
+ * Counts the bytes from p on that are units of zeros only (then *ret_zero is set) or units with
+ * data only (then *ret_zero is not set).
  */
 static size_t run_length(const struct copy *c, const uint8_t *p, size_t len, bool *ret_zero)
 {
@@ -196,8 +202,8 @@ static int open_target(struct convert *v)
 }
 
 /*
- * Checks that -B names the source's own backing file. The target then has the same backing file, so
- * only the source's own data is copied.
+ * If the option -B is given, checks that the source has a backing file. Only the source's own data
+ * is copied then, because the target gets the same backing file.
  */
 static int check_backing(struct convert *v)
 {
@@ -212,7 +218,10 @@ static int check_backing(struct convert *v)
 	return 0;
 }
 
-/* Reads the keys. The key of the source serves the target too, unless the target has its own. */
+/*
+ * Reads the passphrases of the source and of the target. If no passphrase is given for the target,
+ * the source's passphrase is used.
+ */
 static int load_keys(struct convert *v)
 {
 	if (v->from_key.file && v->to_key.file && streq(v->from_key.file, "-") &&

@@ -160,7 +160,10 @@ static int preallocate(const struct tool_target *t)
 	_cleanup_image_ struct tool_image i = {
 		TOOL_IMAGE_INIT, .path = t->path, .format = "qcow2", .write = true};
 
-	/* The data file may be at any path, because the user, and not the image, has named it. */
+	/*
+	 * The external data file may be at any path, because the user, and not the image, has named
+	 * it.
+	 */
 	if (t->qcow2.data_file)
 		i.backing = "/";
 	int r = tool_open(&i);
@@ -183,8 +186,8 @@ static int lock_target(int fd, const char *path)
 		return err_sys("%s: dup", path);
 	int r = disk_open(&d, copy, &o);
 	/*
-	 * The lock stays after this call, because the lock belongs to the open file description, of
-	 * which fd is another descriptor.
+	 * The lock of the file stays after this call, because the lock belongs to the open file
+	 * description, of which fd is another descriptor.
 	 */
 	disk_close(d);
 	return r;
@@ -216,7 +219,7 @@ int tool_make_target(const struct tool_target *t)
 	else if (r >= 0)
 		r = qcow2_create(fd, &t->qcow2);
 	if (r < 0) {
-		/* A new file is removed if it did not become an image. */
+		/* If the file is new and did not become an image, it is removed. */
 		if (made)
 			(void)unlink(t->path);
 		return r;

@@ -82,7 +82,7 @@ int tool_use_encrypt(const struct tool_encrypt *e, const struct disk_key *key, c
 		.hash = e->hash == 1   ? LUKS_SHA1
 			: e->hash == 2 ? LUKS_SHA512
 				       : LUKS_SHA256,
-		/* An XTS key is two AES keys. */
+		/* In the mode XTS the key consists of two AES keys. */
 		.key_bytes = xts ? bytes * 2 : bytes,
 		.milliseconds = e->ms ? (uint32_t)e->ms : DEFAULT_MS,
 		.key = key,

@@ -4,11 +4,12 @@
 
 #define DEPTH_MAX 4 /* how deep objects and arrays of facts may lie in each other */
 
-/* The objects and arrays that were begun and not ended. */
+/* The objects and arrays of facts that were begun and not ended. */
 struct nest {
 	unsigned depth;
 	bool array[DEPTH_MAX + 1];
-	unsigned items[DEPTH_MAX + 1]; /* how many facts each of them has had so far */
+	/* how many facts each of the objects and arrays has had so far */
+	unsigned items[DEPTH_MAX + 1];
 };
 
 static int enter(struct nest *n, enum disk_fact_type type)

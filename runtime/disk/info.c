@@ -206,8 +206,8 @@ static int map_all(struct disk *d, struct strbuf *text, struct json_out *o)
 
 		r = disk_map_chain(d, at, size - at, &next.e, &next.depth);
 		/*
-		 * No place in the file is named for encrypted data, because other programs would
-		 * read the disk's bytes there.
+		 * For encrypted data no offset in the file is printed, because other programs would
+		 * take the bytes there for the disk's bytes.
 		 */
 		if (r >= 0 && next.e.kind == DISK_ENCRYPTED)
 			next.e.host = DISK_NO_HOST;

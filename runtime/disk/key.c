@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads the files that the options --key name. */
+/* Reads the passphrases of encrypted images from the files that the options --key name. */
 #include <string.h>
 
 #include "disk/tool.h"

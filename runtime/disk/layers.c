@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The subcommands `compare`, `commit` and `rebase`, which read two disks at once. */
+/*
+ * Runs `caisson disk compare`, `caisson disk commit` and `caisson disk rebase`, which read two
+ * disks at once.
+ */
 #include <pthread.h>
 
 #include "disk/tool.h"
@@ -9,7 +12,7 @@
 
 /* Two disks that are read at the same positions. The shorter disk counts as zeros after its end. */
 struct pair {
-	struct disk *other; /* the second disk; NULL: the second disk counts as zeros */
+	struct disk *other; /* the second disk of the pair; NULL: the second disk counts as zeros */
 	struct disk *to;    /* for `rebase`: the disk to which the data that differs is written */
 	bool strict;
 	pthread_mutex_t lock;
@@ -55,8 +58,8 @@ static bool reads_zero(const struct disk_extent *e)
 }
 
 /*
- * Says, without reading data, whether both disks are zeros at this position. *ret_length is the
- * number of bytes for which the answer holds.
+ * Says, without reading data, whether both disks of the pair are zeros at the position `at`.
+ * *ret_length is the number of bytes for which the answer holds.
  */
 static int both_zero(struct pair *p, const struct disk_extent *e, uint64_t at, uint64_t left,
 	uint64_t *ret_length)
@@ -106,7 +109,10 @@ static int compare_piece(struct tool_work *w, void *context, const struct disk_e
 static int compare(struct tool_image *one, struct tool_image *two, struct pair *p, bool progress)
 {
 	uint64_t s1 = disk_size(one->disk), s2 = disk_size(two->disk);
-	/* The longer disk is read to its end; the shorter one counts as zeros after its own end. */
+	/*
+	 * The longer disk is read to its end, because the shorter disk counts as zeros after its
+	 * own end and so has to be compared with the rest.
+	 */
 	struct tool_work w = {.disk = s1 >= s2 ? one->disk : two->disk,
 		.end = s1 >= s2 ? s1 : s2,
 		.piece = PIECE,
@@ -226,8 +232,8 @@ static int need_qcow2(const struct tool_image *i, const char *command)
 }
 
 /*
- * Runs `commit`. The overlay is opened without its backing file, because the backing file is opened
- * for writing separately.
+ * Runs `caisson disk commit`. The overlay is opened without its backing file, because the backing
+ * file is opened for writing separately.
  */
 int tool_commit(const struct tool_command *self, int argc, char **argv)
 {
@@ -272,8 +278,8 @@ int tool_commit(const struct tool_command *self, int argc, char **argv)
 }
 
 /*
- * Handles a piece that is not in the overlay. If the new backing file differs from the old one
- * there, copies the old data into the overlay.
+ * Handles a piece of the disk that the overlay has no data for. If the new backing file differs
+ * from the old one there, copies the old backing file's data into the overlay.
  */
 static int rebase_piece(struct tool_work *w, void *context, const struct disk_extent *e)
 {
@@ -319,8 +325,8 @@ static int rebase(struct disk *overlay, struct disk *other, bool progress)
 }
 
 /*
- * Opens the new backing file. Its name on the command line is relative to the overlay, because the
- * name is stored in the image in this form.
+ * Opens the new backing file. Its name on the command line is relative to the overlay's folder,
+ * because the name is stored in the overlay as it is given.
  */
 static int open_new_base(const struct tool_image *overlay, const char *name,
 	struct tool_image *base, struct arena *a)
@@ -339,8 +345,8 @@ static int open_new_base(const struct tool_image *overlay, const char *name,
 
 struct rebase_options {
 	/*
-	 * value of the option -b as a list, because the list can be empty, and an empty name means
-	 * "no backing file"
+	 * value of the option -b; a list, which tells an option that was not given (no element)
+	 * from an empty name, which means "no backing file"
 	 */
 	struct option_list name;
 	bool unsafe, quiet, progress;

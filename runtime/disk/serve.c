@@ -5,8 +5,8 @@
  * Theory of operation
  *
  * The guest may have written anything into an image file, even into the tables of its format if the
- * guest ever had the file as such. Therefore neither the monitor nor QEMU parses the format. Only
- * this process parses it, and it has no rights.
+ * guest ever had the file as a raw disk. Therefore neither the monitor nor QEMU parses the format.
+ * Only this process parses the format, and the process has no rights.
  *
  * The monitor starts the process as root, with a connected socket. The process opens the image and
  * its backing files and locks them. It enters its jail: an empty root directory, the monitor's
@@ -28,7 +28,7 @@
  * how many descriptors the process may have, for backing files, guest memory, kicks and interrupts
  */
 #define FILES_MAX 512
-#define HEAPS_MAX 4 /* how many heaps the C library makes for the threads */
+#define HEAPS_MAX 4 /* how many heaps the C library makes for the threads of this process */
 
 struct serve {
 	struct tool_image image;
@@ -43,7 +43,8 @@ struct serve {
 };
 
 /*
- * The system calls that the process may make while it serves, grouped by the code that makes them.
+ * The system calls that `caisson disk serve` may make while it serves, grouped by the code that
+ * makes them.
  */
 static const int allowed[] = {
 	/* calls by vm/vhost and vm/virtio, for the socket, guest memory, kicks and interrupts */
@@ -114,8 +115,9 @@ static int enter_jail(const struct serve *s)
 }
 
 /*
- * Says that the temporary overlay of an encrypted image is encrypted too, so that what the guest
- * writes is not on the host's disk as it is. Nobody needs the key once this process has ended.
+ * Fills *c with the encryption of the temporary overlay of an encrypted image, so that what the
+ * guest writes is not stored in plain text on the host. The key is random and is forgotten when
+ * this process ends, because nobody needs the overlay then.
  */
 static int encrypt_overlay(struct luks_create *c, char *text, size_t size, struct disk_key *key)
 {
@@ -183,7 +185,10 @@ static int prepare(struct serve *s)
 		r = tool_open(&s->image);
 	if (r >= 0 && s->snapshot)
 		r = add_overlay(s);
-	/* The key's bytes are wiped before the guest's requests are served. */
+	/*
+	 * The bytes of the image's passphrase are wiped before the guest's requests are served,
+	 * because they are needed only to open the image.
+	 */
 	tool_key_release(&s->key);
 	s->image.key = NULL;
 	if (r >= 0)

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-/* how many errors are printed at most, because a guest can cause any number of errors */
+/* how many errors this process prints at most, because a guest can cause any number of errors */
 #define ERRORS_MAX 16
 #define PHYSICAL 4096 /* block size of the host's file systems and disks, in bytes */
 #define DISCARD_MAX (UINT32_C(1) << 30)
@@ -39,7 +39,10 @@ static int served_zero(struct blk_image *i, uint64_t offset, uint64_t length, bo
 {
 	int r = print_error(i, disk_zero(served_of(i)->disk, offset, length));
 
-	/* With `unmap` disk_discard() frees the clusters. Freed clusters read as zeros too. */
+	/*
+	 * If `unmap` is set, the clusters are also freed by disk_discard(); freed clusters still
+	 * read as zeros.
+	 */
 	return r >= 0 && unmap ? served_discard(i, offset, length) : r;
 }
 

@@ -10,7 +10,7 @@
 struct served {
 	struct blk_image image;
 	struct disk *disk;
-	atomic_uint errors; /* how many errors have been printed */
+	atomic_uint errors; /* how many errors of requests have been printed */
 };
 
 /*

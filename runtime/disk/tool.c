@@ -112,8 +112,8 @@ void tool_image_release(struct tool_image *i)
 
 /*
  * Returns the name of the extended attribute that stores the directory of the backing files. For
- * root it is an attribute that only root can write; for an ordinary user it is an attribute that
- * the user can write.
+ * root the attribute is one that only root can set; for an ordinary user it is one that the user
+ * can set.
  */
 static const char *xattr_name(void)
 {
@@ -122,7 +122,7 @@ static const char *xattr_name(void)
 
 /*
  * Returns the directory of the backing files that was stored in an extended attribute of the
- * overlay's file when the overlay was made, or NULL.
+ * overlay's file when the overlay was made, or NULL if the overlay has no such attribute.
  */
 static char *remembered(const struct tool_image *i)
 {
@@ -164,7 +164,8 @@ static int find_directory(struct tool_image *i)
 }
 
 /*
- * Sets the options that tool_open() would set, for commands that open the backing file themselves.
+ * Sets o->dir and o->path, which tell disk_open() beneath which directory the files may be that the
+ * image names. Does nothing if no directory is allowed.
  */
 static int tool_use_directory(struct tool_image *i, struct disk_options *o)
 {
@@ -242,8 +243,8 @@ int tool_allow_backing(const char *path, const char *backing)
 		return err_sys("%s: backing file \"%s\"", path, backing);
 	cut_to_common(overlay, base);
 	/*
-	 * A file system without extended attributes is no error; the user then has to give
-	 * --backing each time.
+	 * It is no error if the file system has no extended attributes; the user then has to give
+	 * the option --backing each time.
 	 */
 	if (setxattr(path, xattr_name(), overlay, strlen(overlay), 0) < 0)
 		return 0;

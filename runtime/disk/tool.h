@@ -17,11 +17,12 @@
 
 struct tool_command {
 	const char *name;
-	const char *usage;   /* arguments in the usage line, after "caisson disk NAME " */
-	const char *summary; /* what the command does, in one line */
-	const char *text;    /* further text for --help */
+	/* arguments of the subcommand in its usage line, after "caisson disk NAME " */
+	const char *usage;
+	const char *summary; /* what the subcommand does, in one line */
+	const char *text;    /* further text for the subcommand's --help */
 	int (*run)(const struct tool_command *self, int argc, char **argv);
-	bool hidden; /* whether `caisson disk --help` leaves the command out */
+	bool hidden; /* whether `caisson disk --help` leaves the subcommand out */
 };
 
 int tool_create(const struct tool_command *self, int argc, char **argv);
@@ -38,25 +39,26 @@ int tool_inside(const struct tool_command *self, int argc, char **argv);
 int tool_serve(const struct tool_command *self, int argc, char **argv);
 
 /*
- * Parses options. If --help was given, prints the help and returns 1, else returns 0. *ret_n is the
- * number of arguments, which must be in the range from min to max.
+ * Parses the options of a subcommand. If --help was given, prints the help and returns 1, else
+ * returns 0. *ret_n is the number of arguments, which must be in the range from min to max.
  */
 int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
 	char **argv, int *ret_n, int min, int max) must_check;
 
 /* The passphrase of an image, in the file that an option names. */
 struct tool_key {
-	const char *file; /* NULL: no option was given; "-": standard input */
+	/* path of the file with the passphrase; "-": standard input; NULL: no option was given */
+	const char *file;
 	uint8_t *bytes;
 	struct disk_key key;
 };
 
 /*
- * Reads the file as a whole. *ret is the key, or NULL if no file is named. `option` is the name of
- * the option in error messages.
+ * Reads the whole file that k->file names. *ret is the passphrase, or NULL if k->file is NULL.
+ * `option` is the name of the option in error messages.
  */
 int tool_key_load(struct tool_key *k, const char *option, const struct disk_key **ret) must_check;
-/* Wipes the key. */
+/* Wipes and frees the bytes of the passphrase. */
 void tool_key_release(struct tool_key *k);
 #define _cleanup_key_ __attribute__((cleanup(tool_key_release), unused))
 
@@ -128,28 +130,39 @@ int tool_format(const char *path, const char *format, const char *option, const 
 int tool_size(const char *text, const char *what, uint64_t *ret) must_check;
 const char *tool_human(uint64_t bytes, char *buf, size_t size);
 
-/* Add the facts that only the image's format has. */
+/* Add to the output the facts that only the image's format has. */
 int tool_json_facts(struct json_out *o, const struct disk_fact *facts) must_check;
 int tool_add_facts(struct strbuf *out, const struct disk_fact *facts) must_check;
 
-/* Adds the list of snapshots in the form in which `info` and `snapshot -l` print it. */
+/*
+ * Adds the list of snapshots to *out, in the form in which `caisson disk info` and `caisson disk
+ * snapshot -l` print it.
+ */
 int tool_add_snapshots(struct strbuf *out, const struct qcow2_snapshots *all) must_check;
 
-/* What the options -o encrypt.NAME=VALUE say: the number of a value among those that are known. */
+/*
+ * The values of the options -o encrypt.NAME=VALUE. `cipher`, `mode`, `iv` and `hash` are indexes
+ * into the lists of values that are known.
+ */
 struct tool_encrypt {
-	const char *any; /* one of these options; NULL: none was given */
+	/* name of one of the options encrypt.NAME that were given; NULL: none was given */
+	const char *any;
 	const char *format;
 	unsigned cipher, mode, iv, hash;
-	uint64_t ms; /* 0: not given */
+	uint64_t ms; /* value of encrypt.iter-time in milliseconds; 0: not given */
 };
 int tool_parse_encrypt(const char *key, const char *value, struct tool_encrypt *e) must_check;
 /*
- * Checks that the options fit together and that there is a key, which the user names with `option`.
+ * Checks that the options encrypt.NAME fit together and that there is a passphrase, which the user
+ * gives with the option `option`.
  */
 int tool_use_encrypt(const struct tool_encrypt *e, const struct disk_key *key, const char *option,
 	struct luks_create *ret) must_check;
 
-/* The image that `create` or `convert` makes, with the options -o NAME=VALUE,NAME=VALUE. */
+/*
+ * The image file that `caisson disk create` or `convert` makes, as the options -o
+ * NAME=VALUE,NAME=VALUE describe it.
+ */
 struct tool_target {
 	const char *path, *format;
 	struct qcow2_create qcow2;
@@ -160,8 +173,8 @@ struct tool_target {
 int tool_parse_target(const struct option_list *o, struct tool_target *t, struct arena *a)
 	must_check;
 /*
- * Completes *t with the key of an image that is to be encrypted. `option` is the option that names
- * the key's file.
+ * If the new image is to be encrypted, stores the passphrase in *t. `option` is the option that
+ * names the passphrase's file.
  */
 int tool_target_key(struct tool_target *t, const struct disk_key *key, const char *option)
 	must_check;
@@ -195,7 +208,10 @@ struct tool_work {
 	 * end the work, or -errno.
 	 */
 	int (*process)(struct tool_work *w, void *context, const struct disk_extent *e);
-	/* Makes the argument `context` of process(). Called once in each thread. */
+	/*
+	 * Makes the argument `context` of process(). Each thread of the work calls the function
+	 * once.
+	 */
 	int (*context_new)(struct tool_work *w, void **ret);
 	void (*context_free)(void *context);
 	void *data;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Processes a disk in pieces with several threads. Each thread finds its next piece under a lock,
- * and asks the disk's map under the same lock what the piece contains, so that holes take no other
- * work. Then the thread processes the piece without the lock.
+ * and asks disk_map() or disk_map_chain() under the same lock what the piece contains, so that
+ * holes take no other work. Then the thread processes the piece without the lock.
  */
 #include <pthread.h>
 
@@ -16,7 +16,9 @@ struct state {
 	struct tool_work *w;
 	pthread_mutex_t lock;
 	uint64_t next;
-	/* the extent that the map returned last; may be longer than a piece */
+	/*
+	 * the extent that disk_map() or disk_map_chain() returned last; may be longer than a piece
+	 */
 	struct disk_extent known;
 	int64_t shown;
 	/* 0: the work goes on; 1: a thread has ended the work early; -errno: a thread has failed */
@@ -58,9 +60,9 @@ static int map_next(struct state *s, struct disk_extent *e)
 }
 
 /*
- * Finds the next piece that has to be processed; a length of 0 means that there is none. The piece
- * begins and ends at multiples of `align`, so a piece with data may include parts of neighbouring
- * extents. A piece of zeros or of a hole never includes parts of others.
+ * Finds the next piece that has to be processed; a length of 0 means that there is no such piece. A
+ * piece with data begins and ends at multiples of `align`, so it may include parts of neighbouring
+ * extents. A piece that is a hole or zeros includes nothing else.
  */
 static int claim(struct state *s, struct disk_extent *e)
 {

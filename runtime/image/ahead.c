@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Unpacks an image while `caisson image pull` fetches it. caisson-registry starts `caisson-image
- * ahead`, which is not for users. It is a process of its own, because that of an ordinary user
- * becomes the root of a user namespace, in which credential helpers would not work.
+ * ahead`, which is not for users. The unpacking needs a process of its own, because an ordinary
+ * user's process must become root of a user namespace to unpack, and caisson-registry cannot do so:
+ * in a user namespace its credential helpers would not work.
  *
- * What it cannot unpack is left to `unpack` and `run`, which say why. So its failures are logged at
- * the level debug only.
+ * Layers that `ahead` cannot unpack are unpacked later by `caisson image unpack` or `caisson run
+ * --image`, which report the error. So `ahead` logs its own errors only at the level debug.
  */
 #include <signal.h>
 #include <stdatomic.h>
@@ -28,7 +29,10 @@ struct ahead_unpacking {
 	const struct image_globals *g;
 	struct progress bar;
 	uint64_t all;
-	/* Set by the thread that reads the layer when the downloads are complete. */
+	/*
+	 * Whether progress may be shown. The thread that reads the layer sets the member when the
+	 * downloads are complete.
+	 */
 	atomic_bool show;
 	bool shown;
 	size_t layer;
@@ -49,7 +53,10 @@ static void on_complete(void *data)
 	atomic_store(&u->show, true);
 }
 
-/* Shows no progress while the bars of the downloads are on the terminal. */
+/*
+ * Returns whether this process may show progress now: not while the bars of the downloads are on
+ * the terminal. Initializes the progress line the first time.
+ */
 static bool may_show(struct ahead_unpacking *u)
 {
 	if (!atomic_load(&u->show))
@@ -72,7 +79,10 @@ static void on_bytes(void *data, uint64_t done)
 {
 	struct ahead_unpacking *u = data;
 
-	/* Progress begins with a layer. */
+	/*
+	 * Bytes are shown only after on_layer() has begun the progress line with the name of a
+	 * layer.
+	 */
 	if (u->shown)
 		progress_bytes(&u->bar, done);
 }
@@ -104,7 +114,10 @@ static int unpack_ahead(
 
 	if (r >= 0)
 		r = userns_become_root(&options.squash);
-	/* A change of credentials ends the setting that main() has made. */
+	/*
+	 * The signal for the death of the parent is set again, because the kernel clears the
+	 * setting when a process changes its credentials, as userns_become_root() does.
+	 */
 	if (r >= 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 		r = err_sys("set the signal for the end of the parent");
 	if (r < 0)

@@ -14,7 +14,7 @@
 #include "images/oci/tree_internal.h"
 #include "spec/spec.h"
 
-/* The options that both commands have. */
+/* The options that `caisson image unpack` and `caisson image bundle` both have. */
 struct unpacking {
 	const char *platform, *uid_map, *gid_map;
 	bool json;
@@ -45,7 +45,10 @@ static int parse_map(const char *text, const char *option, struct id_map *ret)
 	return 0;
 }
 
-/* Makes the directory. Succeeds if an empty one is already there. */
+/*
+ * Makes the directory `path`, or takes a directory that is already there if it is empty. Returns
+ * its descriptor.
+ */
 static int make_empty_dir(int at, const char *path, mode_t mode)
 {
 	if (mkdirat(at, path, mode) < 0 && errno != EEXIST)
@@ -90,8 +93,8 @@ static int unpack(const struct image_globals *g, const struct store *s, const st
 		   : image_unpack(s, img, root, &options, &progress);
 	progress_end(&p);
 	/*
-	 * After a failure the directory is emptied, because a part of a tree is of no use, and a
-	 * new attempt needs an empty directory.
+	 * If unpacking fails, the target directory is emptied, because a part of a tree is of no
+	 * use, and a new attempt needs an empty directory.
 	 */
 	if (r < 0 && !layers) {
 		char message[ERR_MAX];
@@ -119,8 +122,8 @@ static int unpack_shared(const struct image_globals *g, const struct store *s,
 }
 
 /*
- * Opens the store and finds the image in it. This is done before the process enters a user
- * namespace, because the path of the store depends on the caller's user id.
+ * Opens the store, becomes root in a user namespace, and then finds the image in the store. The
+ * store is opened first, because its path depends on the caller's user id.
  */
 static int open_image(const struct image_globals *g, struct arena *a, const char *name,
 	struct unpacking *u, struct store *s, struct image *img)
@@ -250,7 +253,10 @@ int image_cmd_bundle(
 	int r = image_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	/* The words after DIR are passed on as they are; argv ends in NULL. */
+	/*
+	 * The words after the argument DIR become the container's arguments; as in argv, a NULL
+	 * follows the last one.
+	 */
 	char **words = args.v + 2 + (args.n > 2 && streq(args.v[2], "--"));
 	b.args = *words ? (const char *const *)words : NULL;
 	b.entrypoint = no_entrypoint ? "" : b.entrypoint;

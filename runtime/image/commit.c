@@ -15,7 +15,10 @@ static void warn(void *data, const char *text)
 	log_warn("%s", text);
 }
 
-/* $SOURCE_DATE_EPOCH makes the image the same whenever it is made. */
+/*
+ * Sets *ret to the time of creation of the new image: $SOURCE_DATE_EPOCH if that variable is set,
+ * so that the same commit gives the same image at any time, or else the present time.
+ */
 static int choose_time(int64_t *ret)
 {
 	const char *text = getenv("SOURCE_DATE_EPOCH");

@@ -100,7 +100,10 @@ int image_open_container(const struct image_globals *g, struct arena *a, const c
 	struct store *s, struct container_uses *ret)
 {
 	bool rootless;
-	/* The store is opened first, because its path depends on the caller's user id. */
+	/*
+	 * The store is opened before the process becomes root in a user namespace, because the path
+	 * of the store depends on the caller's user id.
+	 */
 	int r = image_open_store(g, s);
 
 	if (r >= 0)

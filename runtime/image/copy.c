@@ -6,7 +6,7 @@
 #include "image/image.h"
 #include "images/oci/export.h"
 
-/* How to show, on standard error, which blobs are being copied. */
+/* The options that say how tell_blob() shows, on standard error, which blobs are being copied. */
 struct copying {
 	bool quiet, json;
 };
@@ -26,7 +26,7 @@ static void tell_blob(void *data, const struct descriptor *d, bool present)
 			present ? ", in the store already" : "");
 }
 
-/* Prints the names, each behind `before`, or all in JSON. */
+/* Prints the names of the imported images: as lines that begin with `before`, or as JSON. */
 static int print_imported(const struct import_result *result, const char *before, bool json)
 {
 	_cleanup_json_out_ struct json_out o = {0};

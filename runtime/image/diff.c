@@ -14,7 +14,7 @@
 
 struct diffing {
 	struct container_changes changes;
-	int lower; /* the tree of the container's image */
+	int lower; /* descriptor of the unpacked tree of the container's image */
 	struct change_list *list;
 };
 
@@ -25,7 +25,10 @@ static bool skip_mount_point(void *data, const char *path)
 	return container_is_mount_point(&d->changes, path);
 }
 
-/* Lists the names of the image's directory that the container's, which replaces it, lacks. */
+/*
+ * Lists names as deleted if the container has replaced a whole directory of the image: those that
+ * the image's directory has and the container's directory lacks.
+ */
 static int add_replaced(struct diffing *d, const struct upper_entry *e)
 {
 	_cleanup_fd_ int upper =
@@ -101,7 +104,10 @@ static int diff_container(
 	return r;
 }
 
-/* Opens the image's tree, and unpacks it into the store first if that has not been done yet. */
+/*
+ * Opens the image's tree in the store, and unpacks the image into the store first if its tree is
+ * not there yet.
+ */
 static int open_tree(const struct store *s, struct arena *a, const char *name,
 	const struct tree_options *options)
 {
@@ -144,7 +150,10 @@ static int print_lines(const struct change_list *l)
 	int r = 0;
 
 	for (size_t i = 0; i < l->n && r >= 0; i++) {
-		/* A name may hold a line end, which must not look like another line. */
+		/*
+		 * str_clean() replaces control characters, because a file name may contain a line
+		 * end, and what follows the line end must not look like another line of the output.
+		 */
 		str_clean(path, sizeof(path), l->v[i].path, strlen(l->v[i].path));
 		r = strbuf_addf(&out, "%c %s\n", l->v[i].kind, path);
 	}

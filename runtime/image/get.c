@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds the image of `run`, and pulls it first if the store does not have it. */
+/*
+ * Finds an image in the store by the name that a user gave, and pulls the image first if the store
+ * does not have it.
+ */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -15,9 +18,9 @@
 #define NAME_MAX_BYTES 4096 /* most bytes of the name that caisson-registry prints */
 
 /*
- * Looks for the image as it is named, then with the tag "latest" if it has no tag, and then with
- * the registry docker.io if it has no registry. Returns -ENOENT without a message if the store has
- * none of them.
+ * Looks for the image as it is named, then with the tag "latest" if the name has no tag, and then
+ * with the registry docker.io if the name has no registry. Returns -ENOENT without a message if the
+ * store has no image of any of these names.
  */
 static int find_local(const struct store *s, struct arena *a, const char *name, const char **ret)
 {
@@ -38,7 +41,8 @@ static int find_local(const struct store *s, struct arena *a, const char *name, 
 			return r;
 		names[n++] = reference_text(a, &full);
 	}
-	err_clear(); /* a name that cannot be parsed may be a digest */
+	/* a name that reference_parse() refuses is no error here, because it may be a digest */
+	err_clear();
 	r = -ENOENT;
 	for (size_t i = 0; i < n && r == -ENOENT; i++) {
 		if (!names[i])
@@ -49,7 +53,10 @@ static int find_local(const struct store *s, struct arena *a, const char *name, 
 	return r;
 }
 
-/* Executes `caisson-registry pull` in the child of pull(). Its standard output is the pipe. */
+/*
+ * Executes `caisson-registry pull` in the child process of pull(). The child's standard output is
+ * the pipe `out`, through which pull() reads the name of the pulled image.
+ */
 static _Noreturn void run_pull(const struct image_globals *g, const struct store *s,
 	const char *program, const char *name, const char *platform, int out)
 {
@@ -72,7 +79,10 @@ static _Noreturn void run_pull(const struct image_globals *g, const struct store
 	_exit(127);
 }
 
-/* Reads the name that the child prints, which is the tag that the store has now. */
+/*
+ * Reads from fd the name that `caisson-registry pull` prints, which is the tag of the pulled image
+ * in the store.
+ */
 static int read_name(int fd, struct arena *a, const char **ret)
 {
 	char text[NAME_MAX_BYTES];
@@ -92,7 +102,10 @@ static int read_name(int fd, struct arena *a, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* Has caisson-registry pull the image. Its progress and its errors go to standard error. */
+/*
+ * Runs `caisson-registry pull` to fetch the image into the store. Progress and errors of
+ * caisson-registry go to standard error.
+ */
 static int pull(const struct image_globals *g, const struct store *s, struct arena *a,
 	const char *name, const char *platform, const char **ret)
 {

@@ -19,10 +19,11 @@ struct image_globals {
 
 struct image_command {
 	const char *name;
-	const char *usage; /* arguments in the usage line, after "caisson image NAME " */
-	/* what the command does, in one line; NULL: the command is not for users */
+	/* arguments of the subcommand in its usage line, after "caisson image NAME " */
+	const char *usage;
+	/* what the subcommand does, in one line; NULL: the subcommand is not for users */
 	const char *summary;
-	const char *text; /* further text for --help, or NULL */
+	const char *text; /* further text for the subcommand's --help, or NULL */
 	int (*run)(const struct image_command *self, const struct image_globals *g, int argc,
 		char **argv);
 };
@@ -60,32 +61,42 @@ int image_cmd_rm(
 int image_cmd_prune(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 
-/* Parses the options before the command, as options_parse() does. */
+/*
+ * Parses the global options, which stand before the name of the subcommand. The result is that of
+ * options_parse().
+ */
 int image_parse_globals(struct image_globals *g, int argc, char **argv, bool *ret_help) must_check;
 int image_globals_help(struct strbuf *out) must_check;
 
-/* How many arguments a command takes. If max is -1, there is no upper limit. */
+/*
+ * How many arguments a subcommand takes, and the arguments themselves. If max is -1, there is no
+ * upper limit.
+ */
 struct image_arguments {
 	int min, max;
-	/* everything after the first argument is an argument, even if it begins with "-" */
+	/* every word after the first argument is an argument, even if it begins with "-" */
 	bool stop_at_first;
 	int n;
 	char **v;
 };
 
 /*
- * Parses a command's options. Returns 1 if --help was printed and the command is finished, else 0.
+ * Parses a subcommand's options. Returns 1 if --help was printed and the subcommand has nothing
+ * else to do, else 0.
  */
 int image_parse(const struct image_command *self, const struct option_def *defs, int argc,
 	char **argv, struct image_arguments *args) must_check;
 
 int image_open_store(const struct image_globals *g, struct store *ret) must_check;
-/* Opens the store, becomes root in a user namespace, and reads what a container uses. */
+/*
+ * Opens the store as *s, becomes root in a user namespace, and reads into *ret which image and
+ * which layers the container `name` uses.
+ */
 int image_open_container(const struct image_globals *g, struct arena *a, const char *name,
 	struct store *s, struct container_uses *ret) must_check;
 /*
- * Finds an image, and fetches it first if it is not in the store. Returns once the image is there,
- * whole.
+ * Finds an image in the store, and pulls it first if the store does not have it. After success the
+ * store has all blobs of the image.
  */
 int image_get(const struct image_globals *g, const struct store *s, struct arena *a,
 	const char *name, const struct platform *platform, struct image *ret) must_check;

@@ -52,7 +52,10 @@ static int ask_password(struct arena *a, const char *host, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* Connects to the registry. registries.conf may give its location, and may allow it without TLS. */
+/*
+ * Connects to the registry at `host`. The user's registries.conf may say that the registry is used
+ * without TLS.
+ */
 static int open_registry(
 	struct arena *a, const char *host, const struct registry_options *o, struct registry *g)
 {

@@ -113,8 +113,8 @@ static int print_usage(void)
 }
 
 /*
- * Executes caisson-registry with the arguments of main(), because they have the global options in
- * front of the command.
+ * Executes caisson-registry with the arguments of main(), because they include the global options
+ * that precede the subcommand's name.
  */
 static int run_registry_program(char **argv)
 {
@@ -156,13 +156,14 @@ int main(int argc, char **argv)
 	bool help;
 
 	/*
-	 * This umask applies only to parent directories that a layer does not list, because
-	 * mkdir(2) makes these. All other modes are set by fchmod(2).
+	 * The umask applies only to directories that contain a layer's files but that the layer
+	 * itself does not list, because only these get their mode from mkdir(2). All other modes
+	 * are set by fchmod(2).
 	 */
 	umask(022);
 	/*
-	 * A copy of the arguments is kept for caisson-registry, because the parser changes their
-	 * order.
+	 * A copy of the arguments is kept for caisson-registry, because image_parse_globals()
+	 * changes their order.
 	 */
 	char **words = arena_array(&a, (size_t)argc + 1, sizeof(*words));
 	if (!words)

@@ -7,7 +7,7 @@
 #include "images/oci/chain.h"
 #include "images/oci/image_disk.h"
 
-/* The data that `ls` prints about one tag. */
+/* The data that `caisson image ls` prints about one tag. */
 struct listed {
 	const char *name, *platform;
 	char id[20];
@@ -105,7 +105,10 @@ int image_cmd_ls(
 	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
-/* An image whose layers are not unpacked yet, or cannot be looked at here, gets no list. */
+/*
+ * Writes the list "disks" of the disk images in the image's layers. Writes no list if the layers
+ * are not unpacked yet, or if they cannot be looked at on this host.
+ */
 static int put_disks(
 	struct json_out *o, const struct store *s, struct arena *a, const struct image *img)
 {
@@ -130,7 +133,10 @@ static int put_disks(
 	return 0;
 }
 
-/* Writes all but the end of the object. */
+/*
+ * Writes the JSON object that `caisson image inspect` prints, except for its end, so that the
+ * caller can add members.
+ */
 static void put_inspected(struct json_out *o, const struct image *img, const struct json *config)
 {
 	json_out_object(o, NULL);

@@ -19,7 +19,10 @@ void progress_init(struct progress *p, bool json, bool quiet, uint64_t all)
 					  : PROGRESS_LINES;
 }
 
-/* Returns how many seconds are left at the rate so far, or -1 if that is not known yet. */
+/*
+ * Returns in how many seconds the work ends if it goes on at its rate so far, or -1 if the rate is
+ * not known yet.
+ */
 static int64_t seconds_left(const struct progress *p, uint64_t done)
 {
 	int64_t ms = clock_ms() - p->started;

@@ -14,7 +14,10 @@
 
 #define IMAGE_PROGRAM "caisson-image"
 
-/* Executes caisson-image in the child. Its standard input is the pipe. */
+/*
+ * Executes `caisson-image ahead` in the child process. The child's standard input is the pipe `in`,
+ * through which its parent says that the pull is complete.
+ */
 static _Noreturn void run_ahead(const char *program, const struct image_globals *g,
 	const struct store *s, const struct digest *manifest, int in)
 {
@@ -73,7 +76,10 @@ void pull_ahead_end(struct pull_ahead *p, bool complete)
 		(void)!write(p->pipe, &byte, 1);
 	else
 		fd_close(&p->pipe);
-	/* Sets no message, because the pull may have failed and have one. */
+	/*
+	 * An error of waitpid() sets no error message, because the pull may have failed before and
+	 * have set a message, which must stay.
+	 */
 	while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	fd_close(&p->pipe);

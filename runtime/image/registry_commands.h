@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The commands that speak with registries. caisson-image executes caisson-registry for them,
- * because loading libcurl takes longer than all that the other commands load, and `run --image`
- * should not wait for it.
+ * The subcommands that speak with registries. caisson-image executes caisson-registry for these
+ * subcommands, because loading libcurl takes longer than loading all other libraries of
+ * caisson-image, and `caisson run --image` should not wait for libcurl.
  */
 #pragma once
 #include "image/image.h"
@@ -10,8 +10,8 @@
 #define REGISTRY_PROGRAM "caisson-registry"
 
 /*
- * Lists the commands, and ends in an entry without a name. In caisson-image the member `run` is
- * NULL.
+ * Lists the subcommands that speak with registries, and ends in an entry without a name. In
+ * caisson-image the member `run` of each is NULL.
  */
 extern const struct image_command image_registry_commands[];
 

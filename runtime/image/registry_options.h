@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Declares the options of all commands that speak with registries. */
+/* Declares the options that all subcommands share that speak with registries. */
 #pragma once
 #include "image/registry_commands.h"
 #include "images/oci/registry.h"
@@ -11,7 +11,7 @@ struct registry_arguments {
 	struct credentials parsed;
 };
 
-/* The rows of these options in a command's table of options. */
+/* The rows of a subcommand's table of options for what `r`, a struct registry_arguments, holds. */
 #define REGISTRY_OPTIONS(r) \
 	{"authfile", 0, OPTION_STRING, &(r)->auth_file, "FILE", \
 		"credentials (default: podman's and docker's files)"}, \

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `caisson image resolve`: all of `caisson run --image` that needs more than the store's notes. */
+/*
+ * Runs `caisson image resolve`, which finds, pulls and unpacks the image of `caisson run --image`,
+ * and writes the note that images/oci/resolved.h describes. caisson executes this command if the
+ * store has no valid note for the image.
+ */
 #include "images/oci/resolved.h"
 
 #include <unistd.h>
@@ -17,7 +21,8 @@ struct resolving {
 	struct store *store;
 	struct image img;
 	bool rootless;
-	struct strbuf layers; /* empty: overlayfs can't be had here */
+	/* list of the unpacked layers; empty: overlayfs cannot stack the layers on this host */
+	struct strbuf layers;
 };
 
 static void warn(void *data, const char *text)
@@ -25,7 +30,10 @@ static void warn(void *data, const char *text)
 	log_warn("%s", text);
 }
 
-/* Unpacks the layers, with progress. If they can't be stacked here, leaves r->layers empty. */
+/*
+ * Unpacks the image's layers into the store, and shows progress. If overlayfs cannot stack the
+ * layers on this host, leaves r->layers empty.
+ */
 static int unpack(struct resolving *r)
 {
 	const struct image_globals *g = r->g;
@@ -36,7 +44,10 @@ static int unpack(struct resolving *r)
 
 	for (size_t i = 0; i < r->img.document.nlayers; i++)
 		all += r->img.document.layers[i].size;
-	/* Who runs a container waits for it, and only a terminal's user wants to see why. */
+	/*
+	 * Progress is shown only on a terminal, because there a user waits for the container and
+	 * wants to see what takes time.
+	 */
 	progress_init(&bar, false, g->quiet || !isatty(STDERR_FILENO), all);
 	int result = chain_unpack(r->store, &r->img, &options, &progress, &r->layers);
 	progress_end(&bar);
@@ -49,8 +60,8 @@ static int unpack(struct resolving *r)
 }
 
 /*
- * Looks up the image's user in the layers as a container will see them. A user who is not there is
- * no error yet, because the container may get another one.
+ * Looks up the user that the image names, in the stacked layers as a container will see them. It is
+ * no error if that user does not exist, because the container may be run as another user.
  */
 static void find_user(const struct resolving *r, struct resolved *ret)
 {
@@ -75,8 +86,9 @@ static int note(struct resolving *r, const char *name, const char *platform,
 }
 
 /*
- * Finds the image, and what index.json was like meanwhile. A pull changes index.json, and so may
- * other processes, so the image is looked up again then.
+ * Finds the image in the store, and sets *ret to the state of the store's index.json that this
+ * result belongs to. If index.json has changed meanwhile, by a pull or by another process, looks
+ * the image up again.
  */
 static int get(struct resolving *r, struct arena *a, const char *name,
 	const struct platform *wanted, struct resolved_index *ret)
@@ -103,7 +115,10 @@ static int resolve(struct resolving *r, struct arena *a, const char *name, const
 	struct resolved_index index;
 	int result = image_platform(a, platform, &buf, &wanted);
 
-	/* The store is found by the caller's user id, so it is opened before that changes. */
+	/*
+	 * The store is opened before the process becomes root in a user namespace, because the path
+	 * of the store depends on the caller's user id.
+	 */
 	if (result >= 0)
 		result = image_open_store(r->g, r->store);
 	if (result >= 0)

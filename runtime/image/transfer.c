@@ -27,7 +27,7 @@ static int print_result(const struct transfer_result *result, bool json)
 	return program_print_json(&o);
 }
 
-/* Holds what pull and push have in common. */
+/* Holds the options and the state of `caisson image pull` and `caisson image push`. */
 struct transferring {
 	const struct image_command *self;
 	const struct image_globals *g;
@@ -44,7 +44,7 @@ struct transferring {
 	struct pull_ahead ahead;
 };
 
-/* The rows for these options in the tables of pull and push. */
+/* The rows of the option tables of pull and push for the options that both have. */
 #define TRANSFER_OPTIONS(t) \
 	{"jobs", 'j', OPTION_COUNT, &(t)->jobs, "N", "blobs at the same time (default: 3)"}, \
 		{"json", 0, OPTION_FLAG, &(t)->json, NULL, \
@@ -74,8 +74,9 @@ static void on_manifest(void *data, const struct descriptor *d)
 }
 
 /*
- * Pulls, and unpacks the image's layers while they come. An image of another platform, or of all,
- * is not what this machine will run.
+ * Pulls an image. Meanwhile `caisson-image ahead` unpacks the image's layers. Nothing is unpacked
+ * if the user asked for a certain platform or for all platforms, because the image is then probably
+ * not for this machine.
  */
 static int pull(struct transferring *t, const struct store *s, struct arena *a, const char *name,
 	struct transfer_result *ret)

@@ -22,7 +22,7 @@ void transfer_progress_init(struct transfer_progress *p, bool json, bool quiet, 
 					  : PROGRESS_LINES;
 }
 
-/* Ends a JSON object that the caller has begun, and prints it on one line. */
+/* Ends a JSON object that begin_event() has begun, and prints it on one line of standard error. */
 static void end_event(struct json_out *o)
 {
 	const char *text;
@@ -188,8 +188,8 @@ static void on_blob(struct transfer_progress *p, size_t index, const struct desc
 }
 
 /*
- * Called with the bytes of a blob that were moved so far. If a blob begins anew, the number gets
- * smaller.
+ * Takes the number of bytes of blob `index` that were moved so far. The number gets smaller if the
+ * transfer of the blob starts again.
  */
 static void on_bytes(struct transfer_progress *p, size_t index, uint64_t done)
 {
@@ -218,8 +218,8 @@ static void on_bytes(struct transfer_progress *p, size_t index, uint64_t done)
 }
 
 /*
- * The functions of the listener are never called at the same time, but a pause is announced by a
- * thread of its own, so each takes the lock.
+ * The functions of the transfer listener take p->lock, because a thread of the transfer may call
+ * notice() to announce a pause while another thread calls another function of the listener.
  */
 static void notice(void *data, const char *text)
 {

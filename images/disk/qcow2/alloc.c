@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Allocates and frees clusters of the image file. The lowest free clusters are allocated first. A
- * cluster is freed only when tables without any reference to it are on the disk.
+ * cluster is freed only after the tables that no longer refer to it are on stable storage.
  */
 #include <linux/falloc.h>
 
@@ -95,7 +95,7 @@ static int write_table(struct qcow2 *q, uint64_t host, const uint64_t *table, ui
 
 /*
  * Writes the new refcount table, makes the header refer to it, and frees the clusters of the old
- * one.
+ * refcount table.
  */
 static int switch_table(struct qcow2 *q, uint64_t host, uint64_t clusters)
 {
@@ -207,8 +207,8 @@ int qcow2_alloc(
 	}
 	q->hint = cluster;
 	/*
-	 * The following clusters are taken too, as long as they are free and counted by the same
-	 * refcount block.
+	 * The clusters behind the first free one are taken too, as long as they are free and
+	 * counted by the same refcount block.
 	 */
 	do {
 		int r = check_free(q, cluster + n);
@@ -285,9 +285,9 @@ static int make_run(struct qcow2 *q, uint64_t *cluster, uint64_t n)
 	if (r <= 0)
 		return r;
 	/*
-	 * If the refcount table is too short for this row of clusters, it becomes longer here, and
-	 * the caller has to search again, because the longer table may have taken clusters of the
-	 * row.
+	 * If the refcount table is too short to count this row of clusters, grow_table() replaces
+	 * it by a longer table here. The caller then has to search again, because the longer table
+	 * may have taken clusters of the row.
 	 */
 	if ((first + n + blocks - 1) >> q->block_bits >= q->table_n) {
 		r = grow_table(q);
@@ -302,8 +302,9 @@ static int make_run(struct qcow2 *q, uint64_t *cluster, uint64_t n)
 	}
 	for (uint64_t i = 0; i < blocks + n && r >= 0; i++) {
 		/*
-		 * The clusters of the new refcount blocks are not checked here, because the guard
-		 * knows them as tables already, so the check would fail for them.
+		 * check_free() is not called for the clusters of the new refcount blocks, because
+		 * the set of protected tables in guard.c has these clusters already, so the check
+		 * would fail.
 		 */
 		r = i < blocks ? 0 : check_free(q, first + i);
 		if (r >= 0)

@@ -17,7 +17,8 @@
 struct qcow2_tracked_bitmap {
 	struct qcow2_bitmap b;
 	uint64_t bits; /* number of bits in the bitmap */
-	uint8_t *new;  /* the changes: a bit for each granule of the disk that was written */
+	/* the recorded changes: a bit for each granule of the disk that was written */
+	uint8_t *new;
 };
 
 static int bad(struct disk *d, size_t i, const char *what, uint64_t found, const char *expected)
@@ -137,8 +138,8 @@ static int begin(struct qcow2 *q)
 		return 0;
 	int r = qcow2_bitmaps_each(q, track, &memory);
 	/*
-	 * A damaged bitmap directory makes all bitmaps invalid too, because only QEMU can repair
-	 * it.
+	 * If the bitmap directory is damaged, all bitmaps are declared invalid, as if a bitmap
+	 * could not be maintained, because only QEMU can repair the directory.
 	 */
 	if (r == 1 || r == -EINVAL) {
 		err_clear();
@@ -161,7 +162,10 @@ int qcow2_bitmaps_touch(struct qcow2 *q, uint64_t offset, uint64_t length)
 	return r;
 }
 
-/* Adds the recorded changes to one cluster of the bitmap, entry i of its table. */
+/*
+ * Adds the recorded changes to the cluster of the bitmap that entry i of the bitmap's table refers
+ * to.
+ */
 static int store_cluster(
 	struct qcow2 *q, const struct qcow2_tracked_bitmap *t, uint64_t i, uint8_t *buf)
 {
@@ -180,7 +184,9 @@ static int store_cluster(
 		return r;
 	uint64_t old = be64(entry);
 	host = old & QCOW2_OFFSET;
-	/* Nothing is added, because the entry says that all bits of this cluster are set. */
+	/*
+	 * Nothing is added if the bitmap table's entry says that all bits of this cluster are set.
+	 */
 	if (!host && old & 1)
 		return 0;
 	memset(buf, 0, q->cluster_size);

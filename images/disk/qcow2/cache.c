@@ -112,9 +112,9 @@ static int take_slot(struct qcow2 *q, struct qcow2_cache *c, uint32_t *ret)
 		}
 		if (s->offset && s->dirty) {
 			/*
-			 * The refcounts of new clusters must be on the disk before L2 tables refer
-			 * to these clusters, so qcow2_flush_tables() writes first the refcounts and
-			 * then the L2 tables.
+			 * If the slices of L2 tables are written, qcow2_flush_tables() writes the
+			 * refcounts before them, because the refcounts of new clusters must be on
+			 * the disk before L2 tables refer to these clusters.
 			 */
 			int r = c == &q->l2 ? qcow2_flush_tables(q) : qcow2_cache_write(q, c);
 			if (r < 0)

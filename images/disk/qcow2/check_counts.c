@@ -272,8 +272,8 @@ int qcow2_check_refcounts(struct qcow2_checker *k)
 	if (r < 0 || !k->damaged || !k->c->fix_all)
 		return r;
 	/*
-	 * The refcounts are not rebuilt, because a rebuild would mark clusters that an unreadable
-	 * table uses as free.
+	 * The refcounts are not rebuilt if a table could not be read, because the rebuild would
+	 * mark the clusters that the table uses as free.
 	 */
 	if (k->unreadable || k->out_of_bounds) {
 		report(k, "the refcounts are not written anew, because tables could not be read");
@@ -320,8 +320,8 @@ static int check_table_flags(struct qcow2_checker *k, uint64_t table, uint64_t g
 		int r = qcow2_cache_get(q, &q->l2, table + at, &slice);
 
 		/*
-		 * An unreadable slice is ignored here, because it was reported when the references
-		 * were counted.
+		 * A slice of an L2 table that cannot be read is ignored here, because check.c has
+		 * reported it when it counted the references.
 		 */
 		if (r < 0) {
 			err_clear();

@@ -13,7 +13,10 @@
 
 static int inflate_cluster(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
 {
-	/* The cast removes const, which zlib's input pointer lacks; zlib only reads its input. */
+	/*
+	 * The cast removes const, because zlib's pointer to the input is not const. That does no
+	 * harm, because zlib only reads its input.
+	 */
 	z_stream z = {.next_in = (uint8_t *)(uintptr_t)in,
 		.avail_in = (unsigned)in_len,
 		.next_out = out,

@@ -97,7 +97,10 @@ static int add_slot(struct disk_info *i, const struct luks_slot *s)
 static int add_algorithms(struct disk_info *i, const struct luks_header *h)
 {
 	const struct luks_mode_names *m = &luks_modes[h->mode];
-	/* With XTS half of the key encrypts the data, and half the sectors' numbers. */
+	/*
+	 * An XTS key is twice as long as the AES key, because one half encrypts the data and the
+	 * other half the sectors' numbers.
+	 */
 	unsigned bits = h->key_bytes * (h->mode == LUKS_XTS_PLAIN64 ? 4 : 8);
 
 	int r = disk_fact_text(i, "ivgen-alg", m->iv);

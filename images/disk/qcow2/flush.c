@@ -37,7 +37,10 @@ static int flush_table(struct qcow2 *q)
 
 	if (from >= to)
 		return 0;
-	/* A refcount block must be on the disk before the refcount table refers to it. */
+	/*
+	 * The file is synced here, because a refcount block must be on stable storage before the
+	 * refcount table refers to it.
+	 */
 	int r = qcow2_sync(q);
 	if (r >= 0)
 		r = write_entries(q, "refcount table", q->table + from, to - from,
@@ -70,7 +73,10 @@ static int flush_l1(struct qcow2 *q)
 
 	if (from >= to)
 		return 0;
-	/* An L2 table must be on the disk before the L1 table refers to it. */
+	/*
+	 * The file is synced here, because an L2 table must be on stable storage before the L1
+	 * table refers to it.
+	 */
 	int r = qcow2_sync(q);
 	if (r >= 0)
 		r = write_entries(q, "L1 table", q->l1 + from, to - from,

@@ -19,8 +19,8 @@ int qcow2_damaged(struct qcow2 *q, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	/*
-	 * The corrupt bit is set in the header, to warn other programs. If that write fails, the
-	 * caller still gets the first error.
+	 * The corrupt bit is set in the header, to warn other programs. If writing the bit fails,
+	 * the caller still gets the error that says what is damaged.
 	 */
 	if (q->d->write && !q->broken && q->h.version >= 3) {
 		put_be64(b, value);
@@ -45,8 +45,9 @@ int qcow2_guard(struct qcow2 *q, uint64_t host, uint64_t length, const char *wha
 	uint64_t first = host & ~(q->cluster_size - 1);
 	const char *hit = NULL;
 	/*
-	 * Length 0 means that the caller writes a table. A table may lie where L2 tables and
-	 * refcount blocks are, but not on the header or on the L1, refcount or snapshot table.
+	 * Length 0 means that the caller writes an L2 table or a refcount block. These are
+	 * themselves protected tables, so only an overlap with the header and the other tables is
+	 * an error.
 	 */
 	bool table = length == 0;
 

@@ -197,7 +197,10 @@ static int parse_bitmaps(struct parser *p, const uint8_t *at, size_t len)
 	return check_table(p->d, h, "bitmap_directory_offset", h->bitmaps_offset, h->bitmaps_size);
 }
 
-/* The bound of the length is larger than any header of LUKS version 1 with all its key slots. */
+/*
+ * Parses the header extension that says where the LUKS header is. Accepts up to QCOW2_CRYPTO_MAX
+ * bytes, which is more than any header of LUKS version 1 with all its key slots has.
+ */
 static int parse_crypto(struct parser *p, const uint8_t *at, size_t len)
 {
 	struct qcow2_header *h = p->h;

@@ -90,7 +90,10 @@ struct qcow2_header {
 	 */
 	uint8_t *additional;
 	size_t additional_length;
-	/* the names that the image contains; NULL: the image has no such name */
+	/*
+	 * the names of files and of a format that the image contains; NULL: the image has no such
+	 * name
+	 */
 	char *backing, *backing_format, *data_file;
 	/* number of bitmaps; 0: there is no bitmaps extension */
 	uint32_t bitmaps;
@@ -98,7 +101,10 @@ struct qcow2_header {
 	/* place of the LUKS header in the file; a length of 0: there is none */
 	uint64_t crypto_offset, crypto_length;
 	struct strbuf features; /* the table of feature names, unchanged from the file */
-	/* extensions that this code does not know, unchanged, with their heads */
+	/*
+	 * header extensions that this code does not know, unchanged, each with its type and length
+	 * in front
+	 */
 	struct strbuf unknown;
 };
 
@@ -151,7 +157,8 @@ struct qcow2 {
 	uint64_t subcluster_size;
 	int data_fd; /* file with the disk's data: the image itself, or its external data file */
 	bool has_data_file;
-	struct luks *luks; /* NULL: the data is not encrypted, or was opened without its key */
+	/* NULL: the data is not encrypted, or the image was opened without its key */
+	struct luks *luks;
 
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -217,7 +224,10 @@ void qcow2_header_release(struct qcow2_header *h);
  */
 int qcow2_header_format(struct disk *d, const struct qcow2_header *h, struct strbuf *out)
 	must_check;
-/* Writes the whole header, for rare changes. The caller must flush before and after this call. */
+/*
+ * Writes the whole header; single fields are written by qcow2_header_patch(). The caller must flush
+ * the tables before and after this call.
+ */
 int qcow2_header_write(struct qcow2 *q) must_check;
 /*
  * Writes `len` bytes of the header at offset `at`, and syncs the file before and after the write.
@@ -235,11 +245,11 @@ void qcow2_cache_release(struct qcow2_cache *c);
 int qcow2_cache_get(struct qcow2 *q, struct qcow2_cache *c, uint64_t offset, uint8_t **ret)
 	must_check;
 void qcow2_cache_dirty(struct qcow2_cache *c, const uint8_t *p);
-/* Removes a range of the file from the cache, without writing it. */
+/* Removes the slices that lie in a range of the file from the cache, without writing them. */
 void qcow2_cache_forget(struct qcow2_cache *c, uint64_t offset, uint64_t length);
 int qcow2_cache_write(struct qcow2 *q, struct qcow2_cache *c) must_check;
 
-/* --- set.c: a set of file offsets --- */
+/* --- set.c: keeps a set of file offsets, for the protected tables --- */
 /* Returns 1 if the offset is in the set already. */
 int qcow2_set_add(struct qcow2_set *s, uint64_t offset) must_check;
 bool qcow2_set_has(const struct qcow2_set *s, uint64_t offset);
@@ -320,13 +330,16 @@ int qcow2_entry_kind(struct qcow2 *q, uint64_t guest, const uint8_t *entry, unsi
 uint64_t qcow2_entry_host(const struct qcow2 *q, uint64_t guest, uint64_t entry, bool *ret_has);
 
 /* --- request.c: keeps requests apart that change the same clusters --- */
-/* Takes q->lock, which the caller has to release. */
+/*
+ * Registers the request *r, after waiting until no other request excludes it. Takes q->lock, which
+ * the caller has to release.
+ */
 void qcow2_request_begin(struct qcow2 *q, struct qcow2_request *r);
 /* Returns whether the request has to wait for another request. The caller holds q->lock. */
 bool qcow2_request_blocked(const struct qcow2 *q, const struct qcow2_request *r);
 void qcow2_request_wait(struct qcow2 *q);
 void qcow2_request_add(struct qcow2 *q, struct qcow2_request *r);
-/* Ends a request. The caller holds q->lock. */
+/* Ends a request, so that requests that wait for it can go on. The caller holds q->lock. */
 void qcow2_request_end(struct qcow2 *q, struct qcow2_request *r);
 
 /* --- read.c: maps and reads the disk --- */

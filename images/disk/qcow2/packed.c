@@ -27,8 +27,9 @@ static int place_packed(struct qcow2 *q, size_t len, uint64_t *ret)
 	if (r < 0)
 		return r;
 	/*
-	 * If the new cluster follows the cluster with the last compressed data, the new data begins
-	 * in the room that is left at the end of that cluster.
+	 * If the new cluster of the file is right behind the cluster with the last compressed data,
+	 * the new data begins in the room that is left at the end of that cluster, and goes on in
+	 * the new one.
 	 */
 	if (room && refs < qcow2_ref_max(q) && *ret == q->packed_at + room) {
 		*ret = q->packed_at;
@@ -91,8 +92,8 @@ int qcow2_write_packed(struct disk *d, uint64_t offset, const void *data, size_t
 	}
 	pthread_mutex_lock(&q->lock);
 	/*
-	 * The place stays allocated even after a failed write, because other compressed data may be
-	 * in the same cluster.
+	 * The cluster of the file stays allocated even if the write has failed, because other
+	 * compressed data may be in it.
 	 */
 	if (r >= 0)
 		r = link_packed(q, offset, host, len);

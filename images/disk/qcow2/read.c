@@ -5,7 +5,11 @@
 struct run {
 	int kind;
 	bool has_host;
-	uint64_t host; /* file offset of the first byte of the run */
+	/*
+	 * file offset of the first byte of the run, which is a range of the disk without a gap in
+	 * the file
+	 */
+	uint64_t host;
 };
 
 static int classify(struct qcow2 *q, uint64_t guest, const uint8_t *entry, struct run *ret)

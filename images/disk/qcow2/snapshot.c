@@ -105,7 +105,10 @@ static int count_tree(struct qcow2 *q, const uint64_t *l1, uint32_t n, bool up)
 	return 0;
 }
 
-/* Sets the flag COPIED if the refcount of the entry's cluster is exactly one, else clears it. */
+/*
+ * Sets the flag COPIED in *entry if the refcount of the cluster that the entry refers to is exactly
+ * one, else clears the flag.
+ */
 static int reflag(struct qcow2 *q, uint64_t *entry, bool *ret_changed)
 {
 	uint64_t refs, old = *entry, host = old & QCOW2_OFFSET;

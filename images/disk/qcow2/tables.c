@@ -126,7 +126,10 @@ uint64_t qcow2_entry_host(const struct qcow2 *q, uint64_t guest, uint64_t entry,
 {
 	uint64_t host = entry & QCOW2_OFFSET;
 
-	/* In an external data file the offset 0 can mean data too. */
+	/*
+	 * In an external data file, a cluster with data may be at offset 0, so the COPIED flag
+	 * tells whether the entry refers to data.
+	 */
 	*ret_has = host != 0 || (q->has_data_file && (entry & QCOW2_COPIED));
 	return host;
 }
@@ -134,8 +137,8 @@ uint64_t qcow2_entry_host(const struct qcow2 *q, uint64_t guest, uint64_t entry,
 static int bad_entry(struct qcow2 *q, uint64_t guest, uint64_t entry, const char *why)
 {
 	/*
-	 * An invalid entry is an error for a reader of this entry only. For a writer the whole
-	 * image counts as damaged.
+	 * An invalid entry is an error only for a reader of its cluster, but in a disk that is open
+	 * for writing the whole image counts as damaged.
 	 */
 	if (q->d->write)
 		return qcow2_damaged(q, "L2 entry 0x%016llx of offset %llu: %s",

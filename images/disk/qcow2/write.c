@@ -14,9 +14,10 @@ enum way { IN_PLACE, REUSE, NEW };
 
 struct run {
 	enum way way;
-	uint64_t offset, length; /* range of the disk that this run writes */
-	uint64_t host;           /* file offset of the run's first cluster */
-	uint64_t first, end;     /* the range of the disk, extended to whole clusters */
+	/* range of the disk that this run, a part of a request, writes */
+	uint64_t offset, length;
+	uint64_t host;       /* file offset of the run's first cluster */
+	uint64_t first, end; /* range from `offset` on, extended to whole clusters of the disk */
 	/* the new clusters of the file are known to read as zeros before they are written */
 	bool fresh;
 	/* the old bytes before (head) or behind (tail) the request are zeros */
@@ -140,8 +141,8 @@ static int plan_without_table(struct qcow2 *q, struct run *run)
 	run->zero_head = is_zero(q, run->offset, QCOW2_K_HOLE);
 	run->zero_tail = is_zero(q, run->offset + run->length - 1, QCOW2_K_HOLE);
 	/*
-	 * If the backing file ends in this cluster, the backing file may have data in the cluster
-	 * before that end.
+	 * If the backing file ends in the first cluster of the run, the bytes in front of the
+	 * request are not zeros, because the backing file may have data there before its end.
 	 */
 	if (run->zero_head && !is_zero(q, run->offset & ~(q->cluster_size - 1), QCOW2_K_HOLE))
 		run->zero_head = false;
@@ -407,8 +408,9 @@ static int link_clusters(struct qcow2 *q, const struct run *run)
 }
 
 /*
- * Returns the request that keeps others away from the run. A part of an encrypted sector is written
- * by reading all of it, so nothing else may be written to that sector at the same time.
+ * Returns a struct qcow2_request for the run. New or reused clusters are closed to all other
+ * requests. So is a sector of which only a part is written if the image is encrypted, because the
+ * whole sector is read, changed and written.
  */
 static struct qcow2_request request_of(const struct qcow2 *q, const struct run *run)
 {

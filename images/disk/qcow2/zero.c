@@ -24,7 +24,10 @@ static int write_zeros(struct qcow2 *q, uint64_t offset, uint64_t length)
 
 	while (length > 0) {
 		size_t here = length < sizeof(zeros) ? (size_t)length : sizeof(zeros);
-		/* The cast removes const, because a write only reads the buffer. */
+		/*
+		 * The cast removes const, because the pointer in struct iovec is not const. That
+		 * does no harm, because a write only reads the buffer.
+		 */
 		struct iovec v = {(void *)(uintptr_t)zeros, here};
 		int r = qcow2_write(q->d, &v, 1, offset);
 
@@ -126,7 +129,10 @@ static int zero_slice(struct qcow2 *q, uint64_t offset, uint64_t length, const s
 	uint8_t *entry;
 
 	*ret_done = 0;
-	/* Without an L2 table and without a backing file the range reads as zeros already. */
+	/*
+	 * If there is neither an L2 table for the range nor a backing file, the range reads as
+	 * zeros already.
+	 */
 	if (!qcow2_has_table(q, offset) && no_backing(q, offset)) {
 		left = per_table - (offset & (per_table - 1));
 		*ret_done = left < length ? left : length;
@@ -196,8 +202,9 @@ static int zero_clusters(struct qcow2 *q, uint64_t offset, uint64_t length, cons
 		offset += done;
 		length -= done;
 		/*
-		 * A discard ends here. The rest of its range cannot be discarded, because version 2
-		 * has no way to mark zeros above a backing file.
+		 * A discard ends at the first cluster to which zeros would have to be written. The
+		 * clusters from there on cannot be discarded, because format version 2 has no way
+		 * to mark zeros above a backing file.
 		 */
 		if (r < 0 || length == 0 || job->discard)
 			return r;
@@ -254,7 +261,7 @@ int qcow2_zero(struct disk *d, uint64_t offset, uint64_t length)
 	if (end == d->size)
 		last = qcow2_round_up(q, end);
 	/*
-	 * The range lies within one cluster, so the whole range is handled as a part of that
+	 * If the range lies within one cluster, the whole range is handled as a part of that
 	 * cluster.
 	 */
 	if (end < first)

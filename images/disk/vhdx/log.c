@@ -11,7 +11,7 @@
 #define LOG_MAX (16u << 20)
 #define ENTRY_HEADER 64
 #define DESCRIPTOR 32
-/* how often each byte of the ring may be examined, on average; a larger number is an error */
+/* how often each byte of the log may be examined, on average, before the image is refused */
 #define OVERLAP_MAX 8
 #define PAGES_MAX 8192 /* how many changed pages may be held in memory: 32 MiB of them */
 #define CHANGES_MAX 65536
@@ -30,9 +30,9 @@ struct entry {
 
 struct log {
 	struct disk *d;
-	uint8_t *bytes; /* the contents of the whole ring */
+	uint8_t *bytes; /* the contents of the whole log, which is a ring */
 	uint32_t size;
-	struct entry *entries; /* array with an element for each page of the ring */
+	struct entry *entries; /* array with an element for each page of the log */
 	/* number of page changes in the log; a page that is changed twice counts twice */
 	unsigned changes;
 };
@@ -46,7 +46,9 @@ uint32_t vhdx_crc(const uint8_t *p, size_t len, size_t field)
 	return crc32c(crc, p + end, len - end);
 }
 
-/* Copies bytes out of the ring. Behind the end of the ring the copy goes on at the beginning. */
+/*
+ * Copies bytes out of the log, which is a ring: behind its end the copy goes on at its beginning.
+ */
 static void ring_get(const struct log *l, uint32_t at, uint8_t *out, uint32_t len)
 {
 	uint32_t first = l->size - at < len ? l->size - at : len;
@@ -77,9 +79,9 @@ static bool read_entry(const struct log *l, uint32_t at, struct entry *e, uint32
 }
 
 /*
- * Finds all valid entries. The ring also has old entries and incomplete ones. The number of bytes
- * that are examined is limited, because a hostile image may have on every page an entry that is as
- * long as the ring.
+ * Finds all valid entries of the log. The log also has old entries and incomplete ones. The number
+ * of bytes that are examined is limited, because a hostile image may have on every page an entry
+ * that is as long as the log.
  */
 static int find_entries(struct log *l, uint8_t *buf)
 {
@@ -237,7 +239,7 @@ static int apply_zeros(struct log *l, const struct entry *e, const uint8_t *desc
 
 static int apply_entry(struct log *l, const struct entry *e, const uint8_t *bytes)
 {
-	/* The data pages begin at the first whole page behind the descriptors. */
+	/* The data pages of a log entry begin at the first whole page behind its descriptors. */
 	uint64_t data = ENTRY_HEADER + (uint64_t)e->descriptors * DESCRIPTOR;
 	int r = 0;
 
@@ -282,7 +284,7 @@ static int apply_run(struct log *l, const struct entry *head, uint8_t *buf)
 
 static int replay(struct log *l)
 {
-	/* The buffer has room for the ring and for a copy of one entry. */
+	/* The buffer has room for the whole log and for a copy of one log entry. */
 	_cleanup_free_ uint8_t *bytes = malloc((size_t)l->size * 2);
 	_cleanup_free_ struct entry *entries = calloc(l->size / VHDX_PAGE, sizeof(*entries));
 

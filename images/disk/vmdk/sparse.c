@@ -186,7 +186,9 @@ int vmdk_sparse_map(
 	int r = find_grain(d, e, grain, &host, &table);
 	if (r < 0)
 		return r;
-	/* The directory has no table for these grains, so none of the grains has data. */
+	/*
+	 * The grain directory has no grain table for these grains, so none of the grains has data.
+	 */
 	if (!table)
 		covered += (e->entries - 1 - grain % e->entries) * (uint64_t)e->grain;
 	if (covered > e->length - offset)
@@ -216,7 +218,10 @@ int vmdk_sparse_map(
 
 static int inflate_grain(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
 {
-	/* The cast removes const, because zlib only reads the input. */
+	/*
+	 * The cast removes const, because zlib's pointer to the input is not const. That does no
+	 * harm, because zlib only reads its input.
+	 */
 	z_stream z = {.next_in = (uint8_t *)(uintptr_t)in,
 		.avail_in = (unsigned)in_len,
 		.next_out = out,
