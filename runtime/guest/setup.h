@@ -8,7 +8,7 @@
 #pragma once
 #include "base/err.h"
 
-/* Mounts /dev, and makes the console standard input, output and error. */
+/* Mounts /dev, and makes the console standard input, output and error of this process. */
 int setup_console(void) must_check;
 /*
  * Opens the console again, so that an error can be shown on a console whose driver is a module, or
