@@ -390,8 +390,8 @@ static int settle_process(struct process *p, int64_t now)
 }
 
 /*
- * Says whether the process has been reaped, the monitor knows how it ended, and its streams have
- * ended.
+ * Says whether the process is finished: it has been reaped, the monitor knows how it ended, and its
+ * streams have ended.
  */
 static bool process_is_done(const struct process *p)
 {

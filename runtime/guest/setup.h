@@ -26,5 +26,5 @@ int setup_modules(void) must_check;
  * cgroup2 in that file system.
  */
 int setup_root(void) must_check;
-/* Sets the kernel limits that programs expect, because other init systems set these limits too. */
+/* Sets those limits of the kernel that other init systems set too, because programs expect them. */
 void setup_limits(void);

@@ -57,8 +57,8 @@ int loop_watch(struct loop *l, struct watch *w, int fd, uint32_t events)
 }
 
 /*
- * Only one event is handled at a time, because a handler may free the watch to which the next event
- * points.
+ * Only one event is handled at a time, because the handler of an event may free the watch of the
+ * next event.
  */
 int loop_wait_once(struct loop *l, int timeout)
 {

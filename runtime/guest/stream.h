@@ -71,7 +71,7 @@ struct stream {
 	 */
 	int refused;
 	struct flow in, out; /* bytes to the process, and bytes from the process */
-	/* bytes that were in the pipe when the process exited and are not sent yet */
+	/* how many of the bytes that were in the pipe when the process exited are not sent yet */
 	size_t owed;
 	struct watch sock_watch, local_watch;
 };
