@@ -162,8 +162,8 @@ struct engine {
 
 int engine_start(struct engine *ret, const struct engine_description *d) must_check;
 /*
- * Starts the guest. Its threads enter the jail `jail`, which belongs to the caller and must exist
- * until engine_stop().
+ * Starts the guest. The engine's threads enter the jail `jail`, which belongs to the caller and
+ * must exist until engine_stop().
  */
 int engine_run(struct engine *e, const struct jail *jail) must_check;
 int engine_result(struct engine *e) must_check;
