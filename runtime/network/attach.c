@@ -43,7 +43,7 @@ static uint64_t start_time(int64_t pid)
 	return str_to_u64(at, &ret) < 0 ? 0 : ret;
 }
 
-/* Finds the network namespace of a running container, whose pid is in its state.json. */
+/* Finds the network namespace of a running container by the pid in the container's state.json. */
 static int find_container(
 	struct host *h, const struct tool_globals *g, const char *id, struct target *t)
 {

@@ -103,8 +103,9 @@ static int write_hosts(
 	for (size_t i = 0; r >= 0 && i < n; i++)
 		r = add_own(&out, f, made[i]);
 	/*
-	 * If the container has no attachment, its network is one of user mode and its address is
-	 * not known. So its host name gets an address of the loopback interface.
+	 * If the container has no attachment, its network is one of user mode (pasta or
+	 * slirp4netns), and its address is not known. So its host name gets an address of the
+	 * loopback interface.
 	 */
 	if (r >= 0 && !n && f->hostname)
 		r = strbuf_addf(&out, "127.0.1.1\t%s\n", f->hostname);
