@@ -29,8 +29,8 @@ struct machine_bundle {
 	const char *path; /* path of the bundle; NULL: the bundle was not made */
 	int dir;
 	const char *disk;   /* absolute path of the image that the machine writes to */
-	const char *format; /* format of that image, named as in vm.image.format */
-	/* where the backing files of that image may be, as --backing says it, or NULL */
+	const char *format; /* format of the image `disk`, named as in vm.image.format */
+	/* where the backing files of the image `disk` may be, as --backing says it, or NULL */
 	const char *backing;
 };
 

@@ -48,8 +48,8 @@ int systems_each(struct inside_guest *g,
 			continue;
 		for (size_t k = 0; k < n && r >= 0 && !found; k++) {
 			/*
-			 * If a file system cannot be mounted, it is skipped without an error,
-			 * because it cannot tell whether it has an operating system.
+			 * A file system that cannot be mounted is skipped without an error, because
+			 * caisson cannot find out whether it has an operating system.
 			 */
 			if (mounts_try(g, d, subvolumes[k]) < 0)
 				err_clear();
