@@ -31,7 +31,7 @@
  */
 #define ANSWER_WAIT_S 600
 #define RETRY_MAX_MS 64
-#define ENTROPY_MAX 256 /* bytes of entropy that the monitor sends after a restore */
+#define ENTROPY_MAX 256 /* how many bytes of entropy the monitor sends after a restore at most */
 #define SHARE_TAG "caisson"
 
 static int connect_once(uint32_t port, int flags)
