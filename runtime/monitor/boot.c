@@ -195,8 +195,9 @@ static int check_memory(const struct guest_kernel *k, const struct machine_confi
 }
 
 /*
- * Starts caisson-disk, the server of vm.image, if the image is not raw. The server becomes the
- * first of the machine's vhost-user servers, because vm.image is the guest's first disk.
+ * Starts caisson-disk if it serves vm.image, as it does for each image that is not raw. The server
+ * becomes the first of the machine's vhost-user servers, because vm.image is the guest's first
+ * disk.
  */
 static int start_disk_server(struct monitor *m, struct engine_description *d)
 {
