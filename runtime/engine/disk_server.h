@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Starts and ends the process that serves vm.image if that image is not raw: caisson-disk, with the
- * subcommand `serve`. caisson-disk is a program of its own, because it parses a format that the
- * guest may have written, and because caisson links no compression library. caisson-disk opens the
- * image itself and then enters a jail (runtime/disk/serve.c). It ends once its vhost-user socket is
- * closed, after it has written to the image all data that it still held in memory.
+ * Starts and ends caisson-disk, with the subcommand `serve`: the process that serves vm.image if
+ * the image is not raw, or if what the guest writes to it is dropped at the end. caisson-disk is a
+ * program of its own, because it parses a format that the guest may have written, and because
+ * caisson links no compression library. caisson-disk opens the image itself and then enters a jail
+ * (runtime/disk/serve.c). It ends once its vhost-user socket is closed, after it has written to the
+ * image all data that it still held in memory.
  */
 #pragma once
 #include <sys/types.h>

@@ -79,7 +79,7 @@ struct engine_description {
 	int kernel, initramfs;
 	const char *cmdline;
 	int share; /* vhost-user socket of the file server; -EBADF: there is no share */
-	int image; /* descriptor of vm.image if it is raw, or -EBADF */
+	int image; /* descriptor of vm.image if the hypervisor reads the image itself, or -EBADF */
 	int seed;  /* read-only descriptor of a foreign guest's second disk, or -EBADF */
 	/*
 	 * socket for the output of the guest's console; a foreign guest also gets its console's
