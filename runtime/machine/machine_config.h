@@ -83,8 +83,8 @@ struct machine_config {
 #define MACHINE_INTERFACES_MAX 8
 
 /*
- * The default memory of a machine in bytes. A machine without a memory limit gets this much. A
- * machine with a limit gets this much beyond the limit, for its kernel and page tables.
+ * How much memory a machine gets, in bytes: MACHINE_MEMORY_DEFAULT if the container has no memory
+ * limit, else the limit plus MACHINE_MEMORY_GUEST, which is for the guest's kernel and page tables.
  */
 #define MACHINE_MEMORY_DEFAULT (UINT64_C(512) << 20)
 #define MACHINE_MEMORY_GUEST (UINT64_C(128) << 20)
