@@ -59,8 +59,8 @@ static void put_usual_mounts(const struct run *r, struct json_out *o)
 	const struct run_mount sys = {
 		"/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"}, 4};
 	/*
-	 * /sys of the host is bind-mounted if the container has no network namespace of its own,
-	 * because only the owner of a network namespace may mount a new sysfs.
+	 * For an ordinary user's container in the host's network namespace, /sys of the host is
+	 * bind-mounted, because only the owner of a network namespace may mount a new sysfs.
 	 */
 	const struct run_mount bound_sys = {
 		"/sys", "none", "/sys", {"rbind", "nosuid", "noexec", "nodev", "ro"}, 5};
