@@ -261,7 +261,7 @@ void clock_tell(struct monitor *m); /* Sends the host's time to the guest, which
  * while the monitor was stopped.
  */
 void clock_on_signal(struct monitor *m, int sig);
-/* Writes the member "time" of the message "create" or "clock". */
+/* Writes the member "time" of the messages "create", "clock" and "resume". */
 void clock_write(struct json_out *o);
 
 /*
