@@ -183,7 +183,7 @@ int jail_limit(unsigned files)
 		return err_sys("limit open files");
 	/*
 	 * The limit of core dumps is 0, because a core dump would contain the guest's memory. The
-	 * limit of locked memory is 0, because the monitor locks no memory.
+	 * limit of locked memory is 0, because the monitor needs no locked memory.
 	 */
 	if (setrlimit(RLIMIT_CORE, &none) < 0 || setrlimit(RLIMIT_MEMLOCK, &none) < 0)
 		return err_sys("forbid core dumps and locked memory");
