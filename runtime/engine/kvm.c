@@ -278,7 +278,10 @@ static int write_snapshot(struct machine *m, const struct engine_save *s)
 	return r;
 }
 
-/* Saves the machine. Runs in the devices' thread, which calls it when the vCPUs are paused. */
+/*
+ * Pauses the machine and writes the snapshot, in the devices' thread, which is the only one that
+ * may call machine_save().
+ */
 static void save_now(struct machine *m, void *ctx)
 {
 	struct engine *e = ctx;
