@@ -153,7 +153,7 @@ static const struct command *find_command(const char *name)
 
 /*
  * If one of the three standard descriptors is closed, the next file that this program opens would
- * take its number, and the container would inherit the file.
+ * take its number, and the container would inherit that file as a standard stream.
  */
 static int open_standard_descriptors(void)
 {
@@ -163,7 +163,10 @@ static int open_standard_descriptors(void)
 	return 0;
 }
 
-/* --debug sets the highest level, even if --log-level names a lower one. */
+/*
+ * Opens the log that the global options name. --debug sets the highest level, even if --log-level
+ * names a lower one.
+ */
 static int open_log(const struct globals *g)
 {
 	static const struct {
@@ -179,7 +182,10 @@ static int open_log(const struct globals *g)
 		EINVAL, "--log-level \"%s\": expected error, warning or debug", g->log_level);
 }
 
-/* `help` prints what --help prints; `help COMMAND` prints the help of that command. */
+/*
+ * Implements `caisson help`, which prints what --help prints, and `caisson help COMMAND`, which
+ * prints the help of that command.
+ */
 static int print_help(const struct option_def *defs, const struct globals *g, const char *name)
 {
 	char *help[] = {"--help", NULL};
@@ -245,13 +251,13 @@ int main(int argc, char **argv)
 	};
 
 	/*
-	 * If the caller ignores SIGCHLD, this program would inherit that, and the kernel would
-	 * discard the exit statuses of its children: of hooks, and of the container.
+	 * If caisson's caller ignores SIGCHLD, caisson inherits that, and the kernel would discard
+	 * the exit statuses of its children: of hooks, and of the container.
 	 */
 	signal(SIGCHLD, SIG_DFL);
 	/*
-	 * The global options end before the command's name, because after it the same names may
-	 * have other meanings.
+	 * The options in front of the command's name are global. Options behind the command's name
+	 * belong to the command, where the same names may have other meanings.
 	 */
 	char **words = argv + 1;
 	char **copy = calloc((size_t)argc + 1, sizeof(*copy));

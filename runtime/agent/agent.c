@@ -12,8 +12,8 @@
 #include "base/fd.h"
 
 /*
- * How long, in ms, the sender waits for the other side to read, because a guest that stops reading
- * must not block the monitor forever.
+ * How long, in ms, the sender of a frame waits for the other side to read, because a guest that
+ * stops reading must not block the monitor forever.
  */
 #define SEND_TIMEOUT_MS 10000
 #define READ_SIZE (64u << 10)
@@ -89,8 +89,8 @@ static int check_header(const struct agent_header *h)
 }
 
 /*
- * Says whether the text is a short word of small letters, so that error messages can quote it
- * safely.
+ * Says whether the text is a short word of small letters, as the type of a frame must be, so that
+ * error messages can quote it safely.
  */
 static bool is_type(const char *s)
 {
@@ -174,7 +174,7 @@ int agent_begin(struct agent_writer *w, const char *type)
 	return 0;
 }
 
-/* Sends all of the data. If the descriptor is non-blocking, waits for room by poll(2). */
+/* Sends all of the data in `iov`. If the descriptor is non-blocking, waits for room by poll(2). */
 static int send_all(int fd, struct iovec *iov, int n)
 {
 	while (n > 0) {
@@ -274,8 +274,9 @@ int agent_failure(const struct agent_frame *f)
 		return 0;
 	str_quote_end(line, sizeof(line), message ? message : "", message ? strlen(message) : 0);
 	/*
-	 * The message may be empty after it has been cleaned, for example if it was only line ends.
-	 * The error then has the text "failed", because an error always has a message.
+	 * The line may be empty, because the message of the other side had only line ends or other
+	 * bytes that are removed. The error then has the text "failed", because an error always has
+	 * a message.
 	 */
 	return err_set((int)code, "%s", line[0] ? line : "failed");
 }

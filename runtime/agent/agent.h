@@ -7,7 +7,7 @@
 #include "agent/protocol.h"
 #include "base/json.h"
 
-/* A frame that was received. */
+/* A frame of the agent protocol that was received. */
 struct agent_frame {
 	struct arena arena;
 	struct json *json;
@@ -20,9 +20,9 @@ struct agent_frame {
 };
 
 /*
- * The bytes that were read from a stream so far. A zeroed struct has read nothing.
- * agent_reader_receive() reads the bytes that a socket has; if the socket is blocking and has none,
- * it waits. agent_reader_next() takes whole frames out of the bytes.
+ * The bytes that were read from a stream so far and not yet taken as frames. A zeroed struct has
+ * read nothing. agent_reader_receive() reads the bytes that a socket has; if the socket is blocking
+ * and has no bytes, the function waits. agent_reader_next() takes whole frames out of the bytes.
  */
 struct agent_reader {
 	uint8_t *bytes;
@@ -32,15 +32,15 @@ struct agent_reader {
 };
 
 /*
- * Reads bytes and the descriptors that come with them. Returns 1 if it has read some, 0 at the end
- * of the stream, -EAGAIN if a non-blocking socket has none at the moment, else -errno with a
- * message.
+ * Reads bytes from the socket, and the descriptors that come with them. Returns 1 if it has read
+ * some bytes, 0 at the end of the stream, -EAGAIN if a non-blocking socket has no bytes at the
+ * moment, else -errno with a message.
  */
 int agent_reader_receive(struct agent_reader *r, int sock) must_check;
 /*
- * Takes the next frame. Returns 1 if *ret is a frame, which the caller releases, and 0 if the next
- * frame is not complete yet. Returns -EPROTO if the lengths exceed the limits, or if the frame is
- * not JSON or has no "type" of small letters.
+ * Takes the next frame out of the bytes that were read. Returns 1 if *ret is a frame, which the
+ * caller releases, and 0 if the next frame is not complete yet. Returns -EPROTO if the lengths in
+ * the header exceed the limits, or if the frame is not JSON or has no "type" of small letters.
  */
 int agent_reader_next(struct agent_reader *r, struct agent_frame *ret) must_check;
 void agent_reader_release(struct agent_reader *r);
@@ -48,9 +48,9 @@ void agent_frame_release(struct agent_frame *f);
 #define _cleanup_agent_frame_ __attribute__((cleanup(agent_frame_release), unused))
 
 /*
- * A frame that is being written. agent_begin() opens the JSON object and writes "type". The caller
- * adds members to w->json. agent_send() closes the object, sends the frame, and waits until all of
- * it is sent. In every case the caller calls agent_release() at the end.
+ * A frame that the caller writes. agent_begin() opens the JSON object and writes the member "type".
+ * The caller adds members to w->json. agent_send() closes the object, sends the frame, and waits
+ * until all of it is sent. In every case the caller calls agent_release() at the end.
  */
 struct agent_writer {
 	struct json_out json;
@@ -68,14 +68,14 @@ void agent_release(struct agent_writer *w);
 #define _cleanup_agent_writer_ __attribute__((cleanup(agent_release), unused))
 
 /*
- * Turns a received "failed" or "reply" into an error of this process: returns -errno, and sets the
- * frame's message as the error message, as one line of printable text. Returns 0 if the frame's
- * errno is 0, and -EPROTO with a message if the frame is malformed.
+ * Turns a received frame "failed" or "reply" into an error of this process: returns -errno, and
+ * sets the frame's message as the error message, as one line of printable text. Returns 0 if the
+ * frame's errno is 0, and -EPROTO with a message if the frame is malformed.
  */
 int agent_failure(const struct agent_frame *f) must_check;
 
 /*
- * Reads the member "process", the number of a process from 0 to 2^28. Returns -EPROTO with a
- * message if it is missing or out of range.
+ * Reads the frame's member "process", the number of a process from 0 to 2^28. Returns -EPROTO with
+ * a message if the member is missing or out of range.
  */
 int agent_process(const struct agent_frame *f, uint32_t *ret) must_check;

@@ -21,9 +21,10 @@ PACK_TYPE(unified_type, struct cg_unified, PACK_STRING_NEEDED(struct cg_unified,
 	PACK_DROP(struct cg_resources, block_io.m.v), PACK_DROP(struct cg_resources, block_io.m.n)
 
 /*
- * Describes to base/pack.h the limits that the guest sets. plan_vm_split_limits() clears the
- * members that the host sets. The pointers among those members are listed nevertheless, so that no
- * pointer could be copied as a number.
+ * Describes to base/pack.h, which writes structs as bytes, the limits of resources that the guest
+ * sets. plan_vm_split_limits() clears the members that the host sets. Those of the cleared members
+ * that are pointers are listed nevertheless, so that base/pack.h never copies a pointer as a
+ * number.
  */
 PACK_TYPE(limits_type, struct cg_resources,
 	PACK_ARRAY(struct cg_resources, devices, ndevices, &device_rule_type),
@@ -49,8 +50,8 @@ PACK_TYPE(orders_type, struct agent_orders, PACK_EMBED(struct agent_orders, plan
 	PACK_STRING(struct agent_orders, subgroup), PACK_STRING(struct agent_orders, id),
 	PACK_STRING(struct agent_orders, state),
 	PACK_EMBED(struct agent_orders, resources, &limits_type),
-	PACK_BOOL(struct agent_orders, tell_steps), PACK_BOOL(struct agent_orders, delegate), PACK_BOOL(struct agent_orders, image),
-	PACK_BOOL(struct agent_orders, root_readonly));
+	PACK_BOOL(struct agent_orders, tell_steps), PACK_BOOL(struct agent_orders, delegate),
+	PACK_BOOL(struct agent_orders, image), PACK_BOOL(struct agent_orders, root_readonly));
 
 int agent_orders_for_exec(
 	struct arena *a, const struct plan *plan, const struct spec *spec, struct agent_orders *ret)
@@ -87,7 +88,10 @@ int agent_orders_pack(const struct agent_orders *orders, struct strbuf *ret)
 	return pack_write(&orders_type, orders, ret);
 }
 
-/* The attributes of mount_setattr(2) that a mount's source may carry into the guest. */
+/*
+ * the attributes of mount_setattr(2) that the host's mount of a source may hand on to the guest's
+ * mount
+ */
 #define MOUNT_FLAGS (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
 
 static bool fills_slot(const struct step *s)

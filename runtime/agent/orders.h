@@ -11,13 +11,13 @@
 
 struct agent_orders {
 	/*
-	 * The steps of the guest's agent and of caisson-init, and all barriers. The step
-	 * ATTACH_ROOT names a path on the host, which the guest replaces by a path of its own.
+	 * those steps of the plan that the guest's agent and caisson-init do, and all barriers. The
+	 * step ATTACH_ROOT names a path on the host, which the guest replaces by a path of its own.
 	 */
 	struct plan plan;
 	/*
-	 * the MOUNT_ATTR_* flags of the host's mounts, by slot; the guest's mounts get the same
-	 * flags
+	 * the MOUNT_ATTR_* flags of the host's mounts, indexed by the slot of the mount; the
+	 * guest's mounts get the same flags
 	 */
 	uint32_t *mount_flags;
 	size_t nslots;
@@ -25,11 +25,15 @@ struct agent_orders {
 	uint64_t *filter; /* the compiled system call filter, one number an instruction */
 	size_t nfilter;
 
-	/* tell the monitor which steps were done and when (message "steps") */
+	/* whether the agent tells the monitor which steps were done and when (message "steps") */
 	bool tell_steps;
 
-	/* The member `subgroup` is for an exec only. */
-	const char *subgroup; /* value of the option --cgroup of `caisson exec`, or NULL */
+	/* The member `subgroup` is only for an exec, one more process of the container. */
+	/*
+	 * directory beneath the container's cgroup for the exec: value of the option --cgroup of
+	 * `caisson exec`, or NULL
+	 */
+	const char *subgroup;
 
 	/* The members from here on are only for the message "create". */
 	const char *id; /* ID of the container */
@@ -38,16 +42,18 @@ struct agent_orders {
 	 * hooks
 	 */
 	const char *state;
-	struct cg_resources resources; /* the limits that the guest sets */
+	/* the limits of resources that the guest's kernel enforces */
+	struct cg_resources resources;
 	bool delegate; /* whether the container's cgroup is given to the user `uid` */
 	bool image;    /* whether the container's root is the disk image vm.image */
 	bool root_readonly;
 };
 
 /*
- * Fill in the orders from the plan and from the container's spec. agent_orders_for_create() leaves
- * id, state, mount_flags and filter to the caller. agent_orders_for_exec() sets only the plan and
- * uid. The orders lie in the arena, or share memory with the arguments.
+ * These two functions fill in the orders from the plan and from the container's spec.
+ * agent_orders_for_create() leaves id, state, mount_flags and filter to the caller.
+ * agent_orders_for_exec() sets only the plan and uid. The orders lie in the arena, or share memory
+ * with the arguments.
  */
 int agent_orders_for_create(struct arena *a, const struct plan *plan, const struct spec *spec,
 	struct agent_orders *ret) must_check;

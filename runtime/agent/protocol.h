@@ -89,12 +89,15 @@
 #define AGENT_STDERR 2
 #define AGENT_TERMINAL 3
 
-#define AGENT_FDS_MAX 8 /* how many descriptors may come with a frame (over a Unix socket) */
+/* how many descriptors may come with a frame, which only a Unix socket can carry */
+#define AGENT_FDS_MAX 8
 #define AGENT_JSON_MAX (1u << 20) /* longest JSON text of a frame, in bytes */
 /* longest blob of a frame, in bytes; config.json may have 8 MiB */
 #define AGENT_BLOB_MAX (16u << 20)
 
-/* The header at the beginning of each frame; its numbers are little-endian. */
+/*
+ * The header at the beginning of each frame of the agent protocol. Its numbers are little-endian.
+ */
 struct agent_header {
 	uint32_t json_len, blob_len;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `checkpoint`, with the options of runc. Those that only concern CRIU have no effect on a microVM,
- * because a snapshot contains all of the guest.
+ * Implements `checkpoint`, with the options of runc. The options that only concern CRIU have no
+ * effect, because only a microVM can be checkpointed, by a snapshot that contains all of the guest.
  */
 #include "launch/checkpoint.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The subcommands of caisson. Each is a file with a run function, which parses its options and
- * calls one function of launch/ or of a library. The run function returns an exit code, or -errno
- * with the message set, which main() prints.
+ * The subcommands of caisson. Each subcommand is a file with a run function, which parses the
+ * subcommand's options and calls one function of launch/ or of a library. The run function returns
+ * an exit code, or -errno with the message set, which main() prints.
  */
 #pragma once
 #include "base/program.h"
@@ -10,15 +10,15 @@
 #include "launch/container.h"
 
 #define CMD_EXIT_FAILURE 1
-/* exit code of `exec` if it could not run the program; the same as runc's */
+/* exit code of `caisson exec` if it could not run the program; runc has the same */
 #define CMD_EXIT_EXEC_FAILED 255
 
 struct globals {
 	const char *root, *log, *log_format, *log_level, *cgroup_manager, *rootless;
 	bool debug, systemd_cgroup;
 	/*
-	 * caisson was called as caisson-vm, which means --isolation vm, because engines can only be
-	 * given a path
+	 * whether caisson was called by the name caisson-vm, which stands for --isolation vm,
+	 * because engines can be given a path but no option
 	 */
 	bool vm;
 };
@@ -59,14 +59,14 @@ int cmd_spec(const struct command *self, const struct globals *g, int argc, char
 int cmd_disk(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_plan(const struct command *self, const struct globals *g, int argc, char **argv);
 
-/* The arguments of a command, without its options. */
+/* The arguments of a subcommand, without its options. */
 struct arguments {
-	int n; /* the arguments and their number, which cmd_parse() sets */
+	int n; /* the arguments and how many they are, both set by cmd_parse() */
 	char **v;
-	int min, max; /* least and largest number of arguments; a max of -1: no limit */
+	int min, max; /* least and largest number of arguments; max -1: no limit */
 	/*
-	 * for `exec`: everything after the first argument is an argument, even if it begins with
-	 * "-"
+	 * whether everything after the first argument is an argument, even if it begins with "-",
+	 * as the command of `exec` needs it
 	 */
 	bool stop_at_first;
 };
@@ -79,18 +79,19 @@ int cmd_parse(const struct command *self, const struct option_def *defs, int arg
 	struct arguments *args) must_check;
 
 /*
- * Open the container by its ID. Its state directory is beneath the root that the globals name.
- * cmd_open() fails if the directory has no state.json, unless another command is creating the
- * container now. cmd_open_any() also opens a directory that a killed `create` has left.
+ * cmd_open() and cmd_open_any() open a container by its ID. The container's state directory is in
+ * the directory that the global option --root names. cmd_open() fails if the state directory has no
+ * state.json, unless another command is creating the container now. cmd_open_any() also opens a
+ * directory that a killed `create` has left.
  */
 int cmd_open_any(const struct globals *g, const char *id, bool lock, struct container *ret)
 	must_check;
 int cmd_open(const struct globals *g, const char *id, bool lock, struct container *ret) must_check;
 
 /*
- * For --regex: opens each container whose ID the extended regular expression matches, as cmd_open()
- * does, and calls f with it. If f fails for a container, a warning is logged and f is called with
- * the next one, as in crun.
+ * Implements --regex: opens each container whose ID the extended regular expression matches, as
+ * cmd_open() does, and calls f with it. If f fails for a container, the function logs a warning and
+ * goes on with the next container, as crun does.
  */
 int cmd_each(const struct globals *g, const char *regex, bool lock,
 	int (*f)(void *data, struct container *c), void *data) must_check;
@@ -100,33 +101,40 @@ int cmd_each(const struct globals *g, const char *regex, bool lock,
  * front of any "--".
  */
 bool cmd_has_option(int argc, char **argv, const char *name);
-/* `run` and `create` with the option --image. */
+/* Implements `caisson run` and `caisson create` if they have the option --image. */
 int cmd_run_image(const struct command *self, const struct globals *g, int argc, char **argv)
 	must_check;
-/* `run` with the option --disk. */
+/* Implements `caisson run` if it has the option --disk. */
 int cmd_run_disk(const struct command *self, const struct globals *g, int argc, char **argv)
 	must_check;
 
 /*
- * Tells caisson-disk and caisson-inside in the environment which caisson to run with which
- * directory of states, for what needs a microVM.
+ * Sets environment variables that tell caisson-disk and caisson-inside the path of this caisson and
+ * the value of its --root, because these two programs execute caisson when they need a microVM.
  */
 int cmd_set_runtime(const struct globals *g) must_check;
 
-/* Returns whether the container is a machine with an operating system of its own. */
+/*
+ * Returns whether the container is a microVM with a foreign guest: an operating system that has no
+ * agent of caisson.
+ */
 bool cmd_is_foreign(const struct container *c);
-/* `exec` in such a machine: becomes ssh. Returns only after a failure. */
+/*
+ * Implements `caisson exec` for a foreign guest: becomes ssh(1), which logs in to the guest.
+ * Returns only after a failure.
+ */
 int cmd_exec_foreign(struct container *c, int argc, char **argv, bool tty) must_check;
 int cmd_console(const struct command *self, const struct globals *g, int argc, char **argv);
 
 /*
  * Executes a helper program with the list of arguments `words`, whose first entry it replaces by
- * the program's path. `needs` names the libraries without which the program is not built.
+ * the program's path. `needs` names the libraries without which the program is not built, for the
+ * error message if the program is missing.
  */
 int cmd_execute(const char *program, const char *needs, char **words) must_check;
 
 struct launch_options;
-/* Sets what the global options say of a launch. */
+/* Sets those launch options that the global options of caisson decide. */
 int cmd_prepare_launch(const struct globals *g, struct launch_options *o) must_check;
 
 /* Sends a signal to the container's first process, or to all of its processes. */
@@ -135,13 +143,16 @@ int cmd_signal(struct container *c, int sig, bool all) must_check;
 int cmd_manager(const struct globals *g, enum cg_manager *ret) must_check;
 
 /*
- * Decides which descriptors of caisson's caller the program inherits: those that LISTEN_FDS counts,
- * and those of the next *preserve_fds ones that are open. If some are not open, this is a warning,
- * and *preserve_fds is reduced to end at the last open one. Marks all other descriptors
- * close-on-exec, because descriptors that the caller passed to caisson by mistake must not get into
- * the container.
+ * Decides which descriptors of caisson's caller the program inherits: the descriptors that
+ * LISTEN_FDS counts, and those of the next *preserve_fds descriptors that are open. If some of
+ * these are not open, the function logs a warning, and *preserve_fds is reduced to end at the last
+ * open one. Marks all other descriptors close-on-exec, because descriptors that the caller passed
+ * to caisson by mistake must not get into the container.
  */
 int cmd_preserve(int *preserve_fds) must_check;
 
-/* Prints `ps` for a container in a microVM: a table like that of ps -ef, or [pid, ...]. */
+/*
+ * Prints the processes of a container in a microVM: a table like that of ps -ef, or in JSON an
+ * array of pids.
+ */
 int cmd_ps_of_vm(struct container *c, bool json) must_check;

@@ -39,8 +39,9 @@ int cmd_parse(const struct command *self, const struct option_def *defs, int arg
 		return err_set(EINVAL, "%s: %s arguments. Usage: caisson %s %s", self->name,
 			n < args->min ? "missing" : "too many", self->name, self->usage);
 	/*
-	 * options_parse() has moved the arguments to the front. The list of arguments gets a NULL
-	 * at its end, as that of main() has, because exec passes it on.
+	 * options_parse() has moved the arguments to the front of argv. A NULL is put behind the
+	 * last argument, as behind the arguments of main(), because `exec` passes the arguments to
+	 * execve(2).
 	 */
 	argv[n] = NULL;
 	args->n = n;
@@ -118,8 +119,8 @@ static int call_if_matching(void *data, int root_dir, const char *id)
 		return 0;
 	int r = container_open(&c, m->root, id, m->lock);
 	/*
-	 * Skips a container that was deleted in the meantime, and a directory that is not a
-	 * container's.
+	 * Skips a container that was deleted in the meantime, and a directory that does not belong
+	 * to a container.
 	 */
 	if (r == -ENOENT || c.dir < 0 || (r >= 0 && !c.bundle))
 		return 0;
@@ -169,8 +170,8 @@ int cmd_manager(const struct globals *g, enum cg_manager *ret)
 }
 
 /*
- * Says whether the caller left the descriptor open for the program. This is so if it is not
- * close-on-exec: caisson's own descriptors are, and inherited ones are not.
+ * Says whether caisson's caller left the descriptor open for the program. The caller did so if the
+ * descriptor is not close-on-exec, because caisson opens its own descriptors close-on-exec.
  */
 static bool is_callers(int fd)
 {
@@ -180,8 +181,8 @@ static bool is_callers(int fd)
 }
 
 /*
- * Opens a meaningless close-on-exec descriptor with the number fd. Otherwise a file that caisson
- * opens later could get a number that is passed to the program.
+ * Occupies the descriptor number fd by a close-on-exec descriptor of /dev/null. Otherwise a file
+ * that caisson opens later could get a number that is passed to the program.
  */
 static int fill_hole(int fd)
 {

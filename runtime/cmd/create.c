@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Implements `create` and `run`. They have the same options, except for those that concern the
- * foreground.
+ * Implements `create` and `run`. Both have the same options, except for those that concern a
+ * container in the foreground.
  */
 #include "cmd/cmd.h"
 #include "launch/launch.h"
@@ -24,14 +24,18 @@ int cmd_prepare_launch(const struct globals *g, struct launch_options *o)
 
 struct parsed {
 	struct launch_options o;
-	/* the values of options that may be given several times, to which `o` points */
+	/*
+	 * memory for the values of the options that may be given several times; pointers in `o`
+	 * lead here
+	 */
 	struct option_list networks, ports, dns, hosts;
 };
 
 #define NETWORK_OPTIONS 4
 
 /*
- * Copies the table of options without the rows that have no name, and adds the rows for networks.
+ * Copies the table of options `defs` to ret without the rows that have no name, and adds the rows
+ * for networks.
  */
 static void put_options(struct parsed *p, const struct option_def *defs, struct option_def *ret)
 {
@@ -103,7 +107,10 @@ static int parse_launch_options(
 			"do not delete the container when it ends"},
 		{0},
 	};
-	/* `create` has neither --detach nor --keep, so the names in these rows are empty for it. */
+	/*
+	 * `used` is the table without the rows --detach and --keep if the command is `create`, for
+	 * which the names in these rows are empty.
+	 */
 	struct option_def used[ARRAY_SIZE(defs) + NETWORK_OPTIONS];
 	struct arguments args = {.min = 1, .max = 1};
 

@@ -7,7 +7,7 @@ static int delete_one(void *data, struct container *c)
 	const bool *force = data;
 	int r = *force ? container_seize(c) : 0;
 
-	/* If the container was deleted in the meantime, there is nothing left to do. */
+	/* -ENOENT says that the container was deleted in the meantime, so nothing is left to do. */
 	if (r == -ENOENT)
 		return 0;
 	return r < 0 && !c->locked ? r : launch_delete(c, *force);
@@ -23,8 +23,8 @@ static int delete_by_name(const struct globals *g, const char *id, bool force)
 		return r < 0 ? r : launch_delete(&c, false);
 	}
 	/*
-	 * A damaged state.json is no reason to stop: launch_delete() finds out what it can without
-	 * the file.
+	 * With --force, a damaged state.json does not stop the deletion, because launch_delete()
+	 * finds out what it can without the file.
 	 */
 	r = cmd_open_any(g, id, false, &c);
 	if (r >= 0 || c.dir >= 0)
@@ -34,7 +34,7 @@ static int delete_by_name(const struct globals *g, const char *id, bool force)
 	return r < 0 && !c.locked ? r : launch_delete(&c, true);
 }
 
-/* `caisson rm` deletes several containers, like docker's command of that name. */
+/* Implements `caisson rm`, which deletes several containers, as `docker rm` does. */
 int cmd_rm(const struct command *self, const struct globals *g, int argc, char **argv)
 {
 	bool force = false;

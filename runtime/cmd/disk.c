@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `caisson disk`: executes caisson-disk, a separate program, so that caisson needs no compression
- * libraries.
+ * Implements `caisson disk`, which executes caisson-disk. caisson-disk is a program of its own, so
+ * that caisson needs no compression libraries.
  */
 #include <limits.h>
 #include <stdlib.h>
@@ -22,7 +22,10 @@ int cmd_set_runtime(const struct globals *g)
 	int r = container_root(&a, g->root, &root);
 	if (r < 0)
 		return r;
-	/* The options of those programs are the user's, so this is in the environment. */
+	/*
+	 * The path and the directory are passed in the environment, because all options of
+	 * caisson-disk and caisson-inside come from the user.
+	 */
 	if (setenv("CAISSON_DISK_RUNTIME", self, 1) < 0 ||
 		setenv("CAISSON_DISK_STATE", root, 1) < 0)
 		return err_sys("set the environment");
@@ -33,6 +36,9 @@ int cmd_disk(const struct command *self, const struct globals *g, int argc, char
 {
 	int r = cmd_set_runtime(g);
 
-	/* argv[-1] is the word "disk", and the list has NULL at its end, as that of main() has. */
+	/*
+	 * argv[-1] is the word "disk", which cmd_execute() replaces, and the list ends in NULL, as
+	 * that of main() does.
+	 */
 	return r < 0 ? r : cmd_execute("caisson-disk", "zlib and zstd", argv - 1);
 }

@@ -53,8 +53,8 @@ bad:
 }
 
 /*
- * Writes the statistics. In VM mode they come from the guest's cgroup, because the host's cgroup
- * counts the whole machine.
+ * Writes the statistics of the container's cgroup. In VM mode they come from the cgroup in the
+ * guest, because the host's cgroup counts the whole machine.
  */
 static int put_statistics(struct container *c, struct json_out *o)
 {
@@ -92,8 +92,9 @@ static int print_event(struct container *c, const char *type, bool stats)
 }
 
 /*
- * Says whether the container is a microVM whose process ends within VM_END_MS. If it does, a
- * statistics request that got no answer is not an error, because the microVM was about to end.
+ * Says whether the container is a microVM whose process on the host ends within VM_END_MS. If it
+ * does, a statistics request that got no answer is not an error, because the microVM was about to
+ * end.
  */
 static bool is_ending(const struct container *c, int pidfd)
 {
@@ -103,8 +104,8 @@ static bool is_ending(const struct container *c, int pidfd)
 }
 
 /*
- * The source of events: the files of the container's cgroup, or in VM mode messages of the guest,
- * because the guest's kernel kills processes when memory runs out.
+ * Where the events come from: the files of the container's cgroup, or in VM mode messages of the
+ * guest, because there the guest's kernel kills processes when memory runs out.
  */
 struct source {
 	struct container *c;
@@ -121,7 +122,7 @@ static int source_open(struct source *s, struct container *c)
 	return r;
 }
 
-/* Reads which events have happened and returns them as CG_EVENT_* bits. */
+/* Reads which events have happened since the last call and returns them as CG_EVENT_* bits. */
 static int source_read(struct source *s, int pidfd)
 {
 	if (!s->c->vm)
@@ -145,7 +146,7 @@ static void source_close(struct source *s)
 
 /*
  * Prints a line of statistics at each interval, and a line whenever the kernel kills a process
- * because memory ran out. Ends when the container has no process left or its first process has
+ * because memory ran out. Returns when the container has no process left or its first process has
  * ended.
  */
 static int follow_events(struct container *c, int interval_ms)

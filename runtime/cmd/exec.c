@@ -49,7 +49,8 @@ static int set_user(struct arena *a, struct spec_user *u, const struct exec_args
 
 /*
  * Adds the capabilities that --cap asks for to the bounding, effective and permitted sets. They are
- * never put into the inheritable set (CVE-2022-29162), and so they cannot be ambient either.
+ * never added to the inheritable set (CVE-2022-29162). So they cannot be ambient either, because
+ * the kernel requires ambient capabilities to be inheritable.
  */
 static int set_caps(struct arena *a, struct spec_process *p, const struct exec_args *x)
 {
@@ -91,8 +92,8 @@ static int set_env(struct arena *a, struct spec_process *p, const struct exec_ar
 }
 
 /*
- * Makes the process to run: a copy of the container's process object with other arguments, and with
- * the changes that the options ask for.
+ * Describes the process that `exec` runs: a copy of the container's `process` in config.json with
+ * other arguments, and with the changes that the options ask for.
  */
 static int process_from_options(struct container *c, const struct exec_args *x, int argc,
 	char **argv, const struct spec_process **ret)
@@ -107,7 +108,10 @@ static int process_from_options(struct container *c, const struct exec_args *x, 
 		*p = *s->process;
 	else
 		p->cwd = "/";
-	/* The arguments can be used as they are, because argv ends in NULL, as main()'s does. */
+	/*
+	 * The arguments can be used as they are, because the list argv ends in NULL, as that of
+	 * main() does.
+	 */
 	p->args = (struct spec_strings){.v = (const char *const *)argv, .n = (size_t)argc};
 	p->terminal = x->tty;
 	/* In the foreground the new terminal gets the size of caisson's own terminal. */
@@ -132,10 +136,10 @@ static int process_from_options(struct container *c, const struct exec_args *x, 
 }
 
 /*
- * Makes the process to run from the file of --process. Properties that the file leaves out are
- * taken from the container's process, so that a short file does not run a process unconfined; runc
- * and crun each do a part of this. noNewPrivileges is always taken from the file, as in runc and
- * crun.
+ * Describes the process that `exec` runs by the file of --process. Properties that the file leaves
+ * out are taken from the container's process, so that a short file does not run a process
+ * unconfined; runc and crun each do a part of this. noNewPrivileges is always taken from the file,
+ * as in runc and crun.
  */
 static int process_from_file(
 	struct container *c, const struct exec_args *x, const struct spec_process **ret)
@@ -159,7 +163,10 @@ static int process_from_file(
 	return 0;
 }
 
-/* A command goes to a foreign guest by ssh, which can do less than an agent. */
+/*
+ * Refuses those options of `exec` that a foreign guest cannot fulfil, because its commands go by
+ * ssh, which can do less than caisson's agent. Then executes the command by ssh.
+ */
 static int exec_in_foreign(const struct exec_args *x, const struct exec_options *o,
 	struct container *c, struct arguments *args)
 {

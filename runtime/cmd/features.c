@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `features`: prints the JSON that features.md and features-linux.md of the runtime-spec define. It
- * must print nothing else, not even on standard error, because CRI-O reads both streams as one.
+ * Implements `features`, which prints the JSON that features.md and features-linux.md of the
+ * runtime-spec define. The command must print nothing else, not even on standard error, because
+ * CRI-O reads both streams as one.
  */
 #include <linux/seccomp.h>
 #include <sys/syscall.h>
@@ -25,8 +26,8 @@ static void put_enabled(struct json_out *o, const char *key)
 }
 
 /*
- * Says whether the kernel knows this seccomp flag. The call passes no filter, so it fails with
- * EFAULT if the kernel knows the flag, and with EINVAL if not.
+ * Says whether the kernel knows this seccomp flag, by a call of seccomp(2) without a filter. The
+ * call fails with EFAULT if the kernel knows the flag, and with EINVAL if not.
  */
 static bool kernel_has_flag(const char *name)
 {

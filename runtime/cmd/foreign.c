@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Commands for a machine with an operating system of its own: `run --disk`, `console`, and `exec`
- * by ssh.
+ * Implements the commands for a machine with an operating system of its own: `run --disk`,
+ * `console`, and `exec`, which goes by ssh.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -15,7 +15,7 @@
 #include "cmd/cmd.h"
 #include "launch/vm_client.h"
 
-#define CONSOLE_LEAVE 0x1d /* Ctrl-] */
+#define CONSOLE_LEAVE 0x1d /* Ctrl-], which leaves `caisson console` */
 #define BUFFER 4096
 #define SSH_USER "io.caisson.vm.ssh.user"
 #define SSH_KEY "io.caisson.vm.ssh.key"
@@ -41,12 +41,12 @@ bool cmd_is_foreign(const struct container *c)
 	return c->vm && guest && streq(guest, "foreign");
 }
 
-/* --- console --- */
+/* --- caisson console --- */
 
 struct session {
-	int sock;   /* the machine's console */
-	bool typed; /* standard input is read */
-	bool left;  /* Ctrl-] was typed */
+	int sock;   /* socket that is connected to the machine's console */
+	bool typed; /* whether standard input is still read */
+	bool left;  /* whether the user has typed Ctrl-], which ends the session */
 };
 
 static int set_raw(struct termios *ret_before)
@@ -60,7 +60,10 @@ static int set_raw(struct termios *ret_before)
 	return tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0 ? err_sys("make the terminal raw") : 0;
 }
 
-/* Sends what was typed. The socket does not block, so this waits until the machine takes it. */
+/*
+ * Sends the user's input to the console. The socket does not block, so the function waits until the
+ * machine takes the input.
+ */
 static int send_typed(struct session *s, const char *text, size_t len)
 {
 	while (len > 0) {
@@ -90,7 +93,10 @@ static int on_typed(struct session *s)
 	return send_typed(s, text, leave ? (size_t)(leave - text) : (size_t)n);
 }
 
-/* Returns 0 at the end of the console, which is the machine's. */
+/*
+ * Copies output of the console to standard output. Returns 0 at the end of the console, when the
+ * machine has ended, and 1 before.
+ */
 static int on_output(const struct session *s)
 {
 	char text[BUFFER];
@@ -166,9 +172,11 @@ int cmd_console(const struct command *self, const struct globals *g, int argc, c
 	return r;
 }
 
-/* --- exec --- */
+/* --- caisson exec in a machine --- */
 
-/* The machine's address: the first one of its interfaces. */
+/*
+ * Finds the address by which ssh reaches the machine: the first address of its network interfaces.
+ */
 static int find_address(struct container *c, const char **ret)
 {
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
@@ -194,7 +202,10 @@ static int find_address(struct container *c, const char **ret)
 		c->id, c->id);
 }
 
-/* Quotes the words for the shell that sshd starts, which would split and expand them. */
+/*
+ * Quotes the command's words, because the shell that sshd starts in the machine would split and
+ * expand them.
+ */
 static int quote_words(int argc, char **argv, struct strbuf *ret)
 {
 	int r = 0;
@@ -229,7 +240,10 @@ int cmd_exec_foreign(struct container *c, int argc, char **argv, bool tty)
 	const char *hosts = arena_printf(&c->arena, "UserKnownHostsFile=%s/known_hosts", c->bundle);
 	if (r < 0 || !hosts)
 		return r < 0 ? r : -ENOMEM;
-	/* The machine makes its host key at its first boot, so the first one is accepted. */
+	/*
+	 * ssh accepts the first host key that it sees of the machine (accept-new), because the
+	 * machine makes its host key at its first boot.
+	 */
 	const char *const fixed[] = {"ssh", "-o", hosts, "-o", "StrictHostKeyChecking=accept-new",
 		"-o", "ConnectTimeout=60", "-o", "LogLevel=ERROR", "-l", user, tty ? "-t" : "-T"};
 	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `caisson image ...` executes caisson-image. That is a program of its own, because loading the
- * libraries that read registries and layers would slow down every create and start.
+ * Implements `caisson image ...`, which executes caisson-image. caisson-image is a program of its
+ * own, because loading the libraries that read registries and layers would slow down every create
+ * and start.
  */
 #include "cmd/cmd.h"
 
@@ -10,6 +11,9 @@
 
 int cmd_image(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	/* argv[-1] is the word "image", and the list has NULL at its end, as that of main() has. */
+	/*
+	 * argv[-1] is the word "image", which cmd_execute() replaces, and the list ends in NULL, as
+	 * that of main() does.
+	 */
 	return cmd_execute(PROGRAM, NEEDS, argv - 1);
 }

@@ -31,8 +31,8 @@ static int parse_signal(const char *text)
 
 /*
  * Says whether the signal goes to all processes of the cgroup. If the container has no pid
- * namespace of its own, its other processes do not end with the first one. Then SIGKILL is sent to
- * all, even after the first one has ended, as in runc.
+ * namespace of its own, its other processes do not end with the first one. Then SIGKILL goes to all
+ * processes, even after the first one has ended, as in runc.
  */
 static bool kills_all(struct container *c, int sig)
 {
@@ -52,8 +52,8 @@ int cmd_signal(struct container *c, int sig, bool all)
 	enum container_status status;
 
 	/*
-	 * The container has no process yet to which a signal could be sent, so the command that
-	 * makes it is killed.
+	 * If the container has no process yet to which a signal could be sent, SIGKILL goes to the
+	 * command that is creating the container.
 	 */
 	if (c->pid == 0 && sig == SIGKILL && container_status(c, &status) >= 0 &&
 		status == CONTAINER_CREATING)
@@ -61,8 +61,8 @@ int cmd_signal(struct container *c, int sig, bool all)
 	if (c->vm)
 		return vm_signal(c, sig, all);
 	/*
-	 * cg_kill() is called even if the first process has ended, because in a shared pid
-	 * namespace the container's other processes may still run.
+	 * cg_kill() sends the signal to all processes of the cgroup, even if the first process has
+	 * ended, because in a shared pid namespace the container's other processes may still run.
 	 */
 	if (c->cgroup.path && (all || kills_all(c, sig)))
 		return cg_kill(&c->cgroup, sig);

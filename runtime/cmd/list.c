@@ -10,7 +10,7 @@
 struct listing {
 	const char *root;
 	bool quiet;
-	struct strbuf *table; /* output: lines of the table, or IDs only */
+	struct strbuf *table; /* output of the command: lines of the table, or IDs only */
 	struct user_names names;
 	struct json_out *json;
 };
@@ -61,20 +61,23 @@ static int list_add(void *data, int root_dir, const char *id)
 	if (r >= 0)
 		r = container_status(&c, &status);
 	/*
-	 * Skips a container that was deleted in the meantime, and a directory that is not a
-	 * container's.
+	 * Skips a container that was deleted in the meantime, and a directory that does not belong
+	 * to a container.
 	 */
 	if (r == -ENOENT || c.dir < 0)
 		return 0;
 	/*
-	 * A directory without state.json is skipped: it is not a container's, or a `create` that
-	 * was killed before it had made anything has left it.
+	 * A directory without state.json is skipped: either it does not belong to a container, or a
+	 * `create` has left it that was killed before it had made anything else.
 	 */
 	if (r >= 0 && !c.bundle && status != CONTAINER_CREATING) {
 		log_warn("%s/%s is not a container's directory: it has no state.json", l->root, id);
 		return 0;
 	}
-	/* A damaged container is only logged as a warning, so that the others are still listed. */
+	/*
+	 * If a container's state.json is damaged, the error is only logged as a warning, so that
+	 * the other containers are still listed.
+	 */
 	if (r < 0) {
 		log_warn("%s", err_msg());
 		return 0;
@@ -90,14 +93,14 @@ static int list_add(void *data, int root_dir, const char *id)
 }
 
 /*
- * Adds an ID to the list. If the directory has a state.json, the file is not read, so that a list
- * of many containers is fast.
+ * Adds a container's ID to the list. If the container's directory has a state.json, the file is not
+ * read, so that listing many containers is fast.
  */
 static int list_add_id(void *data, int root_dir, const char *id)
 {
 	char path[NAME_MAX + sizeof("/state.json")];
 
-	/* The name of a directory has at most NAME_MAX bytes. */
+	/* An ID of more than NAME_MAX bytes cannot be the name of a directory. */
 	if (strlen(id) <= NAME_MAX) {
 		stpcpy(stpcpy(path, id), "/state.json");
 		if (faccessat(root_dir, path, F_OK, 0) == 0)

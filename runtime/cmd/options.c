@@ -85,8 +85,8 @@ static int unknown_option(const struct words *w)
 }
 
 /*
- * Sets an option to its value. If value is NULL, the next word is the value. Returns how many words
- * were used.
+ * Sets the option `d` to `value`. If `value` is NULL, the next word of the command line is the
+ * value. Returns how many words were used, the option's own word included.
  */
 static int take_option(const struct words *w, const struct option_def *d, const char *value)
 {
@@ -94,8 +94,8 @@ static int take_option(const struct words *w, const struct option_def *d, const 
 
 	if (!is_flag(d) && !value) {
 		/*
-		 * podman finds out from the words "requires an argument" whether the runtime knows
-		 * an option.
+		 * The error must contain the words "requires an argument", because podman finds out
+		 * from these words whether the runtime knows an option.
 		 */
 		if (w->argc == 1)
 			return err_set(EINVAL, "option --%s requires an argument", d->name);
@@ -106,8 +106,8 @@ static int take_option(const struct words *w, const struct option_def *d, const 
 }
 
 /*
- * Parses a word with letter options, such as "-dt", "-u1000" or "-eA=b". The first letter that
- * needs a value takes the rest of the word as its value.
+ * Parses a word that consists of one-letter options, such as "-dt", "-u1000" or "-eA=b". The first
+ * letter that needs a value takes the rest of the word as its value.
  */
 static int parse_letters(const struct words *w)
 {

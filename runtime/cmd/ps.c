@@ -132,8 +132,8 @@ static int print_table(pid_t *pids, size_t n)
 }
 
 /*
- * Runs the host's ps, because the user gave options for it. ps prints all processes of the host, of
- * which only the lines of the container's processes are printed.
+ * Runs the host's ps(1), because the user gave options for ps. ps prints all processes of the host,
+ * so this function prints only those lines that belong to processes of the container.
  */
 static int print_by_ps(const pid_t *pids, size_t n, int argc, char **argv)
 {
@@ -181,14 +181,15 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 	pid_t *pids;
 	size_t n;
 
-	/* docker's `ps` without arguments lists the containers, so this command does too. */
+	/* `caisson ps` without arguments lists the containers, as `docker ps` does. */
 	if (argc == 0)
 		return cmd_list(self, g, argc, argv);
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
 	/*
-	 * Parses options a second time, because engines also put options after the container's ID.
+	 * The words after the container's ID are parsed for options a second time, because engines
+	 * also put options there.
 	 */
 	bool help;
 	int left = options_parse(defs, args.n - 1, args.v + 1, true, &help);

@@ -18,8 +18,8 @@
 #define DAY 86400
 
 /*
- * Major device numbers of terminals. Pseudo-terminals have eight major numbers, of which this is
- * the first.
+ * Major device number of virtual consoles and serial ports. The pseudo-terminals have eight major
+ * numbers, of which MAJOR_PTS is the first.
  */
 #define MAJOR_TTY 4
 #define MAJOR_PTS 136
@@ -33,7 +33,10 @@ int ps_table_head(struct strbuf *out)
 		"TTY", "TIME");
 }
 
-/* Formats a start time: as the time of day if it is today, else as the date or the year. */
+/*
+ * Formats a process's start time: the time of day if the process started today, else the date or
+ * the year.
+ */
 static void format_start(time_t t, char *ret, size_t size)
 {
 	time_t now = time(NULL);
@@ -66,8 +69,8 @@ int ps_table_add(struct strbuf *out, const struct ps_row *row)
 }
 
 /*
- * Returns the name of a terminal by its device number. If the name contains a number, it is written
- * into ret.
+ * Returns the name of the terminal with this device number. If the name contains a number, the name
+ * is written into ret.
  */
 static const char *name_tty(unsigned device, char *ret, size_t size)
 {
@@ -86,7 +89,10 @@ static const char *name_tty(unsigned device, char *ret, size_t size)
 			serial ? minor - FIRST_SERIAL : minor);
 		return ret;
 	}
-	/* For every other device sysfs has a link whose target ends in the device's name. */
+	/*
+	 * For a device that is neither a pseudo-terminal nor a known terminal, sysfs has a link
+	 * whose target ends in the device's name.
+	 */
 	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u", major, minor);
 	ssize_t n = readlink(path, target, sizeof(target) - 1);
 	if (n <= 0)
@@ -101,8 +107,8 @@ int ps_parse_stat(char *text, const struct ps_clock *clock, struct ps_row *row, 
 	char *ret_state)
 {
 	/*
-	 * The process's name in the text is in parentheses and may contain any character, even ")",
-	 * so it ends at the last ")".
+	 * In /proc/PID/stat the process's name is in parentheses and may contain any character,
+	 * even ")". So the name ends at the last ")".
 	 */
 	char *name = strchr(text, '('), *end = strrchr(text, ')');
 	unsigned long used, system;
@@ -149,9 +155,9 @@ static bool read_file(const char *dir, const char *name, struct strbuf *ret)
 }
 
 /*
- * Turns the arguments, which NULs end, into one text. Control characters are replaced, as ps(1)
- * does, because a terminal may act on them. If a process has no arguments, such as a kernel thread
- * or a zombie, the text is its name in brackets.
+ * Turns the arguments of a process, each of which ends with a NUL, into one line. Control
+ * characters are replaced, as ps(1) does, because a terminal may act on them. If the process has no
+ * arguments, such as a kernel thread or a zombie, the line is its name in brackets.
  */
 static int format_command(struct strbuf *command, const char *name, char state)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `restore`, with the options of runc. */
+/* Implements `restore`, with the options of runc: starts a microVM from a checkpoint. */
 #include "cmd/cmd.h"
 #include "launch/launch.h"
 

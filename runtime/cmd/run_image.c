@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `run --image` and `create --image`.
+ * Implements `run --image` and `create --image`.
  *
  * Theory of operation. run_prepare() makes a bundle of the image, and this process then does what
- * `caisson run --bundle` does, so that signals, the terminal and the exit code are the same. Three
- * cases need a process in between:
- *  - An ordinary user's bundle is made by a child, the root of a user namespace, because this
- *    process could not leave that namespace.
- *  - For `create` and `run --detach` a child makes the container, because its standard streams are
- *    the container's, and this process prints the container's name on its own.
- *  - With --rm another child waits for the end of such a container and deletes it.
+ * `caisson run --bundle` does, so that signals, the terminal and the exit code are the same. In
+ * three cases another process does a part of this:
+ * - An ordinary user's bundle is made by a child that is the root of a user namespace, because this
+ *   process could not leave that namespace again.
+ * - For `create` and `run --detach` a child makes the container. The child's standard streams
+ *   become those of the container, while this process prints the container's name on the caller's
+ *   standard output.
+ * - With --rm another child waits for the end of a container in the background and deletes the
+ *   container.
  */
 #include <inttypes.h>
 #include <limits.h>
@@ -30,9 +32,9 @@
 #define LOG_TAIL 4096
 
 struct image_run {
-	struct globals globals; /* its root is absolute */
+	struct globals globals; /* the global options, of which `root` is an absolute path */
 	struct run_options options;
-	bool create; /* `create`, else `run` */
+	bool create; /* true: `create --image`; false: `run --image` */
 	struct arena arena;
 	const char *name;
 	struct run_bundle bundle;
@@ -43,7 +45,7 @@ static struct spec_strings strings_of(const struct option_list *l)
 	return (struct spec_strings){.v = l->v, .n = l->n};
 }
 
-/* The options of the equivalent `caisson run --bundle`. */
+/* Sets the options of the `caisson run --bundle` to which this `run --image` is equivalent. */
 static int launch_options(struct image_run *r, struct launch_options *ret)
 {
 	const struct run_options *o = &r->options;
@@ -78,7 +80,10 @@ static int wait_for(pid_t pid, const char *what)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/* Ends a child: prints its failure, if it has one, on standard error. */
+/*
+ * Ends a child process of this command. If the child has failed, prints the error on standard error
+ * before.
+ */
 static _Noreturn void end_child(int r)
 {
 	int code = r < 0 ? program_fail(r) : r;
@@ -87,7 +92,7 @@ static _Noreturn void end_child(int r)
 	_exit(code);
 }
 
-/* Makes the bundle in a child that becomes root of a user namespace. */
+/* Makes the bundle in a child process, which becomes root of a user namespace. */
 static int prepare_in_child(struct image_run *r)
 {
 	pid_t self = getpid();
@@ -102,8 +107,8 @@ static int prepare_in_child(struct image_run *r)
 }
 
 /*
- * The umask applies to the directories of the bundle, whose modes are part of what the container
- * sees.
+ * Makes the bundle with the umask 022, whatever umask the caller has, because the modes of the
+ * bundle's directories are part of what the container sees.
  */
 static int prepare(struct image_run *r)
 {
@@ -116,7 +121,7 @@ static int prepare(struct image_run *r)
 	return result;
 }
 
-/* Makes a random name of 12 hexadecimal digits. */
+/* Makes a random name of 12 hexadecimal digits for the container. */
 static int random_name(struct arena *a, const char **ret)
 {
 	uint64_t random;
@@ -127,7 +132,7 @@ static int random_name(struct arena *a, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* The file that gets the output of a container in the background. */
+/* Opens the file in the bundle that gets the output of a container in the background. */
 static int open_log(const struct run_bundle *b)
 {
 	_cleanup_fd_ int dir = open(b->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -153,7 +158,10 @@ static int drop_input(void)
 	return null < 0 || dup2(null, STDIN_FILENO) < 0 ? err_sys("open /dev/null") : 0;
 }
 
-/* The child's error went to the log, which is gone with the container's directory. */
+/*
+ * Prints the log of a container that could not be started. The child of run_detached() has written
+ * its error to the log, and the log itself is deleted with the container's directory.
+ */
 static void report_log(int log)
 {
 	char text[LOG_TAIL];
@@ -163,7 +171,10 @@ static void report_log(int log)
 		(void)!fd_write_all(STDERR_FILENO, text, (size_t)n);
 }
 
-/* Opens a pidfd of the container's first process. `create` has written its pid to the bundle. */
+/*
+ * Opens a pidfd of the container's first process, whose pid the launch has written to the file
+ * "pid" in the bundle.
+ */
 static int open_container(const struct run_bundle *b)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -176,7 +187,7 @@ static int open_container(const struct run_bundle *b)
 	return pidfd_open((pid_t)pid, 0);
 }
 
-/* Waits, in a session of its own, until the container ends, and deletes it. */
+/* Waits, in a session of its own, until the container ends, and then deletes the container. */
 static _Noreturn void delete_later(struct image_run *r)
 {
 	_cleanup_container_ struct container c = CONTAINER_INIT;
@@ -186,8 +197,8 @@ static _Noreturn void delete_later(struct image_run *r)
 	setsid();
 	(void)!chdir("/");
 	/*
-	 * Closes the caller's output, because whoever reads it until its end would otherwise wait
-	 * for the container's end.
+	 * This process closes the standard streams of its caller. Otherwise a program that reads
+	 * the caller's output until its end would wait until the container ends.
 	 */
 	int null = open("/dev/null", O_RDWR);
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
@@ -202,7 +213,10 @@ static _Noreturn void delete_later(struct image_run *r)
 	_exit(result < 0 ? 1 : 0);
 }
 
-/* In the child of run_detached(): its standard streams become the container's. */
+/*
+ * Launches the container in the child of run_detached(), whose standard streams become the
+ * container's.
+ */
 static int launch_in_background(struct image_run *r, int log)
 {
 	struct launch_options l;
@@ -221,7 +235,10 @@ static int launch_in_background(struct image_run *r, int log)
 	return result < 0 ? result : status;
 }
 
-/* Runs `run --detach` or `create`, and prints the container's name. */
+/*
+ * Implements `run --image --detach` and `create --image`: launches the container in the background
+ * and prints its name.
+ */
 static int run_detached(struct image_run *r)
 {
 	_cleanup_fd_ int log = open_log(&r->bundle);

@@ -6,8 +6,8 @@
 #include "cmd/cmd.h"
 
 /*
- * Creates config.json, which must not exist yet. If --file names another file, that file is
- * replaced, as in runc and crun.
+ * Creates config.json in the bundle. The file must not exist yet. If --file names another file,
+ * that file is replaced, as in runc and crun.
  */
 static int create_config(int dir, const char *bundle, const char *file)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Implements `stop` and `logs` for people who know docker. Engines do without them, because they
- * use `kill` and the container's descriptors.
+ * Implements `stop` and `logs` for people who know docker. Container engines do not need these two
+ * commands, because they use `kill` and read the container's output themselves.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -19,7 +19,7 @@
 #define FOLLOW_MS 100
 #define COPY_SIZE 65536
 
-/* Waits up to `seconds` until the process ends. Returns 1 if it has ended, else 0. */
+/* Waits up to `seconds` until the process of the pidfd ends. Returns 1 if it has ended, else 0. */
 static int await_end(int pidfd, int seconds)
 {
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
@@ -37,7 +37,10 @@ static int await_end(int pidfd, int seconds)
 	}
 }
 
-/* Returns the signal that `run --image` has stored for the container, else SIGTERM. */
+/*
+ * Returns the signal that ends the container's program: the one that `run --image` has stored in an
+ * annotation, else SIGTERM.
+ */
 static int stop_signal(const struct container *c)
 {
 	const char *text = json_get_str(c->annotations, "io.caisson.stop-signal");
@@ -61,7 +64,10 @@ static int stop_one(const struct globals *g, const char *id, int seconds)
 	int sig = stop_signal(&c);
 	if (sig < 0)
 		return sig;
-	/* A program that is not started yet, or is frozen, reacts only to SIGKILL. */
+	/*
+	 * Only a running container gets its stop signal. A program that is not started yet, or is
+	 * frozen, reacts only to SIGKILL.
+	 */
 	if (status == CONTAINER_RUNNING) {
 		r = cmd_signal(&c, sig, false);
 		if (r >= 0)
@@ -95,7 +101,10 @@ int cmd_stop(const struct command *self, const struct globals *g, int argc, char
 	return r;
 }
 
-/* Copies what is behind the offset of fd to standard output. Returns the number of bytes. */
+/*
+ * Copies the rest of the file fd, from its offset on, to standard output. Returns the number of
+ * bytes.
+ */
 static int64_t copy_rest(int fd)
 {
 	char buf[COPY_SIZE];
@@ -122,8 +131,8 @@ static int follow(struct container *c, int fd)
 
 	for (;;) {
 		/*
-		 * The status is read before the file, so that the last bytes of a container that
-		 * has ended are copied too.
+		 * The status is read before the log, so that the last bytes of a container that has
+		 * ended are copied too.
 		 */
 		int r = container_status(c, &status);
 		if (r < 0)

@@ -15,7 +15,7 @@ enum limit_kind {
 	LIMIT_LIST, /* target is a const char *; a list such as "0-3,7" */
 };
 
-/* An option that changes one member of struct cg_resources. */
+/* An option of `caisson update` that changes one member of struct cg_resources. */
 struct limit_option {
 	const char *name;
 	char letter;
@@ -27,8 +27,8 @@ struct limit_option {
 #define MEMBER(m) offsetof(struct cg_resources, m)
 
 /*
- * The table's order matters only if both --cpu-share and --cpu-shares are given: the entry further
- * down then overrides the other.
+ * The table's order matters only if both --cpu-share and --cpu-shares are given. Then --cpu-shares,
+ * which is further down, overrides --cpu-share.
  */
 static const struct limit_option limit_options[] = {
 	{"blkio-weight", 0, "N", "share of I/O, 10 to 1000", LIMIT_COUNT, MEMBER(block_io.weight)},
@@ -61,7 +61,9 @@ static const struct limit_option limit_options[] = {
 
 struct update_args {
 	const char *resources, *l3, *membw;
-	/* values as given on the command line; NULL: not given */
+	/*
+	 * the values of these options as given on the command line; NULL: the option was not given
+	 */
 	const char *limits[ARRAY_SIZE(limit_options)];
 };
 
@@ -121,8 +123,8 @@ static int set_limits(const struct update_args *u, struct cg_resources *res)
 }
 
 /*
- * Checks the new limits for Intel RDT before anything is changed, so that an update which is sure
- * to fail is not half done.
+ * Checks the new limits for Intel RDT before anything is changed, so that an update that is sure to
+ * fail changes nothing.
  */
 static int check_rdt(const struct container *c, const struct update_args *u)
 {
@@ -151,8 +153,8 @@ static int update_rdt(struct container *c, const struct update_args *u)
 }
 
 /*
- * Sends the guest the limits that its kernel enforces. Afterwards *res has only those for the
- * host's cgroup.
+ * Sends the guest those limits in *res that its kernel enforces. Afterwards *res has only the
+ * limits for the host's cgroup.
  */
 static int update_guest(struct container *c, struct cg_resources *res)
 {
@@ -166,8 +168,8 @@ static int update_guest(struct container *c, struct cg_resources *res)
 }
 
 /*
- * Fills in limits whose meaning depends on the version of the specification. config.json is read
- * only if such a limit was given.
+ * Fills in the limits whose meaning depends on the version of the runtime specification, which
+ * config.json names. config.json is read only if such a limit was given.
  */
 static int settle_limits(struct container *c, struct cg_resources *res)
 {

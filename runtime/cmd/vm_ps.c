@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `ps` for a microVM: asks the guest for its processes, because the host's ps(1) cannot see them.
+ * Implements `ps` for a microVM: asks the guest for its processes, because the host's ps(1) cannot
+ * see them.
  */
 #include <inttypes.h>
 #include <stdio.h>

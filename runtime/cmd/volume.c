@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements `caisson volume ...`: directories that containers of `run --image` mount by name. */
+/*
+ * Implements `caisson volume ...`. A volume is a directory that containers of `run --image` mount
+ * by its name.
+ */
 #include <stdio.h>
 
 #include "cmd/cmd.h"

@@ -29,8 +29,8 @@ int doctor_report(
 	if (c->d->n == DOCTOR_MAX_CHECKS)
 		return err_set(E2BIG, "more than %d checks", DOCTOR_MAX_CHECKS);
 	/*
-	 * The text is cleaned, because it has paths and names of the host in it and goes to
-	 * terminals and logs.
+	 * The text of a result is cleaned, because it contains paths and names of the host and goes
+	 * to terminals and logs.
 	 */
 	str_clean(text, sizeof(text), text, strlen(text));
 	char *copy = arena_strdup(c->arena, text);
@@ -49,7 +49,7 @@ int doctor_find_program(struct arena *a, const char *name, const char **ret)
 	struct stat st;
 
 	*ret = NULL;
-	/* Without PATH the default directories are the same as in execvp(3). */
+	/* If PATH is not set, the default directories are the same as in execvp(3). */
 	for (const char *p = path ? path : "/bin:/usr/bin"; *p;) {
 		size_t len = strcspn(p, ":");
 		const char *file = arena_printf(a, "%.*s%s%s", (int)len, p, len ? "/" : "", name);

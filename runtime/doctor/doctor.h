@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds out which isolation modes this host can run, and for each one that it cannot: why, and what
- * to do.
+ * Finds out which isolation modes this host can run, and for each mode that it cannot run: why, and
+ * what to do.
  *
  * 	doctor_examine(&arena, &d);
  * 	for (i = 0; i < d.n; i++)
  * 		... d.v[i].mode, .name, .verdict, .text
  *
  * The examination leaves nothing behind: namespaces are tried in a child process that ends. The
- * only program that it starts is `qemu-system-x86_64 -version`. Strings live in the arena.
+ * only program that the examination starts is `qemu-system-x86_64 -version`. The strings in `d`
+ * live in the arena.
  *
  * To add a check: a function in ns.c or vm.c that calls doctor_report(), and its call in
  * doctor_ns(), doctor_kvm() or doctor_qemu().
@@ -34,11 +35,11 @@ struct doctor_check {
 	enum doctor_verdict verdict;
 	const char
 		/*
-		 * name of the check in one word, such as "kernel"; the names of a mode's checks
-		 * differ
+		 * name of the check in one word, such as "kernel"; no other check of the same mode
+		 * has the same name
 		 */
 		*name;
-	/* one line: what was found, and for a warning or a "no" also what to do */
+	/* one line that says what the check found, and for a warning or a "no" also what to do */
 	const char *text;
 };
 
@@ -51,12 +52,12 @@ struct doctor {
 	bool runs[DOCTOR_MODES];
 };
 
-/* Does all checks. Returns an error only if memory runs out. */
+/* Does all checks of this host. Returns an error only if memory runs out. */
 int doctor_examine(struct arena *a, struct doctor *ret) must_check;
 
 const char *doctor_verdict_name(enum doctor_verdict v); /* Returns "ok", "warning" or "no". */
 
-/* --- declarations for the files of doctor/ only --- */
+/* --- declarations that only the files of doctor/ use --- */
 
 struct doctor_ctx {
 	struct arena *arena;
@@ -64,11 +65,14 @@ struct doctor_ctx {
 	enum doctor_mode mode;
 };
 
-/* Adds the result of a check. name must be a string constant. */
+/* Adds the result of a check to those of doctor_examine(). name must be a string constant. */
 int doctor_report(struct doctor_ctx *c, enum doctor_verdict v, const char *name, const char *fmt,
 	...) must_check printf_like(4, 5);
 
-/* Looks for a program in $PATH. *ret is its path, in the arena, or NULL if there is none. */
+/*
+ * Looks for a program in $PATH. *ret is the program's path, in the arena, or NULL if $PATH has no
+ * such program.
+ */
 int doctor_find_program(struct arena *a, const char *name, const char **ret) must_check;
 
 /*
@@ -79,7 +83,10 @@ int doctor_find_program(struct arena *a, const char *name, const char **ret) mus
  */
 bool doctor_nested_fixed(const char *release, const char *version, const char **ret_fix);
 
-/* Checks which ids an ordinary user can map and, for a microVM, whether the user can have one. */
+/*
+ * Checks which ids an ordinary user can map in a user namespace and, for the modes of microVMs,
+ * whether the user can have a user namespace at all.
+ */
 int doctor_rootless(struct doctor_ctx *c) must_check;
 int doctor_ns(struct doctor_ctx *c) must_check;
 int doctor_kvm(struct doctor_ctx *c) must_check;

@@ -29,8 +29,8 @@ static bool is_series(const struct release *a, const struct release *b)
 bool doctor_nested_fixed(const char *release, const char *version, const char **ret_fix)
 {
 	/*
-	 * The first release of each kernel series that has the fix, in order. Series that are not
-	 * listed ended before the fix was made.
+	 * the first release of each kernel series that has the fix of CVE-2026-53359, in ascending
+	 * order. A series that is not listed ended before the fix was made.
 	 */
 	static const char *const fixes[] = {
 		"5.10.260", "5.15.211", "6.1.177", "6.6.144", "6.12.95", "6.18.38", "7.1.3"};
@@ -38,8 +38,8 @@ bool doctor_nested_fixed(const char *release, const char *version, const char **
 	struct release is = {0}, fix = {0};
 
 	/*
-	 * Debian's text in `version` is preferred, because the ABI number in the release of a
-	 * Debian kernel looks like a release of Linux.
+	 * The release that Debian names in `version` is preferred, because `release`, with Debian's
+	 * ABI number, only looks like a release of Linux.
 	 */
 	if (!debian || !read_release(debian + strlen("Debian "), &is))
 		if (!read_release(release, &is) &&
@@ -56,7 +56,10 @@ bool doctor_nested_fixed(const char *release, const char *version, const char **
 	return true;
 }
 
-/* Returns the name of the kernel module that lets guests run guests, or NULL. */
+/*
+ * Returns the name of the KVM module that lets guests run guests of their own, or NULL if no loaded
+ * KVM module does so.
+ */
 static const char *find_nesting_module(void)
 {
 	static const char *const modules[] = {"kvm_intel", "kvm_amd"};

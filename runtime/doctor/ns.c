@@ -37,7 +37,10 @@ static int check_kernel(struct doctor_ctx *c)
 		uts.release, NEED_MAJOR, NEED_MINOR);
 }
 
-/* Tries unshare(2) with these flags in a child process. Returns 0 if it works, else its errno. */
+/*
+ * Tries unshare(2) with these flags in a child process. Returns 0 if the call works, else its
+ * errno.
+ */
 static int try_unshare(int flags)
 {
 	int status;
@@ -54,8 +57,8 @@ static int try_unshare(int flags)
 }
 
 /*
- * Returns how to change the sysctl by which this distribution forbids user namespaces to ordinary
- * users, or NULL if there is none.
+ * Finds the sysctl that forbids user namespaces to ordinary users on this host. Returns the command
+ * that changes the sysctl, or NULL if no sysctl forbids them.
  */
 static const char *who_forbids(void)
 {
@@ -141,7 +144,10 @@ static int check_cgroup(struct doctor_ctx *c)
 				: "");
 	if (r < 0 || geteuid() == 0)
 		return r;
-	/* cg_resolve() makes no cgroup; it only finds out whether this user may make one. */
+	/*
+	 * cg_resolve() makes no cgroup. It is called only to find out whether this user may make
+	 * one.
+	 */
 	r = cg_resolve(c->arena, &(struct cg_options){.id = "doctor", .rootless = true}, &cg);
 	if (r < 0 || cg.refused)
 		return doctor_report(c, DOCTOR_WARNING, "delegation",
@@ -190,8 +196,8 @@ static int check_overlay(struct doctor_ctx *c)
 }
 
 /*
- * Says whether a line of /etc/subuid or /etc/subgid gives ids to the user. If user is NULL, a line
- * for any user counts.
+ * Says whether a line of the file `path`, /etc/subuid or /etc/subgid, gives ids to the user. If
+ * user is NULL, a line for any user counts.
  */
 static bool has_ids(const char *path, const char *user)
 {
@@ -234,7 +240,7 @@ int doctor_rootless(struct doctor_ctx *c)
 	if (r < 0)
 		return r;
 	if (geteuid() != 0 && !user)
-		/* The user has no name, so only lines with the user's number are compared. */
+		/* If the user has no name, only lines with the user's number are looked for. */
 		user = "";
 	if (!uidmap || !gidmap)
 		return doctor_report(c, DOCTOR_WARNING, "rootless",

@@ -49,7 +49,10 @@ static int check_tun(struct doctor_ctx *c)
 		errno == EACCES ? "let this user open it" : "modprobe tun");
 }
 
-/* Tells root which ordinary users may open /dev/kvm. The check "kvm" tells the user. */
+/*
+ * Tells root which ordinary users may open /dev/kvm. An ordinary user gets no such result, because
+ * the check "kvm" says whether that user may open /dev/kvm.
+ */
 static int check_kvm_users(struct doctor_ctx *c)
 {
 	char group[USER_NAME_MAX];
@@ -81,7 +84,7 @@ int doctor_kvm(struct doctor_ctx *c)
 	return r < 0 ? r : doctor_rootless(c);
 }
 
-/* Executes `PATH -version` in the child process. */
+/* Executes `PATH -version` in the child process, with standard output on the pipe `out`. */
 static void exec_version(const char *path, int out)
 {
 	char *const argv[] = {(char *)path, (char *)"-version", NULL};
@@ -95,7 +98,7 @@ static void exec_version(const char *path, int out)
 	_exit(127);
 }
 
-/* Reads what QEMU prints: at most size - 1 bytes, and for at most VERSION_MS. */
+/* Reads what QEMU prints on the pipe fd: at most size - 1 bytes, and for at most VERSION_MS. */
 static void read_version(int fd, char *text, size_t size)
 {
 	long end = clock_ms() + VERSION_MS;
@@ -116,8 +119,8 @@ static void read_version(int fd, char *text, size_t size)
 }
 
 /*
- * Runs `PATH -version` and reads the version from the output. *ret_major is 0 if there is no
- * version in it.
+ * Runs `PATH -version` and reads QEMU's version from the output. *ret_major is 0 if the output
+ * names no version.
  */
 static int qemu_version(const char *path, int *ret_major, int *ret_minor)
 {
@@ -135,7 +138,10 @@ static int qemu_version(const char *path, int *ret_major, int *ret_minor)
 		exec_version(path, out);
 	fd_close(&out);
 	read_version(in, text, sizeof(text));
-	/* The child process has printed QEMU's version, or hangs, so it is killed. */
+	/*
+	 * The child process has printed QEMU's version by now, or else hangs. So it is killed and
+	 * need not be waited for longer.
+	 */
 	kill(pid, SIGKILL);
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
@@ -145,13 +151,16 @@ static int qemu_version(const char *path, int *ret_major, int *ret_minor)
 }
 
 /*
- * Finds out which of these machine and device types QEMU has. It searches for their names in QEMU's
- * file, where they are string constants, because asking QEMU (-machine help) would start it once
- * for each question.
+ * Finds out which of the machine and device types in `types` QEMU has. The function searches for
+ * their names in QEMU's file, where they are string constants, because asking QEMU (-machine help)
+ * would start QEMU once for each question.
  */
 static int has_types(const char *path, const char *const *types, size_t n, bool *found)
 {
-	/* bytes that two neighbouring pieces have in common; longer than any type's name */
+	/*
+	 * The file is read in pieces. Each piece begins with the last bytes of the piece before, so
+	 * many that a type's name cannot be cut in two.
+	 */
 	const size_t keep = 64;
 	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	_cleanup_free_ char *chunk = malloc(SCAN_CHUNK);
@@ -192,7 +201,8 @@ static int check_devices(struct doctor_ctx *c, const char *path)
 	if (r == -ENOMEM)
 		return r;
 	/*
-	 * This user may execute QEMU's file but not read it, so the types in the file stay unknown.
+	 * Without permission to read QEMU's file the types in it stay unknown, though this user may
+	 * be allowed to execute it.
 	 */
 	if (r < 0)
 		return doctor_report(c, DOCTOR_WARNING, "machine", "%s", err_msg());

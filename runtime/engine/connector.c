@@ -40,8 +40,8 @@ static int connect_within(const struct sockaddr_un *to, unsigned seconds)
 }
 
 /*
- * Gives up all capabilities but the one that is needed to connect to the server's socket. The
- * process stays root, because the server may check which user connects.
+ * Gives up all capabilities but CAP_DAC_OVERRIDE, which is needed to connect to the vhost-user
+ * server's socket. The process stays root, because the server may check which user connects.
  */
 static int drop_rights(void)
 {
@@ -62,8 +62,8 @@ static int filter_calls(void)
 		SCMP_SYS(close), SCMP_SYS(nanosleep), SCMP_SYS(clock_nanosleep),
 		SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall), SCMP_SYS(exit_group),
 		/*
-		 * calls of the C library's heap, when it frees the memory from which the filter was
-		 * compiled
+		 * The heap of the C library makes these two calls when it frees the memory from
+		 * which the filter was compiled.
 		 */
 		SCMP_SYS(munmap), SCMP_SYS(madvise)};
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
@@ -90,8 +90,8 @@ _Noreturn static void answer_requests(int channel, const struct sockaddr_un *to,
 	while (recv(channel, &byte, 1, 0) == 1) {
 		int fd = connect_within(to, seconds);
 		/*
-		 * Without a connection (fd < 0), fd_send() sends the byte alone, which tells the
-		 * monitor that the attempt has failed.
+		 * If the connection failed (fd < 0), fd_send() sends a byte without a descriptor,
+		 * which tells the monitor so.
 		 */
 		int r = fd_send(channel, "", 1, fd);
 		fd_close(&fd);
@@ -108,7 +108,7 @@ int connector_start(const char *path, unsigned seconds)
 
 	/*
 	 * The path fits into sun_path, because the runtime has already connected to this path
-	 * before it started the monitor.
+	 * before.
 	 */
 	strncpy(to.sun_path, path, sizeof(to.sun_path) - 1);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) < 0)

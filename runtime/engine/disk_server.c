@@ -16,15 +16,15 @@
 #define READY "ready"
 #define LOOK_MS 10 /* how often, in ms, the monitor checks whether caisson-disk has ended */
 /*
- * how long, in ms, the server may take to write what it holds in memory; fdatasync(2) takes most of
- * this time
+ * how long, in ms, caisson-disk may take to write what it holds in memory when it ends;
+ * fdatasync(2) takes most of this time
  */
 #define END_MS 30000
 #define WORDS_MAX 24
 
 /*
- * Executes caisson-disk in the child process. caisson-disk prints its answer to the descriptor
- * `answer` and its errors to the descriptor `errors`.
+ * Executes caisson-disk in the child process. caisson-disk prints to the descriptor `answer`
+ * whether it is ready, and its errors to the descriptor `errors`.
  */
 _Noreturn static void become_server(
 	const struct machine_config *c, pid_t monitor, int sock, int answer, int errors)
@@ -64,7 +64,7 @@ _Noreturn static void become_server(
 	_exit(127);
 }
 
-/* Reads the server's answer, which says either that the server is ready or why it failed. */
+/* Reads the answer of caisson-disk, which says either that the server is ready or why it failed. */
 static int read_answer(int answer, const char *image)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -102,7 +102,7 @@ int disk_server_start(struct disk_server *ret, const struct machine_config *c, i
 	return read_answer(from, c->image);
 }
 
-/* Waits up to `ms` for the server's end. Returns whether the server has ended. */
+/* Waits up to `ms` milliseconds for the end of caisson-disk. Returns whether it has ended. */
 static bool await_end(struct disk_server *s, int ms)
 {
 	const int64_t end = clock_ms() + ms;

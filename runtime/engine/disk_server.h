@@ -1,40 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Starts and ends the process that serves vm.image if that image is not raw: caisson-disk, with the
- * subcommand `serve`. caisson-disk is a program of its own, because it parses a format that the
- * guest may have written, and because caisson links no compression library. It opens the image
- * itself and then enters a jail (runtime/disk/serve.c). It ends once the socket is closed, after it
- * has written all that it still held to the image.
+ * Starts and ends caisson-disk, with the subcommand `serve`: the process that serves vm.image if
+ * the image is not raw, or if what the guest writes to it is dropped at the end. caisson-disk is a
+ * program of its own, because it parses a format that the guest may have written, and because
+ * caisson links no compression library. caisson-disk opens the image itself and then enters a jail
+ * (runtime/disk/serve.c). It ends once its vhost-user socket is closed, after it has written to the
+ * image all data that it still held in memory.
  */
 #pragma once
 #include <sys/types.h>
 
 #include "machine/machine_config.h"
 
-#define IMAGE_SERIAL "image" /* serial number of vm.image */
+#define IMAGE_SERIAL "image" /* serial number of the guest's disk that shows vm.image */
 
 struct disk_server {
-	pid_t pid;  /* pid of the server, a child of the monitor; 0: there is no server */
-	int sock;   /* vhost-user socket of the server */
-	bool ended; /* whether the server has ended; then `status` is its wait status */
+	pid_t pid;  /* pid of caisson-disk, a child of the monitor; 0: there is no server */
+	int sock;   /* vhost-user socket of caisson-disk */
+	bool ended; /* whether caisson-disk has ended; then `status` is its wait status */
 	int status;
 };
 
 /*
- * Starts the server and waits until the server has opened the image. The server writes later errors
- * to `errors`. Must be called before the jail is entered, while there is only one thread.
+ * Starts caisson-disk and waits until it has opened the image. Later it writes its error messages
+ * to `errors`. The caller must call this function before it enters the jail, while it has only one
+ * thread.
  */
 int disk_server_start(struct disk_server *ret, const struct machine_config *c, int errors)
 	must_check;
 /*
- * Finds out whether the server has ended, and waits for its end for up to `wait_ms`. Returns 0 if
- * the server still runs, -EIO with a message if it was killed or failed, and -EPIPE with a message
- * if it ended because the hypervisor has closed the connection. A later call returns the same
- * result.
+ * Finds out whether caisson-disk has ended, and waits for its end for up to `wait_ms`. Returns 0 if
+ * caisson-disk still runs, -EIO with a message if it was killed or failed, and -EPIPE with a
+ * message if it ended because the hypervisor has closed the connection. A later call returns the
+ * same result.
  */
 int disk_server_check(struct disk_server *s, int wait_ms) must_check;
 /*
- * Closes the socket and waits for the server's end. Kills the server if that takes too long. The
- * engine must have been stopped before, because it may have the socket too.
+ * Closes the vhost-user socket and waits for the end of caisson-disk. Kills caisson-disk if that
+ * takes too long. The caller must have stopped the engine before, because the engine may hold the
+ * socket open too.
  */
 void disk_server_stop(struct disk_server *s);

@@ -4,15 +4,15 @@
  * arguments of QEMU are in qemu_args.c). The guest gets the same kernel, initramfs and devices from
  * both engines.
  *
- *	engine_start(&e, &description)  builds the machine; starts QEMU's process, but no thread
- *	engine_run(&e, &jail)           starts threads, each in the jail; the guest runs (a
- *	                                foreign one in QEMU too: it waited until then)
- *	poll(e.ended)                   readable once the machine has ended
- *	engine_result(&e)               tells how the machine ended
- *	engine_stop(&e)                 ends the machine if it still runs, and releases everything
+ * 	engine_start(&e, &description)  builds the machine; starts QEMU's process, but no thread
+ * 	engine_run(&e, &jail)           starts threads, each in the jail; the guest runs; a foreign
+ * 	                                guest in QEMU has waited for this call
+ * 	poll(e.ended)                   readable once the machine has ended
+ * 	engine_result(&e)               tells how the machine ended
+ * 	engine_stop(&e)                 ends the machine if it still runs, and releases everything
  *
- * The caller keeps and closes the descriptors in the description. The descriptors of the taps, the
- * share and the vhost-user servers must stay open until engine_stop().
+ * The caller of engine_start() keeps and closes the descriptors in the description. The descriptors
+ * of the taps, the share and the vhost-user servers must stay open until engine_stop().
  */
 #pragma once
 #include <pthread.h>
@@ -25,14 +25,21 @@
 
 #define ENGINE_NICS_MAX MACHINE_INTERFACES_MAX
 #define GUEST_CID 3
-#define ENGINE_SEED_SERIAL "caisson-seed" /* serial number of a foreign guest's second disk */
+/*
+ * serial number of the second disk of a foreign guest, from which cloud-init reads its
+ * configuration
+ */
+#define ENGINE_SEED_SERIAL "caisson-seed"
 
 struct engine_nic {
 	/* field in config.json that names the vhost-user server; NULL: the interface has a tap */
 	const char *backend;
 	int fd; /* descriptor of the tap, or of the connection to the vhost-user server */
 	uint8_t mac[6];
-	/* MTU in bytes; 0: the guest chooses, which only a vhost-user server allows */
+	/*
+	 * MTU of the interface in bytes; 0: the guest chooses the MTU, which only a vhost-user
+	 * server allows
+	 */
 	uint32_t mtu;
 	unsigned offloads; /* offloads that the tap may use: TUN_F_* flags; 0: no offloads */
 };
@@ -48,26 +55,37 @@ struct engine_nic {
  * or the server of vm.image (disk_server.h).
  */
 struct engine_backend {
-	const char *field; /* property of config.json that names the server */
+	const char *field; /* property of config.json that names the vhost-user server */
 	/*
-	 * virtio-fs tag of the share; NULL: a disk. The guest sees a raw vm.image first, and then
-	 * the disks in the order of these structures.
+	 * virtio-fs tag of the share; NULL: a disk. The guest sees a raw vm.image as its first
+	 * disk, and then the disks in the order of the array of struct engine_backend.
 	 */
 	const char *tag;
 	int sock;
-	/* socket of the server's connector (connector.h); 0: there is no connector */
+	/*
+	 * socket of the process that connects to the server again (connector.h); 0: there is no
+	 * such process
+	 */
 	int reconnect;
 	unsigned queues; /* number of queues of a disk; 0: one queue */
 };
 
 struct engine_description {
 	const struct machine_config *config;
-	int kernel, initramfs; /* initramfs: -EBADF: none, which only a foreign guest may have */
+	/*
+	 * descriptors of the files of the kernel and the initramfs; initramfs -EBADF: there is no
+	 * initramfs, which only a foreign guest allows
+	 */
+	int kernel, initramfs;
 	const char *cmdline;
 	int share; /* vhost-user socket of the file server; -EBADF: there is no share */
-	int image; /* descriptor of vm.image if it is raw, or -EBADF */
-	int seed;  /* descriptor of a foreign guest's second disk, read-only, or -EBADF */
-	int log;   /* socket of the guest's console; only a foreign guest reads from it */
+	int image; /* descriptor of vm.image if the hypervisor reads the image itself, or -EBADF */
+	int seed;  /* read-only descriptor of a foreign guest's second disk, or -EBADF */
+	/*
+	 * socket for the output of the guest's console; a foreign guest also gets its console's
+	 * input from it
+	 */
+	int log;
 	/*
 	 * the snapshot from which the machine starts, and its file of guest memory; NULL: the
 	 * machine boots the kernel
@@ -87,10 +105,14 @@ struct engine_description {
 
 struct engine;
 
-/* What engine_save() writes, and where. */
+/* what engine_save() writes, and into which files */
 struct engine_save {
-	int state, memory; /* empty files, which the caller keeps open until engine_saved() */
-	/* bytes that the caller gets back from the snapshot, as the section SNAPSHOT_OWNER */
+	/* descriptors of empty files, which the caller keeps open until engine_saved() */
+	int state, memory;
+	/*
+	 * bytes of the caller, stored as the snapshot's section SNAPSHOT_OWNER, from which a later
+	 * monitor reads them
+	 */
 	const void *owner;
 	size_t owner_len;
 };
@@ -100,15 +122,18 @@ struct engine_ops {
 	int (*run)(struct engine *e);
 	void (*stop)(struct engine *e);
 	/*
-	 * Says how the machine ended; called once `ended` is readable. Returns 0 if the guest
-	 * switched itself off, -EPIPE with a message if a vhost-user server that serves one of the
-	 * machine's devices has ended, and -errno with a message if the machine failed in another
-	 * way.
+	 * Says how the machine ended. The caller calls it once the descriptor `ended` is readable.
+	 * Returns 0 if the guest switched itself off, -EPIPE with a message if a vhost-user server
+	 * that serves one of the machine's devices has ended, and -errno with a message if the
+	 * machine failed in another way.
 	 */
 	int (*result)(struct engine *e);
 	/* Presses the power button, which only a machine with a foreign guest has. */
 	int (*press_power)(struct engine *e);
-	/* The functions of snapshots; NULL: the engine cannot make any. */
+	/*
+	 * The functions that save the machine in a snapshot; NULL: the engine cannot make
+	 * snapshots.
+	 */
 	int (*save)(struct engine *e, const struct engine_save *s);
 	int (*saved)(struct engine *e);
 	void (*go_on)(struct engine *e);
@@ -120,11 +145,14 @@ struct engine {
 	const struct engine_ops *ops;
 	int ended; /* descriptor that is readable once the machine has ended */
 	/*
-	 * socket on which QEMU says things that nobody needs, which the caller reads and drops;
-	 * -EBADF: none
+	 * socket on which QEMU sends QMP events and answers that the caller does not need, and
+	 * reads only to drop; -EBADF: QEMU has no such socket
 	 */
 	int chatter;
-	/* eventfd, readable once engine_save() has come to its end; -EBADF: there is none */
+	/*
+	 * eventfd, readable once engine_save() has ended its work; -EBADF: the engine cannot make
+	 * snapshots
+	 */
 	int save_done;
 	pid_t pid; /* pid of QEMU's process, a child of the monitor; 0: there is no such process */
 	/* the jail (jail/jail.h) that the engine's threads enter before the guest runs */
@@ -133,7 +161,10 @@ struct engine {
 };
 
 int engine_start(struct engine *ret, const struct engine_description *d) must_check;
-/* Starts the guest. The caller owns the jail, which must exist until engine_stop(). */
+/*
+ * Starts the guest. The engine's threads enter the jail `jail`, which belongs to the caller and
+ * must exist until engine_stop().
+ */
 int engine_run(struct engine *e, const struct jail *jail) must_check;
 int engine_result(struct engine *e) must_check;
 /* Presses the machine's power button, so that a foreign guest ends by itself. */

@@ -24,17 +24,18 @@
 struct kvm_engine {
 	struct machine machine;
 	bool built, has_thread;
-	bool foreign; /* the guest is a foreign one, without a vsock device */
+	bool foreign; /* whether the guest is a foreign one, which has no vsock device */
 	pthread_t thread;
 	/*
-	 * duplicates of the caller's descriptors, because the caller may close its own descriptors
-	 * while the devices still use them; or -EBADF
+	 * duplicates of the descriptors in the description, because the caller may close its own
+	 * descriptors while the devices still use them; -EBADF: the machine has no such file
 	 */
 	int log, image, seed;
-	int result;                     /* return value of machine_run() */
-	char why[ERR_MAX];              /* error message if machine_run() failed */
-	const struct engine_save *save; /* what is being saved */
-	int save_result;                /* of write_snapshot(), with its error message */
+	int result;        /* return value of machine_run() */
+	char why[ERR_MAX]; /* error message if machine_run() failed */
+	/* what the engine saves in a snapshot, and into which files */
+	const struct engine_save *save;
+	int save_result; /* return value of write_snapshot(), whose error message is in save_why */
 	char save_why[ERR_MAX];
 };
 
@@ -54,14 +55,14 @@ static void *devices_thread(void *arg)
 	if (k->result >= 0)
 		k->result = machine_run(&k->machine);
 	/*
-	 * The message is copied into `k`, from which the monitor's thread reads it, because each
-	 * thread has its own error message (base/err.h).
+	 * The error message is copied into `k`, from which the monitor's thread reads it, because
+	 * each thread has an error message of its own (base/err.h).
 	 */
 	if (k->result < 0)
 		snprintf(k->why, sizeof(k->why), "%s", err_msg());
 	/*
 	 * The devices' thread waits here until the program that reads the guest's output has read
-	 * the last of it.
+	 * all of it.
 	 */
 	if (!k->foreign && virtio_vsock_drain(&k->machine.vsock, DRAIN_MS) < 0)
 		log_warn("%s", err_msg());
@@ -194,7 +195,7 @@ static int kvm_run(struct engine *e)
 
 	/*
 	 * This thread starts the vCPUs' threads, because threads that the devices' thread started
-	 * would inherit the system call filter of its jail, which forbids KVM_RUN.
+	 * would inherit the system call filter of the devices' thread, which forbids KVM_RUN.
 	 */
 	int r = machine_start(&k->machine);
 	if (r < 0)
@@ -215,7 +216,7 @@ static int kvm_result(struct engine *e)
 		return err_set(-k->result, "%s", k->why);
 	if (k->result == VM_END_POWEROFF || k->result == VM_END_STOPPED)
 		return 0;
-	/* A foreign guest that reboots ends the machine, as it does with QEMU's -no-reboot. */
+	/* If a foreign guest reboots, the machine ends, as QEMU ends it by -no-reboot. */
 	if (k->foreign && k->result == VM_END_RESET)
 		return 0;
 	/*
@@ -256,7 +257,7 @@ static int kvm_press_power(struct engine *e)
 	return 0;
 }
 
-/* --- snapshots --- */
+/* --- snapshots of the machine --- */
 
 static int write_snapshot(struct machine *m, const struct engine_save *s)
 {
@@ -277,7 +278,10 @@ static int write_snapshot(struct machine *m, const struct engine_save *s)
 	return r;
 }
 
-/* Runs in the devices' thread. */
+/*
+ * Pauses the machine and writes the snapshot, in the devices' thread, which is the only one that
+ * may call machine_save().
+ */
 static void save_now(struct machine *m, void *ctx)
 {
 	struct engine *e = ctx;

@@ -55,7 +55,8 @@ struct qemu {
 	bool has_vsock, has_thread;
 	pthread_t thread;
 	int vsock_sock, stop;
-	int qmp; /* socket for commands to QEMU, or -EBADF */
+	/* socket for QMP commands to QEMU, which only a foreign guest's machine takes, or -EBADF */
+	int qmp;
 	int pidfd;
 	/* eventfd, readable when the vsock device or a network device is no longer served */
 	int lost;
@@ -64,7 +65,7 @@ struct qemu {
 	 * readable
 	 */
 	char why[ERR_MAX];
-	int errors; /* pipe from which the monitor reads QEMU's standard error */
+	int errors; /* pipe from which the monitor reads QEMU's error messages */
 	/* whether vm.hypervisor.parameters of config.json are on QEMU's command line */
 	bool parameters;
 	struct engine_backend backends[ENGINE_BACKENDS_MAX];
@@ -133,7 +134,7 @@ static int spawn_qemu(
 	q->errors = pipe_fds[0];
 	/*
 	 * QEMU's end of this pipe is close-on-exec, so the monitor reads the end of file once the
-	 * child has executed QEMU.
+	 * child process has executed QEMU.
 	 */
 	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
 		return err_sys("make a pipe");
@@ -201,7 +202,7 @@ static int make_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
 /*
  * Exchanges the first vhost-user messages with each server before QEMU does, to find a server that
  * does not answer. QEMU would wait for such a server forever, and QEMU's errors do not name the
- * mount.
+ * mount or disk in config.json.
  */
 static int probe_backends(const struct engine_description *d)
 {
@@ -227,9 +228,9 @@ static int make_relay(struct qemu *q, const struct engine_description *d)
 }
 
 /*
- * Makes the sockets of QEMU's devices and for commands. A foreign guest has no vsock device,
- * because the agent is not in it. Its machine takes commands, because the guest waits for `start`,
- * and has a power button.
+ * Makes the sockets of QEMU's devices and the one for commands to QEMU. A foreign guest, which has
+ * no agent, has no vsock device. QEMU takes commands only for such a guest: one command starts it
+ * when `start` asks for that, and another presses its power button.
  */
 static int make_sockets(
 	struct engine *e, const struct engine_description *d, struct qemu_sockets *ret)
@@ -296,8 +297,9 @@ static int qemu_result(struct engine *e)
 	int status;
 
 	/*
-	 * The monitor waits a moment for QEMU's end, because the connection may have ended with
-	 * QEMU. QEMU's exit then tells the reason.
+	 * The monitor waits a moment for QEMU's end. What has ended the machine may be a connection
+	 * that broke because QEMU has failed, and then QEMU's exit code and its error output tell
+	 * the reason.
 	 */
 	bool lives = poll(&p, 1, GRACE_MS) == 0;
 	if (lives)
@@ -327,8 +329,8 @@ static int qemu_result(struct engine *e)
 }
 
 /*
- * Waits until QEMU takes commands, which it does once it has made the machine and opened all that
- * its arguments name.
+ * Waits until QEMU takes commands. QEMU does so once it has made the machine and opened all files
+ * that its arguments name.
  */
 static int await_commands(struct engine *e, unsigned ms)
 {

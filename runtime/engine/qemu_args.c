@@ -43,8 +43,8 @@ static void add_arg(struct qemu_args *a, const char *fmt, ...)
 }
 
 /*
- * Lets QEMU inherit the descriptor fd under the same number. Returns that number for the argument's
- * text.
+ * Makes QEMU inherit the descriptor fd under the same number. Returns that number, which QEMU's
+ * argument names.
  */
 static int add_fd(struct qemu_args *a, int fd)
 {
@@ -65,7 +65,8 @@ static uint64_t now_ns(void)
 
 /*
  * Measures the frequency of the TSC in kHz by reading the TSC and a clock twice. The error is a few
- * millionths even if the process is interrupted, because TSC and clock go on meanwhile.
+ * millionths even if the process is interrupted, because the TSC and the clock both go on while the
+ * process waits.
  */
 static uint64_t tsc_khz(void)
 {
@@ -150,8 +151,8 @@ static void add_nic(struct qemu_args *a, const struct engine_nic *n, size_t i)
 }
 
 /*
- * Adds the socket for commands. -S makes QEMU wait for the first one before it runs the guest. Only
- * the monitor has the other end, so no other process can command QEMU.
+ * Adds the socket on which QEMU takes commands. -S makes QEMU wait for a command before it runs the
+ * guest. Only the monitor has the other end of the socket, so no other process can command QEMU.
  */
 static void add_commands(struct qemu_args *a, int qmp)
 {
@@ -168,8 +169,9 @@ static void add_devices(
 	add_arg(a, "-chardev");
 	add_arg(a, "socket,id=console,fd=%d", add_fd(a, s->console));
 	/*
-	 * A foreign guest has a serial port, because its kernel writes on that from the beginning,
-	 * and has the driver of the other device only as a module.
+	 * A foreign guest has its console on a serial port, because its kernel writes to a serial
+	 * port from the beginning of the boot, and has the driver of a virtio console only as a
+	 * module.
 	 */
 	if (d->config->foreign) {
 		add_arg(a, "-serial");
@@ -208,8 +210,8 @@ static void add_image(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "fd=%d,set=1", add_fd(a, d->image));
 	add_arg(a, "-drive");
 	/*
-	 * auto-read-only is off, because otherwise QEMU would open the file a second time for
-	 * writing, which fails for a file in a descriptor set.
+	 * auto-read-only is off, because otherwise QEMU would open the image a second time, for
+	 * writing, which fails for a descriptor that QEMU has inherited.
 	 */
 	add_arg(a, "if=none,id=image,format=raw,file=/dev/fdset/1,file.locking=off,cache=%s,%s",
 		d->config->image_direct          ? "none"
@@ -232,7 +234,8 @@ static void add_seed(struct qemu_args *a, const struct engine_description *d)
 
 /*
  * Returns QEMU's options for the queues of a disk. If no number of queues is set, QEMU's own
- * defaults are used, because the server may support neither more queues nor larger ones than these.
+ * defaults are used, because the server may support neither more nor larger queues than QEMU's
+ * defaults.
  */
 static const char *queue_options(const struct engine_backend *b, char *text, size_t size)
 {

@@ -57,7 +57,10 @@ static const char *const bound_paths[] = {
 	"/dev/urandom",
 };
 
-/* QEMU contains this error message only if it was built without support for -sandbox. */
+/*
+ * If the file of the QEMU program contains this error message, that QEMU was built without support
+ * for -sandbox.
+ */
 #define NO_SANDBOX "sandbox support is not enabled"
 
 int qemu_has_sandbox(const char *program)
@@ -70,8 +73,8 @@ int qemu_has_sandbox(const char *program)
 	if (st.st_size <= 0)
 		return 1;
 	/*
-	 * The message is searched in QEMU's program file, because starting QEMU to ask whether it
-	 * knows -sandbox would take a tenth of a second.
+	 * The error message NO_SANDBOX is searched in QEMU's program file, because starting QEMU to
+	 * ask whether it knows -sandbox would take a tenth of a second.
 	 */
 	void *text = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (text == MAP_FAILED)
@@ -108,7 +111,10 @@ static int copy_link(int root, const char *path)
 	return symlinkat(target, dir, name) < 0 ? err_sys("make the link %s", path) : 0;
 }
 
-/* Binds a path of the host to the same path in root. Does nothing if the path does not exist. */
+/*
+ * Binds a path of the host to the same path in `root`, QEMU's root directory. Does nothing if the
+ * path does not exist.
+ */
 static int bind_path(int root, const char *path)
 {
 	struct mount_attr a = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID};
@@ -134,8 +140,8 @@ static int bind_path(int root, const char *path)
 }
 
 /*
- * Binds the directory that contains the program. If that directory is called "bin", binds its
- * parent.
+ * Binds the directory that contains QEMU's program file into QEMU's root. If that directory is
+ * called "bin", binds its parent.
  */
 static int bind_program(int root, const char *program)
 {
@@ -180,7 +186,8 @@ static int copy_file(int root, const char *name, int from)
 
 /*
  * Makes the monitor's socket listen at a path in QEMU's root, so that QEMU can connect to the
- * monitor. The socket's mode lets QEMU's user connect, because this user does not own the root.
+ * monitor. The mode of the socket lets every user connect, because QEMU's user owns neither the
+ * socket nor the directory.
  */
 static int bind_listener(int root, int listener)
 {
@@ -227,9 +234,10 @@ static int set_descriptors(const struct qemu_jail *q)
 
 /*
  * Makes the kernel kill QEMU when the monitor ends. PR_SET_PDEATHSIG is set after the change of
- * user, because a change of user clears it. If the monitor ended before that, the kernel does not
- * send the signal. getppid() cannot tell whether the monitor has ended, because it returns 0 for a
- * parent outside of the pid namespace, so the monitor's pidfd is checked.
+ * user, because a change of user clears it. If the monitor has ended before PR_SET_PDEATHSIG is
+ * set, the kernel does not send the signal, so the function also checks whether the monitor still
+ * runs. It checks the monitor's pidfd, because getppid() returns 0 for a parent outside of the pid
+ * namespace.
  */
 static int die_with_monitor(const struct qemu_jail *q)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* QEMU's jail: how QEMU's process confines itself between fork and exec. */
+/*
+ * Declares QEMU's jail: the limits that the process imposes on itself between fork and exec of
+ * QEMU.
+ */
 #pragma once
 #include <sys/types.h>
 
@@ -19,20 +22,23 @@ struct qemu_jail {
 	size_t nfds;
 	int kernel, initramfs;
 	/*
-	 * unbound Unix socket, which the child makes listen at QEMU_JAIL_SOCKET in QEMU's root;
-	 * -EBADF: there is no such socket
+	 * unbound Unix socket, which the child process makes listen at QEMU_JAIL_SOCKET in QEMU's
+	 * root; -EBADF: QEMU connects to no socket
 	 */
 	int listener;
 	unsigned threads; /* how many threads QEMU may have */
-	uid_t user;       /* the monitor's user in its jail, from jail_id() */
+	uid_t user; /* user as which QEMU runs: the monitor's user in its jail, from jail_id() */
 	int monitor_pidfd;
 };
 
-/* Returns 1 if the program knows the option -sandbox, else 0. */
+/*
+ * Returns 1 if `program`, a QEMU, knows the option -sandbox, 0 if it does not, and -errno with a
+ * message if the file cannot be read.
+ */
 int qemu_has_sandbox(const char *program) must_check;
 
 /*
- * Enters the jail and executes QEMU. Returns only on failure. The caller has set the standard
- * streams before.
+ * Puts the calling process into QEMU's jail and executes QEMU in it. Returns only on failure. The
+ * caller has set the standard streams before.
  */
 int qemu_jail_exec(const struct qemu_jail *q) must_check;

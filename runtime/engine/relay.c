@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "vm/vhost/back_messages.h"
 
-/* Says whether QEMU waits for an answer to a message with the header h. */
+/* Says whether QEMU waits for the vhost-user server's answer to a message with the header h. */
 static bool wants_answer(const struct vhost_user_header *h)
 {
 	switch (h->request) {
@@ -25,8 +25,8 @@ static bool wants_answer(const struct vhost_user_header *h)
 }
 
 /*
- * Forwards a message from QEMU to the server. Returns 1 to go on. Returns 0 if QEMU has hung up or
- * has sent a malformed message.
+ * Forwards a message from QEMU to the vhost-user server. Returns 1 if the relay is to go on, and 0
+ * if QEMU has hung up or has sent a malformed message.
  */
 static int forward_from_qemu(int qemu, int backend, int stop_fd, bool *ret_waits)
 {
@@ -49,9 +49,8 @@ static int forward_answer(int qemu, const struct vhost_message *m)
 	int r = vhost_forward(qemu, m);
 
 	/*
-	 * EPROTO means that the server has broken the protocol. QEMU reads every answer that it has
-	 * asked for, so QEMU's socket is only full if the server has sent messages without being
-	 * asked.
+	 * EPROTO means that QEMU's socket is full. QEMU reads every answer that it has asked for,
+	 * so the vhost-user server must have sent messages without being asked.
 	 */
 	if (r == -EPROTO)
 		return err_set(EPROTO,
@@ -74,7 +73,10 @@ static int forward_from_backend(int qemu, int backend, int stop_fd)
 			m.h.request, m.h.flags, expected);
 	else if (r > 0)
 		r = forward_answer(qemu, &m);
-	/* -ECANCELED means that stop_fd is readable, so the thread has to stop */
+	/*
+	 * -ECANCELED means that stop_fd is readable, because the engine wants the relay's thread to
+	 * stop.
+	 */
 	else if (r == -ECANCELED)
 		r = 0;
 	vhost_message_release(&m);
@@ -143,8 +145,8 @@ int relay_meet(struct relay *r, int ready, int pidfd, unsigned timeout_ms)
 	if (n == 0)
 		return err_set(ETIMEDOUT, "QEMU does not connect within %u ms", timeout_ms);
 	/*
-	 * If QEMU's process fails before QEMU is executed, the socket does not listen but only
-	 * hangs up.
+	 * QEMU has not connected if its process failed before it executed QEMU. The listening
+	 * socket then does not become readable but only hangs up.
 	 */
 	if (p[1].revents || !(p[0].revents & POLLIN))
 		return 0;

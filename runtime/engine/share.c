@@ -21,8 +21,8 @@
 #include "vm/fs/vmfs.h"
 
 /*
- * How long, in ms, the guest may keep names and attributes in its cache. The time is short, because
- * the host changes files too (podman cp, volumes).
+ * How long, in ms, the guest may keep the names and attributes of shared files in its cache. The
+ * time is short, because the host changes these files too (podman cp, volumes).
  */
 #define CACHE_MS 1000
 
@@ -35,9 +35,9 @@ bool share_needed(const struct plan *plan)
 }
 
 /*
- * Says whether the host makes the mount read-only in the share from the start. The root is an
- * exception, because INIT in the guest makes mount points in it; the host makes it read-only after
- * that.
+ * Says whether the host makes the mount read-only in the share from the start. The root of the
+ * container is an exception, because INIT in the guest has to make mount points in it first. The
+ * host makes the root read-only after that.
  */
 static bool is_read_only(const struct step *s)
 {
@@ -47,8 +47,8 @@ static bool is_read_only(const struct step *s)
 }
 
 /*
- * Attaches a mount whose source is a symbolic link (option copy-symlink or src-nofollow). The guest
- * only reads the link's target.
+ * Attaches to the share a mount whose source is a symbolic link (option copy-symlink or
+ * src-nofollow). The guest only reads the link's target.
  */
 static int attach_link(int base, const char *name, const struct step *s, int link)
 {
@@ -64,8 +64,8 @@ static int attach_link(int base, const char *name, const struct step *s, int lin
 }
 
 /*
- * Makes a mount point in the directory `base` and attaches the mount there. The mount point is a
- * directory or a file, like the source of the mount.
+ * Makes a mount point in the directory `base` of the share and attaches the detached mount `tree`
+ * to it. The mount point is a directory or a file, like the source of the mount.
  */
 static int attach_mount(int base, const struct step *s, int tree)
 {
@@ -83,8 +83,8 @@ static int attach_mount(int base, const struct step *s, int tree)
 	if (r < 0)
 		return err_sys("make a mount point for %s in the share", s->field);
 	/*
-	 * The host makes the mount read-only too, because a hostile guest can ignore the flags of
-	 * its own mounts.
+	 * A read-only mount is read-only on the host too, because a hostile guest can ignore the
+	 * flags of its own mounts.
 	 */
 	if (is_read_only(s) &&
 		mount_setattr(tree, "", AT_EMPTY_PATH | (s->open.recursive ? AT_RECURSIVE : 0), &ro,
@@ -113,8 +113,8 @@ static int build_tree(const struct plan *plan, const int *slots)
 	if (base < 0)
 		return err_sys("mount the share's root");
 	/*
-	 * The root of the share is attached over / of this mount namespace, because before Linux
-	 * 6.15 no mount can be made inside a detached mount.
+	 * The root of the share is attached over the root directory of this mount namespace,
+	 * because before Linux 6.15 no mount can be made inside a detached mount.
 	 */
 	if (move_mount(base, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys("attach the share's root");
@@ -146,7 +146,10 @@ static bool may_make_devices(const struct plan *plan)
 	return p && p->capabilities && p->capabilities->bounding >> CAP_MKNOD & 1 && !plan->userns;
 }
 
-/* Says whether config.json lists the device node, so that the runtime itself would make it. */
+/*
+ * Says whether config.json lists the device node `dev`. For a container in namespaces the runtime
+ * itself would make such a node.
+ */
 static bool is_device_of_plan(const void *data, mode_t type, dev_t dev)
 {
 	const struct plan *plan = data;
@@ -163,8 +166,8 @@ static bool is_device_of_plan(const void *data, mode_t type, dev_t dev)
 }
 
 /*
- * Returns the slot of the root if the share contains the root and the root must become read-only
- * once INIT has made its mount points, else -1.
+ * Returns the plan's slot of the container's root if the share contains the root and the root must
+ * become read-only once INIT has made its mount points, else -1.
  */
 static int sealed_slot(const struct plan *plan)
 {
@@ -182,8 +185,8 @@ static int sealed_slot(const struct plan *plan)
 }
 
 /*
- * Serves the share in the file server's process. seal is the socket on which the monitor asks this
- * process to make the root read-only, or -EBADF if the root stays as it is.
+ * Serves the share in the file server's process. `seal` is the socket on which the monitor asks
+ * this process to make the container's root read-only, or -EBADF if the root stays as it is.
  */
 static int serve_share(
 	const struct plan *plan, const int *slots, int sock, int seal, bool host_locks)
@@ -240,9 +243,9 @@ int share_start(
 		if (setresuid(id, (uid_t)-1, id) < 0 && errno != EINVAL)
 			_exit(1);
 		/*
-		 * The kernel kills this process when the monitor ends. The process also ends when
-		 * the socket to the hypervisor is closed, but QEMU has that socket too and may live
-		 * longer than the monitor.
+		 * The kernel kills this process when the monitor ends. That is needed because the
+		 * process otherwise only ends when its vhost-user socket is closed, and QEMU, which
+		 * has the other end, may live longer than the monitor.
 		 */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		prctl(PR_SET_NAME, "caisson-fs");

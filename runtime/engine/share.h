@@ -5,9 +5,9 @@
  * number of the slot, and the mount that the host's side opened for the slot is mounted on the
  * entry.
  *
- * If the plan makes the root read-only, share_seal() asks the process to make it read-only on the
- * host, once INIT has made its mount points there. The answer comes at `seal`, and share_sealed()
- * reads it.
+ * If the plan makes the root read-only, share_seal() asks the process to make the root read-only on
+ * the host, once INIT has made its mount points in the root. The answer comes at `seal`, and
+ * share_sealed() reads it.
  */
 #pragma once
 #include <sys/types.h>
@@ -25,12 +25,12 @@ struct share {
 	 * root stays as it is
 	 */
 	int seal;
-	bool sealing; /* share_seal() has asked the file server, and the answer has not come yet */
+	bool sealing; /* set from share_seal() on until the file server's answer has come */
 };
 
 /*
- * Says whether anything is shared. If vm.image is the root and there are no bind mounts, nothing is
- * shared.
+ * Says whether the guest needs a share of the host's files. If vm.image is the root and there are
+ * no bind mounts, it needs none.
  */
 bool share_needed(const struct plan *plan);
 /*
@@ -41,9 +41,9 @@ bool share_needed(const struct plan *plan);
 int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors,
 	bool host_locks) must_check;
 /*
- * Finds out whether the file server has ended; called after a SIGCHLD. Returns 0 if the file server
- * still runs, -EIO with a message if it was killed, and -EPIPE with a message if it exited, as it
- * does when the hypervisor has ended.
+ * Finds out whether the file server has ended. The caller calls this function after a SIGCHLD.
+ * Returns 0 if the file server still runs, -EIO with a message if it was killed, and -EPIPE with a
+ * message if it exited, as it does when the hypervisor has ended.
  */
 int share_check(struct share *s) must_check;
 int share_seal(struct share *s) must_check;

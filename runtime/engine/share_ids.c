@@ -17,7 +17,10 @@ static int compare_ranges(const void *a, const void *b)
 	return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* Merges the range at index `i` and the next range into one. Returns how many ranges are left. */
+/*
+ * Merges the range of ids at index `i` and the next range into one. Returns how many ranges are
+ * left.
+ */
 static size_t join_next(struct range *r, size_t n, size_t i)
 {
 	if (r[i].end < r[i + 1].end)
@@ -26,7 +29,7 @@ static size_t join_next(struct range *r, size_t n, size_t i)
 	return n - 1;
 }
 
-/* Returns the index of the range that has the smallest gap to the next range. */
+/* Returns the index of the range of ids that has the smallest gap to the next range. */
 static size_t find_nearest(const struct range *r, size_t n)
 {
 	size_t best = 0;
@@ -61,8 +64,9 @@ int share_own_ids(const struct spec_id_maps *maps, struct strbuf *ret)
 	qsort(r, n, sizeof(*r), compare_ranges);
 	for (size_t i = 0; i + 1 < n;) {
 		/*
-		 * Neighbours stay apart, because the kernel refuses a range that two ranges of the
-		 * caller's own user namespace make up, such as those of rootless podman's.
+		 * Ranges that only touch each other are not merged, because the kernel refuses a
+		 * line of an id map that spans two lines of the map of the caller's own user
+		 * namespace, as rootless podman's has them.
 		 */
 		if (r[i + 1].first < r[i].end)
 			n = join_next(r, n, i);
@@ -81,8 +85,8 @@ int share_own_ids(const struct spec_id_maps *maps, struct strbuf *ret)
 }
 
 /*
- * Returns the id as which the server acts: root if the maps contain root, because only root has
- * root's rights, else the first id.
+ * Returns the user id as which the file server acts: root if the maps contain root, because only
+ * root has root's rights, else the first id in the maps.
  */
 static uint32_t first_id(const struct spec_id_maps *maps)
 {
@@ -99,8 +103,8 @@ int share_confine(const struct plan *plan, struct vmfs_config *c)
 	for (size_t i = 0; i < plan->n; i++) {
 		const struct step *s = &plan->steps[i];
 		/*
-		 * The host's step, which is skipped, maps the ids of an ordinary user's monitor and
-		 * not those of the container.
+		 * Only the guest's step ID_MAP has the ids of the container. The host's step ID_MAP
+		 * is skipped, because it maps the ids of an ordinary user's monitor.
 		 */
 		if (s->kind != STEP_ID_MAP || s->place != PLACE_GUEST)
 			continue;

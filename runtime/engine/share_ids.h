@@ -8,12 +8,12 @@
 #include "plan/plan.h"
 #include "vm/fs/vmfs.h"
 
-/* The longest text that the kernel accepts as an id map. */
+/* longest text, in bytes, that the kernel accepts as an id map */
 #define SHARE_MAP_MAX 4095
 
 /*
- * Makes the user namespace c->userns for the server and sets c->uid and c->gid, if the plan has a
- * user namespace.
+ * Makes the user namespace c->userns for the file server and sets c->uid and c->gid, the ids as
+ * which it acts, if the plan has a user namespace.
  */
 int share_confine(const struct plan *plan, struct vmfs_config *c) must_check;
 

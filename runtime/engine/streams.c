@@ -67,7 +67,8 @@ static bool same_description(int a, int b)
 
 /*
  * Uses one stream for standard output and standard error if fd, the standard error, is the same
- * open file as the process's standard output. Returns whether the two share a stream.
+ * open file as the process's standard output. Returns whether standard output and standard error
+ * share a stream.
  */
 static bool join_errors(struct streams *s, uint32_t process, int fd)
 {
@@ -144,8 +145,8 @@ bool streams_has_output(struct streams *s, uint32_t process)
 #define OUTPUTS_MAX 4 /* how many output streams a process can have */
 
 /*
- * Lists those output streams of the process to which the guest has connected. *ret points to the
- * entries in the table itself.
+ * Lists those output streams of the process to which the guest has connected. *ret gets pointers to
+ * the entries in the table `s`.
  */
 static size_t list_outputs(struct streams *s, uint32_t process, struct stream *ret[OUTPUTS_MAX],
 	uint32_t ports[OUTPUTS_MAX])
@@ -165,9 +166,9 @@ static size_t list_outputs(struct streams *s, uint32_t process, struct stream *r
 }
 
 /*
- * Calls the device without holding the table's lock, because the device calls functions of this
- * table while it holds its own lock, so the opposite order could deadlock. The marks need no lock,
- * because only the monitor's loop uses them.
+ * The table's lock is not held while the device is called, because the device holds its own lock
+ * when it calls functions of this table. Taking the two locks in both orders could deadlock. The
+ * members `marked` and `owed` need no lock, because only the monitor's loop uses them.
  */
 void streams_mark(struct streams *s, uint32_t process)
 {
@@ -245,7 +246,9 @@ int streams_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *
 		if (e) {
 			/*
 			 * The guest may use a standard stream in one direction only, because the
-			 * stream may be the caller's terminal, which is open for both directions.
+			 * host's descriptor may be the terminal of caisson's caller, which is open
+			 * for both directions. Only the stream of a container's own terminal is
+			 * used in both directions.
 			 */
 			if (e->stream != AGENT_TERMINAL)
 				*ret_use = e->stream == AGENT_STDIN ? VSOCK_TO_GUEST

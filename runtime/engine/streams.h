@@ -26,11 +26,11 @@ struct stream {
 	uint32_t port;
 	bool errors; /* for AGENT_STDOUT: the stream also carries the process's standard error */
 	int fd; /* in the state STREAM_WAITING: the descriptor that the guest's connection gets */
-	/* streams_mark() has recorded the end of the process's output in this stream */
+	/* whether streams_mark() has recorded the end of the process's output in this stream */
 	bool marked;
 	/*
-	 * up to which position in the stream, modulo 2^32, the device still has to write the
-	 * output; set by streams_mark()
+	 * position in the stream, modulo 2^32, up to which the device still has to write the
+	 * process's output; set by streams_mark()
 	 */
 	uint32_t owed;
 };
@@ -46,7 +46,7 @@ struct streams {
 	/* the vsock device; the engine sets it before the guest runs */
 	struct virtio_vsock *device;
 	bool agent_met; /* whether the agent has connected, which is allowed only once */
-	/* the port at which the agent connects; 0: AGENT_PORT */
+	/* vsock port at which the agent connects; 0: AGENT_PORT */
 	uint32_t agent_port;
 	struct stream stream[STREAMS_MAX];
 };
@@ -71,29 +71,29 @@ void streams_json(struct streams *s, uint32_t process, struct json_out *o);
  */
 bool streams_has_output(struct streams *s, uint32_t process);
 /*
- * Marks the end of what the process has written. The caller calls it when the process has ended and
- * all its output has come to the vsock device. From then on streams_owe() says whether the device
- * still has to write some of that output. Later output of other processes in the guest to the same
- * streams does not count.
+ * Marks the end of the output of a process. The caller calls this function when the process has
+ * ended and all its output has come to the vsock device. From then on streams_owe() says whether
+ * the device still has to write some of that output. Later output of other processes in the guest
+ * to the same streams does not count.
  */
 void streams_mark(struct streams *s, uint32_t process);
 bool streams_owe(struct streams *s, uint32_t process);
 /*
- * Closes those streams of the process to which the guest has not connected. Streams to which it has
- * connected stay until the guest ends them.
+ * Closes those streams of the process to which the guest has not connected. The other streams of
+ * the process stay until the guest ends them.
  */
 void streams_withdraw(struct streams *s, uint32_t process);
-/* Returns a random port, which a program in the guest cannot guess. */
+/* Returns a random vsock port for a stream, which a program in the guest cannot guess. */
 uint32_t streams_new_port(void);
 /*
  * Returns the monitor's end of the agent's stream if the agent has connected, else -EBADF. Returns
- * the stream only once.
+ * the descriptor only once.
  */
 int streams_take_agent(struct streams *s);
 
 /*
- * Callbacks for struct virtio_vsock_options, which the vsock device's thread calls. ctx is the
- * struct streams.
+ * Callbacks for struct virtio_vsock_options. The vsock device's thread calls these functions. ctx
+ * is the struct streams.
  */
 int streams_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret_use);
 void streams_on_closed(void *ctx, uint32_t guest_port, uint32_t port);

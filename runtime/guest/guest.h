@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The guest's agent makes the container and the processes of each exec, when the monitor on the
- * host asks for them by messages (agent/agent.h). In the plan the agent is the party GUEST: it does
- * what the runtime does on the host for a container without a machine.
+ * host asks for them by messages (agent/agent.h). Each step of a plan belongs to a party. The agent
+ * is the party GUEST: it does the steps that the runtime does on the host for a container without a
+ * machine. The party INIT is the process that becomes the container's program.
  *
  * Theory of operation. The agent has one thread and one epoll loop, and nothing but the loop waits.
  * Each process is a small state machine. process_create() or process_exec() takes the process's
  * plan and starts doing the steps of GUEST. The step CLONE starts INIT (spawn.c). The agent stops
- * at each barrier of INIT, and goes on when INIT reports the barrier on its channel. So several
- * processes can be made at the same time while the streams of others flow. The kernel reports the
- * end of a child by a signalfd.
+ * at each barrier of INIT, and goes on when INIT reports the barrier on its socket to the agent. So
+ * several processes can be made at the same time while the streams of others flow. The kernel
+ * reports the end of a child by a signalfd.
  *
  * The agent writes cgroup files and makes mounts at once, outside the loop, because neither of
  * these waits for the container. Child processes do the work that may wait for the container
@@ -17,8 +18,8 @@
  * moved to its cgroup after the clone: a clone into a frozen cgroup would stop INIT before it
  * executes caisson-init, and the container may freeze its own cgroup.
  *
- * guest_serve() gets everything that is special to its surroundings as arguments, so that it runs
- * both in a microVM and, for tests, as the first process of a pid namespace.
+ * guest_serve() gets everything that differs between a microVM and a test as arguments, so that it
+ * runs both in a microVM and, for tests, as the first process of a pid namespace.
  */
 #pragma once
 #include <sys/epoll.h>
@@ -38,7 +39,8 @@ struct guest_config {
 	 */
 	int (*connect)(void *data, uint32_t port);
 	/*
-	 * Mounts the virtio-fs share that holds the root and the bind mounts at the path `share`.
+	 * Mounts the virtio-fs share, in which the container's root and bind mounts are, at the
+	 * path `share`.
 	 */
 	int (*mount_share)(void *data, const char *share);
 	/*
@@ -47,13 +49,19 @@ struct guest_config {
 	 */
 	void (*set_clock)(void *data, uint64_t nanoseconds);
 	/*
-	 * Connects to the monitor again, at this port, in a machine that starts from a snapshot.
-	 * Returns a non-blocking descriptor. NULL: there are no snapshots.
+	 * Connects to the monitor again, at the port `port`, after the machine was started from a
+	 * snapshot. Returns a non-blocking descriptor. NULL: the machine is never started from a
+	 * snapshot.
 	 */
 	int (*reconnect)(void *data, uint32_t port);
-	/* Mixes secret bytes into the kernel's random numbers. NULL: they must not be changed. */
+	/*
+	 * Mixes secret bytes into the random number generator of the guest's kernel. NULL: the
+	 * generator must not be changed.
+	 */
 	void (*add_entropy)(void *data, const void *bytes, size_t len);
-	/* absolute path below which the share and the container's root are mounted */
+	/*
+	 * absolute path of the directory below which the share and the container's root are mounted
+	 */
 	const char *dir;
 	const char *cgroup; /* absolute path of the container's cgroup in the guest */
 	const char *disk;   /* path of the block device that holds vm.image */
@@ -61,8 +69,12 @@ struct guest_config {
 
 /* When a step of the plan was done, in ns of CLOCK_MONOTONIC (steps.c). */
 struct done_step {
-	size_t step; /* index in the process's plan */
-	bool init;   /* INIT has done the step, or waited at it; false: the agent has done it */
+	size_t step; /* index of the step in the process's plan */
+	/*
+	 * whether INIT, the container's first process, has done the step or waited at it; false:
+	 * the agent has done it
+	 */
+	bool init;
 	uint64_t begin, end;
 };
 
@@ -74,36 +86,42 @@ struct process {
 	struct plan plan;
 	size_t at; /* index in the plan of the step to do next */
 	int *slots;
-	int proc;       /* procfs from path_open_proc(); closed after the clone */
-	int cgroup_dir; /* directory of the cgroup into which INIT is cloned, or -EBADF */
+	int proc; /* descriptor of procfs, from path_open_proc(); closed after the step CLONE */
+	/* directory of the cgroup into which the step CLONE clones INIT, or -EBADF */
+	int cgroup_dir;
 	struct cgroup exec_cgroup; /* cgroup into which the INIT of an exec is moved */
 	/*
-	 * socket for messages to and from INIT; -EBADF before the clone, and after INIT has become
-	 * the program or has ended
+	 * socket for messages to and from INIT; -EBADF before the step CLONE, and after INIT has
+	 * become the program or has ended
 	 */
 	int channel;
 	struct watch watch;
 	const char *awaited; /* name of the barrier at which the agent waits for INIT, or NULL */
 	/*
-	 * INIT. While `forks` is set, `child` is the stage of an exec: a process outside the
-	 * container's pid namespace whose FORK step will make the process that executes the
-	 * program.
+	 * The process INIT, which becomes the program. While `forks` is set, `child` is the stage
+	 * of an exec instead: a process outside the container's pid namespace, which makes INIT by
+	 * the step FORK.
 	 */
 	struct ns_child child;
 	bool forks;
 	/*
-	 * signals that came while `forks` was set and that are sent after the FORK; bit n - 1
-	 * stands for signal n
+	 * signals that came while `forks` was set, and that the agent sends after the step FORK;
+	 * bit n - 1 stands for signal n
 	 */
 	uint64_t signals;
-	/* INIT's standard input, output and error; the agent closes them after the clone */
+	/*
+	 * the standard input, output and error of the process INIT; the agent closes them after the
+	 * step CLONE
+	 */
 	int stdio[3];
 	struct stream streams[4];
-	/* the terminal's slave side, which the agent holds open while the process lives */
+	/*
+	 * the slave side of the process's terminal, which the agent holds open while the process
+	 * lives
+	 */
 	int slave;
 	/*
-	 * Size of the terminal that the monitor asked for; 0: the terminal gets the size in
-	 * config.json.
+	 * Terminal size that the monitor asked for; 0: the terminal gets the size in config.json.
 	 */
 	struct winsize size;
 	/*
@@ -116,24 +134,27 @@ struct process {
 	 * reaped
 	 */
 	bool failed;
-	/* exited: the process has been reaped; told: the monitor knows of the exit */
+	/*
+	 * exited: the process has ended and was reaped; told: the monitor knows that it has exited
+	 */
 	bool exited, told;
 	int status;
 	/*
-	 * Time (CLOCK_MONOTONIC, ms) at which the agent reports the exit even if other processes
-	 * hold the output open.
+	 * time (CLOCK_MONOTONIC, ms) at which the agent reports the exit of the process, even if
+	 * other processes still hold its output open
 	 */
 	int64_t deadline;
 	/*
-	 * Set if the process got a signal that asks it to end: the agent then reports the exit at
-	 * this time (CLOCK_MONOTONIC, ms), or 1 s after the process has ended, even if no one reads
-	 * its output. 0: the process got no such signal.
+	 * Set if the process got a signal that asks it to end. Then the agent reports the exit of
+	 * the process at this time (CLOCK_MONOTONIC, ms), or 1 s after the process has ended, even
+	 * if no one reads its output. 0: the process got no such signal.
 	 */
 	int64_t give_up;
 	const struct agent_orders *orders; /* orders of the monitor for this process */
-	struct done_step *done;            /* the steps of which the monitor does not know yet */
+	/* the steps of the plan that were done, and of which the monitor does not know yet */
+	struct done_step *done;
 	size_t ndone;
-	/* when the message came that asks for the process, and when INIT was made */
+	/* when the message came that asks for the process, and when the step CLONE was done */
 	uint64_t asked_at, cloned_at;
 	/* network configuration that the guest takes over from the host, or NULL */
 	const struct net_config *net;
@@ -142,7 +163,7 @@ struct process {
 struct guest {
 	const struct guest_config *config;
 	struct loop loop;
-	/* memory of the container's orders, which live as long as the guest */
+	/* memory of the container's orders, which stay until the guest ends */
 	struct arena arena;
 	int control;
 	struct agent_reader reader;
@@ -159,23 +180,25 @@ struct guest {
 	/* the container's orders; NULL until the monitor has sent "create" */
 	const struct agent_orders *orders;
 	struct cgroup cgroup;
-	/* watch on the cgroup's events; fd is -EBADF until the watch is opened */
+	/* watch on the events of the container's cgroup; fd is -EBADF until the watch is opened */
 	struct cg_events events;
 	struct watch events_watch;
 	bool share_mounted;
 	bool stop;
 	/*
-	 * The machine may be saved now (suspend.c): no bytes flow, no message is sent, and ended
-	 * processes wait to be reaped. A restored machine connects to `resume_port`.
+	 * Set while the machine may be saved (suspend.c): no bytes flow, the agent sends no
+	 * message, and ended processes wait to be reaped. If the machine is restored, the agent
+	 * connects to the monitor at `resume_port`.
 	 */
 	bool suspended;
 	uint32_t resume_port;
-	int failure; /* why the loop ends: -errno with a message; 0: the loop goes on */
+	/* why the agent's event loop ends: -errno with a message; 0: the loop goes on */
+	int failure;
 };
 
 /*
- * Serves the monitor until the monitor sends "stop" (returns 0) or until the connection ends
- * (returns -errno). Blocks all signals of the calling process.
+ * Serves the monitor: returns 0 once the monitor has sent "stop", or -errno once the connection has
+ * ended. Blocks all signals of the calling process.
  */
 int guest_serve(const struct guest_config *config) must_check;
 
@@ -193,20 +216,29 @@ void guest_log(struct guest *g, const char *fmt, ...) printf_like(2, 3);
  */
 void guest_fail(struct guest *g, int r);
 
-/* serve.c: tells the monitor who is there. */
+/*
+ * serve.c: sends the message "hello", which tells the monitor the versions of the agent's protocol
+ * and of the guest's kernel, and the guest's time.
+ */
 int guest_say_hello(struct guest *g) must_check;
 
-/* suspend.c: handles the messages "suspend" and "resume". */
+/*
+ * The functions of suspend.c. guest_suspend() and guest_resume() handle the monitor's messages
+ * "suspend" and "resume".
+ */
 void guest_suspend(struct guest *g, const struct agent_frame *f);
 void guest_resume(struct guest *g, const struct agent_frame *f);
-/* Replaces the connection to the monitor, which was reset because the machine was restored. */
+/*
+ * Replaces the connection to the monitor. The guest's kernel has reset it, because the machine was
+ * restored.
+ */
 int guest_reconnect(struct guest *g) must_check;
 
 /* The functions of table.c find, add and free the guest's processes, which are in a list. */
 struct process *process_find(struct guest *g, uint32_t number);
 /*
- * Adds a new process to the list and returns it; none of its descriptors is watched yet. Returns
- * NULL, with a message, if there is no memory.
+ * Adds a new process to the list of the guest's processes and returns it. The loop watches none of
+ * its descriptors yet. Returns NULL, with a message, if there is no memory.
  */
 struct process *process_alloc(struct guest *g, uint32_t number);
 /*
@@ -217,8 +249,8 @@ void process_free(struct process *p);
 void processes_release(struct guest *g);
 
 /*
- * The functions of network.c set up the network of the guest, or that of INIT's network namespace
- * if INIT has its own, as the monitor found it on the host.
+ * The functions of network.c give the guest the network configuration that the monitor found on the
+ * host. If INIT has a network namespace of its own, that namespace gets it.
  */
 int network_create(struct process *p, const struct json *net) must_check;
 int network_hand_over(struct process *p) must_check;
@@ -235,65 +267,69 @@ void process_exec(struct guest *g, const struct agent_frame *f);
 
 /* The functions of process.c handle events in the life of a process. */
 /*
- * Adds a new process to the list and returns it. Returns NULL, with a message, if there is no
- * memory.
+ * Adds a new process, with its streams, to the list of the guest's processes and returns it.
+ * Returns NULL, with a message, if there is no memory.
  */
 struct process *process_new(struct guest *g, uint32_t number);
 void process_start(struct guest *g, const struct agent_frame *f);
 void process_resize(struct guest *g, const struct agent_frame *f);
 void process_signal(struct process *p, int sig);
-/* Reaps the children that have ended. */
+/* Reaps the child processes of the agent that have ended. */
 void processes_reap(struct guest *g);
 /*
- * Tells the monitor of the exits that are due, and frees the processes that are finished. Returns
- * after how many milliseconds the loop has to call it again, or -1 if no exit is due at a certain
- * time.
+ * Tells the monitor of each process that has exited and whose output has been sent, and frees the
+ * processes that are finished. Returns after how many milliseconds the loop has to call this
+ * function again, or -1 if no exit is due at a certain time.
  */
 int processes_settle(struct guest *g);
 /*
  * Tells the monitor that the process could not be made, for the reason in err_msg(), and kills the
- * INIT of the process.
+ * process that was cloned for it.
  */
 void process_fail(struct process *p, int r);
 
-/* The function of walk.c does the steps of GUEST until one of them has to wait. */
+/* walk.c: does the steps of the plan whose party is GUEST, the agent, until a step has to wait. */
 int process_walk(struct process *p) must_check;
 
 /*
- * The functions of steps.c. steps_note() notes a step that was done, steps_of_init() does so for a
- * CHANNEL_STEP of INIT, and steps_tell() tells the monitor of all that were noted.
+ * The functions of steps.c. steps_note() notes a step of the plan that the agent has done, and
+ * steps_of_init() one that INIT reports by a CHANNEL_STEP message. steps_tell() tells the monitor
+ * of all steps that were noted.
  */
 void steps_note(struct process *p, size_t step, bool init, uint64_t begin, uint64_t end);
 void steps_of_init(void *process, const struct channel_msg *m);
 void steps_tell(struct process *p);
 
-/* The function of spawn.c does the step CLONE, which starts INIT. */
+/* spawn.c: does the step CLONE of the plan, which starts INIT, the container's first process. */
 int guest_clone(struct process *p, const struct step *s) must_check;
 
 /*
- * The functions of root.c do the steps OPEN_ROOT, OPEN_SOURCE and CONNECT, and make and unmount the
- * directories that these steps use.
+ * The functions of root.c do the steps OPEN_ROOT, OPEN_SOURCE and CONNECT of the plan, and make and
+ * unmount the directories that these steps use.
  */
 int guest_open(struct process *p, const struct step *s) must_check;
 int guest_prepare_dirs(const struct guest_config *c) must_check;
 void guest_unmount_share(struct guest *g);
 
 /*
- * A job of job.c: a child process answers a request, and is killed if it takes longer than `ms`
- * milliseconds. fn runs in the child and writes the members of the reply.
+ * A job of job.c: a child process of the agent answers a request, and is killed if it takes longer
+ * than `ms` milliseconds. fn runs in the child and writes the members of the reply.
  */
 typedef int job_fn(struct guest *g, const struct agent_frame *f, struct json_out *reply);
 void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn);
-/* Reaps the jobs that have ended. */
+/* Reaps the child processes of job.c that have ended. */
 void jobs_reap(struct guest *g);
 /*
- * Kills jobs that take too long. Returns after how many milliseconds the loop has to call it again,
- * or -1 if no job runs.
+ * Kills the child processes of job.c that take too long. Returns after how many milliseconds the
+ * loop has to call this function again, or -1 if no job runs.
  */
 int jobs_settle(struct guest *g);
 void jobs_release(struct guest *g);
 
-/* The functions of manage.c handle the messages that commands on a running container cause. */
+/*
+ * The functions of manage.c handle the messages that a command for a running container causes, such
+ * as `caisson kill` or `caisson ps`.
+ */
 void guest_signal(struct guest *g, const struct agent_frame *f);
 void guest_freeze(struct guest *g, const struct agent_frame *f);
 void guest_ps(struct guest *g, const struct agent_frame *f);
@@ -307,7 +343,7 @@ int guest_watch_oom(struct guest *g) must_check;
  */
 void guest_check_oom(struct guest *g);
 /*
- * Sets the limits that the guest's kernel enforces (plan_vm_split_limits()). `first` says that no
- * limits have been set yet.
+ * Sets the limits that the guest's kernel enforces, as plan_vm_split_limits() has found them.
+ * `first` says that no limits have been set yet.
  */
 int guest_limit(struct guest *g, const struct cg_resources *res, bool first) must_check;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Answers requests that may take long in a child process of the agent, a job, which the agent kills
- * if it takes too long. A process of the container can delay forever what it shows of itself in
+ * Answers each request that may take long in a job, a child process of the agent. The agent kills a
+ * job that takes too long. A process of the container can delay forever what it shows of itself in
  * /proc, because its arguments may lie on a FUSE file system of its own. The cgroup freezer waits
  * for processes that are in a system call. Neither delay may stop the agent, because it must be
  * able to serve the request that kills all processes.
@@ -57,8 +57,8 @@ static void on_reply(struct watch *w, uint32_t events)
 	if (n < 0 && errno == EINTR)
 		return;
 	/*
-	 * The reply is either complete or empty, because the child writes the whole reply by one
-	 * call, unless it was killed before.
+	 * The job's reply is either complete or empty, because the child writes the whole reply by
+	 * one call, unless it was killed before that call.
 	 */
 	if (n == 0 && j->reply.len > sizeof(struct agent_header))
 		guest_send_bytes(j->guest, j->reply.s, j->reply.len);
@@ -74,8 +74,8 @@ _Noreturn static void run_job(
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
 	/*
-	 * The child closes all descriptors that it inherited, because among them are pipes of
-	 * processes whose readers wait for the end of the pipe.
+	 * The child closes all descriptors that it inherited. Among them are writing ends of pipes,
+	 * and the readers of these pipes wait until every writing end is closed.
 	 */
 	if (dup2(out, 3) < 0 || close_range(4, ~0U, 0) < 0)
 		_exit(1);

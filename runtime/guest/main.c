@@ -21,15 +21,17 @@
 #include "guest/guest.h"
 #include "guest/setup.h"
 
-/* how long, in ms, caisson-guest waits for the vsock device to appear and the monitor to listen */
+/*
+ * how long, in ms, caisson-guest waits until the vsock device has appeared and the monitor listens
+ */
 #define CONNECT_WAIT_MS 10000
 /*
- * how long, in s, caisson-guest waits for the monitor's answer; the kernel's default of 2 s is too
- * short for a slow host
+ * how long, in s, caisson-guest waits until the monitor accepts the vsock connection; the kernel's
+ * default of 2 s is too short for a slow host
  */
 #define ANSWER_WAIT_S 600
 #define RETRY_MAX_MS 64
-#define ENTROPY_MAX 256 /* bytes of entropy that the monitor sends after a restore */
+#define ENTROPY_MAX 256 /* how many bytes of entropy the monitor sends after a restore at most */
 #define SHARE_TAG "caisson"
 
 static int connect_once(uint32_t port, int flags)
@@ -49,9 +51,9 @@ static int connect_once(uint32_t port, int flags)
 }
 
 /*
- * Connects to the monitor. Retries as long as the vsock device is missing, because the module of
- * the device was loaded just before. If the kernel does not know vsock sockets, gives up at once,
- * because waiting would not help.
+ * Connects to the monitor by vsock. Retries for CONNECT_WAIT_MS, because the module of the vsock
+ * device was loaded just before, and the device may not be there yet. If the kernel does not know
+ * vsock sockets, gives up at once, because waiting would not help.
  */
 static int connect_agent(uint32_t port)
 {
@@ -102,8 +104,8 @@ static void set_clock(void *data, uint64_t nanoseconds)
 		.tv_nsec = (long)(nanoseconds % 1000000000)};
 
 	/*
-	 * A failure is only logged, because a container with a wrong clock is better than no
-	 * container.
+	 * A failure to set the clock is only logged, because a container with a wrong clock is
+	 * better than no container.
 	 */
 	if (clock_settime(CLOCK_REALTIME, &t) < 0)
 		dprintf(STDERR_FILENO, "caisson-guest: set the clock: %m\n");
@@ -127,9 +129,9 @@ static void add_entropy(void *data, const void *bytes, size_t len)
 	pool.info.buf_size = (int)len;
 	memcpy(pool.bytes, bytes, len);
 	/*
-	 * The second call makes the kernel use the new bytes at once. Without it the kernel would
-	 * give out numbers of the old key for a while, which another machine from the same snapshot
-	 * gives out too.
+	 * RNDRESEEDCRNG makes the kernel use the new bytes at once. Without it the kernel would for
+	 * a while derive random numbers from the old key, and another machine from the same
+	 * snapshot would derive the same numbers.
 	 */
 	if (fd < 0 || ioctl(fd, RNDADDENTROPY, &pool) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0)
 		dprintf(STDERR_FILENO, "caisson-guest: add entropy: %m\n");
@@ -175,8 +177,8 @@ int main(void)
 	sync();
 	reboot(RB_POWER_OFF);
 	/*
-	 * main() returns if reboot() has failed, because the kernel panics when process 1 ends, and
-	 * the panic ends the machine too.
+	 * main() gets here only if reboot() has failed. It returns, because the kernel panics when
+	 * process 1 ends, and the panic ends the machine too.
 	 */
 	return 1;
 }

@@ -33,9 +33,9 @@ static int take_orders(struct process *p, struct arena *a, const struct agent_fr
 }
 
 /*
- * Makes a pipe, and gives INIT's end of the pipe to the process's user, so that the program can
- * open /dev/stdout. The agent makes the pipe, because INIT in a user namespace could not give the
- * pipe away.
+ * Makes a pipe for a standard stream, and gives the end that INIT gets to the process's user, so
+ * that the program can open /dev/stdout. The agent makes the pipe, because INIT in a user namespace
+ * could not give the pipe away.
  */
 static int make_pipe(struct process *p, int stream)
 {
@@ -63,7 +63,7 @@ static int open_stream(struct process *p, int stream, uint32_t port)
 	return stream == AGENT_TERMINAL ? stream_connect(s) : make_pipe(p, stream);
 }
 
-/* Makes standard error of the process the same pipe as standard output. */
+/* Gives the process one pipe for both standard output and standard error. */
 static int share_stdout(struct process *p)
 {
 	p->stdio[AGENT_STDERR] = fcntl(p->stdio[AGENT_STDOUT], F_DUPFD_CLOEXEC, 3);
@@ -124,8 +124,8 @@ static int begin_process(struct process *p, const struct agent_frame *f)
 }
 
 /*
- * Replaces the path to which the root will be attached by a path in the guest, because the bundle's
- * path exists only on the host.
+ * Replaces, in the process's plan, the path to which the root will be attached by a path in the
+ * guest, because the bundle's path exists only on the host.
  */
 static int move_root(struct process *p)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Handles the messages that commands on a running container cause: signal, freeze, ps, stats and
- * update.
+ * Handles the messages of the monitor that a command for a running container causes: signal,
+ * freeze, ps, stats and update.
  */
 #include <dirent.h>
 #include <signal.h>
@@ -14,17 +14,20 @@
 #include "base/fd.h"
 #include "guest/guest.h"
 
-#define PS_COMMAND_MAX 1024 /* how many bytes of a process's arguments are shown */
+/* how many bytes of a process's arguments the reply to "ps" contains at most */
+#define PS_COMMAND_MAX 1024
 /* longest reply to "ps" in bytes; smaller than AGENT_JSON_MAX, which limits the whole frame */
 #define PS_REPLY_MAX (900u << 10)
 #define TTY_MAX 32
 #define PS_MS 5000
-/* how long a job for freezing may take, in ms; cg_freeze() gives up earlier */
+/*
+ * how long a job that freezes the container's cgroup may take, in ms; cg_freeze() gives up earlier
+ */
 #define FREEZE_MS 15000
 
 /*
- * Begins a "reply" message with the request's id. Returns false if the request has no id or if
- * memory runs out.
+ * Begins a message "reply" with the id of the request f. Returns false if the request has no id or
+ * if memory runs out.
  */
 static bool begin_reply(struct guest *g, const struct agent_frame *f, struct agent_writer *w)
 {
@@ -126,8 +129,8 @@ static int64_t read_uid(pid_t pid)
 }
 
 /*
- * Reads the arguments of the process, separated by blanks. If the process has no arguments, the
- * result is its name in brackets.
+ * Reads the arguments of the process and puts blanks between them. If the process has no arguments,
+ * the result is the process's name in brackets.
  */
 static void read_command(pid_t pid, const struct stat_line *st, char ret[static PS_COMMAND_MAX])
 {
@@ -145,8 +148,8 @@ static void read_command(pid_t pid, const struct stat_line *st, char ret[static 
 		return;
 	}
 	/*
-	 * Control characters are replaced by blanks, also the NUL that ends each argument. The host
-	 * removes other unsafe characters.
+	 * Control characters in the arguments are replaced by blanks, also the NUL that ends each
+	 * argument. The host removes other unsafe characters.
 	 */
 	for (ssize_t i = 0; i < n; i++)
 		if ((unsigned char)ret[i] < ' ')
@@ -177,7 +180,10 @@ static void write_process(struct json_out *o, pid_t pid, uint64_t boot)
 	if (uid < 0 || read_stat(pid, &st) < 0)
 		return;
 	read_command(pid, &st, command);
-	/* Majors 136 to 143 are Unix98 terminals (Documentation/admin-guide/devices.txt). */
+	/*
+	 * Major device numbers from 136 to 143 are those of Unix98 terminals
+	 * (Documentation/admin-guide/devices.txt).
+	 */
 	if (major((unsigned)st.tty) >= 136 && major((unsigned)st.tty) < 144)
 		snprintf(tty, sizeof(tty), "pts/%u", minor((unsigned)st.tty));
 	json_out_object(o, NULL);
@@ -230,7 +236,10 @@ void guest_stats(struct guest *g, const struct agent_frame *f)
 	if (r >= 0) {
 		json_out_object(&w.json, "stats");
 		r = cg_stats(&g->cgroup, &w.json);
-		/* The reply is begun anew, because a half-written object would not be JSON. */
+		/*
+		 * The reply is begun anew, because the job has failed in the middle of an object,
+		 * which would not be valid JSON.
+		 */
 		if (r < 0) {
 			agent_release(&w);
 			w = (struct agent_writer){0};
@@ -242,8 +251,6 @@ void guest_stats(struct guest *g, const struct agent_frame *f)
 	}
 	end_reply(g, &w, r);
 }
-
-/* --- processes that the kernel kills because memory ran out --- */
 
 void guest_check_oom(struct guest *g)
 {
@@ -269,7 +276,7 @@ int guest_watch_oom(struct guest *g)
 	return r < 0 ? r : loop_watch(&g->loop, &g->events_watch, g->events.fd, EPOLLIN);
 }
 
-/* --- limits of resources --- */
+/* --- limits of the container's resources --- */
 
 int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 {
@@ -279,7 +286,7 @@ int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 
 	/*
 	 * If config.json has no device rules, the container may use only the devices that every
-	 * container gets, as without a machine.
+	 * container gets, as a container without a machine does.
 	 */
 	if (first && !limits.ndevices) {
 		limits.devices = &deny_all;

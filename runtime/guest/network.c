@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Gives the container the network that it has on the host. Without a user namespace, the container
- * uses the network of the whole guest. With a user namespace, the container gets a network
- * namespace of its own, because only then its root can bind low ports and set kernel parameters.
- * The agent moves the interfaces into that namespace once INIT exists.
+ * Gives the container in the microVM the network configuration that its network namespace has on
+ * the host. A container without a user namespace uses the network of the whole guest. A container
+ * with a user namespace gets a network namespace of its own, because only then the container's root
+ * can bind low ports and set kernel parameters. The agent moves the interfaces into that namespace
+ * once INIT, the container's first process, exists.
  */
 #include <sched.h>
 #include <stdio.h>

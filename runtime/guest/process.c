@@ -2,13 +2,14 @@
 /*
  * Theory of operation: the life of a process. A message from the monitor makes the process, with
  * its plan, its pipes and its streams, and the agent starts doing the steps of the plan (walk.c).
- * Then one of these comes from INIT's channel:
+ * INIT is the process that becomes the program, and its channel is the socket to the agent. One of
+ * these comes from INIT's channel:
  *
- *	a barrier    the steps go on from there, and the monitor is told
- *	"console"    the terminal's master side, which the process's stream takes over
- *	a pid        the INIT of an exec has forked; the child executes the program
- *	a failure    the monitor is told; the process only has to be reaped
- *	the end      INIT became the program; or INIT died, and its exit status says why
+ * 	a barrier    the steps go on from there, and the monitor is told
+ * 	"console"    the terminal's master side, which the process's stream takes over
+ * 	a pid        the INIT of an exec has forked; the child executes the program
+ * 	a failure    the monitor is told; the process only has to be reaped
+ * 	the end      INIT became the program; or INIT died, and its exit status says why
  *
  * The agent tells the monitor of the exit once the channel has ended, and once all bytes that were
  * in the pipes when the process ended have been sent. Other processes may hold the pipes open
@@ -56,7 +57,7 @@ void process_fail(struct process *p, int r)
 	fail_process(p, -r, err_msg());
 }
 
-/* Reports that INIT ended before it became the program, and that INIT sent no failure. */
+/* Reports to the monitor that INIT ended before it became the program, without saying why. */
 static void fail_dead_process(struct process *p)
 {
 	char text[160];
@@ -74,7 +75,7 @@ static void fail_dead_process(struct process *p)
 	fail_process(p, ESRCH, text);
 }
 
-/* --- messages from INIT --- */
+/* --- messages from INIT, the container's first process --- */
 
 static void say_running(struct process *p)
 {
@@ -107,9 +108,9 @@ static int take_console(struct process *p, int *master)
 	struct stream *s = &p->streams[AGENT_TERMINAL];
 
 	/*
-	 * The agent holds the slave side open, because some programs, such as an init, close their
-	 * terminal and open it again after a while, and without an open slave side the terminal
-	 * would hang up in between.
+	 * The agent holds the slave side of the terminal open. Some programs, such as an init,
+	 * close their terminal and open it again after a while, and without an open slave side the
+	 * terminal would hang up in between.
 	 */
 	fd_close(&p->slave);
 	p->slave = ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -124,8 +125,9 @@ static int take_console(struct process *p, int *master)
 }
 
 /*
- * Notes that FORK was done: from now on `child` is the process that executes the program. The stage
- * ends now, and the agent reaps it with the other children for which no one waits.
+ * Notes that the process did the step FORK: from now on `child` is the process that executes the
+ * program. The stage, which has forked it, ends now, and the agent reaps the stage with the other
+ * children for which no one waits.
  */
 static int take_forked(struct process *p, pid_t pid)
 {
@@ -199,8 +201,9 @@ static void on_channel(struct watch *w, uint32_t events)
 		return on_message(p, &m, &fd);
 	stop_listening(p);
 	/*
-	 * The process runs only if INIT is not awaited at a barrier and has forked if it must; else
-	 * INIT has died. SIGCHLD then brings INIT's exit status, which says why.
+	 * The channel to INIT has ended. INIT has become the program only if the agent does not
+	 * await it at a barrier and if no step FORK of it is still to come; else INIT has died.
+	 * Then SIGCHLD brings INIT's exit status, which says why.
 	 */
 	if (!p->awaited && !p->forks && p->wanted)
 		say_running(p);
@@ -225,13 +228,13 @@ void process_start(struct guest *g, const struct agent_frame *f)
 		return guest_log(g, "start: expected process");
 	struct process *p = process_find(g, number);
 	/*
-	 * A process without a channel has failed or died, and the agent has told the monitor of
-	 * that.
+	 * A process whose channel is closed has failed or died, and the agent has told the monitor
+	 * of that.
 	 */
 	if (!p || p->channel < 0)
 		return;
 	p->wanted = true;
-	/* The send fails if INIT has died, which the agent notices by the end of the channel. */
+	/* The send fails if INIT has died, which the agent notices by the end of INIT's channel. */
 	if (channel_send(p->channel, CHANNEL_REACHED, 0, "start", -EBADF) < 0)
 		err_clear();
 }
@@ -248,7 +251,10 @@ void process_resize(struct guest *g, const struct agent_frame *f)
 	struct process *p = process_find(g, number);
 	if (!p)
 		return;
-	/* The size is also stored in p->size, because INIT may not have made the terminal yet. */
+	/*
+	 * The terminal's size is also stored in p->size, because INIT may not have made the
+	 * terminal yet.
+	 */
 	p->size = (struct winsize){.ws_row = (uint16_t)rows, .ws_col = (uint16_t)columns};
 	if (p->slave >= 0)
 		ioctl(p->slave, TIOCSWINSZ, &p->size);
@@ -276,10 +282,11 @@ static bool may_fork(const struct process *p)
 /*
  * Reaps the children that have ended.
  *
- * While a process may fork, it may have a child that the agent does not know yet and that has ended
- * already. Such a child must stay a zombie until the message with its pid has come, so at that time
- * only the children that the agent knows are reaped. At any other time all children are reaped:
- * stages that have forked, and orphans, whose parent is process 1.
+ * While a process still has to do the step FORK, it may have a child that the agent does not know
+ * yet and that has ended already. Such a child must stay a zombie until the message with its pid
+ * has come, so at that time only the children that the agent knows are reaped. At any other time
+ * all children are reaped: stages, which have forked the real process and ended, and orphans, whose
+ * parent is process 1.
  */
 void processes_reap(struct guest *g)
 {
@@ -333,8 +340,8 @@ static void say_exited(struct process *p)
 
 	p->told = true;
 	/*
-	 * All data is written to the disks now, because the container's first process has ended, so
-	 * the kernel has killed all its other processes, and no file will be written any more.
+	 * All data is written to the disks now. The container's first process has ended, so the
+	 * kernel has killed all its other processes, and no process will write to a file any more.
 	 */
 	if (p->number == 0)
 		sync();
@@ -351,16 +358,16 @@ static void say_exited(struct process *p)
 }
 
 /*
- * Reports the exit of the process if the report is due. Returns how many milliseconds later it is
- * due, -1 if it is not due at a certain time, or 0 if the monitor was told.
+ * Reports the exit of the process to the monitor if the report is due. Returns how many
+ * milliseconds later it is due, -1 if it is not due at a certain time, or 0 if the report was sent.
  */
 static int settle_process(struct process *p, int64_t now)
 {
 	if (!p->exited || p->told || p->failed)
 		return -1;
 	/*
-	 * The exit is not reported yet, because the channel may still hold a failure that INIT sent
-	 * just before it died.
+	 * The exit is not reported yet, because the channel to INIT is open and may still hold a
+	 * failure that INIT sent just before it died.
 	 */
 	if (p->channel >= 0)
 		return -1;
@@ -376,15 +383,15 @@ static int settle_process(struct process *p, int64_t now)
 	if (p->give_up)
 		return (int)(p->give_up - now);
 	/*
-	 * The agent has to check the pipe after OUTPUT_WAIT, because another process may read the
-	 * last output of this process from the pipe, and no event tells the agent of that.
+	 * The agent checks the pipe again after OUTPUT_WAIT, because another process may read the
+	 * last output of this process from the pipe, and no event would tell the agent of that.
 	 */
 	return now < p->deadline ? (int)(p->deadline - now) : OUTPUT_WAIT;
 }
 
 /*
- * Says whether the process has been reaped, the monitor knows how it ended, and its streams have
- * ended.
+ * Says whether the process is finished: it has been reaped, the monitor knows how it ended, and its
+ * streams have ended.
  */
 static bool process_is_done(const struct process *p)
 {

@@ -26,7 +26,7 @@ static const char *share_path(const struct guest_config *c, char path[static PAT
 	return path;
 }
 
-/* Returns the path to which INIT attaches the root. */
+/* Returns the path in the guest to which INIT attaches the container's root. */
 static const char *attach_path(const struct guest_config *c, char path[static PATH_MAX])
 {
 	snprintf(path, PATH_MAX, "%s/root", c->dir);
@@ -54,8 +54,8 @@ static bool is_link(int fd)
 }
 
 /*
- * Gives the detached mount `tree` the mount flags that the host's mount has, because neither the
- * share nor a copy of the share has these flags.
+ * Gives the detached mount `tree` the mount flags (read-only, nosuid ...) that the mount has on the
+ * host, because neither the virtio-fs share nor a detached copy of it has these flags.
  */
 static int restrict_mount(const struct guest *g, const struct step *s, int tree)
 {
@@ -89,8 +89,8 @@ static int open_share(struct process *p, const struct step *s)
 		g->share_mounted = true;
 	}
 	/*
-	 * The file server on the host crosses the mounts below the source by itself, so this path
-	 * leads into those mounts too.
+	 * The path in the share shows the mounts below the source too, because the file server on
+	 * the host crosses those mounts by itself.
 	 */
 	here.open.path = arena_printf(&p->arena, "%s/%d", share, s->slot);
 	here.open.idmap_uid = here.open.idmap_gid = (struct spec_id_maps){0};
@@ -155,7 +155,7 @@ static int find_file_system(const char *path, const char **ret)
 
 /*
  * Makes the error message for a mount that the kernel refused, with the kernel's own message if the
- * mount context has one.
+ * descriptor fs, which fsopen(2) has made, has one.
  */
 static int mount_error(int fs, const char *type)
 {
@@ -193,8 +193,9 @@ static int open_image(struct process *p)
 }
 
 /*
- * Mounts the disk or share of a vhost-user back end. The agent mounts it and not INIT, because
- * INIT's cgroup may not let INIT open the disk, and INIT's user namespace may not let it mount.
+ * Mounts the disk or share of a vhost-user back end. The agent and not INIT mounts it, because
+ * INIT's cgroup may forbid INIT to open the disk, and INIT's user namespace may forbid INIT to
+ * mount.
  */
 static int mount_backend(struct process *p, const struct step *s)
 {

@@ -15,7 +15,10 @@ void guest_fail(struct guest *g, int r)
 
 void guest_send(struct guest *g, struct agent_writer *w)
 {
-	/* No one could receive the message after a snapshot, so that the agent sends none. */
+	/*
+	 * While the machine is suspended, the agent sends no message, because a snapshot saves no
+	 * connection by which the message could arrive.
+	 */
 	int r = g->suspended ? 0 : agent_send(w, g->control, NULL, 0);
 
 	if (r < 0)

@@ -3,8 +3,9 @@
  * Theory of operation. The kernel starts process 1 on its first root file system, the unpacked
  * initramfs. Every container needs pivot_root(2), which the kernel refuses on that root file
  * system. So caisson-guest mounts a tmpfs over it and makes the tmpfs the root. No file is copied
- * there, because caisson-guest is static and needs no other file. Each module file is removed after
- * it is loaded, because the initramfs takes up memory that the container could use.
+ * to the tmpfs, because caisson-guest is linked statically and needs no other file. Each module
+ * file is removed after it is loaded, because the initramfs takes up memory that the container
+ * could use.
  */
 #include "guest/setup.h"
 
@@ -143,7 +144,7 @@ int setup_root(void)
 
 /*
  * Sets the same limits as systemd. fs.nr_open must be raised, because the kernel would refuse a
- * limit of open files in config.json that is above it.
+ * limit of open files in config.json that is above fs.nr_open.
  */
 void setup_limits(void)
 {

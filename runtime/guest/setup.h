@@ -8,7 +8,7 @@
 #pragma once
 #include "base/err.h"
 
-/* Mounts /dev, and makes the console standard input, output and error. */
+/* Mounts /dev, and makes the console standard input, output and error of this process. */
 int setup_console(void) must_check;
 /*
  * Opens the console again, so that an error can be shown on a console whose driver is a module, or
@@ -26,5 +26,5 @@ int setup_modules(void) must_check;
  * cgroup2 in that file system.
  */
 int setup_root(void) must_check;
-/* Sets the kernel limits that programs expect, because other init systems set these limits too. */
+/* Sets those limits of the kernel that other init systems set too, because programs expect them. */
 void setup_limits(void);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Does STEP_CLONE in the guest: makes INIT as the runtime does on the host (launch/spawn.c), with
- * the same program and the same form of orders. No process of the container can see INIT before
- * INIT is in the container, and later such a process finds nothing of the agent in INIT: see
- * init/main.c.
+ * Does the step CLONE in the guest: makes INIT, the container's first process, as the runtime does
+ * on the host (launch/spawn.c), with the same program and the same form of orders. No process of
+ * the container can see INIT before INIT is in the container, and a process that looks later finds
+ * nothing of the agent in INIT: see init/main.c.
  */
 #include "base/clock.h"
 #include "base/fd.h"
@@ -47,8 +47,8 @@ static void close_what_init_has(struct process *p)
 }
 
 /*
- * Returns whether the process that CLONE makes is a stage, which makes the process that executes
- * the program.
+ * Returns whether the process that the step CLONE makes is a stage: a process that makes, by the
+ * step FORK, the process that executes the program.
  */
 static bool plan_forks(const struct plan *p)
 {

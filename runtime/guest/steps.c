@@ -1,26 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Notes when the agent and INIT have done the steps of the plan, and tells the monitor, if its
- * orders ask for that (--timeline).
+ * Notes when the agent and INIT have done which steps of the plan, and tells the monitor, if the
+ * orders from the monitor ask for that (--timeline).
  */
 #include "base/clock.h"
 #include "guest/guest.h"
 #include "ns/channel.h"
 #include "plan/image.h"
 
-/* How many steps one message has at most, because its length is limited (AGENT_JSON_MAX). */
+/*
+ * how many steps one message has at most, because the message's length is limited (AGENT_JSON_MAX)
+ */
 #define TOLD_MAX 8000
 
 void steps_note(struct process *p, size_t step, bool init, uint64_t begin, uint64_t end)
 {
-	/* INIT passes the barriers of the agent too, so a step may be noted for both. */
+	/*
+	 * A step that is a barrier may be noted twice, once when the agent has done it and once
+	 * when INIT has passed it, so there are up to two notes for each step of the plan.
+	 */
 	const size_t max = 2 * p->plan.n < TOLD_MAX ? 2 * p->plan.n : TOLD_MAX;
 
 	if (!p->orders->tell_steps)
 		return;
 	if (!p->done)
 		p->done = arena_array(&p->arena, max, sizeof(*p->done));
-	/* Without memory the step is left out, because the start must not fail for that reason. */
+	/*
+	 * If there is no memory for the note, it is left out, because the start of the process must
+	 * not fail for that reason.
+	 */
 	if (p->done && p->ndone < max)
 		p->done[p->ndone++] =
 			(struct done_step){.step = step, .init = init, .begin = begin, .end = end};
@@ -40,7 +48,11 @@ void steps_of_init(void *data, const struct channel_msg *m)
 	const struct step *s = &p->plan.steps[i];
 	if (s->place != PLACE_INIT && !plan_awaits(&p->plan, PLACE_INIT, s))
 		return;
-	/* The clock of a time namespace may be ahead of the agent's, or years behind it. */
+	/*
+	 * The time that INIT reports for the end of a step is used only if it lies between the step
+	 * CLONE and now. INIT may be in a time namespace, whose clock may be ahead of the agent's,
+	 * or years behind it.
+	 */
 	uint64_t end = m->time <= now && m->time >= p->cloned_at ? m->time : now;
 	steps_note(p, i, true, took < end ? end - took : 0, end);
 }

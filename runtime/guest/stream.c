@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. In each direction of a stream, epoll watches one of the two descriptors: the
- * one that gives bytes or, while the other one accepts no more bytes, the other one. splice(2)
+ * source of the bytes or, while the destination accepts no more bytes, the destination. splice(2)
  * fails with EAGAIN if there is nothing to read and also if there is no room to write, so poll(2)
- * finds out which of the two it was. The agent watches for two more events. EPOLLERR of the pipe
- * says that no one reads the process's input any more. EPOLLHUP of the socket says that the monitor
- * wants no more output; the process then gets EPIPE. EPOLLRDHUP is ignored, because the monitor
- * never sends on an output stream.
+ * finds out which of these two reasons it was. The agent watches for two more events. EPOLLERR of
+ * the pipe says that no one reads the process's input any more. EPOLLHUP of the socket says that
+ * the monitor wants no more output; the process then gets EPIPE. EPOLLRDHUP is ignored, because the
+ * monitor never sends on an output stream.
  *
  * A terminal works as long as both of its ends are open. At the end of the monitor's input the
  * agent writes Ctrl-D to the terminal, as runtime/launch/attend.c does. If the monitor closes the
@@ -25,7 +25,7 @@
 #include "base/fd.h"
 
 #define FLOW_SIZE ((size_t)64 << 10)
-/* how many times one stream moves bytes before other streams get their turn */
+/* how many times a stream that has bytes moves them before other streams get their turn */
 #define FLOW_MOVES_MAX 16
 
 int loop_open(struct loop *l)
@@ -57,8 +57,8 @@ int loop_watch(struct loop *l, struct watch *w, int fd, uint32_t events)
 }
 
 /*
- * Only one event is handled at a time, because a handler may free the watch to which the next event
- * points.
+ * Only one event is handled at a time, because the handler of an event may free the watch of the
+ * next event.
  */
 int loop_wait_once(struct loop *l, int timeout)
 {
@@ -84,8 +84,8 @@ static bool can_write(int to)
 }
 
 /*
- * Finds out from errno why a read or write failed: the descriptor that gives bytes has ended, or
- * the descriptor that receives bytes is broken.
+ * Finds out from errno why a read or write failed: either the input has ended, or the descriptor
+ * that receives the bytes is broken.
  */
 static enum flow_result flow_error(struct flow *f, int to, bool writing)
 {
@@ -108,8 +108,8 @@ static enum flow_result splice_some(struct flow *f, int from, int to, size_t *re
 	if (errno == EAGAIN || errno == EINTR)
 		return flow_error(f, to, true);
 	/*
-	 * read(2) and write(2) are used from now on, because they say which of the two descriptors
-	 * failed, and splice(2) does not.
+	 * From now on read(2) and write(2) move the bytes, because a failed read(2) or write(2)
+	 * tells which descriptor failed, and a failed splice(2) does not.
 	 */
 	f->spliced = false;
 	return FLOW_MOVED;
@@ -169,8 +169,9 @@ static int watch_both(struct stream *s)
 		sock = (s->in.on && !s->in.full ? EPOLLIN : 0) | (s->out.full ? EPOLLOUT : 0);
 		local = (s->in.full ? EPOLLOUT : 0) | (s->out.full ? 0 : EPOLLIN);
 		/*
-		 * The terminal's master is not watched while its bytes wait for the socket, because
-		 * the master reports a hang-up all the time if the terminal has no open slave side.
+		 * The terminal's master is not watched while bytes from it wait until the socket
+		 * accepts them, because the master reports a hang-up all the time if the terminal
+		 * has no open slave side.
 		 */
 		if (s->out.full && !s->in.full)
 			local = WATCH_NOTHING;
@@ -190,8 +191,8 @@ void stream_end(struct stream *s)
 	if (!s->loop)
 		return;
 	/*
-	 * The results are ignored, because the calls cannot fail for a descriptor that is open and
-	 * watched.
+	 * The results of loop_watch() are ignored, because it cannot fail for a descriptor that is
+	 * open and watched already.
 	 */
 	(void)!loop_watch(s->loop, &s->sock_watch, s->sock, WATCH_NOTHING);
 	(void)!loop_watch(s->loop, &s->local_watch, s->local, WATCH_NOTHING);
@@ -213,8 +214,8 @@ static void stream_end_input(struct stream *s)
 		(void)!write(s->local, &eot, 1);
 	else
 		/*
-		 * stream_end() closes the pipe's writing end, so that the process reads the end of
-		 * its input.
+		 * stream_end() closes the writing end of the pipe, so that the process reads the
+		 * end of its input.
 		 */
 		stream_end(s);
 }
@@ -247,7 +248,10 @@ static void on_local(struct watch *w, uint32_t events)
 {
 	struct stream *s = (struct stream *)((char *)w - offsetof(struct stream, local_watch));
 
-	/* The stream ends, because no process reads the input any more. */
+	/*
+	 * The stream ends, because EPOLLERR says that no process reads the pipe of the input any
+	 * more.
+	 */
 	if (!s->terminal && s->in.on && (events & EPOLLERR))
 		return stream_end(s);
 	stream_run(s, false);
@@ -278,8 +282,8 @@ static void on_sock(struct watch *w, uint32_t events)
 		return;
 	}
 	/*
-	 * The stream does not end yet, because bytes that came before the hang-up are still input
-	 * for the process.
+	 * The stream does not end yet, because bytes that the monitor sent before it hung up are
+	 * still input for the process.
 	 */
 	if (!s->terminal && s->in.on)
 		hung_up = false;
@@ -329,8 +333,8 @@ bool stream_sent_owed(const struct stream *s)
 	if (!stream_has_output(s) || s->owed == 0)
 		return !s->terminal || !s->out.full;
 	/*
-	 * The pipe may be empty although bytes are counted as owed, because other processes that
-	 * hold the pipe may have read these bytes.
+	 * The pipe may be empty although the agent still counts bytes as owed to the monitor,
+	 * because other processes that hold the pipe may have read these bytes.
 	 */
 	return s->out.len == 0 && ioctl(s->local, FIONREAD, &n) == 0 && n == 0;
 }
@@ -360,7 +364,10 @@ static int take_input(struct stream *s)
 			continue;
 		if (n < 0 && errno == EAGAIN)
 			return 0;
-		/* An error means the end of the input, as flow_error() has it. */
+		/*
+		 * A failed read of the socket counts as the end of the input, as it does in
+		 * flow_error().
+		 */
 		f->ended = n <= 0;
 		f->len += n > 0 ? (size_t)n : 0;
 	}
@@ -392,7 +399,10 @@ void stream_reconnect(struct stream *s, int sock)
 	fd_close(&s->sock);
 	s->sock = sock;
 	s->connected = false;
-	/* The old monitor sent the end of the input, or the new one sends it. */
+	/*
+	 * The input need not be ended here, because either the monitor ended it before the snapshot
+	 * was made, or the monitor that restored the machine will end it.
+	 */
 	if (stream_connect(s) < 0)
 		stream_end(s);
 }

@@ -26,8 +26,8 @@ struct loop {
 };
 
 /*
- * Events for a watch that reports nothing, not even errors and hang-ups, which epoll always reports
- * otherwise.
+ * Value of `events` for a watch that reports nothing, not even the errors and hang-ups that epoll
+ * reports for any other value.
  */
 #define WATCH_NOTHING UINT32_MAX
 
@@ -42,7 +42,7 @@ int loop_watch(struct loop *l, struct watch *w, int fd, uint32_t events) must_ch
  */
 int loop_wait_once(struct loop *l, int timeout) must_check;
 
-/* One direction of a stream. */
+/* One direction of a standard stream of a process. */
 struct flow {
 	bool on;
 	bool spliced; /* splice(2) moves the bytes; false after splice(2) has failed once */
@@ -66,39 +66,50 @@ struct stream {
 	int local;
 	bool terminal, connected;
 	/*
-	 * errno that says why the monitor did not accept the connection; 0: the monitor accepted it
+	 * errno that says why the monitor did not accept the stream's connection; 0: the monitor
+	 * accepted it
 	 */
 	int refused;
 	struct flow in, out; /* bytes to the process, and bytes from the process */
-	/* bytes that were in the pipe when the process exited and are not sent yet */
+	/* how many of the bytes that were in the pipe when the process exited are not sent yet */
 	size_t owed;
 	struct watch sock_watch, local_watch;
 };
 
-/* Initializes a stream and takes over `sock`. No bytes flow before stream_start(). */
+/*
+ * Initializes a stream. `sock`, its connection to the monitor, belongs to the stream from now on.
+ * No bytes flow before stream_start().
+ */
 void stream_init(struct stream *s, struct loop *l, int sock);
-/* Begins to wait until the connection is established, although `local` is not there yet. */
+/*
+ * Begins to wait until the connection to the monitor is established. `local`, the process's end,
+ * need not exist yet.
+ */
 int stream_connect(struct stream *s) must_check;
-/* Starts the flow of bytes. Takes over the descriptor `local`, even on failure. */
+/*
+ * Starts the flow of bytes between the connection and `local`, of which the stream takes ownership,
+ * even on failure.
+ */
 int stream_start(struct stream *s, int local, bool in, bool out, bool terminal) must_check;
 void stream_end(struct stream *s);
 
 /*
- * Stops the flow of bytes, for a snapshot of the machine: reads all input from the socket into
- * memory, and no more output. stream_resume() lets the bytes flow again. stream_reconnect() does so
- * with another connection, `sock`, or ends the stream if `sock` is negative.
+ * Stops the flow of bytes before a snapshot of the machine: reads all input that is in the socket
+ * into memory, and reads no more output of the process. stream_resume() lets the bytes flow again.
+ * stream_reconnect() lets them flow by another connection, `sock`, or ends the stream if `sock` is
+ * negative.
  */
 int stream_suspend(struct stream *s) must_check;
 void stream_resume(struct stream *s);
 void stream_reconnect(struct stream *s, int sock);
-/* Says whether the stream has a connection. */
+/* Says whether the stream has a connection to the monitor. */
 bool stream_is_open(const struct stream *s);
 
 /* Says whether more output of the process can come. */
 bool stream_has_output(const struct stream *s);
 /*
- * Counts the bytes that are in the pipe now. The caller calls it when the process has exited,
- * because all bytes in the pipe are then output of this process.
+ * Counts the bytes that are in the output pipe now. The caller calls this function when the process
+ * has exited, because all bytes in the pipe are then output of this process.
  */
 void stream_count_owed(struct stream *s);
 /*

@@ -2,12 +2,13 @@
 /*
  * Prepares the agent for a snapshot of the machine, and lets it go on after one.
  *
- * Theory of operation. A snapshot has no vsock connections. When a machine starts from one, the
- * guest's kernel resets all that it had, and what was under way in them is lost. So before the
- * snapshot the monitor stops sending input to the processes, and asks the agent to suspend. The
- * agent takes all input out of the sockets into memory, and takes no more output out of the pipes.
- * Then it answers. Both devices and kernels keep the order of packets, so when the monitor has the
- * answer, it has all output that the agent has sent before.
+ * Theory of operation. A snapshot has no vsock connections. When a machine starts from a snapshot,
+ * the guest's kernel resets the vsock connections that it had, and the bytes that were under way in
+ * these connections are lost. So before the snapshot the monitor stops sending input to the
+ * processes, and asks the agent to suspend. The agent takes all input out of the sockets into
+ * memory, and takes no more output out of the pipes. Then it answers. The vsock devices and the
+ * kernels on both sides keep the order of packets, so when the monitor has the answer, it has all
+ * output that the agent has sent before.
  *
  * The monitor then saves the machine. Afterwards one of two things happens. In the machine that was
  * saved, "resume" comes over the same connection, and the streams go on. In a machine that starts
@@ -15,7 +16,7 @@
  * that the monitor has chosen at random for this, because another program in the guest could
  * connect first. After the agent's "hello" the monitor sends "resume" with new ports for the
  * streams, the time, and bytes for the kernel's random numbers: two machines from one snapshot
- * would otherwise draw the same ones.
+ * would otherwise draw the same random numbers.
  */
 #include "base/fd.h"
 #include "guest/guest.h"
@@ -32,7 +33,10 @@ static void say_suspended(struct guest *g, uint64_t id, int code, const char *me
 	guest_send(g, &w);
 }
 
-/* Refuses while a process is being made, because its INIT waits for messages of the monitor. */
+/*
+ * Refuses to suspend while a process is being made, because its INIT waits for messages of the
+ * monitor, and while a process of `exec` runs, because its streams would be lost.
+ */
 static int check_processes(const struct guest *g)
 {
 	const struct process *c = process_find((struct guest *)g, 0);
@@ -59,7 +63,10 @@ static int suspend_streams(struct guest *g)
 	return r;
 }
 
-/* Connects the streams of the container's process to the ports in the message "resume". */
+/*
+ * Connects the streams of the container's process to the vsock ports that the message "resume"
+ * names.
+ */
 static void reconnect_streams(struct guest *g, const struct json *stdio)
 {
 	struct process *p = process_find(g, 0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The list of the guest's processes: finds, adds and frees them. */
+/* Finds, adds and frees the guest's processes, which are in a list. */
 #include <stdlib.h>
 
 #include "base/fd.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Does the steps of GUEST: those that, for a container without a machine, the runtime does on the
- * host (launch/host.c). In a microVM the agent does these steps, because the processes are in the
- * guest.
+ * Does the steps of the plan whose party is GUEST. For a container without a machine, the runtime
+ * does these steps on the host (launch/host.c). In a microVM the agent does them, because the
+ * processes are in the guest.
  */
 #include <sched.h>
 
@@ -46,8 +46,8 @@ static int do_id_map(struct process *p, const struct step *s)
 static int do_oom_score(struct process *p, const struct step *s)
 {
 	/*
-	 * A step that comes before the process exists is refused, because the pid is still 0, and a
-	 * step for pid 0 would change the agent itself.
+	 * A step for the process that comes before the process exists is refused, because the pid
+	 * is still 0, and a step for pid 0 would change the agent itself.
 	 */
 	if (p->child.pid <= 0)
 		return err_set(EPROTO, "the OOM score adjustment comes before its process");
@@ -65,8 +65,8 @@ static int do_rlimits(struct process *p, const struct step *s)
 }
 
 /*
- * Sets the CPU affinity of the agent itself before the clone, because INIT inherits the affinity.
- * process_walk() restores the agent's own affinity after the clone.
+ * Sets the CPU affinity of the agent itself before the step CLONE, because INIT inherits the
+ * affinity. process_walk() restores the agent's own affinity after the step CLONE.
  */
 static int do_affinity(struct process *p, const struct step *s)
 {
@@ -79,8 +79,8 @@ static int do_affinity(struct process *p, const struct step *s)
 }
 
 /*
- * Does a barrier step. Returns 1 if INIT has not reached the barrier yet, so that the agent has to
- * stop here.
+ * Does a step of the plan that is a barrier. Returns 1 if INIT has not reached the barrier yet, so
+ * that the agent has to stop at this step.
  */
 static int do_barrier(struct process *p, const struct step *s)
 {
@@ -90,8 +90,8 @@ static int do_barrier(struct process *p, const struct step *s)
 	}
 	int r = channel_send(p->channel, CHANNEL_REACHED, 0, s->text, -EBADF);
 	/*
-	 * EPIPE and ECONNRESET say that INIT has ended. The channel may still hold a failure that
-	 * INIT has sent.
+	 * EPIPE and ECONNRESET say that INIT has ended. INIT's channel may still hold a message in
+	 * which INIT has reported a failure.
 	 */
 	if (r == -EPIPE || r == -ECONNRESET) {
 		p->awaited = s->text;

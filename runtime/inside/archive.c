@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tar-out, tar-in and cp in the guest, and the unpacking of a tar on both sides. The reader is that
- * of image layers (images/oci/tar.h), which trusts no byte of it.
+ * Implements tar-out, tar-in and cp in the guest, and the unpacking of a tar for the guest and the
+ * host. The tar reader is the one for image layers (images/oci/tar.h), which trusts no byte of the
+ * tar.
  */
 #include <errno.h>
 #include <limits.h>
@@ -77,13 +78,16 @@ int inside_unpack(int in, int root, const struct tree_options *options,
 	if (r >= 0)
 		r = unpack_all(tar, &tree, edit, data);
 	tar_release(tar);
-	/* The writer of a pipe would get SIGPIPE if what is behind the tar were not read. */
+	/*
+	 * The bytes behind the tar's end are read too, because the program that writes the pipe
+	 * would otherwise get SIGPIPE.
+	 */
 	while (r >= 0 && (n = stream_next(&stream, &rest)) != 0)
 		r = n < 0 ? (int)n : 0;
 	return r;
 }
 
-/* --- the guest --- */
+/* --- the commands in the guest --- */
 
 static void warn(void *data, const char *text)
 {
@@ -124,8 +128,8 @@ int guest_tar_in(struct inside_guest *g, int argc, char **argv)
 }
 
 /*
- * Opens the directory that holds the last component of the path, which is copied to `name`. Unlike
- * path_parent(), it makes no directories.
+ * Opens the directory of the disk in which the last component of `path` is, and copies that
+ * component to `name`. Unlike path_parent(), the function makes no directories.
  */
 static int open_parent(struct inside_guest *g, const char *path, char name[NAME_MAX + 1])
 {
@@ -146,7 +150,7 @@ static int open_parent(struct inside_guest *g, const char *path, char name[NAME_
 	return path_open(g->root, *text ? text : "/", O_RDONLY | O_DIRECTORY);
 }
 
-/* Adds a file or directory of the disk to the tar; a symbolic link is copied as a link. */
+/* Adds a file or directory of the disk to the tar. A symbolic link is added as a link. */
 static int pack_path(struct inside_guest *g, struct pack *p, const char *path, const char *as)
 {
 	char name[NAME_MAX + 1];
@@ -170,7 +174,7 @@ static int copy_out(struct inside_guest *g, int argc, char **argv)
 	return r;
 }
 
-/* The new name of what comes in, if it does not keep its own. */
+/* The name that the copied file or directory gets in the disk, if `cp` gives it a new name. */
 struct rename {
 	const char *to;
 	char name[TAR_NAME_MAX], link[TAR_NAME_MAX];
@@ -194,7 +198,10 @@ static int rename_entry(void *data, struct tar_entry *e)
 	return r > 0 && e->type == TAR_HARDLINK ? rename_first(n, e->link, n->link, &e->link) : r;
 }
 
-/* argv[0] is the target in the disk; the tar on standard input has `sources` files at its top. */
+/*
+ * Copies the tar on standard input to `target`, a path in the disk. `several` says that the tar has
+ * more than one source, so `target` has to be a directory.
+ */
 static int copy_in(struct inside_guest *g, const char *target, bool several)
 {
 	const struct tree_options options = {.warn = warn,
@@ -216,7 +223,10 @@ static int copy_in(struct inside_guest *g, const char *target, bool several)
 	return inside_unpack(STDIN_FILENO, root, &options, rename_entry, &n);
 }
 
-/* "out" SOURCE..., or "in" TARGET NUMBER-OF-SOURCES. */
+/*
+ * Implements `cp` in the guest. The arguments are "out" SOURCE... for a copy out of the disk, and
+ * "in" TARGET NUMBER-OF-SOURCES for a copy into the disk.
+ */
 int guest_cp(struct inside_guest *g, int argc, char **argv)
 {
 	int r = mounts_make(g);

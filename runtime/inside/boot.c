@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot: finds what the operating system on the disk boots. In the guest of the microVM it is
- * written to standard output as a tar: the kernel, the initramfs, the command line, and the name of
- * the user whom cloud-init makes. `caisson run --disk` unpacks the tar on the host. The files that
- * boot loaders read are asked in this order: entries of the boot loader specification, grub.cfg,
- * extlinux.conf. If there are none, the newest kernel in /boot is taken.
+ * Implements the command `boot`, which finds what the operating system on the disk boots. The
+ * command runs in the guest of a microVM and writes a tar to standard output: the kernel, the
+ * initramfs, the kernel's command line, and the name of the user whom cloud-init makes. `caisson
+ * run --disk` unpacks the tar on the host. The command looks for the configurations of boot loaders
+ * in this order: entries of the boot loader specification, grub.cfg, extlinux.conf. If the disk has
+ * none of these, the command takes the newest kernel in /boot.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -17,25 +18,31 @@
 #include "inside/inside.h"
 
 #define CONFIG_MAX (1u << 20)
-#define WORK "/tmp/boot" /* directory of the guest in which the files are gathered */
+#define WORK "/tmp/boot" /* directory in the guest in which `boot` gathers the files for the tar */
 
 struct finder {
 	struct inside_guest *g;
 	int work;
 	bool found;
-	const char *seen; /* name of an operating system without a kernel */
+	/*
+	 * name of an operating system on the disk; if it has no kernel, the error message names it
+	 */
+	const char *seen;
 };
 
-/* --- paths: boot loaders name files as their own file system has them --- */
+/* --- paths in configurations, which boot loaders write as their own file system has them --- */
 
-/* Opens a file of the disk that a boot loader calls `path`. */
+/* Opens the file of the disk that a boot loader's configuration calls `path`. */
 static int open_named(struct inside_guest *g, const char *path)
 {
 	static const char *const tops[] = {"", "/boot", "/efi", "/boot/efi"};
 	const char *end = path[0] == '(' ? strchr(path, ')') : NULL;
 
 	path = end ? end + 1 : path;
-	/* On btrfs the first name may be that of a subvolume, which is mounted as the root. */
+	/*
+	 * On btrfs the first component of the path may be the name of a subvolume. Since the
+	 * subvolume is mounted as the root, the path is also tried without it.
+	 */
 	const char *below = *path ? strchr(path + 1, '/') : NULL;
 	for (size_t i = 0; i < 2 * ARRAY_SIZE(tops); i++) {
 		const char *name = i < ARRAY_SIZE(tops) ? path : below;
@@ -57,7 +64,10 @@ static int open_kernel(struct finder *f, const struct boot_entry *e)
 	return e->kernel ? open_named(f->g, e->kernel) : -ENOENT;
 }
 
-/* Reads a configuration, and returns a descriptor of the kernel that it names, or -ENOENT. */
+/*
+ * Reads the configuration of a boot loader from the file `path`. Returns a descriptor of the kernel
+ * that it names, or -ENOENT.
+ */
 static int try_file(struct finder *f, const char *path,
 	void (*parse)(struct arena *a, const char *text, struct boot_entry *ret),
 	struct boot_entry *ret)
@@ -73,7 +83,10 @@ static int try_file(struct finder *f, const char *path,
 	return open_kernel(f, ret);
 }
 
-/* Tries the entries of the boot loader specification, the newest version first. */
+/*
+ * Looks for a kernel in the entries of the boot loader specification, the entry with the newest
+ * version first.
+ */
 static int try_bls(struct finder *f, struct boot_entry *ret)
 {
 	static const char *const dirs[] = {
@@ -98,7 +111,7 @@ static int try_bls(struct finder *f, struct boot_entry *ret)
 	return fd;
 }
 
-/* Takes the newest kernel in /boot, and the initramfs whose name has the same version. */
+/* Takes the newest kernel in /boot, and the initramfs in /boot whose name has the same version. */
 static int try_newest(struct finder *f, struct boot_entry *ret)
 {
 	static const char *const kinds[] = {"vmlinuz-", "vmlinux-", "bzImage-"};
@@ -153,9 +166,12 @@ static int find_entry(struct finder *f, struct boot_entry *ret)
 	return fd >= 0 ? fd : try_newest(f, ret);
 }
 
-/* --- what goes out --- */
+/* --- writing the files that are sent to the host --- */
 
-/* Appends a file of the disk to one in the work directory, at a multiple of four bytes. */
+/*
+ * Appends a file of the disk to the file `name` in the directory WORK, at a multiple of four bytes,
+ * as the kernel expects it of several initramfs files.
+ */
 static int gather(struct finder *f, int from, const char *name)
 {
 	_cleanup_fd_ int to =
@@ -193,7 +209,10 @@ static int gather_initrds(struct finder *f, const struct boot_entry *e)
 	return 0;
 }
 
-/* Returns the value of kernelopts in GRUB's environment, which Fedora's entries refer to. */
+/*
+ * Returns the value of the variable kernelopts in GRUB's environment file, because Fedora's boot
+ * loader entries refer to that variable.
+ */
 static const char *grub_options(struct inside_guest *g)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -206,8 +225,8 @@ static const char *grub_options(struct inside_guest *g)
 }
 
 /*
- * Writes the command line: the entry's words without those that are variables of the boot loader,
- * and the root if it is missing.
+ * Writes the kernel's command line: the words of the boot loader's entry, except for words with
+ * variables that only the boot loader knows, and the word root= if the entry has none.
  */
 static int write_cmdline(struct finder *f, const struct boot_entry *e, const struct device *root,
 	const char *root_options)
@@ -237,8 +256,8 @@ static int write_cmdline(struct finder *f, const struct boot_entry *e, const str
 }
 
 /*
- * Writes the name of the user whom cloud-init gives the keys to: system_info.default_user.name of
- * cloud.cfg.
+ * Writes the name of the user to whom cloud-init gives the ssh keys: system_info.default_user.name
+ * in the disk's cloud.cfg.
  */
 static int write_user(struct finder *f)
 {
@@ -278,7 +297,10 @@ static int try_system(
 
 	if (f->found)
 		return 0;
-	/* /boot may be a file system of its own. What else is missing does not matter here. */
+	/*
+	 * The file systems that fstab names are mounted, because /boot may be one of them. An error
+	 * is dropped, because the other file systems do not matter for booting.
+	 */
 	if (mounts_fstab(g) < 0)
 		err_clear();
 	_cleanup_fd_ int kernel = find_entry(f, &e);

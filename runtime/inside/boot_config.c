@@ -5,7 +5,7 @@
 
 #include "base/str.h"
 
-/* --- words of configuration files --- */
+/* --- lines and words of configuration files --- */
 
 const char *boot_next_line(const char *line)
 {
@@ -61,7 +61,7 @@ static void add_initrds(struct boot_entry *e, char *words)
 			e->initrds[e->ninitrds++] = word;
 }
 
-/* --- the kinds of configurations --- */
+/* --- the kinds of configurations of boot loaders --- */
 
 static const char *const linux_words[] = {"linux", "linuxefi", "linux16", "kernel", NULL};
 static const char *const initrd_words[] = {"initrd", "initrdefi", "initrd16", NULL};

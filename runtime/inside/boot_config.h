@@ -1,22 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reads the configurations of boot loaders: which kernel they would boot, with which initramfs and
- * command line. The texts come from a hostile disk. They are read in the microVM that looks into
- * the disk (boot.c), and fuzzed by tests/fuzz/fuzz_boot_config.c. All results live in the arena.
+ * command line. The texts come from a hostile disk. So they are parsed only in the microVM that
+ * looks into the disk (boot.c), and the parsers are fuzzed by tests/fuzz/fuzz_boot_config.c. All
+ * results live in the arena.
  */
 #pragma once
 #include "base/arena.h"
 
 #define BOOT_INITRDS_MAX 8
 
-/* What a configuration says. The texts are as they are there. */
+/* What the configuration of a boot loader says. The texts are copied from it unchanged. */
 struct boot_entry {
-	const char *kernel, *options; /* NULL: it says nothing of that */
+	/*
+	 * path of the kernel, and the kernel's command line; NULL: the configuration does not say
+	 * it
+	 */
+	const char *kernel, *options;
 	const char *initrds[BOOT_INITRDS_MAX];
 	size_t ninitrds;
 };
 
-/* Parses an entry of the boot loader specification. */
+/* Parses a file of the boot loader specification, which describes one entry of the boot menu. */
 void boot_parse_bls(struct arena *a, const char *text, struct boot_entry *ret);
 /* Parses grub.cfg up to the end of the first entry that names a kernel. */
 void boot_parse_grub(struct arena *a, const char *text, struct boot_entry *ret);
@@ -24,9 +29,15 @@ void boot_parse_grub(struct arena *a, const char *text, struct boot_entry *ret);
 void boot_parse_extlinux(struct arena *a, const char *text, struct boot_entry *ret);
 
 const char *boot_next_line(const char *line);
-/* Copies a line without the blanks around it. Returns NULL if memory has run out. */
+/*
+ * Returns a copy of the line without the blanks at its begin and end, or NULL if memory has run
+ * out.
+ */
 char *boot_take_line(struct arena *a, const char *line);
-/* If the line's first word is one of `names`, returns what follows it, else NULL. */
+/* Returns what follows the line's first word if that word is one of `names`, else NULL. */
 char *boot_value_of(char *line, const char *const *names);
-/* Cuts the next word off, without its quotation marks. Returns NULL at the end. */
+/*
+ * Cuts the first word off the text *at and returns it without its quotation marks. Returns NULL if
+ * the text has no more words.
+ */
 char *boot_cut_word(char **at);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Makes the bundle of the microVM. Its root file system has no file of its own: the programs and
- * libraries are the host's, from the directories in `shared`, read-only. They are in the guest
- * because the tools that open volume groups, encrypted devices and databases of packages are there,
- * if the host has them. What else the host has, such as /etc and /usr/local, is not in the guest.
+ * libraries are the host's, from the directories in `shared`, read-only. The guest needs these
+ * directories because the tools that open volume groups, encrypted devices and databases of
+ * packages are in them, if the host has these tools. The guest gets no other directory of the host,
+ * such as /etc or /usr/local.
  */
 #include <inttypes.h>
 #include <limits.h>
@@ -20,7 +21,10 @@
 #define MEMORY_DEFAULT (UINT64_C(1) << 30)
 #define WORDS_MAX 32
 
-/* Directories of the host; one that is a symbolic link on the host is one in the guest too. */
+/*
+ * Directories of the host that the guest gets read-only. If such a directory is a symbolic link on
+ * the host, the guest gets the same link.
+ */
 static const char *const shared[] = {"/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib64",
 	"/usr/libexec", "/bin", "/sbin", "/lib", "/lib64"};
 
@@ -28,8 +32,9 @@ static const char *const made[] = {
 	"usr", "inside", "modules", "keys", "sysroot", "proc", "sys", "dev", "tmp", "run", "etc"};
 
 /*
- * What mounting, device mapper, and the files of a disk need. The guest has nothing but the disk,
- * so it is the microVM that confines the process, and not its capabilities.
+ * The capabilities that are needed to mount, to use device mapper, and to read and write any file
+ * of a disk. They endanger nothing, because the guest contains only the disk, and the microVM
+ * confines the process.
  */
 static const char *const capabilities[] = {"CAP_SYS_ADMIN", "CAP_SYS_MODULE", "CAP_DAC_OVERRIDE",
 	"CAP_DAC_READ_SEARCH", "CAP_CHOWN", "CAP_FOWNER", "CAP_FSETID", "CAP_SETFCAP", "CAP_MKNOD",
@@ -60,7 +65,10 @@ static void put_mount(
 	json_out_end_object(o);
 }
 
-/* Adds the host's directory to the root, as a mount or as a symbolic link. */
+/*
+ * Adds a directory of the host to the bundle's root, as a read-only mount or, if it is a symbolic
+ * link, as a link. Does nothing if the host does not have it.
+ */
 static int share_directory(struct json_out *o, int root, const char *path)
 {
 	char target[PATH_MAX];
@@ -90,7 +98,7 @@ static int make_file(int root, const char *path)
 	return fd < 0 ? err_sys("create %s", path) : 0;
 }
 
-/* Mounts a file of the host on `path` in the guest. */
+/* Mounts `file`, a file of the host, read-only at `path` in the guest. */
 static int share_file(struct json_out *o, int root, const char *path, const char *file)
 {
 	_cleanup_free_ char *real = realpath(file, NULL);
@@ -143,7 +151,7 @@ static void put_list(struct json_out *o, const char *option, const struct option
 	}
 }
 
-/* The guest's command line: what guest_parse() in guest.c reads. */
+/* Writes the arguments of the program in the guest, which inside_guest() in guest.c parses. */
 static void put_args(const struct inside_run *run, struct json_out *o)
 {
 	const struct inside_options *p = run->options;
@@ -189,7 +197,10 @@ static void put_process(const struct inside_run *run, struct json_out *o)
 	json_out_str(o, NULL, "PATH=/usr/sbin:/usr/bin:/sbin:/bin");
 	json_out_str(o, NULL, "HOME=/tmp");
 	json_out_str(o, NULL, "LC_ALL=C.UTF-8");
-	/* Without udev in the guest, device mapper makes its device nodes itself. */
+	/*
+	 * This variable makes device mapper make its device nodes itself, because no udev runs in
+	 * the guest.
+	 */
 	json_out_str(o, NULL, "DM_DISABLE_UDEV=1");
 	_cleanup_strbuf_ struct strbuf t = {0};
 	if (term && strbuf_addf(&t, "TERM=%s", term) >= 0)
@@ -343,7 +354,10 @@ void inside_remove_bundle(const char *path)
 	const char *slash = strrchr(path, '/');
 	_cleanup_free_ char *above = strndup(path, (size_t)(slash - path) + (slash == path));
 
-	/* The message of the failure that led here is kept. */
+	/*
+	 * Keeps the error message that is set, because the caller removes the bundle after a
+	 * failure.
+	 */
 	snprintf(message, sizeof(message), "%s", err_msg());
 	folder = above ? open(above, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
 	if (folder >= 0 && remove_tree(folder, slash + 1, NULL) < 0)

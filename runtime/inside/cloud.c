@@ -13,14 +13,18 @@
 #define HOSTNAME_MAX 63
 #define CLOUD_CONFIG "#cloud-config"
 
-/* --- YAML --- */
+/* --- reading the topmost node of a YAML file --- */
 
 struct yaml_top {
 	bool is_mapping, is_empty, has_network, has_version;
-	char key[16], version[16]; /* the last key, and the value of "version" */
+	/* the last key that was read, and the value of the key "version" */
+	char key[16], version[16];
 };
 
-/* Notes a key of the topmost mapping, or a value that is a single word. */
+/*
+ * Notes a key of the topmost mapping of a YAML file, or the value of a key if that value is a
+ * scalar.
+ */
 static void note_scalar(struct yaml_top *t, const char *text, bool is_key)
 {
 	if (!is_key) {
@@ -34,8 +38,9 @@ static void note_scalar(struct yaml_top *t, const char *text, bool is_key)
 }
 
 /*
- * Follows the events of the topmost mapping. `depth` counts collections that are open, and `place`
- * the nodes of the topmost mapping: keys are the even ones.
+ * Notes what an event of the YAML parser says of the topmost mapping. `depth` counts the mappings
+ * and sequences that are open. `place` counts the nodes directly in the topmost mapping, of which
+ * the even ones are keys.
  */
 static void note_event(struct yaml_top *t, const yaml_event_t *e, int *depth, size_t *place)
 {
@@ -64,7 +69,10 @@ static int err_yaml(const yaml_parser_t *p, const char *what)
 		p->context ? " " : "", p->context ? p->context : "");
 }
 
-/* Parses a text as YAML, and says what its topmost node is. */
+/*
+ * Parses the text as YAML. *ret tells what its topmost node is, and some keys if that node is a
+ * mapping.
+ */
 static int read_yaml(const struct strbuf *text, const char *what, struct yaml_top *ret)
 {
 	yaml_parser_t p;
@@ -90,7 +98,7 @@ static int read_yaml(const struct strbuf *text, const char *what, struct yaml_to
 	return r;
 }
 
-/* --- the files --- */
+/* --- the files of the seed --- */
 
 static int read_option(const char *path, const char *option, struct strbuf *ret)
 {
@@ -101,7 +109,8 @@ static int read_option(const char *path, const char *option, struct strbuf *ret)
 
 /*
  * Checks a file of user data by its beginning, which tells cloud-init what it is ("User-Data
- * Formats" in cloud-init's documentation). cloud-init ignores a file of any other kind.
+ * Formats" in cloud-init's documentation). Refuses a file of which cloud-init does not know the
+ * kind, because cloud-init would ignore it without a word.
  */
 static int check_user_data(const struct strbuf *text, const char *option, const char *path)
 {
@@ -162,7 +171,10 @@ static int copy_data(int dir, const char *name, const char *path, const char *op
 	return r < 0 ? r : fd_write_new_file(dir, name, strbuf_str(&text), text.len, 0600);
 }
 
-/* Says whether a line has a public key as authorized_keys(5) has it, without options. */
+/*
+ * Says whether a line is a public key in the form of authorized_keys(5), without options in front
+ * of it.
+ */
 static bool is_key(const char *line)
 {
 	static const char *const types[] = {"ssh-ed25519 ", "ssh-rsa ", "ecdsa-sha2-nistp256 ",
@@ -204,7 +216,9 @@ static int put_keys(struct json_out *o, const char *path)
 	return keys ? 0 : err_set(EINVAL, "--ssh-key %s: it is empty", path);
 }
 
-/* The name of the machine as a host name: letters, digits and dashes. */
+/*
+ * Turns the name of the machine into a host name, which may have only letters, digits and dashes.
+ */
 static void make_hostname(const char *name, char ret[HOSTNAME_MAX + 1])
 {
 	size_t n = 0;
@@ -221,8 +235,8 @@ static void make_hostname(const char *name, char ret[HOSTNAME_MAX + 1])
 }
 
 /*
- * Writes meta-data in JSON, which is YAML in which every text is quoted. Without the quotation
- * marks cloud-init would take an instance-id such as 007 for the number 7.
+ * Writes the file meta-data as JSON, because JSON is YAML in which every text is quoted. Without
+ * the quotation marks cloud-init would take an instance-id such as 007 for the number 7.
  */
 static int write_meta_data(const struct cloud *c, int dir)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds the disk in an image of containers, as KubeVirt's containerdisks have it (image_disk.h in
- * images/oci). caisson-image does the work: it pulls the image if that is needed, unpacks it into
- * the store, and says which disks are in it.
+ * Finds the disk in a container image that contains one, as KubeVirt's containerdisks do
+ * (images/oci/image_disk.h). caisson-image does the work: it pulls the image if that is needed,
+ * unpacks it into the store, and says which disks are in it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 
 #define ANSWER_MAX (1u << 20)
 
-/* Runs caisson-image. Its output is added to *out. Returns its exit code. */
+/* Runs caisson-image with these words. Appends its output to *out. Returns its exit code. */
 static int run_image_tool(struct arena *a, const char *const *words, struct strbuf *out)
 {
 	const char *program;
@@ -42,7 +42,7 @@ static int run_image_tool(struct arena *a, const char *const *words, struct strb
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
-/* The words of a command of caisson-image, with NULL behind them. */
+/* Makes the argument list of a command of caisson-image, which ends in NULL. */
 static void make_words(const struct machine_options *o, const char *command, const char *words[7])
 {
 	size_t n = 0;
@@ -58,7 +58,10 @@ static void make_words(const struct machine_options *o, const char *command, con
 	words[n] = NULL;
 }
 
-/* The disks of the image, as `caisson image inspect` lists them: {path, file, size}. */
+/*
+ * Gets the list of the disks in the image as `caisson image inspect` prints it: an array of {path,
+ * file, size}.
+ */
 static int read_disks(struct arena *a, const struct machine_options *o, const struct json **ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -76,8 +79,9 @@ static int read_disks(struct arena *a, const struct machine_options *o, const st
 }
 
 /*
- * The format is known by the end of the name, and not by what is in the file. The file .img of a
- * containerdisk may be either format of its makers' tools, so only its user can say which.
+ * Checks that the disk's format is known from --format or from the end of the disk's name. caisson
+ * does not guess the format from the content, and the name NAME.img, which containerdisks may have,
+ * stands for raw as well as for qcow2.
  */
 static int choose_format(struct machine_options *o, const char *path)
 {

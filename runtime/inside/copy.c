@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cp, tar-out and tar-in on the host.
+ * Implements cp, tar-out and tar-in on the host.
  *
  * Theory of operation. `cp` out of a disk: a child becomes `caisson run`, and the guest writes a
- * tar to its standard output, which is a pipe. This process unpacks the tar. The guest may be in
- * the power of whoever made the disk, so nothing in the tar is trusted: an entry has to be one of
- * the names that were asked for or beneath it, only files, directories and links are made, and
- * names are resolved beneath the target's directory (images/oci/tree.h). `cp` into a disk: a child
- * becomes `caisson run`, and this process writes the tar to its standard input.
+ * tar to its standard output, which is a pipe. This process unpacks the tar. Whoever made the disk
+ * may control the guest, so this process trusts nothing in the tar: each entry must have a name
+ * that was asked for, or be beneath a directory of that name; the process makes only files,
+ * directories and links; and it resolves names beneath the target's directory (images/oci/tree.h).
+ * `cp` into a disk: a child becomes `caisson run`, and this process writes the tar to its standard
+ * input.
  */
 #include <limits.h>
 #include <signal.h>
@@ -26,7 +27,10 @@ static void warn(void *data, const char *text)
 	fd_say(STDERR_FILENO, "caisson disk", text);
 }
 
-/* Opens FILE as standard input or output of what follows. */
+/*
+ * Opens FILE as standard input or output of this process, which `caisson run` inherits. "-" leaves
+ * the stream as it is.
+ */
 static int redirect(const char *file, bool in)
 {
 	if (streq(file, "-"))
@@ -92,7 +96,7 @@ int inside_end_run(pid_t pid, int r)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
-/* What may come out of the disk. */
+/* What the tar from the guest may contain. */
 struct expected {
 	const char *const *names;
 	int n;
@@ -154,7 +158,11 @@ static bool is_directory(const char *path)
 	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* Opens the directory that the copies go to; *ret_as is the name of the copy if it is a new one. */
+/*
+ * Opens the directory of the host into which `cp` copies. If `target` is not a directory, it is the
+ * new name of the only source. Then *ret_as is that name, and the directory is the one in which
+ * `target` is.
+ */
 static int open_target(struct arena *a, const char *target, int sources, const char **ret_as)
 {
 	_cleanup_free_ char *above = strdup(target);
@@ -231,7 +239,10 @@ static int copy_out(
 	return inside_end_run(pid, r);
 }
 
-/* Adds a file or directory of the host to the tar, by the last component of its path. */
+/*
+ * Adds a file or directory of the host to the tar. Its name in the tar is the last component of its
+ * path.
+ */
 static int pack_source(struct pack *p, const char *source)
 {
 	_cleanup_free_ char *path = strdup(source);
@@ -319,7 +330,7 @@ int inside_host_cp(
 	return to_disk ? copy_in(self, o, argc, argv) : copy_out(self, o, argc, argv);
 }
 
-/* Takes only what boot.h lists, and only once each, as plain files. */
+/* Accepts an entry of the tar only if it is a plain file that boot.h names, and only once. */
 static int check_boot_entry(void *data, struct tar_entry *e)
 {
 	static const char *const names[] = {BOOT_KERNEL, BOOT_INITRD, BOOT_CMDLINE, BOOT_USER};

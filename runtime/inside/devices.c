@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds the block devices of the guest, asks blkid(8) what is on each, and opens those that have
- * other devices in them: volume groups, encrypted devices, RAIDs. This is repeated until no new
- * device appears, because they can be in each other.
+ * Finds the block devices of the guest, asks blkid(8) what is on each of them, and activates volume
+ * groups, encrypted devices and RAIDs, which contain further devices. Repeats this until no new
+ * device appears, because such devices can contain each other.
  */
 #include <dirent.h>
 #include <limits.h>
@@ -28,7 +28,10 @@ static int read_number(const char *device, const char *file, uint64_t *ret)
 	return r;
 }
 
-/* Name of a device of device mapper, such as "vg-root"; others are called as the kernel does. */
+/*
+ * Sets the device's name: for a device of device mapper the mapper's name, such as "vg-root", else
+ * the kernel's name.
+ */
 static int name_device(struct inside_guest *g, const char *kernel_name, struct device *d)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -46,7 +49,10 @@ static int name_device(struct inside_guest *g, const char *kernel_name, struct d
 	return d->name && d->path ? 0 : -ENOMEM;
 }
 
-/* Copies the value of a line "KEY=VALUE" of blkid's output; "" if there is no such line. */
+/*
+ * Copies the value of the line "KEY=VALUE" in the output of blkid. Returns "" if the output has no
+ * such line.
+ */
 static const char *value_of(struct inside_guest *g, const char *text, const char *key)
 {
 	size_t len = strlen(key);
@@ -60,8 +66,8 @@ static const char *value_of(struct inside_guest *g, const char *text, const char
 }
 
 /*
- * blkid exits with 2 if it finds nothing, and with 8 if it finds several things, which it does not
- * choose from.
+ * Asks blkid what is on the device. blkid exits with 2 if it finds nothing, and with 8 if it finds
+ * several file systems, between which it does not decide.
  */
 static int probe(struct inside_guest *g, struct device *d)
 {
@@ -129,7 +135,7 @@ static int add_device(struct inside_guest *g, const char *kernel_name, bool *ret
 	return r;
 }
 
-/* Says whether this kind of device can come from the disk. */
+/* Says whether a device of this name can be the disk or a part of it. */
 static bool is_of_disk(const char *name)
 {
 	return str_starts(name, "vd") || str_starts(name, "dm-") || str_starts(name, "md");
@@ -191,7 +197,10 @@ static int open_volumes(struct inside_guest *g, struct device *d)
 	return 0;
 }
 
-/* Finds the file with the passphrase of the device: its own, else one for all devices. */
+/*
+ * Finds the file with the passphrase of the encrypted device: a file that --key gives for this
+ * device, or else one that it gives for all devices.
+ */
 static bool find_key(const struct inside_guest *g, const struct device *d, char path[64])
 {
 	const struct option_list *keys = &g->options.keys;
@@ -276,7 +285,9 @@ bool device_has_files(const struct device *d)
 	return streq(d->usage, "filesystem");
 }
 
-/* Says whether the name of a volume is that of device mapper: "vg/root" is "vg-root". */
+/*
+ * Says whether a name such as "vg/root" is this device of device mapper, which is called "vg-root".
+ */
 static bool is_volume(const struct device *d, const char *text)
 {
 	const char *slash = strchr(text, '/');
@@ -284,7 +295,10 @@ static bool is_volume(const struct device *d, const char *text)
 
 	if (!slash)
 		return false;
-	/* Device mapper doubles a "-" that belongs to one of the two names. */
+	/*
+	 * Device mapper writes a "-" in the name of a volume group or volume as "--", because a
+	 * single "-" stands between the two names.
+	 */
 	size_t n = 0;
 	for (const char *p = text; *p && n + 2 < sizeof(name); p++) {
 		if (*p == '-')
@@ -296,8 +310,9 @@ static bool is_volume(const struct device *d, const char *text)
 }
 
 /*
- * Says whether the text, which is behind "/dev/", names the device. The disk is vda here, and may
- * be sda, hda, xvda or nvme0n1 where the system ran.
+ * Says whether `text`, the rest of a name behind "/dev/", is the device `d`. The disk is vda in
+ * this guest, but fstab may call it sda, hda, xvda or nvme0n1, as it was called where the system
+ * ran.
  */
 static bool is_name(const struct device *d, const char *text)
 {
@@ -340,7 +355,7 @@ const struct device *devices_named(const struct inside_guest *g, const char *tex
 	const char *split = equals ? equals : str_starts(text, "/dev/disk/by-") ? slash : NULL;
 	_cleanup_free_ char *value = split ? strdup(split + 1) : NULL;
 
-	/* Values may be quoted in fstab. */
+	/* The value may be quoted, as fstab(5) allows. */
 	if (value && value[0] == '"') {
 		memmove(value, value + 1, strlen(value));
 		value[strcspn(value, "\"")] = '\0';

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's role: sets the guest up, finds the devices, and calls the command. */
+/*
+ * Implements what caisson-inside does in the guest: mounts what the guest needs, finds the devices
+ * of the disk, and calls the function of the command that the host has asked for.
+ */
 #include <linux/module.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +15,8 @@
 #include "images/guest/modules.h"
 #include "inside/inside.h"
 
-#define OUTPUT_MAX (64u << 20) /* most bytes of a program's output */
+/* limit of the output of a program that guest_run() runs, in bytes */
+#define OUTPUT_MAX (64u << 20)
 
 int guest_run(const char *const *argv, struct strbuf *out)
 {
@@ -50,8 +54,8 @@ static void load_file(int dir, const struct module *m)
 	_cleanup_fd_ int fd = openat(dir, m->path, O_RDONLY | O_CLOEXEC);
 
 	/*
-	 * A failure is no error here. If the driver is missed later, the kernel says that it does
-	 * not know the file system.
+	 * A module that cannot be loaded is no error here. If the driver is needed later, mount(2)
+	 * fails and says that the kernel does not know the file system.
 	 */
 	if (fd >= 0)
 		(void)syscall(SYS_finit_module, fd, "", flags);
@@ -72,7 +76,10 @@ int guest_load(struct inside_guest *g, const char *const *names, size_t n)
 	return 0;
 }
 
-/* lvm(8) must not wait for udev, which does not run here, and makes its device nodes itself. */
+/*
+ * Configures lvm(8) to make its device nodes itself. Otherwise it would wait for udev, which does
+ * not run in the guest.
+ */
 static int configure_lvm(void)
 {
 	static const char text[] =
@@ -86,7 +93,10 @@ static int configure_lvm(void)
 
 static int set_up(struct inside_guest *g)
 {
-	/* Device nodes of partitions and of device mapper appear there as the kernel finds them. */
+	/*
+	 * /dev gets a devtmpfs, because the kernel itself makes the device nodes of partitions and
+	 * of device mapper there.
+	 */
 	if (mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, NULL) < 0)
 		return err_sys("mount devtmpfs on /dev");
 	int r = configure_lvm();
@@ -144,7 +154,10 @@ int inside_guest(int argc, char **argv)
 		r = devices_find(g);
 	if (r >= 0)
 		r = c->guest(g, n, argv + 1);
-	/* What was written to the disk is there before the microVM ends. */
+	/*
+	 * The file systems are unmounted and synced, because the microVM ends at once after this
+	 * process, and what was written has to be on the disk by then.
+	 */
 	mounts_clear(g);
 	sync();
 	return r;
@@ -162,7 +175,10 @@ int guest_wait(char **argv)
 	}
 	if (pid < 0)
 		return err_sys("make a process");
-	/* Other processes end here too, because this is the first one of its pid namespace. */
+	/*
+	 * This process is the first one of its pid namespace, so waitpid(2) also returns orphans,
+	 * which are ignored.
+	 */
 	for (;;) {
 		pid_t ended = waitpid(-1, &status, 0);
 		if (ended == pid)

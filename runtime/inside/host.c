@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The host's role: parses the options of a command, and starts the microVM that does it. */
+/*
+ * Implements what caisson-inside does on the host: parses the options of a command, and starts the
+ * microVM in which the command runs.
+ */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +22,10 @@ static void add_def(struct defs *d, struct option_def def)
 	d->v[d->n++] = def;
 }
 
-/* The options that every command has, and in the guest too: which file systems are mounted. */
+/*
+ * Adds the options that every command has both on the host and in the guest. They say which file
+ * systems of the disk are mounted.
+ */
 static void add_shared(struct defs *d, struct inside_options *o)
 {
 	add_def(d, (struct option_def){"mount", 'm', OPTION_LIST, &o->mounts,
@@ -69,8 +75,9 @@ static int print_help(const struct inside_command *c, const struct option_def *d
 }
 
 /*
- * Finds the format by the ending of the file name, with the names of vm.image.format. `qemu` is the
- * name that `caisson disk` has for the format, if it is another one.
+ * Finds the format of the disk image, named as in vm.image.format: the format `named` if the user
+ * named one, else the one at the end of the file name. The member `qemu` is the name that `caisson
+ * disk` has for the format, if that is another name.
  */
 static int find_format(const char *path, const char *named, const char **ret)
 {

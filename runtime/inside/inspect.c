@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* inspect: says what the disk has. The text is made from the JSON, so both say the same. */
+/*
+ * Implements the command `inspect`, which says what is on the disk. The text form is made from the
+ * JSON form, so that both say the same.
+ */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,7 +75,10 @@ static void put_hostname(struct inside_guest *g, struct json_out *o)
 	put_clean(o, "hostname", arena_strndup(&g->arena, line, strcspn(line, "\n")));
 }
 
-/* The names in a directory that begin with `prefix`, without the prefix. */
+/*
+ * Writes an array of the names in the directory `dir` that begin with `prefix`. The names are
+ * written without the prefix.
+ */
 static void put_names(struct inside_guest *g, struct json_out *o, const char *key, const char *dir,
 	const char *prefix)
 {
@@ -150,7 +156,10 @@ static int add_system(
 	struct json_out *o = p->o;
 	uint64_t count;
 
-	/* What fstab names and is not there is told, and the rest is still of use. */
+	/*
+	 * If fstab names a file system that cannot be mounted, the error is only printed, because
+	 * the rest of the operating system can still be inspected.
+	 */
 	if (mounts_fstab(g) < 0) {
 		fd_say(STDERR_FILENO, "caisson disk", err_msg());
 		err_clear();

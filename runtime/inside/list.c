@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The commands ls, cat, df and shell in the guest. */
+/* Implements the commands ls, cat, df and shell in the guest. */
 #include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
@@ -20,7 +20,10 @@ static int flush(void)
 	return fflush(stdout) == 0 && !ferror(stdout) ? 0 : err_sys("write to standard output");
 }
 
-/* Prints a name. On a terminal, control characters in it are replaced, because a disk may lie. */
+/*
+ * Prints the name of a file. On a terminal, control characters in the name are replaced, because a
+ * hostile disk could otherwise control the terminal.
+ */
 static void put_name(const struct inside_guest *g, const char *name)
 {
 	for (const char *p = name; *p; p++)
@@ -184,7 +187,10 @@ static int print_file(const struct inside_guest *g, const char *path, char *buff
 	ssize_t n;
 	int r = 0;
 
-	/* O_NONBLOCK, because a FIFO of the disk has no writer. */
+	/*
+	 * The file is opened with O_NONBLOCK, because it may be a FIFO, and opening a FIFO without
+	 * a writer would wait forever.
+	 */
 	_cleanup_fd_ int fd = path_open(g->root, path, O_RDONLY | O_NONBLOCK);
 	if (fd < 0)
 		return fd;
@@ -210,7 +216,7 @@ int guest_cat(struct inside_guest *g, int argc, char **argv)
 	return r;
 }
 
-/* --- df --- */
+/* --- the command df --- */
 
 static void size_text(const struct inside_guest *g, uint64_t bytes, char text[24])
 {
@@ -229,7 +235,7 @@ static void size_text(const struct inside_guest *g, uint64_t bytes, char text[24
 
 static unsigned percent(uint64_t used, uint64_t all)
 {
-	/* Rounded up, as df(1) does. */
+	/* The percentage is rounded up, as df(1) does it. */
 	return all ? (unsigned)((used * 100 + all - 1) / all) : 0;
 }
 
@@ -267,7 +273,10 @@ static void put_usage_json(struct json_out *o, const struct device *d, const str
 	json_out_end_object(o);
 }
 
-/* A file system that cannot be mounted is left out with a warning. Returns whether it was there. */
+/*
+ * Adds the usage of one file system to the output. If the file system cannot be mounted, prints a
+ * warning instead. Returns 1 if it was added, else 0.
+ */
 static int add_usage(struct inside_guest *g, const struct device *d, struct json_out *o)
 {
 	struct statvfs s;
@@ -323,18 +332,24 @@ int guest_df(struct inside_guest *g, int argc, char **argv)
 	return flush();
 }
 
-/* --- shell --- */
+/* --- the command shell --- */
 
 int guest_shell(struct inside_guest *g, int argc, char **argv)
 {
 	static const char *const shells[] = {"/bin/bash", "/bin/sh"};
-	/* A disk on which nothing can be mounted may be why there is a shell. */
+	/*
+	 * If nothing can be mounted, the shell starts all the same, because the user may want the
+	 * shell to find out why.
+	 */
 	int r = mounts_make(g);
 
 	if (r < 0)
 		fd_say(STDERR_FILENO, "caisson disk", err_msg());
 	fd_close(&g->root);
-	/* The kernel cannot ask for a driver here when a program needs it. */
+	/*
+	 * All drivers are loaded before the shell starts, because the guest's kernel finds no
+	 * modprobe(8) that it could run when a program needs a driver.
+	 */
 	r = devices_load_all(g);
 	if (r < 0)
 		return r;

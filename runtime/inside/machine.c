@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `caisson run --disk`, which executes this program. It makes a bundle with a foreign guest
- * (SPEC_GUEST in spec/spec.h), and becomes `caisson run --bundle` with it.
+ * Implements `caisson run --disk`, which executes caisson-inside. caisson-inside makes the bundle
+ * of a machine with a foreign guest (SPEC_GUEST in spec/spec.h), and executes `caisson run
+ * --bundle` with it.
  */
 #include "inside/machine.h"
 
@@ -11,7 +12,8 @@
 #include <sys/random.h>
 
 #define IMAGE_PREFIX "image:"
-#define WORDS_MAX 800 /* three lists of options, with two words for each value */
+/* room for the options of `caisson run`; three of them are lists, with two words for each value */
+#define WORDS_MAX 800
 
 static const char text[] =
 	"Usage: caisson run --isolation vm --disk FILE [options] [NAME]\n\n"
@@ -68,7 +70,7 @@ static int check_options(const struct machine_options *o)
 	return 0;
 }
 
-/* Makes a random name of 12 hexadecimal digits. */
+/* Makes a random name of 12 hexadecimal digits for a machine to which the user gave no name. */
 static int random_name(struct arena *a, const char **ret)
 {
 	uint64_t random;
@@ -98,7 +100,9 @@ static void add_list(struct words *w, const char *option, const struct option_li
 		add(w, option, l->v[i]);
 }
 
-/* Becomes `caisson run` with the bundle. Returns only after a failure. */
+/*
+ * Executes `caisson run` with the machine's bundle in this process. Returns only after a failure.
+ */
 static int become_run(const struct machine_options *o, const struct machine_bundle *b)
 {
 	const char *runtime = getenv(RUNTIME_VARIABLE);
@@ -145,7 +149,10 @@ static int run_machine(struct arena *a, struct machine_options *o)
 		r = machine_bundle_make(a, o, &b);
 	if (r == 0)
 		r = become_run(o, &b);
-	/* After a success this process is another program. */
+	/*
+	 * The bundle is removed only after a failure, because become_run() does not return if it
+	 * succeeds.
+	 */
 	if (b.path)
 		inside_remove_bundle(b.path);
 	fd_close(&b.dir);

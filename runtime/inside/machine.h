@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `caisson run --disk`: machine.c parses its options, and machine_bundle.c makes the bundle. */
+/*
+ * Declares the parts of `caisson run --disk`: machine.c parses its options, and machine_bundle.c
+ * makes the machine's bundle.
+ */
 #pragma once
 #include "inside/cloud.h"
 #include "inside/inside.h"
@@ -7,8 +10,13 @@
 struct machine_options {
 	const char *disk, *overlay, *size, *memory, *cpus, *hypervisor;
 	const char *kernel, *initrd, *append, *isolation;
-	const char *image, *store;  /* --disk image:IMAGE: an image of containers */
-	struct inside_options look; /* of the microVM that looks into the disk */
+	/*
+	 * the container image IMAGE of --disk image:IMAGE, and the directory of the store that it
+	 * is in
+	 */
+	const char *image, *store;
+	/* options of the microVM that looks into the disk before the machine boots */
+	struct inside_options look;
 	struct cloud cloud;
 	struct option_list networks, ports, dns;
 	const char *pid_file, *console_socket;
@@ -16,16 +24,20 @@ struct machine_options {
 	const char *name;
 };
 
-/* The machine's bundle: a directory that is the machine's alone, and is removed with it. */
+/* The bundle of one machine: a directory that caisson removes when it deletes the machine. */
 struct machine_bundle {
-	const char *path; /* NULL: it was not made */
+	const char *path; /* path of the bundle; NULL: the bundle was not made */
 	int dir;
-	const char *disk;    /* absolute path of the image that the machine writes to */
-	const char *format;  /* its format, as vm.image.format has it */
-	const char *backing; /* where its backing files may be, or NULL */
+	const char *disk;   /* absolute path of the image that the machine writes to */
+	const char *format; /* format of the image `disk`, named as in vm.image.format */
+	/* where the backing files of the image `disk` may be, as --backing says it, or NULL */
+	const char *backing;
 };
 
-/* containerdisk.c: sets `disk` to the one in `image`. Returns 1 after an error of caisson-image. */
+/*
+ * containerdisk.c: sets o->disk to the disk in the container image o->image. Returns 1 if
+ * caisson-image has failed and has printed why.
+ */
 int machine_find_containerdisk(struct arena *a, struct machine_options *o) must_check;
 
 int machine_bundle_make(

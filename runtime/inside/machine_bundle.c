@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Makes the bundle of a machine: takes from the disk what it boots, makes an overlay, and writes
- * the seed's files and config.json. What comes from the disk is hostile. It is only copied to files
- * here, and nothing of it is parsed but the command line's words.
+ * the seed's files and config.json. The files that come from the disk are hostile. So they are only
+ * copied here, and nothing in them is parsed but the words of the kernel's command line.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -17,12 +17,16 @@
 #include "inside/machine.h"
 
 #define MACHINES "/var/lib/caisson/machines"
-#define MACHINES_VARIABLE "CAISSON_MACHINES" /* a directory in place of MACHINES */
+/* variable that names another directory than MACHINES */
+#define MACHINES_VARIABLE "CAISSON_MACHINES"
 #define MEMORY_DEFAULT (UINT64_C(1) << 30)
 #define WORD_LIST_MAX 2048
 #define OVERLAY "disk.qcow2"
 
-/* Opens the directory of all machines' bundles, which only root may enter. */
+/*
+ * Makes the directory of the bundles of all machines, which only root may enter, if it does not
+ * exist. *ret is its path.
+ */
 static int make_machines(const char **ret)
 {
 	const char *path = getenv(MACHINES_VARIABLE) ?: MACHINES;
@@ -57,9 +61,12 @@ static int make_directory(
 	return 0;
 }
 
-/* --- the disk --- */
+/* --- the image of the machine's disk --- */
 
-/* Finds another process that uses the image, before anything is made for the machine. */
+/*
+ * Fails if another process uses the image. The caller calls this function before anything is made
+ * for the machine.
+ */
 static int check_lock(const char *path, bool write)
 {
 	_cleanup_fd_ int fd = open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
@@ -74,7 +81,10 @@ static int check_lock(const char *path, bool write)
 	return r < 0 ? err_ctx(r, "--disk") : 0;
 }
 
-/* Runs `caisson disk create`, and returns its exit code. It has said what is wrong. */
+/*
+ * Runs `caisson-disk create` to make the overlay. Returns 0 if it succeeds, and 1 if it fails and
+ * has printed why.
+ */
 static int create_overlay(
 	struct arena *a, const char *overlay, const struct inside_run *disk, const char *size)
 {
@@ -100,8 +110,8 @@ static int create_overlay(
 }
 
 /*
- * Decides which image the machine writes to: the disk, or an overlay of it. *run names the disk.
- * Returns 1 if the overlay could not be made.
+ * Decides which image the machine writes to: the disk image in *run, or an overlay of it. Returns 1
+ * if `caisson-disk create` could not make the overlay.
  */
 static int choose_image(struct arena *a, const struct machine_options *o,
 	const struct inside_run *run, struct machine_bundle *b)
@@ -135,11 +145,14 @@ static int choose_image(struct arena *a, const struct machine_options *o,
 	_cleanup_free_ char *real = realpath(path, NULL);
 	b->disk = real ? arena_strdup(a, real) : NULL;
 	b->format = "qcow2";
-	/* An overlay that `caisson disk create` has made knows where its backing file may be. */
+	/*
+	 * b->backing stays as it is, because an overlay that caisson-disk made contains where its
+	 * backing file may be.
+	 */
 	return b->disk ? 0 : real ? -ENOMEM : err_sys("--overlay %s", path);
 }
 
-/* --- config.json --- */
+/* --- the bundle's config.json --- */
 
 static int copy_file(const struct machine_bundle *b, const char *path, const char *name)
 {
@@ -150,7 +163,10 @@ static int copy_file(const struct machine_bundle *b, const char *path, const cha
 	return symlinkat(real, b->dir, name) < 0 ? err_sys("link %s", name) : 0;
 }
 
-/* Adds the words of the kernel's command line, which may be quoted as a whole. */
+/*
+ * Writes an array of the words in `line` and in `more`, which are parts of the kernel's command
+ * line.
+ */
 static int put_words(struct json_out *o, const char *key, const char *line, const char *more)
 {
 	json_out_array(o, key);
@@ -212,7 +228,10 @@ static int put_hardware(const struct machine_options *o, struct json_out *out)
 	return 0;
 }
 
-/* Notes how `caisson exec` logs in: the private key is beside the public one that was given. */
+/*
+ * Writes annotations by which `caisson exec` logs in to the machine by ssh: the user's name, and
+ * the path of the private key, which is the path of --ssh-key without ".pub".
+ */
 static int put_ssh(struct arena *a, const struct machine_options *o, const struct machine_bundle *b,
 	struct json_out *out)
 {
@@ -247,7 +266,10 @@ static int put_annotations(struct arena *a, const struct machine_options *o,
 	json_out_object(out, "annotations");
 	json_out_str(out, "io.caisson.vm.guest", "foreign");
 	json_out_str(out, "io.caisson.vm.seed", seed);
-	/* What is in the machine's own directory is removed with it anyway. */
+	/*
+	 * With --ephemeral and --size, no option drops what the machine writes, because the overlay
+	 * in the machine's directory is removed with the machine anyway.
+	 */
 	json_out_str(
 		out, "io.caisson.vm.image.snapshot", o->ephemeral && !o->size ? "true" : "false");
 	if (b->backing)
@@ -320,7 +342,10 @@ int machine_bundle_make(
 	int r = inside_prepare(a, &none, &o->look, o->disk, &run);
 	if (r >= 0)
 		r = make_directory(a, o, ret);
-	/* What the caller has given is checked before the disk is looked into, which takes long. */
+	/*
+	 * The files for cloud-init, which the user has given, are checked first, because looking
+	 * into the disk takes long.
+	 */
 	if (r >= 0)
 		r = write_seed(o, ret);
 	if (r >= 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of the commands of `caisson disk` that look into a disk. */
+/* Holds the table of those commands of `caisson disk` that look into a disk. */
 #include <stdio.h>
 
 #include "inside/inside.h"
@@ -45,7 +45,8 @@ const struct inside_command inside_commands[] = {
 		"  caisson disk shell --write debian.qcow2\n"
 		"  caisson disk shell debian.qcow2 du -s " SYSROOT "/var",
 		0, -1, INSIDE_WRITE | INSIDE_REST, false, NULL, guest_shell},
-	{INSIDE_BOOT, "", "", "", 0, 0, 0, false, NULL, guest_boot}, /* inside_take_boot() */
+	/* not for users; inside_take_boot() runs it */
+	{INSIDE_BOOT, "", "", "", 0, 0, 0, false, NULL, guest_boot},
 	{0},
 };
 

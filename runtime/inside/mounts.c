@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mounts file systems of the disk beneath SYSROOT. Which ones is what --mount says. Without it they
- * are those of the operating system on the disk, where its fstab says; and if there is no operating
- * system, the only file system is taken.
+ * Mounts file systems of the disk beneath SYSROOT. If --mount is given, it says which ones.
+ * Otherwise the root of the operating system on the disk is mounted, with the file systems that its
+ * fstab names. If the disk has no operating system and only one file system, that one is mounted.
  */
 #include <limits.h>
 #include <mntent.h>
@@ -16,7 +16,10 @@
 #define FSTAB_MAX (256u << 10)
 #define OPTIONS_MAX 512
 
-/* What a file system of blkid's name needs: the kernel's name, its modules, and its options. */
+/*
+ * What is needed to mount a file system that blkid calls `type`: the kernel's name of it, mount
+ * options, and kernel modules.
+ */
 static const struct {
 	const char *type, *kernel, *options;
 	const char *modules[6];
@@ -24,7 +27,10 @@ static const struct {
 	{"ext2", "ext4", NULL, {"crc32c_generic", "crc32c_intel", "ext4"}},
 	{"ext3", "ext4", NULL, {"crc32c_generic", "crc32c_intel", "ext4"}},
 	{"ext4", "ext4", NULL, {"crc32c_generic", "crc32c_intel", "ext4"}},
-	/* quiet: owners and modes that FAT does not have are no errors. */
+	/*
+	 * The option quiet makes vfat ignore a change of an owner or mode that FAT cannot store,
+	 * instead of failing.
+	 */
 	{"vfat", "vfat", "quiet,iocharset=utf8",
 		{"nls_cp437", "nls_iso8859_1", "nls_ascii", "nls_utf8", "vfat"}},
 	{"exfat", "exfat", NULL, {"nls_utf8", "exfat"}},
@@ -64,7 +70,10 @@ void mounts_load_all(struct inside_guest *g)
 		(void)find_kind(g, kinds[i].type, &options);
 }
 
-/* Adds a word to a list of options with commas. */
+/*
+ * Adds a word to a list of mount options, which commas separate. Does nothing if the list has no
+ * room.
+ */
 static void add_option(char *list, const char *word, size_t len)
 {
 	size_t used = strlen(list);
@@ -75,8 +84,9 @@ static void add_option(char *list, const char *word, size_t len)
 }
 
 /*
- * Keeps of the options in fstab those that say what is mounted, and not how: which subvolume of
- * btrfs. `*type` is the file system that the option fstype names, which --mount has.
+ * Copies to `ret` those mount options of fstab or --mount that decide what is mounted, such as the
+ * subvolume of btrfs, or with which owners, and leaves out all others. Copies the value of fstype=,
+ * which only --mount has, to `type`.
  */
 static void pick_options(const char *given, char *ret, char *type, size_t type_size)
 {
@@ -103,7 +113,7 @@ static int err_mount(const struct device *d, const char *type, int code)
 	return err_set(code, "%s: mount it as %s: %s", d->name, type, err_text(code));
 }
 
-/* Mounts the device on the directory `at`, whose name in the disk is `path`. */
+/* Mounts the device on the directory `at`, whose path in the disk is `path`. */
 static int mount_at(struct inside_guest *g, const struct device *d, const char *options, int at,
 	const char *path)
 {
@@ -148,7 +158,10 @@ void mounts_clear(struct inside_guest *g)
 	if (g->root < 0 && g->nmounts == 0)
 		return;
 	fd_close(&g->root);
-	/* One call takes away what is mounted beneath SYSROOT too, once nothing uses it. */
+	/*
+	 * umount2(2) with MNT_DETACH also unmounts the file systems beneath SYSROOT, each once no
+	 * process uses it.
+	 */
 	sync();
 	umount2(SYSROOT, MNT_DETACH);
 	g->nmounts = 0;
@@ -163,7 +176,7 @@ static int mount_below(
 		      : mount_at(g, d, options, at, path);
 }
 
-/* Mounts an entry of fstab, if it is of this disk. */
+/* Mounts the file system of an fstab entry, if it is on this disk. */
 static int mount_entry(struct inside_guest *g, const struct mntent *e)
 {
 	static const char *const not_files[] = {"swap", "proc", "sysfs", "tmpfs", "devpts", "none"};
@@ -225,7 +238,7 @@ struct mount_option {
 	const char *path, *options;
 };
 
-/* Splits DEVICE[:PATH[:OPTIONS]]. */
+/* Parses a value of --mount, DEVICE[:PATH[:OPTIONS]]. */
 static int parse_mount(struct inside_guest *g, const char *text, struct mount_option *ret)
 {
 	char *copy = arena_strdup(&g->arena, text);
@@ -244,7 +257,10 @@ static int parse_mount(struct inside_guest *g, const char *text, struct mount_op
 	return ret->device ? 0 : mounts_err_list(g, "--mount: no such device; the disk has %s");
 }
 
-/* Mounts what --mount says: the root first, the others in their order. */
+/*
+ * Mounts the file systems that --mount names: the one on / first, the others in the order of the
+ * options.
+ */
 static int mount_options(struct inside_guest *g)
 {
 	const struct option_list *l = &g->options.mounts;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes a tar of files with libarchive. Owners are numbers only, because the names of users are in
- * files of the disk, and the C library would look them up in files of this system.
+ * Makes a tar of files with libarchive. The tar names owners only by their numbers. Their names are
+ * in files of the disk, but the C library would look the names up in files of the running system.
  */
 #include <archive.h>
 #include <archive_entry.h>
@@ -19,7 +19,7 @@
 #define DEPTH_MAX 256
 #define XATTR_MAX 65536
 
-/* A file with several names: the first of them that was packed. */
+/* The first name under which a file with several hard links was packed. */
 struct packed_link {
 	dev_t dev;
 	ino_t ino;
@@ -28,7 +28,7 @@ struct packed_link {
 
 struct pack {
 	struct archive *archive;
-	void *links; /* a tree of struct packed_link, of tsearch(3) */
+	void *links; /* tree of tsearch(3) that contains every struct packed_link */
 	char *buffer;
 };
 
@@ -84,8 +84,8 @@ static int compare_links(const void *x, const void *y)
 }
 
 /*
- * Looks for an earlier name of a file that has several. Remembers `name` if there is none, and sets
- * *ret to NULL.
+ * Looks for the name under which a file with several hard links was packed before. If it was not
+ * packed before, remembers `name` and sets *ret to NULL.
  */
 static int find_link(struct pack *p, const struct stat *st, const char *name, const char **ret)
 {
@@ -109,7 +109,10 @@ static int find_link(struct pack *p, const struct stat *st, const char *name, co
 	return 0;
 }
 
-/* A file system without extended attributes is no error. */
+/*
+ * Adds the file's extended attributes to the tar entry. It is no error if the file system does not
+ * support them.
+ */
 static int add_xattrs(struct archive_entry *e, const char *path)
 {
 	_cleanup_free_ char *names = malloc(XATTR_MAX), *value = malloc(XATTR_MAX);
@@ -125,7 +128,7 @@ static int add_xattrs(struct archive_entry *e, const char *path)
 	return 0;
 }
 
-/* Adds the parts of a file that are not holes, unless it is all data. */
+/* Adds a map of the file's data to the tar entry if the file has holes. */
 static void add_sparse(struct archive_entry *e, int fd, off_t size)
 {
 	off_t at = lseek(fd, 0, SEEK_HOLE);
@@ -139,14 +142,17 @@ static void add_sparse(struct archive_entry *e, int fd, off_t size)
 			at = size;
 		archive_entry_sparse_add_entry(e, data, at - data);
 	}
-	/* A file that is one hole needs a map too. */
+	/*
+	 * A file that consists of one hole has no data, but its map must not be empty, because
+	 * libarchive would then store the hole as data.
+	 */
 	if (archive_entry_sparse_count(e) == 0)
 		archive_entry_sparse_add_entry(e, size, 0);
 }
 
 /*
- * Writes the content. A file that became shorter meanwhile is filled up with zeros, because its
- * size is in the tar already.
+ * Writes `size` bytes of the file, the size that the tar entry has announced. Fails if the file has
+ * become shorter than that meanwhile.
  */
 static int write_content(struct pack *p, int fd, off_t size, const char *name)
 {
@@ -248,7 +254,7 @@ static int pack_one(struct pack *p, int dir, const char *name, const char *path,
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_sys("look at %.500s", path);
-	/* tar has no sockets. */
+	/* Sockets are left out, because tar has no entries for them. */
 	if (S_ISSOCK(st.st_mode))
 		return 0;
 	int r = write_entry(p, dir, name, path, &st);

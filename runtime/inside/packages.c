@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lists the packages of a system. The databases of dpkg and apk are text. That of rpm has several
- * binary forms, so rpm(8) reads it, if the host has it.
+ * Lists the packages of an operating system. dpkg and apk have text files as databases. The
+ * database of rpm has several binary forms, so the host's rpm(8) reads it, if the host has this
+ * program.
  */
 #include <stdlib.h>
 
@@ -41,7 +42,10 @@ static void put_text(struct json_out *o, const char *key, const char *text, size
 	_cleanup_free_ char *copy = strndup(text ? text : "", len);
 	char *clean = malloc(4 * len + 1);
 
-	/* The database is not trusted to be UTF-8, which JSON has to be. */
+	/*
+	 * The text is cleaned, because JSON has to be UTF-8, and the database of a hostile disk may
+	 * contain any bytes.
+	 */
 	if (copy && clean) {
 		str_clean(clean, 4 * len + 1, copy, len);
 		json_out_str(o, key, clean);
@@ -61,7 +65,7 @@ static void put_package(struct json_out *o, const struct package *p)
 	json_out_end_object(o);
 }
 
-/* Splits [EPOCH:]VERSION[-RELEASE]. */
+/* Splits a package's version into its parts: [EPOCH:]VERSION[-RELEASE]. */
 static void split_version(struct package *p, const char *text, size_t len)
 {
 	const char *colon = memchr(text, ':', len);
@@ -86,7 +90,10 @@ struct paragraph {
 	size_t name_len, version_len, arch_len, status_len;
 };
 
-/* Takes a line "Key: value" of dpkg, or "K:value" of apk. */
+/*
+ * Stores the value of a line of a package database, "Key: value" of dpkg or "K:value" of apk, if
+ * its key is a known one.
+ */
 static void take_line(struct paragraph *p, const char *line, size_t len)
 {
 	const struct {
@@ -118,7 +125,10 @@ static bool is_installed(const struct paragraph *p, bool deb)
 			       strncmp(p->status + p->status_len - n, installed, n) == 0);
 }
 
-/* Reads paragraphs that an empty line ends. */
+/*
+ * Writes the packages of a database of dpkg or apk, in which each package is a paragraph that an
+ * empty line ends. Returns their number.
+ */
 static uint64_t put_paragraphs(struct json_out *o, const char *text, bool deb)
 {
 	struct paragraph p = {0};

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds the operating systems on a disk. */
+/*
+ * Finds the operating systems on the disk, and reads files of an operating system that is mounted
+ * on SYSROOT.
+ */
 #include <elf.h>
 #include <endian.h>
 #include <limits.h>
@@ -7,7 +10,10 @@
 #include "base/path.h"
 #include "inside/inside.h"
 
-/* Subvolumes of btrfs that distributions have their root in; NULL: the default one. */
+/*
+ * Mount options of btrfs that select the subvolume in which a distribution has its root; NULL: the
+ * default subvolume.
+ */
 static const char *const subvolumes[] = {
 	NULL, "subvol=@", "subvol=root", "subvol=@rootfs", "subvol=@/.snapshots/1/snapshot"};
 
@@ -41,7 +47,10 @@ int systems_each(struct inside_guest *g,
 		if (!device_has_files(d))
 			continue;
 		for (size_t k = 0; k < n && r >= 0 && !found; k++) {
-			/* What cannot be mounted has no operating system that could be told. */
+			/*
+			 * A file system that cannot be mounted is skipped without an error, because
+			 * caisson cannot find out whether it has an operating system.
+			 */
 			if (mounts_try(g, d, subvolumes[k]) < 0)
 				err_clear();
 			else if ((found = system_is_here(g)))

@@ -47,8 +47,8 @@ static const struct call calls[] = {
 	 */
 	{SCMP_SYS(read), L | D | V},
 	/*
-	 * write(2) signals eventfds (interrupts, kicks, streams.changed, the machine's end) and
-	 * writes the log.
+	 * write(2) is used to signal eventfds (interrupts, kicks, streams.changed, the machine's
+	 * end) and to write the log.
 	 */
 	{SCMP_SYS(write), L | D | V},
 	/*
@@ -68,7 +68,10 @@ static const struct call calls[] = {
 	{SCMP_SYS(recvfrom), D | V},
 	{SCMP_SYS(sendto), D | V},
 	{SCMP_SYS(shutdown), L | D | V},
-	/* kcmp(2) tells streams.c whether an exec's standard output and error are the same file. */
+	/*
+	 * kcmp(2) is used by streams.c to find out whether an exec's standard output and standard
+	 * error are the same file.
+	 */
 	{SCMP_SYS(kcmp), L},
 	/*
 	 * socketpair(2) is used by streams.c to make the agent's stream when the agent has
@@ -96,8 +99,8 @@ static const struct call calls[] = {
 	 */
 	{SCMP_SYS(dup3), D},
 	/*
-	 * fstat(2) tells vsock_stream.c what kind of file a stream's descriptor is.
-	 * vhost/back_requests.c and memory.c use it to check descriptors that QEMU has sent.
+	 * fstat(2) is used by vsock_stream.c to find out what kind of file a stream's descriptor
+	 * is, and by vhost/back_requests.c and memory.c to check descriptors that QEMU has sent.
 	 */
 	{SCMP_SYS(fstat), D},
 	{SCMP_SYS(newfstatat), D},
@@ -108,10 +111,16 @@ static const struct call calls[] = {
 	{SCMP_SYS(pwritev), D},
 	{SCMP_SYS(fdatasync), D},
 	{SCMP_SYS(fallocate), D},
-	/* snapshot/memory.c finds the data in guest memory and writes that to a file. */
+	/*
+	 * snapshot/memory.c uses these calls to find the parts of the guest's memory that hold
+	 * data, and to set the length of the file into which it writes them.
+	 */
 	{SCMP_SYS(lseek), D},
 	{SCMP_SYS(ftruncate), D},
-	/* vhost/front_state.c reads the state of a server through a pipe. */
+	/*
+	 * pipe2(2) is used by vhost/front_state.c to get the state of a vhost-user server through a
+	 * pipe, for a snapshot.
+	 */
 	{SCMP_SYS(pipe2), D},
 	/* getrandom(2) is used by rng.c and by the heap of newer C libraries. */
 	{SCMP_SYS(getrandom), L | D | V},
@@ -158,8 +167,8 @@ static const struct call calls[] = {
 };
 
 /*
- * A call that is allowed only if a condition on one argument is true. If a call is listed several
- * times, it is enough that one of its conditions is true.
+ * A system call that is allowed only if a condition on one of its arguments is true. If a call is
+ * listed several times, it is enough that one of its conditions is true.
  */
 struct narrow_call {
 	int number;
@@ -168,9 +177,8 @@ struct narrow_call {
 };
 
 /*
- * Compares the low 32 bits of the argument, because the kernel reads only these bits as the number
- * of the ioctl. musl fills the upper bits with the sign, which is set in a number such as
- * KVM_GET_REGS.
+ * Compares the low 32 bits of the argument that names an ioctl, because the kernel reads only these
+ * bits. musl fills the upper bits with the sign, which is set in a number such as KVM_GET_REGS.
  */
 #define IOCTL(number) SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, number)
 
@@ -190,7 +198,8 @@ static const struct narrow_call narrow_calls[] = {
 	{SCMP_SYS(ioctl), V, IOCTL(KVM_GET_SREGS)},
 	{SCMP_SYS(ioctl), V, IOCTL(KVM_TRANSLATE)},
 	/*
-	 * cpuid.c and state.c read the machine's state for a snapshot, while the vCPUs are paused.
+	 * These ioctls are used by cpuid.c and state.c to read the machine's state for a snapshot,
+	 * while the vCPUs are paused.
 	 */
 	{SCMP_SYS(ioctl), D, IOCTL(KVM_CHECK_EXTENSION)},
 	{SCMP_SYS(ioctl), D, IOCTL(KVM_GET_SUPPORTED_CPUID)},
@@ -222,8 +231,8 @@ static const struct narrow_call narrow_calls[] = {
 	/* TIOCGWINSZ is used by monitor.c to read the size of the monitor's terminal. */
 	{SCMP_SYS(ioctl), L, IOCTL(TIOCGWINSZ)},
 	/*
-	 * fcntl(2) is used by vsock_stream.c to read the access mode of a stream, and by
-	 * vhost/back_requests.c to make kick descriptors non-blocking.
+	 * fcntl(2) is used by vsock_stream.c to read the access mode of a stream's descriptor, and
+	 * by vhost/back_requests.c to make kick descriptors non-blocking.
 	 */
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_GETFL)},
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_SETFL)},
@@ -246,13 +255,16 @@ static int add_calls(scmp_filter_ctx ctx, enum jail_thread kind)
 }
 
 /*
- * Adds calls whose arguments are known only at run time, and calls that fail instead of killing the
- * process.
+ * Adds to the filter the calls whose permitted arguments are known only at run time, and the calls
+ * that fail instead of killing the process.
  */
 static int add_own_calls(
 	scmp_filter_ctx ctx, enum jail_thread kind, const pid_t *killable, size_t n)
 {
-	/* tgkill(2) is used by vcpu.c, which kicks a vCPU by it, and by abort() of glibc. */
+	/*
+	 * tgkill(2) is used by vcpu.c to interrupt the thread of a vCPU by a signal, and by abort()
+	 * of glibc.
+	 */
 	int r = seccomp_rule_add(
 		ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (uint64_t)getpid()));
 
@@ -286,7 +298,7 @@ static int add_own_calls(
 }
 
 /*
- * Writes the filter to a memory file and reads it back, because libseccomp before 2.6 exports
+ * Writes the filter to a file in memory and reads it back, because libseccomp before 2.6 exports
  * filters only to files.
  */
 static int export_filter(scmp_filter_ctx ctx, struct sock_fprog *ret)

@@ -20,7 +20,7 @@ static int allow_threads(scmp_filter_ctx ctx)
 {
 	/*
 	 * clone3(2) fails with ENOSYS instead of killing the process, because a filter cannot see
-	 * its flags and the C library then calls clone(2).
+	 * the flags of clone3(2), and the C library calls clone(2) after this error.
 	 */
 	int r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 

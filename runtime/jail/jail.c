@@ -46,16 +46,17 @@
 #include "base/sys.h"
 
 /*
- * first user id of the jails, to which the monitor's pid is added; the sum stays below 2^31,
- * because pids are below 2^22
+ * first user id of the range of jails' ids; a jail's id is this one plus the monitor's pid, and
+ * stays below 2^31, because pids are below 2^22
  */
 #define ID_BASE 0x70000000u
 /*
- * limit of descriptors: enough for 1024 streams, 64 commands with their descriptors, and the
- * devices
+ * limit of the monitor's descriptors: enough for 1024 streams, 64 commands with their descriptors,
+ * and the devices
  */
 #define FILES_MAX 4096
-#define MAP_MAX (64 * 1024) /* most bytes of an id map; the kernel takes up to 340 lines */
+/* limit of the text of an id map that is read, in bytes; the kernel takes up to 340 lines */
+#define MAP_MAX (64 * 1024)
 
 int jail_leave_streams(int errors)
 {
@@ -131,7 +132,9 @@ int jail_drop_rights(uid_t id)
 		return err_sys("become user %u", (unsigned)id);
 	if (syscall(SYS_capset, &head, none) < 0)
 		return err_sys("drop capabilities");
-	/* Only root may trace a non-dumpable process or read its memory. */
+	/*
+	 * The process becomes non-dumpable, because then only root may trace it or read its memory.
+	 */
 	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_sys("forbid new privileges");
 	return 0;
@@ -178,27 +181,33 @@ int jail_limit(unsigned files)
 		return err_sys("read the limit of open files");
 	if (now.rlim_max > files && setrlimit(RLIMIT_NOFILE, &less) < 0)
 		return err_sys("limit open files");
-	/* No core dump may be written, because it would contain the guest's memory. */
+	/*
+	 * The limit of core dumps is 0, because a core dump would contain the guest's memory. The
+	 * limit of locked memory is 0, because the monitor needs no locked memory.
+	 */
 	if (setrlimit(RLIMIT_CORE, &none) < 0 || setrlimit(RLIMIT_MEMLOCK, &none) < 0)
 		return err_sys("forbid core dumps and locked memory");
 	return 0;
 }
 
 /*
- * The kernel's struct landlock_ruleset_attr as of ABI 6, because the header in Debian 12 has an
- * older one.
+ * The kernel's struct landlock_ruleset_attr as of ABI 6. It is declared here, because Debian 12's
+ * header has an older and shorter one.
  */
 struct landlock_rules {
 	uint64_t fs, net, scoped;
 };
-#define LANDLOCK_NET_ALL 3 /* flags for bind(2) and connect(2) by TCP */
+#define LANDLOCK_NET_ALL 3 /* the flags of a Landlock ruleset for bind(2) and connect(2) by TCP */
 /*
- * flag that forbids connecting to abstract Unix sockets of other processes. The flag for signals is
- * not set, because the monitor must still kill its children, which are outside of the jail.
+ * the flag of a Landlock ruleset that forbids connecting to abstract Unix sockets of other
+ * processes. The flag that forbids signals to other processes is not used, because the monitor must
+ * still kill its children, which are outside of its Landlock domain.
  */
 #define LANDLOCK_SCOPE_ABSTRACT_UNIX 1
 
-/* Applies a Landlock ruleset without rules, which forbids everything that the ruleset handles. */
+/*
+ * Applies a Landlock ruleset that has no rules. Such a ruleset forbids everything that it handles.
+ */
 int jail_landlock(bool files)
 {
 	static const unsigned char fs_bits[] = {0, 13, 14, 15, 15, 16};
@@ -206,8 +215,8 @@ int jail_landlock(bool files)
 
 	if (abi < 1 || (files && abi < 4))
 		/*
-		 * The kernel lacks Landlock, or it was switched off at boot, so there is nothing to
-		 * do.
+		 * The kernel lacks Landlock, or Landlock was switched off at boot. Without it the
+		 * jail lacks only its second barrier.
 		 */
 		return 0;
 	unsigned bits = fs_bits[(size_t)abi < sizeof(fs_bits) ? (size_t)abi : sizeof(fs_bits) - 1];
@@ -225,8 +234,8 @@ int jail_enter(struct jail *ret, const pid_t *children, size_t n)
 	/*
 	 * The C library reads some files only when it first needs them: for the time zone, and, if
 	 * it is glibc, for the number of processors, from which it computes the number of heaps. In
-	 * the jail these reads would fail. So the time zone is read now, and the number of heaps is
-	 * set to one.
+	 * the jail the C library could not open these files. So the time zone is read now, and the
+	 * number of heaps is set to one.
 	 */
 	tzset();
 #ifdef M_ARENA_MAX

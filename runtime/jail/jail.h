@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The jail of the monitor, in which the monitor can only use the descriptors that it already has.
- * Other processes of a microVM use parts of it for jails of their own.
+ * Other processes of a microVM use some of these functions for jails of their own.
  *
- *	fd_close_all_but(keep, n)       first, so that no inherited descriptor stays open
- *	... opens files, forks, builds the machine, with one thread ...
- *	jail_enter(&j, children, n)     for the whole process
- *	... starts threads ...
- *	jail_enter_thread(&j, kind)     in each thread, and at last in the first one
+ * 	fd_close_all_but(keep, n)       first, so that no inherited descriptor stays open
+ * 	... opens files, forks, builds the machine, with one thread ...
+ * 	jail_enter(&j, children, n)     for the whole process
+ * 	... starts threads ...
+ * 	jail_enter_thread(&j, kind)     in each thread, and at last in the first one
  *
  * The order matters, because each thread has its own rights and its own filter, and the threads
  * that it starts later inherit them.
@@ -44,13 +44,17 @@ enum jail_thread {
 };
 
 struct jail {
-	/* system call filter of each kind of thread; a zeroed entry: none */
+	/*
+	 * system call filter of each kind of thread; a zeroed entry: this kind of thread has no
+	 * filter
+	 */
 	struct sock_fprog filters[JAIL_THREADS];
 };
 
 /*
- * Gives a child process standard streams of its own, because it must not hold the container's
- * streams open. Standard error becomes the descriptor `errors`, or /dev/null if `errors` is -EBADF.
+ * Gives the calling process, a child of the monitor, standard streams of its own, because it must
+ * not hold the container's streams open. Standard error becomes the descriptor `errors`, or
+ * /dev/null if `errors` is -EBADF.
  */
 int jail_leave_streams(int errors) must_check;
 
@@ -59,16 +63,16 @@ int jail_leave_streams(int errors) must_check;
  * the same id, because the id contains the monitor's pid. The range of these ids is unused in
  * systemd's list of ids (systemd.io/UIDS-GIDS).
  *
- * The user namespace of an ordinary user does not map that id. There the id is one of the upper
- * half of the largest range that is mapped, which are ids of /etc/subuid, because the user owns no
- * files by them and runs no programs with them. If only single ids are mapped, the result is not
- * mapped either.
+ * The user namespace of an ordinary user does not map that id. There the id is taken from the upper
+ * half of the largest range of ids that is mapped, because these are ids of /etc/subuid by which
+ * the user neither owns files nor runs programs. If only single ids are mapped, the result is an id
+ * that is not mapped.
  */
 uid_t jail_id(pid_t monitor);
 
 /*
- * Computes jail_id() for the text of a uid_map, whose ids are those of the caller's namespace.
- * Declared for the unit tests.
+ * Computes jail_id() from the text of a uid_map whose ids are those of the caller's user namespace.
+ * The function is declared here for the unit tests.
  */
 uid_t jail_choose_id(const char *uid_map, pid_t monitor);
 
@@ -80,12 +84,15 @@ int jail_drop_rights(uid_t id) must_check;
 
 /*
  * Forbids by Landlock: TCP, connecting to abstract Unix sockets of other processes, and, unless
- * `files` is set, opening any file by name. It must be called after jail_drop_rights(). Does
+ * `files` is set, opening any file by name. The caller must call jail_drop_rights() before. Does
  * nothing if the kernel lacks Landlock.
  */
 int jail_landlock(bool files) must_check;
 
-/* Forbids core dumps and locked memory, and limits the number of descriptors to `files`. */
+/*
+ * Forbids core dumps and locked memory, and limits the number of the process's descriptors to
+ * `files`.
+ */
 int jail_limit(unsigned files) must_check;
 
 /*
@@ -95,12 +102,14 @@ int jail_limit(unsigned files) must_check;
  */
 int jail_attach_root(int root) must_check;
 
-/* Replaces the root directory of the process by an empty one that cannot be written. */
+/* Replaces the root directory of the process by an empty directory that cannot be written to. */
 int jail_empty_root(void) must_check;
 
-/* Flags of jail_filter_calls() (filter.c), which allow more calls than the list. */
-#define JAIL_MEMORY 1u       /* mmap(2) and mprotect(2), but no executable memory */
-#define JAIL_THREADS_OF_C 2u /* clone(2) of a thread, as pthread_create() calls it */
+/*
+ * Flags of jail_filter_calls() (filter.c). Each one allows calls beyond those in the list `calls`.
+ */
+#define JAIL_MEMORY 1u       /* allow mmap(2) and mprotect(2), but no executable memory */
+#define JAIL_THREADS_OF_C 2u /* allow clone(2) of a thread, as pthread_create() calls it */
 
 /*
  * Allows this thread, and those that it starts later, only the `n` system calls in `calls`, and
@@ -110,15 +119,15 @@ int jail_empty_root(void) must_check;
 int jail_filter_calls(const int *calls, size_t n, unsigned flags) must_check;
 
 /*
- * Puts the whole process into the jail. children are the processes that the monitor may still kill,
- * besides itself.
+ * Puts the whole monitor into its jail. `children` are the n child processes that the monitor may
+ * still kill, besides itself.
  */
 int jail_enter(struct jail *ret, const pid_t *children, size_t n) must_check;
 int jail_enter_thread(const struct jail *j, enum jail_thread kind) must_check;
 void jail_release(struct jail *j);
 
 /*
- * Compiles the filters of all kinds of threads (calls.c). `killable` are the processes that the
- * monitor may kill besides itself.
+ * Compiles the system call filters of all kinds of threads (calls.c). `killable` are the n
+ * processes that the monitor may kill besides itself.
  */
 int jail_compile(struct jail *j, const pid_t *killable, size_t n) must_check;

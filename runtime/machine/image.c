@@ -13,7 +13,7 @@
  */
 #define QUEUES_MAX 4
 
-/* A format of vm.image.format, and its name in images/disk. */
+/* A value of vm.image.format, and the name of that format in images/disk. */
 struct format {
 	const char *name, *disk;
 	bool can_write;
@@ -116,8 +116,9 @@ static int decide_use(const struct spec *s, struct machine_config *m)
 }
 
 /*
- * Decides whether caisson-disk serves the image. It serves all formats but raw. It also serves a
- * raw image whose writes are dropped at the end, because it keeps those writes in a qcow2 overlay.
+ * Decides how caisson-disk serves the image. caisson-disk serves every image that is not raw, and
+ * also a raw image whose writes are dropped at the machine's end, because it keeps these writes in
+ * a qcow2 overlay.
  */
 static int decide_server(
 	const struct machine_request *q, const struct format *f, struct machine_config *m)

@@ -43,7 +43,8 @@ static int decide_memory(const struct spec *s, struct machine_config *m)
 	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 	/*
 	 * A memory limit above the host's memory is reduced to the host's memory and causes no
-	 * error, because such limits are common. Only vm.memory of config.json must be met exactly.
+	 * error, because such limits are common. Only vm.hwConfig.memory of config.json must be met
+	 * exactly.
 	 */
 	if (wanted > host && !(s->vm && s->vm->memory.set))
 		wanted = host;
@@ -139,7 +140,8 @@ static const char *find_in_path(struct arena *a, const char *name)
 }
 
 /*
- * Chooses QEMU. chosen_by is the option or field that asks for QEMU; NULL if `auto` has chosen it.
+ * Chooses QEMU as the hypervisor. chosen_by is the option or field that asks for QEMU; NULL if
+ * `auto` has chosen it.
  */
 static int use_qemu(
 	struct arena *a, const struct spec *s, const char *chosen_by, struct machine_config *m)
@@ -176,8 +178,8 @@ static int decide_hypervisor(
 	if (wanted && !streq(wanted, "auto") && !streq(wanted, "kvm") && !streq(wanted, "qemu"))
 		return err_set(EINVAL, "--hypervisor %s: expected kvm, qemu or auto", wanted);
 	/*
-	 * If config.json names a hypervisor program or its parameters, it asks for QEMU, because
-	 * KVM needs no program.
+	 * A hypervisor program or its parameters in config.json ask for QEMU, because KVM needs no
+	 * program.
 	 */
 	const char *named = !s->vm                           ? NULL
 			    : s->vm->hypervisor_path         ? "vm.hypervisor.path"
@@ -259,8 +261,9 @@ static int decide_locks(const struct spec *s, struct machine_config *m)
 }
 
 /*
- * Checks that the host has enough free huge pages. The kernel's own error would not name the pool
- * of huge pages, and QEMU's would not name the field.
+ * Checks that the host has enough free huge pages of the size that the machine asks for. The check
+ * is made here, because the kernel's error would not name the pool of huge pages, and QEMU's error
+ * would not name the field of config.json.
  */
 static int check_huge_page_pool(const struct machine_config *m)
 {
@@ -343,8 +346,8 @@ static int check_mergeable(struct arena *a, const struct spec *s, const struct m
 }
 
 /*
- * Refuses the host's network namespace for a microVM. The interfaces of the namespace are moved
- * into the guest, so the host would lose its network.
+ * Refuses a microVM that uses the host's network namespace, because the interfaces of a microVM's
+ * network namespace are moved into the guest, so that the host would lose its network.
  */
 static int refuse_own_network(const struct spec *s)
 {
@@ -416,7 +419,10 @@ unsigned machine_room_for_nics(const struct machine_config *c, size_t backends)
 	unsigned room =
 		MACHINE_LINES - MACHINE_DEVICES_OWN - !!c->image - !!c->seed - (unsigned)backends;
 
-	/* A foreign guest has a power button and a seed, but neither a vsock device nor a share. */
+	/*
+	 * A foreign guest has two devices more than MACHINE_DEVICES_OWN says, a power button and a
+	 * seed, and two less, the vsock device and the share.
+	 */
 	_Static_assert(MACHINE_LINES > MACHINE_DEVICES_OWN + 2 + PLAN_BACKENDS_MAX, "room for one");
 	return room < MACHINE_INTERFACES_MAX ? room : MACHINE_INTERFACES_MAX;
 }
@@ -425,14 +431,14 @@ int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	const struct machine_config *m, struct cg_resources *ret)
 {
 	/*
-	 * The devices that the monitor, the file server and QEMU open on the host. The guest
-	 * enforces the container's own device rules.
+	 * These device rules allow what the monitor, the file server and QEMU open on the host. The
+	 * guest enforces the container's own device rules.
 	 */
 	static const struct cg_device_rule rules[] = {
 		{.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"},
-		/* This device is /dev/kvm. */
+		/* /dev/kvm */
 		{.allow = true, .type = 'c', .major = 10, .minor = 232, .access = "rw"},
-		/* This device is /dev/net/tun. */
+		/* /dev/net/tun */
 		{.allow = true, .type = 'c', .major = 10, .minor = 200, .access = "rw"},
 	};
 	struct plan_vm_limits limits;

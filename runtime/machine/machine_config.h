@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Decides what machine a container gets, from the vm section of config.json, linux.resources and
- * the command's options. It examines the host (KVM, QEMU, files, memory) but changes nothing. Error
- * messages name the field.
+ * the command's options. The functions examine the host (KVM, QEMU, files, memory) but change
+ * nothing. Error messages name the field.
  */
 #pragma once
 #include "spec/spec.h"
@@ -14,8 +14,9 @@ enum hypervisor { HYPERVISOR_KVM, HYPERVISOR_QEMU };
 struct machine_request {
 	const char *hypervisor; /* value of --hypervisor: "kvm", "qemu", "auto" or NULL */
 	const char *libexec;    /* directory that contains caisson-guest */
-	const char *disk;       /* path of caisson-disk; NULL: not needed */
-	const char *cache;      /* directory for packed initramfs files */
+	/* path of caisson-disk; NULL: the machine has no disk that it would serve */
+	const char *disk;
+	const char *cache; /* directory of the host in which packed initramfs files are kept */
 };
 
 struct machine_config {
@@ -24,20 +25,20 @@ struct machine_config {
 	const char *qemu;        /* path of the QEMU program */
 	struct spec_strings qemu_parameters;
 	unsigned cpus;
-	bool nested;         /* the guest may run virtual machines of its own */
+	bool nested;         /* whether the guest may run virtual machines of its own */
 	uint64_t memory;     /* memory of the guest in bytes, a multiple of 2 MiB */
 	enum vm_pages pages; /* size of the host's pages that back the guest's memory */
-	bool mergeable;      /* the host's KSM may merge pages of the guest's memory */
+	bool mergeable;      /* whether the host's KSM may merge pages of the guest's memory */
 	/*
-	 * paths of the guest's kernel and initramfs; NULL: caisson finds the ones that are
-	 * installed
+	 * paths of the guest's kernel and initramfs; NULL: caisson looks for an installed kernel
+	 * and makes the initramfs
 	 */
 	const char *kernel, *initrd;
 	struct spec_strings kernel_parameters;
 	/* path of vm.image or NULL, and its format by the name that caisson-disk knows */
 	const char *image, *image_format;
 	bool image_read_only, image_write_through;
-	/* vm.image is opened with O_DIRECT, so that the host's page cache is not used */
+	/* whether vm.image is opened with O_DIRECT, so that the host's page cache is not used */
 	bool image_direct;
 	/*
 	 * path of caisson-disk if it serves vm.image; NULL: the hypervisor reads the raw image
@@ -50,37 +51,47 @@ struct machine_config {
 	 */
 	const char *image_backing;
 	const char *image_key; /* path of the file with the passphrase of vm.image, or NULL */
-	bool image_snapshot; /* what the guest writes to vm.image is dropped at the machine's end */
+	/* whether what the guest writes to vm.image is dropped at the machine's end */
+	bool image_snapshot;
 	unsigned image_queues; /* number of queues of a disk that caisson-disk serves */
 	/*
-	 * vm.image has an operating system of its own, with its own init, and kernel and initrd are
-	 * that system's, with kernel_parameters as the whole command line. caisson's agent is not
-	 * in the guest: nothing tells the monitor what happens there but the machine's end.
+	 * vm.image has an operating system of its own. `kernel` and `initrd` are those of that
+	 * system, and kernel_parameters is the whole command line. caisson's agent is not in the
+	 * guest, so the monitor learns nothing of what happens there but the machine's end.
 	 */
 	bool foreign;
 	/*
-	 * a foreign guest's seed: absolute path of the directory of its NoCloud files; NULL: none
+	 * absolute path of the directory with the NoCloud files from which a foreign guest is
+	 * configured; NULL: the guest gets no such files
 	 */
 	const char *seed;
-	bool host_locks; /* file locks that the guest takes in shares are also taken on the host */
+	/* whether file locks that the guest takes in shares are also taken on the host */
+	bool host_locks;
 	/* how long the machine may take from its start to "created", in ms */
 	unsigned boot_timeout_ms;
-	unsigned reconnect; /* how long a disk's back end may be away, in seconds; 0: not at all */
-	const char *init;   /* path of caisson-guest */
-	/* directory for packed initramfs files: the same as in struct machine_request */
+	/*
+	 * how long the vhost-user server of a disk may be away before the machine fails, in
+	 * seconds; 0: not at all
+	 */
+	unsigned reconnect;
+	const char *init; /* path of caisson-guest */
+	/* the same as in struct machine_request */
 	const char *cache;
 };
 
-/* how many interfaces the container's network namespace may have */
+/* how many network interfaces the container's network namespace may have at most */
 #define MACHINE_INTERFACES_MAX 8
 
 /*
- * The default memory of a machine in bytes. A machine without a memory limit gets this much. A
- * machine with a limit gets this much beyond the limit, for its kernel and page tables.
+ * How much memory a machine gets, in bytes: MACHINE_MEMORY_DEFAULT if the container has no memory
+ * limit, else the limit plus MACHINE_MEMORY_GUEST, which is for the guest's kernel and page tables.
  */
 #define MACHINE_MEMORY_DEFAULT (UINT64_C(512) << 20)
 #define MACHINE_MEMORY_GUEST (UINT64_C(128) << 20)
-/* The smallest machine, in bytes. With less memory Debian's kernel does not get as far as /init. */
+/*
+ * Smallest memory of a machine, in bytes. With less memory Debian's kernel does not get as far as
+ * starting /init.
+ */
 #define MACHINE_MEMORY_MIN (UINT64_C(64) << 20)
 /*
  * How many bytes the monitor, the file server and QEMU may use in the machine's cgroup, beyond the
@@ -94,20 +105,29 @@ struct machine_config {
  */
 #define MACHINE_BOOT_TIMEOUT 180 /* default time limit of the start, in seconds */
 #define MACHINE_BOOT_TIMEOUT_MAX 86400
-#define MACHINE_RECONNECT_MAX 86400 /* longest time that a back end may be away, in seconds */
+/* longest time that a vhost-user server may be away, in seconds */
+#define MACHINE_RECONNECT_MAX 86400
 
 int machine_config_build(struct arena *a, const struct spec *s, const struct machine_request *q,
 	struct machine_config *ret) must_check;
 
 /*
- * How many network interfaces a machine can have if it also has vm.image and `backends` vhost-user
- * servers. Each device needs an interrupt line of its own, and a machine has MACHINE_LINES of them.
+ * number of devices that every machine has: console, entropy, balloon, vsock and the share of the
+ * host's files
  */
-/* number of devices that every machine has: console, entropy, balloon, vsock and the share */
 #define MACHINE_DEVICES_OWN 5
 #define MACHINE_LINES VM_GSI_COUNT
+
+/*
+ * Returns how many network interfaces a machine can have if it also has vm.image and `backends`
+ * vhost-user servers. The number is limited, because each device needs an interrupt line of its
+ * own, and a machine has MACHINE_LINES of them.
+ */
 unsigned machine_room_for_nics(const struct machine_config *c, size_t backends);
 
-/* Makes the limits of the container's cgroup on the host, in which the whole machine runs. */
+/*
+ * Makes the resource limits of the container's cgroup on the host. The whole machine runs in that
+ * cgroup.
+ */
 int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	const struct machine_config *m, struct cg_resources *ret) must_check;

@@ -63,8 +63,9 @@ static int add_addresses(struct arena *a, const struct spec_ips *from, struct ne
 		list[i] = (struct net_address){.family = ip->family, .prefix = ip->prefix};
 		memcpy(list[i].local, ip->bytes, sizeof(ip->bytes));
 		/*
-		 * Switches router advertisements off for an interface with configured IPv6
-		 * addresses, so that the interface gets no other addresses from a router.
+		 * Sets a kernel parameter that switches router advertisements off for an interface
+		 * with configured IPv6 addresses, so that the interface gets no other addresses
+		 * from a router.
 		 */
 		if (ip->family == AF_INET6)
 			to->ipv6.accept_ra = to->ipv6.autoconf = 0;
@@ -90,7 +91,8 @@ static int add_interface(
 	memcpy(new->mac, mac, sizeof(new->mac));
 	memcpy(new->name, n->name,
 		/*
-		 * The name fits into `name`, because the parser of config.json checked its length.
+		 * The interface's name fits into `name`, because the parser of config.json checked
+		 * its length.
 		 */
 		strlen(n->name) + 1);
 	c->interfaces = list;

@@ -31,8 +31,8 @@ int qemu_blamed_backend(const char *words)
 }
 
 /*
- * Says whether `words`, the end of QEMU's error output, mean that this QEMU lacks something that
- * its command line names.
+ * Says whether `words`, the end of QEMU's error output, mean that this QEMU lacks a device or an
+ * option that its command line names.
  */
 static bool lacks_something(const char *words)
 {

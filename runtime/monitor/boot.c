@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Makes the machine: kernel, network interfaces, disk, file server, external servers, then the
- * engine. build_machine() lists these in order, because each of them needs what those before it
- * have made.
+ * engine. build_machine() makes these parts in this order, because each part needs those that were
+ * made before it.
  *
  * At debug level the monitor logs "microvm: ..." at the end of each stage of the start.
  * tests/bench/vm.py makes a table of these lines.
@@ -21,16 +21,19 @@
 #include "monitor/monitor_internal.h"
 
 /*
- * The kernel's command line. The kernel does not look for devices that the machine lacks and does
- * not test itself, because both would take time. The kernel prints only errors on the console.
- * panic=-1 ends the machine at once after a panic.
+ * The kernel's command line of a guest with caisson's agent. The kernel does not look for devices
+ * that the machine lacks and does not test itself, because both would take time. The kernel prints
+ * only errors on the console. panic=-1 ends the machine at once after a panic.
  */
 #define CMDLINE \
 	"console=hvc0 quiet panic=-1 reboot=t pci=off i8042.noaux i8042.nomux " \
 	"rcupdate.rcu_expedited=1 i8042.dumbkbd 8250.nr_uarts=0 cryptomgr.notests " \
 	"random.trust_cpu=on"
 
-/* What a foreign guest's kernel needs beside the parameters of its own. */
+/*
+ * What caisson adds to the kernel parameters of a foreign guest, an operating system with an init
+ * of its own: the guest's machine ends at once after a panic.
+ */
 #define FOREIGN_CMDLINE "panic=-1"
 
 static int build_cmdline(struct monitor *m, const char **ret)
@@ -41,7 +44,10 @@ static int build_cmdline(struct monitor *m, const char **ret)
 	int r = strbuf_addf(&b, "%s", foreign_here(m) ? FOREIGN_CMDLINE : CMDLINE);
 	for (size_t i = 0; i < more->n && r >= 0; i++)
 		r = strbuf_addf(&b, " %s", more->v[i]);
-	/* The kernel takes the last console for /dev/console, on which the guest's init writes. */
+	/*
+	 * The serial console is the last one on the command line of a foreign guest, because the
+	 * kernel makes the last console /dev/console, on which the guest's init writes.
+	 */
 	if (r >= 0 && foreign_here(m))
 		r = strbuf_addf(&b, " console=ttyS0");
 	if (r < 0)
@@ -57,7 +63,7 @@ static int build_cmdline(struct monitor *m, const char **ret)
 
 /*
  * Refuses more network interfaces than the machine has room for. Counts the interfaces of the
- * network namespace and the one that a vhost-user server may bring.
+ * container's network namespace and the one that a vhost-user server may bring.
  */
 static int check_interfaces(const struct monitor *m)
 {
@@ -87,10 +93,7 @@ static int check_interfaces(const struct monitor *m)
 		backends, room);
 }
 
-/*
- * Opens a tap for every interface of the container's network namespace, which the monitor has
- * entered.
- */
+/* Opens a tap for each interface of the container's network namespace, in which the monitor is. */
 static int open_taps(struct monitor *m, struct engine_description *d)
 {
 	int r = net_config_read(m->a->arena, -EBADF, &m->boot.net);
@@ -150,8 +153,8 @@ static int open_image(const struct machine_config *c, int *ret)
 	if (*ret < 0)
 		return err_sys("vm.image.path: %s", c->image);
 	/*
-	 * The lock lasts as long as the hypervisor runs, because it belongs to the open file
-	 * description, of which the hypervisor has a descriptor too.
+	 * The lock on the image lasts as long as the hypervisor runs, because the lock belongs to
+	 * the open file description, of which the hypervisor has a descriptor too.
 	 */
 	int r = disk_lock(*ret, c->image, !c->image_read_only, false);
 	return r < 0 ? err_ctx(r, "vm.image.path") : 0;
@@ -192,8 +195,9 @@ static int check_memory(const struct guest_kernel *k, const struct machine_confi
 }
 
 /*
- * Starts the server of vm.image if the image is not raw. The server becomes the first of the back
- * ends, because vm.image is the guest's first disk.
+ * Starts caisson-disk if it serves vm.image, as it does for each image that is not raw. The server
+ * becomes the first of the machine's vhost-user servers, because vm.image is the guest's first
+ * disk.
  */
 static int start_disk_server(struct monitor *m, struct engine_description *d)
 {
@@ -208,8 +212,9 @@ static int start_disk_server(struct monitor *m, struct engine_description *d)
 }
 
 /*
- * Takes the connections to vhost-user servers out of the plan's slots. The machine needs these
- * connections as long as it runs, but the caller closes all slots afterwards.
+ * Takes the connections to vhost-user servers out of the slots of the plan into the machine's
+ * description. The machine needs these connections as long as it runs, but the caller closes all
+ * slots afterwards.
  */
 static int take_backends(struct monitor *m, struct engine_description *d)
 {
@@ -227,8 +232,9 @@ static int take_backends(struct monitor *m, struct engine_description *d)
 			.tag = s->connect.device[0] == '/' ? NULL : s->connect.device,
 			.sock = take_fd(&m->a->slots[s->slot])};
 		/*
-		 * Only the server of a disk may be replaced by a new server after it has ended,
-		 * because a new file server would not know which files the guest has open.
+		 * Of the vhost-user servers that have ended, only the server of a disk may be
+		 * replaced by a new server, because a new file server would not know which files
+		 * the guest has open.
 		 */
 		if (b->tag || !m->a->machine->reconnect)
 			continue;
@@ -240,8 +246,9 @@ static int take_backends(struct monitor *m, struct engine_description *d)
 }
 
 /*
- * Opens a foreign guest's kernel and initramfs, which were taken from its disk. They are as hostile
- * as the disk, so nothing is read from them here. The hypervisor loads them as they are.
+ * Opens a foreign guest's kernel and initramfs, which were taken from the guest's disk. These files
+ * are as hostile as the disk, so the monitor reads nothing from them. The hypervisor loads them as
+ * they are.
  */
 static int open_foreign_kernel(const struct machine_config *c, struct guest_kernel *ret)
 {
@@ -270,7 +277,7 @@ static int open_kernel(struct monitor *m, struct engine_description *d, struct g
 	return r < 0 ? r : build_cmdline(m, &d->cmdline);
 }
 
-/* Reads the snapshot from which the machine starts, in place of a kernel. */
+/* Reads the snapshot from which a restored machine starts. Such a machine needs no kernel. */
 static int open_snapshot(
 	struct monitor *m, struct engine_description *d, struct strbuf *bytes, struct snapshot *ret)
 {
@@ -319,7 +326,10 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 		r = monitor_make_seed(m, &d->seed);
 	if (r >= 0)
 		r = engine_start(&m->engine, d);
-	/* The file server writes to the log why it could not load its state. */
+	/*
+	 * If a restore has failed, the error message gets the file server's last lines of the log,
+	 * because the file server writes there why it could not load its state.
+	 */
 	if (r < 0 && m->a->restore)
 		r = monitor_server_words(m, r);
 	log_debug("microvm: built");
@@ -357,8 +367,8 @@ int monitor_boot(struct monitor *m)
 		close(m->a->restore->memory);
 	}
 	/*
-	 * The slots can be closed now, because the file server has its own copies of the
-	 * descriptors.
+	 * The slots of the plan can be closed now, because the file server has its own copies of
+	 * their descriptors.
 	 */
 	for (int i = 0; i < m->a->plan->nslots; i++)
 		fd_close(&m->a->slots[i]);

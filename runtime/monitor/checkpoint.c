@@ -2,14 +2,14 @@
 /*
  * Saves the machine for `caisson checkpoint`, and lets a restored machine go on.
  *
- * Theory of operation. The command sends "checkpoint" with two empty files. These steps follow,
- * each when the one before it is done:
+ * Theory of operation. The command sends "checkpoint" with two empty files. These steps follow.
+ * Each step begins when the step before it is done:
  *
- *	1. The vsock device reads no more input for the guest's processes.
- *	2. The agent suspends: see guest/suspend.c. It gets a random port for its next connection.
- *	3. The engine pauses the machine and writes it to the files.
- *	4. The command gets the reply. It makes the files durable and gives them their names.
- *	5. The command says "end", and the machine ends; or it hangs up, and the machine goes on.
+ * 	1. The vsock device reads no more input for the guest's processes.
+ * 	2. The agent suspends: see guest/suspend.c. It gets a random port for its next connection.
+ * 	3. The engine pauses the machine and writes it to the files.
+ * 	4. The command gets the reply. It makes the files durable and gives them their names.
+ * 	5. The command says "end", and the machine ends; or it hangs up, and the machine goes on.
  *
  * So a command that is killed at any time leaves a container that runs. If the monitor is killed,
  * the command has no reply, and removes what it has made.
@@ -23,7 +23,10 @@
 #include "base/log.h"
 #include "monitor/monitor_internal.h"
 
-/* Bytes for the random numbers of a restored guest. */
+/*
+ * how many random bytes the monitor sends to a restored guest, whose kernel mixes them into its
+ * random numbers
+ */
 #define ENTROPY 64
 
 static int send_suspend(struct monitor *m)
@@ -97,7 +100,10 @@ static struct client *find_client(struct monitor *m)
 	return NULL;
 }
 
-/* Lets the guest's processes go on, whatever step the checkpoint has come to. */
+/*
+ * Ends the checkpoint and lets the guest's processes go on, whatever step the checkpoint has come
+ * to.
+ */
 static void go_on(struct monitor *m)
 {
 	struct checkpoint *k = &m->checkpoint;
@@ -114,7 +120,10 @@ static void go_on(struct monitor *m)
 			err_msg());
 }
 
-/* Tells the command that the checkpoint has failed, with the reason in err_msg(). */
+/*
+ * Tells the command that asked for the checkpoint that the checkpoint has failed, with the reason
+ * in err_msg().
+ */
 static void fail(struct monitor *m, int r)
 {
 	struct client *c = find_client(m);
@@ -149,7 +158,7 @@ void checkpoint_on_saved(struct monitor *m)
 	int r = engine_saved(&m->engine);
 	struct client *c = find_client(m);
 
-	/* The machine is paused now, even if not all of it could be saved. */
+	/* The machine is paused now, even if the engine could not save all of it. */
 	m->checkpoint.step = CHECKPOINT_SAVED;
 	if (r < 0)
 		fail(m, monitor_server_words(m, r));
@@ -162,9 +171,9 @@ void checkpoint_on_saved(struct monitor *m)
 void checkpoint_on_hang_up(struct monitor *m)
 {
 	/*
-	 * While the engine saves the machine, its answer is due, and checkpoint_on_saved() finds
-	 * that the command has gone. The agent may never answer, so "resume" is sent at once; the
-	 * agent takes it after "suspend".
+	 * The command has hung up. While the engine saves the machine nothing is done here, because
+	 * checkpoint_on_saved() finds that the command has gone. In CHECKPOINT_SUSPENDING the agent
+	 * may never answer, so "resume" is sent at once; the agent handles it after "suspend".
 	 */
 	if (m->checkpoint.step == CHECKPOINT_SAVED || m->checkpoint.step == CHECKPOINT_SUSPENDING)
 		go_on(m);
@@ -174,14 +183,17 @@ int checkpoint_end(struct monitor *m, const struct client *c)
 {
 	if (!c->checkpoints || m->checkpoint.step != CHECKPOINT_SAVED)
 		return err_set(EPROTO, "end: there is no checkpoint");
-	/* The container counts as killed, as one whose processes CRIU has dumped. */
+	/*
+	 * The container counts as killed by SIGKILL, as a container does whose processes CRIU has
+	 * dumped.
+	 */
 	log_debug("microvm: ends after a checkpoint");
 	m->status = SIGKILL;
 	monitor_advance(m, PHASE_CUT);
 	return 0;
 }
 
-/* --- a restored machine --- */
+/* --- functions for a machine that starts from a snapshot --- */
 
 int checkpoint_read_owner(const struct snapshot *s, struct checkpoint_owner *ret)
 {
@@ -210,7 +222,10 @@ int checkpoint_on_resumed(struct monitor *m)
 	if (!m->a->restore || m->phase >= PHASE_CREATED)
 		return 0;
 	log_debug("microvm: resumed");
-	/* Closes what the guest has no stream for, because it was closed before the snapshot. */
+	/*
+	 * Closes those standard streams of the monitor to which the restored guest has not
+	 * connected, because the program had closed them before the snapshot was made.
+	 */
 	streams_withdraw(&m->streams, 0);
 	return monitor_reach_created(m);
 }

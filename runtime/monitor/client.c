@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Handles one command's connection to the monitor. Errors of sending are only logged, because
- * poll(2) reports the closed connection if a command has ended, and the monitor then closes its own
+ * Handles the monitor's connection to one command. An error of sending is only logged: if the
+ * command has ended, poll(2) reports that its end is closed, and the monitor then closes its own
  * end.
  */
 #include "base/clock.h"

@@ -49,8 +49,9 @@ void clock_tell(struct monitor *m)
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
 	/*
-	 * Nothing may be sent to the guest before its agent has sent "hello". The message "create",
-	 * which the monitor sends after "hello", contains the time anyway.
+	 * No message may go to the guest before the agent has sent "hello". No time is missed by
+	 * that, because the message "create", which the monitor sends after "hello", contains the
+	 * time.
 	 */
 	if (m->agent < 0 || m->phase < PHASE_GREETED)
 		return;

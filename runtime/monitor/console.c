@@ -8,8 +8,8 @@
 #include "base/fd.h"
 
 /*
- * How much is written at once. A pipe for which poll(2) says that it can be written to has room for
- * PIPE_BUF bytes at least, so such a write does not wait.
+ * How many bytes one write to a viewer has at most. A pipe that poll(2) reports as writable has
+ * room for PIPE_BUF bytes at least, so a write of this size does not wait.
  */
 #define CHUNK 4096u
 
@@ -99,7 +99,8 @@ static void read_input(struct console *c, struct console_viewer *v)
 	else if (v->in == v->out)
 		leave(v);
 	else
-		fd_close(&v->in); /* The end of `run`'s standard input is not that of its output. */
+		/* Standard input of `run` has ended, but its standard output is still a viewer. */
+		fd_close(&v->in);
 }
 
 static void write_output(struct console *c, struct console_viewer *v)
@@ -124,7 +125,11 @@ void console_serve(struct console *c, const struct pollfd p[CONSOLE_FDS])
 	for (size_t i = 0; c->ring && i < CONSOLE_VIEWERS; i++) {
 		struct console_viewer *v = &c->viewers[i];
 
-		/* A command that came in this turn of the loop has a place that was not polled. */
+		/*
+		 * The descriptors are compared, because a viewer that was attached in this turn of
+		 * the loop may stand in an entry that poll(2) has not polled or has polled for
+		 * another viewer.
+		 */
 		if (p[2 * i].revents && v->in == p[2 * i].fd && c->input_len < CONSOLE_INPUT)
 			read_input(c, v);
 		if (p[2 * i + 1].revents && v->out == p[2 * i + 1].fd)

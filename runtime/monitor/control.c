@@ -17,8 +17,9 @@
 #include "monitor/monitor_internal.h"
 
 /*
- * Makes a socket and the address of CONTROL_SOCKET in dir. The address goes through /proc/self/fd,
- * because a socket's path is limited to 107 bytes, and the state directory's path may be longer.
+ * Makes a socket, and the address of CONTROL_SOCKET in the directory `dir`. The address goes
+ * through /proc/self/fd, because a socket's path is limited to 107 bytes, and the path of `dir` may
+ * be longer.
  */
 static int make_socket(int dir, struct sockaddr_un *ret_addr)
 {
@@ -99,7 +100,10 @@ int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, in
 	return r < 0 ? r : control_wait(sock, timeout_ms, ret);
 }
 
-/* --- the monitor's side; handle_request() decides who answers which request --- */
+/*
+ * --- the monitor's side of the control socket; handle_request() decides who answers which request
+ * ---
+ */
 
 int monitor_accept(struct monitor *m)
 {
@@ -116,16 +120,16 @@ int monitor_accept(struct monitor *m)
 		return 0;
 	}
 	/*
-	 * The connection is closed, because all client entries are in use. The command takes the
-	 * closed connection as a sign that the container is not running (wait_reply()), and says
-	 * so.
+	 * The monitor closes the new connection, because all entries of its table of clients are in
+	 * use. The command takes the closed connection as a sign that the container is not running
+	 * (wait_reply()), and says so.
 	 */
 	return 0;
 }
 
 /*
- * Sends the request unchanged to the guest, with an id. on_reply() finds the client by this id when
- * the guest's reply comes.
+ * Sends the command's request unchanged to the guest, with an id. When the guest's reply with this
+ * id comes, on_reply() finds the command's entry in the table of clients by the id.
  */
 static int forward_request(struct monitor *m, struct client *c, const struct agent_frame *f)
 {
@@ -145,8 +149,8 @@ static int forward_request(struct monitor *m, struct client *c, const struct age
 }
 
 /*
- * Offers the descriptors that came with a frame to the guest. Descriptor i becomes the standard
- * stream whose number is element i of the frame's member "stdio".
+ * Offers the descriptors that came with the request "exec" to the guest. Descriptor i becomes the
+ * standard stream whose number is element i of the request's member "stdio".
  */
 static int offer_streams(struct monitor *m, uint32_t process, struct agent_frame *f)
 {

@@ -49,5 +49,8 @@ int control_connect(int dir) must_check;
 int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, int timeout_ms,
 	struct agent_frame *ret) must_check;
 
-/* Waits up to timeout_ms for the reply to a request that was sent, like control_call(). */
+/*
+ * Waits up to timeout_ms for the reply to a request that the caller has sent. Returns what
+ * control_call() returns.
+ */
 int control_wait(int sock, int timeout_ms, struct agent_frame *ret) must_check;

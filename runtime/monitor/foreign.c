@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of a machine with a foreign guest: an operating system that starts its own init, and
- * has no agent of caisson.
+ * The life of a machine with a foreign guest: an operating system that starts its own init, and has
+ * no agent of caisson.
  *
  * Theory of operation. The container is "created" once the machine is built, and its CPUs run from
- * `start` on, because there is no process that could wait for `start` in the guest. The phases are
- * CREATED, RUNNING and EXITED, and the machine's power-off is what ends the container, with exit
- * code 0. Signals that ask a process to end press the machine's power button, to which the guest
- * reacts as it is set up. SIGKILL switches the machine off. No other signal means anything to it.
+ * `start` on, because the guest has no process of caisson that could wait for `start`. The phases
+ * are CREATED, RUNNING and EXITED, and the machine's power-off is what ends the container, with
+ * exit code 0. Signals that ask a process to end press the machine's power button, to which the
+ * guest reacts as its configuration says. SIGKILL switches the machine off. Other signals are
+ * refused.
  */
 #include <signal.h>
 #include <unistd.h>
@@ -18,9 +19,10 @@
 #include "monitor/monitor_internal.h"
 #include "ns/channel.h"
 
-#define CHATTER_READS 16 /* how many times QEMU's messages are read in one turn of the loop */
+/* how many times the monitor reads QEMU's messages in one turn of its event loop */
+#define CHATTER_READS 16
 
-/* what podman and docker send to a container whose program is systemd: SIGRTMIN+3 */
+/* SIGRTMIN+3, which podman and docker send to a container whose program is systemd, to stop it */
 #define SIG_SYSTEMD_HALT 37
 
 bool foreign_here(const struct monitor *m)
@@ -46,8 +48,8 @@ int foreign_start(struct monitor *m)
 	log_debug("microvm: running");
 	monitor_advance(m, PHASE_RUNNING);
 	/*
-	 * Closes the connection to `start`, which takes this as success. Once the lock on
-	 * start.lock is released, other commands report the container as "running".
+	 * The monitor closes the connection to `start`, which `start` takes as success. Once the
+	 * lock on start.lock is released, other commands report the container as "running".
 	 */
 	fd_close(&m->starter);
 	fd_close(&m->start_lock);
@@ -70,7 +72,10 @@ int foreign_signal(struct monitor *m, int sig)
 		return 0;
 	}
 	if (presses_power(sig)) {
-		/* The machine is off, and only the reader of its console is waited for. */
+		/*
+		 * In PHASE_EXITED the machine is off already, and the monitor only waits until the
+		 * console's output is read. A second signal ends that wait.
+		 */
 		if (m->phase >= PHASE_EXITED)
 			monitor_advance(m, PHASE_CUT);
 		return m->phase == PHASE_RUNNING ? engine_press_power(&m->engine) : 0;
@@ -86,7 +91,11 @@ int foreign_ended(struct monitor *m)
 {
 	while (monitor_on_log(m))
 		;
-	/* A kernel that panics resets the machine (panic=-1), as a user of the guest may do. */
+	/*
+	 * A guest's end can be a panic, because a kernel that panics resets the machine (panic=-1).
+	 * So the output of the console tells whether the kernel has panicked or the guest was
+	 * switched off.
+	 */
 	if (monitor_saw_panic(m))
 		return monitor_last_words(m, err_set(EIO, "the kernel of the disk panicked"));
 	log_debug("microvm: off");
@@ -101,7 +110,10 @@ void foreign_drop_chatter(struct monitor *m)
 
 	for (int i = 0; i < CHATTER_READS; i++) {
 		ssize_t n = read(m->engine.chatter, text, sizeof(text));
-		/* QEMU has closed it, so it has ended, which the loop learns from engine.ended. */
+		/*
+		 * QEMU has closed the socket of its messages because QEMU has ended. The loop
+		 * learns that from engine.ended.
+		 */
 		if (n == 0)
 			m->engine.chatter = -EBADF;
 		if (n <= 0)
@@ -109,7 +121,10 @@ void foreign_drop_chatter(struct monitor *m)
 	}
 }
 
-/* Answers with the first IPv4 address of each interface, by which ssh reaches the guest. */
+/*
+ * Answers the request "address" with the addresses of the container's network interfaces, of which
+ * ssh needs one to reach the guest.
+ */
 static int reply_address(struct monitor *m, struct client *c)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
@@ -141,7 +156,11 @@ int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f)
 			return err_set(EPROTO, "signal: expected a number from 0 to 64");
 		r = foreign_signal(m, (int)sig);
 	} else if (streq(f->type, "watch")) {
-		return 0; /* Its guest's kernel tells nobody that memory ran out. */
+		/*
+		 * The command waits for messages that never come, because a foreign guest's kernel
+		 * does not tell the monitor when memory runs out.
+		 */
+		return 0;
 	} else {
 		return err_set(ENOTSUP,
 			"%s: the machine runs an operating system of its own, in which caisson has "

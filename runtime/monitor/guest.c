@@ -27,15 +27,15 @@ static int send_create(struct monitor *m)
 	clock_write(&w.json);
 	net_config_json(&w.json, "net", &m->boot.net);
 	/*
-	 * The message lists the standard streams that the guest connects to the host's. The guest
-	 * opens /dev/null for a stream that is not listed.
+	 * The member "stdio" of the message "create" lists the standard streams that the guest
+	 * connects to the host's. The guest opens /dev/null for a stream that is not listed.
 	 */
 	streams_json(&m->streams, 0, &w.json);
 	spans_asked(m);
 	r = agent_send(&w, m->agent, m->a->orders->s, m->a->orders->len);
 	/*
-	 * The orders are freed, because the monitor lives as long as the container and does not
-	 * need them any more.
+	 * The orders are freed, because the guest has them now, and the monitor would else hold
+	 * them as long as the container lives.
 	 */
 	strbuf_release(m->a->orders);
 	return r;
@@ -47,7 +47,7 @@ int monitor_send_start(struct monitor *m)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
-	/* The program of a restored machine runs already. */
+	/* No message "start" is sent to a restored machine, because its program runs already. */
 	if (m->a->restore)
 		return on_running(m);
 	int r = agent_begin(&w, "start");
@@ -113,8 +113,8 @@ static int on_hello(struct monitor *m, const struct agent_frame *f)
 	int r = m->a->restore ? checkpoint_on_hello(m, json_get_true(f->json, "suspended"))
 			      : send_create(m);
 	/*
-	 * The terminal's size is sent once more, because an engine may have changed it while the
-	 * machine booted.
+	 * The monitor sends the terminal's size once more, because an engine may have changed the
+	 * size while the machine booted.
 	 */
 	return r < 0 ? r : monitor_send_size(m);
 }
@@ -141,8 +141,8 @@ int monitor_on_sealed(struct monitor *m)
 }
 
 /*
- * Handles the message that INIT in the guest has reached a barrier. The monitor reports the barrier
- * to the runtime, which waits for INIT there.
+ * Handles the guest's message that INIT has reached a barrier of the plan. The monitor reports the
+ * barrier to the runtime, which waits for that report.
  */
 static int on_reached(struct monitor *m, const struct agent_frame *f)
 {
@@ -157,8 +157,8 @@ static int on_reached(struct monitor *m, const struct agent_frame *f)
 }
 
 /*
- * Handles the message that the guest could not make or start the program. The monitor reports the
- * error to the runtime or to `start`, as INIT does in namespace mode, and ends.
+ * Handles the guest's message that the program could not be made or started. The monitor reports
+ * the error to the runtime or to `start`, as INIT does in namespace mode, and ends.
  */
 static int on_failed(struct monitor *m, const struct agent_frame *f)
 {
@@ -175,8 +175,8 @@ static int on_running(struct monitor *m)
 	spans_mark(m, "wait for the program to run", true);
 	monitor_advance(m, PHASE_RUNNING);
 	/*
-	 * The connection to `start` is closed, which `start` takes as success. Once the lock on
-	 * start.lock is released, other commands report the container as "running".
+	 * The monitor closes the connection to `start`, which `start` takes as success. Once the
+	 * lock on start.lock is released, other commands report the container as "running".
 	 */
 	fd_close(&m->starter);
 	fd_close(&m->start_lock);

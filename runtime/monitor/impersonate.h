@@ -13,10 +13,10 @@
 int impersonate_signals(int *ret_fd) must_check;
 
 /*
- * Makes a terminal. The function sends the master side to the runtime over `channel`
- * (ns/channel.h). The slave side becomes the controlling terminal of this process, which leads a
- * session, so that SIGWINCH reports a new size. The slave side is raw, because the guest's terminal
- * does echo, line editing and signals. If rows is 0, the size is not set.
+ * Makes a terminal for this process. The function sends the master side to the runtime over
+ * `channel` (ns/channel.h). The slave side becomes the controlling terminal of this process, which
+ * leads a session, so that SIGWINCH reports a new size. The slave side is raw, because the guest's
+ * terminal does echo, line editing and signals. If rows is 0, the size is not set.
  */
 int impersonate_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_slave) must_check;
 

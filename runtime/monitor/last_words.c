@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Explains why a machine failed: quotes the last lines of the guest's console, and says whether the
- * other hypervisor may work.
+ * Explains why a machine failed: quotes the last lines of the guest's console, and says, if KVM has
+ * run the machine, whether QEMU may work.
  */
 #include <stdio.h>
 
@@ -10,7 +10,10 @@
 #include "vm/kvm.h"
 
 #define WORDS_MAX 1024 /* how much of the console's output an error message quotes, in bytes */
-/* how many times the console is read in a row, because a guest may write without end */
+/*
+ * how many times in a row the monitor reads the console at most; the limit is there because a guest
+ * may write without end
+ */
 #define READS_MAX 64
 #define PANIC "Kernel panic - not syncing"
 
@@ -72,7 +75,11 @@ int monitor_server_words(struct monitor *m, int r)
 
 	for (size_t i = 0; i < READS_MAX && monitor_on_log(m); i++)
 		;
-	/* If older output was dropped to make room, the new one cannot be told from it any more. */
+	/*
+	 * If the log had no room for the server's output, older output was dropped, and the
+	 * server's output cannot be told from the rest of the log any more. The message then quotes
+	 * the whole log.
+	 */
 	const size_t from = m->log_len > before ? before : 0;
 	if (m->log_len == before)
 		return r;

@@ -39,7 +39,7 @@
  */
 #define GRACE_MS 500
 
-/* --- events of the loop --- */
+/* --- events for which the monitor waits --- */
 
 static int on_signals(struct monitor *m, bool *ret_child)
 {
@@ -59,15 +59,16 @@ static int on_signals(struct monitor *m, bool *ret_child)
 			r = monitor_send_size(m);
 		} else if (m->agent < 0 && (sig == SIGTERM || sig == SIGINT)) {
 			/*
-			 * The monitor ends, because the guest has no process yet that could get the
-			 * signal.
+			 * SIGTERM and SIGINT end the monitor, because the guest has no process yet
+			 * that could get the signal.
 			 */
 			return err_set(
 				EINTR, "ended by signal %d before the microVM had booted", sig);
 		} else {
 			/*
-			 * The signal ends the microVM at once, because the container's process has
-			 * ended, and the monitor only waits for a reader of its output.
+			 * A signal that asks a process to end ends the microVM at once in
+			 * PHASE_EXITED, because the container's process has ended, and the monitor
+			 * only waits for a reader of its output.
 			 */
 			if (m->phase == PHASE_EXITED && monitor_is_end(sig))
 				monitor_advance(m, PHASE_CUT);
@@ -186,8 +187,9 @@ static int on_engine_end(struct monitor *m)
 	if (r >= 0 && foreign_here(m))
 		return foreign_ended(m);
 	/*
-	 * If the server of vm.image has failed, the monitor reports the server's error instead,
-	 * because it says more than -EPIPE.
+	 * If caisson-disk, the server of vm.image, has failed, the monitor reports the error of
+	 * caisson-disk, because that error says more than -EPIPE, which only says that the server
+	 * has ended.
 	 */
 	if (r == -EPIPE && disk_server_check(&m->disk, GRACE_MS) == -EIO)
 		return monitor_last_words(m, -EIO);
@@ -202,7 +204,7 @@ static int on_engine_end(struct monitor *m)
 	return monitor_last_words(m, r);
 }
 
-/* --- the loop --- */
+/* --- the monitor's event loop --- */
 
 enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL, P_CLOCK, P_CHATTER };
 enum { P_SAVED = P_CHATTER + 1, P_CHANNEL, P_START, P_CONTROL, P_CLIENTS };
@@ -296,7 +298,10 @@ static int wait_and_serve(struct monitor *m)
 		p[i] = (struct pollfd){.events = POLLIN};
 	p[P_SIGNALS].fd = m->signals;
 	p[P_STREAMS].fd = m->streams.changed;
-	/* A foreign guest's end is handled once, and then only its output is waited for. */
+	/*
+	 * Once the machine of a foreign guest has ended, the loop no longer polls the engine, and
+	 * only waits until the guest's output is read.
+	 */
 	p[P_ENGINE].fd = foreign_here(m) && m->phase >= PHASE_EXITED ? -1 : m->engine.ended;
 	p[P_LOG].fd = m->guest_log;
 	p[P_LOG].events = (short)((console_is_full(&m->console_io) ? 0 : POLLIN) |
@@ -329,7 +334,7 @@ static int serve_until_end(struct monitor *m)
 	return r;
 }
 
-/* --- the monitor's end --- */
+/* --- the end of the monitor's process --- */
 
 static void clean_up(struct monitor *m)
 {
@@ -359,8 +364,8 @@ _Noreturn static void exit_failed(struct monitor *m, int code)
 		_exit(channel_send(sock, CHANNEL_FAILED, code, message, -EBADF) < 0 ? 2 : 1);
 	}
 	/*
-	 * `run` reads the message from the file `failure`, prints it and logs it. If there is no
-	 * such file, the monitor itself logs the message.
+	 * The monitor writes the error message to the file `failure`, from which `run` reads,
+	 * prints and logs it. If there is no such file, the monitor logs the message itself.
 	 */
 	if (m->a->failure < 0 || write(m->a->failure, message, strlen(message)) < 0)
 		log_error(message);

@@ -15,7 +15,7 @@
 #include "plan/plan.h"
 
 struct monitor_restore {
-	int state, memory; /* open for reading; the monitor closes them */
+	int state, memory; /* files of a snapshot, open for reading; the monitor closes them */
 };
 
 struct monitor_args {
@@ -23,19 +23,20 @@ struct monitor_args {
 	const struct plan_env *env;
 	const struct machine_config *machine;
 	int *slots;
-	int channel;      /* socket for messages to and from the runtime */
-	int start_socket; /* create: a listening socket to which `start` connects; run: -EBADF */
-	int start_lock;   /* file with a lock that the monitor holds until the program runs */
-	int control;      /* listening socket for commands: see monitor/control.h */
+	int channel; /* socket for messages to and from the runtime */
+	/* for `create`: a listening socket to which `start` connects; for `run`: -EBADF */
+	int start_socket;
+	int start_lock; /* file with a lock that the monitor holds until the program runs */
+	int control;    /* listening socket for commands on the container (monitor/control.h) */
 	/*
 	 * file into which the monitor writes the error of a machine that fails after `run` has
 	 * reported its start; -EBADF: the monitor logs the error
 	 */
 	int failure;
-	int proc; /* procfs from path_open_proc() */
+	int proc; /* descriptor of procfs, from path_open_proc() */
 	/*
-	 * the files of a snapshot from which the machine starts (vm/snapshot/format.h and
-	 * memory.h); NULL: it boots
+	 * files of the snapshot from which the machine starts (vm/snapshot/format.h and memory.h);
+	 * NULL: the machine boots a kernel
 	 */
 	const struct monitor_restore *restore;
 	/*
@@ -46,13 +47,20 @@ struct monitor_args {
 	const char *id;
 	/* orders for the guest; released after they were sent */
 	struct strbuf *orders;
-	/* packs the orders, once all mounts of the share are in their slots */
+	/*
+	 * packs the orders for the guest (agent/orders.h); the monitor calls it when the
+	 * descriptors of all mounts of the share have been put into the slots of the plan
+	 */
 	int (*make_orders)(void *data, struct strbuf *ret);
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *data;
 	struct arena *arena;
-	bool tell_spans; /* tell the runtime what took how long (CHANNEL_SPAN) */
-	size_t from;     /* index in the plan of the step after STEP_CLONE */
+	/*
+	 * whether the monitor tells the runtime, by CHANNEL_SPAN messages, how long each part of
+	 * the start took
+	 */
+	bool tell_spans;
+	size_t from; /* index in the plan of the step after STEP_CLONE */
 };
 
 _Noreturn void monitor_run(const struct monitor_args *args);

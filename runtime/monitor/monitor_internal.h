@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The data and functions that the files of the monitor share. Only the monitor's one thread uses
- * them, except for struct streams, which the devices' thread uses too. A file calls only functions
- * of files that stand below it in this list:
+ * The data and functions that the files of the monitor share. Only the thread that runs the
+ * monitor's event loop uses these data, except for struct streams, which the devices' thread uses
+ * too. A file calls only functions of files that stand below it in this list:
  *
- *	monitor.c     the life of the process, and its event loop
- *	boot.c        makes the machine
- *	last_words.c  explains why a machine failed
- *	control.c     requests of commands
- *	foreign.c     a machine without an agent in it
- *	console.c     the console of such a machine
- *	seed.c        the disk by which cloud-init configures it
- *	clock.c       the guest's time of day
- *	guest.c       messages to and from the guest's agent
- *	checkpoint.c  snapshots of the machine
- *	spans.c       what took how long, for --timeline
- *	client.c      a command's connection
+ * 	monitor.c     the life of the process, and its event loop
+ * 	boot.c        makes the machine
+ * 	last_words.c  explains why a machine failed
+ * 	control.c     requests of commands
+ * 	foreign.c     the machine of a foreign guest, which has no agent
+ * 	console.c     the console of a foreign guest
+ * 	seed.c        the disk by which cloud-init configures a foreign guest
+ * 	clock.c       the guest's time of day
+ * 	guest.c       messages to and from the guest's agent
+ * 	checkpoint.c  snapshots of the machine
+ * 	spans.c       how long each part of the start took, for --timeline
+ * 	client.c      a command's connection
  */
 #pragma once
 #include <signal.h>
@@ -36,11 +36,11 @@
 #define CLIENTS_MAX 64
 
 /*
- * How long, in ms, the monitor waits for a program to read the remaining output of a process, if
- * the process ended after a signal that asked it to end.
+ * How long, in ms, the monitor waits until the rest of a process's output is read, if the process
+ * has ended after a signal that asked it to end.
  */
 #define LAST_WORDS_MS 1000
-/* How often, in ms, the monitor checks whether the output for which it waits has been read. */
+/* How often, in ms, the monitor checks whether the rest of a process's output has been read. */
 #define OUTPUT_LOOK_MS 20
 
 /*
@@ -49,13 +49,13 @@
  */
 #define KILL_GRACE_MS 3000
 
-/* A command that has connected to the control socket. */
+/* A caisson command that has connected to the monitor's control socket. */
 struct client {
 	int sock; /* socket of the connection; -EBADF: this entry of the table is free */
 	struct agent_reader reader;
 	/*
-	 * number of the exec's process in the guest, which is killed when this connection ends; 0:
-	 * the command is no exec
+	 * number of the process in the guest if the command is the proxy of an exec; the guest
+	 * kills the process when this connection ends; 0: the command is no exec
 	 */
 	uint32_t process;
 	/* id of the request whose reply the command waits for; 0: the command waits for no reply */
@@ -78,19 +78,24 @@ struct client {
 
 enum checkpoint_step {
 	CHECKPOINT_NONE,
-	CHECKPOINT_SUSPENDING, /* the agent was asked to suspend */
-	CHECKPOINT_REFUSED,    /* the agent does not suspend */
-	CHECKPOINT_SAVING,     /* the engine saves the machine */
-	CHECKPOINT_SAVED,      /* the machine is paused; the command decides what becomes of it */
+	CHECKPOINT_SUSPENDING, /* the agent has been asked to suspend, and has not answered yet */
+	/* the agent has answered that it cannot suspend, so it needs no message "resume" */
+	CHECKPOINT_REFUSED,
+	CHECKPOINT_SAVING, /* the engine saves the machine */
+	/*
+	 * the machine is paused; the command that asked for the checkpoint decides whether the
+	 * machine ends or goes on
+	 */
+	CHECKPOINT_SAVED,
 };
 
-/* What the monitor stores in a snapshot for the monitor that restores it. */
+/* What the monitor stores in a snapshot for the monitor that will restore the machine. */
 struct checkpoint_owner {
-	uint32_t agent_port; /* the port at which the restored agent connects */
+	uint32_t agent_port; /* vsock port at which the agent connects after a restore */
 	uint32_t next_process;
 };
 
-/* The checkpoint that is under way. */
+/* the checkpoint of this container that is under way */
 struct checkpoint {
 	enum checkpoint_step step;
 	uint64_t request; /* id of the message "suspend" */
@@ -114,7 +119,7 @@ enum monitor_phase {
 
 /*
  * What boot.c has prepared on the host. The monitor makes the message "create" to the guest from
- * this struct, and clean_up() undoes the preparations when the monitor ends.
+ * this struct. When the monitor ends, clean_up() closes the taps.
  */
 struct boot {
 	/*
@@ -127,15 +132,17 @@ struct boot {
 };
 
 /*
- * What spans.c knows of the times of the start, all in ns of CLOCK_MONOTONIC; 0: not yet known. A
- * time of the guest plus the difference is a time of the host.
+ * What spans.c knows of the times of the start, all in ns of CLOCK_MONOTONIC; 0: not yet known. The
+ * guest's clock has begun later than the host's. A time of the guest plus the difference of the two
+ * clocks is a time of the host.
  */
 struct spans {
-	uint64_t from;            /* begin of the monitor's next span */
-	uint64_t ran;             /* when the machine began to run */
-	uint64_t asked;           /* when "create" was sent */
-	uint64_t most_difference; /* an upper bound of the difference */
-	size_t told;              /* how many steps the guest has told of */
+	uint64_t from;  /* when the monitor's current span, a timed part of the start, began */
+	uint64_t ran;   /* when the machine began to run */
+	uint64_t asked; /* when the message "create" was sent to the guest */
+	/* an upper bound of the difference between the host's clock and the guest's */
+	uint64_t most_difference;
+	size_t told; /* how many steps of the plan the guest has reported as done */
 };
 
 struct monitor {
@@ -149,7 +156,7 @@ struct monitor {
 	struct share share;
 	struct disk_server disk;
 	struct streams streams;
-	struct console console_io; /* a foreign guest's console; else zeroed */
+	struct console console_io; /* a foreign guest's console; zeroed for another guest */
 	struct checkpoint checkpoint;
 	struct agent_reader reader;
 	struct client clients[CLIENTS_MAX];
@@ -158,7 +165,7 @@ struct monitor {
 	int channel;
 	/* connection of the command that waits for the program's start (`start` or `run`) */
 	int starter;
-	/* the members of the same names in struct monitor_args */
+	/* have the same meaning as in struct monitor_args */
 	int start_socket, start_lock, control;
 	int signals; /* signalfd with all signals of the monitor */
 	/* timerfd whose read fails when the host's clock is set; -EBADF: there is no such timer */
@@ -166,7 +173,10 @@ struct monitor {
 	int console;   /* slave side of the monitor's terminal, or -EBADF */
 	int guest_log; /* socket from which the guest's console output is read */
 	bool told;     /* the guest's process got a signal that asks it to end */
-	/* some output waits for a reader, so monitor_send_exits() is called every OUTPUT_LOOK_MS */
+	/*
+	 * some output waits for a reader, so the monitor calls monitor_send_exits() every
+	 * OUTPUT_LOOK_MS
+	 */
 	bool awaits_output;
 	/*
 	 * until when a guest that got SIGKILL must end (CLOCK_MONOTONIC, ms); 0: the guest got no
@@ -192,13 +202,12 @@ static inline void monitor_advance(struct monitor *m, enum monitor_phase to)
 		m->phase = to;
 }
 
-/* The function of start.c does the MONITOR's steps, and starts the machine in the jail. */
+/*
+ * start.c: does the steps of the plan whose party is MONITOR, and starts the machine in the jail.
+ */
 int monitor_start(struct monitor *m) must_check;
 
-/*
- * The function of boot.c makes the machine and its engine, so that engine_run() can start the
- * guest.
- */
+/* boot.c: makes the machine and its engine, so that engine_run() can start the guest. */
 int monitor_boot(struct monitor *m) must_check;
 
 /*
@@ -211,8 +220,8 @@ int monitor_on_frame(struct monitor *m, const struct agent_frame *f) must_check;
  */
 int monitor_on_sealed(struct monitor *m) must_check;
 /*
- * Handles the moment at which the container is as INIT has made it: makes the root read-only if
- * that is due, and reports the barrier "created".
+ * Reports the barrier "created" to the runtime, when INIT has reached it in the guest or the
+ * machine was restored. Makes the shared root read-only before, if config.json asks for that.
  */
 int monitor_reach_created(struct monitor *m) must_check;
 int monitor_send_start(struct monitor *m) must_check;
@@ -223,12 +232,13 @@ int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsi
 int monitor_send_size(struct monitor *m) must_check;
 
 /*
- * The functions of spans.c tell the runtime what took how long, if it has asked for that.
+ * The functions of spans.c tell the runtime how long each part of the start took, if it has asked
+ * for that (--timeline). A span is one such part.
  *
- * Each span of the monitor itself begins at the end of the one before. spans_step() ends one that
- * is the step `s` of the plan, and spans_mark() any other. spans_ran() notes that the guest's
- * kernel begins to run. spans_hello() and spans_asked() are called when "hello" comes and when
- * "create" is sent. spans_of_guest() passes on the message "steps".
+ * Each span of the monitor itself begins at the end of the span before. spans_step() ends a span
+ * that is the step `s` of the plan, and spans_mark() ends any other span. spans_ran() notes that
+ * the guest's kernel begins to run. spans_hello() and spans_asked() are called when "hello" comes
+ * and when "create" is sent. spans_of_guest() passes on the message "steps".
  */
 void spans_begin(struct monitor *m);
 void spans_mark(struct monitor *m, const char *name, bool waits);
@@ -247,11 +257,11 @@ int clock_watch(int *ret) must_check;
 void clock_changed(struct monitor *m);
 void clock_tell(struct monitor *m); /* Sends the host's time to the guest, which sets its clock. */
 /*
- * If sig is SIGCONT, sends the host's time to the guest, because the monitor was stopped and may
- * have missed a change of the host's clock.
+ * Sends the host's time to the guest if sig is SIGCONT, because the host's clock may have been set
+ * while the monitor was stopped.
  */
 void clock_on_signal(struct monitor *m, int sig);
-/* Writes the member "time" of the message "create" or "clock". */
+/* Writes the member "time" of the messages "create", "clock" and "resume". */
 void clock_write(struct json_out *o);
 
 /*
@@ -260,35 +270,40 @@ void clock_write(struct json_out *o);
  * output.
  */
 bool monitor_on_log(struct monitor *m);
-/* Says whether the end of the console's output has the message of a kernel panic. */
+/* Says whether the last output of the guest's console contains the message of a kernel panic. */
 bool monitor_saw_panic(const struct monitor *m);
 /* Adds the end of the guest's console output to the current error message. Returns r. */
 int monitor_last_words(struct monitor *m, int r) must_check;
 /*
- * Adds to the current error message what the file server has just written to the same log. Returns
- * r.
+ * Adds to the current error message what the file server has just written to the log, into which
+ * the guest's console writes too. Returns r.
  */
 int monitor_server_words(struct monitor *m, int r) must_check;
 /*
- * Adds to the current error message that the other hypervisor may work, if the guest's agent never
- * sent "hello". KVM on some hosts cannot run Linux, and then the agent never sends "hello"
- * (vm_kvm_runs_linux()). The error of a server that has ended (-EPIPE) stays as it is. Returns r.
+ * Adds to the current error message that QEMU may work, if the machine ran on KVM and the guest's
+ * agent never sent "hello". KVM on some hosts cannot run Linux, and then the agent never sends
+ * "hello" (vm_kvm_runs_linux()). The error of a server that has ended (-EPIPE) stays as it is.
+ * Returns r.
  */
 int monitor_name_other(const struct monitor *m, int r) must_check;
 
-/* seed.c: makes a foreign guest's seed, a file in memory. *ret is its descriptor or -EBADF. */
+/*
+ * seed.c: makes the disk from which cloud-init configures a foreign guest, as a file in memory.
+ * *ret is its descriptor, or -EBADF if the guest gets no such disk.
+ */
 int monitor_make_seed(struct monitor *m, int *ret) must_check;
 
 /*
- * foreign.c: what the loop calls in place of the functions for a guest with an agent.
- * foreign_created() is called once the machine is built, and foreign_start() for `start`.
+ * foreign.c: the functions that the monitor's loop calls for a foreign guest, which has no agent of
+ * caisson. foreign_created() is called once the machine is built, and foreign_start() when the
+ * command `start` asks for the guest's start.
  */
 bool foreign_here(const struct monitor *m);
 int foreign_created(struct monitor *m) must_check;
 int foreign_start(struct monitor *m) must_check;
 int foreign_signal(struct monitor *m, int sig) must_check;
 int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f) must_check;
-int foreign_ended(struct monitor *m) must_check; /* The guest has switched the machine off. */
+int foreign_ended(struct monitor *m) must_check; /* handles the machine's end */
 void foreign_drop_chatter(struct monitor *m);
 
 /*
@@ -299,31 +314,44 @@ int monitor_accept(struct monitor *m) must_check;
 void monitor_on_client(struct monitor *m, struct client *c);
 
 /*
- * checkpoint.c: these functions handle, in this order, the command's request, the agent's reply (it
- * returns whether the reply was to "suspend"), the end of the engine's work, the command's end
- * before it has said "end", and "end".
+ * The functions of checkpoint.c. checkpoint_begin() handles the request of `caisson checkpoint`,
+ * checkpoint_on_reply() the agent's reply (it returns whether the reply was to "suspend"),
+ * checkpoint_on_saved() the end of the engine's work, checkpoint_on_hang_up() the end of a command
+ * that has not sent "end", and checkpoint_end() the message "end".
  */
 int checkpoint_begin(struct monitor *m, struct client *c, struct agent_frame *f) must_check;
 bool checkpoint_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f);
 void checkpoint_on_saved(struct monitor *m);
 void checkpoint_on_hang_up(struct monitor *m);
 int checkpoint_end(struct monitor *m, const struct client *c) must_check;
-/* Reads what the monitor that made the snapshot has stored in it. */
+/*
+ * Reads from the snapshot what the monitor that made the snapshot has stored in it for its
+ * successor.
+ */
 int checkpoint_read_owner(const struct snapshot *s, struct checkpoint_owner *ret) must_check;
-/* These handle the messages "hello" and "resumed" of a restored agent. */
+/*
+ * checkpoint_on_hello() and checkpoint_on_resumed() handle the messages "hello" and "resumed" of an
+ * agent whose machine was restored.
+ */
 int checkpoint_on_hello(struct monitor *m, bool suspended) must_check;
 int checkpoint_on_resumed(struct monitor *m) must_check;
 
-/* The functions of client.c handle a command's connection. This one closes the connection. */
+/*
+ * client.c: closes a command's connection to the monitor, and frees its entry in the table of
+ * clients.
+ */
 void client_close(struct client *c);
-/* Forwards a frame of the guest, unchanged, to the caisson command that is connected as `c`. */
+/*
+ * Forwards a frame of the agent protocol, which came from the guest, unchanged to the caisson
+ * command that is connected as `c`.
+ */
 void client_forward(struct client *c, const struct agent_frame *f);
 /*
  * Tells the command that its request failed; code 0 tells the command that its request succeeded.
  */
 void client_reply(struct client *c, int code, const char *message);
 /*
- * Tells each proxy that its process has exited, once all output of the process has been written.
- * Returns whether any proxy still waits for output to be written.
+ * Tells the proxy of each exec that the exec's process has exited, once all output of the process
+ * has been written. Returns whether any proxy still waits for output to be written.
  */
 bool monitor_send_exits(struct monitor *m);

@@ -25,7 +25,7 @@ struct proxy {
 	struct agent_reader reader;
 	int channel; /* socket to the runtime; -EBADF from the time when the program runs */
 	int signals;
-	int console; /* slave side of the terminal, or -EBADF */
+	int console; /* slave side of the proxy's terminal, or -EBADF if the exec has no terminal */
 	/*
 	 * whether the guest's process has ended; `status` is then its status as waitpid(2) returns
 	 * it
@@ -50,8 +50,8 @@ static int send_exec(struct proxy *p)
 	}
 	for (int i = 0; i <= 2 && p->console < 0; i++) {
 		/*
-		 * A stream that is /dev/null on the host is not sent, because the guest opens its
-		 * own /dev/null for it.
+		 * The proxy does not send a stream that is /dev/null on the host, because the guest
+		 * opens its own /dev/null for such a stream.
 		 */
 		if (fd_is_null(i))
 			continue;
@@ -124,9 +124,9 @@ static int on_monitor(struct proxy *p)
 	int r = agent_reader_receive(&p->reader, p->a->control);
 
 	/*
-	 * The connection has ended, because the container has ended and with it the exec's process.
-	 * The proxy kills itself by SIGKILL, as the kernel does with the processes of a pid
-	 * namespace whose first process has ended.
+	 * The monitor has closed the connection, because the container has ended and with it the
+	 * exec's process. The proxy kills itself by SIGKILL, as the kernel does with the processes
+	 * of a pid namespace whose first process has ended.
 	 */
 	if (r == 0 && p->channel < 0) {
 		p->ended = true;

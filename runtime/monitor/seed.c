@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes the seed of a foreign guest, from which cloud-init configures it. The files user-data,
- * meta-data and vendor-data come from a directory of the host. network-config comes from there too,
- * or else the monitor writes it, because only the monitor knows what networks the container has
- * joined. It is JSON, which is YAML too, and in which every text is quoted.
+ * Makes the seed of a foreign guest: a disk from which cloud-init in the guest configures the
+ * guest. The files user-data, meta-data and vendor-data come from a directory of the host.
+ * network-config comes from there too, or else the monitor writes it, because only the monitor
+ * knows what networks the container has joined. The monitor writes network-config as JSON, because
+ * JSON is YAML too, and quotes every text.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -47,7 +48,10 @@ static void put_routes(struct json_out *o, const struct net_config *c, int inter
 	json_out_end_array(o);
 }
 
-/* Writes the words that follow `word` in the lines of resolv.conf, as an array. */
+/*
+ * Writes an array of the words that follow `word`, such as "nameserver", in the lines of `text`, a
+ * resolv.conf.
+ */
 static void put_resolver(struct json_out *o, const char *key, const char *text, const char *word)
 {
 	char name[WORD_MAX];
@@ -85,7 +89,10 @@ static void put_interface(
 	json_out_end_object(o);
 	if (n->mtu)
 		json_out_u64(o, "mtu", n->mtu);
-	/* Whoever serves an interface without addresses has to give the guest one. */
+	/*
+	 * The guest asks by DHCP for the address of an interface without addresses, because the
+	 * host knows none.
+	 */
 	if (!n->address_count)
 		json_out_bool(o, "dhcp4", true);
 	json_out_array(o, "addresses");
@@ -181,7 +188,10 @@ int monitor_make_seed(struct monitor *m, int *ret)
 		r = seed_write(fd, files, n);
 	if (r < 0)
 		return err_ctx(r, "annotation io.caisson.vm.seed");
-	/* QEMU takes a descriptor for a read-only disk only if that cannot write either. */
+	/*
+	 * The seed is opened again, because QEMU takes a descriptor for a read-only disk only if
+	 * the descriptor is read-only too.
+	 */
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
 	*ret = open(self, O_RDONLY | O_CLOEXEC);
 	return *ret < 0 ? err_sys("annotation io.caisson.vm.seed: open the seed") : 0;

@@ -3,15 +3,15 @@
  * Tells the runtime, for --timeline, what the monitor, the guest and INIT have done when.
  *
  * Theory of operation. The guest's CLOCK_MONOTONIC begins with its kernel, so the monitor has to
- * add a difference to the guest's times. Two messages bound it. "hello" has the guest's time of
- * sending, and the monitor receives it later, so the difference is at most the time of the receipt
- * minus that time. "steps" has the guest's time of the receipt of "create", which the monitor has
- * sent earlier, so the difference is at least the time of sending minus that time. The monitor
- * takes the middle of both.
+ * add a difference to the guest's times. Two messages limit the difference. "hello" has the guest's
+ * time of sending, and the monitor receives it later, so the difference is at most the time of the
+ * receipt minus that time. "steps" has the guest's time of the receipt of "create", which the
+ * monitor has sent earlier, so the difference is at least the time of sending minus that time. The
+ * monitor takes the middle of these two limits.
  *
- * The guest is hostile. A wrong time only shows a wrong bar, because the monitor keeps all times
- * between the begin of the machine and now. No step is told more than twice, once for the agent and
- * once for INIT, so a guest that tells of more has lied.
+ * The guest is hostile. A wrong time only makes a bar of the timeline wrong, because the monitor
+ * keeps all times between the begin of the machine and now. No step is told more than twice, once
+ * for the agent and once for INIT, so a guest that tells of more has lied.
  */
 #include <string.h>
 
@@ -24,7 +24,10 @@ static void tell(struct monitor *m, const struct channel_span *s)
 {
 	int sock = m->channel >= 0 ? m->channel : m->starter;
 
-	/* If the runtime has ended, the monitor notices by the end of the channel. */
+	/*
+	 * An error of sending is only logged. If the runtime has ended, the monitor notices by the
+	 * end of the channel.
+	 */
 	if (sock >= 0 && channel_report_span(sock, s) < 0)
 		log_debug("%s", err_msg());
 }
@@ -80,7 +83,10 @@ void spans_asked(struct monitor *m)
 	m->spans.asked = clock_ns();
 }
 
-/* Returns what to add to the guest's times if "create" came at this time of the guest. */
+/*
+ * Returns the difference that is to be added to the guest's times. `clock` is the guest's time at
+ * which the message "create" came there.
+ */
 static uint64_t find_difference(const struct monitor *m, uint64_t clock)
 {
 	uint64_t most = m->spans.most_difference;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Does the MONITOR's steps of the plan and starts the machine, up to the point at which the loop of
- * monitor.c waits for events.
+ * Does the steps of the plan whose party is MONITOR and starts the machine, up to the point at
+ * which the loop of monitor.c waits for events.
  */
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -32,7 +32,7 @@ static int await(void *data, const char *barrier)
 	return channel_await_or_exit(m->channel, barrier);
 }
 
-/* Does the MONITOR's steps up to its last one, STEP_MACHINE. */
+/* Does the steps of the plan whose party is MONITOR, up to the last of them, STEP_MACHINE. */
 static int do_steps(struct monitor *m)
 {
 	const struct monitor_args *a = m->a;
@@ -81,8 +81,8 @@ static int do_steps(struct monitor *m)
 }
 
 /*
- * Makes the monitor's terminal, of which the master side goes to the runtime. The monitor offers
- * the slave side to the guest, which connects it to the container's terminal.
+ * Makes the monitor's terminal, and sends its master side to the runtime. The monitor offers the
+ * slave side to the guest, which connects it to the container's terminal.
  */
 static int open_terminal(struct monitor *m)
 {
@@ -106,9 +106,9 @@ static int open_terminal(struct monitor *m)
 }
 
 /*
- * Offers the monitor's standard streams to the guest. The monitor itself keeps only /dev/null in
- * their place, because the reader of the guest's output would never see the end of the output if
- * the monitor had the stream open too.
+ * Offers the monitor's standard streams to the guest. The monitor itself gets /dev/null in their
+ * place. Otherwise the reader of the guest's output would not see the end of the output when the
+ * guest closes a stream, because the monitor would hold the stream open.
  */
 static int offer_stdio(struct monitor *m)
 {
@@ -118,8 +118,8 @@ static int offer_stdio(struct monitor *m)
 		return err_sys("open /dev/null");
 	for (int i = 0; i <= 2; i++) {
 		/*
-		 * A guest that was saved may have a stream that is /dev/null this time, so all are
-		 * offered to a restored one.
+		 * A restored guest is offered all standard streams, even those that are /dev/null
+		 * now, because they may have been something else when the guest was saved.
 		 */
 		if (!m->a->plan->terminal && !foreign_here(m) &&
 			(m->a->restore || !fd_is_null(i))) {
@@ -137,8 +137,9 @@ static int offer_stdio(struct monitor *m)
 }
 
 /*
- * Gives the console of a foreign guest to the terminal, or else to the standard streams. A machine
- * in the background keeps none of them, because its console is `caisson console`.
+ * Connects the console of a foreign guest to the terminal, or else to the monitor's standard
+ * streams. The console of a machine in the background is connected to no standard stream, because
+ * its users attach by `caisson console`.
  */
 static int connect_console(struct monitor *m)
 {
@@ -157,8 +158,8 @@ static int connect_console(struct monitor *m)
 }
 
 /*
- * Closes the descriptors that the monitor inherited and does not need. All descriptors that this
- * process opens afterwards belong to the monitor.
+ * Closes the descriptors that the monitor inherited and does not need, and makes those that it
+ * keeps close-on-exec.
  */
 static int close_inherited(const struct monitor *m)
 {
@@ -180,9 +181,9 @@ static int close_inherited(const struct monitor *m)
 }
 
 /*
- * Enters the jail and starts the guest. The monitor can give up the file system now, because it has
- * opened every file that it will use. The threads that serve the devices and run the guest start
- * inside the jail.
+ * Enters the jail and starts the guest. The monitor has opened every file that it will use by now,
+ * so it no longer needs the file system, which the jail takes away. The threads that serve the
+ * devices and run the guest start inside the jail.
  */
 static int enter_jail_and_run(struct monitor *m)
 {
@@ -191,14 +192,14 @@ static int enter_jail_and_run(struct monitor *m)
 
 	fd_close(&proc);
 	/*
-	 * The phase advances before the monitor enters the jail, because even a half-entered jail
-	 * keeps the monitor from undoing what it has set up.
+	 * The monitor goes to the next phase before it enters the jail, so that it does not try to
+	 * undo its preparations if it fails in between: even a half-entered jail forbids that.
 	 */
 	monitor_advance(m, PHASE_BOOTING);
 	int r = jail_enter(&m->jail, children, ARRAY_SIZE(children));
 	/*
-	 * A foreign guest runs from `start` on. Until then this process has only one thread, which
-	 * loads its system call filter after it has made the others.
+	 * A foreign guest runs only when `start` asks for it. Until then the monitor has only one
+	 * thread. That thread loads its system call filter after it has made the other threads.
 	 */
 	if (foreign_here(m))
 		return r;

@@ -7,14 +7,15 @@
 
 #define STATE_FILE_MAX (1 << 20)
 
-/* Names the container or the namespace that the user means. */
+/* Names the container or the network namespace that the user means. */
 struct target {
-	const char *key;   /* name of the container in records */
+	const char *key;   /* key by which records name the container */
 	const char *netns; /* path of the container's network namespace; NULL: not known */
 };
 
 /*
- * Returns when the process started, from field 22 of /proc/PID/stat, or 0 if it no longer exists.
+ * Returns when the process was started, in clock ticks since boot, from field 22 of /proc/PID/stat,
+ * or 0 if the process no longer exists.
  */
 static uint64_t start_time(int64_t pid)
 {
@@ -29,8 +30,8 @@ static uint64_t start_time(int64_t pid)
 		return 0;
 	}
 	/*
-	 * Field 2, the name of the program in brackets, may contain brackets and blanks, so the
-	 * last bracket ends it.
+	 * The name of the program, field 2, is in brackets and may itself contain brackets and
+	 * blanks. So the field ends at the last bracket of the text.
 	 */
 	at = text.s ? strrchr(text.s, ')') : NULL;
 	for (int field = 2; at && field < 22; field++)
@@ -42,7 +43,7 @@ static uint64_t start_time(int64_t pid)
 	return str_to_u64(at, &ret) < 0 ? 0 : ret;
 }
 
-/* Finds the namespace of a running container by its state.json. */
+/* Finds the network namespace of a running container by the pid in the container's state.json. */
 static int find_container(
 	struct host *h, const struct tool_globals *g, const char *id, struct target *t)
 {
@@ -78,7 +79,10 @@ static int find_container(
 	return t->netns ? 0 : -ENOMEM;
 }
 
-/* Returns the key of a namespace that is given by its path: the path with '!' in place of '/'. */
+/*
+ * Returns the key by which records name a network namespace that has no container of caisson: the
+ * path of the namespace with '!' in place of '/'.
+ */
 static const char *path_key(struct host *h, const char *path)
 {
 	char *key = arena_strdup(&h->arena, path);
@@ -140,7 +144,10 @@ static int parse_addresses(const struct option_list *texts, struct attach_reques
 	return 0;
 }
 
-/* Checks the names of --alias. The list has NULL at its end, because it is not full. */
+/*
+ * Checks the names of --alias. The list must not be full, because the entry behind the last name
+ * has to be NULL.
+ */
 static int check_aliases(const struct option_list *names)
 {
 	int r = names->n < ARRAY_SIZE(names->v) ? 0 : err_set(E2BIG, "--alias: too many names");

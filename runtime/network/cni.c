@@ -3,15 +3,16 @@
  * caisson-cni: a plug-in of the Container Network Interface (CNI 1.1), by which containerd, CRI-O
  * and nerdctl attach containers to the networks of `caisson net`. Its configuration is
  *
- *	{"cniVersion": "1.1.0", "name": NAME, "type": "caisson-cni", "network": NETWORK,
- *	 "capabilities": {"portMappings": true, "ips": true, "mac": true}}
+ * 	{"cniVersion": "1.1.0", "name": NAME, "type": "caisson-cni", "network": NETWORK,
+ * 	 "capabilities": {"portMappings": true, "ips": true, "mac": true}}
  *
- * where NETWORK is the name of a network; without it, that is NAME. The command is in
- * CNI_COMMAND, the container in CNI_CONTAINERID, CNI_NETNS and CNI_IFNAME, and the answer is
- * JSON on standard output.
+ * where NETWORK is the name of a network of `caisson net`. If "network" is missing, NAME is that
+ * name. The command is in CNI_COMMAND, the container in CNI_CONTAINERID, CNI_NETNS and CNI_IFNAME,
+ * and the answer is JSON on standard output.
  *
- * An attachment's key is "cni:ID". No container of caisson has such an ID, so that GC, which is
- * told which attachments to keep, does not touch theirs.
+ * The key of an attachment that caisson-cni makes is "cni:ID". No container of caisson has such an
+ * ID, so the command GC, which is told the attachments of CNI to keep, does not undo the
+ * attachments of caisson's own containers.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,7 @@
 
 #define NEWEST "1.1.0"
 
-/* --- the answer --- */
+/* --- the answer to the caller of the plug-in --- */
 
 static void put_interfaces(struct json_out *o, const struct attachment *a, const char *netns)
 {
@@ -31,7 +32,10 @@ static void put_interfaces(struct json_out *o, const struct attachment *a, const
 	for (int inside = a->kind != NETWORK_BRIDGE; inside < 2; inside++) {
 		json_out_object(o, NULL);
 		json_out_str(o, "name", inside ? a->interface : a->host);
-		/* The ends of the veth pair differ in the first byte. */
+		/*
+		 * The end of the veth pair on the host has the same MAC address as the end in the
+		 * container, except for the first byte.
+		 */
 		snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x",
 			inside ? a->mac[0] : 0xfe, a->mac[1], a->mac[2], a->mac[3], a->mac[4],
 			a->mac[5]);
@@ -50,7 +54,10 @@ static void put_ips(struct json_out *o, const struct attachment *a, bool old)
 	json_out_array(o, "ips");
 	for (size_t i = 0; i < a->address_count; i++) {
 		json_out_object(o, NULL);
-		/* Before 1.0.0 an address is said to be of IPv4 or IPv6. */
+		/*
+		 * In versions of CNI before 1.0.0 each address also has the version of its
+		 * protocol, 4 or 6.
+		 */
 		if (old)
 			json_out_str(o, "version", a->addresses[i].family == AF_INET ? "4" : "6");
 		json_out_str(o, "address", ip_subnet_text(&a->addresses[i], a->prefixes[i], text));
@@ -112,7 +119,7 @@ static int print_result(struct call *c, const struct attachment *a)
 	return print(&o);
 }
 
-/* --- the commands --- */
+/* --- the commands of CNI: ADD, DEL, CHECK, GC and STATUS --- */
 
 static int cni_add(struct call *c)
 {
@@ -138,7 +145,10 @@ static int cni_add(struct call *c)
 	return r < 0 ? r : print_result(c, a);
 }
 
-/* Calls fn for the attachments of the container's interface. Returns how many there are. */
+/*
+ * Calls fn for each attachment of the container to the network by the interface of this call.
+ * Returns how many attachments there are.
+ */
 static int each_own(struct call *c, int (*fn)(struct host *h, const struct attachment *a))
 {
 	const struct attachment **all;
@@ -191,7 +201,10 @@ static bool is_valid(const struct json *valid, const struct attachment *a)
 	return false;
 }
 
-/* Undoes the attachments of this network that CNI's callers made and do not know any more. */
+/*
+ * Implements the command GC: undoes the attachments to this network that were made by CNI and are
+ * not in the caller's list of attachments to keep.
+ */
 static int cni_gc(struct call *c)
 {
 	const struct json *valid = json_get(c->conf, "cni.dev/valid-attachments");
@@ -199,7 +212,10 @@ static int cni_gc(struct call *c)
 	size_t n;
 
 	c->code = CNI_CONFIG;
-	/* The CNI project's library writes an empty list as null. */
+	/*
+	 * null counts as an empty list, because the library of the CNI project writes an empty list
+	 * as null.
+	 */
 	if (!valid || (valid->type != JSON_ARRAY && valid->type != JSON_NULL))
 		return err_set(EINVAL, "cni.dev/valid-attachments: expected an array");
 	c->code = CNI_FAILED;
@@ -210,7 +226,10 @@ static int cni_gc(struct call *c)
 	return r;
 }
 
-/* Whether ADD could work: 0, or the error that it would end with. */
+/*
+ * Implements the command STATUS: returns 0 if ADD could attach a container to the network, or else
+ * the error with which ADD would end.
+ */
 static int cni_status(struct call *c)
 {
 	struct network n;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads what a caller of caisson-cni wants. */
+/* Reads what a caller of caisson-cni wants, from the environment and from standard input. */
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,8 +10,6 @@
 #define CONF_MAX (4u << 20)
 
 const char *const cni_versions[] = {"0.3.1", "0.4.0", "1.0.0", "1.1.0", NULL};
-
-/* --- the request --- */
 
 int cni_read_conf(struct call *c)
 {
@@ -76,7 +74,7 @@ static int wish_address(struct attach_request *q, const char *text)
 	char copy[IP_TEXT];
 	struct ip ip;
 
-	/* An address may have a prefix behind it, which is the network's anyway. */
+	/* A prefix behind the address is ignored, because the network decides the prefix. */
 	snprintf(copy, sizeof(copy), "%.*s", (int)strcspn(text, "/"), text);
 	if (ip_parse(copy, &ip) < 0)
 		return err_set(EINVAL, "ips: %.100s: expected an address", text);
@@ -96,7 +94,10 @@ static int wish_mac(struct call *c, struct attach_request *q, const char *text)
 	return 0;
 }
 
-/* CNI_ARGS: IP=...;MAC=...; others are for other plug-ins. */
+/*
+ * Reads CNI_ARGS from the environment, of which IP=... and MAC=... are for caisson-cni. Other
+ * arguments are ignored, because they are for other plug-ins.
+ */
 static int read_args(struct call *c, struct attach_request *q)
 {
 	const char *args;
@@ -122,8 +123,9 @@ static int read_args(struct call *c, struct attach_request *q)
 }
 
 /*
- * Returns a member of a port, in whatever case its name is. containerd writes "HostPort" where the
- * specification says "hostPort", which plug-ins in Go do not notice.
+ * Returns a member of a port mapping by its name, whatever letters of the name are capitals.
+ * containerd writes "HostPort" where the specification says "hostPort", which plug-ins in Go do not
+ * notice.
  */
 static const char *port_member(const struct json *j, const char *name, enum json_type type)
 {

@@ -9,7 +9,7 @@
 #define RESOLVED_CONF "/run/systemd/resolve/resolv.conf"
 #define RESOLV_CONF_MAX (1u << 20)
 #define HOST_NAME "host.containers.internal"
-/* address in --add-host that stands for the address of HOST_NAME */
+/* value for ADDRESS in --add-host that stands for the host's address */
 #define HOST_GATEWAY "host-gateway"
 
 static int write_in_place(const struct container_files *f, const char *name, struct strbuf *text)
@@ -24,9 +24,11 @@ static int write_in_place(const struct container_files *f, const char *name, str
 	return r < 0 ? err_set(-r, "write %s: %s", path, err_text(-r)) : 0;
 }
 
-/* --- writing the file hosts --- */
+/* --- writing the container's file hosts --- */
 
-/* Adds the value NAME:ADDRESS of --add-host. An IPv6 address may be in brackets. */
+/*
+ * Adds a line to hosts for NAME:ADDRESS, a value of --add-host. An IPv6 address may be in brackets.
+ */
 static int add_host(struct strbuf *out, const char *text, const struct attachment *first)
 {
 	const char *colon = strchr(text, ':');
@@ -72,7 +74,10 @@ static int add_own(struct strbuf *out, const struct container_files *f, const st
 	return r;
 }
 
-/* Returns the first attachment whose gateway is the host, or NULL. */
+/*
+ * Returns the first of the attachments whose gateway is the host, or NULL if the host is the
+ * gateway of none of them.
+ */
 static const struct attachment *way_to_host(const struct attachment *const *made, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -89,12 +94,19 @@ static int write_hosts(
 	int r = strbuf_addf(
 		&out, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
 
-	/* The user's lines are written first, because the first line of a name counts. */
+	/*
+	 * The lines of --add-host are written first, because the resolver uses the first line that
+	 * has a name.
+	 */
 	for (size_t i = 0; r >= 0 && i < f->hosts.n; i++)
 		r = add_host(&out, f->hosts.v[i], way_to_host(made, n));
 	for (size_t i = 0; r >= 0 && i < n; i++)
 		r = add_own(&out, f, made[i]);
-	/* The container's address is not known if its network is one of user mode. */
+	/*
+	 * If the container has no attachment, its network is one of user mode (pasta or
+	 * slirp4netns), and its address is not known. So its host name gets an address of the
+	 * loopback interface.
+	 */
 	if (r >= 0 && !n && f->hostname)
 		r = strbuf_addf(&out, "127.0.1.1\t%s\n", f->hostname);
 	const struct attachment *way = way_to_host(made, n);
@@ -103,7 +115,7 @@ static int write_hosts(
 	return r < 0 ? r : write_in_place(f, "hosts", &out);
 }
 
-/* --- writing the file resolv.conf --- */
+/* --- writing the container's file resolv.conf --- */
 
 static bool is_loopback(const char *address)
 {
@@ -111,8 +123,8 @@ static bool is_loopback(const char *address)
 }
 
 /*
- * Returns whether a line names a name server. *ret_loopback tells whether only the host itself can
- * reach that server.
+ * Returns whether a line of resolv.conf names a name server. *ret_loopback tells whether the server
+ * has a loopback address, so that only the host itself can reach it.
  */
 static bool is_name_server(const char *line, bool *ret_loopback)
 {
@@ -125,9 +137,10 @@ static bool is_name_server(const char *line, bool *ret_loopback)
 }
 
 /*
- * Copies the host's resolv.conf. Lines with name servers are left out if `servers` is not set, and
- * so are those of servers that the container cannot reach. Stores in `kept` how many name servers
- * were copied, and how many were left out because they cannot be reached.
+ * Copies lines of the host's resolv.conf. Leaves out comments, the lines of name servers that the
+ * container cannot reach, because they have a loopback address of the host, and, if `servers` is
+ * not set, the lines of all name servers. Counts the name servers in the file: those with another
+ * address in kept[0], those with a loopback address in kept[1].
  */
 static int copy_lines(struct strbuf *out, char *text, bool servers, size_t kept[2])
 {
@@ -153,7 +166,10 @@ static int copy_file(struct strbuf *out, const char *path, bool servers, size_t 
 
 	kept[0] = kept[1] = 0;
 	if (r < 0) {
-		/* If the host has no such file, the container gets none. */
+		/*
+		 * If the host has no resolv.conf at `path`, no lines are copied into the
+		 * container's resolv.conf, which is no error.
+		 */
 		err_clear();
 		return 0;
 	}
@@ -175,7 +191,10 @@ static int add_servers(struct strbuf *out, const struct container_files *f)
 	return r;
 }
 
-/* Adds the gateways of the first network that serves names, because its dnsmasq listens there. */
+/*
+ * Adds, as name servers, the gateways of the first network that has a DNS server, because that
+ * server, a dnsmasq, listens at the addresses of the gateways.
+ */
 static int add_gateways(struct host *h, struct strbuf *out, const struct attachment *const *made,
 	size_t n, bool *found)
 {
@@ -185,7 +204,8 @@ static int add_gateways(struct host *h, struct strbuf *out, const struct attachm
 	for (size_t i = 0; r >= 0 && !*found && i < n; i++) {
 		struct network network;
 
-		if (strchr(made[i]->network, ':')) /* a list of CNI plug-ins */
+		/* a list of CNI plug-ins, which has no dnsmasq of caisson */
+		if (strchr(made[i]->network, ':'))
 			continue;
 		r = network_read(h, made[i]->network, &network);
 		*found = r >= 0 && names_served(&network);
@@ -213,8 +233,9 @@ static int write_resolv_conf(struct host *h, const struct container_files *f,
 	if (r >= 0)
 		r = copy_file(&out, RESOLV_CONF, !known, kept);
 	/*
-	 * The host's only resolver is on its loopback interface, so the name servers that this
-	 * resolver asks are used.
+	 * The host asks only a resolver on its own loopback interface, which the container cannot
+	 * reach. If that is systemd-resolved, the container gets the name servers that
+	 * systemd-resolved asks.
 	 */
 	if (r >= 0 && !known && !kept[0] && kept[1]) {
 		r = copy_file(&other, RESOLVED_CONF, true, kept);

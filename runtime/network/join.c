@@ -4,10 +4,11 @@
  * execute (network/tool.h).
  *
  * Theory of operation. `join` attaches a container to all networks of its --network options, or, if
- * one fails, to none. With --watch it leaves a process behind for a container in the background,
- * whose end no command waits for, so that its ports become free at its end. That process waits for
- * the end of the container's first process and then becomes `leave`. --record names the namespace,
- * so that `leave` does not undo the networks of a later container with the same ID.
+ * it fails for one of them, to no network. With --watch, for a container in the background, `join`
+ * leaves a process behind, because no command waits for the end of such a container and frees its
+ * ports. That process waits for the end of the container's first process and then becomes `leave`.
+ * --record names the namespace, so that `leave` does not undo the networks of a later container
+ * with the same ID.
  */
 #include <linux/close_range.h>
 #include <poll.h>
@@ -22,15 +23,16 @@
 #define NETWORKS_MAX 64
 #define ALIASES_MAX 32
 
-/* --- --network NAME[:ip=ADDRESS,mac=MAC,alias=NAME] --- */
+/* --- reading the values of --network: NAME[:ip=ADDRESS,mac=MAC,alias=NAME] --- */
 
 struct wish {
-	const char *text; /* the value of --network, for messages */
+	const char *text; /* value of --network, for error messages */
 	const char *name;
 	struct ip addresses[2];
 	uint8_t mac[6];
 	bool has_mac;
-	const char *aliases[ALIASES_MAX + 2]; /* the host name follows them, and then NULL */
+	/* the names of alias=, then the container's host name, then NULL */
+	const char *aliases[ALIASES_MAX + 2];
 	size_t alias_count;
 };
 
@@ -88,7 +90,7 @@ static int parse_wish(struct arena *a, const char *text, struct wish *ret)
 	return r;
 }
 
-/* --- attaching to networks --- */
+/* --- attaching the container to its networks --- */
 
 struct join_options {
 	struct option_list networks, ports;
@@ -99,8 +101,9 @@ struct join_options {
 };
 
 /*
- * Attaches the container to one network. The first bridge that is not internal publishes the
- * ports, because the container's default route leads through it.
+ * Attaches the container to one network. `ports` are the ports that this network publishes. They
+ * are empty for all networks but one: the first that is a bridge and not internal or that is a list
+ * of CNI plug-ins, because the container's default route leads through that network.
  */
 static int join_one(struct host *h, const struct join_options *o, const struct wish *w,
 	const struct attach_request *ports, const struct attachment **ret)
@@ -118,7 +121,7 @@ static int join_one(struct host *h, const struct join_options *o, const struct w
 	return attachment_make(h, &q, ret);
 }
 
-/* Joins a list of the host's own CNI plug-ins. */
+/* Attaches the container to the network of a list of the host's own CNI plug-ins. */
 static int join_list(struct host *h, const struct join_options *o, const struct wish *w,
 	const struct attach_request *ports, struct plugins_result *ret)
 {
@@ -133,7 +136,10 @@ static int join_list(struct host *h, const struct join_options *o, const struct 
 	if (w->alias_count && w->aliases[0] != o->files.hostname)
 		return bad_wish(w, w->aliases[0], "CNI plug-ins take no alias");
 	memcpy(q.addresses, w->addresses, sizeof(q.addresses));
-	/* A plug-in of the list may be caisson-cni, which takes the lock itself. */
+	/*
+	 * The lock of caisson's network state is released meanwhile, because a plug-in of the list
+	 * may be caisson-cni, which takes the same lock.
+	 */
 	host_pause(h);
 	int r = plugins_add(h, &q, ret);
 	int resumed = host_resume(h);
@@ -176,12 +182,13 @@ static int find_publisher(struct host *h, const struct wish *wishes, size_t n, s
 	return r;
 }
 
-/* What has been made for a container. */
+/* The attachments that `join` has made so far for the container. */
 struct joined {
 	const struct attachment *made[NETWORKS_MAX];
 	size_t n;
-	bool lists;         /* plug-ins of the host have made some of it */
-	const char *server; /* name server of the first network if that is a list; else NULL */
+	bool lists; /* whether CNI plug-ins of the host have made some of the attachments */
+	/* name server of the first network if it is a list of CNI plug-ins; else NULL */
+	const char *server;
 };
 
 static int join_next(struct host *h, const struct join_options *o, const struct wish *w,
@@ -206,7 +213,7 @@ static int join_next(struct host *h, const struct join_options *o, const struct 
 	return 0;
 }
 
-/* Undoes what has been made, after the failure r. */
+/* Undoes all attachments in *j because of the failure r, whose error message is kept. Returns r. */
 static int undo_joined(struct host *h, const struct join_options *o, struct joined *j, int r)
 {
 	_cleanup_free_ char *message = strdup(err_msg());
@@ -247,10 +254,16 @@ static int join_all(struct host *h, const struct join_options *o, const struct w
 
 /* --- waiting for the container's end --- */
 
-/* Waits for the end of the process, and becomes `leave`. Never returns. */
+/*
+ * Waits for the end of the container's first process, and then executes `caisson-net leave`. Never
+ * returns.
+ */
 static _Noreturn void watch(const struct tool_globals *g, const struct join_options *o, int pidfd)
 {
-	/* An empty value counts as none (options_parse()). */
+	/*
+	 * The values of --config and --state may be empty, because options_parse() ignores an
+	 * option with an empty value.
+	 */
 	const char *const words[] = {"caisson-net", "--config",
 		g->host.config ? g->host.config : "", "--state", g->host.state ? g->host.state : "",
 		"leave", "--record", o->record, o->id, NULL};
@@ -260,7 +273,10 @@ static _Noreturn void watch(const struct tool_globals *g, const struct join_opti
 	setsid();
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
 		dup2(null, fd);
-	/* All other descriptors are closed, for example the one that holds the lock. */
+	/*
+	 * Closes all other descriptors. One of them holds the lock of caisson's network state,
+	 * which this process would otherwise keep locked.
+	 */
 	dup2(pidfd, STDERR_FILENO + 1);
 	close_range(STDERR_FILENO + 2, ~0U, 0);
 	p.fd = STDERR_FILENO + 1;
@@ -280,8 +296,8 @@ static int start_watching(const struct tool_globals *g, const struct join_option
 		return err_set(EINVAL, "--watch %.40s: expected a pid, and --record", o->watch);
 	_cleanup_fd_ int pidfd = pidfd_open((pid_t)pid, 0);
 	/*
-	 * If the process has ended already, nothing is left to wait for, and the caller finds that
-	 * out itself.
+	 * If the container's first process has ended already, no process is left behind to wait for
+	 * its end. The command that runs the container notices the end itself.
 	 */
 	if (pidfd < 0)
 		return errno == ESRCH ? 0 : err_sys("open a pidfd of process %s", o->watch);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads lists of CNI plug-ins, and writes what a plug-in of a list is told. */
+/*
+ * Finds and reads lists of CNI plug-ins, writes the configuration that a plug-in of a list gets,
+ * and reads its answer.
+ */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +14,7 @@
 #define PLUGIN_DIRECTORIES "/opt/cni/bin:/usr/lib/cni"
 #define LIST_MAX (1u << 20)
 
-/* --- finding --- */
+/* --- finding plug-ins and lists --- */
 
 static const char *variable(const char *name, const char *fallback)
 {
@@ -64,7 +67,10 @@ static int filter(const struct dirent *e)
 	return is_list_file(e->d_name, &single);
 }
 
-/* Makes a list of the configuration of a single plug-in. */
+/*
+ * Makes a list of CNI plug-ins from the configuration of a single plug-in, which becomes the only
+ * entry of the list.
+ */
 static int wrap(struct arena *a, struct json *plugin, const struct json **ret)
 {
 	struct json *list = arena_alloc(a, sizeof(*list)), *plugins = arena_alloc(a, sizeof(*list)),
@@ -99,7 +105,10 @@ static int wrap(struct arena *a, struct json *plugin, const struct json **ret)
 	return 0;
 }
 
-/* Reads a file. *ret is NULL if the list in it has another name. */
+/*
+ * Reads a list of CNI plug-ins from a file. *ret is NULL if the list in the file has another name
+ * than `name`.
+ */
 static int read_list(
 	struct arena *a, int dir, const char *file, const char *name, const struct json **ret)
 {
@@ -134,7 +143,10 @@ int plugins_find_list(struct arena *a, const char *name, const struct json **ret
 	*ret = NULL;
 	if (n < 0 && errno != ENOENT)
 		return err_sys("list %s", path);
-	/* Another list may be broken, which must not matter. */
+	/*
+	 * An error in a file is dropped unless the file has the list that is looked for, because a
+	 * broken file with another list must not matter.
+	 */
 	for (int i = 0; i < n; i++) {
 		if (!*ret) {
 			r = read_list(a, dir, files[i]->d_name, name, ret);
@@ -176,7 +188,7 @@ int plugins_check_list(const struct json *list, const char *what)
 	return 0;
 }
 
-/* --- what a plug-in is told --- */
+/* --- the configuration that a plug-in gets --- */
 
 static bool is_first_route(const struct json *routes, const struct json *route)
 {
@@ -189,8 +201,9 @@ static bool is_first_route(const struct json *routes, const struct json *route)
 }
 
 /*
- * Writes the member "ipam" with each route once, because the CNI project's bridge fails on a
- * default route that is there twice, after it has made its interfaces.
+ * Writes the member "ipam" of a plug-in's configuration, with each route only once. The plug-in
+ * "bridge" of the CNI project fails if a default route is there twice, and fails only after it has
+ * made its interfaces.
  */
 static void put_ipam(struct json_out *o, const struct json *ipam)
 {
@@ -247,7 +260,7 @@ int plugins_write_conf(struct json_out *o, const struct plugins_call *c)
 	return o->failed;
 }
 
-/* --- what a plug-in answers --- */
+/* --- the answer of a plug-in --- */
 
 static int read_address(const struct json *j, struct attachment *a)
 {
@@ -259,7 +272,10 @@ static int read_address(const struct json *j, struct attachment *a)
 		(gateway && ip_parse(gateway, &a->gateways[i]) < 0))
 		return err_set(EINVAL, "ips: found \"%.100s\", expected an address with a prefix",
 			address ? address : "");
-	/* The files of a container name one address of each family. */
+	/*
+	 * Only the first address of each family is taken, because the container's files hosts and
+	 * resolv.conf name one address of each family.
+	 */
 	for (size_t k = 0; k < i; k++)
 		if (a->addresses[k].family == a->addresses[i].family)
 			return 0;

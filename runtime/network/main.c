@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Holds the table of the subcommands of `caisson net`, and what they share. */
+/*
+ * Holds the table of the subcommands of `caisson net`, and the functions that the subcommands
+ * share.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>

@@ -116,7 +116,8 @@ static int parse_number(const char *option, const char *text, uint64_t max, uint
 }
 
 /*
- * Refuses an option that has no meaning for the kind, because the network's file would not have it.
+ * Refuses an option that has no meaning for this kind of network, because the file of such a
+ * network would have no member for it.
  */
 static int check_options(const struct create_options *o, enum network_kind kind)
 {
@@ -136,7 +137,10 @@ static int check_options(const struct create_options *o, enum network_kind kind)
 	return r;
 }
 
-/* The interface's name when --interface is not given. The host replaces it unless it is free. */
+/*
+ * Chooses the name of the network's interface if --interface is not given. For a network that is no
+ * VLAN the name only has to be valid, because the host replaces it by a free name later.
+ */
 static void default_interface(struct network *n)
 {
 	if (n->kind != NETWORK_VLAN || !n->parent[0] ||
@@ -178,8 +182,8 @@ static int parse_options(const struct create_options *o, struct network *n)
 }
 
 /*
- * Turns the options into the text of a network's file and parses it, so that the same code checks
- * options and files.
+ * Turns the options into the text of a network's file and parses the text, so that the same code
+ * checks the options and the files.
  */
 static int parse_network(
 	struct host *h, const struct create_options *o, const char *name, struct network *ret)
@@ -212,7 +216,7 @@ static int parse_network(
 	return 0;
 }
 
-/* Writes a network as --json prints it: the name, and then the members of its file. */
+/* Writes a network as --json prints it: its name, and then the members of the network's file. */
 static void put_network(struct json_out *o, const struct network *n)
 {
 	json_out_object(o, NULL);

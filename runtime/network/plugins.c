@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls CNI plug-ins of the host: ADD in the order of a list, DEL in the opposite order. */
+/*
+ * Calls the CNI plug-ins of a list on the host: ADD in the order of the list, DEL in the opposite
+ * order.
+ */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,14 +15,15 @@
 #define RECORD_MAX (4u << 20)
 #define RECORD_END ".cni"
 
-/* A container's interface that a list has made or is to make. */
+/* An interface of a container that the plug-ins of a list have made or are to make. */
 struct chain {
 	const char *id, *netns, *interface;
-	const char *now; /* path of the namespace that plug-ins are told; "": it has ended */
+	/* path of the network namespace, as the plug-ins get it; "": the namespace has ended */
+	const char *now;
 	const struct json *list, *wishes, *result;
 };
 
-/* --- one plug-in --- */
+/* --- calling one plug-in --- */
 
 static int set_environment(const struct chain *c, const char *command)
 {
@@ -33,7 +37,10 @@ static int set_environment(const struct chain *c, const char *command)
 	return 0;
 }
 
-/* Makes a message of what a plug-in answered or wrote to its standard error. */
+/*
+ * Sets the error message for a plug-in that has failed: its error answer, or else the last line
+ * that it wrote to standard error.
+ */
 static int failed(struct arena *a, const struct helper_streams *s, const char *type,
 	const struct strbuf *answer, const char *command)
 {
@@ -63,7 +70,10 @@ static int failed(struct arena *a, const struct helper_streams *s, const char *t
 		said[0] ? said : "it does not say why");
 }
 
-/* Calls one plug-in. *ret is its answer, or NULL if it has none. */
+/*
+ * Calls one plug-in with the command ADD or DEL. *ret is the plug-in's answer, or NULL if it gave
+ * none.
+ */
 static int call_plugin(struct arena *a, const struct chain *c, const struct json *plugin,
 	const char *command, const struct json **ret)
 {
@@ -102,9 +112,12 @@ static int call_plugin(struct arena *a, const struct chain *c, const struct json
 	return r < 0 ? err_ctx(r, "CNI plug-in %s", type) : 0;
 }
 
-/* --- all plug-ins of a list --- */
+/* --- calling all plug-ins of a list --- */
 
-/* Fails before anything is changed if a plug-in is missing. */
+/*
+ * Fails if the program of a plug-in of the list is missing. The caller calls this function before
+ * it changes anything.
+ */
 static int check_programs(struct arena *a, const struct chain *c)
 {
 	int r = 0;
@@ -134,7 +147,7 @@ static int add_all(struct arena *a, struct chain *c)
 	return r;
 }
 
-/* Calls DEL of the plug-in behind p in the list, and then of p. */
+/* Calls DEL of the plug-ins from p to the end of the list, in reverse order. */
 static int delete_from(struct arena *a, const struct chain *c, const struct json *p, int depth)
 {
 	const struct json *answer;
@@ -154,7 +167,7 @@ static int delete_all(struct arena *a, const struct chain *c)
 	return delete_from(a, c, json_get(c->list, "plugins")->first, 0);
 }
 
-/* --- the record --- */
+/* --- the record of an interface, in the state directory --- */
 
 static void record_path(const struct chain *c, char ret[CONTAINER_KEY_MAX + IFNAMSIZ + 24])
 {
@@ -229,7 +242,7 @@ static int read_record(struct host *h, const char *id, const char *file, struct 
 	return plugins_check_list(ret->list, path);
 }
 
-/* --- what the user wants --- */
+/* --- what the user wants of the plug-ins: the member runtimeConfig --- */
 
 static void put_ports(struct json_out *o, const struct plugins_request *q)
 {
@@ -308,9 +321,9 @@ static int make_wishes(struct host *h, const struct plugins_request *q, struct c
 	return r;
 }
 
-/* --- the two calls --- */
+/* --- the functions of plugins.h: ADD and DEL of a whole list --- */
 
-/* Calls DEL after a failed ADD, and keeps the message of ADD. */
+/* Calls DEL of all plug-ins after a failed ADD, and keeps the error message of ADD. */
 static int undo_add(struct host *h, const struct chain *c, int r)
 {
 	_cleanup_free_ char *message = strdup(err_msg());
@@ -359,7 +372,7 @@ static int remove_one(struct host *h, const char *id, const char *file, const ch
 
 	if (r < 0 || (record && !streq(record, c.netns)))
 		return r;
-	/* The specification lets DEL go without the namespace when that has ended. */
+	/* If the network namespace has ended, DEL gets no path, as the CNI specification allows. */
 	c.now = access(c.netns, F_OK) == 0 ? c.netns : "";
 	r = delete_all(&h->arena, &c);
 	return r < 0 ? r : remove_record(h, &c);

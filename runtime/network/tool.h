@@ -6,16 +6,17 @@
  *
  * `caisson run` and `caisson delete` use two subcommands that --help does not show (launch/join.c):
  *
- *	caisson-net join [--network NETWORK]... [-p PORTS]... [--watch PID] --record RECORD ID PATH
- *	caisson-net leave [--record RECORD] ID
+ * 	caisson-net join [--network NETWORK]... [-p PORTS]... [--watch PID] --record RECORD ID PATH
+ * 	caisson-net leave [--record RECORD] ID
  *
- * PATH is by what the network namespace of the container ID is opened, before INIT executes the
- * program. RECORD is what the records say: /proc/PID/ns/net of INIT, by which others find it later.
- * join has undone everything if its exit code is not 0. leave succeeds if there is nothing to undo,
- * and does not need the namespace. With --record it only undoes what that namespace has. It is
+ * The container is ID. `join` opens the container's network namespace by PATH, before INIT, the
+ * container's first process, executes the program. RECORD is the path of the namespace that the
+ * records get: /proc/PID/ns/net of INIT, by which later commands find the namespace. join has
+ * undone everything if its exit code is not 0. leave succeeds if there is nothing to undo, and does
+ * not need the namespace. With --record, leave only undoes what the namespace RECORD has. leave is
  * only necessary if the directory HOST_STATE/containers/ID exists, so that `delete` of a container
- * without networks costs one access(2). That directory is there as long as something of the
- * container is, also after `caisson run` was killed at any point.
+ * without networks costs one access(2). That directory is there as long as the container has
+ * anything to undo, also after `caisson run` was killed at any point.
  */
 #pragma once
 #include "base/program.h"
@@ -24,7 +25,7 @@
 
 struct tool_globals {
 	struct host_options host;
-	/* value of --root: directory in which the containers' state directories are */
+	/* value of --root: the directory that contains the state directories of the containers */
 	const char *root;
 };
 
@@ -55,30 +56,31 @@ int tool_join(const struct tool_command *self, const struct tool_globals *g, int
 int tool_leave(
 	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
 
-/* Parses the values of -p. Sets the ports of *q. */
+/* Parses the values of the option -p, which `texts` holds, and sets the ports of *q. */
 int tool_parse_ports(struct host *h, const struct option_list *texts, struct attach_request *q)
 	must_check;
 
 struct tool_arguments {
-	int min, max; /* least and most arguments of the command; max -1: no limit */
+	/* least and largest number of arguments of the subcommand; max -1: no limit */
+	int min, max;
 	int n;
 	char **v;
 };
 
 /*
- * Parses the options of a command. Returns 1 if it has printed --help, so that the command is
- * finished, else 0.
+ * Parses the options of a subcommand. Returns 1 if --help was given and has been printed, so that
+ * the subcommand has nothing more to do, else 0.
  */
 int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
 	char **argv, struct tool_arguments *args) must_check;
 
 /*
- * Ends a command that changes something. In a dry run, prints what would have been changed: as
+ * Ends a subcommand that changes something. In a dry run, prints what would have been changed: as
  * lines, or as the array "changes" of a JSON object. Otherwise prints nothing.
  */
 int tool_finish(struct host *h, bool json) must_check;
 
-/* Rows for the tables of options. They mean the same in every subcommand. */
+/* Options that mean the same in every subcommand, as rows for the tables of options. */
 #define TOOL_OPTION_JSON(to) \
 	{ \
 		"json", 0, OPTION_FLAG, &(to), NULL, "print JSON" \

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. STATE/ID/ has the file "record", which names the container's namespace, and
- * the pid of the program. The program holds the namespace open, so it does not end with the
- * container, and `leave` ends it. A pid counts only if the process has the namespace's path in its
- * command line. pasta goes to the background by itself. slirp4netns is started in the background,
- * and gets its ports over a socket.
+ * Theory of operation. The program, pasta or slirp4netns, passes the packets of the container ID.
+ * The directory STATE/ID/ has the file "record", which names the container's network namespace, and
+ * the file "pid" with the pid of the program. The program holds the namespace open, so it does not
+ * end with the container, and `leave` ends it. A pid counts only if the process has the namespace's
+ * path in its command line. pasta goes to the background by itself. slirp4netns is started in the
+ * background, and gets its ports over a socket.
  */
 #include "network/user.h"
 
@@ -26,7 +27,8 @@
 #define SLIRP "slirp4netns"
 #define SLIRP_SERVER "10.0.2.3"
 #define READY_TIMEOUT_MS 10000
-#define END_STEPS 200 /* number of checks, every 10 ms, whether the program has ended */
+/* number of checks, one every 10 ms, whether pasta or slirp4netns has ended after SIGTERM */
+#define END_STEPS 200
 #define WORDS_MAX 600
 
 struct words {
@@ -92,7 +94,7 @@ static int choose_program(struct arena *a, struct user_join *j, const char **ret
 	return find_program(a, j->program, ret);
 }
 
-/* --- the program's process --- */
+/* --- the process of pasta or slirp4netns --- */
 
 static int read_text(const char *dir, const char *name, struct strbuf *ret)
 {
@@ -107,7 +109,10 @@ static int read_text(const char *dir, const char *name, struct strbuf *ret)
 	return r;
 }
 
-/* Returns the pid of the program that serves the namespace, or 0 if there is none. */
+/*
+ * Returns the pid of the process of pasta or slirp4netns that serves the namespace `record`, or 0
+ * if no such process runs.
+ */
 static pid_t find_process(const char *dir, const char *record)
 {
 	_cleanup_strbuf_ struct strbuf text = {0}, line = {0};
@@ -159,7 +164,7 @@ int user_leave(const struct tool_globals *g, const char *id, const char *record)
 
 	if (r < 0)
 		return r;
-	/* If there is no record, no program was started. */
+	/* If the directory has no file "record", neither pasta nor slirp4netns was started. */
 	if (read_text(dir, "record", &text) < 0)
 		remove_state(dir);
 	else if (!record || streq(record, strbuf_str(&text))) {
@@ -169,7 +174,7 @@ int user_leave(const struct tool_globals *g, const char *id, const char *record)
 	return 0;
 }
 
-/* --- the ports of pasta --- */
+/* --- reading the values of -p --- */
 
 static int parse_ports(struct arena *a, const struct option_list *texts, struct port **ret)
 {
@@ -187,7 +192,7 @@ static int parse_ports(struct arena *a, const struct option_list *texts, struct 
 	return *ret ? r : -ENOMEM;
 }
 
-/* Adds the argument for a port: HOST/FIRST-LAST:FIRST-LAST. */
+/* Adds pasta's argument that publishes a port: HOST/FIRST-LAST:FIRST-LAST. */
 static int add_pasta_port(struct arena *a, struct words *w, const struct port *p)
 {
 	char host[IP_TEXT] = "";
@@ -202,7 +207,10 @@ static int add_pasta_port(struct arena *a, struct words *w, const struct port *p
 	return 0;
 }
 
-/* Adds "none" for a protocol without ports, because pasta would otherwise publish all ports. */
+/*
+ * Adds the argument "none" for a protocol of which no ports are published, because pasta would
+ * otherwise publish all ports of the protocol.
+ */
 static void add_none(struct words *w, const struct port *ports, size_t n, const char *protocol)
 {
 	for (size_t i = 0; i < n; i++)
@@ -211,7 +219,7 @@ static void add_none(struct words *w, const struct port *ports, size_t n, const 
 	add(w, streq(protocol, "udp") ? "-u" : "-t", "none");
 }
 
-/* --- pasta --- */
+/* --- starting pasta --- */
 
 static int start_pasta(struct arena *a, const struct user_join *j, const char *path,
 	const char *dir, const struct port *ports)
@@ -248,7 +256,7 @@ static int start_pasta(struct arena *a, const struct user_join *j, const char *p
 	return r < 0 ? r : err_set(EIO, "pasta: %.300s", helper_last_line(&lines));
 }
 
-/* --- slirp4netns --- */
+/* --- starting slirp4netns --- */
 
 static int connect_slirp(const char *path)
 {
@@ -264,7 +272,8 @@ static int connect_slirp(const char *path)
 }
 
 /*
- * Sends one request and reads its answer, on a connection of their own, as slirp4netns(1) demands.
+ * Asks slirp4netns to publish one port and reads its answer. Each request has a connection of its
+ * own, as slirp4netns(1) demands.
  */
 static int publish_one(const char *socket, const struct port *p, unsigned i)
 {
@@ -374,7 +383,7 @@ static int start_slirp(struct arena *a, const struct user_join *j, const char *p
 	return r;
 }
 
-/* --- joining the network --- */
+/* --- attaching the container to the network by pasta or slirp4netns --- */
 
 static int make_dir(const char *dir)
 {
@@ -394,7 +403,7 @@ static int start(struct arena *a, const struct user_join *j, const char *path, c
 					: start_slirp(a, j, path, dir, ports);
 }
 
-/* Returns whether slirp4netns is installed. If it is not, the error message stays as it is. */
+/* Returns whether slirp4netns is installed. If it is not, keeps the error message that is set. */
 static bool has_slirp(struct arena *a, const char **ret)
 {
 	_cleanup_free_ char *message = strdup(err_msg());
@@ -427,7 +436,10 @@ int user_join(const struct tool_globals *g, const struct user_join *args)
 	r = write_text(dir, "record", j.record);
 	if (r >= 0)
 		r = start(&a, &j, path, dir, ports);
-	/* pasta needs a host with a default route, slirp4netns does not. */
+	/*
+	 * If pasta has failed, slirp4netns is tried, because pasta needs a default route on the
+	 * host and slirp4netns does not.
+	 */
 	if (r < 0 && streq(args->program, JOIN_USER) && streq(j.program, PASTA) &&
 		has_slirp(&a, &path)) {
 		j.program = SLIRP;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes the config.json of a container from an image, except for the settings of the image itself.
+ * Writes the part of a container's config.json that comes from the options of `caisson run
+ * --image`. bundle_config() in images/oci adds the settings of the image to it.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -10,7 +11,8 @@
 #include "spec/spec.h"
 
 #define ENV_FILE_MAX (4u << 20)
-#define ENV_FILE_VARIABLES_MAX 4096 /* most variables of all --env-file */
+/* how many variables all files of --env-file may have together */
+#define ENV_FILE_VARIABLES_MAX 4096
 #define BUNDLE_VERSION "1.0.2"
 
 static void put_strings(struct json_out *o, const char *key, const char *const *v, size_t n)
@@ -33,7 +35,10 @@ static void put_mount(struct json_out *o, const struct run_mount *m)
 	json_out_end_object(o);
 }
 
-/* Writes the mounts that every container has. They come before the mounts of the options. */
+/*
+ * Writes the mounts that every container has. They come before the mounts that the user's options
+ * ask for.
+ */
 static void put_usual_mounts(const struct run *r, struct json_out *o)
 {
 	/*
@@ -54,8 +59,8 @@ static void put_usual_mounts(const struct run *r, struct json_out *o)
 	const struct run_mount sys = {
 		"/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"}, 4};
 	/*
-	 * A bind mount of /sys, because only the owner of a network namespace may mount a new
-	 * sysfs.
+	 * For an ordinary user's container in the host's network namespace, /sys of the host is
+	 * bind-mounted, because only the owner of a network namespace may mount a new sysfs.
 	 */
 	const struct run_mount bound_sys = {
 		"/sys", "none", "/sys", {"rbind", "nosuid", "noexec", "nodev", "ro"}, 5};
@@ -159,7 +164,7 @@ static int put_label(struct json_out *o, const char *text)
 	return 0;
 }
 
-/* Returns whether a later --label sets the same name. */
+/* Returns whether a later --label sets the same name, so that the i-th one has no effect. */
 static bool is_set_again(const struct option_list *l, size_t i)
 {
 	size_t len = strcspn(l->v[i], "=");
@@ -202,7 +207,10 @@ static int put_vm(struct run *r, struct json_out *o)
 	return 0;
 }
 
-/* Writes the program and the annotations, to which the image's settings are added. */
+/*
+ * Writes the members of config.json that the image's settings are added to: the program and the
+ * annotations.
+ */
 static int put_base(struct run *r, struct json_out *o)
 {
 	json_out_object(o, NULL);
@@ -253,8 +261,8 @@ struct variables {
 };
 
 /*
- * Adds the variable "NAME=VALUE", or "NAME" with the caller's value. A variable that the caller
- * does not have is left out.
+ * Adds the variable that `text` describes: "NAME=VALUE", or "NAME" for a variable with the value
+ * that it has in the caller's environment. If the caller has no such variable, none is added.
  */
 static int add_variable(struct run *r, struct variables *all, const char *text)
 {
@@ -275,7 +283,8 @@ static int add_variable(struct run *r, struct variables *all, const char *text)
 }
 
 /*
- * Reads a file of one variable for each line. Empty lines and lines that begin with # are skipped.
+ * Reads a file of --env-file, which has one variable in each line. Empty lines and lines that begin
+ * with # are skipped.
  */
 static int add_env_file(struct run *r, struct variables *all, const char *path)
 {
@@ -302,7 +311,7 @@ static int add_env_file(struct run *r, struct variables *all, const char *path)
 
 int run_environment(struct run *r, const char *const **ret)
 {
-	/* HOSTNAME, -e, --env-file */
+	/* room for HOSTNAME, the variables of -e, and those of --env-file */
 	const size_t max = 1 + r->o->env.n + (r->o->env_file.n ? ENV_FILE_VARIABLES_MAX : 0);
 	struct variables all = {.v = arena_array(r->arena, max + 1, sizeof(*all.v)), .max = max};
 	const char *host = arena_printf(r->arena, "HOSTNAME=%s", r->hostname);

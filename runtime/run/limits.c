@@ -7,7 +7,7 @@
 #include "run/run.h"
 #include "spec/spec.h"
 
-#define CPU_PERIOD 100000 /* microseconds */
+#define CPU_PERIOD 100000 /* period of the CPU quota, in microseconds */
 #define CAPABILITIES_MAX 64
 #define ULIMIT_NAME_MAX 32
 
@@ -56,7 +56,7 @@ static int read_names(struct run *r, const struct option_list *l, const char *op
 
 /*
  * Computes the capabilities as docker does: --cap-drop ALL leaves only those of --cap-add,
- * --cap-add ALL removes only those of --cap-drop, and a name in both lists is added.
+ * --cap-add ALL leaves all but those of --cap-drop, and a name in both lists is added.
  */
 int run_capabilities(struct run *r)
 {
@@ -136,7 +136,7 @@ struct device {
 	struct stat st;
 };
 
-/* Parses "HOST[:PATH][:ACCESS]". ACCESS is some of the letters r, w and m. */
+/* Parses a value of --device, "HOST[:PATH][:ACCESS]". ACCESS is some of the letters r, w and m. */
 static int parse_device(struct run *r, const char *text, struct device *d)
 {
 	char *copy = arena_strdup(r->arena, text);
@@ -211,7 +211,10 @@ int run_put_limits(struct run *r, struct json_out *o)
 		json_out_end_array(o);
 	}
 	json_out_object(o, "resources");
-	/* An ordinary user can make no device nodes and load no device program. */
+	/*
+	 * An ordinary user's container gets no device rules, because an ordinary user can make no
+	 * device nodes and may not load the BPF program that enforces the rules.
+	 */
 	if (!r->rootless) {
 		json_out_array(o, "devices");
 		put_rule(o, NULL);
@@ -237,7 +240,7 @@ static int parse_rlimit(const char *text, uint64_t *ret)
 	return str_to_u64(text, ret);
 }
 
-/* Writes the limit of an option such as "nofile=1024[:2048]". */
+/* Writes the limit that a value of --ulimit asks for, such as "nofile=1024[:2048]". */
 static int put_ulimit(struct run *r, struct json_out *o, const char *text)
 {
 	char *copy = arena_strdup(r->arena, text);

@@ -12,7 +12,7 @@
 #include "run/run.h"
 
 #define RESOLV_CONF_MAX (1u << 20)
-#define FILES_MAX 3 /* of run_write_files() */
+#define FILES_MAX 3 /* how many files run_write_files() writes at most */
 
 static const char *const propagations[] = {
 	"private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"};
@@ -34,7 +34,10 @@ static bool has_option(const struct run_mount *m, const char *const *names, size
 	return false;
 }
 
-/* Checks the destination of a mount that one of the three options asks for. */
+/*
+ * Checks the destination of a mount. `option` is the option that asks for the mount, which the
+ * error messages name.
+ */
 static int check_mount(const struct run_mounts *all, const struct run_mount *m, const char *option)
 {
 	if (!m->destination || m->destination[0] != '/' || streq(m->destination, "/"))
@@ -56,13 +59,18 @@ static int add_mount(struct run_mounts *all, const struct run_mount *m, const ch
 	return result;
 }
 
-/* Tells a path of the host from the name of a volume. */
+/*
+ * Tells whether the source of a volume is a path of the host. If not, it is the name of a volume.
+ */
 static bool is_path(const char *source)
 {
 	return *source == '/' || *source == '.';
 }
 
-/* Finds the absolute path of a bind mount's source. */
+/*
+ * Finds the absolute path of the source of a bind mount. If `create` is set, makes a source that
+ * does not exist as a directory.
+ */
 static int resolve_source(struct run *r, const char *text, bool create, const char **ret)
 {
 	char real[PATH_MAX];
@@ -91,8 +99,8 @@ static int finish_bind(struct run_mount *m)
 }
 
 /*
- * Applies one option of -v. Options for SELinux's labels and docker's volumes are accepted without
- * effect.
+ * Applies one option of a value of -v. Options for SELinux's labels and docker's volumes are
+ * accepted without effect.
  */
 static int add_volume_option(struct run_mount *m, const char *option)
 {
@@ -128,7 +136,8 @@ static int each_option(
 }
 
 /*
- * Parses "SOURCE:DESTINATION[:OPTIONS]" or "DESTINATION". SOURCE is a path or the name of a volume.
+ * Parses a value of -v: "SOURCE:DESTINATION[:OPTIONS]" or "DESTINATION". SOURCE is a path or the
+ * name of a volume.
  */
 static int add_volume(struct run *r, struct run_mounts *all, const char *text)
 {
@@ -170,7 +179,10 @@ static void begin_tmpfs(struct run_mount *m)
 		m->options[m->noptions++] = usual[i];
 }
 
-/* Parses "DESTINATION[:OPTIONS]". The options are those of tmpfs(5) and of mounts. */
+/*
+ * Parses a value of --tmpfs, "DESTINATION[:OPTIONS]". The options are those of tmpfs(5) and of
+ * mounts.
+ */
 static int add_tmpfs(struct run *r, struct run_mounts *all, const char *text)
 {
 	struct run_mount m = {0};
@@ -187,7 +199,7 @@ static int add_tmpfs(struct run *r, struct run_mounts *all, const char *text)
 	return result < 0 ? result : add_mount(all, &m, "--tmpfs");
 }
 
-/* Holds the words of --mount until the type of the mount is known. */
+/* Holds the words of a value of --mount until the type of the mount is known. */
 struct mount_words {
 	const char *type, *source, *target, *propagation, *size, *mode;
 	bool read_only, no_copy;
@@ -268,7 +280,7 @@ static int add_tmpfs_words(struct run *r, struct run_mount *m, const struct moun
 	return result;
 }
 
-/* Parses the value of --mount: "type=bind,source=DIR,target=DIR[,...]". */
+/* Parses a value of --mount: "type=bind,source=DIR,target=DIR[,...]". */
 static int add_mount_words(struct run *r, struct run_mounts *all, const char *text)
 {
 	struct mount_words w = {.type = "volume"};
@@ -317,7 +329,10 @@ static bool is_taken(const struct run_mounts *all, const char *destination)
 	return false;
 }
 
-/* Adds the volumes that the image declares, except where the user mounts something else. */
+/*
+ * Adds the volumes that the image declares, except those on whose destinations the user mounts
+ * something else.
+ */
 static int add_image_volumes(struct run *r, struct run_mounts *all)
 {
 	const struct image_config *c = &r->image->config;
@@ -337,8 +352,8 @@ static int add_image_volumes(struct run *r, struct run_mounts *all)
 }
 
 /*
- * Adds the mounts of the files that run_write_files() wrote, except where the user mounts something
- * else.
+ * Adds bind mounts of the files that run_write_files() wrote to the bundle, except those on whose
+ * destinations the user mounts something else.
  */
 static int add_files(struct run *r, struct run_mounts *all)
 {
@@ -372,7 +387,8 @@ static size_t depth(const char *path)
 }
 
 /*
- * Sorts the mounts, so that a mount beneath another one comes after it. Otherwise the order stays.
+ * Sorts the mounts by the depth of their destinations, so that a mount beneath another mount comes
+ * after it. Mounts of the same depth keep their order.
  */
 static void sort(struct run_mounts *all)
 {
@@ -426,15 +442,16 @@ int run_write_files(struct run *r)
 	if (result >= 0)
 		result = write_file(r, "hostname", strbuf_str(&name));
 	/*
-	 * If the container joins networks, caisson writes the files hosts and resolv.conf, because
-	 * they depend on addresses.
+	 * If the container joins networks, the files hosts and resolv.conf are not written here.
+	 * caisson-net writes them when the container is created, because they depend on its
+	 * addresses.
 	 */
 	if (result < 0 || run_joins(r->o))
 		return result;
 	result = write_file(r, "hosts", strbuf_str(&hosts));
 	if (result < 0 || !network)
 		return result;
-	/* If the host has no /etc/resolv.conf, the container gets none. */
+	/* If the host has no /etc/resolv.conf, no resolv.conf is mounted in the container. */
 	if (fd_read_file(AT_FDCWD, "/etc/resolv.conf", &resolv, RESOLV_CONF_MAX) < 0) {
 		err_clear();
 		return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checks --network and -p, and decides which of them config.json expresses and which caisson-net
- * does.
+ * Checks --network and -p, and decides which values of --network config.json expresses and for
+ * which caisson-net is needed.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -54,7 +54,10 @@ static bool has_program(const char *name)
 	return false;
 }
 
-/* Returns whether this host can give the container a network although the user asked for none. */
+/*
+ * Returns whether this host has what the default network of a container needs: caisson-net, and for
+ * an ordinary user also /dev/net/tun and pasta or slirp4netns.
+ */
 static bool has_usual_network(struct arena *a, bool root)
 {
 	const char *path;

@@ -14,8 +14,8 @@
 #define LAYER_NAME_MAX 64
 
 /*
- * Logs what is left out of the image, at the level debug. Whoever runs the container did not make
- * the image, so a warning would not help.
+ * Logs, at the level debug, a setting of the image that caisson leaves out. A warning would not
+ * help, because the user who runs the container did not make the image.
  */
 static void note(void *data, const char *text)
 {
@@ -58,13 +58,19 @@ static int make_upper(const struct preparing *p)
 	return work < 0 ? work : chain_copy_root(lower, upper);
 }
 
-/* Returns whether the user is the image's, and caisson-image has noted who that is. */
+/*
+ * Returns whether the program runs as the user whom the image names, and caisson-image has noted
+ * that user's ids.
+ */
 static bool uses_noted_user(const struct preparing *p)
 {
 	return !p->o->user && p->image.has_user;
 }
 
-/* Returns whether a directory of the image may have to be copied into a volume. */
+/*
+ * Returns whether the container has mounts for which a directory of the image may have to be copied
+ * into a volume.
+ */
 static bool may_have_volumes(const struct preparing *p)
 {
 	return p->o->volume.n || p->o->mount.n || p->image.config.nvolumes;
@@ -72,7 +78,8 @@ static bool may_have_volumes(const struct preparing *p)
 
 /*
  * Opens the image's tree, in which the container's user is looked up and from which volumes are
- * filled. *ret is -EBADF if neither is needed, because mounting the layers takes time.
+ * filled. If the tree is not needed for either, it is not opened, because mounting the layers takes
+ * time, and *ret is -EBADF.
  */
 static int open_view(const struct preparing *p, int rootfs, int *ret)
 {
@@ -87,8 +94,8 @@ static int open_view(const struct preparing *p, int rootfs, int *ret)
 }
 
 /*
- * An image of a disk has no program. Its user is told what it is, and where the disk is, because a
- * microVM can use it.
+ * Refuses an image that contains a disk and no program. The error message says where the disk is,
+ * because a microVM can boot it.
  */
 static int refuse_disk(const struct preparing *p)
 {
@@ -186,7 +193,10 @@ static int choose_stop_signal(struct preparing *p)
 	return 0;
 }
 
-/* Makes the container's directory, and removes it if anything in it cannot be made. */
+/*
+ * Makes the directory of the container in the store. If anything in the directory cannot be made,
+ * removes the directory.
+ */
 static int make_container(struct preparing *p, const char *name, pid_t maker)
 {
 	const struct container_uses uses = {.state_root = p->o->state_root,
@@ -215,7 +225,10 @@ static int make_container(struct preparing *p, const char *name, pid_t maker)
 	return r < 0 ? err_set(-r, "%s", message) : r;
 }
 
-/* Reads the image's note. If there is none, caisson-image writes it first. */
+/*
+ * Reads the note of the image in the store: its layers and settings. If there is no note,
+ * caisson-image pulls the image and writes it first.
+ */
 static int find_image(struct preparing *p)
 {
 	const struct run_options *o = p->o;

@@ -4,30 +4,38 @@
 #include "run/run.h"
 
 struct run_bundle {
-	const char *dir;    /* absolute */
-	const char *layers; /* what --root-layers takes; NULL: rootfs is a copy of the image */
+	const char *dir; /* absolute path of the bundle */
+	/* value of the option --root-layers; NULL: the bundle's rootfs is a copy of the image */
+	const char *layers;
 };
 
 /*
- * Unpacks the image's layers if that is still to be done, and makes the container's directory.
- * maker: the process that is going to make the container. What was made is removed after a failure.
- * The texts of *ret live in the arena. Returns 1 after a failure that caisson-image has printed.
+ * Unpacks the image's layers if they are not unpacked yet, and makes the container's directory,
+ * which it removes again after a failure. `maker` is the pid of the process that is going to make
+ * the container. The texts of *ret live in the arena. Returns 1 if caisson-image has failed and has
+ * printed why.
  */
 int run_prepare(const struct run_options *o, struct arena *a, const char *name, pid_t maker,
 	struct run_bundle *ret) must_check;
 
-/* What run_prepare() has made, read from the store, because another process may have called it. */
+/*
+ * Reads from the store what an earlier run_prepare() has made for the container `name`, because
+ * another process may have called it.
+ */
 int run_find_bundle(const struct run_options *o, struct arena *a, const char *name,
 	struct run_bundle *ret) must_check;
 
-/* Removes it, for a container that could not be started. */
+/* Removes what run_prepare() has made for the container `name`, which could not be started. */
 void run_remove_bundle(const struct run_options *o, const char *name);
 
 /*
- * resolve.c: has caisson-image do what needs its libraries, and waits for it. Returns 1 if
- * caisson-image failed; it has printed why on standard error.
+ * resolve.c: executes caisson-image, which pulls and unpacks the image if that is needed, and waits
+ * for its end. Returns 1 if caisson-image failed; it has printed why on standard error.
  */
 int run_helper_resolve(const struct run_options *o, const struct store *s) must_check;
-/* Copies the image of that tag into the empty directory. */
+/*
+ * Executes caisson-image, which copies the files of the image `tag` into the empty directory, and
+ * waits for its end.
+ */
 int run_helper_unpack(const struct run_options *o, const struct store *s, const char *tag,
 	const char *directory) must_check;

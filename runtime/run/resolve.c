@@ -39,7 +39,7 @@ static void add_image(struct words *w, const struct run_options *o, const char *
 	add(w, image);
 }
 
-/* Returns 1 if the program failed. It has printed why. */
+/* Runs caisson-image with these words. Returns 1 if it failed; it has printed why. */
 static int run(const struct words *w)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -56,7 +56,10 @@ static int run(const struct words *w)
 			path);
 	pid_t pid = fork();
 	if (pid == 0) {
-		/* Standard output is the container's. */
+		/*
+		 * The output of caisson-image goes to standard error, because standard output is
+		 * for the output of the container.
+		 */
 		dup2(STDERR_FILENO, STDOUT_FILENO);
 		execv(path, (char *const *)w->v);
 		_exit(127);

@@ -3,8 +3,9 @@
 #include "run/run.h"
 
 /*
- * The paths in /proc and /sys by which a program could learn about the host or change it. docker
- * has the same lists. Those in the first list are hidden, those in the second are read-only.
+ * The paths in /proc and /sys by which a program could learn about the host or change it. The paths
+ * in `masked` are hidden from the container, and those in `read_only` are read-only. docker has the
+ * same two lists.
  */
 static const char *const masked[] = {"/proc/acpi", "/proc/asound", "/proc/interrupts",
 	"/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
@@ -36,7 +37,7 @@ static int parse_one(const char *text, struct security *s)
 		   streq(value, "unconfined")) {
 		s->show_all = true;
 	} else if (len == 5 && strncmp(text, "label", len) == 0 && *value) {
-		/* "disable" means no label. */
+		/* label=disable means that the container gets no SELinux label. */
 		s->label = streq(value, "disable") ? NULL : value;
 	} else {
 		return err_set(EINVAL,
@@ -81,7 +82,10 @@ static void put_strings(struct json_out *o, const char *key, const char *const *
 	json_out_end_array(o);
 }
 
-/* Copies the file to linux.seccomp of config.json. caisson checks it later. */
+/*
+ * Copies the seccomp profile in the file `path` to linux.seccomp of config.json. caisson checks the
+ * profile when it creates the container.
+ */
 static int put_seccomp_file(struct run *r, struct json_out *o, const char *path)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes the volumes that a container has of its own, and the named ones that it mounts, and fills
- * them from the image.
+ * Makes the container's volumes, those without a name and those with one, and fills them from the
+ * image.
  */
 #include <stdio.h>
 #include <sys/stat.h>
@@ -12,8 +12,9 @@
 #include "run/run.h"
 
 /*
- * Opens the directory of the image at that path. Symbolic links are followed inside of the image's
- * root. Returns -ENOENT, without a message, if the image has nothing there.
+ * Opens the image's directory `path`, from which a volume is filled. Symbolic links are followed
+ * inside of the image's root. Returns -ENOENT, without a message, if the image has nothing at that
+ * path.
  */
 static int open_source(const struct run *r, const char *path)
 {

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* volumes.c: opens the volumes of a store for `caisson volume`. */
+/* volumes.c: opens the store, in which volumes are, for `caisson volume`. */
 #pragma once
 #include "images/oci/volumes.h"
 
 struct run_volumes {
 	struct store store;
-	int lock; /* lock of all volumes; -EBADF: not locked */
+	/*
+	 * descriptor of the lock of all volumes in the store; -EBADF: this process has not locked
+	 * them
+	 */
+	int lock;
 };
 
 #define RUN_VOLUMES_INIT \
@@ -14,9 +18,10 @@ struct run_volumes {
 	}
 
 /*
- * Opens the store in that directory, or the default store if it is NULL. `changes` says that
- * volumes will be made or removed; then the volumes are locked, and an ordinary user's process
- * becomes root in a user namespace, because it cannot remove all files of its containers otherwise.
+ * Opens the store in the directory `store`, or the default store if `store` is NULL. `changes` says
+ * that volumes will be made or removed. Then the function locks the volumes, and an ordinary user's
+ * process becomes root in a user namespace, because otherwise it cannot remove all files that its
+ * containers have made.
  */
 int run_volumes_open(struct run_volumes *v, const char *store, bool changes) must_check;
 void run_volumes_close(struct run_volumes *v);
