@@ -67,7 +67,7 @@ static void sum_vhdx_log(uint8_t *file, uint64_t at, uint64_t len)
 	for (uint64_t i = at; i + VHDX_PAGE <= at + len; i += VHDX_PAGE) {
 		uint32_t n = le32(file + i + 8);
 
-		if (memcmp(file + i, "loge", 4) == 0 && n <= at + len - i)
+		if (memcmp(file + i, "loge", 4) == 0 && n >= 8 && n <= at + len - i)
 			put_le32(file + i + 4, vhdx_crc(file + i, n, 4));
 	}
 }

@@ -87,6 +87,7 @@ def cri(tmp_path_factory, binary):
     with open(f"{directory}/conf/10-pods.conflist", "w", encoding="utf-8") as f:
         json.dump({"cniVersion": "1.0.0", "name": "pods", "plugins": [
             {"type": "caisson-cni", "capabilities": {"portMappings": True, "ips": True, "mac": True}}]}, f)
+    run(binary, "net", "rm", "--force", "pods", check=None)  # one that a run of this file has left on the build machine
     run(binary, "net", "create", "--subnet", "10.88.0.0/24", "--subnet", "fd00:88::/64", "--no-dns", "pods", check=0)
     daemon = engines.start_containerd(directory, CONFIG.format(pause=PAUSE, bin=f"{directory}/bin", conf=f"{directory}/conf", binary=runtime(binary)))
     for tag, command in (("box:latest", ["sh"]), ("pause:latest", ["sh", "-c", "trap exit TERM; while :; do sleep 1; done"])):

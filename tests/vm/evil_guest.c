@@ -96,7 +96,7 @@ static void noise(int fd, size_t len)
 
 static int be_agent(const char *what)
 {
-	static const char hello[] = "{\"type\":\"hello\",\"version\":2,\"kernel\":\"6.1\"}";
+	static const char hello[] = "{\"type\":\"hello\",\"version\":3,\"kernel\":\"6.1\"}";
 	int fd = connect_agent();
 
 	if (fd < 0)

@@ -46,7 +46,7 @@ static inline struct vhdx *vhdx_of(const struct disk *d)
 
 /*
  * Returns the CRC-32C (Castagnoli) of len bytes. The four bytes at `field`, which hold the checksum
- * itself, count as zeros.
+ * itself, count as zeros; len is at least field + 4.
  */
 uint32_t vhdx_crc(const uint8_t *p, size_t len, size_t field);
 
