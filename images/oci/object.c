@@ -67,6 +67,16 @@ static bool is_overlay_xattr(const char *name)
 	return str_starts(name, "trusted.overlay.") || str_starts(name, "user.overlay.");
 }
 
+/*
+ * Returns whether the attribute is one of caisson's own. caisson-disk trusts such an attribute,
+ * because it says where the backing files of a disk image may be (runtime/disk/tool.c). So an
+ * archive never sets one.
+ */
+static bool is_own_xattr(const char *name)
+{
+	return str_starts(name, "trusted.caisson.") || str_starts(name, "user.caisson.");
+}
+
 static bool is_acl(const char *name)
 {
 	return streq(name, "system.posix_acl_access") || streq(name, "system.posix_acl_default");
@@ -199,7 +209,7 @@ static int set_xattrs(struct tree *t, const struct object *o, const struct tar_e
 			    (e->type == TAR_SYMLINK && is_acl(x->name));
 		if (is_overlay_xattr(x->name))
 			tree_warn(t, TREE_WARN_OVERLAY_XATTR, e->name, x->name);
-		else if (none || !is_known_namespace(x->name))
+		else if (none || !is_known_namespace(x->name) || is_own_xattr(x->name))
 			tree_warn(t, TREE_WARN_XATTR, e->name, x->name);
 		else
 			r = set_xattr(t, o, e, x);

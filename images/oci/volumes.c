@@ -72,11 +72,11 @@ int volumes_lock(const struct store *s, bool exclusive)
 	_cleanup_fd_ int all = open_volumes(s);
 	if (all < 0)
 		return all;
-	_cleanup_fd_ int fd = openat(all, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	_cleanup_fd_ int fd = openat(all, ".lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return err_sys("open %s/volumes/lock", s->path);
+		return err_sys("open %s/volumes/.lock", s->path);
 	int r = store_lock_file(fd, exclusive ? LOCK_EX : LOCK_SH);
-	return r < 0 ? err_set(-r, "lock %s/volumes/lock: %s", s->path, err_text(-r))
+	return r < 0 ? err_set(-r, "lock %s/volumes/.lock: %s", s->path, err_text(-r))
 		     : take_fd(&fd);
 }
 
@@ -121,6 +121,9 @@ static int write_volume_json(int dir, const char *const *labels)
 	json_out_end_object(&o);
 	json_out_end_object(&o);
 	r = json_out_text(&o, &text, &len);
+	if (r >= 0 && len > VOLUME_JSON_MAX)
+		return err_set(E2BIG, "--label: found labels of %zu bytes, expected at most %d",
+			len, VOLUME_JSON_MAX);
 	return r < 0 ? r : fd_write_new_file(dir, VOLUME_JSON, text, len, 0600);
 }
 
@@ -205,32 +208,6 @@ int volume_is_empty(const struct store *s, const char *name)
 	return data < 0 ? data : is_empty(data);
 }
 
-int volume_fill(const struct store *s, const char *name, int from)
-{
-	_cleanup_fd_ int dir = open_volume(s, name);
-	if (dir < 0)
-		return dir;
-	/*
-	 * The directory "new" is removed first, because an interrupted volume_fill() may have left
-	 * it.
-	 */
-	int r = remove_tree(dir, "new", NULL);
-	if (r < 0)
-		return r;
-	if (mkdirat(dir, "new", 0700) < 0)
-		return err_sys("create %s/volumes/%s/new", s->path, name);
-	_cleanup_fd_ int new = open_dir(dir, "new");
-	r = new < 0 ? err_sys("open %s/volumes/%s/new", s->path, name)
-		    : copy_tree_with_root(from, new);
-	/*
-	 * The rename fails if the volume has content, because rename(2) replaces an empty directory
-	 * and no other.
-	 */
-	if (r >= 0 && renameat(dir, "new", dir, "data") < 0)
-		r = err_sys("fill the volume \"%s\"", name);
-	return r;
-}
-
 /*
  * Returns whether the container's config.json has a bind mount whose source is the directory with
  * the status `data`.
@@ -306,6 +283,42 @@ static int find_user(const struct store *s, struct arena *a, int volume, const c
 	return r;
 }
 
+int volume_fill(const struct store *s, const char *name, int from)
+{
+	_cleanup_arena_ struct arena a = {0};
+	const char *user;
+
+	_cleanup_fd_ int dir = open_volume(s, name);
+	if (dir < 0)
+		return dir;
+	/*
+	 * A volume that a container mounts stays empty, because the rename below would take the
+	 * directory away from the container.
+	 */
+	int r = find_user(s, &a, dir, &user);
+	if (r < 0 || user)
+		return r;
+	/*
+	 * The directory "new" is removed first, because an interrupted volume_fill() may have left
+	 * it.
+	 */
+	r = remove_tree(dir, "new", NULL);
+	if (r < 0)
+		return r;
+	if (mkdirat(dir, "new", 0700) < 0)
+		return err_sys("create %s/volumes/%s/new", s->path, name);
+	_cleanup_fd_ int new = open_dir(dir, "new");
+	r = new < 0 ? err_sys("open %s/volumes/%s/new", s->path, name)
+		    : copy_tree_with_root(from, new);
+	/*
+	 * The rename fails if the volume has content, because rename(2) replaces an empty directory
+	 * and no other.
+	 */
+	if (r >= 0 && renameat(dir, "new", dir, "data") < 0)
+		r = err_sys("fill the volume \"%s\"", name);
+	return r;
+}
+
 const char *volume_path(const struct store *s, struct arena *a, const char *name)
 {
 	return arena_printf(a, "%s/volumes/%s/data", s->path, name);
@@ -351,7 +364,7 @@ int volumes_read(const struct store *s, struct arena *a, struct volume **ret, si
 		r = -ENOMEM;
 	for (int i = 0; i < n; i++) {
 		const char *name = entries[i]->d_name;
-		if (r >= 0 && *name != '.' && !streq(name, "lock"))
+		if (r >= 0 && *name != '.')
 			r = volume_read(s, a, name, &(*ret)[*ret_n]);
 		/*
 		 * If another process has removed the volume after its name was read, the volume is
@@ -359,7 +372,7 @@ int volumes_read(const struct store *s, struct arena *a, struct volume **ret, si
 		 */
 		if (r == -ENOENT)
 			r = 0;
-		else if (r >= 0 && *name != '.' && !streq(name, "lock"))
+		else if (r >= 0 && *name != '.')
 			++*ret_n;
 		free(entries[i]);
 	}

@@ -6,8 +6,8 @@
  *	STORE/volumes/NAME/volume.json  when the volume was made, and its labels; written before the
  *					directory gets its name
  *	STORE/volumes/NAME/data/        the content
- *	STORE/volumes/lock              a process that is about to mount a volume locks this file in
- *					shared mode, and one that fills or removes a volume in
+ *	STORE/volumes/.lock             a process that is about to mount a volume locks this file
+ *					in shared mode, and one that fills or removes a volume in
  *					exclusive mode
  *
  * If a process is killed at any point, a volume exists as a whole or not at all, and the volume has
@@ -39,8 +39,8 @@ int volume_make(const struct store *s, const char *name, const char *const *labe
 
 /*
  * Gives an empty volume its first content, a copy of the directory `from` with the owner and mode
- * of that directory. Fails if the volume has content. The caller holds the lock of volumes_lock()
- * in exclusive mode.
+ * of that directory. Leaves a volume that a container mounts empty. Fails if the volume has
+ * content. The caller holds the lock of volumes_lock() in exclusive mode.
  */
 int volume_fill(const struct store *s, const char *name, int from) must_check;
 

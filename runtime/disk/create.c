@@ -218,19 +218,16 @@ int tool_make_target(const struct tool_target *t)
 		r = make_raw(fd, t);
 	else if (r >= 0)
 		r = qcow2_create(fd, &t->qcow2);
-	if (r < 0) {
-		/* If the file is new and did not become an image, it is removed. */
-		if (made)
-			(void)unlink(t->path);
-		return r;
-	}
 	fd_close(&fd);
-	if (t->qcow2.data_file)
+	if (r >= 0 && t->qcow2.data_file)
 		r = make_data_file(t, &a);
 	if (r >= 0 && t->qcow2.data_file)
 		r = tool_allow_backing(t->path, t->qcow2.data_file);
 	if (r >= 0 && streq(t->format, "qcow2") && t->qcow2.preallocation != QCOW2_PREALLOC_OFF)
 		r = preallocate(t);
+	/* If the file is new and did not become a whole image, it is removed. */
+	if (r < 0 && made)
+		(void)unlink(t->path);
 	return r;
 }
 

@@ -69,8 +69,11 @@ static int prepare(struct transferring *t, struct arena *a, const char *where)
 static void on_manifest(void *data, const struct descriptor *d)
 {
 	struct transferring *t = data;
+	struct image_globals g = *t->g;
 
-	pull_ahead_start(&t->ahead, t->g, t->store, &d->digest);
+	/* With --json, standard error has nothing but JSON, so the other process prints nothing. */
+	g.quiet = g.quiet || t->json;
+	pull_ahead_start(&t->ahead, &g, t->store, &d->digest);
 }
 
 /*

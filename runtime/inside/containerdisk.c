@@ -118,6 +118,9 @@ int machine_find_containerdisk(struct arena *a, struct machine_options *o)
 			"one: `caisson image inspect %s` lists the files, of which --disk takes "
 			"one",
 			o->image, (size_t)disks->count, o->image);
+	/* Whoever made the image made its disk, so the disk may name no other files of the host. */
+	if (!o->look.backing)
+		o->look.backing = "off";
 	o->disk = json_get_str(disks->first, "file");
 	return o->disk ? choose_format(o, json_get_str(disks->first, "path"))
 		       : err_set(EPROTO, "--disk image:%s: malformed answer of caisson-image",

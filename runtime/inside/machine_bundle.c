@@ -121,7 +121,11 @@ static int choose_image(struct arena *a, const struct machine_options *o,
 
 	b->disk = run->disk;
 	b->format = run->format;
-	b->backing = o->look.backing;
+	/*
+	 * --backing is about the files that the disk names. An overlay of a container image's disk
+	 * has that disk as backing file, which caisson-disk allows when it makes the overlay.
+	 */
+	b->backing = overlay && o->image ? NULL : o->look.backing;
 	if (!overlay && !o->ephemeral && !written)
 		return err_set(ENOTSUP,
 			"--disk %s: caisson only reads %s images: add --ephemeral, --size or "

@@ -271,6 +271,12 @@ def test_external_data_file(disk, raw, drive, raw_data):
     disk("map", "--backing", "/etc", image).failed("--backing")
 
 
+def test_a_data_file_that_cannot_be_made_leaves_no_image(disk):
+    image = disk.path("a.qcow2")
+    disk("create", "-f", "qcow2", "-o", f"data_file={disk.path('nowhere/d')}", image, "1M").failed("nowhere/d")
+    assert not os.path.exists(image)
+
+
 # ---- bitmaps ----
 
 def bitmap_state(image):

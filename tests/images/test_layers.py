@@ -185,6 +185,14 @@ def test_overlays_own_marks_do_not_act(unpack, images):
     assert "overlayfs" in images.err
 
 
+def test_attributes_that_caisson_trusts_are_not_set(unpack, images):
+    """An overlay's file says in such an attribute where its backing files may be. An image must not say that."""
+    root = unpack([entry("disk/", "dir"), entry("disk/a.qcow2", xattrs={"trusted.caisson.backing-directory": b"/", "user.ok": b"1",
+                                                                       "user.caisson.backing-directory": b"/"})])
+    assert oci.look(root)["disk/a.qcow2"]["xattrs"] == {"user.ok": b"1".hex()}
+    assert "trusted.caisson.backing-directory" in images.err
+
+
 def test_extended_attributes(unpack, images):
     """Extended attributes are set. containerd drops trusted.*, umoci drops empty values, and docker fails on unknown
     namespaces."""

@@ -34,7 +34,7 @@ def test_commands(box, volume):
     volume("rm", "data").failed('there is no volume "data"')
     volume("rm", "-f", "data").ok()
     volume("inspect", "data").failed('there is no volume "data"')
-    assert os.listdir(os.path.join(box.images.store, "volumes")) == ["lock"]
+    assert os.listdir(os.path.join(box.images.store, "volumes")) == [".lock"]
 
 
 @pytest.mark.parametrize("name", ["", "_x", ".x", "-x", "a/b", "..", "a b", "é", "x" * 128, "lock/../x"])
@@ -43,12 +43,12 @@ def test_names_that_cannot_be(volume, box, name):
     volume("rm", "--", name).failed("the volume's name")
     if not name or name[0] not in ".-" and "/" not in name:
         box.sh("true", "-v", f"{name}:/x").failed("the volume's name")
-    assert set(os.listdir(os.path.join(box.images.store, "volumes"))) <= {"lock"}
+    assert set(os.listdir(os.path.join(box.images.store, "volumes"))) <= {".lock"}
 
 
 def test_a_label_without_a_key(volume, box):
     volume("create", "--label", "=1", "v").failed("expected KEY=VALUE")
-    assert os.listdir(os.path.join(box.images.store, "volumes")) == ["lock"]
+    assert os.listdir(os.path.join(box.images.store, "volumes")) == [".lock"]
 
 
 def test_a_volume_outlives_its_containers(box, volume):
@@ -97,6 +97,24 @@ def test_a_container_that_cannot_be_made_leaves_no_volume_of_a_wrong_option(box,
     box.sh("true", "-v", "data:/x:wrong").failed("unknown option")
     box.sh("true", "--mount", "type=bind,source=data,target=/x").failed("type=volume takes the name of a volume")
     assert volume("ls", "-q").ok().out == ""
+
+
+def test_a_volume_that_is_mounted_is_not_filled(box, volume, volumes):
+    """Filling a volume puts a new directory in its place, which a container that mounts the old one would not see."""
+    volumes("-d", "-u", "0", "-v", "a:/nowhere", "sh", "-c", "sleep 1000", name="b1").ok()
+    assert volumes("--rm", "-u", "0", "-v", "a:/data", "sh", "-c", "ls /data; touch /data/mine").ok().out == ""
+    assert box.rt("exec", "b1", "ls", "/nowhere").ok().out == "mine\n"
+
+
+def test_labels_that_are_too_long(volume, box):
+    volume("create", *(x for i in range(70) for x in ("--label", f"k{i}=" + "a" * 1000)), "v").failed("--label", "at most 65536")
+    assert volume("ls", "-q").ok().out == ""
+
+
+def test_a_volume_may_be_called_lock(box, volume):
+    box.sh("touch /x/f", "-v", "lock:/x").ok()
+    assert volume("ls", "-q").ok().out == "lock\n"
+    volume("rm", "lock").ok()
 
 
 def test_links_in_a_volume_lead_nowhere(box, volume, tmp):
