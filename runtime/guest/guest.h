@@ -319,6 +319,8 @@ typedef int job_fn(struct guest *g, const struct agent_frame *f, struct json_out
 void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn);
 /* Reaps the child processes of job.c that have ended. */
 void jobs_reap(struct guest *g);
+/* Notes that the child with that pid was reaped. Does nothing if the child is no job's. */
+void jobs_note_end(struct guest *g, pid_t pid);
 /*
  * Kills the child processes of job.c that take too long. Returns after how many milliseconds the
  * loop has to call this function again, or -1 if no job runs.

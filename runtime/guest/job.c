@@ -127,6 +127,13 @@ void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn)
 		answer_error(g, id, -r, err_msg());
 }
 
+void jobs_note_end(struct guest *g, pid_t pid)
+{
+	for (struct job *j = g->jobs; j; j = j->next)
+		if (j->pid == pid)
+			j->pid = 0;
+}
+
 void jobs_reap(struct guest *g)
 {
 	for (struct job *j = g->jobs; j; j = j->next)

@@ -280,6 +280,20 @@ static bool may_fork(const struct process *p)
 }
 
 /*
+ * Notes that the agent has reaped the child with that pid. If no process and no job has the pid,
+ * the child was a stage or an orphan, and nothing waits for its end.
+ */
+static void note_child(struct guest *g, pid_t pid, int status)
+{
+	for (struct process *p = g->processes; p; p = p->next)
+		if (p->child.pid == pid && !p->exited) {
+			note_exit(p, status);
+			return;
+		}
+	jobs_note_end(g, pid);
+}
+
+/*
  * Reaps the children that have ended.
  *
  * While a process still has to do the step FORK, it may have a child that the agent does not know
@@ -292,6 +306,7 @@ void processes_reap(struct guest *g)
 {
 	bool forks = false;
 	int status;
+	pid_t pid;
 
 	if (!g->child_ended)
 		return;
@@ -303,8 +318,9 @@ void processes_reap(struct guest *g)
 			 waitpid(p->child.pid, &status, WNOHANG) == p->child.pid)
 			note_exit(p, status);
 	}
-	while (!forks && waitpid(-1, &status, WNOHANG) > 0)
-		;
+	/* A child that the agent knows may end after waitpid() was called for it above. */
+	while (!forks && (pid = waitpid(-1, &status, WNOHANG)) > 0)
+		note_child(g, pid, status);
 	g->child_ended = forks;
 }
 

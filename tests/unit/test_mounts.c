@@ -301,7 +301,7 @@ static void copyup_init(struct box *b)
 	EXPECT(lstat(ROOTFS "/var/fifo", &st) == 0 && S_ISFIFO(st.st_mode));
 	/* The tmpfs must become read-only only after the copied files are in it. */
 	EXPECT(box_new(b, "tmpfs", "/var/later", NULL) >= 0);
-	/* Checks that it is an error if the copy does not fit in the tmpfs. */
+	/* tmpcopyup must keep holes, so a file of 1 MiB that is one hole fits in 64 KiB. */
 	box_write(ROOTFS "/tmp/big", "x");
 	EXPECT(truncate(ROOTFS "/tmp/big", 1 << 20) == 0);
 	EXPECT(mkdir(ROOTFS "/tmp/hole", 0755) == 0 &&

@@ -157,11 +157,11 @@ static void hostile_sections(void **state)
 	struct snapshot s;
 
 	make_file(&w);
-	put32(&w, 32 + 8, 0xfffffff8); /* this is the length of the first section */
+	put32(&w, 32 + 8, 0xfffffff8); /* the section is now longer than the file */
 	reseal(&w, 32, 0);
 	expect_error(
 		snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "a section of 4294967288");
-	/* rounded up for padding, this length must not become 0 in 32 bits */
+	/* A length is rounded up for padding, and must not become 0 by that in 32 bits. */
 	put32(&w, 32 + 8, 0xffffffff);
 	reseal(&w, 32, 0);
 	expect_error(

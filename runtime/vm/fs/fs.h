@@ -154,7 +154,7 @@ struct fs_session {
 	struct fs_node *newest, *oldest;
 	uint32_t ndescriptors; /* number of descriptors that nodes have open */
 	uint32_t nfiles;       /* number of open files and directories */
-	/* number of descriptors of lock owners, at most as many as open files are allowed */
+	/* number of descriptors that the server has open for lock owners; the limit is files.max */
 	uint32_t nowners;
 	uid_t uid; /* the user id that the server has when it serves no request */
 	gid_t gid;

@@ -119,8 +119,8 @@ static bool hold_buffer(struct net_rx *rx)
 		if (parts == PARTS_MAX && rx->parts > 0)
 			return false;
 		/*
-		 * One read cannot use more parts than this, so the request's other parts stay
-		 * unused.
+		 * One readv() of the tap takes at most PARTS_MAX parts of guest memory. If a single
+		 * receive buffer has more, its last parts stay unused.
 		 */
 		if (parts == PARTS_MAX)
 			break;
