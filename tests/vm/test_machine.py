@@ -242,6 +242,16 @@ def test_boot_entries(boots):
     assert newest[:3] == ("K30", "I30", "root=UUID=11111111-2222-3333-4444-555555555555 ro")
 
 
+def test_hostile_user(boots, tmp):
+    """The user that a disk names is an argument of ssh, so it is nothing but a name."""
+    key = put(tmp, "id.pub", KEY)
+    for name, user in (("cloud-user.1", "cloud-user.1"), ("-oProxyCommand=id", "root"), (".x", "root"), ("a%d", "root"),
+                       ("a@b", "root")):
+        found = boots({**RELEASE, "boot/vmlinuz-1": "K", "etc/cloud/cloud.cfg": f"system_info:\n  default_user:\n    name: {name}\n"},
+                      "--ssh-key", key)
+        assert found[3]["annotations"]["io.caisson.vm.ssh.user"] == user
+
+
 def test_hostile_and_empty_disks(boots, tmp):
     """A disk that has nothing to boot says what was looked for and what to do. Links on a disk stay in it."""
     secret = put(tmp, "secret", "of the host")
