@@ -150,9 +150,11 @@ static int run_machine(struct arena *a, struct machine_options *o)
 	if (r == 0)
 		r = become_run(o, &b);
 	/*
-	 * The bundle is removed only after a failure, because become_run() does not return if it
-	 * succeeds.
+	 * The bundle and the overlay are removed only after a failure, because become_run() does
+	 * not return if it succeeds.
 	 */
+	if (b.made)
+		unlink(b.made);
 	if (b.path)
 		inside_remove_bundle(b.path);
 	fd_close(&b.dir);

@@ -147,6 +147,8 @@ static int choose_image(struct arena *a, const struct machine_options *o,
 	r = is_there ? check_lock(path, true) : create_overlay(a, path, run, o->size);
 	if (r != 0)
 		return r;
+	if (o->overlay && !is_there)
+		b->made = path;
 	_cleanup_free_ char *real = realpath(path, NULL);
 	b->disk = real ? arena_strdup(a, real) : NULL;
 	b->format = "qcow2";

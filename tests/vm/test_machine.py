@@ -289,6 +289,17 @@ def test_what_is_written_where(boots, tmp):
     assert image("--overlay", overlay, ephemeral=False)[0] == overlay and digest(overlay) == before
 
 
+def test_nothing_stays_of_a_failure(machines, tmp):
+    """An overlay that the command has made is removed, and one that was there stays."""
+    disk, overlay, kept = (os.path.join(tmp, n) for n in ("d.qcow2", "new.qcow2", "kept.qcow2"))
+    for path in (disk, kept):
+        run("qemu-img", "create", "-f", "qcow2", path, "8M")
+    machines.run("--disk", disk, "--overlay", overlay, "--size", "16M", "--kernel", "/nosuch").failed("--kernel", "/nosuch")
+    assert not os.path.exists(overlay)
+    machines.run("--disk", disk, "--overlay", kept, "--kernel", "/nosuch").failed("--kernel", "/nosuch")
+    assert os.path.exists(kept)
+
+
 def test_containerdisk(boots, monkeypatch, binary, tmp):
     """The disk in an image of containers is taken as it is in the store, and only read."""
     images = oci.Images(os.path.join(os.path.dirname(binary), "caisson-image"), os.path.join(tmp, "store"))
