@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/interrupt.h"
 #include "base/process.h"
 #include "images/oci/tree.h"
 #include "inside/boot.h"
@@ -367,7 +368,16 @@ int inside_take_boot(struct arena *a, const struct inside_options *o, const char
 	pid_t pid = r = inside_start_run(a, &run, bundle, false, &from);
 	if (r < 0)
 		return r;
-	r = inside_unpack(from, dir, &options, check_boot_entry, &seen);
+	/*
+	 * The guest sends nothing before it has found what the disk boots, which may take minutes.
+	 * If a signal ends this wait, `caisson run` has to end its microVM too.
+	 */
+	_cleanup_fd_ int interrupt = interrupt_open();
+	r = interrupt_wait(interrupt, from);
+	if (r < 0)
+		kill(pid, SIGTERM);
+	else
+		r = inside_unpack(from, dir, &options, check_boot_entry, &seen);
 	fd_close(&from);
 	return inside_end_run(pid, r);
 }

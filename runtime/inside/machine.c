@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "base/interrupt.h"
+
 #define IMAGE_PREFIX "image:"
 /* room for the options of `caisson run`; three of them are lists, with two words for each value */
 #define WORDS_MAX 800
@@ -133,6 +135,7 @@ static int become_run(const struct machine_options *o, const struct machine_bund
 static int run_machine(struct arena *a, struct machine_options *o)
 {
 	struct machine_bundle b = {.dir = -EBADF};
+	_cleanup_fd_ int interrupt = -EBADF;
 
 	if (o->disk && str_starts(o->disk, IMAGE_PREFIX))
 		o->image = o->disk + strlen(IMAGE_PREFIX);
@@ -145,14 +148,24 @@ static int run_machine(struct arena *a, struct machine_options *o)
 	o->cloud.id = o->name;
 	if (r >= 0 && o->image)
 		r = machine_find_containerdisk(a, o);
+	if (r == 0) {
+		interrupt = interrupt_block();
+		r = interrupt < 0 ? interrupt : machine_bundle_make(a, o, &b);
+	}
+	/*
+	 * The signals stay blocked when `caisson run` is executed. It blocks them itself before it
+	 * makes the container, and undoes what has been made if one has come.
+	 */
 	if (r == 0)
-		r = machine_bundle_make(a, o, &b);
+		r = interrupt_read(interrupt);
 	if (r == 0)
 		r = become_run(o, &b);
 	/*
-	 * The bundle is removed only after a failure, because become_run() does not return if it
-	 * succeeds.
+	 * The bundle and the overlay are removed only after a failure, because become_run() does
+	 * not return if it succeeds.
 	 */
+	if (b.made)
+		unlink(b.made);
 	if (b.path)
 		inside_remove_bundle(b.path);
 	fd_close(&b.dir);

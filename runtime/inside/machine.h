@@ -28,6 +28,11 @@ struct machine_options {
 struct machine_bundle {
 	const char *path; /* path of the bundle; NULL: the bundle was not made */
 	int dir;
+	/*
+	 * path of the file of --overlay, which is removed after a failure; NULL: this command has
+	 * not made it
+	 */
+	const char *made;
 	const char *disk;   /* absolute path of the image that the machine writes to */
 	const char *format; /* format of the image `disk`, named as in vm.image.format */
 	/* where the backing files of the image `disk` may be, as --backing says it, or NULL */

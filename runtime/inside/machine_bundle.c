@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 
 #include "base/libexec.h"
+#include "base/log.h"
 #include "base/process.h"
 #include "images/disk/lock.h"
 #include "inside/boot.h"
@@ -146,6 +147,8 @@ static int choose_image(struct arena *a, const struct machine_options *o,
 	r = is_there ? check_lock(path, true) : create_overlay(a, path, run, o->size);
 	if (r != 0)
 		return r;
+	if (o->overlay && !is_there)
+		b->made = path;
 	_cleanup_free_ char *real = realpath(path, NULL);
 	b->disk = real ? arena_strdup(a, real) : NULL;
 	b->format = "qcow2";
@@ -233,6 +236,31 @@ static int put_hardware(const struct machine_options *o, struct json_out *out)
 }
 
 /*
+ * Returns the name of the user as which ssh logs in: the one that the disk names, or else root. The
+ * disk's name is hostile, so it is taken only if ssh and its configuration cannot read it as
+ * anything but a name.
+ */
+static int read_user(const struct machine_bundle *b, struct strbuf *ret)
+{
+	static const char letters[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+	int r = 0;
+
+	if (faccessat(b->dir, BOOT_USER, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		r = fd_read_regular(b->dir, BOOT_USER, ret, 64);
+	if (r < 0)
+		return r;
+	const char *user = strbuf_str(ret);
+	if (ret->len == 0 || (!strchr("-.", user[0]) && strspn(user, letters) == ret->len))
+		return ret->len == 0 ? strbuf_add(ret, "root", 4) : 0;
+	log_warn("--ssh-key: the disk's cloud.cfg names the user \"%s\": expected letters, digits, "
+		 "\"_\", \".\" and \"-\": `caisson exec` logs in as root",
+		user);
+	strbuf_reset(ret);
+	return strbuf_add(ret, "root", 4);
+}
+
+/*
  * Writes annotations by which `caisson exec` logs in to the machine by ssh: the user's name, and
  * the path of the private key, which is the path of --ssh-key without ".pub".
  */
@@ -245,12 +273,10 @@ static int put_ssh(struct arena *a, const struct machine_options *o, const struc
 
 	if (!path)
 		return 0;
-	if (faccessat(b->dir, BOOT_USER, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-		int r = fd_read_regular(b->dir, BOOT_USER, &user, 64);
-		if (r < 0)
-			return r;
-	}
-	json_out_str(out, "io.caisson.vm.ssh.user", user.len ? strbuf_str(&user) : "root");
+	int r = read_user(b, &user);
+	if (r < 0)
+		return r;
+	json_out_str(out, "io.caisson.vm.ssh.user", strbuf_str(&user));
 	if (len < 5 || !streq(path + len - 4, ".pub"))
 		return 0;
 	path = arena_strndup(a, path, len - 4);

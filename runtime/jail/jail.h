@@ -59,14 +59,15 @@ struct jail {
 int jail_leave_streams(int errors) must_check;
 
 /*
- * Returns the user id and group id as which this monitor and its children run. No other monitor has
- * the same id, because the id contains the monitor's pid. The range of these ids is unused in
- * systemd's list of ids (systemd.io/UIDS-GIDS).
+ * Returns the user id and group id as which this monitor and its children run. If root started the
+ * monitor, no other monitor has the same id, because the id contains the monitor's pid. The range
+ * of these ids is unused in systemd's list of ids (systemd.io/UIDS-GIDS).
  *
  * The user namespace of an ordinary user does not map that id. There the id is taken from the upper
  * half of the largest range of ids that is mapped, because these are ids of /etc/subuid by which
- * the user neither owns files nor runs programs. If only single ids are mapped, the result is an id
- * that is not mapped.
+ * the user neither owns files nor runs programs. Two monitors of the same user have the same id if
+ * their pids differ by a multiple of half of that range's size: by a multiple of 32768 for the
+ * usual 65536 ids. If only single ids are mapped, the result is an id that is not mapped.
  */
 uid_t jail_id(pid_t monitor);
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,6 +24,23 @@ static int open_image(const char *path, bool make)
 		return err_sys("--image-path %s: make the directory", path);
 	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return dir < 0 ? err_sys("--image-path %s", path) : dir;
+}
+
+/*
+ * Locks the directory of --image-path until its descriptor is closed, because all checkpoints that
+ * are written into it have the same name, UNDER_WAY, until they are complete.
+ */
+static int lock_image(int image, const char *path)
+{
+	if (flock(image, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	if (errno != EWOULDBLOCK)
+		return err_sys("--image-path %s: lock the directory", path);
+	return err_set(EBUSY,
+		"--image-path %s: another checkpoint into this directory is under way: wait for "
+		"its "
+		"end, or name another directory",
+		path);
 }
 
 static int make_file(int dir, const char *name)
@@ -95,7 +113,10 @@ int launch_checkpoint(struct container *c, const struct checkpoint_options *o)
 	_cleanup_fd_ int image = open_image(o->image_path, true);
 	if (image < 0)
 		return image;
-	int r = save(c, image, o->leave_running);
+	int r = lock_image(image, o->image_path);
+	if (r < 0)
+		return r;
+	r = save(c, image, o->leave_running);
 	if (r >= 0)
 		return o->leave_running ? 0 : launch_delete(c, false);
 	_cleanup_free_ char *why = strdup(err_msg());

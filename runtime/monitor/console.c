@@ -6,15 +6,39 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/nonblock.h"
 
 /*
  * How many bytes one write to a viewer has at most. A pipe that poll(2) reports as writable has
- * room for PIPE_BUF bytes at least, so a write of this size does not wait.
+ * room for PIPE_BUF bytes at least, so a write of this size does not wait, unless another process
+ * writes to the same pipe meanwhile.
  */
 #define CHUNK 4096u
 
+/*
+ * Replaces *fd by a descriptor that does not block, if the file can be opened again. A terminal
+ * that poll(2) reports as writable may have room for one byte only, or none if its user has just
+ * pressed Ctrl-S, and a write that blocks would stop the monitor's only loop.
+ */
+static void unblock(int *fd, int access)
+{
+	int own = *fd >= 0 ? nonblock_open(*fd, access) : -1;
+
+	if (own < 0)
+		return;
+	fd_close(fd);
+	*fd = own;
+}
+
 int console_init(struct console *c, int in, int out)
 {
+	if (in == out) {
+		unblock(&out, O_RDWR);
+		in = out;
+	} else {
+		unblock(&in, O_RDONLY);
+		unblock(&out, O_WRONLY);
+	}
 	for (size_t i = 0; i < CONSOLE_VIEWERS; i++)
 		c->viewers[i] = (struct console_viewer){-EBADF, -EBADF, 0};
 	c->viewers[0].in = in;

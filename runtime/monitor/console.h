@@ -42,7 +42,8 @@ struct console {
 
 /*
  * Makes the console, and takes ownership of in and out, the descriptors of the first viewer.
- * -EBADF: the first viewer has no input or no output.
+ * -EBADF: the first viewer has no input or no output. The console opens a terminal or a FIFO again,
+ * with O_NONBLOCK.
  */
 int console_init(struct console *c, int in, int out) must_check;
 /* Frees the console and closes the viewers' descriptors. Does nothing for a zeroed struct. */

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests `caisson checkpoint` and `caisson restore` of microVMs, on the test host's KVM."""
+import fcntl
 import os
 import time
 
@@ -156,6 +157,13 @@ def test_what_is_refused(counter):
     wait_for(lambda: os.path.exists(c.path("/up")), "the exec", timeout=60)
     checkpoint(c).failed("a process of `exec` runs")
     assert os.listdir(c.image) == []
+    other = os.open(c.image, os.O_RDONLY)  # another checkpoint is under way
+    fcntl.flock(other, fcntl.LOCK_EX)
+    os.mkdir(os.path.join(c.image, ".vm.new"))
+    checkpoint(c).failed("--image-path", "another checkpoint into this directory")
+    assert os.listdir(c.image) == [".vm.new"]
+    os.close(other)
+    os.rmdir(os.path.join(c.image, ".vm.new"))
     grows(c)
     open(c.path("/stop"), "w").close()
     assert p.wait(timeout=60) == 0

@@ -10,8 +10,11 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -140,6 +143,49 @@ static void first_viewer_is_waited_for(void **state)
 	console_release(&c);
 }
 
+/*
+ * Checks that the console goes on while no one reads the terminal that is its first viewer, and
+ * that the terminal gets all of the output later.
+ */
+static void stopped_terminal(void **state)
+{
+	static char text[CONSOLE_RING / 2], got[CONSOLE_RING / 2];
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK), unlock = 0;
+	struct console c = {0};
+	ssize_t n;
+
+	assert_int_equal(ioctl(master, TIOCSPTLCK, &unlock), 0);
+	int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY);
+	int shared = dup(slave);
+	assert_int_equal(console_init(&c, slave, slave), 0);
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = (char)('A' + (i * 17 + i / 239) % 26);
+	/*
+	 * The terminal processes its output (OPOST), so a write that blocks waits until all bytes
+	 * fit. SIGALRM would end the test then. The short first write makes sure that the last one
+	 * does not fit exactly.
+	 */
+	alarm(20);
+	console_add(&c, text, 100);
+	turns(&c);
+	console_add(&c, text + 100, sizeof(text) - 100);
+	turns(&c);
+	alarm(0);
+	assert_true(console_owes(&c));
+	assert_int_equal(fcntl(shared, F_GETFL) & O_NONBLOCK, 0);
+	size_t sum = 0;
+	for (int i = 0; i < 100000 && sum < sizeof(got); i++) {
+		n = read(master, got + sum, sizeof(got) - sum);
+		sum += n > 0 ? (size_t)n : 0;
+		turn(&c);
+	}
+	assert_int_equal(sum, sizeof(text));
+	assert_memory_equal(got, text, sizeof(text));
+	console_release(&c);
+	close(shared);
+	close(master);
+}
+
 static void typing(void **state)
 {
 	struct console c = {0};
@@ -180,6 +226,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(late_viewer),
 		cmocka_unit_test(first_viewer_is_waited_for),
+		cmocka_unit_test(stopped_terminal),
 		cmocka_unit_test(typing),
 	};
 

@@ -178,6 +178,7 @@ static void ids(void **state)
 		assert_in_range(jail_choose_id(sized, pid), 105, 109);
 	}
 	assert_int_not_equal(jail_choose_id(ranges, 77), jail_choose_id(ranges, 78));
+	assert_int_equal(jail_choose_id(ranges, 77), jail_choose_id(ranges, 77 + 32768));
 }
 
 int main(void)

@@ -278,6 +278,7 @@ static void bad_devices(void **state)
 		{device, VIRTIO_ID_BLOCK, -ENOTSUP, "device of type 2 with 1 queues"},
 		{device + 4, 2, -ENOTSUP, "device of type 4 with 2 queues"},
 		{device + 8, 0x1f, -EBADMSG, "status 0x1f"},
+		{device + 8, 0x7, -EBADMSG, "status 0x7: the driver is ready without features"},
 		{device + 24, 0x10, -ENOTSUP, "does not offer 0x10"},
 		{queue + 24, 3, -EINVAL, "queue size 3"},
 		{queue, 0xfffffff0, -EINVAL, "descriptor ring at"},

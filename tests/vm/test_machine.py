@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import time
 
@@ -242,6 +243,16 @@ def test_boot_entries(boots):
     assert newest[:3] == ("K30", "I30", "root=UUID=11111111-2222-3333-4444-555555555555 ro")
 
 
+def test_hostile_user(boots, tmp):
+    """The user that a disk names is an argument of ssh, so it is nothing but a name."""
+    key = put(tmp, "id.pub", KEY)
+    for name, user in (("cloud-user.1", "cloud-user.1"), ("-oProxyCommand=id", "root"), (".x", "root"), ("a%d", "root"),
+                       ("a@b", "root")):
+        found = boots({**RELEASE, "boot/vmlinuz-1": "K", "etc/cloud/cloud.cfg": f"system_info:\n  default_user:\n    name: {name}\n"},
+                      "--ssh-key", key)
+        assert found[3]["annotations"]["io.caisson.vm.ssh.user"] == user
+
+
 def test_hostile_and_empty_disks(boots, tmp):
     """A disk that has nothing to boot says what was looked for and what to do. Links on a disk stay in it."""
     secret = put(tmp, "secret", "of the host")
@@ -277,6 +288,49 @@ def test_what_is_written_where(boots, tmp):
     run("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 4096", overlay)
     before = digest(overlay)
     assert image("--overlay", overlay, ephemeral=False)[0] == overlay and digest(overlay) == before
+
+
+def test_nothing_stays_of_a_failure(machines, tmp):
+    """An overlay that the command has made is removed, and one that was there stays."""
+    disk, overlay, kept = (os.path.join(tmp, n) for n in ("d.qcow2", "new.qcow2", "kept.qcow2"))
+    for path in (disk, kept):
+        run("qemu-img", "create", "-f", "qcow2", path, "8M")
+    machines.run("--disk", disk, "--overlay", overlay, "--size", "16M", "--kernel", "/nosuch").failed("--kernel", "/nosuch")
+    assert not os.path.exists(overlay)
+    machines.run("--disk", disk, "--overlay", kept, "--kernel", "/nosuch").failed("--kernel", "/nosuch")
+    assert os.path.exists(kept)
+
+
+# Stands for caisson while it looks into the disk, which takes long.
+SLOW = """#!/usr/bin/python3
+import os, shutil, signal, sys
+open(os.environ["BEGUN"], "w").close()
+signal.alarm(120)  # ends this process if the test has failed
+signal.sigwait([signal.SIGTERM])
+shutil.rmtree(sys.argv[sys.argv.index("--bundle") + 1])
+open(os.environ["ENDED"], "w").close()
+sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("sig", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signal_during_the_look(machines, binary, tmp, monkeypatch, sig):
+    """A signal ends the look into the disk, and nothing stays of the machine."""
+    disk, overlay, begun, ended = (os.path.join(tmp, n) for n in ("d.qcow2", "o.qcow2", "begun", "ended"))
+    run("qemu-img", "create", "-f", "qcow2", disk, "8M")
+    for name, value in (("BEGUN", begun), ("ENDED", ended), ("CAISSON_DISK_STATE", machines.rt.root),
+                        ("CAISSON_DISK_RUNTIME", put(tmp, "slow", SLOW, 0o755))):
+        monkeypatch.setenv(name, value)
+    helper = os.path.join(os.path.dirname(binary), "caisson-inside")
+    p = subprocess.Popen([helper, "--machine", *machines.words("--disk", disk, "--overlay", overlay, "--size", "16M", "m1")[1:]],
+                         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    until(lambda: os.path.exists(begun), 60, 0.05)
+    assert len(os.listdir(machines.dir)) == 1 and os.path.exists(overlay)
+    p.send_signal(getattr(signal, sig))
+    err = p.communicate(timeout=60)[1]
+    assert p.returncode == 1 and "ended by signal" in err, err
+    until(lambda: os.path.exists(ended), 60, 0.05)
+    assert os.listdir(machines.dir) == [] and not os.path.exists(overlay)
 
 
 def test_containerdisk(boots, monkeypatch, binary, tmp):

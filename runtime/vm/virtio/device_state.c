@@ -70,6 +70,10 @@ static int check_device(const struct virtio_device *d, const struct device_state
 	if (s->status & ~(uint32_t)S_KNOWN)
 		return err_set(
 			EBADMSG, "status 0x%" PRIx32 ": expected bits of 0x%x", s->status, S_KNOWN);
+	/* No driver can get a device into this state, because virtio_set_status() refuses it. */
+	if ((s->status & VIRTIO_CONFIG_S_DRIVER_OK) && !(s->status & frozen))
+		return err_set(EBADMSG,
+			"status 0x%" PRIx32 ": the driver is ready without features", s->status);
 	return 0;
 }
 

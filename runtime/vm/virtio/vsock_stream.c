@@ -12,18 +12,12 @@
 
 #include <limits.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
-/*
- * Major number of /dev/tty, /dev/console and /dev/ptmx (Linux, major.h). The device does not open
- * these again, because it could get another terminal.
- */
-#define TTYAUX_MAJOR 5
+#include "base/nonblock.h"
 
 static unsigned open_directions(int fd)
 {
@@ -41,19 +35,6 @@ static unsigned open_directions(int fd)
 	}
 }
 
-/*
- * Opens the pipe or terminal of `fd` again, so that the device has an open file description of its
- * own. Returns the new descriptor, or -1.
- */
-static int open_own(int fd, unsigned use)
-{
-	int access = use == VSOCK_BOTH ? O_RDWR : use == VSOCK_TO_GUEST ? O_RDONLY : O_WRONLY;
-	char path[32];
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, access | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-}
-
 static int choose_mode(struct vsock_stream *s)
 {
 	struct stat st;
@@ -61,20 +42,20 @@ static int choose_mode(struct vsock_stream *s)
 	if (fstat(s->fd, &st) < 0)
 		return err_sys("read the type of a stream's descriptor");
 	bool is_tty = S_ISCHR(st.st_mode) && isatty(s->fd);
+	int own = nonblock_open(s->fd, s->open == VSOCK_BOTH       ? O_RDWR
+				       : s->open == VSOCK_TO_GUEST ? O_RDONLY
+								   : O_WRONLY);
 	s->fifo = S_ISFIFO(st.st_mode);
-	if (S_ISSOCK(st.st_mode)) {
-		s->mode = VSOCK_SOCKET;
-	} else if (s->fifo || (is_tty && major(st.st_rdev) != TTYAUX_MAJOR)) {
-		int own = open_own(s->fd, s->open);
-
-		s->mode = own < 0 ? VSOCK_NOWAIT : VSOCK_PLAIN;
-		if (own >= 0) {
-			fd_close(&s->fd);
-			s->fd = own;
-		}
-	} else {
-		s->mode = S_ISCHR(st.st_mode) ? VSOCK_NOWAIT : VSOCK_PLAIN;
+	if (own >= 0) {
+		fd_close(&s->fd);
+		s->fd = own;
 	}
+	if (S_ISSOCK(st.st_mode))
+		s->mode = VSOCK_SOCKET;
+	else if (own < 0 && (s->fifo || S_ISCHR(st.st_mode)))
+		s->mode = VSOCK_NOWAIT;
+	else
+		s->mode = VSOCK_PLAIN;
 	/*
 	 * Limits each write to the room that poll(2) guarantees: one byte in a terminal, PIPE_BUF
 	 * in a pipe.
