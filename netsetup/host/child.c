@@ -103,7 +103,7 @@ static int choose_device(struct host *h, const struct network *n, struct attachm
 	b->mtu = d.mtu;
 	b->up = d.link.flags & IFF_UP;
 	memcpy(a->mac, d.mac, sizeof(a->mac));
-	return device_each_address(&h->nl, d.link.index, add_before, b);
+	return device_each_address(&h->nl, d.link.index, false, add_before, b);
 }
 
 static int read_parent(struct host *h, const struct network *n, struct device *ret)

@@ -359,6 +359,16 @@ def test_ports_that_are_refused(net, moving):
     net("rm", "web").ok()
 
 
+@pytest.mark.parametrize("words", ["192.0.2.1/24 valid_lft 1000 preferred_lft 1000", "192.0.2.1/24 scope link",
+                                   "2001:db8::1/64 valid_lft 1000 preferred_lft 1000 nodad"])
+def test_a_port_whose_address_is_not_permanent(net, card, words):
+    """An address from DHCP or a router's advertisement has a lifetime. The host would lose it as it would lose a permanent one."""
+    call("ip", "link", "set", "card0", "up").ok()
+    call("ip", "addr", "add", *words.split(), "dev", "card0").ok()
+    net("create", "--member", "card0", "web").failed("members", "card0 has the address " + words.split(maxsplit=1)[0])
+    assert details("card0")["master"] is None and net.files() == ["run/lock"]
+
+
 @pytest.mark.slow
 def test_a_bridge_with_a_port_is_killed_at_every_step(net, card):
     def remove():
