@@ -465,31 +465,3 @@ int network_remove(struct host *h, const char *name, bool force)
 		r = remove_interface(h, &n);
 	return r < 0 ? r : remove_file(h, name);
 }
-
-int network_reload(struct host *h)
-{
-	const struct attachment **attachments;
-	struct network *all;
-	size_t n, count;
-
-	int r = network_list(h, &all, &n);
-	for (size_t i = 0; r >= 0 && i < n; i++) {
-		r = network_apply(h, &all[i]);
-		if (r < 0)
-			return err_ctx(r, "network %s", all[i].name);
-	}
-	if (r >= 0)
-		r = attachment_list(h, NULL, NULL, &attachments, &count);
-	for (size_t i = 0; r >= 0 && i < count; i++) {
-		char record[CONTAINER_KEY_MAX + IFNAMSIZ + 8];
-
-		snprintf(record, sizeof(record), "%s/%s.json", attachments[i]->key,
-			attachments[i]->interface);
-		r = attachment_sweep(h, record);
-	}
-	for (size_t i = 0; r >= 0 && i < n; i++)
-		r = names_reload(h, &all[i]);
-	if (r >= 0)
-		r = host_tidy(h);
-	return r < 0 ? r : nft_write_all(h, NULL, NULL);
-}

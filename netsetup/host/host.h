@@ -191,8 +191,9 @@ int network_remove(struct host *h, const char *name, bool force) must_check;
 
 /*
  * Applies all networks, writes all rules again, and undoes the attachments whose interface no
- * longer exists. `caisson net reload` calls this function, after a reboot, or after another program
- * has flushed the rules.
+ * longer exists. If one of these steps fails, does the others, and returns the first failure.
+ * `caisson net reload` calls this function, after a reboot, or after another program has flushed
+ * the rules.
  */
 int network_reload(struct host *h) must_check;
 

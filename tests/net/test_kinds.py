@@ -397,6 +397,7 @@ def test_one_network_is_built_on_another(net, card):
     net("reload").failed("in a circle")
     for n in ("one", "two"):
         os.unlink(f"{net.config}/{n}.json")
+    net("reload").ok()
 
 
 # ---- what is refused of every option ----
