@@ -100,6 +100,12 @@ static int choose_device(struct host *h, const struct network *n, struct attachm
 			"network %s: interface %s is %s, which cannot move into a container",
 			n->name, b->name,
 			d.master ? "a port of another interface" : "a bridge or a bond");
+	/*
+	 * Keeps the interface's own name even if the network's file has an alternative one, because
+	 * the interface gets this name when it moves back, and the kernel refuses a name that is
+	 * an alternative name already.
+	 */
+	memcpy(b->name, d.link.name, sizeof(b->name));
 	b->mtu = d.mtu;
 	b->up = d.link.flags & IFF_UP;
 	memcpy(a->mac, d.mac, sizeof(a->mac));

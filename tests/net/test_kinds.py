@@ -207,6 +207,15 @@ def test_a_device_moves_in_and_back(net, moving):
     assert (state(), details("card0")) == before
 
 
+def test_a_device_by_its_alternative_name(net, moving):
+    net("create", "--kind", "device", "--parent", "first-card", "dev").ok()
+    before = state(), details("card0")
+    assert net.attach("dev", "c1")["before"]["name"] == "card0"
+    net("detach", "dev", "/run/netns/c1").ok()
+    assert (state(), details("card0")) == before
+    net("rm", "dev").ok()
+
+
 def test_a_device_whose_namespace_ended(net, moving):
     """A namespace is kept until the interface is back on the host, because the kernel removes virtual interfaces with theirs."""
     net("create", "--kind", "device", "--parent", "card0", "dev").ok()
