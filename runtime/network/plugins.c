@@ -339,6 +339,22 @@ static int undo_add(struct host *h, const struct chain *c, int r)
 	return removed < 0 ? removed : err_set(-r, "%s", message ? message : "no memory");
 }
 
+/*
+ * Fails if the container's ID is longer than those for which caisson keeps records, because
+ * plugins_remove() would not find the container's record.
+ */
+static int check_id(const struct plugins_request *q)
+{
+	size_t len = strlen(q->id);
+
+	if (len <= CONTAINER_KEY_MAX)
+		return 0;
+	return err_set(EINVAL,
+		"--network " PLUGINS_PREFIX "%.100s: the container's ID has %zu characters, "
+		"expected at most %d: choose a shorter ID",
+		q->list, len, CONTAINER_KEY_MAX);
+}
+
 int plugins_add(struct host *h, const struct plugins_request *q, struct plugins_result *ret)
 {
 	struct chain c = {
@@ -346,7 +362,9 @@ int plugins_add(struct host *h, const struct plugins_request *q, struct plugins_
 	char interface[IFNAMSIZ];
 
 	*ret = (struct plugins_result){0};
-	int r = plugins_find_list(&h->arena, q->list, &c.list);
+	int r = check_id(q);
+	if (r >= 0)
+		r = plugins_find_list(&h->arena, q->list, &c.list);
 	if (r >= 0)
 		r = check_programs(&h->arena, &c);
 	if (r >= 0)

@@ -154,6 +154,18 @@ def test_delete_says_what_failed(host, ctr, lists, tmp):
     assert records(host, c.id) == {} and calls(tmp, "one")[-1][0] == "DEL"
 
 
+def test_the_length_of_an_id(host, lists, tmp):
+    """What is added can be deleted: an ID that is longer than the name of a record is refused."""
+    recorder(tmp, "one")
+    lists("web", {"type": "one"})
+    path = host.namespace("c1")
+    host("join", "x" * 201, path, "--network", "cni:web").failed("--network cni:web", "201", "at most 200")
+    assert calls(tmp, "one") == [] and records(host, "x" * 201) == {}
+    host("join", "x" * 200, path, "--network", "cni:web").ok()
+    host("leave", "x" * 200).ok()
+    assert [x[0] for x in calls(tmp, "one")] == ["ADD", "DEL"]
+
+
 @pytest.mark.parametrize("change", ["", "other", "host", "older"])
 def test_del_enters_no_other_namespace(host, lists, tmp, change):
     """A path such as /proc/PID/ns/net may lead to the namespace of another process by the time of DEL. The record of an older caisson does not say
