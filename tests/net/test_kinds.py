@@ -62,13 +62,20 @@ def test_modes_of_macvlan(net, card, mode):
     """In a private network and in one that leaves switching to a switch which does not send back, containers do not reach each other. A passthru
     network has one container."""
     macvlan(net, "--mode", mode).ok()
-    net.attach("phys", "c1")
-    assert details("eth0", "c1")["data"]["mode"] == mode
+    record = net.attach("phys", "c1")
+    inside = details("eth0", "c1")
+    assert inside["data"]["mode"] == mode and inside["mac"] == record["mac"]
+    assert (record["mac"] == details("card0")["mac"]) == (mode == "passthru")
+    assert net("inspect", "--check", "phys").json()["faults"] == []
     net.serve("c1")
     assert net.ask("192.0.2.100", 80, ns="lan") == "192.0.2.2"
     if mode == "passthru":
         net.namespace("c2")
         net("attach", "phys", "/run/netns/c2").failed("macvlan on card0", "passthru one already")
+        assert len(net("inspect", "phys").json()["attachments"]) == 1
+        net("detach", "phys", "/run/netns/c1").ok()
+        wanted = "phys:mac=02:00:00:00:00:09"
+        net("join", "c2", "/run/netns/c2", "--network", wanted).failed("MAC address", "kind macvlan and mode passthru", "expected none")
     else:
         net.attach("phys", "c2")
         reached = net.ask("192.0.2.100", 80, ns="c2", timeout=2)
