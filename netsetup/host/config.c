@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Makes, finds and removes the networks of the host. */
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "base/dir.h"
 #include "netsetup/host/host_internal.h"
 
 #define FILE_NAME_MAX (NETWORK_NAME_MAX + 6)
@@ -69,7 +69,7 @@ int network_list(struct host *h, struct network **ret, size_t *ret_n)
 	int r = 0, again = h->config_dir < 0
 				   ? -EBADF
 				   : openat(h->config_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = again < 0 ? NULL : fdopendir(again);
+	DIR *d = dir_take_fd(again);
 
 	*ret = NULL;
 	*ret_n = 0;

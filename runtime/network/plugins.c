@@ -3,11 +3,11 @@
  * Calls the CNI plug-ins of a list on the host: ADD in the order of the list, DEL in the opposite
  * order.
  */
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/dir.h"
 #include "base/helper.h"
 #include "network/plugins.h"
 
@@ -429,7 +429,7 @@ int plugins_remove(struct host *h, const char *id, const char *record)
 		return 0;
 	const char *path = arena_printf(&h->arena, "containers/%s", id);
 	int fd = path ? openat(h->state_dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -ENOMEM;
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	DIR *d = dir_take_fd(fd);
 	if (!d)
 		return !path ? -ENOMEM : errno == ENOENT ? 0 : err_sys("list %s", path);
 	while ((e = readdir(d))) {
