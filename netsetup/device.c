@@ -208,7 +208,7 @@ static int transfer_interface(struct trip *t, const char *name, const char *new_
 		if (r != -ENODEV)
 			return r;
 	}
-	r = addresses_read(&t->from->nl, t->was.index, &t->addresses);
+	r = addresses_read(&t->from->nl, t->was.index, false, &t->addresses);
 	if (r < 0)
 		return r;
 	r = move_interface(t, new_name);

@@ -173,13 +173,15 @@ static int take_mac(struct host *h, const struct attach_request *q, struct attac
  * Makes the MAC address from the IP address, unless the user has given a MAC address. So an IP
  * address always has the same MAC address, and the ARP caches of other machines stay valid.
  */
-static int choose_mac(struct host *h, const struct attach_request *q, struct attachment *a)
+static int choose_mac(struct host *h, const struct network *n, const struct attach_request *q,
+	struct attachment *a)
 {
-	if (q->mac && (a->kind == NETWORK_IPVLAN || a->kind == NETWORK_DEVICE))
+	if (q->mac && kind_keeps_mac(n))
 		return err_set(EINVAL,
-			"MAC address: an interface of kind %s keeps that of the host's interface, "
-			"expected none",
-			network_kind_name(a->kind));
+			"MAC address: an interface of kind %s%s keeps that of the host's "
+			"interface, expected none",
+			network_kind_name(a->kind),
+			a->kind == NETWORK_MACVLAN ? " and mode passthru" : "");
 	if (q->mac)
 		return take_mac(h, q, a);
 	/* 0x0a is the first byte of a MAC address that is locally administered and not a group */
@@ -384,7 +386,7 @@ int attachment_make(struct host *h, const struct attach_request *q, const struct
 	if (r >= 0)
 		r = choose_addresses(h, &n, q, a);
 	if (r >= 0)
-		r = choose_mac(h, q, a);
+		r = choose_mac(h, &n, q, a);
 	if (r >= 0)
 		r = ports_check(h, a);
 	if (r >= 0)

@@ -100,10 +100,16 @@ static int choose_device(struct host *h, const struct network *n, struct attachm
 			"network %s: interface %s is %s, which cannot move into a container",
 			n->name, b->name,
 			d.master ? "a port of another interface" : "a bridge or a bond");
+	/*
+	 * Keeps the interface's own name even if the network's file has an alternative one, because
+	 * the interface gets this name when it moves back, and the kernel refuses a name that is
+	 * an alternative name already.
+	 */
+	memcpy(b->name, d.link.name, sizeof(b->name));
 	b->mtu = d.mtu;
 	b->up = d.link.flags & IFF_UP;
 	memcpy(a->mac, d.mac, sizeof(a->mac));
-	return device_each_address(&h->nl, d.link.index, add_before, b);
+	return device_each_address(&h->nl, d.link.index, false, add_before, b);
 }
 
 static int read_parent(struct host *h, const struct network *n, struct device *ret)
@@ -128,6 +134,26 @@ int child_mtu(struct host *h, const struct network *n, const struct attachment *
 	return r < 0 ? r : (int)(n->mtu ? n->mtu : parent.mtu);
 }
 
+/*
+ * Fails if a container has the passthru macvlan on the network's parent, because there is at most
+ * one, and another attachment would take its lease, whose name is the parent's MAC address. Undoes
+ * the attachments of containers that have gone first.
+ */
+static int check_only(struct host *h, const struct network *n)
+{
+	const struct attachment **all;
+	size_t count;
+	int r = sweep_network(h, n->name);
+
+	if (r >= 0)
+		r = attachment_list(h, NULL, n->name, &all, &count);
+	if (r < 0 || count == 0)
+		return r;
+	return err_set(EBUSY,
+		"make the macvlan on %s: container %s has a passthru one already: detach it first",
+		n->parent, all[0]->key);
+}
+
 int child_choose(struct host *h, const struct network *n, struct attachment *a)
 {
 	struct device parent;
@@ -144,8 +170,10 @@ int child_choose(struct host *h, const struct network *n, struct attachment *a)
 	r = child_mtu(h, n, a);
 	if (r >= 0)
 		r = read_parent(h, n, &parent);
-	/* The kernel gives an ipvlan the MAC address of its parent. */
-	if (r >= 0 && a->kind == NETWORK_IPVLAN)
+	if (r >= 0 && a->kind == NETWORK_MACVLAN && kind_keeps_mac(n))
+		r = check_only(h, n);
+	/* The kernel gives an ipvlan and a passthru macvlan the MAC address of the parent. */
+	if (r >= 0 && kind_keeps_mac(n))
 		memcpy(a->mac, parent.mac, sizeof(a->mac));
 	return r < 0 ? r : 0;
 }

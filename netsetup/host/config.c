@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Makes, finds and removes the networks of the host. */
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "base/dir.h"
 #include "netsetup/host/host_internal.h"
 
 #define FILE_NAME_MAX (NETWORK_NAME_MAX + 6)
@@ -69,7 +69,7 @@ int network_list(struct host *h, struct network **ret, size_t *ret_n)
 	int r = 0, again = h->config_dir < 0
 				   ? -EBADF
 				   : openat(h->config_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = again < 0 ? NULL : fdopendir(again);
+	DIR *d = dir_take_fd(again);
 
 	*ret = NULL;
 	*ret_n = 0;
@@ -464,32 +464,4 @@ int network_remove(struct host *h, const char *name, bool force)
 	if (r >= 0)
 		r = remove_interface(h, &n);
 	return r < 0 ? r : remove_file(h, name);
-}
-
-int network_reload(struct host *h)
-{
-	const struct attachment **attachments;
-	struct network *all;
-	size_t n, count;
-
-	int r = network_list(h, &all, &n);
-	for (size_t i = 0; r >= 0 && i < n; i++) {
-		r = network_apply(h, &all[i]);
-		if (r < 0)
-			return err_ctx(r, "network %s", all[i].name);
-	}
-	if (r >= 0)
-		r = attachment_list(h, NULL, NULL, &attachments, &count);
-	for (size_t i = 0; r >= 0 && i < count; i++) {
-		char record[CONTAINER_KEY_MAX + IFNAMSIZ + 8];
-
-		snprintf(record, sizeof(record), "%s/%s.json", attachments[i]->key,
-			attachments[i]->interface);
-		r = attachment_sweep(h, record);
-	}
-	for (size_t i = 0; r >= 0 && i < n; i++)
-		r = names_reload(h, &all[i]);
-	if (r >= 0)
-		r = host_tidy(h);
-	return r < 0 ? r : nft_write_all(h, NULL, NULL);
 }

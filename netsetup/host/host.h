@@ -191,8 +191,9 @@ int network_remove(struct host *h, const char *name, bool force) must_check;
 
 /*
  * Applies all networks, writes all rules again, and undoes the attachments whose interface no
- * longer exists. `caisson net reload` calls this function, after a reboot, or after another program
- * has flushed the rules.
+ * longer exists. If one of these steps fails, does the others, and returns the first failure.
+ * `caisson net reload` calls this function, after a reboot, or after another program has flushed
+ * the rules.
  */
 int network_reload(struct host *h) must_check;
 
@@ -286,6 +287,12 @@ struct attach_request {
  * with the first free number in place of its "%d".
  */
 int netns_pick_name(const char *netns, const char *template, char ret[IFNAMSIZ]) must_check;
+/*
+ * Reads the cookie of the namespace with the path `netns`. The kernel gives this number to no other
+ * network namespace until the machine restarts (SO_NETNS_COOKIE). *ret is 0 if the kernel has no
+ * cookies, as before Linux 5.14.
+ */
+int netns_cookie(const char *netns, uint64_t *ret) must_check;
 
 /* Returns whether a dnsmasq answers on the network's gateways while a container is attached. */
 bool names_served(const struct network *n);

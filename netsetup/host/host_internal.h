@@ -25,6 +25,11 @@ enum {
 };
 
 bool kind_has(enum network_kind kind, unsigned what);
+/*
+ * Returns whether the interface of a container in the network has the MAC address of the interface
+ * of the host on which the network is built.
+ */
+bool kind_keeps_mac(const struct network *n);
 /* Returns the name of a mode. `mode` is a number that network_mode_parse() has returned. */
 const char *network_mode_name(enum network_kind kind, uint8_t mode);
 /* Checks rules that concern several members of a network's file. */

@@ -54,6 +54,12 @@ bool kind_has(enum network_kind kind, unsigned what)
 	return (kinds[kind].has & what) == what;
 }
 
+bool kind_keeps_mac(const struct network *n)
+{
+	return n->kind == NETWORK_IPVLAN || n->kind == NETWORK_DEVICE ||
+	       (n->kind == NETWORK_MACVLAN && n->mode == MACVLAN_MODE_PASSTHRU);
+}
+
 const char *network_kind_name(enum network_kind kind)
 {
 	return kinds[kind].name;

@@ -176,7 +176,7 @@ static int add_member(struct host *h, const struct network *n, const char *name,
 			name);
 	snprintf(copy, sizeof(copy), "%s", name);
 	if (d.link.index)
-		r = device_each_address(&h->nl, d.link.index, refuse_address, copy);
+		r = device_each_address(&h->nl, d.link.index, true, refuse_address, copy);
 	if (r >= 0)
 		r = note_device(h, n, name, &d);
 	if (r < 0 || host_skips(h, "interface %s: make it a member of %s", name, n->interface))

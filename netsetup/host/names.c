@@ -12,7 +12,6 @@
  * too. dnsmasq writes its pid once it has daemonized, and ends if it cannot. So a command that is
  * killed while it starts dnsmasq never leaves a dnsmasq without a pid behind.
  */
-#include <dirent.h>
 #include <limits.h>
 #include <poll.h>
 #include <pwd.h>
@@ -24,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/dir.h"
 #include "base/helper.h"
 #include "netsetup/host/host_internal.h"
 
@@ -365,7 +365,7 @@ static bool is_unused(struct host *h, const char *network)
 
 	snprintf(folder, sizeof(folder), "names/%s/hosts", network);
 	int fd = openat(h->state_dir, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	DIR *d = dir_take_fd(fd);
 	bool unused = true;
 
 	while (d && unused && (e = readdir(d)))
@@ -392,7 +392,7 @@ int names_reload(struct host *h, const struct network *n)
 static void remove_folder(struct host *h, const char *path)
 {
 	int fd = openat(h->state_dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	DIR *d = dir_take_fd(fd);
 	struct dirent *e;
 
 	while (d && (e = readdir(d)))

@@ -3,11 +3,11 @@
  * Reads and writes the files below STATE, which host.h lists. A lease is a symbolic link whose text
  * is a record's path.
  */
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/dir.h"
 #include "netsetup/host/host_internal.h"
 
 #define RECORD_PATH (CONTAINER_KEY_MAX + IFNAMSIZ + 8)
@@ -91,7 +91,7 @@ static bool record_exists(struct host *h, const char *record)
 int store_each(struct host *h, const char *folder, store_fn *fn, void *arg)
 {
 	int fd = h->state_dir < 0 ? -ENOENT : open_folder(h, folder, false), r = 0;
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	DIR *d = dir_take_fd(fd);
 	struct dirent *e;
 
 	if (fd < 0)
@@ -173,7 +173,7 @@ int store_read_record(struct host *h, const char *record, struct attachment *ret
 static int tidy_files(int parent, const char *path)
 {
 	int fd = openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	DIR *d = dir_take_fd(fd);
 	struct dirent *e;
 
 	if (!d)
@@ -197,7 +197,7 @@ static int no_visit(struct host *h, const char *name, const char *record, void *
 static int tidy_folders(struct host *h, const char *parent, bool leases)
 {
 	int fd = open_folder(h, parent, false), r = 0;
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	DIR *d = dir_take_fd(fd);
 	struct dirent *e;
 
 	if (fd < 0)
@@ -268,7 +268,7 @@ static int add_container(struct host *h, const char *key, struct found *f)
 	int fd = open_folder(h, folder, false);
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
-	DIR *d = fdopendir(fd);
+	DIR *d = dir_take_fd(fd);
 	if (!d)
 		return err_sys("list %s", folder);
 	while (r >= 0 && (e = readdir(d))) {
@@ -286,7 +286,7 @@ static int add_container(struct host *h, const char *key, struct found *f)
 static int add_all(struct host *h, struct found *f)
 {
 	int fd = open_folder(h, "containers", false), r = 0;
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	DIR *d = dir_take_fd(fd);
 	struct dirent *e;
 
 	if (fd < 0)

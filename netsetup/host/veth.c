@@ -34,6 +34,20 @@ int netns_pick_name(const char *netns, const char *template, char ret[IFNAMSIZ])
 	return fd < 0 ? fd : net_pick_name(template, fd, ret);
 }
 
+int netns_cookie(const char *netns, uint64_t *ret)
+{
+	_cleanup_fd_ int fd = netns_open(netns);
+	_cleanup_nl_ struct nl nl = NL_INIT;
+	socklen_t len = sizeof(*ret);
+	int r = fd < 0 ? fd : nl_open(&nl, fd);
+
+	if (r < 0)
+		return r;
+	if (getsockopt(nl.fd, SOL_SOCKET, SO_NETNS_COOKIE, ret, &len) < 0)
+		*ret = 0;
+	return 0;
+}
+
 bool netns_same(int a, int b)
 {
 	struct stat x, y;

@@ -22,7 +22,16 @@ void addresses_release(struct addresses *a)
 struct reader {
 	struct addresses *to;
 	int ifindex;
+	bool all; /* whether to read more than the addresses that runtime-spec wants to be kept */
 };
+
+static bool is_wanted(const struct reader *reader, const struct ifaddrmsg *info, uint32_t flags)
+{
+	bool global = info->ifa_scope == RT_SCOPE_UNIVERSE;
+
+	return reader->all ? global || info->ifa_family == AF_INET
+			   : global && flags & IFA_F_PERMANENT;
+}
 
 static int read_address(const struct nlmsghdr *h, void *arg)
 {
@@ -37,17 +46,17 @@ static int read_address(const struct nlmsghdr *h, void *arg)
 	 * Compares the index of the interface, although the request names it, because for address
 	 * families whose dump has no filter the kernel sends the addresses of all interfaces.
 	 */
-	if ((int)info->ifa_index != reader->ifindex || info->ifa_scope != RT_SCOPE_UNIVERSE ||
-		!(nl_attr_u32(attrs[IFA_FLAGS], info->ifa_flags) & IFA_F_PERMANENT))
+	if ((int)info->ifa_index != reader->ifindex ||
+		!is_wanted(reader, info, nl_attr_u32(attrs[IFA_FLAGS], info->ifa_flags)))
 		return 0;
 	return strbuf_add(&reader->to->messages, h, MNL_ALIGN(h->nlmsg_len));
 }
 
-int addresses_read(struct nl *nl, int ifindex, struct addresses *ret)
+int addresses_read(struct nl *nl, int ifindex, bool all, struct addresses *ret)
 {
 	struct ifaddrmsg info = {.ifa_family = AF_UNSPEC, .ifa_index = (unsigned)ifindex};
 	_cleanup_addresses_ struct addresses found = {0};
-	struct reader reader = {&found, ifindex};
+	struct reader reader = {&found, ifindex, all};
 	int r = -EINTR;
 
 	for (int tries = 0; r == -EINTR && tries < 10; tries++) {

@@ -19,10 +19,11 @@ void addresses_release(struct addresses *a);
 
 /*
  * Reads the addresses of an interface that runtime-spec 1.3 wants to be kept: permanent addresses
- * (IFA_F_PERMANENT) of global scope (RT_SCOPE_UNIVERSE), of every family. After a failure nothing
- * needs releasing.
+ * (IFA_F_PERMANENT) of global scope (RT_SCOPE_UNIVERSE), of every family. If `all` is set, reads
+ * also the addresses with a lifetime, such as those from DHCP, and the IPv4 addresses of every
+ * scope. After a failure nothing needs releasing.
  */
-int addresses_read(struct nl *nl, int ifindex, struct addresses *ret) must_check;
+int addresses_read(struct nl *nl, int ifindex, bool all, struct addresses *ret) must_check;
 
 /*
  * Adds the addresses to the interface `to`, which was called old_name when the addresses were read.

@@ -214,14 +214,14 @@ int device_remove_address(struct nl *nl, int index, uint8_t family, const void *
 	return 0;
 }
 
-int device_each_address(struct nl *nl, int index, device_address_fn *fn, void *arg)
+int device_each_address(struct nl *nl, int index, bool all, device_address_fn *fn, void *arg)
 {
-	_cleanup_addresses_ struct addresses all = {0};
+	_cleanup_addresses_ struct addresses found = {0};
 	const struct nlattr *attrs[IFA_FLAGS + 1];
 	const struct nlmsghdr *h;
-	int r = addresses_read(nl, index, &all);
-	const char *at = all.messages.s;
-	size_t left = all.messages.len;
+	int r = addresses_read(nl, index, all, &found);
+	const char *at = found.messages.s;
+	size_t left = found.messages.len;
 
 	while (r == 0 && left && (h = nl_next_message(&at, &left))) {
 		const struct ifaddrmsg *info = nl_payload(h);
@@ -253,7 +253,7 @@ int device_has_address(struct nl *nl, int index, uint8_t family, const void *raw
 {
 	struct wanted_address w = {family, prefix, raw};
 
-	return device_each_address(nl, index, compare_address, &w);
+	return device_each_address(nl, index, true, compare_address, &w);
 }
 
 int device_add_default_route(struct nl *nl, int index, uint8_t family, const void *gateway)

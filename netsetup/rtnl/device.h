@@ -83,11 +83,13 @@ int device_remove_address(struct nl *nl, int index, uint8_t family, const void *
 	must_check;
 
 /*
- * Calls fn for each permanent address of global scope of the interface. If fn returns another value
- * than 0, stops and returns it.
+ * Calls fn for each permanent address of global scope of the interface, and if `all` is set, also
+ * for each address with a lifetime, such as one from DHCP, and for each IPv4 address of another
+ * scope. If fn returns another value than 0, stops and returns it.
  */
 typedef int device_address_fn(uint8_t family, const uint8_t *raw, uint8_t prefix, void *arg);
-int device_each_address(struct nl *nl, int index, device_address_fn *fn, void *arg) must_check;
+int device_each_address(struct nl *nl, int index, bool all, device_address_fn *fn, void *arg)
+	must_check;
 
 /* Returns 1 if the interface has the address `raw` with a prefix of `prefix` bits, else 0. */
 int device_has_address(struct nl *nl, int index, uint8_t family, const void *raw, uint8_t prefix)

@@ -3,11 +3,11 @@
  * Calls the CNI plug-ins of a list on the host: ADD in the order of the list, DEL in the opposite
  * order.
  */
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/dir.h"
 #include "base/helper.h"
 #include "network/plugins.h"
 
@@ -18,6 +18,7 @@
 /* An interface of a container that the plug-ins of a list have made or are to make. */
 struct chain {
 	const char *id, *netns, *interface;
+	uint64_t cookie; /* netns_cookie() of the namespace; 0: unknown */
 	/* path of the network namespace, as the plug-ins get it; "": the namespace has ended */
 	const char *now;
 	const struct json *list, *wishes, *result;
@@ -187,6 +188,7 @@ static int write_record(struct host *h, const struct chain *c)
 		return r;
 	json_out_object(&o, NULL);
 	json_out_str(&o, "netns", c->netns);
+	json_out_u64(&o, "cookie", c->cookie);
 	json_out_str(&o, "interface", c->interface);
 	json_out_node(&o, "runtimeConfig", c->wishes);
 	json_out_node(&o, "list", c->list);
@@ -239,6 +241,9 @@ static int read_record(struct host *h, const char *id, const char *file, struct 
 		!ret->wishes)
 		return err_set(
 			EINVAL, "%s: a member is missing or malformed: the file is damaged", path);
+	/* A record that an older caisson has written has no cookie. */
+	if (json_get_u64(j, "cookie", &ret->cookie) < 0)
+		ret->cookie = 0;
 	return plugins_check_list(ret->list, path);
 }
 
@@ -334,6 +339,22 @@ static int undo_add(struct host *h, const struct chain *c, int r)
 	return removed < 0 ? removed : err_set(-r, "%s", message ? message : "no memory");
 }
 
+/*
+ * Fails if the container's ID is longer than those for which caisson keeps records, because
+ * plugins_remove() would not find the container's record.
+ */
+static int check_id(const struct plugins_request *q)
+{
+	size_t len = strlen(q->id);
+
+	if (len <= CONTAINER_KEY_MAX)
+		return 0;
+	return err_set(EINVAL,
+		"--network " PLUGINS_PREFIX "%.100s: the container's ID has %zu characters, "
+		"expected at most %d: choose a shorter ID",
+		q->list, len, CONTAINER_KEY_MAX);
+}
+
 int plugins_add(struct host *h, const struct plugins_request *q, struct plugins_result *ret)
 {
 	struct chain c = {
@@ -341,7 +362,9 @@ int plugins_add(struct host *h, const struct plugins_request *q, struct plugins_
 	char interface[IFNAMSIZ];
 
 	*ret = (struct plugins_result){0};
-	int r = plugins_find_list(&h->arena, q->list, &c.list);
+	int r = check_id(q);
+	if (r >= 0)
+		r = plugins_find_list(&h->arena, q->list, &c.list);
 	if (r >= 0)
 		r = check_programs(&h->arena, &c);
 	if (r >= 0)
@@ -349,6 +372,8 @@ int plugins_add(struct host *h, const struct plugins_request *q, struct plugins_
 	if (r >= 0)
 		r = netns_pick_name(q->netns, "eth%d", interface);
 	c.interface = interface;
+	if (r >= 0)
+		r = netns_cookie(q->netns, &c.cookie);
 	if (r >= 0)
 		r = write_record(h, &c);
 	if (r < 0)
@@ -365,6 +390,22 @@ int plugins_add(struct host *h, const struct plugins_request *q, struct plugins_
 	return ret->a.network ? 0 : -ENOMEM;
 }
 
+/*
+ * Returns whether the recorded path leads to the namespace that the plug-ins got for ADD. A path
+ * /proc/PID/ns/net may lead to another namespace by now, even to the host's, because the kernel
+ * gives the PID of an ended process to a new one. Without a cookie nobody can tell.
+ */
+static bool has_namespace(const struct chain *c)
+{
+	uint64_t cookie;
+
+	if (!c->cookie || netns_cookie(c->netns, &cookie) < 0) {
+		err_clear();
+		return false;
+	}
+	return cookie == c->cookie;
+}
+
 static int remove_one(struct host *h, const char *id, const char *file, const char *record)
 {
 	struct chain c;
@@ -373,7 +414,7 @@ static int remove_one(struct host *h, const char *id, const char *file, const ch
 	if (r < 0 || (record && !streq(record, c.netns)))
 		return r;
 	/* If the network namespace has ended, DEL gets no path, as the CNI specification allows. */
-	c.now = access(c.netns, F_OK) == 0 ? c.netns : "";
+	c.now = has_namespace(&c) ? c.netns : "";
 	r = delete_all(&h->arena, &c);
 	return r < 0 ? r : remove_record(h, &c);
 }
@@ -388,7 +429,7 @@ int plugins_remove(struct host *h, const char *id, const char *record)
 		return 0;
 	const char *path = arena_printf(&h->arena, "containers/%s", id);
 	int fd = path ? openat(h->state_dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -ENOMEM;
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	DIR *d = dir_take_fd(fd);
 	if (!d)
 		return !path ? -ENOMEM : errno == ENOENT ? 0 : err_sys("list %s", path);
 	while ((e = readdir(d))) {

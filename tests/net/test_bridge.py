@@ -315,6 +315,22 @@ def test_what_is_missing_is_made_again(net):
     net("rm", "web").ok()
 
 
+def test_reload_does_all_that_it_can(net):
+    """A network that cannot be applied is reported, and those after it have their interface and their rules again."""
+    net("create", "first", "--interface", "br8", "--subnet", "10.8.0.0/24", "--no-dns").ok()
+    net("create", "second", "--interface", "br9", "--subnet", "10.9.0.0/24", "--no-dns").ok()
+    net.attach("second", "c1", "-p", "8080:80")
+    want = ruleset()
+    call("ip", "link", "del", "br8").ok()
+    call("ip", "link", "add", "br8", "type", "bridge").ok()
+    call("ip", "addr", "flush", "dev", "br9").ok()
+    call("nft", "flush", "ruleset").ok()
+    net("reload").failed("network first", "br8 is not the bridge that caisson made")
+    assert ruleset() == want and ("br9", "10.9.0.1", 24) in addresses()
+    call("ip", "link", "del", "br8").ok()
+    net("rm", "--force", "first", "second").ok()
+
+
 def test_check_notices_every_change(net):
     """CNI's CHECK misses a changed MTU, a host's end that is down, and a gateway address that is gone."""
     net("create", "web", "--interface", "br9", "--mtu", 1500).ok()

@@ -62,13 +62,20 @@ def test_modes_of_macvlan(net, card, mode):
     """In a private network and in one that leaves switching to a switch which does not send back, containers do not reach each other. A passthru
     network has one container."""
     macvlan(net, "--mode", mode).ok()
-    net.attach("phys", "c1")
-    assert details("eth0", "c1")["data"]["mode"] == mode
+    record = net.attach("phys", "c1")
+    inside = details("eth0", "c1")
+    assert inside["data"]["mode"] == mode and inside["mac"] == record["mac"]
+    assert (record["mac"] == details("card0")["mac"]) == (mode == "passthru")
+    assert net("inspect", "--check", "phys").json()["faults"] == []
     net.serve("c1")
     assert net.ask("192.0.2.100", 80, ns="lan") == "192.0.2.2"
     if mode == "passthru":
         net.namespace("c2")
         net("attach", "phys", "/run/netns/c2").failed("macvlan on card0", "passthru one already")
+        assert len(net("inspect", "phys").json()["attachments"]) == 1
+        net("detach", "phys", "/run/netns/c1").ok()
+        wanted = "phys:mac=02:00:00:00:00:09"
+        net("join", "c2", "/run/netns/c2", "--network", wanted).failed("MAC address", "kind macvlan and mode passthru", "expected none")
     else:
         net.attach("phys", "c2")
         reached = net.ask("192.0.2.100", 80, ns="c2", timeout=2)
@@ -205,6 +212,15 @@ def test_a_device_moves_in_and_back(net, moving):
     assert (state(), details("card0")) == before
     net("rm", "dev").ok()
     assert (state(), details("card0")) == before
+
+
+def test_a_device_by_its_alternative_name(net, moving):
+    net("create", "--kind", "device", "--parent", "first-card", "dev").ok()
+    before = state(), details("card0")
+    assert net.attach("dev", "c1")["before"]["name"] == "card0"
+    net("detach", "dev", "/run/netns/c1").ok()
+    assert (state(), details("card0")) == before
+    net("rm", "dev").ok()
 
 
 def test_a_device_whose_namespace_ended(net, moving):
@@ -359,6 +375,16 @@ def test_ports_that_are_refused(net, moving):
     net("rm", "web").ok()
 
 
+@pytest.mark.parametrize("words", ["192.0.2.1/24 valid_lft 1000 preferred_lft 1000", "192.0.2.1/24 scope link",
+                                   "2001:db8::1/64 valid_lft 1000 preferred_lft 1000 nodad"])
+def test_a_port_whose_address_is_not_permanent(net, card, words):
+    """An address from DHCP or a router's advertisement has a lifetime. The host would lose it as it would lose a permanent one."""
+    call("ip", "link", "set", "card0", "up").ok()
+    call("ip", "addr", "add", *words.split(), "dev", "card0").ok()
+    net("create", "--member", "card0", "web").failed("members", "card0 has the address " + words.split(maxsplit=1)[0])
+    assert details("card0")["master"] is None and net.files() == ["run/lock"]
+
+
 @pytest.mark.slow
 def test_a_bridge_with_a_port_is_killed_at_every_step(net, card):
     def remove():
@@ -387,6 +413,7 @@ def test_one_network_is_built_on_another(net, card):
     net("reload").failed("in a circle")
     for n in ("one", "two"):
         os.unlink(f"{net.config}/{n}.json")
+    net("reload").ok()
 
 
 # ---- what is refused of every option ----

@@ -154,6 +154,44 @@ def test_delete_says_what_failed(host, ctr, lists, tmp):
     assert records(host, c.id) == {} and calls(tmp, "one")[-1][0] == "DEL"
 
 
+def test_the_length_of_an_id(host, lists, tmp):
+    """What is added can be deleted: an ID that is longer than the name of a record is refused."""
+    recorder(tmp, "one")
+    lists("web", {"type": "one"})
+    path = host.namespace("c1")
+    host("join", "x" * 201, path, "--network", "cni:web").failed("--network cni:web", "201", "at most 200")
+    assert calls(tmp, "one") == [] and records(host, "x" * 201) == {}
+    host("join", "x" * 200, path, "--network", "cni:web").ok()
+    host("leave", "x" * 200).ok()
+    assert [x[0] for x in calls(tmp, "one")] == ["ADD", "DEL"]
+
+
+@pytest.mark.parametrize("change", ["", "other", "host", "older"])
+def test_del_enters_no_other_namespace(host, lists, tmp, change):
+    """A path such as /proc/PID/ns/net may lead to the namespace of another process by the time of DEL. The record of an older caisson does not say
+    which namespace it was."""
+    recorder(tmp, "one")
+    lists("web", {"type": "one"})
+    path = host.namespace("c1")
+    host("join", "first", path, "--network", "cni:web").ok()
+    record = f"{host.state}/containers/first/eth0.cni"
+    if change == "other":
+        host.drop("c1")
+        host.namespace("c1")
+    if change in ("host", "older"):
+        with open(record, encoding="utf-8") as f:
+            known = json.load(f)
+        if change == "host":
+            known["netns"] = f"/proc/{os.getpid()}/ns/net"
+        else:
+            known.pop("cookie", None)
+        with open(record, "w", encoding="utf-8") as f:
+            json.dump(known, f)
+    host("leave", "first").ok()
+    assert [x[:3] for x in calls(tmp, "one")] == [("ADD", "first", path), ("DEL", "first", "" if change else path)]
+    assert records(host, "first") == {}
+
+
 @pytest.mark.parametrize("text,said", [
     ("", "no file in"), ("{", "no file in"), ("[]", "no file in"), ('{"name": "other"}', "no file in"),
 ])

@@ -68,6 +68,20 @@ def test_the_rules_come_back(published, unit, binary, verb):
     assert json.loads(run(binary, "net", "inspect", "--check", "web", check=0).stdout)["faults"] == []
 
 
+def test_the_rules_come_back_after_a_stop_and_a_start(published, unit, binary):
+    """A stop of the firewall stops the unit with it. The start of the firewall starts the unit too, because the unit is enabled."""
+    run("systemctl", "enable", "--runtime", "--now", "caisson-net", check=0)
+    try:
+        assert port()
+        run("systemctl", "stop", "nftables", check=0)
+        assert not port()
+        run("systemctl", "start", "nftables", check=0)
+        wait_for("the published port", port, 60)
+        assert "chain input" in rules(), "those of the firewall are there too"
+    finally:
+        run("systemctl", "disable", "--runtime", "caisson-net", check=0)
+
+
 def test_at_the_start_of_the_machine(published, unit, binary):
     """Bridges that a network's file describes are made."""
     run("ip", "link", "del", "caisson0", check=0)
