@@ -198,7 +198,7 @@ static void bus_write(void *device, uint64_t offset, const void *data, unsigned 
 	pthread_mutex_unlock(&u->lock);
 }
 
-const struct vm_bus_ops uart_bus = {1, bus_read, bus_write};
+static const struct vm_bus_ops uart_bus = {1, bus_read, bus_write};
 
 int uart_init(struct uart *u, const struct vm_kvm *k, struct vm_bus *pio, int in, int out)
 {

@@ -56,5 +56,3 @@ void uart_serve(struct uart *u, const struct pollfd p[UART_FDS]);
  */
 void uart_flush(struct uart *u);
 
-/* The functions that serve the guest's accesses to the port's registers. */
-extern const struct vm_bus_ops uart_bus;
