@@ -12,7 +12,6 @@
 #include <sys/socket.h>
 
 #include "base/crc32c.h"
-#include "base/dir.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/path.h"
@@ -463,26 +462,10 @@ static void test_null_descriptors(void **state)
 	fd_close(&zero);
 }
 
-/* Checks that a descriptor from which no directory stream can be made is closed. */
-static void test_dir_take_fd(void **state)
-{
-	int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	int folder = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = dir_take_fd(folder);
-
-	assert_true(file >= 0 && d && readdir(d));
-	closedir(d);
-	assert_null(dir_take_fd(file));
-	assert_int_equal(errno, ENOTDIR);
-	assert_int_equal(fcntl(file, F_GETFD), -1);
-	assert_null(dir_take_fd(-EBADF));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_replace_file),
-		cmocka_unit_test(test_dir_take_fd),
 		cmocka_unit_test(test_json_booleans),
 		cmocka_unit_test(test_crc32c),
 		cmocka_unit_test(test_sizes),
