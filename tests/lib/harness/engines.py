@@ -185,13 +185,15 @@ def cgroup_of(pid):
 
 
 def start_containerd(directory, cri=""):
-    """cri: the configuration of the interface for Kubernetes, which is off without it."""
-    address = "/run/caisson-tests-containerd.sock"
+    """cri: the configuration of the interface for Kubernetes, which is off without it. A daemon with it runs beside the session's daemon, so it
+    has directories and a socket of its own."""
+    name = "containerd-cri" if cri else "containerd"
+    address = f"/run/caisson-tests-{name}.sock"
     off = "" if cri else '"io.containerd.grpc.v1.cri", '
     with open(f"{directory}/config.toml", "w", encoding="utf-8") as f:
         f.write(f"""version = 2
-root = "/var/lib/containerd/tests"
-state = "/run/containerd"
+root = "/var/lib/containerd/tests{'-cri' if cri else ''}"
+state = "/run/{name}"
 disabled_plugins = [{off}"io.containerd.snapshotter.v1.btrfs",
   "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
 [grpc]
