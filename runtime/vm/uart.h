@@ -55,4 +55,3 @@ void uart_serve(struct uart *u, const struct pollfd p[UART_FDS]);
  * machine has ended.
  */
 void uart_flush(struct uart *u);
-
