@@ -207,6 +207,8 @@ int guest_serve(const struct guest_config *config) must_check;
  * guest_serve() ends.
  */
 void guest_say_failed(struct guest *g, uint32_t process, int code, const char *message);
+/* Replies to the request of that id with an errno, 0 for success, and its message. */
+void guest_say_reply(struct guest *g, uint64_t id, int code, const char *message);
 void guest_send(struct guest *g, struct agent_writer *w);
 void guest_send_bytes(struct guest *g, const void *frame, size_t len);
 void guest_log(struct guest *g, const char *fmt, ...) printf_like(2, 3);

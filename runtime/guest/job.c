@@ -27,18 +27,6 @@ struct job {
 	struct strbuf reply;
 };
 
-static void answer_error(struct guest *g, uint64_t id, int code, const char *message)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-
-	if (agent_begin(&w, "reply") < 0)
-		return;
-	json_out_u64(&w.json, "id", id);
-	json_out_i64(&w.json, "errno", code);
-	json_out_str(&w.json, "message", message);
-	guest_send(g, &w);
-}
-
 static void close_job(struct job *j)
 {
 	(void)!loop_watch(&j->guest->loop, &j->watch, j->out, WATCH_NOTHING);
@@ -63,7 +51,7 @@ static void on_reply(struct watch *w, uint32_t events)
 	if (n == 0 && j->reply.len > sizeof(struct agent_header))
 		guest_send_bytes(j->guest, j->reply.s, j->reply.len);
 	else
-		answer_error(
+		guest_say_reply(
 			j->guest, j->id, EIO, "the agent of the guest could not make the answer");
 	close_job(j);
 }
@@ -124,7 +112,7 @@ void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn)
 		return guest_log(g, "%s: expected an id", f->type);
 	int r = start_job(g, f, id, ms, fn);
 	if (r < 0)
-		answer_error(g, id, -r, err_msg());
+		guest_say_reply(g, id, -r, err_msg());
 }
 
 void jobs_note_end(struct guest *g, pid_t pid)
@@ -149,7 +137,7 @@ int jobs_settle(struct guest *g)
 	for (struct job **at = &g->jobs; *at;) {
 		struct job *j = *at;
 		if (j->out >= 0 && now >= j->deadline) {
-			answer_error(g, j->id, ETIMEDOUT,
+			guest_say_reply(g, j->id, ETIMEDOUT,
 				"the agent of the guest could not make the answer in time, because "
 				"the container's processes delayed it");
 			close_job(j);

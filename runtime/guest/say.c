@@ -46,6 +46,18 @@ void guest_say_failed(struct guest *g, uint32_t process, int code, const char *m
 	guest_send(g, &w);
 }
 
+void guest_say_reply(struct guest *g, uint64_t id, int code, const char *message)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	if (agent_begin(&w, "reply") < 0)
+		return;
+	json_out_u64(&w.json, "id", id);
+	json_out_i64(&w.json, "errno", code);
+	json_out_str(&w.json, "message", message);
+	guest_send(g, &w);
+}
+
 void guest_log(struct guest *g, const char *fmt, ...)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};

@@ -21,18 +21,6 @@
 #include "base/fd.h"
 #include "guest/guest.h"
 
-static void say_suspended(struct guest *g, uint64_t id, int code, const char *message)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-
-	if (agent_begin(&w, "reply") < 0)
-		return;
-	json_out_u64(&w.json, "id", id);
-	json_out_i64(&w.json, "errno", code);
-	json_out_str(&w.json, "message", message);
-	guest_send(g, &w);
-}
-
 /*
  * Refuses to suspend while a process is being made, because its INIT waits for messages of the
  * monitor, and while a process of `exec` runs, because its streams would be lost.
@@ -107,9 +95,9 @@ void guest_suspend(struct guest *g, const struct agent_frame *f)
 		r = suspend_streams(g);
 	if (r < 0) {
 		resume_streams(g);
-		return say_suspended(g, id, -r, err_msg());
+		return guest_say_reply(g, id, -r, err_msg());
 	}
-	say_suspended(g, id, 0, "");
+	guest_say_reply(g, id, 0, "");
 	g->suspended = true;
 	g->resume_port = (uint32_t)port;
 }
