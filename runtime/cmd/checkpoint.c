@@ -17,14 +17,7 @@ int cmd_checkpoint(const struct command *self, const struct globals *g, int argc
 			"where the checkpoint is written (default: checkpoint)"},
 		{"leave-running", 0, OPTION_FLAG, &o.leave_running, NULL,
 			"let the container go on afterwards"},
-		{"work-path", 0, OPTION_STRING, &text, "DIR", "without effect on a microVM"},
-		{"tcp-established", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
-		{"ext-unix-sk", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
-		{"shell-job", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
-		{"file-locks", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
-		{"link-remap", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
-		{"manage-cgroups-mode", 0, OPTION_STRING, &text, "MODE",
-			"without effect on a microVM"},
+		CMD_OPTIONS_OF_CRIU(text, flag),
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = 1};

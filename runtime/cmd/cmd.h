@@ -59,6 +59,22 @@ int cmd_spec(const struct command *self, const struct globals *g, int argc, char
 int cmd_disk(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_plan(const struct command *self, const struct globals *g, int argc, char **argv);
 
+/*
+ * Rows of an option table for the options of runc that only concern CRIU. `checkpoint` and
+ * `restore` accept these options, because engines pass them.
+ */
+#define CMD_OPTIONS_OF_CRIU(text, flag) \
+	{"work-path", 0, OPTION_STRING, &(text), "DIR", "without effect on a microVM"}, \
+		{"tcp-established", 0, OPTION_FLAG, &(flag), NULL, "without effect on a microVM"}, \
+		{"ext-unix-sk", 0, OPTION_FLAG, &(flag), NULL, "without effect on a microVM"}, \
+		{"shell-job", 0, OPTION_FLAG, &(flag), NULL, "without effect on a microVM"}, \
+		{"file-locks", 0, OPTION_FLAG, &(flag), NULL, "without effect on a microVM"}, \
+		{"link-remap", 0, OPTION_FLAG, &(flag), NULL, "without effect on a microVM"}, \
+	{ \
+		"manage-cgroups-mode", 0, OPTION_STRING, &(text), "MODE", \
+			"without effect on a microVM" \
+	}
+
 /* The arguments of a subcommand, without its options. */
 struct arguments {
 	int n; /* the arguments and how many they are, both set by cmd_parse() */

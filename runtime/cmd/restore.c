@@ -22,16 +22,9 @@ int cmd_restore(const struct command *self, const struct globals *g, int argc, c
 			"write the first process's pid to FILE"},
 		{"isolation", 0, OPTION_STRING, &o.isolation, "ns|vm",
 			"what the container was made with (default: what config.json says)"},
-		{"work-path", 0, OPTION_STRING, &text, "DIR", "without effect on a microVM"},
 		{"no-pivot", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
 		{"no-subreaper", 0, OPTION_FLAG, &flag, NULL, "accepted, without effect"},
-		{"tcp-established", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
-		{"ext-unix-sk", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
-		{"shell-job", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
-		{"file-locks", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
-		{"link-remap", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
-		{"manage-cgroups-mode", 0, OPTION_STRING, &text, "MODE",
-			"without effect on a microVM"},
+		CMD_OPTIONS_OF_CRIU(text, flag),
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = 1};
