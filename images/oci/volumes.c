@@ -208,34 +208,52 @@ int volume_is_empty(const struct store *s, const char *name)
 	return data < 0 ? data : is_empty(data);
 }
 
+/* Sets dev and ino of the volume in the directory `dir`; find_users() compares them. */
+static int identify(int dir, struct volume *v)
+{
+	struct stat data;
+
+	if (fstatat(dir, "data", &data, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_sys("look at the content of a volume");
+	v->dev = data.st_dev;
+	v->ino = data.st_ino;
+	return 0;
+}
+
 /*
- * Returns whether the container's config.json has a bind mount whose source is the directory with
- * the status `data`.
+ * Sets the user of each volume that the container's config.json has a bind mount of, and that has
+ * no user yet. Returns how many volumes got a user.
  */
-static bool config_mounts(const struct json *config, const struct stat *data)
+static size_t note_mounts(
+	const struct json *config, const char *container, struct volume *v, size_t n)
 {
 	const struct json *mounts = json_get(config, "mounts");
 	struct stat st;
+	size_t found = 0;
 
 	for (const struct json *m = mounts && mounts->type == JSON_ARRAY ? mounts->first : NULL; m;
 		m = m->next) {
 		const char *source = json_get_str(m, "source");
-		if (source && *source == '/' && stat(source, &st) == 0 &&
-			st.st_dev == data->st_dev && st.st_ino == data->st_ino)
-			return true;
+		if (!source || *source != '/' || stat(source, &st) < 0)
+			continue;
+		for (size_t i = 0; i < n; i++)
+			if (!v[i].user && v[i].dev == st.st_dev && v[i].ino == st.st_ino) {
+				v[i].user = container;
+				found++;
+			}
 	}
-	return false;
+	return found;
 }
 
-/* Returns 1 if the container mounts the volume whose content has the inode in `data`, else 0. */
-static int container_mounts(
-	const struct store *s, struct arena *a, const char *container, const struct stat *data)
+/* Reads the container's config.json. *ret is NULL if the container mounts no volume yet. */
+static int read_config(
+	const struct store *s, struct arena *a, const char *container, struct json **ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	char path[NAME_MAX + sizeof("/config.json")];
-	struct json *config;
 	int r = container_dir_is_needed(s, container);
 
+	*ret = NULL;
 	if (r <= 0)
 		return r;
 	snprintf(path, sizeof(path), "%s/config.json", container);
@@ -248,36 +266,42 @@ static int container_mounts(
 		err_clear();
 		return 0;
 	}
-	if (r >= 0)
-		r = json_parse(a, strbuf_str(&text), text.len, path, &config);
-	return r < 0 ? r : config_mounts(config, data);
+	return r < 0 ? r : json_parse(a, strbuf_str(&text), text.len, path, ret);
+}
+
+/* Does what note_mounts() does, with the config.json of that container. */
+static int note_container(
+	const struct store *s, struct arena *a, const char *name, struct volume *v, size_t n)
+{
+	struct json *config;
+	int r = read_config(s, a, name, &config);
+
+	if (r < 0 || !config)
+		return r;
+	const char *copy = arena_strdup(a, name);
+	return copy ? (int)note_mounts(config, copy, v, n) : -ENOMEM;
 }
 
 /*
- * Sets *ret to the name of a container that mounts the volume in directory `volume`, or to NULL if
- * no container mounts it.
+ * Sets the user of each of the n volumes to the name of a container that mounts the volume, or to
+ * NULL if no container mounts it. Each config.json is read once.
  */
-static int find_user(const struct store *s, struct arena *a, int volume, const char **ret)
+static int find_users(const struct store *s, struct arena *a, struct volume *v, size_t n)
 {
 	struct dirent **entries;
-	struct stat data;
+	size_t left = n;
 	int r = 0;
 
-	*ret = NULL;
-	if (fstatat(volume, "data", &data, AT_SYMLINK_NOFOLLOW) < 0)
-		return err_sys("look at the content of a volume");
-	int n = scandirat(s->containers, ".", &entries, NULL, alphasort);
-	if (n < 0)
+	int count = scandirat(s->containers, ".", &entries, NULL, alphasort);
+	if (count < 0)
 		return err_sys("read %s/containers", s->path);
-	for (int i = 0; i < n; i++) {
+	for (int i = 0; i < count; i++) {
 		const char *name = entries[i]->d_name;
-		if (r == 0 && !*ret && *name != '.')
-			r = container_mounts(s, a, name, &data);
-		if (r > 0) {
-			*ret = arena_strdup(a, name);
-			r = *ret ? 0 : -ENOMEM;
-		}
+		if (r >= 0 && left > 0 && *name != '.')
+			r = note_container(s, a, name, v, n);
+		left -= r > 0 ? (size_t)r : 0;
 		free(entries[i]);
+		r = r < 0 ? r : 0;
 	}
 	free(entries);
 	return r;
@@ -286,7 +310,7 @@ static int find_user(const struct store *s, struct arena *a, int volume, const c
 int volume_fill(const struct store *s, const char *name, int from)
 {
 	_cleanup_arena_ struct arena a = {0};
-	const char *user;
+	struct volume v = {0};
 
 	_cleanup_fd_ int dir = open_volume(s, name);
 	if (dir < 0)
@@ -295,8 +319,10 @@ int volume_fill(const struct store *s, const char *name, int from)
 	 * A volume that a container mounts stays empty, because the rename below would take the
 	 * directory away from the container.
 	 */
-	int r = find_user(s, &a, dir, &user);
-	if (r < 0 || user)
+	int r = identify(dir, &v);
+	if (r >= 0)
+		r = find_users(s, &a, &v, 1);
+	if (r < 0 || v.user)
 		return r;
 	/*
 	 * The directory "new" is removed first, because an interrupted volume_fill() may have left
@@ -324,7 +350,8 @@ const char *volume_path(const struct store *s, struct arena *a, const char *name
 	return arena_printf(a, "%s/volumes/%s/data", s->path, name);
 }
 
-int volume_read(const struct store *s, struct arena *a, const char *name, struct volume *ret)
+/* Reads what the volume's own directory says, which is all but its user. */
+static int read_one(const struct store *s, struct arena *a, const char *name, struct volume *ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct json *j;
@@ -344,7 +371,14 @@ int volume_read(const struct store *s, struct arena *a, const char *name, struct
 	ret->labels = json_get(j, "labels");
 	if (!ret->name || !ret->path)
 		return -ENOMEM;
-	return find_user(s, a, dir, &ret->user);
+	return identify(dir, ret);
+}
+
+int volume_read(const struct store *s, struct arena *a, const char *name, struct volume *ret)
+{
+	int r = read_one(s, a, name, ret);
+
+	return r < 0 ? r : find_users(s, a, ret, 1);
 }
 
 int volumes_read(const struct store *s, struct arena *a, struct volume **ret, size_t *ret_n)
@@ -365,7 +399,7 @@ int volumes_read(const struct store *s, struct arena *a, struct volume **ret, si
 	for (int i = 0; i < n; i++) {
 		const char *name = entries[i]->d_name;
 		if (r >= 0 && *name != '.')
-			r = volume_read(s, a, name, &(*ret)[*ret_n]);
+			r = read_one(s, a, name, &(*ret)[*ret_n]);
 		/*
 		 * If another process has removed the volume after its name was read, the volume is
 		 * left out.
@@ -377,7 +411,7 @@ int volumes_read(const struct store *s, struct arena *a, struct volume **ret, si
 		free(entries[i]);
 	}
 	free(entries);
-	return r;
+	return r < 0 ? r : find_users(s, a, *ret, *ret_n);
 }
 
 int volume_remove(const struct store *s, struct arena *a, const char *name)

@@ -21,7 +21,9 @@ struct volume {
 	const char *path;    /* absolute path of the content if the store's path is absolute */
 	const char *created; /* date and time in the form of RFC 3339, in UTC */
 	const struct json *labels; /* JSON object whose members are strings, or NULL */
-	const char *user;          /* name of a container that mounts the volume, or NULL */
+	dev_t dev;                 /* device and inode of the directory with the content */
+	ino_t ino;
+	const char *user; /* name of a container that mounts the volume, or NULL */
 };
 
 /* Returns a descriptor that holds the lock of all volumes, in exclusive or in shared mode. */
