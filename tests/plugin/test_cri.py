@@ -146,9 +146,10 @@ def test_a_pod_that_cannot_be_attached(cri):
 def test_a_pod_whose_processes_were_killed(cri):
     """The namespace has gone by the time of DEL, which undoes the attachment all the same."""
     pod, container, address = cri.start()
-    pids = [json.loads(cri("inspectp", pod).stdout)["info"]["pid"], json.loads(cri("inspect", container).stdout)["info"]["pid"]]
-    for pid in pids:
-        os.kill(pid, 9)
+    inner, outer = (json.loads(cri(*words).stdout)["info"]["pid"] for words in (("inspect", container), ("inspectp", pod)))
+    # The container's process comes first: it shares the pod's pid namespace, and ends with it.
+    os.kill(inner, 9)
+    os.kill(outer, 9)
     cri("stopp", pod)
     cri("rmp", pod)
     assert cri.attachments() == {}
