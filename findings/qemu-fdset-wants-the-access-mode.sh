@@ -4,8 +4,8 @@
 #
 # A set of descriptors (/dev/fdset/N) answers an open by a descriptor whose access mode is the one asked for. A
 # descriptor that can do more is no match: QEMU 7.2 (Debian 12) does not take a descriptor of O_RDWR for a node with
-# read-only=on, and says "Permission denied". So one image that is read by one node and written by another needs two descriptors in one set, each opened anew
-# (dup() keeps the mode).
+# read-only=on, and says "Permission denied". So one image that is read by one node and written by another needs two
+# descriptors in one set, each opened anew (dup() keeps the mode).
 #
 # Observed output of this script:
 #   read-only node, O_RDONLY: exit 0
