@@ -11,12 +11,15 @@
  */
 #include "step/host_open.h"
 
+#include <sched.h>
 #include <sys/vfs.h>
 
+#include "base/aside.h"
 #include "base/overlay.h"
 #include "base/path.h"
 #include "base/userns.h"
 #include "step/mnt.h"
+#include "step/pinned.h"
 
 /*
  * Returns the words that an error message has between the field of the step and the path: the name
@@ -202,6 +205,37 @@ static int open_link(int root, const struct step *s)
 	return S_ISLNK(st.st_mode) ? take_fd(&fd) : -EBADF;
 }
 
+static unsigned copy_flags(const struct step *s)
+{
+	return OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (s->open.recursive ? AT_RECURSIVE : 0) |
+	       (s->open.mount && s->open.mount->src_nofollow ? AT_SYMLINK_NOFOLLOW : 0);
+}
+
+/* Runs in a helper process, which is in a mount namespace of its own. */
+static int copy_aside(void *data, int *fds)
+{
+	const struct step *s = data;
+
+	fds[0] = open_tree(AT_FDCWD, s->open.path, copy_flags(s));
+	return fds[0] < 0 ? err_sys("copy the mount of %s", s->open.path) : 0;
+}
+
+/*
+ * Makes a detached copy of the mount at the step's source, with the mounts beneath it but without
+ * pinned mount namespaces, with which the copy could not be attached: see step/pinned.h. Returns -1
+ * and sets errno on failure.
+ */
+static int copy_without_pinned(const struct step *s)
+{
+	int fd;
+
+	int r = aside_run(CLONE_NEWNS, copy_aside, (void *)s, &fd, 1);
+	if (r >= 0)
+		return fd;
+	errno = -r;
+	return -1;
+}
+
 /*
  * Makes a detached copy of the mount at the step's source. If s->open.as_namespace is set, only
  * opens the source, because the step ATTACH_ROOT will make a mount namespace of it. Returns -1 and
@@ -210,14 +244,13 @@ static int open_link(int root, const struct step *s)
 static int copy_source(int root, const struct step *s)
 {
 	bool nofollow = s->open.mount && s->open.mount->src_nofollow;
-	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
-			 (s->open.recursive ? AT_RECURSIVE : 0) |
-			 (nofollow ? AT_SYMLINK_NOFOLLOW : 0);
 
 	if (s->open.as_namespace)
 		return open(s->open.path, O_PATH | O_CLOEXEC);
+	if (!s->open.in_root && s->open.recursive && pinned_below(s->open.path, nofollow))
+		return copy_without_pinned(s);
 	if (!s->open.in_root)
-		return open_tree(AT_FDCWD, s->open.path, flags);
+		return open_tree(AT_FDCWD, s->open.path, copy_flags(s));
 	_cleanup_fd_ int fd = open_source(root, s, O_PATH | (nofollow ? O_NOFOLLOW : 0));
 	return fd < 0 ? -1 : mnt_clone(fd, s->open.recursive);
 }
