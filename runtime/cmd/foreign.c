@@ -23,14 +23,17 @@
 int cmd_run_disk(const struct command *self, const struct globals *g, int argc, char **argv)
 {
 	_cleanup_arena_ struct arena a = {0};
-	char **words = arena_array(&a, (size_t)argc + 3, sizeof(*words));
-	int r = cmd_set_runtime(g);
+	char **words = arena_array(&a, (size_t)argc + 4, sizeof(*words));
+	int r = cmd_set_runtime(g), n = 1;
 
 	if (r < 0 || !words)
 		return r < 0 ? r : -ENOMEM;
-	words[1] = (char *)"--machine";
-	for (int i = 0; i <= argc; i++)
-		words[2 + i] = i < argc ? argv[i] : NULL;
+	words[n++] = (char *)"--machine";
+	/* The name caisson-vm stands for --isolation vm. */
+	if (g->vm)
+		words[n++] = (char *)"--isolation=vm";
+	for (int i = 0; i < argc; i++)
+		words[n++] = argv[i];
 	return cmd_execute("caisson-inside", "libarchive", words);
 }
 

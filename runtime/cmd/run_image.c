@@ -31,10 +31,24 @@
 
 #define LOG_TAIL 4096
 
+/*
+ * Options that only a machine has. caisson-inside parses their values, and here they are only known
+ * in order to refuse them for an image that contains a program.
+ */
+struct machine_only {
+	const char *size, *overlay, *format, *cloud_init, *vendor_data, *network_config, *ssh_key;
+	const char *append, *initrd, *inspect_kernel;
+	bool ephemeral;
+};
+
 struct image_run {
 	struct globals globals; /* the global options, of which `root` is an absolute path */
 	struct run_options options;
+	struct machine_only machine;
 	bool create; /* true: `create --image`; false: `run --image` */
+	/* the command's words before any of them was parsed; the array ends in NULL */
+	int argc;
+	char **argv;
 	struct arena arena;
 	const char *name;
 	struct run_bundle bundle;
@@ -312,6 +326,47 @@ static int set_root(struct image_run *r, const struct globals *g)
 	return root ? 0 : -ENOMEM;
 }
 
+/* Fails if the user has given an option that an image with a program does not have. */
+static int refuse_machine_options(const struct image_run *r)
+{
+	const struct machine_only *m = &r->machine;
+	const struct {
+		const char *name;
+		bool given;
+	} all[] = {{"ephemeral", m->ephemeral}, {"size", m->size}, {"overlay", m->overlay},
+		{"format", m->format}, {"cloud-init", m->cloud_init},
+		{"vendor-data", m->vendor_data}, {"network-config", m->network_config},
+		{"ssh-key", m->ssh_key}, {"append", m->append}, {"initrd", m->initrd},
+		{"inspect-kernel", m->inspect_kernel}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (all[i].given)
+			return err_set(EINVAL,
+				"--%s: it is for images that contain a disk and no program, and "
+				"are run with --isolation vm: leave it out",
+				all[i].name);
+	return 0;
+}
+
+/*
+ * Boots the disk in the image as a machine if the image contains a disk and no program. Then this
+ * process becomes caisson-inside, so the function returns only after a failure or if there is no
+ * disk.
+ */
+static int try_machine(struct image_run *r)
+{
+	const struct run_options *o = &r->options;
+	bool has_disk = false;
+	int result = 0;
+
+	if (!r->create && o->isolation && streq(o->isolation, "vm") && geteuid() == 0)
+		result = run_has_disk(o, &r->arena, &has_disk);
+	if (result != 0)
+		return result;
+	return has_disk ? cmd_run_disk(NULL, &r->globals, r->argc, r->argv)
+			: refuse_machine_options(r);
+}
+
 static int run_image(struct image_run *r, const struct globals *g)
 {
 	struct run_options *o = &r->options;
@@ -328,6 +383,8 @@ static int run_image(struct image_run *r, const struct globals *g)
 	if (result >= 0 && !r->name)
 		result = random_name(&r->arena, &r->name);
 	if (result >= 0)
+		result = try_machine(r);
+	if (result == 0)
 		result = prepare(r);
 	if (result != 0)
 		return result;
@@ -354,11 +411,14 @@ int cmd_run_image(const struct command *self, const struct globals *g, int argc,
 		"replaces the image's Cmd. Afterwards `caisson exec`, `ps`, `logs`, `stop` and "
 		"`rm` "
 		"take the\n"
-		"container's NAME.\n\n"
+		"container's NAME. If the image contains a disk and no program, --isolation vm "
+		"boots the\n"
+		"disk as a machine (caisson-machine(7)).\n\n"
 		"  caisson run --image debian:12 --rm -it\n"
 		"  caisson run --image nginx -d --name web -p 8080:80",
 		self->run};
-	struct image_run r = {.create = streq(self->name, "create")};
+	struct image_run r = {.create = streq(self->name, "create"), .argc = argc};
+	struct machine_only *m = &r.machine;
 	struct run_options o = {0};
 	const struct option_def defs[] = {
 		{"image", 0, OPTION_STRING, &o.image, "IMAGE",
@@ -421,10 +481,29 @@ int cmd_run_image(const struct command *self, const struct globals *g, int argc,
 		{"store", 0, OPTION_STRING, &o.store, "DIR",
 			"the store (default: that of `caisson image`)"},
 		{"quiet", 'q', OPTION_FLAG, &o.quiet, NULL, "no progress, no warnings"},
+		{"ephemeral", 0, OPTION_FLAG, &m->ephemeral, NULL,
+			"of a disk's machine, as the next options are: drop what it writes"},
+		{"size", 0, OPTION_STRING, &m->size, "SIZE", "make its disk that large"},
+		{"overlay", 0, OPTION_STRING, &m->overlay, "FILE", "write to this qcow2 overlay"},
+		{"format", 0, OPTION_STRING, &m->format, "FORMAT", "the disk's format"},
+		{"cloud-init", 0, OPTION_STRING, &m->cloud_init, "FILE", "its user-data"},
+		{"vendor-data", 0, OPTION_STRING, &m->vendor_data, "FILE", "its vendor-data"},
+		{"network-config", 0, OPTION_STRING, &m->network_config, "FILE",
+			"its network configuration"},
+		{"ssh-key", 0, OPTION_STRING, &m->ssh_key, "FILE", "public key of who may log in"},
+		{"append", 0, OPTION_STRING, &m->append, "WORDS",
+			"more words of its kernel's command line"},
+		{"initrd", 0, OPTION_STRING, &m->initrd, "FILE", "the initramfs for --kernel"},
+		{"inspect-kernel", 0, OPTION_STRING, &m->inspect_kernel, "FILE",
+			"kernel of the microVM that looks into the disk"},
 		{0},
 	};
 	struct arguments args = {.max = -1, .stop_at_first = true};
 
+	r.argv = arena_array(&r.arena, (size_t)argc + 1, sizeof(*r.argv));
+	if (!r.argv)
+		return -ENOMEM;
+	memcpy(r.argv, argv, (size_t)argc * sizeof(*argv));
 	int result = cmd_parse(&docker_like, defs, argc, argv, &args);
 	if (result != 0)
 		return result < 0 ? result : 0;

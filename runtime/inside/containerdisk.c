@@ -42,8 +42,11 @@ static int run_image_tool(struct arena *a, const char *const *words, struct strb
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
+/* how many words make_words() sets at most, the NULL at the end included */
+#define WORDS_MAX 12
+
 /* Makes the argument list of a command of caisson-image, which ends in NULL. */
-static void make_words(const struct machine_options *o, const char *command, const char *words[7])
+static void make_words(const struct machine_options *o, const char *command, const char **words)
 {
 	size_t n = 0;
 
@@ -52,7 +55,13 @@ static void make_words(const struct machine_options *o, const char *command, con
 		words[n++] = "--store";
 		words[n++] = o->store;
 	}
+	if (o->quiet)
+		words[n++] = "--quiet";
 	words[n++] = command;
+	if (o->platform) {
+		words[n++] = "--platform";
+		words[n++] = o->platform;
+	}
 	words[n++] = "--";
 	words[n++] = o->image;
 	words[n] = NULL;
@@ -65,7 +74,7 @@ static void make_words(const struct machine_options *o, const char *command, con
 static int read_disks(struct arena *a, const struct machine_options *o, const struct json **ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
-	const char *words[7];
+	const char *words[WORDS_MAX];
 	struct json *all;
 
 	make_words(o, "inspect", words);
@@ -79,27 +88,31 @@ static int read_disks(struct arena *a, const struct machine_options *o, const st
 }
 
 /*
- * Checks that the disk's format is known from --format or from the end of the disk's name. caisson
- * does not guess the format from the content, and the name NAME.img, which containerdisks may have,
- * stands for raw as well as for qcow2.
+ * Sets the disk's format to the one that the end of its name says, unless --format is given. The
+ * name NAME.img stands for raw as well as for qcow2, and KubeVirt reads the format from the
+ * content. caisson does so for these disks, because no guest has written to a disk in an image, and
+ * the disk may name no other files (--backing off).
  */
-static int choose_format(struct machine_options *o, const char *path)
+static int choose_format(struct machine_options *o, const char *path, const char *file)
 {
+	static const char qcow2[4] = "QFI\xfb";
 	const char *dot = path ? strrchr(path, '.') : NULL;
+	char magic[sizeof(qcow2)] = {0};
 
-	if (o->look.format || (dot && (streq(dot, ".qcow2") || streq(dot, ".raw"))))
+	if (o->look.format || !dot || !streq(dot, ".img"))
 		return 0;
-	return err_set(EINVAL,
-		"--disk image:%s: its disk is %s, whose name does not end in the name of a format, "
-		"and caisson does not guess it: give --format raw or --format qcow2",
-		o->image, path);
+	_cleanup_fd_ int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0 || pread(fd, magic, sizeof(magic), 0) < 0)
+		return err_sys("--disk image:%s: read %s", o->image, path);
+	o->look.format = memcmp(magic, qcow2, sizeof(magic)) == 0 ? "qcow2" : "raw";
+	return 0;
 }
 
 int machine_find_containerdisk(struct arena *a, struct machine_options *o)
 {
 	_cleanup_strbuf_ struct strbuf ignored = {0};
 	const struct json *disks = NULL;
-	const char *words[7];
+	const char *words[WORDS_MAX];
 
 	make_words(o, "resolve", words);
 	int r = run_image_tool(a, words, &ignored);
@@ -122,7 +135,7 @@ int machine_find_containerdisk(struct arena *a, struct machine_options *o)
 	if (!o->look.backing)
 		o->look.backing = "off";
 	o->disk = json_get_str(disks->first, "file");
-	return o->disk ? choose_format(o, json_get_str(disks->first, "path"))
+	return o->disk ? choose_format(o, json_get_str(disks->first, "path"), o->disk)
 		       : err_set(EPROTO, "--disk image:%s: malformed answer of caisson-image",
 				 o->image);
 }

@@ -7,11 +7,15 @@
 #include "inside/machine.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/random.h>
+#include <sys/wait.h>
 
 #include "base/interrupt.h"
+#include "base/process.h"
 
 #define IMAGE_PREFIX "image:"
 /* room for the options of `caisson run`; three of them are lists, with two words for each value */
@@ -54,11 +58,11 @@ static int check_options(const struct machine_options *o)
 			"--disk %s: an operating system of its own needs a machine of its own: add "
 			"--isolation vm",
 			o->disk);
-	if (o->image && !o->ephemeral && !o->overlay && !o->size)
+	if (o->is_run_image && o->rm && o->detach)
 		return err_set(EINVAL,
-			"--disk %s: all users of an image share its disk, so it is only read: "
-			"add --ephemeral, --size or --overlay FILE",
-			o->disk);
+			"--rm: a machine in the background stays until `caisson rm %s`: leave out "
+			"--rm or --detach",
+			o->name ? o->name : "NAME");
 	if (o->ephemeral && o->overlay)
 		return err_set(EINVAL,
 			"--ephemeral: what is written would be dropped, but --overlay %s keeps it: "
@@ -132,11 +136,47 @@ static int become_run(const struct machine_options *o, const struct machine_bund
 	return err_sys("execute %s", runtime);
 }
 
+/*
+ * Executes `caisson run` in a child process, and prints the machine's name if the child succeeds,
+ * as `run --image --detach` does for containers. Returns the exit code of `caisson run`, which has
+ * printed why it failed. The bundle then is already removed.
+ */
+static int run_in_background(
+	const struct machine_options *o, const struct machine_bundle *b, int interrupt)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return err_sys("make a process");
+	if (pid == 0) {
+		dup2(STDERR_FILENO, STDOUT_FILENO);
+		if (become_run(o, b) < 0)
+			fd_say(STDERR_FILENO, "caisson", err_msg());
+		_exit(1);
+	}
+	_cleanup_fd_ int ended = pidfd_open(pid, 0);
+	if (ended >= 0 && interrupt_wait(interrupt, ended) < 0)
+		kill(pid, SIGTERM);
+	int r = process_wait(pid, "caisson", &status);
+	if (r < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return r < 0 ? r : 1;
+	printf("%s\n", o->name);
+	return fflush(stdout) == 0 ? 0 : err_sys("write to standard output");
+}
+
 static int run_machine(struct arena *a, struct machine_options *o)
 {
 	struct machine_bundle b = {.dir = -EBADF};
 	_cleanup_fd_ int interrupt = -EBADF;
+	bool is_running = false;
 
+	if (o->is_run_image) {
+		o->disk = arena_printf(a, IMAGE_PREFIX "%s", o->image);
+		o->keep = !o->rm;
+		if (!o->disk)
+			return -ENOMEM;
+	}
 	if (o->disk && str_starts(o->disk, IMAGE_PREFIX))
 		o->image = o->disk + strlen(IMAGE_PREFIX);
 	int r = check_options(o);
@@ -158,15 +198,19 @@ static int run_machine(struct arena *a, struct machine_options *o)
 	 */
 	if (r == 0)
 		r = interrupt_read(interrupt);
-	if (r == 0)
+	if (r == 0 && o->is_run_image && o->detach) {
+		r = run_in_background(o, &b, interrupt);
+		is_running = r == 0;
+	} else if (r == 0) {
 		r = become_run(o, &b);
+	}
 	/*
-	 * The bundle and the overlay are removed only after a failure, because become_run() does
-	 * not return if it succeeds.
+	 * The bundle and the overlay are removed only after a failure. If become_run() succeeds, it
+	 * does not return, and if `caisson run` fails, it has removed the bundle itself.
 	 */
-	if (b.made)
+	if (b.made && !is_running)
 		unlink(b.made);
-	if (b.path)
+	if (b.path && !is_running && access(b.path, F_OK) == 0)
 		inside_remove_bundle(b.path);
 	fd_close(&b.dir);
 	return r;
@@ -176,13 +220,18 @@ int inside_machine(int argc, char **argv)
 {
 	_cleanup_arena_ struct arena a = {0};
 	struct machine_options o = {0};
-	bool help;
+	bool help, ignored;
 	const struct option_def defs[] = {
 		{"disk", 0, OPTION_STRING, &o.disk, "FILE|image:IMAGE",
 			"the disk image to boot, or an image of containers with a "
 			"/disk/NAME.qcow2"},
 		{"store", 0, OPTION_STRING, &o.store, "DIR",
 			"with --disk image:IMAGE: the store (default: that of `caisson image`)"},
+		{"platform", 0, OPTION_STRING, &o.platform, "OS/ARCH[/VARIANT]",
+			"with --disk image:IMAGE: of an image for several (default: this "
+			"machine's)"},
+		{"quiet", 'q', OPTION_FLAG, &o.quiet, NULL,
+			"with --disk image:IMAGE: no progress, no warnings"},
 		{"format", 0, OPTION_STRING, &o.look.format, "FORMAT",
 			"its format (default: the ending of the file's name)"},
 		{"backing", 0, OPTION_STRING, &o.look.backing, "on|off|DIR",
@@ -227,19 +276,35 @@ int inside_machine(int argc, char **argv)
 			"what runs the machine (default: auto)"},
 		{"inspect-kernel", 0, OPTION_STRING, &o.look.kernel, "FILE",
 			"kernel of the microVM that looks into the disk (default: the host's)"},
+		/*
+		 * The options below are those of `run --image`. They have no help text here,
+		 * because `run --image --help` describes them. The machine's console is on the
+		 * terminal anyway, so --interactive and --tty change nothing.
+		 */
+		{"image", 0, OPTION_STRING, &o.image, NULL, NULL},
+		{"name", 0, OPTION_STRING, &o.name, NULL, NULL},
+		{"rm", 0, OPTION_FLAG, &o.rm, NULL, NULL},
+		{"interactive", 'i', OPTION_FLAG, &ignored, NULL, NULL},
+		{"tty", 't', OPTION_FLAG, &ignored, NULL, NULL},
 		{0},
 	};
 
 	int n = options_parse(defs, argc, argv, false, &help);
+	o.is_run_image = o.image != NULL;
 	if (n < 0)
-		return err_ctx(n, "run");
+		return o.image ? err_ctx(n,
+					 "--image %s: the image contains a disk, which boots as a "
+					 "machine with the options of caisson-machine(7)",
+					 o.image)
+			       : err_ctx(n, "run");
 	if (help)
 		return print_help(defs);
 	if (n > 1)
 		return err_set(EINVAL,
 			"run: too many arguments: expected NAME: with --disk the machine starts "
 			"its own init, and no COMMAND");
-	o.name = n ? argv[0] : NULL;
+	if (n)
+		o.name = argv[0];
 	o.look.hypervisor = o.hypervisor;
 	return run_machine(&a, &o);
 }

@@ -11,16 +11,20 @@ struct machine_options {
 	const char *disk, *overlay, *size, *memory, *cpus, *hypervisor;
 	const char *kernel, *initrd, *append, *isolation;
 	/*
-	 * the container image IMAGE of --disk image:IMAGE, and the directory of the store that it
-	 * is in
+	 * the container image IMAGE of --disk image:IMAGE or --image IMAGE, the directory of the
+	 * store that it is in, and the platform of an image for several platforms
 	 */
-	const char *image, *store;
+	const char *image, *store, *platform;
+	bool is_run_image; /* whether the command is `run --image` */
 	/* options of the microVM that looks into the disk before the machine boots */
 	struct inside_options look;
 	struct cloud cloud;
 	struct option_list networks, ports, dns;
 	const char *pid_file, *console_socket;
 	bool ephemeral, detach, keep;
+	/* --rm of `run --image`; without this option a machine stays after its end */
+	bool rm;
+	bool quiet;
 	const char *name;
 };
 

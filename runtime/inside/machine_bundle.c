@@ -111,6 +111,15 @@ static int create_overlay(
 }
 
 /*
+ * Returns whether the machine writes to an overlay. The disk of a container image always gets one
+ * unless the writes are dropped, because all users of the image share the disk.
+ */
+static bool has_overlay(const struct machine_options *o)
+{
+	return o->overlay || o->size || (o->image && !o->ephemeral);
+}
+
+/*
  * Decides which image the machine writes to: the disk image in *run, or an overlay of it. Returns 1
  * if `caisson-disk create` could not make the overlay.
  */
@@ -118,7 +127,7 @@ static int choose_image(struct arena *a, const struct machine_options *o,
 	const struct inside_run *run, struct machine_bundle *b)
 {
 	bool written = streq(run->format, "raw") || streq(run->format, "qcow2");
-	bool overlay = o->overlay || o->size, is_there = false;
+	bool overlay = has_overlay(o), is_there = false;
 
 	b->disk = run->disk;
 	b->format = run->format;

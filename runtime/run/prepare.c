@@ -94,23 +94,34 @@ static int open_view(const struct preparing *p, int rootfs, int *ret)
 }
 
 /*
+ * Finds the disks of an image that contains no program, if the user has given no program either.
+ * ret->n is 0 if there is a program to run.
+ */
+static int find_disks(const struct preparing *p, struct image_disks *ret)
+{
+	const struct image_config *c = &p->image.config;
+
+	ret->n = 0;
+	if (c->nentrypoint + c->ncmd > 0 || *p->o->command || p->o->entrypoint.n ||
+		!*p->image.layers)
+		return 0;
+	return image_disks_find(p->store, p->image.layers, p->run.arena, ret);
+}
+
+/*
  * Refuses an image that contains a disk and no program. The error message says where the disk is,
  * because a microVM can boot it.
  */
 static int refuse_disk(const struct preparing *p)
 {
-	const struct image_config *c = &p->image.config;
 	struct image_disks disks;
 
-	if (c->nentrypoint + c->ncmd > 0 || *p->o->command || p->o->entrypoint.n ||
-		!*p->image.layers)
-		return 0;
-	int r = image_disks_find(p->store, p->image.layers, p->run.arena, &disks);
+	int r = find_disks(p, &disks);
 	if (r < 0 || disks.n == 0)
 		return r;
 	return err_set(EINVAL,
 		"the image has no program to run, but a disk for a microVM, %s: its file is %s: "
-		"boot it with `caisson run --isolation vm --disk image:%s --ephemeral`",
+		"boot it, as root, with `caisson run --isolation vm --image %s`",
 		disks.v[0].path, disks.v[0].file, p->o->image);
 }
 
@@ -278,6 +289,21 @@ int run_prepare(const struct run_options *o, struct arena *a, const char *name, 
 	fd_close(&p.run.dir_fd);
 	fd_close(&p.run.volumes_lock);
 	return r != 0 ? r : set_bundle(&s, a, name, p.image.layers, ret);
+}
+
+int run_has_disk(const struct run_options *o, struct arena *a, bool *ret_has)
+{
+	_cleanup_store_ struct store s = STORE_INIT;
+	struct preparing p = {.o = o, .store = &s, .run = {.arena = a}};
+	struct image_disks disks = {0};
+	int r = store_open(&s, o->store, STORE_SYNC);
+
+	if (r >= 0)
+		r = find_image(&p);
+	if (r == 0)
+		r = find_disks(&p, &disks);
+	*ret_has = r == 0 && disks.n > 0;
+	return r;
 }
 
 int run_find_bundle(

@@ -19,6 +19,12 @@ int run_prepare(const struct run_options *o, struct arena *a, const char *name, 
 	struct run_bundle *ret) must_check;
 
 /*
+ * Says in *ret_has whether the image contains a disk to boot in a machine, and no program. Pulls
+ * the image if that is needed. Returns 1 if caisson-image has failed and has printed why.
+ */
+int run_has_disk(const struct run_options *o, struct arena *a, bool *ret_has) must_check;
+
+/*
  * Reads from the store what an earlier run_prepare() has made for the container `name`, because
  * another process may have called it.
  */

@@ -52,6 +52,6 @@ def test_run_names_the_disk(rt, images, layout):
     """`run --image` has no program to run, and says what the image is. A program that is given on the command line is run."""
     add(images, layout, "d", [entry("disk/", "dir"), entry("disk/fedora.qcow2", data=QCOW2)])
     box = Box(rt, images)
-    box(image="d").failed("no program to run, but a disk for a microVM, /disk/fedora.qcow2: its file is " + images.store, "--disk image:d --ephemeral")
+    box(image="d").failed("no program to run, but a disk for a microVM, /disk/fedora.qcow2: its file is " + images.store, "--isolation vm --image d")
     box("sh", image="d").failed("sh")
     assert box.dirs() == []

@@ -337,8 +337,13 @@ def test_containerdisk(boots, monkeypatch, binary, tmp):
     """The disk in an image of containers is taken as it is in the store, and only read."""
     images = oci.Images(os.path.join(os.path.dirname(binary), "caisson-image"), os.path.join(tmp, "store"))
     layout = oci.Layout(os.path.join(tmp, "layout"))
-    for tag, files in (("one", ["a.qcow2"]), ("img", ["a.img"]), ("two", ["a.raw", "b.raw"]), ("none", [])):
-        layout.image([oci.tar(oci.entry("disk/", "dir"), *[oci.entry("disk/" + f, data=bytes(MiB)) for f in files])], tag)
+    disk = os.path.join(tmp, "a.qcow2")
+    run("qemu-img", "create", "-f", "qcow2", disk, "8M")
+    with open(disk, "rb") as f:
+        qcow2 = f.read()
+    for tag, files, data in (("one", ["a.qcow2"], qcow2), ("img", ["a.img"], qcow2), ("plain", ["a.img"], bytes(MiB)),
+                             ("two", ["a.raw", "b.raw"], bytes(MiB)), ("none", [], b"")):
+        layout.image([oci.tar(oci.entry("disk/", "dir"), *[oci.entry("disk/" + f, data=data) for f in files])], tag)
         images("import", f"oci:{layout.path}:{tag}")
     monkeypatch.setenv("KEPT", os.path.join(tmp, "kept"))
     kernel = ["--store", images.store, "--kernel", put(tmp, "k", "K")]
@@ -347,13 +352,56 @@ def test_containerdisk(boots, monkeypatch, binary, tmp):
     conf = found[3]
     assert conf["vm"]["image"]["path"].startswith(images.store + "/layers/") and conf["vm"]["image"]["path"].endswith("/disk/a.qcow2")
     assert (conf["vm"]["image"]["format"], conf["annotations"]["io.caisson.vm.image.snapshot"]) == ("qcow2", "true")
-    assert "--ephemeral" in boots.look("image:one", *kernel)
-    assert "--format" in boots.look("image:img", "--ephemeral", *kernel)
-    monkeypatch.setenv("KEPT", os.path.join(tmp, "kept2"))
-    assert boots.look("image:img", "--format", "raw", "--ephemeral", *kernel)[3]["vm"]["image"]["format"] == "raw"
+    # NAME.img is what its content says, unless --format says something else.
+    for i, (tag, options, wanted) in enumerate((("img", (), "qcow2"), ("plain", (), "raw"), ("img", ("--format", "raw"), "raw"))):
+        monkeypatch.setenv("KEPT", os.path.join(tmp, f"kept{i}"))
+        assert boots.look("image:" + tag, *options, "--ephemeral", *kernel)[3]["vm"]["image"]["format"] == wanted
+    # Without --ephemeral the machine writes to an overlay of its own.
+    monkeypatch.setenv("KEPT", os.path.join(tmp, "kept-overlay"))
+    conf = boots.look("image:plain", *kernel)[3]
+    assert (conf["vm"]["image"]["format"], conf["annotations"]["io.caisson.vm.image.snapshot"]) == ("qcow2", "false")
+    assert os.path.basename(conf["vm"]["image"]["path"]) == "disk.qcow2" and "backing" not in str(conf["annotations"])
     assert "2 disks" in boots.look("image:two", "--ephemeral", *kernel)
     assert "no disk" in boots.look("image:none", "--ephemeral", *kernel)
     assert "nosuch" in boots.look("image:nosuch", "--ephemeral", *kernel)
+
+
+def test_run_image_boots_the_disk(rt, machines, binary, tmp):
+    """`run --isolation vm --image` boots the disk in an image that has no program, and keeps the machine as it keeps a
+    container. The options of containers are refused for it, and those of machines for an image with a program."""
+    images = oci.Images(os.path.join(os.path.dirname(binary), "caisson-image"), os.path.join(tmp, "store"))
+    layout = oci.Layout(os.path.join(tmp, "layout"))
+    tree, disk = os.path.join(tmp, "tree"), os.path.join(tmp, "disk.img")
+    os.makedirs(tree)
+    with open(disk, "wb") as f:
+        f.truncate(24 * MiB)
+    run("mke2fs", "-q", "-t", "ext4", "-d", tree, disk)
+    with open(disk, "rb") as f:
+        data = f.read()
+    layout.image([oci.tar(oci.entry("disk/", "dir"), oci.entry("disk/disk.img", data=data))], "d")
+    layout.image([oci.tar(oci.entry("bin/", "dir"))], "program", config={"Cmd": ["/bin/x"]})
+    for tag in ("d", "program"):
+        images("import", f"oci:{layout.path}:{tag}")
+    kernel = mode.packaged_kernel(rootfs.CACHE)
+    # The disk has no init, so its kernel panics once it has mounted the disk, or has found no driver for it.
+    words = ["--image", "d", "--store", images.store, "--kernel", kernel, "--append", "console=ttyS0 panic=-1"]
+    r = machines.run(*words, "--name", "m1", "--ephemeral", timeout=LOOK)
+    assert r.rc == 1 and "Linux version" in r.out and "panicked" in r.err, r
+    assert machines.status("m1") == "stopped" and len(os.listdir(machines.dir)) == 1
+    rt("delete", "m1").ok()
+    assert os.listdir(machines.dir) == []
+    r = machines.run(*words, "--rm", timeout=LOOK)
+    assert r.rc == 1 and "Linux version" in r.out and os.listdir(machines.dir) == []
+    r = machines.run(*words, "--detach", "--name", "m2", timeout=LOOK)
+    assert (r.rc, r.out) == (0, "m2\n"), r
+    (bundle,) = os.listdir(machines.dir)
+    assert "disk.qcow2" in os.listdir(os.path.join(machines.dir, bundle))
+    rt("delete", "--force", "m2").ok()
+    assert os.listdir(machines.dir) == []
+    machines.run(*words, "--detach", "--rm", "--name", "m2").failed("--rm", "caisson rm m2")
+    machines.run(*words, "-e", "A=1").failed("--image d", "caisson-machine(7)", "unknown option -e")
+    machines.run("--image", "program", "--store", images.store, "--ssh-key", "x").failed("--ssh-key", "no program")
+    rt("run", "--image", "d", "--store", images.store).failed("no program to run", "--isolation vm --image d")
 
 
 WRONG = [
