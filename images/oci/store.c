@@ -16,6 +16,8 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "base/data_dir.h"
+
 static const char layout_text[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
 static const char empty_index[] =
 	"{\"schemaVersion\":2,\"mediaType\":\"" MEDIA_OCI_INDEX "\",\"manifests\":[]}";
@@ -117,57 +119,22 @@ static int open_dirs(struct store *s)
 	return 0;
 }
 
-static int make_path(const char *path)
-{
-	char prefix[PATH_MAX];
-	size_t len = strlen(path);
-
-	if (len == 0 || len >= sizeof(prefix))
-		return err_set(ENAMETOOLONG, "the store's path is empty or too long");
-	for (size_t i = 1; i <= len; i++) {
-		if (path[i] != '/' && path[i] != '\0')
-			continue;
-		memcpy(prefix, path, i);
-		prefix[i] = '\0';
-		if (mkdir(prefix, 0700) < 0 && errno != EEXIST)
-			return err_sys("create %s", prefix);
-	}
-	return 0;
-}
-
-static int default_path(char *buf, size_t size)
-{
-	const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
-	int n;
-
-	if (geteuid() == 0)
-		n = snprintf(buf, size, "/var/lib/caisson");
-	else if (data && *data == '/')
-		n = snprintf(buf, size, "%s/caisson", data);
-	else if (home && *home == '/')
-		n = snprintf(buf, size, "%s/.local/share/caisson", home);
-	else
-		return err_set(EINVAL, "where is the store? Neither HOME nor XDG_DATA_HOME is an "
-				       "absolute path; say it with --store DIR");
-	return n >= (int)size ? err_set(ENAMETOOLONG, "the store's path is too long") : 0;
-}
-
 int store_open(struct store *s, const char *path, enum store_sync sync)
 {
 	char buf[PATH_MAX];
-	int r = path ? 0 : default_path(buf, sizeof(buf));
+	int r = path ? 0 : data_dir_find(buf, sizeof(buf));
 
 	*s = (struct store)STORE_INIT;
 	s->sync = sync;
 	if (r < 0)
-		return r;
+		return err_ctx(r, "where is the store? Say it with --store DIR");
 	s->path = strdup(path ? path : buf);
 	if (!s->path)
 		return err_set(ENOMEM, "out of memory");
 	/* The path must be absolute, because overlay mounts name their layers by the path. */
 	char *real = realpath(s->path, NULL);
 	if (!real && errno == ENOENT) {
-		r = make_path(s->path);
+		r = data_dir_make(s->path);
 		if (r < 0)
 			return r;
 		real = realpath(s->path, NULL);

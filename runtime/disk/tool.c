@@ -6,10 +6,8 @@
 #include "disk/tool.h"
 
 #include <limits.h>
-#include <sys/stat.h>
-#include <sys/xattr.h>
 
-#define XATTR "caisson.backing-directory"
+#include "disk/remember.h"
 
 static int print_help(const struct tool_command *self, const struct option_def *defs)
 {
@@ -110,35 +108,6 @@ void tool_image_release(struct tool_image *i)
 	i->dir_path = i->real_path = NULL;
 }
 
-/*
- * Returns the name of the extended attribute that stores the directory of the backing files. For
- * root the attribute is one that only root can set; for an ordinary user it is one that the user
- * can set.
- */
-static const char *xattr_name(void)
-{
-	return geteuid() == 0 ? "trusted." XATTR : "user." XATTR;
-}
-
-/*
- * Returns the directory of the backing files that was stored in an extended attribute of the
- * overlay's file when the overlay was made, or NULL if the overlay has no such attribute.
- */
-static char *remembered(const struct tool_image *i)
-{
-	char value[PATH_MAX];
-	struct stat st;
-	ssize_t n;
-
-	if (geteuid() != 0 && (stat(i->path, &st) < 0 || st.st_uid != geteuid()))
-		return NULL;
-	n = getxattr(i->path, xattr_name(), value, sizeof(value) - 1);
-	if (n <= 0 || value[0] != '/')
-		return NULL;
-	value[n] = '\0';
-	return strdup(value);
-}
-
 static int find_directory(struct tool_image *i)
 {
 	char *slash;
@@ -152,7 +121,7 @@ static int find_directory(struct tool_image *i)
 		return 0;
 	}
 	if (!i->backing) {
-		i->dir_path = remembered(i);
+		i->dir_path = remember_get(i->path);
 		return 0;
 	}
 	i->dir_path = strdup(i->real_path);
@@ -242,11 +211,6 @@ int tool_allow_backing(const char *path, const char *backing)
 	if (!base)
 		return err_sys("%s: backing file \"%s\"", path, backing);
 	cut_to_common(overlay, base);
-	/*
-	 * It is no error if the file system has no extended attributes; the user then has to give
-	 * the option --backing each time.
-	 */
-	if (setxattr(path, xattr_name(), overlay, strlen(overlay), 0) < 0)
-		return 0;
+	remember_set(path, overlay);
 	return 0;
 }

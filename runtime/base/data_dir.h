@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Finds and makes the directory in which caisson keeps what a user has for longer than a boot. */
+#pragma once
+#include <stddef.h>
+
+#include "base/err.h"
+
+/*
+ * Writes the path of the directory to buf: /var/lib/caisson for root, otherwise
+ * $XDG_DATA_HOME/caisson or $HOME/.local/share/caisson. Returns an error if the environment names
+ * no directory.
+ */
+int data_dir_find(char *buf, size_t size) must_check;
+
+/* Makes the directory and those above it that do not exist. Nobody else can look into a new one. */
+int data_dir_make(const char *path) must_check;
