@@ -206,6 +206,7 @@ static int make_exec_orders(struct launch *l, struct strbuf *ret)
 
 	int r = agent_orders_for_exec(&l->c->arena, &l->plan, l->spec, &o);
 	o.subgroup = l->exec.subgroup;
+	o.tell_steps = l->timeline != NULL;
 	return r < 0 ? r : pack_orders(l, &o, ret);
 }
 
@@ -256,6 +257,7 @@ _Noreturn void launch_become_proxy(struct launch *l, int channel)
 		.channel = channel,
 		.control = l->vm.control,
 		.orders = &orders,
+		.tell_spans = l->timeline != NULL,
 	};
 
 	monitor_proxy(&a);

@@ -70,6 +70,7 @@ struct proxy_args {
 	int channel;                 /* socket for messages to and from the runtime */
 	int control;                 /* socket that is connected to the container's monitor */
 	const struct strbuf *orders; /* orders for the guest, from agent_orders_pack() */
+	bool tell_spans;             /* whether the channel gets the times of the guest's steps */
 };
 
 _Noreturn void monitor_proxy(const struct proxy_args *args);

@@ -15,6 +15,7 @@
  * 	guest.c       messages to and from the guest's agent
  * 	checkpoint.c  snapshots of the machine
  * 	spans.c       how long each part of the start took, for --timeline
+ * 	guest_steps.c how long the guest took for each step, for --timeline
  * 	client.c      a command's connection
  */
 #pragma once
@@ -26,6 +27,7 @@
 #include "engine/share.h"
 #include "engine/streams.h"
 #include "monitor/console.h"
+#include "monitor/guest_steps.h"
 #include "monitor/monitor.h"
 #include "netsetup/net_tap.h"
 
@@ -131,18 +133,14 @@ struct boot {
 	struct net_tap taps[ENGINE_NICS_MAX];
 };
 
-/*
- * What spans.c knows of the times of the start, all in ns of CLOCK_MONOTONIC; 0: not yet known. The
- * guest's clock has begun later than the host's. A time of the guest plus the difference of the two
- * clocks is a time of the host.
- */
+/* What spans.c knows of the times of the start. */
 struct spans {
-	uint64_t from;  /* when the monitor's current span, a timed part of the start, began */
-	uint64_t ran;   /* when the machine began to run */
-	uint64_t asked; /* when the message "create" was sent to the guest */
-	/* an upper bound of the difference between the host's clock and the guest's */
-	uint64_t most_difference;
-	size_t told; /* how many steps of the plan the guest has reported as done */
+	/*
+	 * when the monitor's current span, a timed part of the start, began, in ns of
+	 * CLOCK_MONOTONIC
+	 */
+	uint64_t from;
+	struct guest_steps guest; /* the first step of the guest begins when the machine runs */
 };
 
 struct monitor {

@@ -13,9 +13,11 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "monitor/control.h"
+#include "monitor/guest_steps.h"
 #include "monitor/impersonate.h"
 #include "monitor/monitor.h"
 #include "ns/channel.h"
@@ -26,6 +28,7 @@ struct proxy {
 	int channel; /* socket to the runtime; -EBADF from the time when the program runs */
 	int signals;
 	int console; /* slave side of the proxy's terminal, or -EBADF if the exec has no terminal */
+	struct guest_steps steps;
 	/*
 	 * whether the guest's process has ended; `status` is then its status as waitpid(2) returns
 	 * it
@@ -59,6 +62,8 @@ static int send_exec(struct proxy *p)
 		fds[n++] = i;
 	}
 	json_out_end_array(&w.json);
+	p->steps = (struct guest_steps){.plan = p->a->plan, .first = clock_ns()};
+	p->steps.asked = p->steps.first;
 	const struct iovec blob[2] = {{p->a->orders->s, p->a->orders->len}, {0}};
 	return agent_send_fds(&w, p->a->control, blob, fds, n);
 }
@@ -110,6 +115,8 @@ static int on_frame(struct proxy *p, const struct agent_frame *f)
 		fd_close(&p->channel);
 		return 0;
 	}
+	if (streq(f->type, "steps") && p->a->tell_spans)
+		return guest_steps_tell(&p->steps, f, p->channel);
 	if (!streq(f->type, "exited"))
 		return 0;
 	if (json_get_i64(f->json, "status", &n) < 0)

@@ -86,10 +86,11 @@ def test_exec(ctr, tmp):
     t = json.loads(read(path))
     assert t["command"] == "exec" and t["result"] == "running"
     check_order(t["spans"], t["total"])
-    if not mode.VM:
-        done = [s["number"] for s in t["spans"] if s["place"] == "init" and "number" in s]
-        assert done == sorted(done)
-        assert {"enter", "fork", "capabilities", "exec"} <= {s["step"] for s in t["spans"] if s["place"] == "init"}
+    done = [s["number"] for s in t["spans"] if s["place"] == "init" and "number" in s]
+    assert done == sorted(done)
+    names = {p: {s["step"] for s in t["spans"] if s["place"] == p} for p in ("guest", "init")}
+    assert {"capabilities", "exec"} | (set() if mode.VM else {"enter", "fork"}) <= names["init"]
+    assert ({"clone", "cgroup-attach"} <= names["guest"]) if mode.VM else not names["guest"]
 
 
 @pytest.mark.skipif(mode.VM, reason="INIT is in the guest")
