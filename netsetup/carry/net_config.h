@@ -128,6 +128,13 @@ struct net_config {
 int net_config_read(struct arena *a, int netns_fd, struct net_config *ret) must_check;
 
 /*
+ * Makes a configuration that has only the interface `name` of *c, and its routes and neighbours.
+ * Returns -ENOENT with a message if *c has no such interface.
+ */
+int net_config_pick(struct arena *a, const struct net_config *c, const char *name,
+	struct net_config *ret) must_check;
+
+/*
  * Sets up the calling thread's network namespace; /proc must be mounted there. Finds the device of
  * each interface by its MAC address; the device may have any name, and must be down. Returns
  * -ENODEV if no device has the MAC address of an interface; the message has the interface and the

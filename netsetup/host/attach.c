@@ -370,6 +370,7 @@ int attachment_make(struct host *h, const struct attach_request *q, const struct
 	a->network = arena_strdup(&h->arena, q->network);
 	if (!a->key || !a->netns || !a->network)
 		return -ENOMEM;
+	a->microvm = q->microvm;
 	a->ports = q->ports;
 	a->port_count = q->port_count;
 	int r = check_key(q->key);

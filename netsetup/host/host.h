@@ -256,6 +256,11 @@ struct attachment {
 	uint8_t prefixes[2];
 	struct ip gateways[2];
 	size_t address_count;
+	/*
+	 * the container was a running microVM, which was given the interface, and has to let go of
+	 * it before the interface is removed
+	 */
+	bool microvm;
 	/* whether attaching gave the container default routes to the gateways */
 	bool default_route;
 	const struct port *ports;
@@ -264,6 +269,7 @@ struct attachment {
 
 struct attach_request {
 	const char *network;
+	bool microvm; /* the container is a microVM that runs */
 	const char *key;
 	const char *netns;
 	/* path of the namespace that is written into the record; NULL: the same path as netns */

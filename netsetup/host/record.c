@@ -3,6 +3,7 @@
  * Reads and writes the record of an attachment, a JSON file that only caisson writes.
  *
  *	{"network", "kind", "container", "netns", "interface", "host", "mac", "defaultRoute",
+ *	 "microVM",
  *	 "before": {"name", "mtu", "up", "addresses": [ADDRESS/PREFIX]},
  *	 "addresses": [{"address", "gateway"}],
  *	 "ports": [{"protocol", "host", "hostPort", "port", "count"}]}
@@ -42,6 +43,8 @@ void attachment_json(struct json_out *o, const char *key, const struct attachmen
 		a->mac[2], a->mac[3], a->mac[4], a->mac[5]);
 	json_out_str(o, "mac", text);
 	json_out_bool(o, "defaultRoute", a->default_route);
+	if (a->microvm)
+		json_out_bool(o, "microVM", true);
 	if (a->kind == NETWORK_DEVICE)
 		put_before(o, &a->before);
 	json_out_array(o, "addresses");
@@ -189,6 +192,7 @@ int attachment_parse(
 	found.key = json_get_str(j, "container");
 	found.netns = json_get_str(j, "netns");
 	found.default_route = json_get_true(j, "defaultRoute");
+	found.microvm = json_get_true(j, "microVM");
 	if (!found.network || network_check_name(found.network) < 0)
 		return damaged(what, "network");
 	if (!read_kind(j, &found))

@@ -32,6 +32,10 @@
  *		 command: the arguments, or [name]
  *	stats    {id}; the reply has stats: {...}, as cg_stats() writes it
  *	update   {id}; blob: agent_limits_pack()
+ *	attach   {id, slot, kind: "net", name, net}; a device was attached to the running
+ *		 machine: the reply comes when the container can use it. slot: the device's number
+ *		 in the machine; net: see net_config.h, with this one interface
+ *	detach   {id, slot, kind, name}; the reply comes when the guest has let go of the device
  *	clock    {time}; sent when the host's clock was set, after a suspend of the host, and after
  *		 SIGCONT, because a guest that was stopped may have a clock that is late
  *	suspend  {id, port}; asks the agent to get ready for a snapshot of the machine: no bytes

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
+#include "launch/hotplug.h"
 #include "launch/rdt.h"
 #include "launch/vm_client.h"
 #include "plan/plan.h"
@@ -65,6 +66,7 @@ struct update_args {
 	 * the values of these options as given on the command line; NULL: the option was not given
 	 */
 	const char *limits[ARRAY_SIZE(limit_options)];
+	struct option_list add_nets, rm_nets;
 };
 
 static int parse_size(const char *text, int64_t *ret)
@@ -183,6 +185,21 @@ static int settle_limits(struct container *c, struct cg_resources *res)
 	return r;
 }
 
+/*
+ * Detaches and attaches devices. Detaching comes first, so that a device can take the place of
+ * another one.
+ */
+static int update_devices(struct container *c, const struct update_args *u)
+{
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < u->rm_nets.n; i++)
+		r = hotplug_remove_net(c, u->rm_nets.v[i]);
+	for (size_t i = 0; r >= 0 && i < u->add_nets.n; i++)
+		r = hotplug_add_net(c, u->add_nets.v[i]);
+	return r;
+}
+
 static int update_container(struct container *c, const struct update_args *u)
 {
 	struct cg_resources res = {0};
@@ -211,6 +228,9 @@ static int update_container(struct container *c, const struct update_args *u)
 		if (r < 0)
 			return r;
 	}
+	r = update_devices(c, u);
+	if (r < 0)
+		return r;
 	if (!c->cgroup.path)
 		return c->vm && !cg_wants_limits(&res)
 			       ? 0
@@ -229,13 +249,22 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 		"l3-cache-schema", 0, OPTION_STRING, &u.l3, "SCHEMA", "Intel RDT L3 cache schema"};
 	const struct option_def membw = {"mem-bw-schema", 0, OPTION_STRING, &u.membw, "SCHEMA",
 		"Intel RDT memory bandwidth schema"};
-	struct option_def defs[ARRAY_SIZE(limit_options) + 4] = {resources};
+	const struct option_def devices[] = {
+		{"add-net", 0, OPTION_LIST, &u.add_nets, "INTERFACE",
+			"give a running microVM this interface of the container's network "
+			"namespace"},
+		{"rm-net", 0, OPTION_LIST, &u.rm_nets, "INTERFACE",
+			"take an interface that was added away from the microVM"},
+	};
+	struct option_def defs[ARRAY_SIZE(limit_options) + ARRAY_SIZE(devices) + 4] = {resources};
 	size_t n = 1;
 	for (size_t i = 0; i < ARRAY_SIZE(limit_options); i++)
 		defs[n++] = (struct option_def){limit_options[i].name, limit_options[i].letter,
 			OPTION_STRING, &u.limits[i], limit_options[i].arg, limit_options[i].help};
 	defs[n++] = l3;
 	defs[n++] = membw;
+	for (size_t i = 0; i < ARRAY_SIZE(devices); i++)
+		defs[n++] = devices[i];
 	struct arguments args = {.min = 1, .max = 1};
 	_cleanup_container_ struct container c = CONTAINER_INIT;
 

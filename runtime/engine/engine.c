@@ -3,7 +3,8 @@
 
 int engine_start(struct engine *ret, const struct engine_description *d)
 {
-	*ret = (struct engine){.ended = -EBADF, .chatter = -EBADF, .save_done = -EBADF};
+	*ret = (struct engine){
+		.ended = -EBADF, .chatter = -EBADF, .save_done = -EBADF, .change_done = -EBADF};
 	ret->ops = d->config->hypervisor == HYPERVISOR_KVM ? &engine_kvm : &engine_qemu;
 	int r = ret->ops->start(ret, d);
 	if (r < 0)
@@ -31,7 +32,8 @@ void engine_stop(struct engine *e)
 {
 	if (e->ops)
 		e->ops->stop(e);
-	*e = (struct engine){.ended = -EBADF, .chatter = -EBADF, .save_done = -EBADF};
+	*e = (struct engine){
+		.ended = -EBADF, .chatter = -EBADF, .save_done = -EBADF, .change_done = -EBADF};
 }
 
 int engine_save(struct engine *e, const struct engine_save *s)
@@ -51,4 +53,17 @@ void engine_go_on(struct engine *e)
 {
 	if (e->ops && e->ops->go_on)
 		e->ops->go_on(e);
+}
+
+int engine_change(struct engine *e, struct engine_change *c)
+{
+	if (!e->ops->change)
+		return err_set(ENOTSUP, "the microVM runs on QEMU: devices can be attached only to "
+					"a microVM on KVM, with the built-in monitor");
+	return e->ops->change(e, c);
+}
+
+int engine_changed(struct engine *e)
+{
+	return e->ops->changed(e);
 }

@@ -21,6 +21,7 @@
 #include "jail/jail.h"
 #include "machine/machine_config.h"
 #include "plan/plan.h"
+#include "vm/hotplug.h"
 #include "vm/virtio/vsock.h"
 
 #define ENGINE_NICS_MAX MACHINE_INTERFACES_MAX
@@ -117,6 +118,13 @@ struct engine_save {
 	size_t owner_len;
 };
 
+/* What engine_change() changes in a machine that runs. */
+struct engine_change {
+	bool detach; /* the device of the slot `slot` is taken out; otherwise `device` is put in */
+	struct machine_device device;
+	unsigned slot; /* in a change that puts in: set by engine_changed() */
+};
+
 struct engine_ops {
 	int (*start)(struct engine *e, const struct engine_description *d);
 	int (*run)(struct engine *e);
@@ -137,6 +145,12 @@ struct engine_ops {
 	int (*save)(struct engine *e, const struct engine_save *s);
 	int (*saved)(struct engine *e);
 	void (*go_on)(struct engine *e);
+	/*
+	 * The functions that attach devices to the running machine, and detach them; NULL: the
+	 * engine cannot do that.
+	 */
+	int (*change)(struct engine *e, struct engine_change *c);
+	int (*changed)(struct engine *e);
 };
 
 extern const struct engine_ops engine_kvm, engine_qemu;
@@ -154,6 +168,11 @@ struct engine {
 	 * snapshots
 	 */
 	int save_done;
+	/*
+	 * eventfd, readable once engine_change() has ended its work; -EBADF: the engine cannot
+	 * attach devices
+	 */
+	int change_done;
 	pid_t pid; /* pid of QEMU's process, a child of the monitor; 0: there is no such process */
 	/* the jail (jail/jail.h) that the engine's threads enter before the guest runs */
 	const struct jail *jail;
@@ -179,3 +198,12 @@ void engine_stop(struct engine *e);
 int engine_save(struct engine *e, const struct engine_save *s) must_check;
 int engine_saved(struct engine *e) must_check;
 void engine_go_on(struct engine *e);
+
+/*
+ * Begins to attach a device, or to detach it. Once e->change_done is readable, engine_changed()
+ * returns the result. *c, and the descriptors of a device that was attached, must exist until
+ * engine_changed(), and the descriptors until the device is detached or engine_stop(). Detaching
+ * does not fail. One change is made at a time.
+ */
+int engine_change(struct engine *e, struct engine_change *c) must_check;
+int engine_changed(struct engine *e) must_check;

@@ -37,6 +37,9 @@ struct kvm_engine {
 	const struct engine_save *save;
 	int save_result; /* return value of write_snapshot(), whose error message is in save_why */
 	char save_why[ERR_MAX];
+	struct engine_change *change; /* what the devices' thread changes in the machine */
+	int change_result; /* result of the change, whose error message is in change_why */
+	char change_why[ERR_MAX];
 };
 
 static int enter_vcpu(void *ctx)
@@ -93,6 +96,18 @@ static size_t sort_nics(const struct engine_description *d, struct virtio_net_op
 		memcpy(taps[ntaps++].mac, n->mac, sizeof(n->mac));
 	}
 	return ntaps;
+}
+
+/*
+ * Returns how many spare slots the machine gets, if it has `others` devices besides those that
+ * every machine has. Each slot needs an interrupt line of its own.
+ */
+static unsigned count_spares(size_t others)
+{
+	const size_t used = MACHINE_DEVICES_OWN - 1 + others;
+	const size_t left = used < MACHINE_LINES ? MACHINE_LINES - used : 0;
+
+	return left < MACHINE_SPARES_MAX ? (unsigned)left : MACHINE_SPARES_MAX;
 }
 
 static int build_machine(struct engine *e, const struct engine_description *d)
@@ -154,6 +169,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.vsock = c->foreign ? NULL : &vsock,
 		.power_button = c->foreign,
 		.balloon = true,
+		.spares = c->foreign ? 0 : count_spares(ndisks + nshares + d->nnics),
 		.snapshot = d->snapshot,
 		.snapshot_memory = d->snapshot_memory,
 		.enter_vcpu = enter_vcpu,
@@ -175,7 +191,8 @@ static int kvm_start(struct engine *e, const struct engine_description *d)
 	k->foreign = d->config->foreign;
 	e->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->save_done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (e->ended < 0 || e->save_done < 0)
+	e->change_done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (e->ended < 0 || e->save_done < 0 || e->change_done < 0)
 		return err_sys("create an eventfd");
 	k->log = fcntl(d->log, F_DUPFD_CLOEXEC, 3);
 	if (k->log >= 0 && d->image >= 0)
@@ -245,6 +262,7 @@ static void kvm_stop(struct engine *e)
 	fd_close(&k->seed);
 	fd_close(&e->ended);
 	fd_close(&e->save_done);
+	fd_close(&e->change_done);
 	free(k);
 	e->state = NULL;
 }
@@ -323,6 +341,42 @@ static void kvm_go_on(struct engine *e)
 	machine_call(&k->machine, go_on_now, NULL);
 }
 
+/* --- devices that are attached to the running machine, and detached from it --- */
+
+static void change_now(struct machine *m, void *ctx)
+{
+	struct engine *e = ctx;
+	struct kvm_engine *k = e->state;
+	struct engine_change *c = k->change;
+
+	k->change_result = 0;
+	if (c->detach)
+		machine_detach(m, c->slot);
+	else
+		k->change_result = machine_attach(m, &c->device, &c->slot);
+	snprintf(k->change_why, sizeof(k->change_why), "%s", k->change_result < 0 ? err_msg() : "");
+	eventfd_write(e->change_done, 1);
+}
+
+static int kvm_change(struct engine *e, struct engine_change *c)
+{
+	struct kvm_engine *k = e->state;
+
+	k->change = c;
+	machine_call(&k->machine, change_now, e);
+	return 0;
+}
+
+static int kvm_changed(struct engine *e)
+{
+	struct kvm_engine *k = e->state;
+	eventfd_t n;
+
+	(void)eventfd_read(e->change_done, &n);
+	k->change = NULL;
+	return k->change_result < 0 ? err_set(-k->change_result, "%s", k->change_why) : 0;
+}
+
 const struct engine_ops engine_kvm = {.start = kvm_start,
 	.run = kvm_run,
 	.stop = kvm_stop,
@@ -330,4 +384,6 @@ const struct engine_ops engine_kvm = {.start = kvm_start,
 	.press_power = kvm_press_power,
 	.save = kvm_save,
 	.saved = kvm_saved,
-	.go_on = kvm_go_on};
+	.go_on = kvm_go_on,
+	.change = kvm_change,
+	.changed = kvm_changed};

@@ -256,6 +256,15 @@ void processes_release(struct guest *g);
  */
 int network_create(struct process *p, const struct json *net) must_check;
 int network_hand_over(struct process *p) must_check;
+/* Sets up the devices of *c, which were attached to the running machine, for the container. */
+int network_add(const struct process *p, const struct net_config *c) must_check;
+
+/*
+ * The functions of hotplug.c handle the messages "attach" and "detach" about a device that the
+ * monitor has attached to the running machine.
+ */
+void guest_attach(struct guest *g, const struct agent_frame *f);
+void guest_detach(struct guest *g, const struct agent_frame *f);
 
 /*
  * The functions of make.c handle the messages "clock", "create" and "exec". guest_copy_blob()

@@ -33,6 +33,8 @@ static void handle_message(struct guest *g, const struct agent_frame *f)
 		{"ps", guest_ps},
 		{"stats", guest_stats},
 		{"update", guest_update},
+		{"attach", guest_attach},
+		{"detach", guest_detach},
 		{"clock", guest_set_clock},
 		{"suspend", guest_suspend},
 		{"resume", guest_resume},

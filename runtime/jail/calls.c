@@ -122,6 +122,12 @@ static const struct call calls[] = {
 	 * pipe, for a snapshot.
 	 */
 	{SCMP_SYS(pipe2), D},
+	/*
+	 * eventfd2(2) and epoll_create1(2) are used by vm/hotplug.c and virtio_net.c to make the
+	 * descriptors of a device that is attached to the running machine.
+	 */
+	{SCMP_SYS(eventfd2), D},
+	{SCMP_SYS(epoll_create1), D},
 	/* getrandom(2) is used by rng.c and by the heap of newer C libraries. */
 	{SCMP_SYS(getrandom), L | D | V},
 	/*
@@ -223,6 +229,14 @@ static const struct narrow_call narrow_calls[] = {
 	 */
 	{SCMP_SYS(ioctl), L | D | V, IOCTL(TUNSETOFFLOAD)},
 	/*
+	 * KVM_IOEVENTFD is used by vm/hotplug.c for the kicks of a device that is attached to the
+	 * running machine. TUNGETIFF and TUNGETVNETHDRSZ are used by monitor/hotplug.c to check
+	 * the tap that a command has sent.
+	 */
+	{SCMP_SYS(ioctl), D, IOCTL(KVM_IOEVENTFD)},
+	{SCMP_SYS(ioctl), L, IOCTL(TUNGETIFF)},
+	{SCMP_SYS(ioctl), L, IOCTL(TUNGETVNETHDRSZ)},
+	/*
 	 * TCGETS and TIOCGWINSZ are made by isatty() of glibc and of musl, which vsock_stream.c
 	 * calls.
 	 */
@@ -236,6 +250,8 @@ static const struct narrow_call narrow_calls[] = {
 	 */
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_GETFL)},
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_SETFL)},
+	/* monitor/hotplug.c uses fcntl(2) to check the descriptors that a command has sent. */
+	{SCMP_SYS(fcntl), L, SCMP_A1(SCMP_CMP_EQ, F_GETFL)},
 	/* prctl(2) is used by impersonate.c, which forbids a core dump before the process ends. */
 	{SCMP_SYS(prctl), L, SCMP_A0(SCMP_CMP_EQ, PR_SET_DUMPABLE)},
 };

@@ -76,6 +76,9 @@ int checkpoint_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 		return err_set(EBUSY, "another checkpoint of this container is under way");
 	if (m->phase != PHASE_RUNNING)
 		return err_set(ESRCH, "container not running");
+	int r = hotplug_refuse(m);
+	if (r < 0)
+		return err_ctx(r, "checkpoint");
 	if (f->nfds != 2)
 		return err_set(EPROTO, "checkpoint: %u descriptors came: expected two", f->nfds);
 	if (!m->engine.ops->save || !m->streams.device)

@@ -246,6 +246,10 @@ static int handle_request(struct monitor *m, struct client *c, struct agent_fram
 	if (m->checkpoint.step != CHECKPOINT_NONE && !streq(f->type, "signal") &&
 		!streq(f->type, "watch"))
 		return err_set(EBUSY, "%s: a checkpoint of the container is under way", f->type);
+	if (streq(f->type, "attach") || streq(f->type, "detach"))
+		return hotplug_begin(m, c, f);
+	if (streq(f->type, "devices"))
+		return hotplug_list(m, c);
 	if (streq(f->type, "exec"))
 		return on_exec(m, c, f);
 	if (streq(f->type, "signal"))
@@ -278,8 +282,10 @@ static void hang_up(struct monitor *m, struct client *c)
 		log_debug("%s", err_msg());
 	if (c->process)
 		streams_withdraw(&m->streams, c->process);
-	const bool checkpoints = c->checkpoints;
+	const bool checkpoints = c->checkpoints, hotplugs = c->hotplugs;
 	client_close(c);
+	if (hotplugs)
+		hotplug_on_hang_up(m);
 	if (checkpoints)
 		checkpoint_on_hang_up(m);
 }

@@ -14,6 +14,11 @@
  *	  memory of the machine
  *	end {}, on the same connection                   none: the machine ends; if the connection
  *	                                                 ends instead, the machine goes on
+ *	attach {kind: "net", name, net, offloads}, the   reply, when the guest uses the device
+ *	  descriptor of a tap
+ *	detach {kind, name}                              reply, when the guest has let go of it
+ *	devices {}                                       reply with devices: [{kind, name}], those
+ *	                                                 that were attached
  *	watch {}                                         oom {}, each time that the guest sends one
  *
  * A foreign guest's monitor (foreign.c) answers signal, and these:

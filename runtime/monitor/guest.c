@@ -237,7 +237,8 @@ static void on_reply(struct monitor *m, const struct agent_frame *f)
 {
 	uint64_t id;
 
-	if (json_get_u64(f->json, "id", &id) < 0 || !id || checkpoint_on_reply(m, id, f))
+	if (json_get_u64(f->json, "id", &id) < 0 || !id || checkpoint_on_reply(m, id, f) ||
+		hotplug_on_reply(m, id, f))
 		return;
 	for (size_t i = 0; i < CLIENTS_MAX; i++) {
 		struct client *c = &m->clients[i];

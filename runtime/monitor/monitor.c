@@ -207,7 +207,7 @@ static int on_engine_end(struct monitor *m)
 /* --- the monitor's event loop --- */
 
 enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL, P_CLOCK, P_CHATTER };
-enum { P_SAVED = P_CHATTER + 1, P_CHANNEL, P_START, P_CONTROL, P_CLIENTS };
+enum { P_SAVED = P_CHATTER + 1, P_CHANGED, P_CHANNEL, P_START, P_CONTROL, P_CLIENTS };
 enum { P_CONSOLE = P_CLIENTS + CLIENTS_MAX, P_COUNT = P_CONSOLE + CONSOLE_FDS };
 
 static int serve_events(struct monitor *m, struct pollfd *p)
@@ -235,6 +235,8 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 		r = monitor_on_sealed(m);
 	if (r >= 0 && p[P_SAVED].revents)
 		checkpoint_on_saved(m);
+	if (r >= 0 && p[P_CHANGED].revents)
+		hotplug_on_changed(m);
 	if (r >= 0 && p[P_CHANNEL].revents)
 		r = on_channel(m);
 	else if (r >= 0 && p[P_START].revents)
@@ -263,7 +265,9 @@ static int check_deadlines(struct monitor *m, int *ret_timeout)
 	int64_t next = m->boot.deadline;
 
 	*ret_timeout = m->awaits_output ? OUTPUT_LOOK_MS : -1;
-	if (!m->boot.deadline && !m->kill_deadline)
+	if (m->hotplug.deadline && (!next || m->hotplug.deadline < next))
+		next = m->hotplug.deadline;
+	if (!next && !m->kill_deadline)
 		return 0;
 	int64_t now = clock_ms();
 	if (m->boot.deadline && now >= m->boot.deadline) {
@@ -279,10 +283,11 @@ static int check_deadlines(struct monitor *m, int *ret_timeout)
 		monitor_advance(m, PHASE_CUT);
 		return 0;
 	}
+	hotplug_check_deadline(m, now);
 	if (m->kill_deadline && (!next || m->kill_deadline < next))
 		next = m->kill_deadline;
 	if (!m->awaits_output || next - now < OUTPUT_LOOK_MS)
-		*ret_timeout = (int)(next - now);
+		*ret_timeout = next > now ? (int)(next - now) : 0;
 	return 0;
 }
 
@@ -311,6 +316,7 @@ static int wait_and_serve(struct monitor *m)
 	p[P_SEAL].fd = m->share.sealing ? m->share.seal : -1;
 	p[P_CLOCK].fd = m->clock;
 	p[P_SAVED].fd = m->engine.save_done;
+	p[P_CHANGED].fd = m->engine.change_done;
 	p[P_CHANNEL].fd = m->channel;
 	p[P_START].fd = m->phase >= PHASE_CREATED && m->channel < 0 && m->starter < 0
 				? m->start_socket
@@ -339,6 +345,7 @@ static int serve_until_end(struct monitor *m)
 static void clean_up(struct monitor *m)
 {
 	engine_stop(&m->engine);
+	hotplug_release(m);
 	fd_close(&m->checkpoint.save.state);
 	fd_close(&m->checkpoint.save.memory);
 	disk_server_stop(&m->disk);
@@ -387,7 +394,7 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.start_lock = a->start_lock;
 	m.control = a->control;
 	m.agent = m.starter = m.signals = m.clock = m.console = m.guest_log = -EBADF;
-	m.engine.ended = m.engine.chatter = m.engine.save_done = -EBADF;
+	m.engine.ended = m.engine.chatter = m.engine.save_done = m.engine.change_done = -EBADF;
 	m.share.sock = m.share.seal = m.disk.sock = -EBADF;
 	m.streams.agent = m.streams.changed = -EBADF;
 	m.checkpoint.save.state = m.checkpoint.save.memory = -EBADF;

@@ -14,6 +14,7 @@
  * 	clock.c       the guest's time of day
  * 	guest.c       messages to and from the guest's agent
  * 	checkpoint.c  snapshots of the machine
+ * 	hotplug.c     devices that commands attach to the running machine
  * 	spans.c       how long each part of the start took, for --timeline
  * 	guest_steps.c how long the guest took for each step, for --timeline
  * 	client.c      a command's connection
@@ -28,6 +29,7 @@
 #include "engine/streams.h"
 #include "monitor/console.h"
 #include "monitor/guest_steps.h"
+#include "monitor/hotplug.h"
 #include "monitor/monitor.h"
 #include "netsetup/net_tap.h"
 
@@ -68,6 +70,7 @@ struct client {
 	 */
 	bool watches;
 	bool checkpoints; /* the command has asked for a checkpoint */
+	bool hotplugs;    /* the command waits until a device is attached or detached */
 	bool ended; /* the exec's process has exited with `status`; its output may still flow */
 	int status;
 	bool told; /* the exec's process got a signal that asks it to end */
@@ -156,6 +159,7 @@ struct monitor {
 	struct streams streams;
 	struct console console_io; /* a foreign guest's console; zeroed for another guest */
 	struct checkpoint checkpoint;
+	struct hotplug hotplug;
 	struct agent_reader reader;
 	struct client clients[CLIENTS_MAX];
 	int agent; /* connection to the guest's agent; -EBADF: the agent is not connected */

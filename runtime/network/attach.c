@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "network/microvm.h"
 #include "network/tool.h"
 
 #define STATE_FILE_MAX (1 << 20)
@@ -11,6 +12,7 @@
 struct target {
 	const char *key;   /* key by which records name the container */
 	const char *netns; /* path of the container's network namespace; NULL: not known */
+	bool microvm;      /* the container is a microVM */
 };
 
 /*
@@ -67,11 +69,7 @@ static int find_container(
 	if (r < 0)
 		return r;
 	isolation = json_get_str(j, "isolation");
-	if (isolation && streq(isolation, "vm"))
-		return err_set(EOPNOTSUPP,
-			"container \"%s\" is a microVM, which gets its network interfaces when it "
-			"starts: attach its namespace before",
-			id);
+	t->microvm = isolation && streq(isolation, "vm");
 	if (json_get_i64(j, "pid", &pid) < 0 || json_get_u64(j, "startTime", &started) < 0 ||
 		pid <= 0 || start_time(pid) != started)
 		return err_set(ESRCH, "container \"%s\" is not running", id);
@@ -157,6 +155,46 @@ static int check_aliases(const struct option_list *names)
 	return r;
 }
 
+/*
+ * Attaches the container. A microVM is then told of the interface; if it cannot take the interface,
+ * the attachment is undone.
+ */
+static int attach(struct host *h, const struct tool_globals *g, const struct attach_request *q,
+	const struct attachment **ret)
+{
+	int r = attachment_make(h, q, ret);
+
+	if (r < 0 || !q->microvm || h->dry_run)
+		return r;
+	r = microvm_add(h, g, q->key, (*ret)->interface);
+	if (r >= 0)
+		return 0;
+	_cleanup_free_ char *why = strdup(err_msg());
+	if (attachment_undo(h, *ret) < 0)
+		return err_ctx(r, "%s; undoing it failed too", why ? why : "?");
+	return err_set(-r, "%s", why ? why : "out of memory");
+}
+
+/*
+ * Undoes an attachment. A microVM that runs, and was given the interface while it ran, first has to
+ * let go of it.
+ */
+static int detach(struct host *h, const struct tool_globals *g, const struct attachment *a)
+{
+	struct target t = {.key = a->key};
+
+	if (a->microvm && !h->dry_run) {
+		if (find_container(h, g, a->key, &t) < 0) {
+			err_clear();
+		} else {
+			int r = microvm_remove(h, g, a->key, a->interface);
+			if (r < 0)
+				return r;
+		}
+	}
+	return attachment_undo(h, a);
+}
+
 int tool_attach(
 	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv)
 {
@@ -205,7 +243,8 @@ int tool_attach(
 	q.names = aliases.v;
 	q.key = t.key;
 	q.netns = t.netns;
-	r = attachment_make(&h, &q, &a);
+	q.microvm = t.microvm;
+	r = attach(&h, g, &q, &a);
 	if (r < 0 || dry_run || !json)
 		return r < 0 ? r : tool_finish(&h, json);
 	r = json_out_init(&out, true);
@@ -250,7 +289,7 @@ int tool_detach(
 		r = attachment_list(&h, key, all ? NULL : args.v[0], &found, &n);
 	for (size_t i = 0; r >= 0 && i < n; i++)
 		if (!interface || streq(interface, found[i]->interface))
-			r = attachment_undo(&h, found[i]);
+			r = detach(&h, g, found[i]);
 	if (r >= 0 && n == 0)
 		r = host_tidy(&h);
 	return r < 0 ? r : tool_finish(&h, json);

@@ -4,6 +4,7 @@
 
 #include "vm/arch/x86_64/acpi.h"
 #include "vm/arch/x86_64/arch.h"
+#include "vm/hotplug.h"
 #include "vm/machine.h"
 #include "vm/power.h"
 #include "vm/virtio/vhost_blk.h"
@@ -18,6 +19,31 @@ static void pass_kick(void *ctx, unsigned queue)
 	struct machine_slot *s = ctx;
 
 	eventfd_write(s->kicks[queue], 1);
+}
+
+int machine_connect_kicks(struct machine *m, struct machine_slot *s, unsigned count)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r >= 0 && i < count; i++) {
+		s->kicks[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		r = s->kicks[i] < 0 ? err_sys("create an eventfd for kicks")
+				    : vm_kvm_ioeventfd(&m->kvm, s->kicks[i],
+					      s->base + VIRTIO_MMIO_NOTIFY, i);
+	}
+	if (r < 0)
+		machine_disconnect_kicks(m, s, count);
+	return r;
+}
+
+void machine_disconnect_kicks(struct machine *m, struct machine_slot *s, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (s->kicks[i] >= 0)
+			vm_kvm_remove_ioeventfd(
+				&m->kvm, s->kicks[i], s->base + VIRTIO_MMIO_NOTIFY, i);
+		fd_close(&s->kicks[i]);
+	}
 }
 
 /*
@@ -40,12 +66,8 @@ static int plug_device(struct machine *m, struct virtio_device *d)
 	s->mmio.kick_ctx = s;
 	int r = vm_irq_init(&s->irq, &m->kvm, index);
 	d->call = s->irq.fd;
-	for (unsigned i = 0; r >= 0 && i < d->queue_count; i++) {
-		s->kicks[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		r = s->kicks[i] < 0 ? err_sys("create an eventfd for kicks")
-				    : vm_kvm_ioeventfd(&m->kvm, s->kicks[i],
-					      s->base + VIRTIO_MMIO_NOTIFY, i);
-	}
+	if (r >= 0)
+		r = machine_connect_kicks(m, s, d->queue_count);
 	if (r < 0)
 		return err_ctx(r, "device %s", d->name);
 	return vm_bus_add(&m->mmio, &(struct vm_bus_entry){s->base, VIRTIO_MMIO_LEN, d->name,
@@ -138,6 +160,22 @@ static int plug_console(struct machine *m, const struct machine_options *o)
 	return plug_device(m, &m->console.dev);
 }
 
+/* Adds the spare slots, which come last, so that they change nothing of the other devices. */
+static int plug_spares(struct machine *m, const struct machine_options *o)
+{
+	unsigned count = o->spares;
+	int r = o->snapshot ? machine_read_spares(o->snapshot, &count) : 0;
+
+	if (r >= 0 && count > MACHINE_SPARES_MAX)
+		r = err_set(
+			EINVAL, "%u spare slots: expected %d at most", count, MACHINE_SPARES_MAX);
+	if (r >= 0)
+		machine_init_spares(m, count);
+	for (unsigned i = 0; r >= 0 && i < count; i++)
+		r = plug_device(m, &m->spares[i].absent);
+	return r;
+}
+
 static int plug_devices(struct machine *m, const struct machine_options *o)
 {
 	int r = plug_console(m, o);
@@ -160,11 +198,13 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 		r = plug_nics(m, o);
 	if (r >= 0 && o->remote_nic)
 		r = plug_remote_nic(m, o->remote_nic);
-	if (r < 0 || !o->vsock)
-		return r;
-	r = virtio_vsock_init(&m->vsock, &m->memory, o->vsock);
-	m->has_vsock = r >= 0;
-	return r < 0 ? r : plug_device(m, &m->vsock.dev);
+	if (r >= 0 && o->vsock) {
+		r = virtio_vsock_init(&m->vsock, &m->memory, o->vsock);
+		m->has_vsock = r >= 0;
+		if (r >= 0)
+			r = plug_device(m, &m->vsock.dev);
+	}
+	return r < 0 ? r : plug_spares(m, o);
 }
 
 static int write_acpi(const struct machine *m, uint64_t *ret_rsdp)
@@ -292,6 +332,7 @@ void machine_release(struct machine *m)
 		vcpus_stop(&m->cpus);
 		vcpus_release(&m->cpus);
 	}
+	machine_release_spares(m);
 	for (unsigned i = 0; i < m->slot_count; i++) {
 		for (unsigned q = 0; q < VIRTIO_QUEUES_MAX; q++)
 			fd_close(&m->slots[i].kicks[q]);

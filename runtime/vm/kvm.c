@@ -269,17 +269,28 @@ int vm_kvm_irqfd(const struct vm_kvm *k, int eventfd, unsigned gsi)
 	return 0;
 }
 
-int vm_kvm_ioeventfd(const struct vm_kvm *k, int eventfd, uint64_t addr, uint32_t value)
+static int set_ioeventfd(
+	const struct vm_kvm *k, int eventfd, uint64_t addr, uint32_t value, uint32_t flags)
 {
 	struct kvm_ioeventfd arg = {
 		.datamatch = value,
 		.addr = addr,
 		.len = 4,
 		.fd = eventfd,
-		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
+		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH | flags,
 	};
 
-	if (ioctl(k->vm, KVM_IOEVENTFD, &arg) < 0)
+	return ioctl(k->vm, KVM_IOEVENTFD, &arg);
+}
+
+int vm_kvm_ioeventfd(const struct vm_kvm *k, int eventfd, uint64_t addr, uint32_t value)
+{
+	if (set_ioeventfd(k, eventfd, addr, value, 0) < 0)
 		return err_sys("connect an eventfd to address 0x%" PRIx64 " (KVM_IOEVENTFD)", addr);
 	return 0;
+}
+
+void vm_kvm_remove_ioeventfd(const struct vm_kvm *k, int eventfd, uint64_t addr, uint32_t value)
+{
+	(void)set_ioeventfd(k, eventfd, addr, value, KVM_IOEVENTFD_FLAG_DEASSIGN);
 }

@@ -61,3 +61,5 @@ int vm_kvm_irqfd(const struct vm_kvm *k, int eventfd, unsigned gsi) must_check;
  * The vCPU continues without an exit.
  */
 int vm_kvm_ioeventfd(const struct vm_kvm *k, int eventfd, uint64_t addr, uint32_t value) must_check;
+/* Undoes vm_kvm_ioeventfd(), which had the same arguments. */
+void vm_kvm_remove_ioeventfd(const struct vm_kvm *k, int eventfd, uint64_t addr, uint32_t value);

@@ -36,7 +36,12 @@
 #define MACHINE_DISKS_MAX 8
 #define MACHINE_SHARES_MAX 8
 #define MACHINE_NICS_MAX 8
-#define MACHINE_DEVICES_MAX (4 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + MACHINE_NICS_MAX)
+/* how many devices can be attached to a machine that runs (vm/hotplug.h) */
+#define MACHINE_SPARES_MAX 8
+#define MACHINE_DEVICES_MAX \
+	(4 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + MACHINE_NICS_MAX + MACHINE_SPARES_MAX)
+
+enum machine_kind { MACHINE_NIC, MACHINE_DISK, MACHINE_SHARE };
 
 struct machine_disk {
 	/*
@@ -91,6 +96,11 @@ struct machine_options {
 	size_t nic_count;
 	/* a network device that a back end serves, besides `nics`; NULL: none */
 	const struct virtio_net_remote_options *remote_nic;
+	/*
+	 * number of spare slots for devices that are attached later (vm/hotplug.h). A machine that
+	 * starts from a snapshot has as many as the saved one, whatever this member is.
+	 */
+	unsigned spares;
 	bool power_button; /* the guest gets an ACPI power button: machine_press_power() */
 	/* settings of the vsock device; NULL: the machine has none */
 	const struct virtio_vsock_options *vsock;
@@ -119,6 +129,23 @@ struct machine_slot {
 	int kicks[VIRTIO_QUEUES_MAX];
 };
 
+/*
+ * What fills a spare slot: a placeholder, or a device that was attached (vm/hotplug.h). The spare
+ * slots are the last ones in machine.slots.
+ */
+struct machine_spare {
+	struct virtio_device
+		absent; /* the placeholder, a device with the id 0 and without queues */
+	struct virtio_device *device; /* the attached device, a member of this struct, or NULL */
+	enum machine_kind kind;       /* kind of the attached device */
+	bool remote;                  /* another process serves the attached device */
+	struct virtio_net nic;
+	struct virtio_blk disk;
+	struct blk_file file;
+	struct vhost_user vhost;
+	struct virtio_fs share;
+};
+
 struct machine {
 	struct vm_memory memory;
 	struct vm_kvm kvm;
@@ -143,6 +170,8 @@ struct machine {
 	struct virtio_net_remote remote_nic;
 	struct virtio_vsock vsock;
 	bool has_vsock;
+	struct machine_spare spares[MACHINE_SPARES_MAX];
+	unsigned spare_count;
 	int calls; /* eventfd, written by machine_call() */
 	/*
 	 * the function that machine_call() has set and that was not called yet, or NULL; accessed
@@ -166,6 +195,13 @@ int machine_start(struct machine *m) must_check;
  * vm_end, with the reason as text in m->cpus.why; or -errno if the event loop itself failed.
  */
 int machine_run(struct machine *m) must_check;
+
+/*
+ * machine_connect_kicks() makes an eventfd for each of `count` queues of the slot's device, which
+ * the guest's kicks signal, and machine_disconnect_kicks() closes them.
+ */
+int machine_connect_kicks(struct machine *m, struct machine_slot *s, unsigned count) must_check;
+void machine_disconnect_kicks(struct machine *m, struct machine_slot *s, unsigned count);
 
 /* Presses the power button. Any thread may call this. */
 void machine_press_power(struct machine *m);
@@ -194,5 +230,7 @@ void machine_go_on(struct machine *m);
  * as the one in the snapshot, before any part is made.
  */
 int machine_check_shape(const struct machine_options *options) must_check;
+/* Reads how many spare slots the machine of the snapshot has. */
+int machine_read_spares(const struct snapshot *s, unsigned *ret) must_check;
 /* Loads the state of all parts into a machine that has not run yet. */
 int machine_load(struct machine *m, const struct machine_options *options) must_check;

@@ -72,8 +72,14 @@ static int serve_events(struct machine *m)
 		(void)virtio_console_input(&m->console);
 	if (p[2].revents)
 		(void)virtio_console_output(&m->console);
-	if (p[3].revents)
+	/*
+	 * The function that another thread has set may exchange devices, so the events that poll()
+	 * has found are looked for again.
+	 */
+	if (p[3].revents) {
 		serve_call(m);
+		return 0;
+	}
 	if (m->has_uart)
 		uart_serve(&m->uart, &p[4]);
 	const struct pollfd *ready = &p[m->has_uart ? 4 + UART_FDS : 4];

@@ -14,6 +14,7 @@
 #include <sys/eventfd.h>
 
 #include "vm/arch/x86_64/arch.h"
+#include "vm/hotplug.h"
 #include "vm/machine.h"
 #include "vm/snapshot/memory.h"
 
@@ -69,6 +70,9 @@ int machine_save(struct machine *m, struct snapshot_writer *w, int memory)
 	if (m->has_uart)
 		return err_set(ENOTSUP, "a machine with a serial port, which a foreign guest has, "
 					"cannot be saved");
+	if (machine_has_attached(m))
+		return err_set(ENOTSUP, "a machine to which a device was attached while it ran "
+					"cannot be saved: detach the device first");
 	vcpus_pause(&m->cpus);
 	int r = snapshot_section(w, SNAPSHOT_SHAPE, 0);
 	if (r >= 0)
@@ -122,6 +126,24 @@ int machine_check_shape(const struct machine_options *o)
 			s.memory >> 20, s.cpus, o->memory.size >> 20, o->cpus,
 			o->nested ? ", and may run virtual machines" : "");
 	return 0;
+}
+
+int machine_read_spares(const struct snapshot *snapshot, unsigned *ret)
+{
+	struct shape s;
+	int r = read_shape(snapshot, &s);
+
+	*ret = 0;
+	for (uint32_t i = 0; r >= 0 && i < s.devices && i < MACHINE_DEVICES_MAX; i++) {
+		struct snapshot_part p;
+		uint32_t id = 0;
+
+		r = snapshot_find(snapshot, SNAPSHOT_DEVICE, i, &p);
+		if (r >= 0)
+			r = virtio_mmio_read_id(&p, &id);
+		*ret += r >= 0 && id == 0;
+	}
+	return r;
 }
 
 static int check_devices(const struct machine *m, const struct snapshot *snapshot)

@@ -28,6 +28,15 @@ void virtio_mmio_init(
 	d->transport = t;
 }
 
+void virtio_mmio_exchange(struct virtio_mmio *t, struct virtio_device *d)
+{
+	const struct virtio_mmio old = *t;
+
+	virtio_mmio_init(t, d, old.raise, old.irq);
+	t->kick = old.kick;
+	t->kick_ctx = old.kick_ctx;
+}
+
 static uint32_t read_register(const struct virtio_mmio *t, uint64_t offset)
 {
 	const struct virtio_device *d = t->device;
@@ -257,6 +266,15 @@ int virtio_mmio_load(struct virtio_mmio *t, struct snapshot_part *p)
 	t->queue_select = s.queue_select;
 	__atomic_store_n(&t->interrupts, s.interrupts, __ATOMIC_SEQ_CST);
 	return virtio_load(t->device, p);
+}
+
+int virtio_mmio_read_id(struct snapshot_part *p, uint32_t *ret)
+{
+	struct transport_state s;
+	int r = snapshot_get(p, &s, sizeof(s));
+
+	/* The device's state, which comes next, begins with the device's type (device_state.c). */
+	return r < 0 ? r : snapshot_get(p, ret, sizeof(*ret));
 }
 
 void virtio_mmio_nudge(struct virtio_mmio *t)

@@ -46,11 +46,19 @@ void virtio_mmio_init(
 	struct virtio_mmio *t, struct virtio_device *d, void (*raise)(void *irq), void *irq);
 
 /*
+ * Connects another device to the transport in place of the one that it has, as after a reset. No
+ * other thread may use the transport meanwhile.
+ */
+void virtio_mmio_exchange(struct virtio_mmio *t, struct virtio_device *d);
+
+/*
  * virtio_mmio_save() writes the state of the transport and of its device to the section of the
  * snapshot that was begun last, and virtio_mmio_load() reads it (virtio_save(), virtio_load()).
  */
 int virtio_mmio_save(struct virtio_mmio *t, struct snapshot_writer *w) must_check;
 int virtio_mmio_load(struct virtio_mmio *t, struct snapshot_part *p) must_check;
+/* Reads the type of the device that virtio_mmio_save() has written; 0: a spare slot's. */
+int virtio_mmio_read_id(struct snapshot_part *p, uint32_t *ret) must_check;
 /*
  * Raises the interrupt once if the driver runs, because a snapshot does not have the interrupts
  * that were under way.

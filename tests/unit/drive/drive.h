@@ -173,3 +173,17 @@ void race(struct device *d);
  * again without a reset in between.
  */
 void survive(struct device *devices, unsigned count);
+struct device *find_device(struct device *devices, unsigned count, uint32_t id);
+/*
+ * Offers a buffer for a key to the console, and then asks the host, by the text "#", to do what the
+ * test wants. Returns the key that the host presses afterwards.
+ */
+uint8_t ask_host(struct device *console);
+
+/*
+ * hotplug.c: asks the host to attach a device to the first spare slot, and to detach it again,
+ * until the host presses "e".
+ */
+void plug_in(struct device *devices, unsigned count, struct device *spares, unsigned spare_count);
+/* main.c: finds out what device is in the slot at d->base. Returns false if none is known. */
+bool identify(struct device *d);

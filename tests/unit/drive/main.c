@@ -26,7 +26,8 @@ struct map_entry {
 uint64_t edges[3];
 
 static struct device devices[DEVICES_MAX];
-static unsigned device_count, checked;
+static struct device spares[DEVICES_MAX];
+static unsigned device_count, spare_count, checked;
 static char report[512];
 static size_t report_len;
 
@@ -93,7 +94,7 @@ uint32_t random32(void)
 	return state >> 8;
 }
 
-static void find_devices(void)
+bool identify(struct device *d)
 {
 	static const struct device kinds[] = {
 		{0, ID_CONSOLE, "console", 2, 1, 12, use_console},
@@ -105,16 +106,32 @@ static void find_devices(void)
 		{0, ID_VSOCK, "vsock", 3, 1, 8, use_vsock},
 	};
 
+	const uint64_t base = d->base;
+	const uint32_t id = get(d, VIRTIO_MMIO_DEVICE_ID);
+
+	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		if (kinds[i].id != id)
+			continue;
+		*d = kinds[i];
+		d->base = base;
+		return true;
+	}
+	return false;
+}
+
+static void find_devices(void)
+{
 	for (uint64_t base = BASE; *(volatile uint32_t *)base == MAGIC; base += STEP) {
 		struct device *d = &devices[device_count];
-		uint32_t id = *(volatile uint32_t *)(base + VIRTIO_MMIO_DEVICE_ID);
 
-		for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-			if (kinds[i].id == id)
-				*d = kinds[i];
 		d->base = base;
+		if (get(d, VIRTIO_MMIO_DEVICE_ID) == 0) {
+			spares[spare_count++] = *d;
+			check_at(d, spare_count < DEVICES_MAX, "room for a spare slot", __LINE__);
+			continue;
+		}
 		device_count++;
-		check_at(d, d->use && device_count < DEVICES_MAX, "a known device", __LINE__);
+		check_at(d, identify(d) && device_count < DEVICES_MAX, "a known device", __LINE__);
 	}
 }
 
@@ -162,6 +179,8 @@ void main(const struct start_info *info)
 	for (const char *what = (const char *)info->cmdline; *what; what++) {
 		if (*what == 'P')
 			survive(devices, device_count);
+		else if (*what == 'H')
+			plug_in(devices, device_count, spares, spare_count);
 		else
 			do_all(*what);
 	}

@@ -28,7 +28,7 @@ static uint64_t read_tsc(void)
 	return (uint64_t)high << 32 | low;
 }
 
-static struct device *find(struct device *devices, unsigned count, uint32_t id)
+struct device *find_device(struct device *devices, unsigned count, uint32_t id)
 {
 	for (unsigned i = 0; i < count; i++)
 		if (devices[i].id == id)
@@ -36,11 +36,7 @@ static struct device *find(struct device *devices, unsigned count, uint32_t id)
 	return &devices[0];
 }
 
-/*
- * Offers a buffer for a key to the console, and then asks the host for the snapshot, so that the
- * buffer is in the queue when the snapshot is made. Returns the key that the host presses.
- */
-static uint8_t ask(struct device *console)
+uint8_t ask_host(struct device *console)
 {
 	static uint8_t key;
 	struct vring_used_elem e;
@@ -93,9 +89,9 @@ static void read_directory(struct device *fs)
 
 void survive(struct device *devices, unsigned count)
 {
-	struct device *console = find(devices, count, ID_CONSOLE);
-	struct device *vsock = find(devices, count, ID_VSOCK);
-	struct device *fs = find(devices, count, ID_FS);
+	struct device *console = find_device(devices, count, ID_CONSOLE);
+	struct device *vsock = find_device(devices, count, ID_VSOCK);
+	struct device *fs = find_device(devices, count, ID_FS);
 
 	for (unsigned i = 0; i < count; i++) {
 		struct device *d = &devices[i];
@@ -111,7 +107,7 @@ void survive(struct device *devices, unsigned count)
 		open_directory(fs);
 	progress(console, "wait for the snapshot");
 	uint64_t before = read_tsc();
-	uint8_t key = ask(console);
+	uint8_t key = ask_host(console);
 	CHECK(console, read_tsc() > before);
 	progress(vsock, "expect the event");
 	if (key == 'r')

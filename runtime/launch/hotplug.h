@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Attaches devices to a container in a microVM that runs, and detaches them. The microVM's monitor
+ * does it (monitor/hotplug.h); the command makes the descriptor of the device, because the monitor
+ * is in a jail.
+ */
+#pragma once
+#include "launch/container.h"
+
+/*
+ * Gives the microVM the interface `name` of the container's network namespace. The command's
+ * process is in that namespace afterwards. Returns -ENOENT if there is no such interface, and
+ * -EEXIST if the microVM has it already. After a failure the interface is as it was.
+ */
+int hotplug_add_net(struct container *c, const char *name) must_check;
+/*
+ * Takes an interface that was added away from the microVM. The interface stays in the namespace.
+ * Returns -ENOENT if it was not added.
+ */
+int hotplug_remove_net(struct container *c, const char *name) must_check;

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "monitor/hotplug.h"
+
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "monitor/monitor_internal.h"
+
+/* how long, in ms, the agent may take until a device is in use, or until it has let go of one */
+#define HOTPLUG_MS 30000
+
+/* --- the table of the devices that were attached --- */
+
+static struct attached *find_device(struct monitor *m, const char *kind, const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++) {
+		struct attached *d = &m->hotplug.devices[i];
+		if (d->kind && streq(d->kind, kind) && streq(d->name, name))
+			return d;
+	}
+	return NULL;
+}
+
+static struct attached *find_free(struct monitor *m)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++)
+		if (!m->hotplug.devices[i].kind)
+			return &m->hotplug.devices[i];
+	return NULL;
+}
+
+static void forget(struct attached *d)
+{
+	fd_close(&d->fd);
+	free(d->name);
+	*d = (struct attached){.fd = -EBADF};
+}
+
+void hotplug_release(struct monitor *m)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++)
+		if (m->hotplug.devices[i].kind)
+			forget(&m->hotplug.devices[i]);
+	agent_frame_release(&m->hotplug.order);
+}
+
+int hotplug_refuse(const struct monitor *m)
+{
+	if (m->hotplug.step != HOTPLUG_NONE)
+		return err_set(EBUSY, "a device is being attached to the microVM or detached from "
+				      "it: try again");
+	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++) {
+		const struct attached *d = &m->hotplug.devices[i];
+		if (d->kind)
+			return err_set(EBUSY,
+				"%s %s was attached while the microVM ran, so a snapshot cannot "
+				"have it: detach it first",
+				d->kind, d->name);
+	}
+	return 0;
+}
+
+/* --- ends of a request --- */
+
+static struct client *find_client(struct monitor *m)
+{
+	for (size_t i = 0; i < CLIENTS_MAX; i++)
+		if (m->clients[i].sock >= 0 && m->clients[i].hotplugs)
+			return &m->clients[i];
+	return NULL;
+}
+
+/* Ends the present change, and replies to the command, if that has not ended. */
+static void finish(struct monitor *m, int error, const char *why)
+{
+	struct hotplug *h = &m->hotplug;
+	struct client *c = find_client(m);
+
+	h->step = HOTPLUG_NONE;
+	h->at = NULL;
+	h->deadline = 0;
+	h->error = 0;
+	h->abandoned = false;
+	agent_frame_release(&h->order);
+	h->order = (struct agent_frame){0};
+	if (c) {
+		c->hotplugs = false;
+		client_reply(c, error, why);
+	}
+}
+
+static void finish_with(struct monitor *m, int r)
+{
+	char why[ERR_MAX];
+
+	snprintf(why, sizeof(why), "%s", r < 0 ? err_msg() : "");
+	finish(m, r < 0 ? -r : 0, why);
+}
+
+/* --- the steps --- */
+
+/* Sends the agent the command's request, with the slot of the device. */
+static int order_agent(struct monitor *m, const char *type)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	struct hotplug *h = &m->hotplug;
+
+	if (m->agent < 0)
+		return err_set(ENOTCONN, "the guest's agent is not connected");
+	int r = agent_begin(&w, type);
+	if (r < 0)
+		return r;
+	h->request = ++m->next_request;
+	h->deadline = clock_ms() + HOTPLUG_MS;
+	json_out_u64(&w.json, "id", h->request);
+	json_out_u64(&w.json, "slot", h->at->slot);
+	for (const struct json *j = h->order.json->first; j; j = j->next)
+		if (!streq(j->key, "type") && !streq(j->key, "id") && !streq(j->key, "slot"))
+			json_out_node(&w.json, j->key, j);
+	return agent_send(&w, m->agent, NULL, 0);
+}
+
+static int unplug(struct monitor *m)
+{
+	struct hotplug *h = &m->hotplug;
+
+	h->step = HOTPLUG_UNPLUGGING;
+	h->deadline = 0;
+	h->change = (struct engine_change){.detach = true, .slot = h->at->slot};
+	return engine_change(&m->engine, &h->change);
+}
+
+static int let_go(struct monitor *m)
+{
+	m->hotplug.step = HOTPLUG_UNBINDING;
+	return order_agent(m, "detach");
+}
+
+void hotplug_on_changed(struct monitor *m)
+{
+	struct hotplug *h = &m->hotplug;
+	int r = engine_changed(&m->engine);
+
+	if (h->step == HOTPLUG_UNPLUGGING) {
+		forget(h->at);
+		finish(m, h->error, h->why);
+		return;
+	}
+	if (r < 0) {
+		forget(h->at);
+		finish_with(m, r);
+		return;
+	}
+	h->at->slot = h->change.slot;
+	h->step = HOTPLUG_BINDING;
+	r = order_agent(m, "attach");
+	if (r >= 0)
+		return;
+	h->error = -r;
+	snprintf(h->why, sizeof(h->why), "%s", err_msg());
+	r = unplug(m);
+	if (r < 0)
+		finish_with(m, r);
+}
+
+bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f)
+{
+	struct hotplug *h = &m->hotplug;
+
+	if ((h->step != HOTPLUG_BINDING && h->step != HOTPLUG_UNBINDING) || id != h->request)
+		return false;
+	int r = agent_failure(f);
+	if (h->step == HOTPLUG_BINDING && r >= 0) {
+		if (!h->abandoned)
+			finish(m, 0, "");
+		else if (let_go(m) < 0)
+			finish_with(m, -ENOTCONN);
+		return true;
+	}
+	if (h->step == HOTPLUG_UNBINDING && r < 0) {
+		finish_with(m, r);
+		return true;
+	}
+	/* The agent has let go of the device, or could not take it into use. */
+	h->error = r < 0 ? -r : 0;
+	snprintf(h->why, sizeof(h->why), "%s", r < 0 ? err_msg() : "");
+	r = unplug(m);
+	if (r < 0)
+		finish_with(m, r);
+	return true;
+}
+
+void hotplug_on_hang_up(struct monitor *m)
+{
+	const enum hotplug_step step = m->hotplug.step;
+
+	m->hotplug.abandoned = step == HOTPLUG_PLUGGING || step == HOTPLUG_BINDING;
+}
+
+void hotplug_check_deadline(struct monitor *m, int64_t now)
+{
+	struct hotplug *h = &m->hotplug;
+
+	if (!h->deadline || now < h->deadline)
+		return;
+	log_debug("microvm: the agent does not answer about %s %s", h->at->kind, h->at->name);
+	finish_with(m, err_set(ETIMEDOUT,
+			       "the guest did not answer in %d seconds: %s %s stays attached until "
+			       "it is detached",
+			       HOTPLUG_MS / 1000, h->at->kind, h->at->name));
+}
+
+/* --- requests --- */
+
+/* Checks that the descriptor is a tap as net_tap_open() makes it. */
+static int check_tap(int fd)
+{
+	struct ifreq tap;
+	int size = 0, flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || !(flags & O_NONBLOCK))
+		return err_set(EPROTO, "attach: expected a tap that does not block");
+	if (ioctl(fd, TUNGETIFF, &tap) < 0 || ioctl(fd, TUNGETVNETHDRSZ, &size) < 0)
+		return err_set(EPROTO, "attach: expected the descriptor of a tap");
+	if (!(tap.ifr_flags & IFF_TAP) || !(tap.ifr_flags & IFF_VNET_HDR) || size != NET_TAP_HEADER)
+		return err_set(EPROTO, "attach: expected a tap with frame headers of %d bytes",
+			NET_TAP_HEADER);
+	return 0;
+}
+
+/* Refuses an interface whose name or MAC address another interface of the guest has. */
+static int check_interface(struct monitor *m, const struct net_interface *new)
+{
+	const char *twin = NULL;
+
+	for (size_t i = 0; i < m->boot.net.interface_count; i++) {
+		const struct net_interface *n = &m->boot.net.interfaces[i];
+		if (streq(n->name, new->name))
+			return err_set(
+				EEXIST, "the microVM has the interface %s already", new->name);
+		if (memcmp(n->mac, new->mac, sizeof(n->mac)) == 0)
+			twin = n->name;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++) {
+		const struct attached *d = &m->hotplug.devices[i];
+		if (d->kind && streq(d->kind, "net") &&
+			memcmp(d->mac, new->mac, sizeof(d->mac)) == 0)
+			twin = d->name;
+	}
+	return twin ? err_set(EEXIST, "interface %s has the MAC address of %s", new->name, twin)
+		    : 0;
+}
+
+static int read_net(struct monitor *m, struct agent_frame *f, struct attached *ret,
+	struct machine_device *device)
+{
+	struct net_config net;
+	uint64_t offloads;
+
+	int r = net_config_parse(&f->arena, json_get(f->json, "net"), &net);
+	if (r < 0)
+		return r;
+	if (net.interface_count != 1 || !streq(net.interfaces[0].name, ret->name) ||
+		json_get_u64(f->json, "offloads", &offloads) < 0 || offloads > UINT32_MAX)
+		return err_set(EPROTO, "attach: expected the interface \"name\", and its offloads");
+	const struct net_interface *n = &net.interfaces[0];
+	r = check_interface(m, n);
+	if (r >= 0)
+		r = check_tap(f->fds[0]);
+	if (r < 0)
+		return r;
+	*device = (struct machine_device){.kind = MACHINE_NIC,
+		.nic = {.tap = f->fds[0], .mtu = (uint16_t)n->mtu, .offloads = (unsigned)offloads}};
+	memcpy(device->nic.mac, n->mac, sizeof(n->mac));
+	memcpy(ret->mac, n->mac, sizeof(n->mac));
+	return 0;
+}
+
+static const struct kind {
+	const char *name;
+	/* Checks the request, and reads what the machine needs for the device. */
+	int (*read)(struct monitor *m, struct agent_frame *f, struct attached *ret,
+		struct machine_device *device);
+} kinds[] = {
+	{"net", read_net},
+};
+
+static int begin_attach(struct monitor *m, const struct kind *k, struct agent_frame *f)
+{
+	struct hotplug *h = &m->hotplug;
+	struct attached *at = find_free(m), new = {.kind = k->name};
+
+	if (find_device(m, k->name, json_get_str(f->json, "name")))
+		return err_set(EEXIST, "%s %s is attached already", k->name,
+			json_get_str(f->json, "name"));
+	if (!at)
+		return err_set(ENOSPC, "%zu devices are attached, expected %d at most",
+			ARRAY_SIZE(h->devices), MACHINE_SPARES_MAX);
+	if (f->nfds != 1)
+		return err_set(EPROTO, "attach: %u descriptors came: expected one", f->nfds);
+	new.name = strdup(json_get_str(f->json, "name"));
+	if (!new.name)
+		return -ENOMEM;
+	h->change = (struct engine_change){0};
+	int r = k->read(m, f, &new, &h->change.device);
+	if (r >= 0)
+		r = engine_change(&m->engine, &h->change);
+	if (r < 0) {
+		free(new.name);
+		return r;
+	}
+	new.fd = take_fd(&f->fds[0]);
+	*at = new;
+	h->at = at;
+	h->step = HOTPLUG_PLUGGING;
+	return 0;
+}
+
+static int begin_detach(struct monitor *m, const struct kind *k, const struct agent_frame *f)
+{
+	const char *name = json_get_str(f->json, "name");
+	struct attached *d = find_device(m, k->name, name);
+
+	if (!d)
+		return err_set(
+			ENOENT, "%s %s was not attached while the microVM ran", k->name, name);
+	m->hotplug.at = d;
+	return 0;
+}
+
+int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f)
+{
+	const char *kind = json_get_str(f->json, "kind");
+	struct hotplug *h = &m->hotplug;
+	const struct kind *k = NULL;
+
+	if (h->step != HOTPLUG_NONE)
+		return err_set(EBUSY, "another device is being attached to the microVM or detached "
+				      "from it: try again");
+	if (m->agent < 0 || m->phase < PHASE_CREATED || m->phase >= PHASE_EXITED)
+		return err_set(ESRCH, "container not running");
+	for (size_t i = 0; kind && i < ARRAY_SIZE(kinds); i++)
+		if (streq(kind, kinds[i].name))
+			k = &kinds[i];
+	if (!k || !json_get_str(f->json, "name"))
+		return err_set(EPROTO, "%s: expected a kind and a name", f->type);
+	const bool detach = streq(f->type, "detach");
+	int r = detach ? begin_detach(m, k, f) : begin_attach(m, k, f);
+	if (r < 0)
+		return r;
+	h->order = *f;
+	*f = (struct agent_frame){0};
+	c->hotplugs = true;
+	r = detach ? let_go(m) : 0;
+	if (r < 0)
+		finish_with(m, r);
+	return 0;
+}
+
+int hotplug_list(struct monitor *m, struct client *c)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	int r = agent_begin(&w, "reply");
+	if (r < 0)
+		return r;
+	json_out_i64(&w.json, "errno", 0);
+	json_out_str(&w.json, "message", "");
+	json_out_array(&w.json, "devices");
+	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++) {
+		const struct attached *d = &m->hotplug.devices[i];
+		if (!d->kind)
+			continue;
+		json_out_object(&w.json, NULL);
+		json_out_str(&w.json, "kind", d->kind);
+		json_out_str(&w.json, "name", d->name);
+		json_out_end_object(&w.json);
+	}
+	json_out_end_array(&w.json);
+	return agent_send(&w, c->sock, NULL, 0);
+}

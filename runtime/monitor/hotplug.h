@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Devices that commands attach to the running machine, and detach from it.
+ *
+ * Theory of operation. A command sends "attach" with the descriptor of the device, or "detach".
+ * These steps follow. Each begins when the step before it is done, and one device is changed at a
+ * time:
+ *
+ * 	attach	the engine puts the device into a spare slot of the machine (vm/hotplug.h); the
+ * 		agent makes the guest's kernel look at the slot, and takes the device into use
+ * 	detach	the agent lets go of the device, or says that it is busy; the engine takes the
+ * 		device out of its slot
+ *
+ * If the agent cannot take the device into use, or if the command is killed before it has its
+ * reply, the device is detached again. So a command that is killed at any time leaves nothing. An
+ * agent that does not reply in HOTPLUG_MS holds up no command: the command fails, the device stays
+ * in its slot, and a later "detach" may remove it.
+ */
+#pragma once
+#include "agent/agent.h"
+#include "engine/engine.h"
+
+struct client;
+struct monitor;
+
+enum hotplug_step {
+	HOTPLUG_NONE,
+	HOTPLUG_PLUGGING,   /* the engine puts the device into a slot of the machine */
+	HOTPLUG_BINDING,    /* the agent takes the device into use */
+	HOTPLUG_UNBINDING,  /* the agent lets go of the device */
+	HOTPLUG_UNPLUGGING, /* the engine takes the device out of its slot */
+};
+
+/* A device that a command has attached. */
+struct attached {
+	const char *kind; /* "net"; NULL: this entry of the table is free */
+	char *name;       /* what commands call the device: the interface's name */
+	uint8_t mac[6];   /* MAC address of an interface */
+	unsigned slot;    /* the device's slot in the machine */
+	int fd;           /* the descriptor that the command has sent */
+};
+
+struct hotplug {
+	enum hotplug_step step;
+	struct engine_change change;
+	struct attached *at; /* the entry of the device that is being attached or detached */
+	/* the command's request, whose members the agent gets too */
+	struct agent_frame order;
+	uint64_t request; /* id of the message that waits for the agent's reply */
+	int64_t deadline; /* until when the agent has to reply (CLOCK_MONOTONIC, ms); 0: none */
+	bool abandoned; /* the command that asks for the device has ended before it was attached */
+	int error;      /* error of an attempt to attach that is being undone, or 0 */
+	char why[ERR_MAX];
+	struct attached devices[MACHINE_SPARES_MAX];
+};
+
+/*
+ * hotplug_begin() handles the requests "attach" and "detach", and hotplug_list() the request
+ * "devices". hotplug_on_changed() handles the end of the engine's work, hotplug_on_reply() the
+ * agent's reply (it returns whether the reply was to a message of hotplug.c), and
+ * hotplug_on_hang_up() the end of a command that waits.
+ */
+int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f) must_check;
+int hotplug_list(struct monitor *m, struct client *c) must_check;
+void hotplug_on_changed(struct monitor *m);
+bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f);
+void hotplug_on_hang_up(struct monitor *m);
+/* Gives up an agent that has not replied until now, in ms of CLOCK_MONOTONIC. */
+void hotplug_check_deadline(struct monitor *m, int64_t now);
+/* Fails with -EBUSY and a message if a device is attached, or is being attached or detached. */
+int hotplug_refuse(const struct monitor *m) must_check;
+void hotplug_release(struct monitor *m);

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "network/microvm.h"
+
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include "base/helper.h"
+
+#define SAID_MAX 65536
+
+/*
+ * Runs `caisson update OPTION INTERFACE ID`. *ret_said is the last line of its standard error, in
+ * the arena. The lock of the networks' state is released meanwhile, because the guest may take
+ * long, and other commands need not wait for it.
+ */
+static int run_update(struct host *h, const struct tool_globals *g, const char *const words[3],
+	const char **ret_said)
+{
+	const char *program = getenv(MICROVM_PROGRAM);
+	const char *const argv[] = {
+		program, "--root", g->root, "update", words[0], words[1], words[2], NULL};
+	_cleanup_helper_streams_ struct helper_streams s = HELPER_STREAMS_INIT;
+	_cleanup_strbuf_ struct strbuf lines = {0};
+	int status = 0;
+
+	if (!program)
+		return err_set(EOPNOTSUPP,
+			"container \"%s\" is a microVM: expected to be executed by `caisson net`",
+			words[2]);
+	int r = helper_streams_open(&s, "", 0);
+	if (r < 0)
+		return r;
+	host_pause(h);
+	r = helper_run(&s, program, argv, &status);
+	int resumed = host_resume(h);
+	if (r >= 0)
+		r = resumed;
+	if (r >= 0)
+		r = helper_read(&s, 2, &lines, SAID_MAX);
+	if (r < 0)
+		return r;
+	const char *said = helper_last_line(&lines);
+	*ret_said = arena_strdup(&h->arena, str_starts(said, "caisson: ") ? said + 9 : said);
+	if (!*ret_said)
+		return -ENOMEM;
+	return status == 0 ? 0 : err_set(EIO, "%.500s", *ret_said);
+}
+
+int microvm_add(struct host *h, const struct tool_globals *g, const char *id, const char *interface)
+{
+	const char *said;
+
+	return run_update(h, g, (const char *const[]){"--add-net", interface, id}, &said);
+}
+
+int microvm_remove(
+	struct host *h, const struct tool_globals *g, const char *id, const char *interface)
+{
+	const char *said = "";
+	int r = run_update(h, g, (const char *const[]){"--rm-net", interface, id}, &said);
+
+	/* monitor/hotplug.c says this. */
+	if (r == -EIO && strstr(said, "was not attached")) {
+		err_clear();
+		return 0;
+	}
+	return r;
+}

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests devices that are attached to a microVM that runs, and detached from it, on the test host's KVM."""
+import json
+import os
+import subprocess
+
+import pytest
+from harness import config, machine, mode, network, rootfs
+from harness.runtime import wait_for
+
+BOOT = 300
+KVM = ("--hypervisor", "kvm")
+
+
+@pytest.fixture(autouse=True)
+def clean_machine():
+    """Replaces the fixture for private corners of the machine, because /tmp is the build machine's here."""
+    before = machine.mounts(), machine.cgroups()
+    yield
+    assert (machine.mounts(), machine.cgroups()) == before
+
+
+@pytest.fixture(scope="session")
+def template(work):
+    return rootfs.make_busybox(os.path.join(work, "rootfs-of-vm-hotplug"), "/bin/busybox")
+
+
+@pytest.fixture
+def netns():
+    with network.namespace("hot") as path:
+        network.ip("-n", "hot", "link", "set", "lo", "up")
+        yield path
+
+
+def add_veth(number):
+    """Makes an interface of the namespace, with 10.9.NUMBER.2 and a route. The other end is here."""
+    network.ip("link", "add", f"hot{number}", "type", "veth", "peer", "name", f"eth{number}", "netns", "hot")
+    network.ip("addr", "add", f"10.9.{number}.1/24", "dev", f"hot{number}")
+    network.ip("link", "set", f"hot{number}", "up")
+    network.ip("-n", "hot", "addr", "add", f"10.9.{number}.2/24", "dev", f"eth{number}")
+    network.ip("-n", "hot", "link", "set", f"eth{number}", "up", "mtu", 1400 + number)
+    network.ip("-n", "hot", "route", "add", f"10.{number}.0.0/16", "via", f"10.9.{number}.1")
+
+
+@pytest.fixture
+def vm(ctr, netns):
+    c = config.default("sleep", "100000")
+    c["root"]["readonly"] = False
+    c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(BOOT)}
+    tuned = mode.tuned_kernel()
+    c["vm"] = {"kernel": {"path": os.path.join(tuned, "vmlinux") if tuned else mode.packaged_kernel(rootfs.CACHE)},
+               "hwConfig": {"memory": 256 << 20}}
+    for s in ("bounding", "effective", "permitted"):
+        c["process"]["capabilities"][s] = config.CAPS + ["CAP_NET_RAW", "CAP_NET_ADMIN"]
+    config.namespaces(c, paths={"network": netns})
+    c = ctr(conf=c)
+    c.create(*KVM, timeout=BOOT + 60)
+    c.start(timeout=60)
+    yield c
+    c.kill("KILL")
+    c.wait(timeout=60)
+    c.delete()
+    for number in (1, 2, 3):
+        subprocess.run(["ip", "link", "del", f"hot{number}"], stderr=subprocess.DEVNULL, check=False)
+
+
+def update(c, *args, timeout=120):
+    return c.rt("update", *args, c.id, timeout=timeout)
+
+
+def inside(c, *args):
+    return c.exec(*args, timeout=60)
+
+
+def answers(number, wait=5):
+    return subprocess.run(["busybox", "ping", "-c", "1", "-W", str(wait), f"10.9.{number}.2"],
+                          stdout=subprocess.DEVNULL).returncode == 0
+
+
+def traffic_control():
+    return subprocess.run(["tc", "-n", "hot", "qdisc", "show"], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def interfaces(vm):
+    """The interface has its addresses, MTU and routes in the guest, answers, and belongs to the namespace afterwards."""
+    add_veth(1)
+    add_veth(2)
+    assert inside(vm, "ls", "/sys/class/net").ok().out.split() == ["lo"]
+    update(vm, "--add-net", "eth1", "--add-net", "eth2").ok()
+    for number in (1, 2):
+        out = inside(vm, "ip", "addr", "show", f"eth{number}").ok().out
+        assert f"inet 10.9.{number}.2/24" in out and f"mtu {1400 + number}" in out and "UP" in out, out
+        assert f"10.{number}.0.0/16 via 10.9.{number}.1" in inside(vm, "ip", "route").ok().out
+    # Only the guest answers: its interface is set down, and the namespace's is not.
+    inside(vm, "ip", "link", "set", "eth1", "down").ok()
+    assert not answers(1, wait=1) and answers(2)
+    inside(vm, "ip", "link", "set", "eth1", "up").ok()
+    wait_for(lambda: answers(1), "an answer", timeout=30)
+
+    update(vm, "--add-net", "eth1").failed("eth1", "already")
+    update(vm, "--add-net", "eth9").failed("--add-net eth9", "no interface eth9")
+    update(vm, "--rm-net", "eth9").failed("--rm-net eth9", "not attached")
+    vm.rt("checkpoint", "--image-path", os.path.join(vm.bundle, "image"), vm.id, timeout=60).failed("eth1", "detach it")
+
+    # The guest has another interface of this name, so it cannot take the new one, which stays the namespace's.
+    add_veth(3)
+    for words in ("eth2 down", "eth2 name eth3"):
+        inside(vm, "ip", "link", "set", *words.split()).ok()
+    update(vm, "--add-net", "eth3").failed("--add-net eth3", "rename")
+    assert sorted(inside(vm, "ls", "/sys/class/net").ok().out.split()) == ["eth1", "eth3", "lo"] and answers(3)
+    for words in ("eth3 name eth2", "eth2 up"):
+        inside(vm, "ip", "link", "set", *words.split()).ok()
+
+    update(vm, "--rm-net", "eth1").ok()
+    assert sorted(inside(vm, "ls", "/sys/class/net").ok().out.split()) == ["eth2", "lo"]
+    assert "ingress ffff: dev eth1" not in traffic_control() and answers(1) and answers(2)
+    update(vm, "--rm-net", "eth2", "--add-net", "eth1").ok()  # again, in a slot that was used before
+    assert sorted(inside(vm, "ls", "/sys/class/net").ok().out.split()) == ["eth1", "lo"]
+    assert answers(1)
+    update(vm, "--rm-net", "eth1").ok()
+
+
+def killed_commands(vm):
+    """A command that is killed at any time leaves nothing, or an interface that can be removed and added again."""
+    for delay in (0.05, 0.2, 0.5):
+        p = vm.rt.popen("update", "--add-net", "eth3", vm.id)
+        try:
+            p.communicate(timeout=delay)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.communicate()
+        wait_for(lambda: update(vm, "--rm-net", "eth3").rc == 0 or "not attached" in update(vm, "--rm-net", "eth3").err,
+                 "the end of the change", timeout=60)
+        assert inside(vm, "ls", "/sys/class/net").ok().out.split() == ["lo"]
+        assert answers(3)
+    update(vm, "--add-net", "eth3").ok()
+    assert "eth3" in inside(vm, "ls", "/sys/class/net").ok().out and answers(3)
+    update(vm, "--rm-net", "eth3").ok()
+
+
+def networks(vm, tmp):
+    """`caisson net attach` gives a running microVM an interface of a network, and `detach` takes it away."""
+    def net(*args):
+        return subprocess.run([vm.rt.binary, "net", "--root", vm.rt.root, "--config", f"{tmp}/nets", "--state", f"{tmp}/net-state", *args],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+
+    def done(*args):
+        r = net(*args)
+        assert (r.returncode, r.stderr) == (0, ""), r
+        return r.stdout
+    done("create", "--subnet", "10.77.0.0/24", "web")
+    try:
+        record = json.loads(done("attach", "--json", "--interface", "web0", "-p", "8077:80", "web", vm.id))
+        address = record["addresses"][0]["address"]
+        assert record["microVM"] and f"inet {address}" in inside(vm, "ip", "addr", "show", "web0").ok().out
+        vm.rt("exec", "--detach", vm.id, "nc", "-l", "-p", "80", "-e", "echo", "served", timeout=60).ok()
+        wait_for(lambda: subprocess.run(["busybox", "nc", "-w", "5", "10.77.0.1", "8077"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        stdin=subprocess.DEVNULL, check=False).stdout == b"served\n", "an answer from port 8077", timeout=60)
+        assert "already" in net("attach", "web", vm.id).stderr
+        done("detach", "web", vm.id)
+        assert inside(vm, "ls", "/sys/class/net").ok().out.split() == ["lo"]
+        assert json.loads(done("inspect", "web"))["attachments"] == []
+    finally:
+        done("rm", "--force", "web")
+
+
+def test_devices(vm, tmp_path):
+    """One microVM for all, because its boot takes most of the time."""
+    interfaces(vm)
+    killed_commands(vm)
+    networks(vm, tmp_path)
+    update(vm, "--add-net", "eth1").ok()  # goes with the container

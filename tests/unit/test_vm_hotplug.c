@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tests devices that are attached to a machine that runs. A bare-metal guest (drive/hotplug.c) uses
+ * them. The tests need /dev/kvm.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "base/str.h"
+#include "unit/rig/drive_host.h"
+#include "vm/hotplug.h"
+
+#define MEMORY (64 * MIB)
+#define DISK (64 * 512L)
+
+static const char *guest_path;
+static struct host h;
+static struct machine_device devices[3];
+static unsigned next,
+	slot; /* the device to attach next, and the slot of the one that is attached */
+static bool attached;
+static char refusal[ERR_MAX];
+
+static void press(char key)
+{
+	assert_int_equal(write(h.keys[1], &key, 1), 1);
+}
+
+/* A machine with a device that was attached cannot be saved, because a restored one lacks it. */
+static void try_to_save(struct machine *m)
+{
+	struct snapshot_writer w;
+
+	assert_int_equal(snapshot_begin(&w), 0);
+	assert_int_equal(machine_save(m, &w, -EBADF), -ENOTSUP);
+	snprintf(refusal, sizeof(refusal), "%s", err_msg());
+	snapshot_release(&w);
+}
+
+/* Attaches the next device, or detaches the one that is attached, in the machine's thread. */
+static void change_now(struct machine *m, void *ctx)
+{
+	unsigned full[MACHINE_SPARES_MAX], n = 0;
+
+	if (attached) {
+		try_to_save(m);
+		machine_detach(m, slot);
+		machine_detach(m, slot); /* has no effect, because the slot is empty */
+		attached = false;
+		next++;
+		press('d');
+		return;
+	}
+	if (next == ARRAY_SIZE(devices)) {
+		press('e');
+		return;
+	}
+	if (machine_attach(m, &devices[next], &slot) < 0)
+		fail_msg("%s", err_msg());
+	attached = true;
+	/* The other spare slots are for disks; then there is no room for another one. */
+	const struct machine_device disk = {
+		.kind = MACHINE_DISK, .disk = {.fd = h.disk, .serial = "more"}};
+	while (n < MACHINE_SPARES_MAX && machine_attach(m, &disk, &full[n]) >= 0)
+		n++;
+	assert_int_equal(n, 2);
+	assert_non_null(strstr(err_msg(), "3 devices"));
+	while (n > 0)
+		machine_detach(m, full[--n]);
+	press('a');
+}
+
+static void on_asked(struct host *host)
+{
+	machine_call(&host->m, change_now, NULL);
+}
+
+static int build(unsigned spares)
+{
+	struct virtio_vsock_options vsock = {
+		.cid = 3, .event_queue = true, .connect = host_on_connect, .ctx = &h};
+	struct machine_options o = {.kvm = "/dev/kvm",
+		.memory.size = MEMORY,
+		.cpus = 2,
+		.kernel = h.kernel,
+		.initramfs = -EBADF,
+		.cmdline = "H",
+		.console_in = h.keys[0],
+		.console_out = h.console[1],
+		.spares = spares,
+		.vsock = &vsock};
+
+	return machine_build(&h.m, &o);
+}
+
+static void attached_and_detached(void **state)
+{
+	int status, sock;
+
+	host_open(&h, guest_path);
+	host_serve_files(&h, &sock);
+	h.asked = on_asked;
+	devices[0] = (struct machine_device){
+		.kind = MACHINE_DISK, .disk = {.fd = h.disk, .serial = "drive"}};
+	devices[1] = (struct machine_device){.kind = MACHINE_NIC,
+		.nic = {.tap = h.net[1], .mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500}};
+	devices[2] = (struct machine_device){
+		.kind = MACHINE_SHARE, .share = {.tag = "share", .sock = sock}};
+	if (build(3) < 0)
+		fail_msg("%s", err_msg());
+	assert_int_equal(pthread_create(&h.thread, NULL, host_live, &h), 0);
+	int end = machine_run(&h.m);
+	eventfd_write(h.stop, 1);
+	pthread_join(h.thread, NULL);
+	const char *at = vm_memory_at(&h.m.memory, PROGRESS_AT, sizeof(h.progress));
+	snprintf(h.progress, sizeof(h.progress), "%s", at);
+	if (end != VM_END_POWEROFF || !strstr(h.said, "\nok "))
+		fail_msg("%s: ended by %d: %s: %s", h.progress, end, h.m.cpus.why, h.said);
+	assert_int_equal(next, ARRAY_SIZE(devices));
+	assert_non_null(strstr(refusal, "attached while it ran"));
+	machine_release(&h.m);
+	fd_close(&sock);
+	assert_int_equal(waitpid(h.server, &status, 0), h.server);
+	host_close(&h);
+	assert_int_equal(status, 0);
+}
+
+/* A machine is released with a device that was never detached, and one without spare slots has no
+ * room. */
+static void released(void **state)
+{
+	const struct machine_device disk = {
+		.kind = MACHINE_DISK, .disk = {.fd = -EBADF, .serial = "none"}};
+
+	host_open(&h, guest_path);
+	assert_int_equal(build(0), 0);
+	assert_int_equal(machine_attach(&h.m, &disk, &slot), -ENOSPC);
+	machine_release(&h.m);
+	assert_int_equal(build(MACHINE_SPARES_MAX + 1), -EINVAL);
+	assert_int_equal(build(2), 0);
+	assert_true(machine_attach(&h.m, &disk, &slot) < 0); /* a descriptor that is not open */
+	assert_false(machine_has_attached(&h.m));
+	const struct machine_device good = {
+		.kind = MACHINE_DISK, .disk = {.fd = h.disk, .serial = "good"}};
+	assert_int_equal(machine_attach(&h.m, &good, &slot), 0);
+	assert_true(machine_has_attached(&h.m));
+	machine_release(&h.m);
+	host_close(&h);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(attached_and_detached),
+		cmocka_unit_test(released),
+	};
+
+	if (access("/dev/kvm", R_OK | W_OK) < 0) {
+		fprintf(stderr, "skipped: a guest that drives the devices needs /dev/kvm\n");
+		return 77;
+	}
+	if (argc != 2) {
+		fprintf(stderr, "expected the guest's file\n");
+		return 2;
+	}
+	guest_path = argv[1];
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
