@@ -296,6 +296,19 @@ int disk_discard(struct disk *d, uint64_t offset, uint64_t length)
 	return d->format->discard(d, offset, length);
 }
 
+int disk_sync(struct disk *d, int fd, const char *what)
+{
+	if (d->unsafe)
+		return 0;
+	if (atomic_load(&d->sync_failed))
+		return disk_err(d, EIO,
+			"an earlier sync has failed, so the file may lack what was written before");
+	if (fdatasync(fd) == 0)
+		return 0;
+	atomic_store(&d->sync_failed, true);
+	return disk_err(d, EIO, "sync%s%s: %s", *what ? " " : "", what, strerror(errno));
+}
+
 int disk_flush(struct disk *d)
 {
 	return d->write && d->format->flush ? d->format->flush(d) : 0;

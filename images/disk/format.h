@@ -10,6 +10,7 @@
  * file, and reads the extents that map() returns.
  */
 #pragma once
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -80,6 +81,8 @@ struct disk {
 	int fd;
 	uint64_t size;
 	bool write, unsafe, shared, alone, discard_zeroed;
+	/* a sync of the file has failed, so the file may lack what was written before */
+	atomic_bool sync_failed;
 	unsigned depth;
 	char *name;
 	/* path of the image relative to the directory `dir`; NULL: the path is not known */
@@ -182,6 +185,14 @@ int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64
 	must_check;
 
 /* Sets the error message "NAME: text" for this image and returns -code. */
+/*
+ * Makes what was written to `fd`, a file of the disk, durable, unless the disk is `unsafe`. `what`
+ * is the file's name in an error message. If this has failed once, it always fails, because the
+ * kernel may have dropped what it could not write. The error is -EIO whatever the reason was, so
+ * that no caller tries again when the host has space again.
+ */
+int disk_sync(struct disk *d, int fd, const char *what) must_check;
+
 #define disk_err(d, code, fmt, ...) err_set(code, "%s: " fmt, (d)->name, ##__VA_ARGS__)
 
 int disk_fact_text(struct disk_info *i, const char *key, const char *text) must_check;

@@ -146,7 +146,7 @@ static int raw_discard(struct disk *d, uint64_t offset, uint64_t length)
 
 static int raw_flush(struct disk *d)
 {
-	return d->unsafe || fdatasync(d->fd) == 0 ? 0 : err_sys("%s: sync", d->name);
+	return disk_sync(d, d->fd, "");
 }
 
 static int raw_resize(struct disk *d, uint64_t size)

@@ -25,6 +25,10 @@ static int set_frozen(
 			status == CONTAINER_STOPPED ? "container not running"
 			: frozen                    ? "container not running: it is paused already"
 						    : "container not paused");
+	if (c.vm && c.disk_error)
+		r = vm_continue(&c);
+	if (c.vm && (r < 0 || (c.disk_error && !container_is_frozen(&c))))
+		return r;
 	if (c.vm)
 		return vm_freeze(&c, frozen);
 	if (!c.cgroup.path)

@@ -14,10 +14,15 @@
  * output, or the reason why it failed. It serves each queue in a thread (vhost/back.h) until the
  * monitor and QEMU have closed the socket. At the end it writes to the file what it still holds in
  * memory.
+ *
+ * A second socket to the monitor has the messages of vm/virtio/blk_control.h: the process tells the
+ * monitor that it holds requests after an error, and the monitor tells it to serve them again. The
+ * monitor pauses the machine in the meantime.
  */
 #include <malloc.h>
 #include <seccomp.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 
 #include "disk/served.h"
 #include "disk/tool.h"
@@ -40,6 +45,8 @@ struct serve {
 	const char *serial;
 	struct tool_key key;
 	int socket, queues, user;
+	int control; /* socket for the messages of vm/virtio/blk_control.h; -1: there is none */
+	const char *werror, *rerror;
 };
 
 /*
@@ -93,6 +100,49 @@ static const int allowed[] = {
 	 */
 	SCMP_SYS(fcntl),
 };
+
+/*
+ * Tells the monitor that the device holds requests. Each thread that serves a queue may call this.
+ */
+static void tell_held(void *ctx, int error, bool write)
+{
+	const struct serve *s = ctx;
+	const struct blk_message m = {.type = BLK_HELD, .write = write, .error = error};
+
+	/*
+	 * Ignores an error, because the monitor has ended if the message cannot be sent, and this
+	 * process then ends too.
+	 */
+	(void)!send(s->control, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void on_control(void *ctx)
+{
+	struct serve *s = ctx;
+	struct blk_message m;
+	ssize_t n = read(s->control, &m, sizeof(m));
+
+	if (n == 0)
+		s->blk.dev.event_fd = -EBADF;
+	if (n == (ssize_t)sizeof(m) && m.type == BLK_RETRY)
+		virtio_blk_retry(&s->blk);
+}
+
+/* Reads the value of the option --`name`, which says what happens after an error of the image. */
+static int parse_policy(const char *name, const char *text, enum blk_on_error *ret)
+{
+	static const char *const names[] = {[BLK_ERROR_REPORT] = "report",
+		[BLK_ERROR_STOP] = "stop",
+		[BLK_ERROR_ENOSPC] = "enospc"};
+
+	for (size_t i = 0; text && i < ARRAY_SIZE(names); i++)
+		if (streq(text, names[i])) {
+			*ret = (enum blk_on_error)i;
+			return 0;
+		}
+	return text ? err_set(EINVAL, "serve: --%s %s: expected report, stop or enospc", name, text)
+		    : 0;
+}
 
 static int enter_jail(const struct serve *s)
 {
@@ -193,11 +243,21 @@ static int prepare(struct serve *s)
 	s->image.key = NULL;
 	if (r >= 0)
 		r = served_init(&s->served, s->image.disk);
+	struct virtio_blk_options o = {.serial = s->serial ? s->serial : "",
+		.queues = (unsigned)s->queues,
+		.write_through = s->write_through};
+	if (s->control >= 0) {
+		o.errors = (struct blk_errors){.held = tell_held, .ctx = s};
+		o.event_fd = s->control;
+		o.event = on_control;
+		o.event_ctx = s;
+	}
 	if (r >= 0)
-		r = virtio_blk_init(&s->blk, NULL, &s->served.image,
-			&(struct virtio_blk_options){.serial = s->serial ? s->serial : "",
-				.queues = (unsigned)s->queues,
-				.write_through = s->write_through});
+		r = parse_policy("werror", s->werror, &o.errors.write);
+	if (r >= 0)
+		r = parse_policy("rerror", s->rerror, &o.errors.read);
+	if (r >= 0)
+		r = virtio_blk_init(&s->blk, NULL, &s->served.image, &o);
 	return r < 0 ? r : enter_jail(s);
 }
 
@@ -213,12 +273,19 @@ static int answer(int r)
 
 int tool_serve(const struct tool_command *self, int argc, char **argv)
 {
-	struct serve s = {.image = {TOOL_IMAGE_INIT}, .socket = -1, .user = -1, .queues = 1};
+	struct serve s = {
+		.image = {TOOL_IMAGE_INIT}, .socket = -1, .control = -1, .user = -1, .queues = 1};
 	const struct option_def options[] = {
 		{"format", 'f', OPTION_STRING, &s.image.format, "FORMAT", "the image's format"},
 		TOOL_OPTIONS_BACKING(s.image),
 		TOOL_OPTION_KEY(s.key),
 		{"socket", 0, OPTION_COUNT, &s.socket, "N", "descriptor of the socket"},
+		{"control", 0, OPTION_COUNT, &s.control, "N",
+			"descriptor of the socket for control"},
+		{"werror", 0, OPTION_STRING, &s.werror, "POLICY",
+			"after an error of writing: report, stop or enospc"},
+		{"rerror", 0, OPTION_STRING, &s.rerror, "POLICY",
+			"after an error of reading: report, stop or enospc"},
 		{"user", 0, OPTION_COUNT, &s.user, "UID", "the user that it becomes"},
 		{"queues", 0, OPTION_COUNT, &s.queues, "N", "number of queues, with a thread each"},
 		{"serial", 0, OPTION_STRING, &s.serial, "TEXT", "serial number of the disk"},

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "jail/jail.h"
+#include "machine/image.h"
 
 #define READY "ready"
 #define LOOK_MS 10 /* how often, in ms, the monitor checks whether caisson-disk has ended */
@@ -20,24 +21,27 @@
  * fdatasync(2) takes most of this time
  */
 #define END_MS 30000
-#define WORDS_MAX 24
+#define WORDS_MAX 32
 
 /*
- * Executes caisson-disk in the child process. caisson-disk prints to the descriptor `answer`
- * whether it is ready, and its errors to the descriptor `errors`.
+ * Executes caisson-disk in the child process, with its two sockets. caisson-disk prints to the
+ * descriptor `answer` whether it is ready, and its errors to the descriptor `errors`.
  */
 _Noreturn static void become_server(
-	const struct machine_config *c, pid_t monitor, int sock, int answer, int errors)
+	const struct machine_config *c, pid_t monitor, const int socks[2], int answer, int errors)
 {
 	const char *words[WORDS_MAX] = {"caisson-disk", "serve", "--format", c->image_format};
-	char socket_text[16], user[16], queues[16];
+	char socket_text[16], control[16], user[16], queues[16];
 	size_t n = 4;
 	sigset_t none;
 
-	snprintf(socket_text, sizeof(socket_text), "%d", sock);
+	snprintf(socket_text, sizeof(socket_text), "%d", socks[0]);
+	snprintf(control, sizeof(control), "%d", socks[1]);
 	snprintf(user, sizeof(user), "%u", (unsigned)jail_id(monitor));
 	snprintf(queues, sizeof(queues), "%u", c->image_queues);
-	const char *const options[][2] = {{"--socket", socket_text}, {"--user", user},
+	const char *const options[][2] = {{"--socket", socket_text}, {"--control", control},
+		{"--werror", machine_on_error_name(c->image_werror)},
+		{"--rerror", machine_on_error_name(c->image_rerror)}, {"--user", user},
 		{"--queues", queues}, {"--serial", IMAGE_SERIAL}, {"--backing", c->image_backing},
 		{"--key", c->image_key}};
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
@@ -55,7 +59,7 @@ _Noreturn static void become_server(
 	words[n++] = c->image;
 	words[n] = NULL;
 	if (jail_leave_streams(errors) < 0 || dup2(answer, STDOUT_FILENO) < 0 ||
-		fcntl(sock, F_SETFD, 0) < 0)
+		fcntl(socks[0], F_SETFD, 0) < 0 || fcntl(socks[1], F_SETFD, 0) < 0)
 		_exit(126);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
@@ -80,12 +84,15 @@ static int read_answer(int answer, const char *image)
 
 int disk_server_start(struct disk_server *ret, const struct machine_config *c, int errors)
 {
-	int socks[2], answer[2];
+	int socks[2], controls[2], answer[2];
 
-	*ret = (struct disk_server){.sock = -EBADF};
+	*ret = (struct disk_server){.sock = -EBADF, .control = -EBADF};
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) < 0)
 		return err_sys("make a socket pair");
 	_cleanup_fd_ int ours = socks[0], theirs = socks[1];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, controls) < 0)
+		return err_sys("make a socket pair");
+	_cleanup_fd_ int control = controls[0], their_control = controls[1];
 	if (pipe2(answer, O_CLOEXEC) < 0)
 		return err_sys("make a pipe");
 	_cleanup_fd_ int from = answer[0], to = answer[1];
@@ -94,11 +101,13 @@ int disk_server_start(struct disk_server *ret, const struct machine_config *c, i
 	if (pid < 0)
 		return err_sys("fork the server of vm.image");
 	if (pid == 0)
-		become_server(c, monitor, theirs, to, errors);
+		become_server(c, monitor, (const int[]){theirs, their_control}, to, errors);
 	ret->pid = pid;
 	ret->sock = take_fd(&ours);
+	ret->control = take_fd(&control);
 	fd_close(&to);
 	fd_close(&theirs);
+	fd_close(&their_control);
 	return read_answer(from, c->image);
 }
 
@@ -135,9 +144,29 @@ int disk_server_check(struct disk_server *s, int wait_ms)
 	return err_set(EIO, "vm.image: the process that serves it (caisson-disk) failed");
 }
 
+int disk_server_next(struct disk_server *s, struct blk_message *ret)
+{
+	ssize_t n = read(s->control, ret, sizeof(*ret));
+
+	/* caisson-disk has ended, and disk_server_check() tells why. */
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		fd_close(&s->control);
+	return n == (ssize_t)sizeof(*ret) && ret->type == BLK_HELD;
+}
+
+int disk_server_retry(struct disk_server *s)
+{
+	const struct blk_message m = {.type = BLK_RETRY};
+
+	if (s->control >= 0 && write(s->control, &m, sizeof(m)) < 0)
+		return err_sys("tell caisson-disk to go on");
+	return 0;
+}
+
 void disk_server_stop(struct disk_server *s)
 {
 	fd_close(&s->sock);
+	fd_close(&s->control);
 	if (await_end(s, END_MS) || s->pid <= 0)
 		return;
 	kill(s->pid, SIGKILL);

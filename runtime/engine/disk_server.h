@@ -11,13 +11,15 @@
 #include <sys/types.h>
 
 #include "machine/machine_config.h"
+#include "vm/virtio/blk_control.h"
 
 #define IMAGE_SERIAL "image" /* serial number of the guest's disk that shows vm.image */
 
 struct disk_server {
-	pid_t pid;  /* pid of caisson-disk, a child of the monitor; 0: there is no server */
-	int sock;   /* vhost-user socket of caisson-disk */
-	bool ended; /* whether caisson-disk has ended; then `status` is its wait status */
+	pid_t pid;   /* pid of caisson-disk, a child of the monitor; 0: there is no server */
+	int sock;    /* vhost-user socket of caisson-disk */
+	int control; /* socket for the messages of vm/virtio/blk_control.h, or -EBADF */
+	bool ended;  /* whether caisson-disk has ended; then `status` is its wait status */
 	int status;
 };
 
@@ -35,6 +37,13 @@ int disk_server_start(struct disk_server *ret, const struct machine_config *c, i
  * same result.
  */
 int disk_server_check(struct disk_server *s, int wait_ms) must_check;
+/*
+ * Reads a message of caisson-disk. Returns 1 if caisson-disk holds requests after an error, with
+ * the message in *ret, or 0 if there is no message.
+ */
+int disk_server_next(struct disk_server *s, struct blk_message *ret) must_check;
+/* Makes caisson-disk serve the held requests again. */
+int disk_server_retry(struct disk_server *s) must_check;
 /*
  * Closes the vhost-user socket and waits for the end of caisson-disk. Kills caisson-disk if that
  * takes too long. The caller must have stopped the engine before, because the engine may hold the

@@ -4,7 +4,7 @@
 int engine_start(struct engine *ret, const struct engine_description *d)
 {
 	*ret = (struct engine){
-		.ended = -EBADF, .chatter = -EBADF, .save_done = -EBADF, .change_done = -EBADF};
+		.ended = -EBADF, .events = -EBADF, .save_done = -EBADF, .change_done = -EBADF};
 	ret->ops = d->config->hypervisor == HYPERVISOR_KVM ? &engine_kvm : &engine_qemu;
 	int r = ret->ops->start(ret, d);
 	if (r < 0)
@@ -33,7 +33,22 @@ void engine_stop(struct engine *e)
 	if (e->ops)
 		e->ops->stop(e);
 	*e = (struct engine){
-		.ended = -EBADF, .chatter = -EBADF, .save_done = -EBADF, .change_done = -EBADF};
+		.ended = -EBADF, .events = -EBADF, .save_done = -EBADF, .change_done = -EBADF};
+}
+
+int engine_next_event(struct engine *e, struct engine_event *ret)
+{
+	return e->ops->next_event(e, ret);
+}
+
+int engine_pause(struct engine *e)
+{
+	return e->ops->pause(e);
+}
+
+int engine_retry(struct engine *e)
+{
+	return e->ops->retry(e);
 }
 
 int engine_save(struct engine *e, const struct engine_save *s)

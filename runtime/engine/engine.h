@@ -106,6 +106,18 @@ struct engine_description {
 
 struct engine;
 
+/* What the engine tells its caller besides the machine's end. */
+enum engine_event_kind {
+	/* the disk of vm.image holds requests after an error, so the machine has to pause */
+	ENGINE_DISK_HELD,
+};
+
+struct engine_event {
+	enum engine_event_kind kind;
+	int error;  /* of ENGINE_DISK_HELD: a positive errno */
+	bool write; /* of ENGINE_DISK_HELD: a write has failed, else a read */
+};
+
 /* what engine_save() writes, and into which files */
 struct engine_save {
 	/* descriptors of empty files, which the caller keeps open until engine_saved() */
@@ -151,6 +163,10 @@ struct engine_ops {
 	 */
 	int (*change)(struct engine *e, struct engine_change *c);
 	int (*changed)(struct engine *e);
+	/* see engine_next_event(), engine_pause() and engine_retry() */
+	int (*next_event)(struct engine *e, struct engine_event *ret);
+	int (*pause)(struct engine *e);
+	int (*retry)(struct engine *e);
 };
 
 extern const struct engine_ops engine_kvm, engine_qemu;
@@ -158,11 +174,8 @@ extern const struct engine_ops engine_kvm, engine_qemu;
 struct engine {
 	const struct engine_ops *ops;
 	int ended; /* descriptor that is readable once the machine has ended */
-	/*
-	 * socket on which QEMU sends QMP events and answers that the caller does not need, and
-	 * reads only to drop; -EBADF: QEMU has no such socket
-	 */
-	int chatter;
+	/* descriptor that is readable when engine_next_event() has to be called; -EBADF: none */
+	int events;
 	/*
 	 * eventfd, readable once engine_save() has ended its work; -EBADF: the engine cannot make
 	 * snapshots
@@ -189,6 +202,18 @@ int engine_result(struct engine *e) must_check;
 /* Presses the machine's power button, so that a foreign guest ends by itself. */
 int engine_press_power(struct engine *e) must_check;
 void engine_stop(struct engine *e);
+
+/*
+ * Takes the next event of the engine. Returns 1 with the event in *ret, or 0 if there is none. The
+ * caller calls this until it returns 0.
+ */
+int engine_next_event(struct engine *e, struct engine_event *ret) must_check;
+/*
+ * engine_pause() stops the guest's CPUs. engine_retry() makes the disk serve again the requests
+ * that it holds after an error, and lets the CPUs run.
+ */
+int engine_pause(struct engine *e) must_check;
+int engine_retry(struct engine *e) must_check;
 
 /*
  * Begins to pause the machine and to save it. Once e->save_done is readable, engine_saved() returns

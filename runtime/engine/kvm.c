@@ -3,6 +3,7 @@
  * Runs the built-in machine (runtime/vm) in threads of the monitor: one for the devices, and one
  * for each vCPU.
  */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -31,6 +32,11 @@ struct kvm_engine {
 	 * descriptors while the devices still use them; -EBADF: the machine has no such file
 	 */
 	int log, image, seed;
+	/*
+	 * the error after which vm.image holds requests: a positive errno, negative if it was a
+	 * read; 0: none that the caller does not know yet
+	 */
+	atomic_int held;
 	int result;        /* return value of machine_run() */
 	char why[ERR_MAX]; /* error message if machine_run() failed */
 	/* what the engine saves in a snapshot, and into which files */
@@ -41,6 +47,44 @@ struct kvm_engine {
 	int change_result; /* result of the change, whose error message is in change_why */
 	char change_why[ERR_MAX];
 };
+
+/* Notes that vm.image holds requests. The devices' thread calls this. */
+static void on_held(void *ctx, int error, bool write)
+{
+	struct engine *e = ctx;
+	struct kvm_engine *k = e->state;
+
+	atomic_store(&k->held, write ? error : -error);
+	eventfd_write(e->events, 1);
+}
+
+static int kvm_next_event(struct engine *e, struct engine_event *ret)
+{
+	struct kvm_engine *k = e->state;
+	eventfd_t n;
+
+	(void)eventfd_read(e->events, &n);
+	int error = atomic_exchange(&k->held, 0);
+	*ret = (struct engine_event){
+		.kind = ENGINE_DISK_HELD, .error = abs(error), .write = error > 0};
+	return error != 0;
+}
+
+static int kvm_pause(struct engine *e)
+{
+	struct kvm_engine *k = e->state;
+
+	machine_pause(&k->machine);
+	return 0;
+}
+
+static int kvm_retry(struct engine *e)
+{
+	struct kvm_engine *k = e->state;
+
+	machine_retry(&k->machine);
+	return 0;
+}
 
 static int enter_vcpu(void *ctx)
 {
@@ -131,7 +175,8 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		disks[ndisks++] = (struct machine_disk){.fd = k->image,
 			.read_only = c->image_read_only,
 			.write_through = c->image_write_through,
-			.serial = IMAGE_SERIAL};
+			.serial = IMAGE_SERIAL,
+			.errors = {c->image_werror, c->image_rerror, on_held, e}};
 	for (size_t i = 0; i < d->nbackends; i++) {
 		const struct engine_backend *b = &d->backends[i];
 		if (b->tag)
@@ -192,7 +237,8 @@ static int kvm_start(struct engine *e, const struct engine_description *d)
 	e->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->save_done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->change_done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (e->ended < 0 || e->save_done < 0 || e->change_done < 0)
+	e->events = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (e->ended < 0 || e->save_done < 0 || e->change_done < 0 || e->events < 0)
 		return err_sys("create an eventfd");
 	k->log = fcntl(d->log, F_DUPFD_CLOEXEC, 3);
 	if (k->log >= 0 && d->image >= 0)
@@ -263,6 +309,7 @@ static void kvm_stop(struct engine *e)
 	fd_close(&e->ended);
 	fd_close(&e->save_done);
 	fd_close(&e->change_done);
+	fd_close(&e->events);
 	free(k);
 	e->state = NULL;
 }
@@ -386,4 +433,7 @@ const struct engine_ops engine_kvm = {.start = kvm_start,
 	.saved = kvm_saved,
 	.go_on = kvm_go_on,
 	.change = kvm_change,
-	.changed = kvm_changed};
+	.changed = kvm_changed,
+	.next_event = kvm_next_event,
+	.pause = kvm_pause,
+	.retry = kvm_retry};

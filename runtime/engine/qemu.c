@@ -5,7 +5,7 @@
  * descriptors, and makes the guest's memory itself, as a memfd that vhost-user servers can map.
  * QEMU opens only the kernel, the initramfs and its own firmware by name, and connects only to a
  * socket of the monitor (relay.h). No process can connect to QEMU, because its QMP
- * monitor, which only a foreign guest's machine has, is on a socket pair with this process.
+ * monitor (qmp.h) is on a socket pair with this process.
  *
  * A thread of the monitor serves the vsock device over vhost-user, so that the guest's streams end
  * in the monitor's process, as with the built-in machine. The kernel kills QEMU when the monitor
@@ -32,6 +32,7 @@
 #include "engine/engine.h"
 #include "engine/qemu_args.h"
 #include "engine/qemu_jail.h"
+#include "engine/qmp.h"
 #include "engine/relay.h"
 #include "engine/streams.h"
 #include "jail/jail.h"
@@ -55,8 +56,7 @@ struct qemu {
 	bool has_vsock, has_thread;
 	pthread_t thread;
 	int vsock_sock, stop;
-	/* socket for QMP commands to QEMU, which only a foreign guest's machine takes, or -EBADF */
-	int qmp;
+	struct qmp qmp; /* connection for commands to QEMU and for its events */
 	int pidfd;
 	/* eventfd, readable when the vsock device or a network device is no longer served */
 	int lost;
@@ -229,8 +229,7 @@ static int make_relay(struct qemu *q, const struct engine_description *d)
 
 /*
  * Makes the sockets of QEMU's devices and the one for commands to QEMU. A foreign guest, which has
- * no agent, has no vsock device. QEMU takes commands only for such a guest: one command starts it
- * when `start` asks for that, and another presses its power button.
+ * no agent, has no vsock device.
  */
 static int make_sockets(
 	struct engine *e, const struct engine_description *d, struct qemu_sockets *ret)
@@ -244,35 +243,86 @@ static int make_sockets(
 	q->lost = eventfd(0, EFD_CLOEXEC);
 	if (q->lost < 0)
 		return err_sys("create an eventfd");
-	if (!d->config->foreign)
-		return make_vsock(q, d->streams, &ret->vsock);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, socks) < 0)
 		return err_sys("make a socket pair");
-	e->chatter = q->qmp = socks[0];
+	e->events = q->qmp.sock = socks[0];
 	ret->qmp = socks[1];
-	return 0;
+	return d->config->foreign ? 0 : make_vsock(q, d->streams, &ret->vsock);
 }
 
-static int send_command(const struct qemu *q, const char *command)
+static int send_command(struct engine *e, const char *command)
 {
-	size_t len = strlen(command);
+	const struct qemu *q = e->state;
 
-	return write(q->qmp, command, len) == (ssize_t)len ? 0 : err_sys("send QEMU a command");
+	return qmp_send(&q->qmp, command);
 }
 
 static int qemu_press_power(struct engine *e)
 {
-	return send_command(e->state, "{\"execute\":\"system_powerdown\"}\n");
+	return send_command(e, "{\"execute\":\"system_powerdown\"}\n");
+}
+
+static int qemu_pause(struct engine *e)
+{
+	return send_command(e, "{\"execute\":\"stop\"}\n");
+}
+
+/* QEMU itself repeats the requests that failed, and so does caisson-disk if it has held some. */
+static int qemu_retry(struct engine *e)
+{
+	return send_command(e, "{\"execute\":\"cont\"}\n");
+}
+
+/*
+ * Says whether the message is QEMU's event that it has stopped the guest because of an error of the
+ * disk. QEMU names a reason only as text, so every error but a lack of space becomes EIO.
+ */
+static bool is_disk_error(const struct json *message, struct engine_event *ret)
+{
+	const char *event = json_get_str(message, "event");
+	const struct json *data = json_get(message, "data");
+	const char *action = json_get_str(data, "action");
+	const char *operation = json_get_str(data, "operation");
+
+	*ret = (struct engine_event){.kind = ENGINE_DISK_HELD,
+		.error = json_get_true(data, "nospace") ? ENOSPC : EIO,
+		.write = operation && streq(operation, "write")};
+	return event && streq(event, "BLOCK_IO_ERROR") && action && streq(action, "stop");
+}
+
+static int qemu_next_event(struct engine *e, struct engine_event *ret)
+{
+	struct qemu *q = e->state;
+
+	for (;;) {
+		_cleanup_arena_ struct arena arena = {0};
+		struct json *message;
+
+		int r = qmp_next(&q->qmp, &arena, &message);
+		/*
+		 * QEMU has closed the socket because QEMU has ended. The loop learns that from
+		 * e->ended.
+		 */
+		if (r < 0)
+			e->events = -EBADF;
+		if (r <= 0)
+			return 0;
+		if (is_disk_error(message, ret))
+			return 1;
+	}
 }
 
 static int qemu_run(struct engine *e)
 {
 	struct qemu *q = e->state;
 
-	if (q->qmp >= 0)
-		return send_command(
-			q, "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"cont\"}\n");
-	int r = pthread_create(&q->thread, NULL, serve_vsock, e);
+	/* Only a foreign guest has waited for this command (qemu_args.c). */
+	int r = send_command(e, "{\"execute\":\"qmp_capabilities\"}\n");
+	if (r >= 0 && !q->has_vsock)
+		return send_command(e, "{\"execute\":\"cont\"}\n");
+	if (r < 0)
+		return r;
+	r = pthread_create(&q->thread, NULL, serve_vsock, e);
 	q->has_thread = r == 0;
 	if (r)
 		return err_set(r, "start the vsock thread: %s", strerror(r));
@@ -335,7 +385,8 @@ static int qemu_result(struct engine *e)
 static int await_commands(struct engine *e, unsigned ms)
 {
 	struct qemu *q = e->state;
-	struct pollfd p[] = {{.fd = q->qmp, .events = POLLIN}, {.fd = q->pidfd, .events = POLLIN}};
+	struct pollfd p[] = {
+		{.fd = q->qmp.sock, .events = POLLIN}, {.fd = q->pidfd, .events = POLLIN}};
 
 	int n = poll(p, ARRAY_SIZE(p), (int)ms);
 	if (n < 0)
@@ -357,7 +408,7 @@ static int qemu_start(struct engine *e, const struct engine_description *d)
 	e->state = q;
 	int r = q && a ? 0 : -ENOMEM;
 	if (r >= 0) {
-		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = q->qmp = -EBADF;
+		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = q->qmp.sock = -EBADF;
 		memcpy(q->backends, d->backends, sizeof(q->backends));
 		q->nbackends = d->nbackends;
 		q->parameters = d->config->qemu_parameters.n > 0;
@@ -372,7 +423,7 @@ static int qemu_start(struct engine *e, const struct engine_description *d)
 		r = qemu_args_build(a, d, &s);
 	if (r >= 0)
 		r = spawn_qemu(e, a, d);
-	if (r >= 0 && q->qmp >= 0)
+	if (r >= 0 && d->config->foreign)
 		r = await_commands(e, d->config->boot_timeout_ms);
 	fd_close(&s.vsock);
 	fd_close(&s.console);
@@ -408,11 +459,17 @@ static void qemu_stop(struct engine *e)
 	fd_close(&q->errors);
 	fd_close(&q->pidfd);
 	fd_close(&q->lost);
-	fd_close(&q->qmp);
+	fd_close(&q->qmp.sock);
 	fd_close(&e->ended);
 	free(q);
 	e->state = NULL;
 }
 
-const struct engine_ops engine_qemu = {
-	qemu_start, qemu_run, qemu_stop, qemu_result, qemu_press_power};
+const struct engine_ops engine_qemu = {.start = qemu_start,
+	.run = qemu_run,
+	.stop = qemu_stop,
+	.result = qemu_result,
+	.press_power = qemu_press_power,
+	.next_event = qemu_next_event,
+	.pause = qemu_pause,
+	.retry = qemu_retry};

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "engine/qemu_jail.h"
 #include "engine/share.h"
+#include "machine/image.h"
 #include "machine/qemu.h"
 
 #define TSC_MEASURE_NS 10000000
@@ -151,12 +152,14 @@ static void add_nic(struct qemu_args *a, const struct engine_nic *n, size_t i)
 }
 
 /*
- * Adds the socket on which QEMU takes commands. -S makes QEMU wait for a command before it runs the
- * guest. Only the monitor has the other end of the socket, so no other process can command QEMU.
+ * Adds the socket on which QEMU takes commands. -S makes QEMU wait for a command before it runs a
+ * foreign guest. Only the monitor has the other end of the socket, so no other process can command
+ * QEMU.
  */
-static void add_commands(struct qemu_args *a, int qmp)
+static void add_commands(struct qemu_args *a, int qmp, bool waits)
 {
-	add_arg(a, "-S");
+	if (waits)
+		add_arg(a, "-S");
 	add_arg(a, "-chardev");
 	add_arg(a, "socket,id=qmp,fd=%d", add_fd(a, qmp));
 	add_arg(a, "-mon");
@@ -219,7 +222,9 @@ static void add_image(struct qemu_args *a, const struct engine_description *d)
 						 : "writeback",
 		d->config->image_read_only ? "read-only=on" : "auto-read-only=off");
 	add_arg(a, "-device");
-	add_arg(a, "virtio-blk-device,drive=image");
+	add_arg(a, "virtio-blk-device,drive=image,werror=%s,rerror=%s",
+		machine_on_error_name(d->config->image_werror),
+		machine_on_error_name(d->config->image_rerror));
 }
 
 static void add_seed(struct qemu_args *a, const struct engine_description *d)
@@ -297,8 +302,7 @@ int qemu_args_build(
 	int r = add_sandbox(a, d->config);
 	if (r < 0)
 		return r;
-	if (s->qmp >= 0)
-		add_commands(a, s->qmp);
+	add_commands(a, s->qmp, d->config->foreign);
 	add_devices(a, d, s);
 	add_disks(a, d);
 	for (size_t i = 0; i < d->config->qemu_parameters.n; i++)

@@ -113,10 +113,11 @@ static const struct call calls[] = {
 	{SCMP_SYS(fallocate), D},
 	/*
 	 * snapshot/memory.c uses these calls to find the parts of the guest's memory that hold
-	 * data, and to set the length of the file into which it writes them.
+	 * data, and to set the length of the file into which it writes them. disk_error.c empties
+	 * the file disk-error.
 	 */
 	{SCMP_SYS(lseek), D},
-	{SCMP_SYS(ftruncate), D},
+	{SCMP_SYS(ftruncate), L | D},
 	/*
 	 * pipe2(2) is used by vhost/front_state.c to get the state of a vhost-user server through a
 	 * pipe, for a snapshot.

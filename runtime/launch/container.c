@@ -12,6 +12,9 @@
 #include "base/sys.h"
 #include "base/user.h"
 
+/* the annotation of `caisson state` that says why a machine is paused */
+#define PAUSED "io.caisson.vm.paused"
+
 #define STATE_MAX ((size_t)4 * 1024 * 1024)
 #define ID_MAX NAME_MAX /* longest container ID in bytes: the ID is the name of a directory */
 
@@ -290,6 +293,21 @@ int container_spec(struct container *c, const struct spec **ret)
 	return 0;
 }
 
+/*
+ * Writes the annotations of config.json, and the one that says why the container's machine is
+ * paused.
+ */
+static void put_annotations(const struct container *c, struct json_out *o)
+{
+	json_out_object(o, "annotations");
+	for (const struct json *j = c->annotations ? c->annotations->first : NULL; j; j = j->next)
+		if (!c->disk_error || !streq(j->key, PAUSED))
+			json_out_node(o, j->key, j);
+	if (c->disk_error)
+		json_out_str(o, PAUSED, c->disk_error);
+	json_out_end_object(o);
+}
+
 void container_put_state(
 	const struct container *c, const char *status, pid_t pid, struct json_out *o)
 {
@@ -310,8 +328,8 @@ void container_put_state(
 	if (c->created)
 		json_out_str(o, "created", c->created);
 	json_out_str(o, "owner", user_name_or_number(&names, c->owner));
-	if (c->annotations && c->annotations->count)
-		json_out_node(o, "annotations", c->annotations);
+	if (c->disk_error || (c->annotations && c->annotations->count))
+		put_annotations(c, o);
 	json_out_end_object(o);
 }
 
@@ -356,7 +374,7 @@ int container_remove(struct container *c)
 {
 	static const char *const files[] = {"config.json", "start.fifo", "result.fifo",
 		CONTAINER_STARTED, "start.sock", "start.lock", "vm.sock", CONTAINER_FROZEN,
-		CONTAINER_HOSTS, CONTAINER_RESOLV_CONF, "state.json"};
+		CONTAINER_DISK_ERROR, CONTAINER_HOSTS, CONTAINER_RESOLV_CONF, "state.json"};
 
 	if ((unlinkat(c->dir, "notify/notify.sock", 0) < 0 && errno != ENOENT) ||
 		(unlinkat(c->dir, "notify", AT_REMOVEDIR) < 0 && errno != ENOENT))

@@ -14,6 +14,8 @@
  *	start.lock   VM mode: locked (flock) by the monitor until the program runs
  *	notify/      directory of the container's NOTIFY_SOCKET, mounted on /run/notify (notify.h)
  *	hosts, resolv.conf   of a container that joins networks, mounted in its /etc (join.h)
+ *	disk-error   VM mode: why the machine is paused after an error of its disk on the host, as
+ *	             the monitor has written it; empty: the machine is not paused for that
  *	vm.sock      VM mode: socket on which the monitor takes requests of other commands
  *
  * A container whose process lives is "created" as long as that process has not executed the
@@ -33,6 +35,7 @@
 
 /* Names of files and directories in a container's state directory. */
 #define CONTAINER_FROZEN "frozen"
+#define CONTAINER_DISK_ERROR "disk-error"
 #define CONTAINER_HOSTS "hosts"
 #define CONTAINER_RESOLV_CONF "resolv.conf"
 #define CONTAINER_STARTED "started"
@@ -51,6 +54,11 @@ const char *container_status_name(enum container_status s);
 struct container {
 	struct arena arena;
 	const char *id;
+	/*
+	 * why the machine is paused after an error of its disk, set by container_status(); NULL: it
+	 * is not
+	 */
+	const char *disk_error;
 	int dir; /* descriptor of the state directory, whether it is locked or not */
 	bool locked;
 	int root_dir; /* descriptor of ROOT, the directory that contains all state directories */
@@ -201,6 +209,8 @@ int container_mark_started(struct container *c) must_check;
  * paused. The file is needed because the runtime cannot see the freezer in the guest.
  */
 int container_mark_frozen(struct container *c, bool frozen) must_check;
+/* Says whether a container in a microVM was paused by `pause`. */
+bool container_is_frozen(const struct container *c);
 
 /*
  * Opens a pidfd of the container's first process and returns it, after checking by the start time

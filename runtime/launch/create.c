@@ -84,6 +84,15 @@ static int open_start_lock(struct launch *l)
 	return 0;
 }
 
+static int open_disk_error(struct launch *l)
+{
+	l->vm.disk_error = openat(l->c->dir, CONTAINER_DISK_ERROR,
+		O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+	return l->vm.disk_error < 0
+		       ? err_sys("make " CONTAINER_DISK_ERROR " in the state directory")
+		       : 0;
+}
+
 static int open_fifo(struct container *c, const char *name)
 {
 	/*
@@ -215,6 +224,8 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 	struct container *c = l->c;
 
 	int r = c->vm ? open_start_lock(l) : attached ? 0 : open_fifos(l);
+	if (r >= 0 && c->vm)
+		r = open_disk_error(l);
 	if (r >= 0 && c->vm && !attached)
 		r = open_start_socket(l);
 	if (r >= 0 && l->create.env.notify_dir)

@@ -41,6 +41,7 @@ void launch_release(struct launch *l)
 	fd_close(&l->create.start_lock);
 	fd_close(&l->console);
 	fd_close(&l->vm.control);
+	fd_close(&l->vm.disk_error);
 	fd_close(&l->vm.failure);
 	fd_close(&l->vm.restore.state);
 	fd_close(&l->vm.restore.memory);

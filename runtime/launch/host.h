@@ -96,6 +96,8 @@ struct vm_part {
 	 * failed; else -EBADF
 	 */
 	int failure;
+	/* the file disk-error of the state directory, open for the monitor */
+	int disk_error;
 	/* for the command `restore`: files of the checkpoint, else -EBADF */
 	struct monitor_restore restore;
 	/* the virtual machine that create boots; NULL in exec */
@@ -174,6 +176,7 @@ struct launch {
 			.hook_out = HOOK_OUTPUT_INIT}, \
 		.exec = {.container = -EBADF}, \
 		.vm = {.control = -EBADF, \
+			.disk_error = -EBADF, \
 			.failure = -EBADF, \
 			.restore = {-EBADF, -EBADF} } \
 	}

@@ -75,6 +75,24 @@ int container_status_unfrozen(struct container *c, enum container_status *ret)
 	return waiting < 0 ? waiting : 0;
 }
 
+/* Reads the file disk-error into c->disk_error. */
+static int read_disk_error(struct container *c)
+{
+	char text[512];
+
+	c->disk_error = NULL;
+	_cleanup_fd_ int fd =
+		openat(c->dir, CONTAINER_DISK_ERROR, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : err_sys("open " CONTAINER_DISK_ERROR);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return n < 0 ? err_sys("read " CONTAINER_DISK_ERROR) : 0;
+	text[n] = '\0';
+	c->disk_error = arena_strdup(&c->arena, text);
+	return c->disk_error ? 1 : -ENOMEM;
+}
+
 int container_status(struct container *c, enum container_status *ret)
 {
 	int frozen = 0, r = container_status_unfrozen(c, ret);
@@ -82,12 +100,21 @@ int container_status(struct container *c, enum container_status *ret)
 	if (r < 0 || (*ret != CONTAINER_CREATED && *ret != CONTAINER_RUNNING))
 		return r;
 	if (c->vm)
-		frozen = faccessat(c->dir, CONTAINER_FROZEN, F_OK, 0) == 0;
+		frozen = read_disk_error(c);
+	if (frozen < 0)
+		return frozen;
+	if (c->vm)
+		frozen |= container_is_frozen(c);
 	else if (c->cgroup.path)
 		frozen = cg_is_frozen(&c->cgroup);
 	if (frozen > 0)
 		*ret = CONTAINER_PAUSED;
 	return 0;
+}
+
+bool container_is_frozen(const struct container *c)
+{
+	return faccessat(c->dir, CONTAINER_FROZEN, F_OK, 0) == 0;
 }
 
 int container_mark_frozen(struct container *c, bool frozen)

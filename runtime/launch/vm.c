@@ -229,6 +229,7 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 		.start_lock = l->create.start_lock,
 		.control = l->vm.control,
 		.failure = l->vm.failure,
+		.disk_error = l->vm.disk_error,
 		.proc = l->proc,
 		.restore = l->vm.restore.state >= 0 ? &l->vm.restore : NULL,
 		.hook_out = l->create.hook_out.fd,

@@ -66,6 +66,15 @@ int vm_freeze(struct container *c, bool frozen)
 	return r < 0 ? r : container_mark_frozen(c, frozen);
 }
 
+int vm_continue(struct container *c)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+
+	int r = agent_begin(&w, "continue");
+	return r < 0 ? r : call_monitor(c, &w, NULL, CALL_TIMEOUT_MS, &reply);
+}
+
 int vm_ask(struct container *c, const char *what, struct agent_frame *ret)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};

@@ -7,6 +7,8 @@
 #define BACKING "io.caisson.vm.image.backing"
 #define KEY "io.caisson.vm.image.key"
 #define SNAPSHOT "io.caisson.vm.image.snapshot"
+#define WERROR "io.caisson.vm.image.werror"
+#define RERROR "io.caisson.vm.image.rerror"
 /*
  * largest number of queues; more would only cost memory, because the threads of all queues wait for
  * the same image file
@@ -50,6 +52,41 @@ static int decide_cache(const struct spec *s, struct machine_config *m)
 	m->image_direct = cache && streq(cache, "none");
 	m->image_write_through = cache && streq(cache, "writethrough");
 	return 0;
+}
+
+const char *machine_on_error_name(enum blk_on_error policy)
+{
+	static const char *const names[] = {[BLK_ERROR_REPORT] = "report",
+		[BLK_ERROR_STOP] = "stop",
+		[BLK_ERROR_ENOSPC] = "enospc"};
+
+	return names[policy];
+}
+
+static int decide_on_error(const struct spec *s, const char *annotation, enum blk_on_error *policy)
+{
+	const char *text = spec_annotation(s, annotation);
+
+	for (int i = BLK_ERROR_REPORT; text && i <= BLK_ERROR_ENOSPC; i++)
+		if (streq(text, machine_on_error_name((enum blk_on_error)i))) {
+			*policy = (enum blk_on_error)i;
+			return 0;
+		}
+	return text ? err_set(EINVAL,
+			      "annotation %s: \"%s\": expected report (the guest sees an I/O "
+			      "error), stop (the machine pauses) or enospc (it pauses if the host "
+			      "has no space left)",
+			      annotation, text)
+		    : 0;
+}
+
+static int decide_errors(const struct spec *s, struct machine_config *m)
+{
+	/* These are QEMU's defaults. */
+	m->image_werror = BLK_ERROR_ENOSPC;
+	m->image_rerror = BLK_ERROR_REPORT;
+	int r = decide_on_error(s, WERROR, &m->image_werror);
+	return r < 0 ? r : decide_on_error(s, RERROR, &m->image_rerror);
 }
 
 static int decide_backing(const struct spec *s, struct machine_config *m)
@@ -152,6 +189,8 @@ int machine_decide_image(
 
 	if (r >= 0)
 		r = decide_use(s, m);
+	if (r >= 0)
+		r = decide_errors(s, m);
 	if (r < 0 || !s->vm || !s->vm->image_path)
 		return r;
 	const struct format *f = find_format(s->vm->image_format);

@@ -8,6 +8,7 @@
 #include "spec/spec.h"
 #include "vm/irq.h"
 #include "vm/memory.h"
+#include "vm/virtio/blk_control.h"
 
 enum hypervisor { HYPERVISOR_KVM, HYPERVISOR_QEMU };
 
@@ -53,6 +54,8 @@ struct machine_config {
 	const char *image_key; /* path of the file with the passphrase of vm.image, or NULL */
 	/* whether what the guest writes to vm.image is dropped at the machine's end */
 	bool image_snapshot;
+	/* what happens after an error of reading or writing vm.image on the host */
+	enum blk_on_error image_werror, image_rerror;
 	unsigned image_queues; /* number of queues of a disk that caisson-disk serves */
 	/*
 	 * vm.image has an operating system of its own. `kernel` and `initrd` are those of that

@@ -113,6 +113,7 @@ static void go_on(struct monitor *m)
 
 	if (k->step == CHECKPOINT_SAVED)
 		engine_go_on(&m->engine);
+	disk_error_pause_again(m);
 	fd_close(&k->save.state);
 	fd_close(&k->save.memory);
 	hold_input(m, false);

@@ -208,9 +208,11 @@ static int on_signal(struct monitor *m, struct client *c, const struct agent_fra
 	}
 	/*
 	 * SIGKILL ends the microVM at once, because the container's process has ended, and the
-	 * monitor only waits for a reader of its output.
+	 * monitor only waits for a reader of its output, or because the guest is paused after an
+	 * error of its disk and cannot react.
 	 */
-	if (m->phase >= PHASE_EXITED && !c->process && sig == SIGKILL) {
+	if ((m->phase >= PHASE_EXITED || m->disk_error) && !c->process && sig == SIGKILL) {
+		m->status = m->phase >= PHASE_EXITED ? m->status : SIGKILL;
 		monitor_advance(m, PHASE_CUT);
 		client_reply(c, 0, "");
 		return 0;
@@ -235,8 +237,32 @@ static int on_resize(struct monitor *m, struct client *c, const struct agent_fra
 	return monitor_send_resize(m, c->process, (unsigned)rows, (unsigned)columns);
 }
 
+/*
+ * Handles the request "continue", and refuses the requests that a machine which is paused after an
+ * error of its disk cannot answer. Returns 1 if the request is neither.
+ */
+static int handle_while_paused(struct monitor *m, struct client *c, const struct agent_frame *f)
+{
+	static const char *const answered[] = {"signal", "watch", "resize", "address", "console"};
+
+	if (streq(f->type, "continue")) {
+		int r = disk_error_continue(m);
+		if (r >= 0)
+			client_reply(c, 0, "");
+		return r;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(answered); i++)
+		if (streq(f->type, answered[i]))
+			return 1;
+	return m->disk_error ? disk_error_refuse(m, f->type) : 1;
+}
+
 static int handle_request(struct monitor *m, struct client *c, struct agent_frame *f)
 {
+	int r = handle_while_paused(m, c, f);
+
+	if (r <= 0)
+		return r;
 	if (foreign_here(m))
 		return foreign_request(m, c, f);
 	if (streq(f->type, "checkpoint"))

@@ -19,6 +19,8 @@
  *	detach {kind, name}                              reply, when the guest has let go of it
  *	devices {}                                       reply with devices: [{kind, name}], those
  *	                                                 that were attached
+ *	continue {}                                      reply, when a machine that was paused after
+ *	                                                 an error of its disk goes on
  *	watch {}                                         oom {}, each time that the guest sends one
  *
  * A foreign guest's monitor (foreign.c) answers signal, and these:

@@ -19,9 +19,6 @@
 #include "monitor/monitor_internal.h"
 #include "ns/channel.h"
 
-/* how many times the monitor reads QEMU's messages in one turn of its event loop */
-#define CHATTER_READS 16
-
 /* SIGRTMIN+3, which podman and docker send to a container whose program is systemd, to stop it */
 #define SIG_SYSTEMD_HALT 37
 
@@ -102,23 +99,6 @@ int foreign_ended(struct monitor *m)
 	monitor_advance(m, PHASE_EXITED);
 	m->status = 0;
 	return 0;
-}
-
-void foreign_drop_chatter(struct monitor *m)
-{
-	char text[4096];
-
-	for (int i = 0; i < CHATTER_READS; i++) {
-		ssize_t n = read(m->engine.chatter, text, sizeof(text));
-		/*
-		 * QEMU has closed the socket of its messages because QEMU has ended. The loop
-		 * learns that from engine.ended.
-		 */
-		if (n == 0)
-			m->engine.chatter = -EBADF;
-		if (n <= 0)
-			return;
-	}
 }
 
 /*

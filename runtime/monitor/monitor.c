@@ -206,8 +206,8 @@ static int on_engine_end(struct monitor *m)
 
 /* --- the monitor's event loop --- */
 
-enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL, P_CLOCK, P_CHATTER };
-enum { P_SAVED = P_CHATTER + 1, P_CHANGED, P_CHANNEL, P_START, P_CONTROL, P_CLIENTS };
+enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL, P_CLOCK, P_EVENTS };
+enum { P_DISK = P_EVENTS + 1, P_SAVED, P_CHANGED, P_CHANNEL, P_START, P_CONTROL, P_CLIENTS };
 enum { P_CONSOLE = P_CLIENTS + CLIENTS_MAX, P_COUNT = P_CONSOLE + CONSOLE_FDS };
 
 static int serve_events(struct monitor *m, struct pollfd *p)
@@ -219,13 +219,15 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 		monitor_on_log(m);
 	console_serve(&m->console_io, p + P_CONSOLE);
 	console_type(&m->console_io, m->guest_log);
-	if (p[P_CHATTER].revents)
-		foreign_drop_chatter(m);
 	if (p[P_STREAMS].revents)
 		on_streams(m);
 	if (p[P_CLOCK].revents)
 		clock_changed(m);
-	if (p[P_AGENT].revents)
+	if (p[P_EVENTS].revents)
+		r = disk_error_on_engine(m);
+	if (r >= 0 && p[P_DISK].revents)
+		r = disk_error_on_server(m);
+	if (r >= 0 && p[P_AGENT].revents)
 		r = on_agent(m);
 	if (r >= 0 && p[P_SIGNALS].revents)
 		r = on_signals(m, &child);
@@ -311,7 +313,8 @@ static int wait_and_serve(struct monitor *m)
 	p[P_LOG].fd = m->guest_log;
 	p[P_LOG].events = (short)((console_is_full(&m->console_io) ? 0 : POLLIN) |
 				  (m->console_io.input_len ? POLLOUT : 0));
-	p[P_CHATTER].fd = m->engine.chatter;
+	p[P_EVENTS].fd = m->engine.events;
+	p[P_DISK].fd = m->disk.control;
 	p[P_AGENT].fd = m->agent;
 	p[P_SEAL].fd = m->share.sealing ? m->share.seal : -1;
 	p[P_CLOCK].fd = m->clock;
@@ -394,8 +397,8 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.start_lock = a->start_lock;
 	m.control = a->control;
 	m.agent = m.starter = m.signals = m.clock = m.console = m.guest_log = -EBADF;
-	m.engine.ended = m.engine.chatter = m.engine.save_done = m.engine.change_done = -EBADF;
-	m.share.sock = m.share.seal = m.disk.sock = -EBADF;
+	m.engine.ended = m.engine.events = m.engine.save_done = m.engine.change_done = -EBADF;
+	m.share.sock = m.share.seal = m.disk.sock = m.disk.control = -EBADF;
 	m.streams.agent = m.streams.changed = -EBADF;
 	m.checkpoint.save.state = m.checkpoint.save.memory = -EBADF;
 	for (size_t i = 0; i < ENGINE_NICS_MAX; i++)

@@ -33,6 +33,11 @@ struct monitor_args {
 	 * reported its start; -EBADF: the monitor logs the error
 	 */
 	int failure;
+	/*
+	 * file of the state directory, open for appending, into which the monitor writes why the
+	 * machine is paused after an error of its disk; empty: it is not; -EBADF: there is no file
+	 */
+	int disk_error;
 	int proc; /* descriptor of procfs, from path_open_proc() */
 	/*
 	 * files of the snapshot from which the machine starts (vm/snapshot/format.h and memory.h);

@@ -15,6 +15,7 @@
  * 	guest.c       messages to and from the guest's agent
  * 	checkpoint.c  snapshots of the machine
  * 	hotplug.c     devices that commands attach to the running machine
+ * 	disk_error.c  pauses the machine after an error of its disk on the host
  * 	spans.c       how long each part of the start took, for --timeline
  * 	guest_steps.c how long the guest took for each step, for --timeline
  * 	client.c      a command's connection
@@ -185,6 +186,8 @@ struct monitor {
 	 * SIGKILL
 	 */
 	int64_t kill_deadline;
+	/* a positive errno: the machine is paused after this error of vm.image; 0: it is not */
+	int disk_error;
 	uint32_t next_process;
 	uint64_t next_request;
 	unsigned lines; /* how many messages of the agent were written to the log so far */
@@ -306,7 +309,6 @@ int foreign_start(struct monitor *m) must_check;
 int foreign_signal(struct monitor *m, int sig) must_check;
 int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f) must_check;
 int foreign_ended(struct monitor *m) must_check; /* handles the machine's end */
-void foreign_drop_chatter(struct monitor *m);
 
 /*
  * The functions of control.c. monitor_accept() handles a new connection of a command.
@@ -337,6 +339,18 @@ int checkpoint_read_owner(const struct snapshot *s, struct checkpoint_owner *ret
  */
 int checkpoint_on_hello(struct monitor *m, bool suspended) must_check;
 int checkpoint_on_resumed(struct monitor *m) must_check;
+
+/*
+ * The functions of disk_error.c. disk_error_on_engine() and disk_error_on_server() handle the
+ * messages of the engine and of caisson-disk. disk_error_refuse() is the error of a request that a
+ * paused machine cannot answer, and disk_error_continue() handles the request "continue".
+ * disk_error_pause_again() is called when a checkpoint has let the machine's CPUs run.
+ */
+int disk_error_on_engine(struct monitor *m) must_check;
+int disk_error_on_server(struct monitor *m) must_check;
+int disk_error_refuse(const struct monitor *m, const char *request) must_check;
+int disk_error_continue(struct monitor *m) must_check;
+void disk_error_pause_again(struct monitor *m);
 
 /*
  * client.c: closes a command's connection to the monitor, and frees its entry in the table of

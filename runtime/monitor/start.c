@@ -165,7 +165,7 @@ static int close_inherited(const struct monitor *m)
 {
 	const struct monitor_args *a = m->a;
 	const int ours[] = {a->channel, a->start_socket, a->start_lock, a->control, a->failure,
-		a->proc, a->hook_out[0], a->hook_out[1], log_fd(),
+		a->disk_error, a->proc, a->hook_out[0], a->hook_out[1], log_fd(),
 		a->restore ? a->restore->state : -EBADF, a->restore ? a->restore->memory : -EBADF};
 	const size_t n = ARRAY_SIZE(ours), nslots = (size_t)a->plan->nslots;
 	int *keep = arena_array(a->arena, n + nslots, sizeof(*keep));

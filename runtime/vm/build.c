@@ -133,7 +133,7 @@ static int plug_remote_nic(struct machine *m, const struct virtio_net_remote_opt
 static int plug_disk(struct machine *m, size_t i, const struct machine_disk *d)
 {
 	const struct virtio_blk_options local = {
-		.serial = d->serial, .write_through = d->write_through};
+		.serial = d->serial, .write_through = d->write_through, .errors = d->errors};
 	const struct virtio_blk_remote_options remote = {
 		.sock = d->fd, .peer = d->peer, .reconnect = d->reconnect, .queues = d->queues};
 	struct vhost_user *v = &m->remote_disks[i];

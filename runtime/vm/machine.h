@@ -62,6 +62,7 @@ struct machine_disk {
 	bool write_through; /* the disk has no write cache that the guest has to flush */
 	/* serial number that the guest reads, up to 20 bytes; never NULL */
 	const char *serial;
+	struct blk_errors errors; /* what happens after an error of the image */
 };
 
 struct machine_share {
@@ -211,6 +212,13 @@ void machine_press_power(struct machine *m);
  * this, but not before the last fn has been called.
  */
 void machine_call(struct machine *m, void (*fn)(struct machine *m, void *ctx), void *ctx);
+
+/*
+ * machine_pause() stops the vCPUs. machine_retry() makes the disks serve again the requests that
+ * they hold after an error, and lets the vCPUs run. Any thread but a vCPU's may call these.
+ */
+void machine_pause(struct machine *m);
+void machine_retry(struct machine *m);
 
 /* --- snapshot/machine.c: saves a running machine and loads a saved one --- */
 

@@ -43,6 +43,19 @@ void machine_call(struct machine *m, void (*fn)(struct machine *m, void *ctx), v
 	eventfd_write(m->calls, 1);
 }
 
+void machine_pause(struct machine *m)
+{
+	vcpus_pause(&m->cpus);
+}
+
+void machine_retry(struct machine *m)
+{
+	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++)
+		if (m->disks[i].dev.ops)
+			virtio_blk_retry(&m->disks[i]);
+	vcpus_resume(&m->cpus);
+}
+
 static int serve_events(struct machine *m)
 {
 	struct pollfd p[FDS_MAX];

@@ -280,6 +280,14 @@ static void write_cache(void **state)
 	d.file.fd = p[1];
 	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0, 0), VIRTIO_BLK_S_IOERR);
 	/*
+	 * All later flushes must fail too, because the kernel may have dropped the data that the
+	 * first one could not write.
+	 */
+	d.file.fd = fd;
+	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0, 0), VIRTIO_BLK_S_IOERR);
+	d.file.fd = p[1];
+	d.file.sync_failed = false;
+	/*
 	 * When the driver switches the write cache off, the device must wake the thread that serves
 	 * the queue. This thread flushes the cache, and reports an error to the driver only once.
 	 */
@@ -292,12 +300,139 @@ static void write_cache(void **state)
 	assert_int_equal(eventfd_read(kick, &kicks), 0);
 	assert_int_equal(virtio_kick(&d.b.dev, 0), 0);
 	d.file.fd = fd;
+	d.file.sync_failed = false;
 	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0, 0), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0, 0), VIRTIO_BLK_S_OK);
 	fd_close(&kick);
 	fd_close(&p[0]);
 	fd_close(&p[1]);
 	end();
+}
+
+/* An image that fails with `error` as long as `error` is not 0. */
+struct sick {
+	struct blk_image image;
+	int error, calls;
+};
+
+static int sick_transfer(struct blk_image *i, struct iovec *iov, unsigned n, uint64_t offset)
+{
+	struct sick *s = (struct sick *)i;
+
+	s->calls++;
+	return -s->error;
+}
+
+static int sick_zero(struct blk_image *i, uint64_t offset, uint64_t length, bool unmap)
+{
+	return sick_transfer(i, NULL, 0, offset);
+}
+
+static int sick_discard(struct blk_image *i, uint64_t offset, uint64_t length)
+{
+	return sick_transfer(i, NULL, 0, offset);
+}
+
+static int sick_flush(struct blk_image *i)
+{
+	return sick_transfer(i, NULL, 0, 0);
+}
+
+struct held {
+	int count, error;
+	bool write;
+};
+
+static void on_held(void *ctx, int error, bool write)
+{
+	struct held *h = ctx;
+
+	*h = (struct held){h->count + 1, error, write};
+}
+
+/*
+ * Makes one request while the image fails with `error`. The device must hold the request if
+ * `expect_held`, without an answer, and answer it after the image is well and the device was told
+ * to try again. Otherwise the device must report the error at once.
+ */
+static void fail_once(struct blk_errors errors, uint32_t type, int error, bool expect_held)
+{
+	static const struct blk_image_ops sick_ops = {
+		sick_transfer, sick_transfer, sick_zero, sick_discard, sick_flush};
+	struct sick s = {.image = {.ops = &sick_ops,
+				 .size = DISK_LEN,
+				 .block = 512,
+				 .physical = 4096,
+				 .discard = 4096},
+		.error = error};
+	struct held held = {0};
+	struct virtio_blk_outhdr header = {.type = type};
+	const bool in = type == VIRTIO_BLK_T_IN;
+	const uint32_t len = type == VIRTIO_BLK_T_WRITE_ZEROES ? 16 : 512;
+	int kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	eventfd_t kicks;
+
+	rig_memory(&d.g);
+	errors.held = on_held;
+	errors.ctx = &held;
+	assert_int_equal(virtio_blk_init(&d.b, &d.g.memory, &s.image,
+				 &(struct virtio_blk_options){.serial = "s", .errors = errors}),
+		0);
+	rig_attach(&d.g, &d.b.dev);
+	bring_up(&d.g, FLUSH);
+	d.b.dev.kicks = &kick_fd;
+	memcpy(at(&d.g, DATA - 0x1000, 16), &header, 16);
+	memcpy(at(&d.g, OUT, 16), &(struct virtio_blk_discard_write_zeroes){0, 1, 0}, 16);
+	memset(at(&d.g, DATA - 0x800, 1), 0xee, 1);
+	put_desc(desc(&d.g, 0, 0), DATA - 0x1000, 16, NEXT, 1);
+	put_desc(desc(&d.g, 0, 1), in ? IN : OUT, len, NEXT | (in ? WRITE : 0), 2);
+	put_desc(desc(&d.g, 0, 2), DATA - 0x800, 1, WRITE, 0);
+	const uint8_t *status = at(&d.g, DATA - 0x800, 1);
+	offer(&d.g, 0, 0);
+	kick(&d.g, 0);
+	assert_int_equal(held.count, expect_held);
+	assert_int_equal(used(&d.g, 0)->idx, !expect_held);
+	if (expect_held) {
+		assert_int_equal(held.error, error);
+		assert_int_equal(held.write, !in);
+		assert_int_equal(*status, 0xee);
+		/* While a request is held, a kick must not make the device try again. */
+		kick(&d.g, 0);
+		assert_int_equal(s.calls, 1);
+		/* If the image fails again, the device must hold the request again. */
+		virtio_blk_retry(&d.b);
+		assert_int_equal(eventfd_read(kick_fd, &kicks), 0);
+		kick(&d.g, 0);
+		assert_int_equal(held.count, 2);
+		s.error = 0;
+		virtio_blk_retry(&d.b);
+		kick(&d.g, 0);
+	}
+	assert_int_equal(used(&d.g, 0)->idx, 1);
+	assert_int_equal(*status, expect_held ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+	fd_close(&kick_fd);
+	rig_release(&d.g);
+	virtio_blk_release(&d.b);
+}
+
+/* The policies decide which failed requests are held, and which the driver sees fail. */
+static void errors_of_the_host(void **state)
+{
+	static const uint32_t writes[] = {
+		VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_WRITE_ZEROES};
+	const struct blk_errors stop = {BLK_ERROR_STOP, BLK_ERROR_STOP, NULL, NULL};
+	const struct blk_errors report = {BLK_ERROR_REPORT, BLK_ERROR_REPORT, NULL, NULL};
+	const struct blk_errors enospc = {BLK_ERROR_ENOSPC, BLK_ERROR_REPORT, NULL, NULL};
+
+	for (size_t i = 0; i < ARRAY_SIZE(writes); i++) {
+		fail_once(stop, writes[i], EIO, true);
+		fail_once(stop, writes[i], ENOSPC, true);
+		fail_once(report, writes[i], ENOSPC, false);
+		fail_once(enospc, writes[i], EIO, false);
+		fail_once(enospc, writes[i], ENOSPC, true);
+	}
+	fail_once(stop, VIRTIO_BLK_T_IN, EIO, true);
+	fail_once(enospc, VIRTIO_BLK_T_IN, EIO, false);
 }
 
 static void topology(void **state)
@@ -324,6 +459,7 @@ int main(void)
 		cmocka_unit_test(direct_needs_whole_blocks),
 		cmocka_unit_test(segments),
 		cmocka_unit_test(write_cache),
+		cmocka_unit_test(errors_of_the_host),
 		cmocka_unit_test(topology),
 	};
 

@@ -350,7 +350,7 @@ def test_qemu_sends_half_a_message(vm, fake, id):
 
 
 def test_qemu_listens_to_nobody(vm, fake):
-    """QEMU has no monitor, no debugger and no listening socket, and only the sockets of its devices."""
+    """QEMU has no debugger and no listening socket, and only the sockets of its devices and one for caisson's commands."""
     c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "hangs"]}}, timeout=30).write()
     p = c.rt.popen("create", "--bundle", c.bundle, c.id, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     found = []
@@ -366,10 +366,10 @@ def test_qemu_listens_to_nobody(vm, fake):
     assert p.wait(20) != 0
     options = {w for w in words if w.startswith("-")}
     assert options == {"-nodefaults", "-no-user-config", "-display", "-no-reboot", "-machine", "-global", "-accel", "-cpu",
-                       "-smp", "-m", "-object", "-kernel", "-initrd", "-append", "-sandbox", "-chardev", "-device",
+                       "-smp", "-m", "-object", "-kernel", "-initrd", "-append", "-sandbox", "-chardev", "-device", "-mon",
                        "-fake"}, words
     chardevs = [re.fullmatch(r"socket,id=(\w+),fd=(\d+)", v) for o, v in zip(words, words[1:]) if o == "-chardev"]
-    assert [m[1] for m in chardevs] == ["console", "fs", "vsock"], words
+    assert [m[1] for m in chardevs] == ["qmp", "console", "fs", "vsock"], words
     assert {n for n, to in fds.items() if n > 2 and to.startswith("socket:")} == {int(m[2]) for m in chardevs}, fds
     assert {to for n, to in fds.items() if not to.startswith("socket:")} - {fds[1]} == {"/dev/null"}, fds
 

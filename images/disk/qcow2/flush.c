@@ -7,11 +7,10 @@
 
 int qcow2_sync(struct qcow2 *q)
 {
-	if (q->d->unsafe)
-		return 0;
-	if (q->has_data_file && q->data_fd >= 0 && fdatasync(q->data_fd) < 0)
-		return err_sys("%s: sync the data file", q->d->name);
-	return fdatasync(q->d->fd) < 0 ? err_sys("%s: sync", q->d->name) : 0;
+	int r = q->has_data_file && q->data_fd >= 0 ? disk_sync(q->d, q->data_fd, "the data file")
+						    : 0;
+
+	return r < 0 ? r : disk_sync(q->d, q->d->fd, "");
 }
 
 /* Writes the n numbers at v to the file, as a part of a table that is in memory as a whole. */

@@ -23,6 +23,9 @@
 #include "vm/vhost/back_requests.h"
 #include "vm/vhost/back_threads.h"
 
+/* how many descriptors the event loop polls besides the kicks of the queues */
+#define FIXED_FDS 4
+
 /* Returns -EPROTO if the request belongs to a protocol feature that was not negotiated. */
 static int check_negotiated(const struct vhost_backend *b, uint32_t request)
 {
@@ -140,6 +143,22 @@ static int check_broken(struct virtio_device *d)
 }
 
 /*
+ * Calls the device's function for its own event. If each queue has a thread, the threads are paused
+ * meanwhile, and serve their queues once afterwards, because the event may have changed what the
+ * device can serve.
+ */
+static void handle_device_event(struct vhost_backend *b)
+{
+	struct virtio_device *d = b->device;
+
+	vhost_threads_pause(b->threads);
+	b->event_more = d->ops->event(d) > 0;
+	for (unsigned i = 0; b->threads && i < d->queue_count; i++)
+		b->queues[i].more |= d->queues[i].ready;
+	vhost_threads_continue(b->threads);
+}
+
+/*
  * Waits for events (messages, kicks and the device's own event) and handles them. If `busy` is not
  * 0, queues have more requests, so the function does not wait. Returns 1 to continue, 0 if the
  * front end has closed the connection or stop_fd is readable, or -errno.
@@ -147,11 +166,11 @@ static int check_broken(struct virtio_device *d)
 static int serve_events(struct vhost_backend *b, int busy)
 {
 	struct virtio_device *d = b->device;
-	struct pollfd p[3 + VIRTIO_QUEUES_MAX] = {
+	struct pollfd p[FIXED_FDS + VIRTIO_QUEUES_MAX] = {
 		{.fd = b->sock, .events = POLLIN},
 		{.fd = b->stop_fd, .events = POLLIN},
-		{.fd = b->threads ? vhost_threads_failed(b->threads) : d->event_fd,
-			.events = POLLIN},
+		{.fd = d->event_fd, .events = POLLIN},
+		{.fd = b->threads ? vhost_threads_failed(b->threads) : -EBADF, .events = POLLIN},
 	};
 
 	/*
@@ -161,25 +180,25 @@ static int serve_events(struct vhost_backend *b, int busy)
 	unsigned used = 0;
 	for (unsigned i = 0; !b->threads && i < d->queue_count; i++) {
 		bool ready = d->queues[i].ready;
-		p[3 + i] =
+		p[FIXED_FDS + i] =
 			(struct pollfd){.fd = ready ? b->queues[i].kick : -EBADF, .events = POLLIN};
 		used = ready ? i + 1 : used;
 	}
-	if (poll(p, 3 + used, busy || b->event_more ? 0 : -1) < 0)
+	if (poll(p, FIXED_FDS + used, busy || b->event_more ? 0 : -1) < 0)
 		return errno == EINTR ? 1 : err_sys("vhost-user: poll");
 	if (p[1].revents)
 		return 0;
-	if (b->threads && p[2].revents)
+	if (p[3].revents)
 		return vhost_threads_error(b->threads);
 	for (unsigned i = 0; i < used; i++) {
-		int r = p[3 + i].revents ? vhost_take_kick(b, i) : 0;
+		int r = p[FIXED_FDS + i].revents ? vhost_take_kick(b, i) : 0;
 
 		if (r < 0)
 			return r;
-		b->queues[i].more |= p[3 + i].revents != 0;
+		b->queues[i].more |= p[FIXED_FDS + i].revents != 0;
 	}
 	if (p[2].revents || b->event_more)
-		b->event_more = d->ops->event(d) > 0;
+		handle_device_event(b);
 	return p[0].revents ? take_message(b) : 1;
 }
 

@@ -39,7 +39,7 @@ int vhost_serve(struct virtio_device *d, int sock, int stop_fd) must_check;
 /*
  * Serves the device like vhost_serve(), but each queue in a thread of its own, which this function
  * starts and ends. The calling thread only handles messages. So ops->serve() runs for several
- * queues at a time, without the device's lock; no other function of the device runs meanwhile. The
- * device must have neither an event_fd nor ops->event.
+ * queues at a time, without the device's lock; no other function of the device runs meanwhile: the
+ * threads are paused while ops->event() runs.
  */
 int vhost_serve_threads(struct virtio_device *d, int sock, int stop_fd) must_check;

@@ -29,10 +29,10 @@ struct blk_queue {
 	struct iovec part[VIRTQ_CHAIN_MAX];
 };
 
-static int status_of(int r)
-{
-	return r < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
-}
+/*
+ * The functions that serve a request return its status (VIRTIO_BLK_S_*), or -errno if the image has
+ * failed.
+ */
 
 /*
  * Makes written data durable. Also fails if an earlier flush, which the driver did not ask for, has
@@ -40,10 +40,11 @@ static int status_of(int r)
  */
 static int flush_image(struct virtio_blk *b)
 {
-	bool failed = b->image->ops->flush(b->image) < 0;
+	int r = b->image->ops->flush(b->image);
 
-	failed |= atomic_exchange(&b->flush_failed, false);
-	return failed ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+	if (r < 0)
+		return r;
+	return atomic_exchange(&b->flush_failed, false) ? -EIO : VIRTIO_BLK_S_OK;
 }
 
 /*
@@ -80,8 +81,8 @@ static int serve_read_write(
 	unsigned n = virtq_slice(c, to_guest, start, len, q->part);
 	uint64_t at = sector * VIRTIO_BLK_SECTOR;
 	if (to_guest)
-		return status_of(ops->read(b->image, q->part, n, at));
-	return finish_write(b, status_of(ops->write(b->image, q->part, n, at)));
+		return ops->read(b->image, q->part, n, at);
+	return finish_write(b, ops->write(b->image, q->part, n, at));
 }
 
 static int discard_segment(
@@ -94,7 +95,7 @@ static int discard_segment(
 
 	if (len == 0)
 		return VIRTIO_BLK_S_OK;
-	return status_of(zeroes ? i->ops->zero(i, at, len, unmap) : i->ops->discard(i, at, len));
+	return zeroes ? i->ops->zero(i, at, len, unmap) : i->ops->discard(i, at, len);
 }
 
 /*
@@ -173,6 +174,23 @@ static uint32_t written_len(const struct virtq_chain *c, uint32_t type, int stat
 	return c->write_len == 1;
 }
 
+/*
+ * Holds the request that was taken last from the queue if the device has to hold requests that
+ * failed with -errno r. Returns whether it does.
+ */
+static bool hold_request(struct virtio_blk *b, struct virtq *q, uint32_t type, int r)
+{
+	const bool write = type != VIRTIO_BLK_T_IN;
+
+	if (r >= 0 || !b->errors.held ||
+		!blk_must_hold(write ? b->errors.write : b->errors.read, -r))
+		return false;
+	virtq_unpop(q);
+	if (!atomic_exchange(&b->held, true))
+		b->errors.held(b->errors.ctx, -r, write);
+	return true;
+}
+
 static int blk_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
 	struct virtio_blk *b = (struct virtio_blk *)d;
@@ -182,7 +200,7 @@ static int blk_serve(struct virtio_device *d, unsigned index, unsigned budget)
 
 	if (atomic_exchange(&b->flush_owed, false))
 		atomic_store(&b->flush_failed, flush_image(b) != VIRTIO_BLK_S_OK);
-	for (; budget > 0; budget--) {
+	for (; budget > 0 && !atomic_load(&b->held); budget--) {
 		struct virtio_blk_outhdr header;
 		int r = virtq_next(q, c);
 		if (r < 0)
@@ -196,7 +214,10 @@ static int blk_serve(struct virtio_device *d, unsigned index, unsigned budget)
 				c->read_len, c->write_len, HEADER_LEN);
 		virtq_read(c, 0, &header, HEADER_LEN);
 		uint32_t type = le32toh(header.type);
-		uint8_t status = (uint8_t)serve_request(b, own, type, le64toh(header.sector));
+		r = serve_request(b, own, type, le64toh(header.sector));
+		if (hold_request(b, q, type, r))
+			break;
+		uint8_t status = r < 0 ? VIRTIO_BLK_S_IOERR : (uint8_t)r;
 		virtq_write(c, c->write_len - 1, &status, 1);
 		virtq_push(q, c->head, written_len(c, type, status));
 	}
@@ -207,6 +228,24 @@ static int blk_serve(struct virtio_device *d, unsigned index, unsigned budget)
 static void blk_reset(struct virtio_device *d)
 {
 	((struct virtio_blk *)d)->config.wce = 1;
+}
+
+void virtio_blk_retry(struct virtio_blk *b)
+{
+	atomic_store(&b->held, false);
+	for (unsigned i = 0; b->dev.kicks && i < b->dev.queue_count; i++)
+		eventfd_write(b->dev.kicks[i], 1);
+}
+
+static int blk_event(struct virtio_device *d)
+{
+	struct virtio_blk *b = (struct virtio_blk *)d;
+
+	pthread_mutex_lock(&d->lock);
+	if (b->event)
+		b->event(b->event_ctx);
+	pthread_mutex_unlock(&d->lock);
+	return 0;
 }
 
 /*
@@ -278,6 +317,7 @@ static int blk_load(struct virtio_device *d, struct snapshot_part *p)
 
 static const struct virtio_ops ops = {.serve = blk_serve,
 	.reset = blk_reset,
+	.event = blk_event,
 	.configure = blk_configure,
 	.save = blk_save,
 	.load = blk_load};
@@ -316,7 +356,11 @@ int virtio_blk_init(struct virtio_blk *b, const struct vm_memory *m, struct blk_
 {
 	const unsigned queues = o->queues ? o->queues : 1;
 
-	*b = (struct virtio_blk){.image = image, .sectors = image->size / VIRTIO_BLK_SECTOR};
+	*b = (struct virtio_blk){.image = image,
+		.sectors = image->size / VIRTIO_BLK_SECTOR,
+		.errors = o->errors,
+		.event = o->event,
+		.event_ctx = o->event_ctx};
 	if (b->sectors == 0 || queues > VIRTIO_QUEUES_MAX)
 		return err_set(EINVAL,
 			"disk image of %" PRIu64 " bytes with %u queues: expected at least one "
@@ -350,6 +394,8 @@ int virtio_blk_init(struct virtio_blk *b, const struct vm_memory *m, struct blk_
 		.config_len = sizeof(b->config),
 		.queue_count = queues};
 	virtio_init(&b->dev, m);
+	if (o->event)
+		b->dev.event_fd = o->event_fd;
 	return 0;
 }
 

@@ -14,11 +14,17 @@
  * A thread that serves a queue serves one request after the other. With several queues, several
  * threads may serve one device at a time (vhost_serve_threads()), and then the functions of the
  * image run at the same time too.
+ *
+ * A request that has failed may be held (blk_errors): the device gives the request back to the ring
+ * as if it had never taken it, and serves no queue until virtio_blk_retry(). So a held request is
+ * part of the ring's state, survives a stop of the queue and a snapshot, and is done again from its
+ * beginning, which is harmless, because the driver does not know yet that it was begun.
  */
 #pragma once
 #include <linux/virtio_blk.h>
 #include <stdatomic.h>
 
+#include "vm/virtio/blk_control.h"
 #include "vm/virtio/device.h"
 
 #define VIRTIO_BLK_SECTOR 512
@@ -28,8 +34,8 @@ struct blk_image;
 /*
  * Says what an image can do. Offsets and lengths are in bytes, whole sectors, and within the image.
  * The functions that change the image are never called if it is read-only. All functions return 0
- * or -errno. An error message is optional, because the driver only learns that the request has
- * failed.
+ * or -errno, which decides whether the request is held. An error message is optional, because the
+ * driver only learns that the request has failed.
  */
 struct blk_image_ops {
 	/*
@@ -74,6 +80,14 @@ struct virtio_blk_options {
 	 * done, and the driver cannot switch a cache on.
 	 */
 	bool write_through;
+	struct blk_errors errors;
+	/*
+	 * a descriptor that the thread which serves the device polls, and what it calls when the
+	 * descriptor is readable, with the device's lock held; `event` NULL: none
+	 */
+	int event_fd;
+	void (*event)(void *ctx);
+	void *event_ctx;
 };
 
 struct blk_queue; /* the request that a queue serves now */
@@ -83,6 +97,11 @@ struct virtio_blk {
 	struct virtio_blk_config config;
 	struct blk_image *image;
 	uint64_t sectors;
+	struct blk_errors errors;
+	void (*event)(void *ctx);
+	void *event_ctx;
+	/* requests are held after an error, and no queue is served */
+	atomic_bool held;
 	/* the driver has switched the cache off, and serve() still has to flush it */
 	atomic_bool flush_owed;
 	/*
@@ -101,3 +120,8 @@ struct virtio_blk {
 int virtio_blk_init(struct virtio_blk *b, const struct vm_memory *m, struct blk_image *image,
 	const struct virtio_blk_options *o) must_check;
 void virtio_blk_release(struct virtio_blk *b);
+/*
+ * Ends the time in which the device holds requests, and kicks all queues if the transport has
+ * kicks. Any thread may call this.
+ */
+void virtio_blk_retry(struct virtio_blk *b);

@@ -35,7 +35,7 @@ static int transfer_fully(
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r <= 0)
-			return -EIO;
+			return r < 0 ? -errno : -EIO;
 		done += (size_t)r;
 	}
 	return 0;
@@ -99,8 +99,9 @@ static int transfer(struct blk_file *f, bool write, struct iovec *iov, unsigned 
 				  : preadv(f->fd, iov, (int)n, (off_t)at);
 		if (r < 0 && errno == EINTR)
 			continue;
-		if (r <= 0) /* a result of 0 means that another process has shortened the file */
-			return -EIO;
+		/* A result of 0 means that another process has shortened the file. */
+		if (r <= 0)
+			return r < 0 ? -errno : -EIO;
 		at += (uint64_t)r;
 		for (; n > 0 && (size_t)r >= iov->iov_len; iov++, n--)
 			r -= (ssize_t)iov->iov_len;
@@ -140,7 +141,7 @@ static int write_zeros(struct blk_file *f, uint64_t at, uint64_t len)
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r <= 0)
-			return -EIO;
+			return r < 0 ? -errno : -EIO;
 		at += (uint64_t)r;
 		len -= (uint64_t)r;
 	}
@@ -174,7 +175,16 @@ static int file_discard(struct blk_image *i, uint64_t offset, uint64_t length)
 
 static int file_flush(struct blk_image *i)
 {
-	return fdatasync(file_of(i)->fd) < 0 ? -errno : 0;
+	struct blk_file *f = file_of(i);
+
+	/*
+	 * After a failed fdatasync(2) the kernel may have dropped what it could not write, and a
+	 * second call would succeed. So all later flushes fail too, and the error is EIO whatever
+	 * the reason was, because space on the host does not bring the data back.
+	 */
+	if (!f->sync_failed && fdatasync(f->fd) < 0)
+		f->sync_failed = true;
+	return f->sync_failed ? -EIO : 0;
 }
 
 static const struct blk_image_ops ops = {.read = file_read,

@@ -9,6 +9,7 @@
 struct blk_file {
 	struct blk_image image;
 	int fd;
+	bool sync_failed; /* an fdatasync(2) has failed, so the file may lack earlier writes */
 	/* direct I/O: required alignment of addresses, offsets and lengths in bytes; otherwise 1 */
 	uint32_t align;
 	uint8_t *bounce; /* buffer for requests that are not aligned; NULL if align is 1 */

@@ -250,6 +250,11 @@ int virtq_pop(struct virtq *q, struct virtq_chain *ret)
 	return 1;
 }
 
+void virtq_unpop(struct virtq *q)
+{
+	q->next_avail--;
+}
+
 void virtq_stage(struct virtq *q, uint16_t head, uint32_t written)
 {
 	struct vring_used_elem e = {.id = htole32(head), .len = htole32(written)};

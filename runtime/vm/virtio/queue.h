@@ -94,6 +94,12 @@ uint16_t virtq_done(const struct virtq *q);
 int virtq_pop(struct virtq *q, struct virtq_chain *ret) must_check;
 
 /*
+ * Undoes the last virtq_pop(), so that the next one takes the same request once more. The device
+ * must have pushed all requests that it had taken before.
+ */
+void virtq_unpop(struct virtq *q);
+
+/*
  * Gives request `head` back to the driver, with `written` bytes of data in its writable part.
  * Requests may be given back in any order.
  */
