@@ -37,7 +37,7 @@
  */
 struct machine_only {
 	const char *size, *overlay, *format, *cloud_init, *vendor_data, *network_config, *ssh_key;
-	const char *append, *initrd, *inspect_kernel;
+	const char *append, *initrd, *inspect_kernel, *firmware, *firmware_vars, *ssh_user;
 	bool ephemeral;
 };
 
@@ -336,7 +336,8 @@ static int refuse_machine_options(const struct image_run *r)
 	} all[] = {{"ephemeral", m->ephemeral}, {"size", m->size}, {"overlay", m->overlay},
 		{"format", m->format}, {"cloud-init", m->cloud_init},
 		{"vendor-data", m->vendor_data}, {"network-config", m->network_config},
-		{"ssh-key", m->ssh_key}, {"append", m->append}, {"initrd", m->initrd},
+		{"ssh-key", m->ssh_key}, {"ssh-user", m->ssh_user}, {"firmware", m->firmware},
+		{"firmware-vars", m->firmware_vars}, {"append", m->append}, {"initrd", m->initrd},
 		{"inspect-kernel", m->inspect_kernel}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
@@ -491,6 +492,12 @@ int cmd_run_image(const struct command *self, const struct globals *g, int argc,
 		{"network-config", 0, OPTION_STRING, &m->network_config, "FILE",
 			"its network configuration"},
 		{"ssh-key", 0, OPTION_STRING, &m->ssh_key, "FILE", "public key of who may log in"},
+		{"ssh-user", 0, OPTION_STRING, &m->ssh_user, "USER",
+			"who `caisson exec` logs in as"},
+		{"firmware", 0, OPTION_STRING, &m->firmware, "efi|FILE",
+			"boot by EFI firmware on QEMU"},
+		{"firmware-vars", 0, OPTION_STRING, &m->firmware_vars, "FILE",
+			"the firmware's variables"},
 		{"append", 0, OPTION_STRING, &m->append, "WORDS",
 			"more words of its kernel's command line"},
 		{"initrd", 0, OPTION_STRING, &m->initrd, "FILE", "the initramfs for --kernel"},

@@ -75,9 +75,14 @@ struct engine_description {
 	const struct machine_config *config;
 	/*
 	 * descriptors of the files of the kernel and the initramfs; initramfs -EBADF: there is no
-	 * initramfs, which only a foreign guest allows
+	 * initramfs, which only a foreign guest allows; both -EBADF: the firmware boots
 	 */
 	int kernel, initramfs;
+	/*
+	 * descriptors of the EFI firmware and, for writing, of its variables, which only QEMU uses;
+	 * -EBADF: the machine has no firmware
+	 */
+	int firmware, firmware_vars;
 	const char *cmdline;
 	int share; /* vhost-user socket of the file server; -EBADF: there is no share */
 	int image; /* descriptor of vm.image if the hypervisor reads the image itself, or -EBADF */

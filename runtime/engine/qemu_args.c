@@ -19,6 +19,8 @@
 #include "machine/image.h"
 #include "machine/qemu.h"
 
+/* the option of the disk from which the firmware boots */
+#define BOOTS ",bootindex=0"
 #define TSC_MEASURE_NS 10000000
 /*
  * QEMU's translation cache gets a fixed size (tb-size), because otherwise it takes a quarter of the
@@ -79,6 +81,45 @@ static uint64_t tsc_khz(void)
 	return (__rdtsc() - c0) * 1000000 / (t1 - t0);
 }
 
+/*
+ * Adds an inherited descriptor as the descriptor set `set`, which a -drive names as
+ * /dev/fdset/SET, and begins the -drive.
+ */
+static void add_file(struct qemu_args *a, int fd, int set)
+{
+	add_arg(a, "-add-fd");
+	add_arg(a, "fd=%d,set=%d", add_fd(a, fd), set);
+	add_arg(a, "-drive");
+}
+
+/* Adds the two flash memories that EDK2 expects: its code, and its variables. */
+static void add_firmware(struct qemu_args *a, const struct engine_description *d)
+{
+	add_file(a, d->firmware, 3);
+	add_arg(a, "if=pflash,unit=0,format=raw,file=/dev/fdset/3,file.locking=off,readonly=on");
+	add_file(a, d->firmware_vars, 4);
+	add_arg(a, "if=pflash,unit=1,format=raw,file=/dev/fdset/4,file.locking=off,"
+		   "auto-read-only=off");
+}
+
+static void add_kernel(struct qemu_args *a, const struct engine_description *d)
+{
+	add_arg(a, "-kernel");
+	add_arg(a, QEMU_JAIL_KERNEL);
+	if (d->initramfs >= 0) {
+		add_arg(a, "-initrd");
+		add_arg(a, QEMU_JAIL_INITRAMFS);
+	}
+	add_arg(a, "-append");
+	/*
+	 * tsc=reliable tells the guest's kernel not to check the TSC, because QEMU's TSC is the
+	 * host's. Otherwise the kernel would compare the TSC with its own timer ticks, which come
+	 * late on a loaded host. The kernel would then count the ticks instead of the TSC, and its
+	 * clock would lose time.
+	 */
+	add_arg(a, "%s tsc=reliable tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
+}
+
 static void add_machine(struct qemu_args *a, const struct engine_description *d)
 {
 	const struct machine_config *c = d->config;
@@ -88,14 +129,24 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "-no-user-config");
 	add_arg(a, "-display");
 	add_arg(a, "none");
-	add_arg(a, "-no-reboot");
 	add_arg(a, "-machine");
 	/*
 	 * rtc=on gives the machine a CMOS clock, because without a CMOS clock and without KVM's
-	 * paravirtual clock Linux would wait a second at boot for a clock.
+	 * paravirtual clock Linux would wait a second at boot for a clock. EFI firmware needs the
+	 * machine q35, because its boot path finds disks on a PCI bus.
 	 */
-	add_arg(a, "microvm,acpi=on,pic=off,pit=off,rtc=on,isa-serial=%s,memory-backend=ram",
-		c->foreign ? "on" : "off");
+	if (c->firmware)
+		add_arg(a, "q35,smm=off,vmport=off,memory-backend=ram");
+	else
+		add_arg(a,
+			"microvm,acpi=on,pic=off,pit=off,rtc=on,isa-serial=%s,memory-backend=ram",
+			c->foreign ? "on" : "off");
+	/*
+	 * A reboot ends the machine, because the kernel that would boot again may not be the one
+	 * that is on the disk by then. Firmware reads the disk again.
+	 */
+	if (!c->firmware)
+		add_arg(a, "-no-reboot");
 	add_arg(a, "-global");
 	add_arg(a, "virtio-mmio.force-legacy=false");
 	add_arg(a, "-accel");
@@ -114,24 +165,24 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "-object");
 	add_arg(a, "memory-backend-memfd,id=ram,size=%" PRIu64 "M,share=on%s", c->memory >> 20,
 		c->pages == VM_PAGES_HUGETLB ? ",hugetlb=on,hugetlbsize=2M,prealloc=on" : "");
-	add_arg(a, "-kernel");
-	add_arg(a, QEMU_JAIL_KERNEL);
-	if (d->initramfs >= 0) {
-		add_arg(a, "-initrd");
-		add_arg(a, QEMU_JAIL_INITRAMFS);
-	}
-	add_arg(a, "-append");
-	/*
-	 * tsc=reliable tells the guest's kernel not to check the TSC, because QEMU's TSC is the
-	 * host's. Otherwise the kernel would compare the TSC with its own timer ticks, which come
-	 * late on a loaded host. The kernel would then count the ticks instead of the TSC, and its
-	 * clock would lose time.
-	 */
-	add_arg(a, "%s tsc=reliable tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
+	if (c->firmware)
+		add_firmware(a, d);
+	else
+		add_kernel(a, d);
 }
 
-static void add_nic(struct qemu_args *a, const struct engine_nic *n, size_t i)
+/*
+ * Returns the end of a virtio device's name: the machine with firmware has its devices on a PCI
+ * bus, and the other one has them on virtio-mmio.
+ */
+static const char *bus(const struct engine_description *d)
 {
+	return d->config->firmware ? "pci" : "device";
+}
+
+static void add_nic(struct qemu_args *a, const struct engine_description *d, size_t i)
+{
+	const struct engine_nic *n = &d->nics[i];
 	const uint8_t *m = n->mac;
 	char mtu[32] = "";
 
@@ -147,8 +198,8 @@ static void add_nic(struct qemu_args *a, const struct engine_nic *n, size_t i)
 	else
 		add_arg(a, "tap,id=net%zu,fd=%d,vhost=off", i, add_fd(a, n->fd));
 	add_arg(a, "-device");
-	add_arg(a, "virtio-net-device,netdev=net%zu,mac=%02x:%02x:%02x:%02x:%02x:%02x%s", i, m[0],
-		m[1], m[2], m[3], m[4], m[5], mtu);
+	add_arg(a, "virtio-net-%s,netdev=net%zu,mac=%02x:%02x:%02x:%02x:%02x:%02x%s%s", bus(d), i,
+		m[0], m[1], m[2], m[3], m[4], m[5], mtu, d->config->firmware ? ",romfile=" : "");
 }
 
 /*
@@ -188,9 +239,9 @@ static void add_devices(
 	add_arg(a, "-object");
 	add_arg(a, "rng-builtin,id=rng");
 	add_arg(a, "-device");
-	add_arg(a, "virtio-rng-device,rng=rng");
+	add_arg(a, "virtio-rng-%s,rng=rng", bus(d));
 	add_arg(a, "-device");
-	add_arg(a, "virtio-balloon-device,free-page-reporting=on");
+	add_arg(a, "virtio-balloon-%s,free-page-reporting=on", bus(d));
 	if (d->share >= 0) {
 		add_arg(a, "-chardev");
 		add_arg(a, "socket,id=fs,fd=%d", add_fd(a, d->share));
@@ -204,14 +255,12 @@ static void add_devices(
 		add_arg(a, "vhost-user-vsock-device,chardev=vsock");
 	}
 	for (size_t i = 0; i < d->nnics; i++)
-		add_nic(a, &d->nics[i], i);
+		add_nic(a, d, i);
 }
 
 static void add_image(struct qemu_args *a, const struct engine_description *d)
 {
-	add_arg(a, "-add-fd");
-	add_arg(a, "fd=%d,set=1", add_fd(a, d->image));
-	add_arg(a, "-drive");
+	add_file(a, d->image, 1);
 	/*
 	 * auto-read-only is off, because otherwise QEMU would open the image a second time, for
 	 * writing, which fails for a descriptor that QEMU has inherited.
@@ -222,19 +271,18 @@ static void add_image(struct qemu_args *a, const struct engine_description *d)
 						 : "writeback",
 		d->config->image_read_only ? "read-only=on" : "auto-read-only=off");
 	add_arg(a, "-device");
-	add_arg(a, "virtio-blk-device,drive=image,werror=%s,rerror=%s",
+	add_arg(a, "virtio-blk-%s,drive=image,werror=%s,rerror=%s%s", bus(d),
 		machine_on_error_name(d->config->image_werror),
-		machine_on_error_name(d->config->image_rerror));
+		machine_on_error_name(d->config->image_rerror),
+		d->config->firmware ? BOOTS : "");
 }
 
 static void add_seed(struct qemu_args *a, const struct engine_description *d)
 {
-	add_arg(a, "-add-fd");
-	add_arg(a, "fd=%d,set=2", add_fd(a, d->seed));
-	add_arg(a, "-drive");
+	add_file(a, d->seed, 2);
 	add_arg(a, "if=none,id=seed,format=raw,file=/dev/fdset/2,file.locking=off,read-only=on");
 	add_arg(a, "-device");
-	add_arg(a, "virtio-blk-device,drive=seed,serial=" ENGINE_SEED_SERIAL);
+	add_arg(a, "virtio-blk-%s,drive=seed,serial=" ENGINE_SEED_SERIAL, bus(d));
 }
 
 /*
@@ -269,8 +317,10 @@ static void add_disks(struct qemu_args *a, const struct engine_description *d)
 			add_arg(a, "vhost-user-fs-device,chardev=" QEMU_BACKEND "%zu,tag=%s", i,
 				b->tag);
 		else
-			add_arg(a, "vhost-user-blk,chardev=" QEMU_BACKEND "%zu%s", i,
-				queue_options(b, options, sizeof(options)));
+			add_arg(a, "vhost-user-blk%s,chardev=" QEMU_BACKEND "%zu%s%s",
+				d->config->firmware ? "-pci" : "", i,
+				queue_options(b, options, sizeof(options)),
+				d->config->firmware && d->image < 0 && i == 0 ? BOOTS : "");
 	}
 	if (d->seed >= 0)
 		add_seed(a, d);

@@ -211,7 +211,7 @@ static int enter_root(const struct qemu_jail *q)
 		r = bind_path(root, bound_paths[i]);
 	if (r >= 0)
 		r = bind_program(root, q->program);
-	if (r >= 0)
+	if (r >= 0 && q->kernel >= 0)
 		r = copy_file(root, QEMU_JAIL_KERNEL, q->kernel);
 	if (r >= 0 && q->initramfs >= 0)
 		r = copy_file(root, QEMU_JAIL_INITRAMFS, q->initramfs);

@@ -20,7 +20,7 @@ struct qemu_jail {
 	char *const *argv;
 	const int *fds; /* descriptors that QEMU inherits besides the standard streams */
 	size_t nfds;
-	int kernel, initramfs;
+	int kernel, initramfs; /* -EBADF: the machine has none */
 	/*
 	 * unbound Unix socket, which the child process makes listen at QEMU_JAIL_SOCKET in QEMU's
 	 * root; -EBADF: QEMU connects to no socket

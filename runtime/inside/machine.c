@@ -68,6 +68,20 @@ static int check_options(const struct machine_options *o)
 			"--ephemeral: what is written would be dropped, but --overlay %s keeps it: "
 			"leave one of them out",
 			o->overlay);
+	if (o->firmware && (o->kernel || o->append))
+		return err_set(EINVAL,
+			"--%s: the firmware starts the boot loader of the disk, which chooses the "
+			"kernel and its command line: leave out --%s or --firmware",
+			o->kernel ? "kernel" : "append", o->kernel ? "kernel" : "append");
+	if (o->firmware && o->hypervisor && streq(o->hypervisor, "kvm"))
+		return err_set(ENOTSUP, "--firmware: the built-in monitor has no firmware, and "
+					"boots only a kernel: "
+					"choose --hypervisor qemu, or leave out --firmware");
+	if (o->firmware_vars && !o->firmware)
+		return err_set(EINVAL,
+			"--firmware-vars %s: without --firmware there is none: add "
+			"--firmware efi",
+			o->firmware_vars);
 	if (o->initrd && !o->kernel)
 		return err_set(EINVAL,
 			"--initrd %s: the disk's own kernel has its own initramfs: give --kernel "
@@ -210,6 +224,8 @@ static int run_machine(struct arena *a, struct machine_options *o)
 	 */
 	if (b.made && !is_running)
 		unlink(b.made);
+	if (b.made_vars && !is_running)
+		unlink(b.made_vars);
 	if (b.path && !is_running && access(b.path, F_OK) == 0)
 		inside_remove_bundle(b.path);
 	fd_close(&b.dir);
@@ -264,6 +280,14 @@ int inside_machine(int argc, char **argv)
 		{"initrd", 0, OPTION_STRING, &o.initrd, "FILE", "the initramfs for --kernel"},
 		{"append", 0, OPTION_STRING, &o.append, "WORDS",
 			"more words of the kernel's command line"},
+		{"firmware", 0, OPTION_STRING, &o.firmware, "efi|FILE",
+			"boot by EFI firmware on QEMU, as a PC does; efi: the installed one"},
+		{"firmware-vars", 0, OPTION_STRING, &o.firmware_vars, "FILE",
+			"the firmware's variables, made if missing (default: kept with the "
+			"machine)"},
+		{"ssh-user", 0, OPTION_STRING, &o.ssh_user, "USER",
+			"with --ssh-key: who `caisson exec` logs in as (default: the image's "
+			"usual user)"},
 		{"detach", 'd', OPTION_FLAG, &o.detach, NULL,
 			"return once it runs, and leave it running"},
 		{"keep", 0, OPTION_FLAG, &o.keep, NULL, "do not delete the machine when it ends"},

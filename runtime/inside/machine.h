@@ -10,6 +10,10 @@
 struct machine_options {
 	const char *disk, *overlay, *size, *memory, *cpus, *hypervisor;
 	const char *kernel, *initrd, *append, *isolation;
+	/* values of --firmware and --firmware-vars; firmware NULL: the kernel is booted directly */
+	const char *firmware, *firmware_vars;
+	const char
+		*ssh_user; /* the user as whom `caisson exec` logs in; NULL: the disk names him */
 	/*
 	 * the container image IMAGE of --disk image:IMAGE or --image IMAGE, the directory of the
 	 * store that it is in, and the platform of an image for several platforms
@@ -33,15 +37,31 @@ struct machine_bundle {
 	const char *path; /* path of the bundle; NULL: the bundle was not made */
 	int dir;
 	/*
-	 * path of the file of --overlay, which is removed after a failure; NULL: this command has
-	 * not made it
+	 * paths of the files of --overlay and --firmware-vars, which are removed after a failure;
+	 * NULL: this command has not made the file
 	 */
-	const char *made;
+	const char *made, *made_vars;
+	/* absolute paths of the EFI firmware and its variables, or NULL */
+	const char *firmware, *firmware_vars;
 	const char *disk;   /* absolute path of the image that the machine writes to */
 	const char *format; /* format of the image `disk`, named as in vm.image.format */
 	/* where the backing files of the image `disk` may be, as --backing says it, or NULL */
 	const char *backing;
 };
+
+/* The files of an EFI firmware. */
+struct firmware {
+	const char *code;
+	/* template of the file of variables; NULL: none is known */
+	const char *vars;
+};
+
+/*
+ * firmware.c: finds the firmware that --firmware names, or the installed one if the value is "efi".
+ */
+int firmware_find(struct arena *a, const char *wanted, struct firmware *ret) must_check;
+/* Copies the template of the variables to the new file `path` of the directory `dir`. */
+int firmware_make_vars(const struct firmware *f, int dir, const char *path) must_check;
 
 /*
  * containerdisk.c: sets o->disk to the disk in the container image o->image. Returns 1 if

@@ -23,6 +23,7 @@
 #define MEMORY_DEFAULT (UINT64_C(1) << 30)
 #define WORD_LIST_MAX 2048
 #define OVERLAY "disk.qcow2"
+#define VARS "firmware-vars.fd" /* file in the bundle with the variables of the EFI firmware */
 
 /*
  * Makes the directory of the bundles of all machines, which only root may enter, if it does not
@@ -168,7 +169,7 @@ static int choose_image(struct arena *a, const struct machine_options *o,
 	return b->disk ? 0 : real ? -ENOMEM : err_sys("--overlay %s", path);
 }
 
-/* --- the bundle's config.json --- */
+/* --- what the machine boots --- */
 
 static int copy_file(const struct machine_bundle *b, const char *path, const char *name)
 {
@@ -178,6 +179,50 @@ static int copy_file(const struct machine_bundle *b, const char *path, const cha
 		return err_sys("--%s %s", name, path);
 	return symlinkat(real, b->dir, name) < 0 ? err_sys("link %s", name) : 0;
 }
+
+/*
+ * Finds the EFI firmware, and makes the file of its variables unless the file of --firmware-vars
+ * exists.
+ */
+static int prepare_firmware(
+	struct arena *a, const struct machine_options *o, struct machine_bundle *b)
+{
+	struct firmware f;
+	const char *given = o->firmware_vars;
+	int r = firmware_find(a, o->firmware, &f);
+
+	if (r < 0)
+		return r;
+	b->firmware = f.code;
+	b->firmware_vars = given ? given : arena_printf(a, "%s/" VARS, b->path);
+	if (!b->firmware_vars)
+		return -ENOMEM;
+	if (!given)
+		return firmware_make_vars(&f, b->dir, VARS);
+	if (access(given, F_OK) < 0) {
+		r = firmware_make_vars(&f, AT_FDCWD, given);
+		b->made_vars = r < 0 ? NULL : given;
+	}
+	_cleanup_free_ char *real = r < 0 ? NULL : realpath(given, NULL);
+	if (r < 0 || !real)
+		return r < 0 ? r : err_sys("--firmware-vars %s", given);
+	b->firmware_vars = arena_strdup(a, real);
+	return b->firmware_vars ? 0 : -ENOMEM;
+}
+
+static int prepare_boot(struct arena *a, const struct machine_options *o, struct machine_bundle *b)
+{
+	int r = 0;
+
+	if (o->firmware)
+		return prepare_firmware(a, o, b);
+	if (!o->kernel)
+		return inside_take_boot(a, &o->look, o->disk, b->dir);
+	r = copy_file(b, o->kernel, BOOT_KERNEL);
+	return r < 0 || !o->initrd ? r : copy_file(b, o->initrd, BOOT_INITRD);
+}
+
+/* --- the bundle's config.json --- */
 
 /*
  * Writes an array of the words in `line` and in `more`, which are parts of the kernel's command
@@ -245,14 +290,31 @@ static int put_hardware(const struct machine_options *o, struct json_out *out)
 }
 
 /*
- * Returns the name of the user as which ssh logs in: the one that the disk names, or else root. The
- * disk's name is hostile, so it is taken only if ssh and its configuration cannot read it as
- * anything but a name.
+ * Returns whether ssh and its configuration can read the text as nothing but the name of a user.
  */
-static int read_user(const struct machine_bundle *b, struct strbuf *ret)
+static bool is_user(const char *user)
 {
 	static const char letters[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+
+	return *user && !strchr("-.", user[0]) && !user[strspn(user, letters)];
+}
+
+/* Takes the user of --ssh-user. */
+static int check_user(const char *user, struct strbuf *ret)
+{
+	if (!is_user(user))
+		return err_set(EINVAL,
+			"--ssh-user %s: expected letters, digits, \"_\", \".\" and \"-\"", user);
+	return strbuf_add(ret, user, strlen(user));
+}
+
+/*
+ * Reads the name of the user as which ssh logs in: the one that the disk names, or else root. The
+ * disk's name is hostile.
+ */
+static int read_user(const struct machine_bundle *b, struct strbuf *ret)
+{
 	int r = 0;
 
 	if (faccessat(b->dir, BOOT_USER, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
@@ -260,7 +322,7 @@ static int read_user(const struct machine_bundle *b, struct strbuf *ret)
 	if (r < 0)
 		return r;
 	const char *user = strbuf_str(ret);
-	if (ret->len == 0 || (!strchr("-.", user[0]) && strspn(user, letters) == ret->len))
+	if (strlen(user) == ret->len && (ret->len == 0 || is_user(user)))
 		return ret->len == 0 ? strbuf_add(ret, "root", 4) : 0;
 	log_warn("--ssh-key: the disk's cloud.cfg names the user \"%s\": expected letters, digits, "
 		 "\"_\", \".\" and \"-\": `caisson exec` logs in as root",
@@ -282,7 +344,7 @@ static int put_ssh(struct arena *a, const struct machine_options *o, const struc
 
 	if (!path)
 		return 0;
-	int r = read_user(b, &user);
+	int r = o->ssh_user ? check_user(o->ssh_user, &user) : read_user(b, &user);
 	if (r < 0)
 		return r;
 	json_out_str(out, "io.caisson.vm.ssh.user", strbuf_str(&user));
@@ -313,6 +375,10 @@ static int put_annotations(struct arena *a, const struct machine_options *o,
 		out, "io.caisson.vm.image.snapshot", o->ephemeral && !o->size ? "true" : "false");
 	if (b->backing)
 		json_out_str(out, "io.caisson.vm.image.backing", b->backing);
+	if (b->firmware) {
+		json_out_str(out, "io.caisson.vm.firmware", b->firmware);
+		json_out_str(out, "io.caisson.vm.firmware.vars", b->firmware_vars);
+	}
 	int r = put_ssh(a, o, b, out);
 	json_out_end_object(out);
 	return r;
@@ -349,7 +415,8 @@ static int write_config(
 	json_out_object(&out, NULL);
 	put_container(o, &out);
 	json_out_object(&out, "vm");
-	r = put_kernel(a, o, b, &out);
+	if (!o->firmware)
+		r = put_kernel(a, o, b, &out);
 	json_out_object(&out, "image");
 	json_out_str(&out, "path", b->disk);
 	json_out_str(&out, "format", b->format);
@@ -389,11 +456,7 @@ int machine_bundle_make(
 		r = write_seed(o, ret);
 	if (r >= 0)
 		r = choose_image(a, o, &run, ret);
-	if (r == 0 && o->kernel)
-		r = copy_file(ret, o->kernel, BOOT_KERNEL);
-	else if (r == 0)
-		r = inside_take_boot(a, &o->look, o->disk, ret->dir);
-	if (r == 0 && o->initrd)
-		r = copy_file(ret, o->initrd, BOOT_INITRD);
+	if (r == 0)
+		r = prepare_boot(a, o, ret);
 	return r == 0 ? write_config(a, o, ret) : r;
 }

@@ -20,6 +20,8 @@
 #define RECONNECT "io.caisson.vm.reconnect"
 #define SEED "io.caisson.vm.seed"
 #define LOCKS "io.caisson.vm.locks"
+#define FIRMWARE "io.caisson.vm.firmware"
+#define FIRMWARE_VARS "io.caisson.vm.firmware.vars"
 #define KSM "/sys/kernel/mm/ksm"
 #define HUGE_PAGES_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 /* how many vCPUs the ACPI tables can list, because their APIC ids have 8 bits */
@@ -82,6 +84,27 @@ static int decide_cpus(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
+static int decide_firmware(const struct spec *s, struct machine_config *m)
+{
+	const char *code = spec_annotation(s, FIRMWARE), *vars = spec_annotation(s, FIRMWARE_VARS);
+
+	m->firmware = code;
+	m->firmware_vars = vars;
+	if (!code && !vars)
+		return 0;
+	if (!m->foreign || !code || code[0] != '/' || !vars || vars[0] != '/')
+		return err_set(EINVAL,
+			"annotation %s: \"%s\": expected an absolute path, and the "
+			"annotations " SPEC_GUEST " foreign, " FIRMWARE " and " FIRMWARE_VARS
+			" together",
+			code ? FIRMWARE : FIRMWARE_VARS, code ? code : vars);
+	if (s->vm && s->vm->kernel_path && *s->vm->kernel_path)
+		return err_set(EINVAL,
+			"vm.kernel.path: the firmware (annotation " FIRMWARE ") boots what is on "
+			"the disk: leave one of the two out");
+	return 0;
+}
+
 static int decide_guest(const struct spec *s, struct machine_config *m)
 {
 	const char *guest = spec_annotation(s, SPEC_GUEST), *seed = spec_annotation(s, SEED);
@@ -99,9 +122,10 @@ static int decide_guest(const struct spec *s, struct machine_config *m)
 			"annotation " SEED ": \"%s\": expected an absolute path, and " SPEC_GUEST
 			" foreign beside it",
 			seed);
-	if (!m->foreign)
-		return 0;
-	if (!s->vm || !s->vm->kernel_path || !*s->vm->kernel_path)
+	int r = decide_firmware(s, m);
+	if (r < 0 || !m->foreign)
+		return r;
+	if (!m->firmware && (!s->vm || !s->vm->kernel_path || !*s->vm->kernel_path))
 		return err_set(EINVAL,
 			"vm.kernel.path: missing: a foreign guest (annotation " SPEC_GUEST
 			") has its own kernel; `caisson run --disk` takes it from the disk");
@@ -179,13 +203,18 @@ static int decide_hypervisor(
 		return err_set(EINVAL, "--hypervisor %s: expected kvm, qemu or auto", wanted);
 	/*
 	 * A hypervisor program or its parameters in config.json ask for QEMU, because KVM needs no
-	 * program.
+	 * program. Firmware asks for QEMU too, because the built-in machine has no flash memory.
 	 */
-	const char *named = !s->vm                           ? NULL
+	const char *named = m->firmware                      ? "annotation " FIRMWARE
+			    : !s->vm                         ? NULL
 			    : s->vm->hypervisor_path         ? "vm.hypervisor.path"
 			    : s->vm->hypervisor_parameters.n ? "vm.hypervisor.parameters"
 							     : NULL;
 	bool kvm = wanted && streq(wanted, "kvm");
+	if (kvm && m->firmware)
+		return err_set(ENOTSUP, "--firmware: the built-in monitor has no firmware, and "
+					"boots only a kernel: "
+					"choose --hypervisor qemu, or leave out --firmware");
 	if (kvm && named)
 		return err_set(EINVAL,
 			"%s: --hypervisor kvm is built in, no program with parameters: choose "

@@ -68,6 +68,11 @@ struct machine_config {
 	 * configured; NULL: the guest gets no such files
 	 */
 	const char *seed;
+	/*
+	 * absolute paths of the EFI firmware that boots a foreign guest, and of the file with the
+	 * firmware's variables, which the guest writes to; NULL: the machine boots `kernel`
+	 */
+	const char *firmware, *firmware_vars;
 	/* whether file locks that the guest takes in shares are also taken on the host */
 	bool host_locks;
 	/* how long the machine may take from its start to "created", in ms */

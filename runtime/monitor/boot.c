@@ -260,9 +260,28 @@ static int open_foreign_kernel(const struct machine_config *c, struct guest_kern
 	return c->initrd && ret->initramfs < 0 ? err_sys("vm.kernel.initrd: %s", c->initrd) : 0;
 }
 
+/*
+ * Opens the EFI firmware and its variables. The lock on the file of variables keeps two machines
+ * from writing to it.
+ */
+static int open_firmware(const struct machine_config *c, struct engine_description *d)
+{
+	d->firmware = open(c->firmware, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (d->firmware < 0)
+		return err_sys("--firmware %s", c->firmware);
+	d->firmware_vars = open(c->firmware_vars, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (d->firmware_vars < 0)
+		return err_sys("--firmware-vars %s", c->firmware_vars);
+	int r = disk_lock(d->firmware_vars, c->firmware_vars, true, false);
+	return r < 0 ? err_ctx(r, "--firmware-vars") : 0;
+}
+
 static int open_kernel(struct monitor *m, struct engine_description *d, struct guest_kernel *ret)
 {
 	const struct machine_config *c = m->a->machine;
+
+	if (c->firmware)
+		return open_firmware(c, d);
 	const struct guest_kernel_request q = {
 		.kernel = c->kernel, .initrd = c->initrd, .init = c->init, .cache = c->cache};
 
@@ -352,6 +371,8 @@ int monitor_boot(struct monitor *m)
 		.share = -EBADF,
 		.image = -EBADF,
 		.seed = -EBADF,
+		.firmware = -EBADF,
+		.firmware_vars = -EBADF,
 		.streams = &m->streams};
 
 	int r = clock_watch(&m->clock);
@@ -362,6 +383,8 @@ int monitor_boot(struct monitor *m)
 		r = build_machine(m, &d);
 	fd_close(&d.image);
 	fd_close(&d.seed);
+	fd_close(&d.firmware);
+	fd_close(&d.firmware_vars);
 	if (m->a->restore) {
 		close(m->a->restore->state);
 		close(m->a->restore->memory);
