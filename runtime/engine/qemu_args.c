@@ -273,8 +273,7 @@ static void add_image(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "-device");
 	add_arg(a, "virtio-blk-%s,drive=image,werror=%s,rerror=%s%s", bus(d),
 		machine_on_error_name(d->config->image_werror),
-		machine_on_error_name(d->config->image_rerror),
-		d->config->firmware ? BOOTS : "");
+		machine_on_error_name(d->config->image_rerror), d->config->firmware ? BOOTS : "");
 }
 
 static void add_seed(struct qemu_args *a, const struct engine_description *d)
