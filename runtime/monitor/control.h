@@ -19,8 +19,6 @@
  *	attach {kind: "mount", name, share, attr}        reply, when the container has the mount
  *	share {}                                         reply with pid, that of the file server
  *	detach {kind, name}                              reply, when the guest has let go of it
- *	devices {}                                       reply with devices: [{kind, name}], those
- *	                                                 that were attached
  *	continue {}                                      reply, when a machine that was paused after
  *	                                                 an error of its disk goes on
  *	devices {}                                       reply with devices: [{kind, name, share}],
