@@ -15,12 +15,11 @@
 #include "base/copy.h"
 #include "base/json.h"
 #include "base/remove.h"
-#include "images/oci/container_dir.h"
 #include "images/oci/store_internal.h"
+#include "images/oci/volumes_internal.h"
 
 #define VOLUME_JSON "volume.json"
 #define VOLUME_JSON_MAX 65536
-#define CONFIG_JSON_MAX (16u << 20)
 #define NAME_SIZE 128 /* size of a volume's longest name in bytes, with the NUL */
 
 static int check_name(const char *name)
@@ -51,8 +50,7 @@ static int open_volumes(const struct store *s)
 	return fd < 0 ? err_sys("open %s/volumes", s->path) : fd;
 }
 
-/* Opens the directory of a volume. Returns -ENOENT, with a message, if there is no such volume. */
-static int open_volume(const struct store *s, const char *name)
+int volume_open_dir(const struct store *s, const char *name)
 {
 	int r = check_name(name);
 	if (r < 0)
@@ -201,14 +199,14 @@ static int open_data(int volume, const char *name)
 
 int volume_is_empty(const struct store *s, const char *name)
 {
-	_cleanup_fd_ int dir = open_volume(s, name);
+	_cleanup_fd_ int dir = volume_open_dir(s, name);
 	if (dir < 0)
 		return dir;
 	_cleanup_fd_ int data = open_data(dir, name);
 	return data < 0 ? data : is_empty(data);
 }
 
-/* Sets dev and ino of the volume in the directory `dir`; find_users() compares them. */
+/* Sets dev and ino of the volume in the directory `dir`; volumes_find_users() compares them. */
 static int identify(int dir, struct volume *v)
 {
 	struct stat data;
@@ -220,99 +218,12 @@ static int identify(int dir, struct volume *v)
 	return 0;
 }
 
-/*
- * Sets the user of each volume that the container's config.json has a bind mount of, and that has
- * no user yet. Returns how many volumes got a user.
- */
-static size_t note_mounts(
-	const struct json *config, const char *container, struct volume *v, size_t n)
-{
-	const struct json *mounts = json_get(config, "mounts");
-	struct stat st;
-	size_t found = 0;
-
-	for (const struct json *m = mounts && mounts->type == JSON_ARRAY ? mounts->first : NULL; m;
-		m = m->next) {
-		const char *source = json_get_str(m, "source");
-		if (!source || *source != '/' || stat(source, &st) < 0)
-			continue;
-		for (size_t i = 0; i < n; i++)
-			if (!v[i].user && v[i].dev == st.st_dev && v[i].ino == st.st_ino) {
-				v[i].user = container;
-				found++;
-			}
-	}
-	return found;
-}
-
-/* Reads the container's config.json. *ret is NULL if the container mounts no volume yet. */
-static int read_config(
-	const struct store *s, struct arena *a, const char *container, struct json **ret)
-{
-	_cleanup_strbuf_ struct strbuf text = {0};
-	char path[NAME_MAX + sizeof("/config.json")];
-	int r = container_dir_is_needed(s, container);
-
-	*ret = NULL;
-	if (r <= 0)
-		return r;
-	snprintf(path, sizeof(path), "%s/config.json", container);
-	r = fd_read_file(s->containers, path, &text, CONFIG_JSON_MAX);
-	/*
-	 * A container without config.json mounts no volume yet: it is still being made, and will
-	 * lock the volumes before it mounts one.
-	 */
-	if (r == -ENOENT) {
-		err_clear();
-		return 0;
-	}
-	return r < 0 ? r : json_parse(a, strbuf_str(&text), text.len, path, ret);
-}
-
-/* Does what note_mounts() does, with the config.json of that container. */
-static int note_container(
-	const struct store *s, struct arena *a, const char *name, struct volume *v, size_t n)
-{
-	struct json *config;
-	int r = read_config(s, a, name, &config);
-
-	if (r < 0 || !config)
-		return r;
-	const char *copy = arena_strdup(a, name);
-	return copy ? (int)note_mounts(config, copy, v, n) : -ENOMEM;
-}
-
-/*
- * Sets the user of each of the n volumes to the name of a container that mounts the volume, or to
- * NULL if no container mounts it. Each config.json is read once.
- */
-static int find_users(const struct store *s, struct arena *a, struct volume *v, size_t n)
-{
-	struct dirent **entries;
-	size_t left = n;
-	int r = 0;
-
-	int count = scandirat(s->containers, ".", &entries, NULL, alphasort);
-	if (count < 0)
-		return err_sys("read %s/containers", s->path);
-	for (int i = 0; i < count; i++) {
-		const char *name = entries[i]->d_name;
-		if (r >= 0 && left > 0 && *name != '.')
-			r = note_container(s, a, name, v, n);
-		left -= r > 0 ? (size_t)r : 0;
-		free(entries[i]);
-		r = r < 0 ? r : 0;
-	}
-	free(entries);
-	return r;
-}
-
 int volume_fill(const struct store *s, const char *name, int from)
 {
 	_cleanup_arena_ struct arena a = {0};
-	struct volume v = {0};
+	struct volume v = {.name = name};
 
-	_cleanup_fd_ int dir = open_volume(s, name);
+	_cleanup_fd_ int dir = volume_open_dir(s, name);
 	if (dir < 0)
 		return dir;
 	/*
@@ -321,7 +232,7 @@ int volume_fill(const struct store *s, const char *name, int from)
 	 */
 	int r = identify(dir, &v);
 	if (r >= 0)
-		r = find_users(s, &a, &v, 1);
+		r = volumes_find_users(s, &a, &v, 1);
 	if (r < 0 || v.user)
 		return r;
 	/*
@@ -357,7 +268,7 @@ static int read_one(const struct store *s, struct arena *a, const char *name, st
 	struct json *j;
 
 	*ret = (struct volume){0};
-	_cleanup_fd_ int dir = open_volume(s, name);
+	_cleanup_fd_ int dir = volume_open_dir(s, name);
 	if (dir < 0)
 		return dir;
 	int r = fd_read_file(dir, VOLUME_JSON, &text, VOLUME_JSON_MAX);
@@ -378,7 +289,7 @@ int volume_read(const struct store *s, struct arena *a, const char *name, struct
 {
 	int r = read_one(s, a, name, ret);
 
-	return r < 0 ? r : find_users(s, a, ret, 1);
+	return r < 0 ? r : volumes_find_users(s, a, ret, 1);
 }
 
 int volumes_read(const struct store *s, struct arena *a, struct volume **ret, size_t *ret_n)
@@ -411,7 +322,7 @@ int volumes_read(const struct store *s, struct arena *a, struct volume **ret, si
 		free(entries[i]);
 	}
 	free(entries);
-	return r < 0 ? r : find_users(s, a, *ret, *ret_n);
+	return r < 0 ? r : volumes_find_users(s, a, *ret, *ret_n);
 }
 
 int volume_remove(const struct store *s, struct arena *a, const char *name)

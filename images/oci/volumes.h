@@ -6,6 +6,8 @@
  *	STORE/volumes/NAME/volume.json  when the volume was made, and its labels; written before the
  *					directory gets its name
  *	STORE/volumes/NAME/data/        the content
+ *	STORE/volumes/NAME/attached/ID  path of a file that lists the mounts which were added to the
+ *					running container ID, in the form {"mounts": [{"source"}]}
  *	STORE/volumes/.lock             a process that is about to mount a volume locks this file
  *					in shared mode, and one that fills or removes a volume in
  *					exclusive mode
@@ -28,6 +30,16 @@ struct volume {
 
 /* Returns a descriptor that holds the lock of all volumes, in exclusive or in shared mode. */
 int volumes_lock(const struct store *s, bool exclusive) must_check;
+
+/*
+ * Notes that the running container `id` may mount the volume: it does so as long as the file at the
+ * absolute path `list` has a mount of it. The caller holds the lock of volumes_lock() until that
+ * file is written.
+ */
+int volume_note_attached(const struct store *s, const char *name, const char *id, const char *list)
+	must_check;
+/* Forgets what volume_note_attached() has noted. */
+int volume_forget_attached(const struct store *s, const char *name, const char *id) must_check;
 
 /* Returns the path of a volume's content, or NULL if there is no memory. */
 const char *volume_path(const struct store *s, struct arena *a, const char *name);

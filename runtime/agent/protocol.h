@@ -35,7 +35,10 @@
  *	attach   {id, slot, kind: "net", name, net}; a device was attached to the running
  *		 machine: the reply comes when the container can use it. slot: the device's number
  *		 in the machine; net: see net_config.h, with this one interface
- *	detach   {id, slot, kind, name}; the reply comes when the guest has let go of the device
+ *		 kind: "mount", with share and attr: the mount `share` in the share was added. It
+ *		 gets the flags attr (MOUNT_ATTR_*), and the target `name` in the container
+ *	detach   {id, slot, kind, name, share}; the reply comes when the guest has let go of the
+ *		 device
  *	clock    {time}; sent when the host's clock was set, after a suspend of the host, and after
  *		 SIGCONT, because a guest that was stopped may have a clock that is late
  *	suspend  {id, port}; asks the agent to get ready for a snapshot of the machine: no bytes

@@ -14,7 +14,8 @@ int process_wait(pid_t pid, const char *what, int *ret_status)
 	return 0;
 }
 
-int process_start_time(pid_t pid, uint64_t *ret)
+/* Reads the start time and the parent of a process from /proc/PID/stat. */
+static int read_stat(pid_t pid, uint64_t *ret_start, pid_t *ret_parent)
 {
 	char path[64], buf[1024];
 
@@ -33,9 +34,23 @@ int process_start_time(pid_t pid, uint64_t *ret)
 	char *p = strrchr(buf, ')');
 	char state;
 	if (!p || sscanf(p + 1,
-			  " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
+			  " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
 			  "%*d %" SCNu64,
-			  &state, ret) != 2)
+			  &state, ret_parent, ret_start) != 3)
 		return err_set(EINVAL, "%s has an unknown format", path);
 	return state == 'Z' || state == 'X' ? -ESRCH : 0;
+}
+
+int process_start_time(pid_t pid, uint64_t *ret)
+{
+	pid_t parent;
+
+	return read_stat(pid, ret, &parent);
+}
+
+int process_parent(pid_t pid, pid_t *ret)
+{
+	uint64_t start;
+
+	return read_stat(pid, &start, ret);
 }

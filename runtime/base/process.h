@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Waits for a child process, and reads when a process was started. */
+/* Waits for a child process, and reads when a process was started and by which parent. */
 #pragma once
 #include <stdint.h>
 #include <sys/types.h>
@@ -19,3 +19,6 @@ int process_wait(pid_t pid, const char *what, int *ret_status) must_check;
  * a zombie.
  */
 int process_start_time(pid_t pid, uint64_t *ret) must_check;
+
+/* Reads the pid of a process's parent. Returns -ESRCH as process_start_time() does. */
+int process_parent(pid_t pid, pid_t *ret) must_check;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
 #include "launch/hotplug.h"
+#include "launch/live_mounts.h"
 #include "launch/rdt.h"
 #include "launch/vm_client.h"
 #include "plan/plan.h"
@@ -66,7 +67,7 @@ struct update_args {
 	 * the values of these options as given on the command line; NULL: the option was not given
 	 */
 	const char *limits[ARRAY_SIZE(limit_options)];
-	struct option_list add_nets, rm_nets;
+	struct option_list add_nets, rm_nets, add_mounts, rm_mounts;
 };
 
 static int parse_size(const char *text, int64_t *ret)
@@ -197,6 +198,10 @@ static int update_devices(struct container *c, const struct update_args *u)
 		r = hotplug_remove_net(c, u->rm_nets.v[i]);
 	for (size_t i = 0; r >= 0 && i < u->add_nets.n; i++)
 		r = hotplug_add_net(c, u->add_nets.v[i]);
+	for (size_t i = 0; r >= 0 && i < u->rm_mounts.n; i++)
+		r = live_mounts_remove(c, u->rm_mounts.v[i]);
+	for (size_t i = 0; r >= 0 && i < u->add_mounts.n; i++)
+		r = live_mounts_add(c, u->add_mounts.v[i]);
 	return r;
 }
 
@@ -255,6 +260,10 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 			"namespace"},
 		{"rm-net", 0, OPTION_LIST, &u.rm_nets, "INTERFACE",
 			"take an interface that was added away from the microVM"},
+		{"add-mount", 0, OPTION_LIST, &u.add_mounts, "SOURCE:TARGET[:ro]",
+			"mount a directory or file of the host into the running container"},
+		{"rm-mount", 0, OPTION_LIST, &u.rm_mounts, "TARGET",
+			"remove a mount that was added"},
 	};
 	struct option_def defs[ARRAY_SIZE(limit_options) + ARRAY_SIZE(devices) + 4] = {resources};
 	size_t n = 1;

@@ -5,7 +5,7 @@
  */
 #include <stdio.h>
 
-#include "cmd/cmd.h"
+#include "cmd/volume.h"
 #include "run/volumes.h"
 
 static int volume_create(const struct command *self, const struct globals *g, int argc, char **argv)
@@ -159,6 +159,12 @@ static const struct command subcommands[] = {
 		"mountpoint is the directory with the content.", volume_inspect},
 	{"volume rm", "[options] NAME...", "Remove volumes with their content.",
 		"A volume that a container mounts stays, and is an error.", volume_rm},
+	{"volume attach", "[options] NAME CONTAINER PATH",
+		"Mount a volume at PATH of a container that runs.",
+		"CONTAINER is in namespaces or in a microVM. PATH is made if it is missing.",
+		volume_attach},
+	{"volume detach", "[options] NAME CONTAINER",
+		"Undo attach, unless the container uses the volume.", NULL, volume_detach},
 	{0},
 };
 

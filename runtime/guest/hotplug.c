@@ -7,13 +7,18 @@
  * sysfs, and unbind_slot() makes it let go. Each request is a job (job.c), because the kernel may
  * wait for the container's processes.
  */
-#include <sched.h>
+#include <limits.h>
 #include <stdio.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "guest/guest.h"
 #include "netsetup/carry/net_config.h"
+#include "step/live_mount.h"
+#include "step/mnt.h"
 
 #define DRIVER "/sys/bus/platform/drivers/virtio-mmio/"
 /* how long, in ms, a request may take; the monitor waits longer (monitor/hotplug.c) */
@@ -64,14 +69,92 @@ static int attach_net(struct guest *g, const struct agent_frame *f)
 	return r < 0 ? r : network_add(container, &net);
 }
 
+/* --- mounts, which the host has put into the share --- */
+
+static int open_ns(const struct guest *g)
+{
+	const struct process *container = process_find((struct guest *)g, 0);
+	int fd = container ? (int)syscall(SYS_pidfd_open, container->child.pid, 0) : -1;
+
+	return fd < 0 ? err_set(ESRCH, "container not running") : fd;
+}
+
+/* Finds the path at which the guest sees the mount in the share. */
+static int share_path(const struct guest *g, const struct agent_frame *f, char ret[PATH_MAX])
+{
+	const char *share = json_get_str(f->json, "share");
+
+	if (!share || !share[0] || strchr(share, '/') || streq(share, "..") || streq(share, ".") ||
+		!json_get_str(f->json, "name"))
+		return err_set(EPROTO, "%s: expected a name in the share, and a target", f->type);
+	if (!g->share_mounted)
+		return err_set(EOPNOTSUPP, "the guest has no share");
+	int n = snprintf(ret, PATH_MAX, "%s/share/%s", g->config->dir, share);
+	return n < PATH_MAX ? 0 : err_set(ENAMETOOLONG, "the share's name is too long");
+}
+
+static int attach_mount(struct guest *g, const struct agent_frame *f)
+{
+	char path[PATH_MAX];
+	uint64_t flags;
+
+	int r = share_path(g, f, path);
+	if (r < 0)
+		return r;
+	if (json_get_u64(f->json, "attr", &flags) < 0)
+		return err_set(EPROTO, "attach: expected the flags of a mount");
+	_cleanup_fd_ int tree = open_tree(
+		AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+	if (tree < 0)
+		return err_sys("open the mount in the share");
+	const struct mount_attr attr = {.attr_set = flags, .propagation = MS_PRIVATE};
+	if (mnt_setattr(tree, false, &attr) < 0)
+		return err_sys("set the flags of the mount");
+	_cleanup_fd_ int ns = open_ns(g);
+	return ns < 0 ? ns : live_mount_attach(ns, tree, json_get_str(f->json, "name"));
+}
+
+/*
+ * Makes the kernel drop the names and inodes that it keeps without need, so that the file server on
+ * the host closes the files of a mount that was removed. Otherwise the host's file system would
+ * stay busy.
+ */
+static void forget_files(void)
+{
+	if (fd_write_file(AT_FDCWD, "/proc/sys/vm/drop_caches", "2") < 0)
+		err_clear();
+}
+
+static int detach_mount(struct guest *g, const struct agent_frame *f)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	int r = share_path(g, f, path);
+	if (r < 0)
+		return r;
+	if (lstat(path, &st) < 0)
+		return err_sys("find the mount in the share");
+	_cleanup_fd_ int ns = open_ns(g);
+	r = ns < 0 ? ns : live_mount_detach(ns, json_get_str(f->json, "name"), &st);
+	if (r >= 0)
+		forget_files();
+	/* A mount that the container has unmounted itself is gone, as it should be. */
+	if (r == -ENOENT)
+		err_clear();
+	return r == -ENOENT ? 0 : r;
+}
+
 static const struct {
 	const char *kind;
+	bool device; /* it is a device of the machine, which a driver has to bind to */
 	/* Takes the device into use once the driver has it. */
 	int (*attach)(struct guest *g, const struct agent_frame *f);
 	/* Stops using the device, or fails with -EBUSY. NULL: the driver just lets go of it. */
 	int (*detach)(struct guest *g, const struct agent_frame *f);
 } kinds[] = {
-	{"net", attach_net, NULL},
+	{"net", true, attach_net, NULL},
+	{"mount", false, attach_mount, detach_mount},
 };
 
 static int find_kind(const struct agent_frame *f, uint64_t *ret_slot)
@@ -79,7 +162,8 @@ static int find_kind(const struct agent_frame *f, uint64_t *ret_slot)
 	const char *kind = json_get_str(f->json, "kind");
 
 	for (size_t i = 0; kind && i < ARRAY_SIZE(kinds); i++)
-		if (streq(kind, kinds[i].kind) && json_get_u64(f->json, "slot", ret_slot) >= 0)
+		if (streq(kind, kinds[i].kind) &&
+			(!kinds[i].device || json_get_u64(f->json, "slot", ret_slot) >= 0))
 			return (int)i;
 	return err_set(EPROTO, "%s: expected a known kind, and a slot", f->type);
 }
@@ -87,14 +171,14 @@ static int find_kind(const struct agent_frame *f, uint64_t *ret_slot)
 static int attach(struct guest *g, const struct agent_frame *f, struct json_out *reply)
 {
 	char why[ERR_MAX];
-	uint64_t slot;
+	uint64_t slot = 0;
 
 	int k = find_kind(f, &slot);
-	int r = k < 0 ? k : bind_slot(slot);
+	int r = k >= 0 && kinds[k].device ? bind_slot(slot) : k;
 	if (r < 0)
 		return r;
 	r = kinds[k].attach(g, f);
-	if (r >= 0)
+	if (r >= 0 || !kinds[k].device)
 		return r;
 	snprintf(why, sizeof(why), "%s", err_msg());
 	if (unbind_slot(slot) < 0)
@@ -104,11 +188,11 @@ static int attach(struct guest *g, const struct agent_frame *f, struct json_out 
 
 static int detach(struct guest *g, const struct agent_frame *f, struct json_out *reply)
 {
-	uint64_t slot;
+	uint64_t slot = 0;
 
 	int k = find_kind(f, &slot);
 	int r = k >= 0 && kinds[k].detach ? kinds[k].detach(g, f) : k;
-	return r < 0 ? r : unbind_slot(slot);
+	return r < 0 || !kinds[k].device ? r : unbind_slot(slot);
 }
 
 void guest_attach(struct guest *g, const struct agent_frame *f)

@@ -374,7 +374,8 @@ int container_remove(struct container *c)
 {
 	static const char *const files[] = {"config.json", "start.fifo", "result.fifo",
 		CONTAINER_STARTED, "start.sock", "start.lock", "vm.sock", CONTAINER_FROZEN,
-		CONTAINER_DISK_ERROR, CONTAINER_HOSTS, CONTAINER_RESOLV_CONF, "state.json"};
+		CONTAINER_DISK_ERROR, CONTAINER_HOSTS, CONTAINER_RESOLV_CONF, CONTAINER_MOUNTS,
+		"state.json"};
 
 	if ((unlinkat(c->dir, "notify/notify.sock", 0) < 0 && errno != ENOENT) ||
 		(unlinkat(c->dir, "notify", AT_REMOVEDIR) < 0 && errno != ENOENT))

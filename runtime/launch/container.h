@@ -16,6 +16,7 @@
  *	hosts, resolv.conf   of a container that joins networks, mounted in its /etc (join.h)
  *	disk-error   VM mode: why the machine is paused after an error of its disk on the host, as
  *	             the monitor has written it; empty: the machine is not paused for that
+ *	mounts.json  mounts that were added while the container ran (live_mounts.h)
  *	vm.sock      VM mode: socket on which the monitor takes requests of other commands
  *
  * A container whose process lives is "created" as long as that process has not executed the
@@ -37,6 +38,7 @@
 #define CONTAINER_FROZEN "frozen"
 #define CONTAINER_DISK_ERROR "disk-error"
 #define CONTAINER_HOSTS "hosts"
+#define CONTAINER_MOUNTS "mounts.json"
 #define CONTAINER_RESOLV_CONF "resolv.conf"
 #define CONTAINER_STARTED "started"
 

@@ -3,15 +3,21 @@
 
 #include <sched.h>
 #include <stdio.h>
+#include <sys/mount.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "agent/agent.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "launch/host.h"
+#include "base/process.h"
+#include "launch/vm_client.h"
 #include "monitor/control.h"
 #include "netsetup/net_tap.h"
+#include "step/mnt.h"
 
 /* how long, in ms, the monitor may take; it waits less for the guest (HOTPLUG_MS) */
 #define CALL_MS 45000
@@ -145,4 +151,161 @@ int hotplug_remove_net(struct container *c, const char *name)
 	if (sweep_taps(c) < 0)
 		log_warn("%s", err_msg());
 	return err_set(ENOENT, "--rm-net %.32s: %s", name, why ? why : "out of memory");
+}
+
+/* --- mounts in the share of the file server --- */
+
+/*
+ * Returns a pidfd of the file server. The monitor may be in the hands of its guest, so the process
+ * that it names has to be its child, and in another mount namespace than this process.
+ */
+static int open_server(struct container *c)
+{
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+	struct stat ours, theirs;
+	char path[40];
+	pid_t parent;
+	int64_t pid;
+
+	int r = vm_ask(c, "share", &reply);
+	if (r < 0)
+		return r;
+	if (json_get_i64(reply.json, "pid", &pid) < 0 || pid <= 0 || pid > INT32_MAX)
+		return err_set(EPROTO, "the monitor did not name its file server");
+	_cleanup_fd_ int pidfd = pidfd_open((pid_t)pid, 0);
+	if (pidfd < 0)
+		return err_sys("the microVM's file server");
+	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)pid);
+	r = process_parent((pid_t)pid, &parent);
+	if (r < 0)
+		return r;
+	if (parent != c->pid || stat("/proc/self/ns/mnt", &ours) < 0 || stat(path, &theirs) < 0 ||
+		(ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev))
+		return err_set(EPROTO, "the monitor named a process that is not its file server");
+	return take_fd(&pidfd);
+}
+
+/* Enters the file server's mount namespace, and opens its root, which is the share. */
+static int enter_share(struct container *c)
+{
+	_cleanup_fd_ int server = open_server(c);
+	if (server < 0)
+		return server;
+	if (setns(server, CLONE_NEWNS) < 0)
+		return err_sys("enter the mount namespace of the microVM's file server");
+	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return root < 0 ? err_sys("open the microVM's share") : root;
+}
+
+/*
+ * Returns a detached mount of the share's root that can be written to, for mount points. The guest
+ * never sees it; the mount that the guest sees stays read-only.
+ */
+static int open_writable(int root)
+{
+	const struct mount_attr attr = {.attr_clr = MOUNT_ATTR_RDONLY};
+	_cleanup_fd_ int copy = mnt_clone(root, false);
+
+	if (copy < 0 || mnt_setattr(copy, false, &attr) < 0)
+		return err_sys("open the microVM's share for writing");
+	return take_fd(&copy);
+}
+
+static int put_into_share(int root, const struct hotplug_mount *m)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+					      MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW,
+		.propagation = MS_PRIVATE};
+	struct stat st;
+
+	_cleanup_fd_ int writable = open_writable(root);
+	if (writable < 0)
+		return writable;
+	if (mnt_setattr(m->tree, true, &attr) < 0 || fstat(m->tree, &st) < 0)
+		return err_sys("set the flags of the mount");
+	int made = S_ISDIR(st.st_mode) ? mkdirat(writable, m->share, 0755)
+				       : mknodat(writable, m->share, S_IFREG | 0644, 0);
+	if (made < 0)
+		return err_sys("make a mount point in the microVM's share");
+	_cleanup_fd_ int at = openat(root, m->share, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (at < 0 || mnt_attach(m->tree, at) < 0)
+		return err_sys("attach the mount in the microVM's share");
+	return 0;
+}
+
+static int take_out_of_share(int root, const char *share)
+{
+	if (fchdir(root) < 0)
+		return err_sys("enter the microVM's share");
+	/*
+	 * The guest has let go of the mount, but its kernel may not have told the file server yet
+	 * which files it has forgotten, so the mount may still be busy here.
+	 */
+	if (umount2(share, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
+		return err_sys("take the mount out of the microVM's share");
+	_cleanup_fd_ int writable = open_writable(root);
+	if (writable < 0)
+		return writable;
+	if (unlinkat(writable, share, AT_REMOVEDIR) < 0 && errno == ENOTDIR &&
+		unlinkat(writable, share, 0) < 0)
+		return err_sys("remove the mount point in the microVM's share");
+	return 0;
+}
+
+/* Reads the flags of a mount that the guest's mount has to have too, as MOUNT_ATTR_*. */
+static int read_flags(const struct hotplug_mount *m, uint64_t *ret)
+{
+	struct statvfs st;
+
+	if (fstatvfs(m->tree, &st) < 0)
+		return err_sys("find out the flags of the mount");
+	*ret = (m->read_only || (st.f_flag & ST_RDONLY) ? MOUNT_ATTR_RDONLY : 0) |
+	       (st.f_flag & ST_NOSUID ? MOUNT_ATTR_NOSUID : 0) |
+	       (st.f_flag & ST_NODEV ? MOUNT_ATTR_NODEV : 0) |
+	       (st.f_flag & ST_NOEXEC ? MOUNT_ATTR_NOEXEC : 0);
+	return 0;
+}
+
+static int send_mount(int sock, const struct hotplug_mount *m, uint64_t flags)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+
+	int r = begin(&w, "attach", "mount", m->target);
+	if (r < 0)
+		return r;
+	json_out_str(&w.json, "share", m->share);
+	json_out_u64(&w.json, "attr", flags);
+	return control_call(sock, &w, NULL, CALL_MS, &reply);
+}
+
+int hotplug_add_mount(struct container *c, const struct hotplug_mount *m)
+{
+	uint64_t flags = 0;
+
+	_cleanup_fd_ int sock = control_connect(c->dir);
+	int r = sock < 0 ? sock : read_flags(m, &flags);
+	_cleanup_fd_ int root = r < 0 ? r : enter_share(c);
+	if (root < 0)
+		return root;
+	r = put_into_share(root, m);
+	if (r >= 0)
+		r = send_mount(sock, m, flags);
+	if (r >= 0)
+		return 0;
+	_cleanup_free_ char *why = strdup(err_msg());
+	if (take_out_of_share(root, m->share) < 0)
+		log_warn("%s", err_msg());
+	return err_set(-r, "%s", why ? why : "out of memory");
+}
+
+int hotplug_remove_mount(struct container *c, const char *share, const char *target)
+{
+	int r = detach(c, "mount", target);
+
+	/* The monitor does not know a mount whose command was killed before it told the monitor. */
+	if (r < 0 && r != -ENOENT)
+		return r;
+	_cleanup_fd_ int root = enter_share(c);
+	return root < 0 ? root : take_out_of_share(root, share);
 }

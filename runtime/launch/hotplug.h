@@ -18,3 +18,18 @@ int hotplug_add_net(struct container *c, const char *name) must_check;
  * Returns -ENOENT if it was not added.
  */
 int hotplug_remove_net(struct container *c, const char *name) must_check;
+
+/* A mount that is put into the share of the microVM's file server, and then into the container. */
+struct hotplug_mount {
+	const char *share;  /* its name in the share, which no other mount has */
+	const char *target; /* its path in the container */
+	int tree;           /* a detached mount */
+	bool read_only;
+};
+
+/*
+ * These functions are for live_mounts.c. The calling process is in the mount namespace of the file
+ * server afterwards. hotplug_remove_mount() returns -EBUSY if the container uses the mount.
+ */
+int hotplug_add_mount(struct container *c, const struct hotplug_mount *m) must_check;
+int hotplug_remove_mount(struct container *c, const char *share, const char *target) must_check;

@@ -276,6 +276,8 @@ static int handle_request(struct monitor *m, struct client *c, struct agent_fram
 		return hotplug_begin(m, c, f);
 	if (streq(f->type, "devices"))
 		return hotplug_list(m, c);
+	if (streq(f->type, "share"))
+		return hotplug_share(m, c);
 	if (streq(f->type, "exec"))
 		return on_exec(m, c, f);
 	if (streq(f->type, "signal"))

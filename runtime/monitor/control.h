@@ -16,11 +16,13 @@
  *	                                                 ends instead, the machine goes on
  *	attach {kind: "net", name, net, offloads}, the   reply, when the guest uses the device
  *	  descriptor of a tap
+ *	attach {kind: "mount", name, share, attr}        reply, when the container has the mount
+ *	share {}                                         reply with pid, that of the file server
  *	detach {kind, name}                              reply, when the guest has let go of it
- *	devices {}                                       reply with devices: [{kind, name}], those
- *	                                                 that were attached
  *	continue {}                                      reply, when a machine that was paused after
  *	                                                 an error of its disk goes on
+ *	devices {}                                       reply with devices: [{kind, name, share}],
+ *	                                                 those that were attached
  *	watch {}                                         oom {}, each time that the guest sends one
  *
  * A foreign guest's monitor (foreign.c) answers signal, and these:

@@ -40,6 +40,7 @@ static void forget(struct attached *d)
 {
 	fd_close(&d->fd);
 	free(d->name);
+	free(d->share);
 	*d = (struct attached){.fd = -EBADF};
 }
 
@@ -120,17 +121,27 @@ static int order_agent(struct monitor *m, const char *type)
 	h->request = ++m->next_request;
 	h->deadline = clock_ms() + HOTPLUG_MS;
 	json_out_u64(&w.json, "id", h->request);
-	json_out_u64(&w.json, "slot", h->at->slot);
+	if (h->at->plugged)
+		json_out_u64(&w.json, "slot", h->at->slot);
+	if (h->at->share)
+		json_out_str(&w.json, "share", h->at->share);
 	for (const struct json *j = h->order.json->first; j; j = j->next)
-		if (!streq(j->key, "type") && !streq(j->key, "id") && !streq(j->key, "slot"))
+		if (!streq(j->key, "type") && !streq(j->key, "id") && !streq(j->key, "slot") &&
+			!streq(j->key, "share"))
 			json_out_node(&w.json, j->key, j);
 	return agent_send(&w, m->agent, NULL, 0);
 }
 
+/* Takes the device out of its slot, once the agent has let go of it. */
 static int unplug(struct monitor *m)
 {
 	struct hotplug *h = &m->hotplug;
 
+	if (!h->at->plugged) {
+		forget(h->at);
+		finish(m, h->error, h->why);
+		return 0;
+	}
 	h->step = HOTPLUG_UNPLUGGING;
 	h->deadline = 0;
 	h->change = (struct engine_change){.detach = true, .slot = h->at->slot};
@@ -141,6 +152,22 @@ static int let_go(struct monitor *m)
 {
 	m->hotplug.step = HOTPLUG_UNBINDING;
 	return order_agent(m, "detach");
+}
+
+/* Asks the agent to take the device into use. If that cannot be asked, undoes what was done. */
+static void take_into_use(struct monitor *m)
+{
+	struct hotplug *h = &m->hotplug;
+
+	h->step = HOTPLUG_BINDING;
+	int r = order_agent(m, "attach");
+	if (r >= 0)
+		return;
+	h->error = -r;
+	snprintf(h->why, sizeof(h->why), "%s", err_msg());
+	r = unplug(m);
+	if (r < 0)
+		finish_with(m, r);
 }
 
 void hotplug_on_changed(struct monitor *m)
@@ -159,15 +186,7 @@ void hotplug_on_changed(struct monitor *m)
 		return;
 	}
 	h->at->slot = h->change.slot;
-	h->step = HOTPLUG_BINDING;
-	r = order_agent(m, "attach");
-	if (r >= 0)
-		return;
-	h->error = -r;
-	snprintf(h->why, sizeof(h->why), "%s", err_msg());
-	r = unplug(m);
-	if (r < 0)
-		finish_with(m, r);
+	take_into_use(m);
 }
 
 bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f)
@@ -283,40 +302,56 @@ static int read_net(struct monitor *m, struct agent_frame *f, struct attached *r
 	return 0;
 }
 
+static int read_mount(struct monitor *m, struct agent_frame *f, struct attached *ret,
+	struct machine_device *device)
+{
+	const char *share = json_get_str(f->json, "share");
+
+	if (!share)
+		return err_set(EPROTO, "attach: expected the name of a mount in the share");
+	ret->share = strdup(share);
+	return ret->share ? 0 : -ENOMEM;
+}
+
 static const struct kind {
 	const char *name;
+	bool device; /* it is a device of the machine, whose descriptor comes with the request */
 	/* Checks the request, and reads what the machine needs for the device. */
 	int (*read)(struct monitor *m, struct agent_frame *f, struct attached *ret,
 		struct machine_device *device);
 } kinds[] = {
-	{"net", read_net},
+	{"net", true, read_net},
+	{"mount", false, read_mount},
 };
 
 static int begin_attach(struct monitor *m, const struct kind *k, struct agent_frame *f)
 {
 	struct hotplug *h = &m->hotplug;
-	struct attached *at = find_free(m), new = {.kind = k->name};
+	struct attached *at = find_free(m);
+	struct attached new = {.kind = k->name, .plugged = k->device, .fd = -EBADF};
 
 	if (find_device(m, k->name, json_get_str(f->json, "name")))
 		return err_set(EEXIST, "%s %s is attached already", k->name,
 			json_get_str(f->json, "name"));
 	if (!at)
-		return err_set(ENOSPC, "%zu devices are attached, expected %d at most",
-			ARRAY_SIZE(h->devices), MACHINE_SPARES_MAX);
-	if (f->nfds != 1)
-		return err_set(EPROTO, "attach: %u descriptors came: expected one", f->nfds);
+		return err_set(ENOSPC, "%d devices and mounts are attached, expected no more",
+			HOTPLUG_MAX);
+	if (f->nfds != new.plugged)
+		return err_set(
+			EPROTO, "attach: %u descriptors came: expected %d", f->nfds, new.plugged);
 	new.name = strdup(json_get_str(f->json, "name"));
 	if (!new.name)
 		return -ENOMEM;
 	h->change = (struct engine_change){0};
 	int r = k->read(m, f, &new, &h->change.device);
-	if (r >= 0)
+	if (r >= 0 && new.plugged)
 		r = engine_change(&m->engine, &h->change);
 	if (r < 0) {
-		free(new.name);
+		forget(&new);
 		return r;
 	}
-	new.fd = take_fd(&f->fds[0]);
+	if (new.plugged)
+		new.fd = take_fd(&f->fds[0]);
 	*at = new;
 	h->at = at;
 	h->step = HOTPLUG_PLUGGING;
@@ -358,10 +393,29 @@ int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 	h->order = *f;
 	*f = (struct agent_frame){0};
 	c->hotplugs = true;
+	if (!detach && !h->at->plugged)
+		take_into_use(m);
 	r = detach ? let_go(m) : 0;
 	if (r < 0)
 		finish_with(m, r);
 	return 0;
+}
+
+int hotplug_share(struct monitor *m, struct client *c)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	if (m->share.pid <= 0)
+		return err_set(EOPNOTSUPP,
+			"the microVM has no file server, because its root and its "
+			"mounts are disk images");
+	int r = agent_begin(&w, "reply");
+	if (r < 0)
+		return r;
+	json_out_i64(&w.json, "errno", 0);
+	json_out_str(&w.json, "message", "");
+	json_out_i64(&w.json, "pid", m->share.pid);
+	return agent_send(&w, c->sock, NULL, 0);
 }
 
 int hotplug_list(struct monitor *m, struct client *c)
@@ -381,6 +435,8 @@ int hotplug_list(struct monitor *m, struct client *c)
 		json_out_object(&w.json, NULL);
 		json_out_str(&w.json, "kind", d->kind);
 		json_out_str(&w.json, "name", d->name);
+		if (d->share)
+			json_out_str(&w.json, "share", d->share);
 		json_out_end_object(&w.json);
 	}
 	json_out_end_array(&w.json);

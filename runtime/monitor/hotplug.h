@@ -11,6 +11,9 @@
  * 	detach	the agent lets go of the device, or says that it is busy; the engine takes the
  * 		device out of its slot
  *
+ * A mount needs no device: the command has put it into the share that the file server serves
+ * (launch/hotplug.h), so only the agent's part is done.
+ *
  * If the agent cannot take the device into use, or if the command is killed before it has its
  * reply, the device is detached again. So a command that is killed at any time leaves nothing. An
  * agent that does not reply in HOTPLUG_MS holds up no command: the command fails, the device stays
@@ -19,6 +22,9 @@
 #pragma once
 #include "agent/agent.h"
 #include "engine/engine.h"
+
+/* how many devices and mounts can be attached at a time */
+#define HOTPLUG_MAX 32
 
 struct client;
 struct monitor;
@@ -33,11 +39,14 @@ enum hotplug_step {
 
 /* A device that a command has attached. */
 struct attached {
-	const char *kind; /* "net"; NULL: this entry of the table is free */
-	char *name;       /* what commands call the device: the interface's name */
-	uint8_t mac[6];   /* MAC address of an interface */
-	unsigned slot;    /* the device's slot in the machine */
-	int fd;           /* the descriptor that the command has sent */
+	const char *kind; /* "net" or "mount"; NULL: this entry of the table is free */
+	/* what commands call the device: an interface's name, or the path of a mount's target */
+	char *name;
+	char *share;    /* name of a mount in the share; NULL: it is no mount */
+	uint8_t mac[6]; /* MAC address of an interface */
+	bool plugged;   /* it is a device of the machine, and not a mount in the share */
+	unsigned slot;  /* the device's slot in the machine */
+	int fd;         /* the descriptor that the command has sent, or -EBADF */
 };
 
 struct hotplug {
@@ -51,17 +60,18 @@ struct hotplug {
 	bool abandoned; /* the command that asks for the device has ended before it was attached */
 	int error;      /* error of an attempt to attach that is being undone, or 0 */
 	char why[ERR_MAX];
-	struct attached devices[MACHINE_SPARES_MAX];
+	struct attached devices[HOTPLUG_MAX];
 };
 
 /*
- * hotplug_begin() handles the requests "attach" and "detach", and hotplug_list() the request
- * "devices". hotplug_on_changed() handles the end of the engine's work, hotplug_on_reply() the
- * agent's reply (it returns whether the reply was to a message of hotplug.c), and
- * hotplug_on_hang_up() the end of a command that waits.
+ * hotplug_begin() handles the requests "attach" and "detach", hotplug_list() the request "devices",
+ * and hotplug_share() the request "share". hotplug_on_changed() handles the end of the engine's
+ * work, hotplug_on_reply() the agent's reply (it returns whether the reply was to a message of
+ * hotplug.c), and hotplug_on_hang_up() the end of a command that waits.
  */
 int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f) must_check;
 int hotplug_list(struct monitor *m, struct client *c) must_check;
+int hotplug_share(struct monitor *m, struct client *c) must_check;
 void hotplug_on_changed(struct monitor *m);
 bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f);
 void hotplug_on_hang_up(struct monitor *m);

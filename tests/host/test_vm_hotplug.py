@@ -164,9 +164,22 @@ def networks(vm, tmp):
         done("rm", "--force", "web")
 
 
+def mounts(vm, tmp):
+    """tests/vm/test_hotplug.py has the details: no device is attached for a mount."""
+    os.makedirs(f"{tmp}/source")
+    with open(f"{tmp}/source/file", "w") as f:
+        f.write("hello\n")
+    update(vm, "--add-mount", f"{tmp}/source:/data").ok()
+    assert inside(vm, "cat", "/data/file").ok().out == "hello\n"
+    vm.rt("checkpoint", "--image-path", os.path.join(vm.bundle, "image"), vm.id, timeout=60).failed("/data", "detach it")
+    update(vm, "--rm-mount", "/data").ok()
+    assert inside(vm, "ls", "/data").ok().out == ""
+
+
 def test_devices(vm, tmp_path):
     """One microVM for all, because its boot takes most of the time."""
     interfaces(vm)
     killed_commands(vm)
     networks(vm, tmp_path)
+    mounts(vm, tmp_path)
     update(vm, "--add-net", "eth1").ok()  # goes with the container

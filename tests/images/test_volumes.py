@@ -6,6 +6,7 @@ import os
 import pytest
 
 from harness.oci import entry, tar
+from harness.runtime import wait_for
 from test_run import CONFIG, box, volumes  # noqa: F401
 
 
@@ -90,6 +91,36 @@ def test_a_volume_in_use_stays(box, volume):
     box.rt("rm", "-f", "b1").ok()
     volume("rm", "data", "more").ok()
     assert volume("ls", "-q").ok().out == ""
+
+
+def test_attached_to_a_container_that_runs(box, volume):
+    """A volume is mounted into a running container, counts as used, and is let go of when it is not busy."""
+    box("-d", "-u", "0", "sh", "-c", "sleep 1000", name="b1").ok()
+    for name in ("data", "more"):
+        volume("create", name).ok()
+    volume("attach", "data", "b1", "/in/data").ok()
+    volume("attach", "--read-only", "more", "b1", "/more").ok()
+    box.rt("exec", "b1", "sh", "-c", "echo kept > /in/data/file").ok()
+    assert "Read-only" in box.rt("exec", "b1", "touch", "/more/x").err
+    assert open(os.path.join(content(box, "data"), "file")).read() == "kept\n"
+
+    volume("attach", "data", "b1", "/other").failed("attached to container", "already, at /in/data")
+    volume("attach", "none", "b1", "/none").failed('there is no volume "none"')
+    volume("attach", "data", "nobody", "/x").failed("nobody")
+    volume("detach", "data", "nobody").failed("nobody")
+    volume("rm", "data").failed('the volume "data" is mounted in the container "b1"')
+    assert [line.split()[2] for line in volume("ls").ok().out.splitlines()[1:]] == ["b1", "b1"]
+
+    box.rt("exec", "-d", "b1", "sh", "-c", "cd /in/data && touch busy && exec sleep 77777").ok()
+    wait_for(lambda: os.path.exists(os.path.join(content(box, "data"), "busy")), "the process in the volume", timeout=30)
+    volume("detach", "data", "b1").failed("a process of the container uses it")
+    box.rt("exec", "b1", "sh", "-c", "kill $(pidof sleep | tr ' ' '\\n' | head -n 1)")
+    wait_for(lambda: volume("detach", "data", "b1").rc == 0, "the end of the process in the volume", timeout=30)
+    volume("detach", "data", "b1").failed("nothing of", "was mounted")
+    assert box.rt("exec", "b1", "ls", "/in/data").ok().out == ""
+    volume("rm", "data").ok()
+    box.rt("rm", "-f", "b1").ok()
+    volume("rm", "more").ok()  # its container has gone with the mount
 
 
 def test_a_container_that_cannot_be_made_leaves_no_volume_of_a_wrong_option(box, volume):

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests `caisson update --add-mount` and `--rm-mount`: directories and files of the host, mounted into a container that runs."""
+import os
+import time
+
+import pytest
+
+from harness.runtime import wait_for
+
+
+@pytest.fixture
+def source(tmp_path):
+    d = tmp_path / "source"
+    (d / "below").mkdir(parents=True)
+    (d / "file").write_text("hello\n")
+    return d
+
+
+@pytest.fixture
+def running(ctr):
+    c = ctr("sleep", "1000")
+    c.conf["root"]["readonly"] = False
+    c.create()
+    c.start()
+    yield c
+    c.kill("KILL")
+    c.wait()
+    c.delete()
+
+
+def update(c, *args):
+    return c.rt("update", *args, c.id, timeout=120)
+
+
+def test_directory_and_file(running, source):
+    c = running
+    update(c, "--add-mount", f"{source}:/data", "--add-mount", f"{source}/file:/etc/one:ro").ok()
+    assert c.exec("cat", "/data/file", "/etc/one").ok().out == "hello\nhello\n"
+    c.exec("sh", "-c", "echo written > /data/below/new").ok()
+    assert (source / "below" / "new").read_text() == "written\n"
+    assert "Read-only" in c.exec("sh", "-c", "echo x > /etc/one").err
+    (source / "later").write_text("seen\n")
+    assert c.exec("cat", "/data/later").ok().out == "seen\n"
+
+    update(c, "--add-mount", f"{source}:/data").failed("--add-mount", "/data", "remove it first")
+    update(c, "--rm-mount", "/nothing").failed("--rm-mount /nothing", "no mount was added")
+    c.rt("exec", "--detach", c.id, "sh", "-c", "cd /data && exec sleep 1000 > /data/busy", timeout=60).ok()
+    wait_for(lambda: (source / "busy").exists(), "the process in the mount", timeout=30)
+    update(c, "--rm-mount", "/data").failed("--rm-mount /data", "a process of the container uses it")
+    assert c.exec("cat", "/data/file").ok().out == "hello\n"
+    c.exec("sh", "-c", "kill $(pidof sleep | tr ' ' '\\n' | grep -vx 1)")
+
+    def removed():
+        r = update(c, "--rm-mount", "/data")
+        assert r.rc == 0 or "uses it" in r.err, r
+        return r.rc == 0
+    wait_for(removed, "the end of the process in the mount", timeout=30)
+    update(c, "--rm-mount", "/etc/one").ok()
+    assert c.exec("sh", "-c", "ls /data; cat /etc/one").ok().out == ""
+    assert not os.path.exists(os.path.join(c.rt.root, c.id, "mounts.json"))
+    update(c, "--add-mount", f"{source}:/data:ro").ok()  # goes with the container
+    assert "Read-only" in c.exec("touch", "/data/x").err
+
+
+def test_refused(running, source):
+    """Nothing is changed, and the message names the option."""
+    c = running
+    for value, *texts in [("nothing", "SOURCE:TARGET"), (f"{source}:relative", "SOURCE:TARGET"), (f"{source}:/x:wo", "option wo"),
+                          (f"{source}/missing:/x", "source", "does not exist"), ("/dev/null:/x", "expected a directory or a regular file"),
+                          (f"{source}:/proc", "target /proc", "mount already"), (f"{source}:/proc/sys", "target /proc/sys"),
+                          (f"{source}:/", "target"), (f"{source}/file:/etc", "target /etc", "expected a file"),
+                          (f"{source}:/etc/passwd", "target /etc/passwd")]:
+        update(c, "--add-mount", value).failed("--add-mount", *texts)
+    os.symlink("/tmp", os.path.join(c.rootfs, "link"))
+    update(c, "--add-mount", f"{source}:/link").failed("target /link")
+    assert not os.path.exists(os.path.join(c.rt.root, c.id, "mounts.json"))
+
+
+def test_links_stay_in_the_root(running, source, tmp_path):
+    """A link of the container that leads out of its root leads to a place in its root."""
+    c = running
+    os.symlink(str(tmp_path), os.path.join(c.rootfs, "out"))
+    update(c, "--add-mount", f"{source}:/out/place").ok()
+    assert not (tmp_path / "place").exists()
+    assert c.exec("cat", f"{tmp_path}/place/file").ok().out == "hello\n"
+    update(c, "--rm-mount", "/out/place").ok()
+
+
+def test_killed_commands(running, source):
+    """A mount of a command that was killed at any time can be removed and added again."""
+    c = running
+    for delay in (0.001, 0.003, 0.006, 0.012, 0.05):
+        p = c.rt.popen("update", "--add-mount", f"{source}:/data", c.id)
+        time.sleep(delay)
+        p.kill()
+        p.communicate()
+        r = update(c, "--rm-mount", "/data")
+        assert r.rc == 0 or "no mount was added" in r.err, r
+        assert c.exec("sh", "-c", "ls /data 2>/dev/null").out == ""
+    update(c, "--add-mount", f"{source}:/data").ok()
+    update(c, "--rm-mount", "/data").ok()

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests what is attached to a microVM that runs, on QEMU. tests/host/test_vm_hotplug.py tests the built-in machine."""
+import os
+import subprocess
+
+import pytest
+
+from harness import mode, rootfs
+from harness.runtime import wait_for
+
+BOOT = 150
+
+
+@pytest.fixture
+def vm(ctr):
+    c = ctr("sleep", "100000")
+    c.conf["root"]["readonly"] = False
+    c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}}
+    c.create("--isolation", "vm", "--hypervisor", "qemu", timeout=BOOT)
+    c.start()
+    yield c
+    c.kill("KILL")
+    c.wait(timeout=60)
+    c.delete()
+
+
+def update(c, *args):
+    return c.rt("update", *args, c.id, timeout=120)
+
+
+def server_mounts(c):
+    """The mounts in the share of the microVM's file server."""
+    pid = c.rt("state", c.id).json()["pid"]
+    children = subprocess.run(["pgrep", "-P", str(pid), "caisson-fs"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    with open(f"/proc/{children[0]}/mountinfo") as f:
+        return sorted(line.split()[4] for line in f)
+
+
+def killed(c, source):
+    """A command that is killed at any time leaves nothing that a later one does not remove."""
+    for delay in (0.005, 0.02, 0.1, 0.3):
+        p = c.rt.popen("update", "--add-mount", f"{source}:/data", c.id)
+        try:
+            p.communicate(timeout=delay)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.communicate()
+
+        def removed():
+            r = update(c, "--rm-mount", "/data")
+            assert r.rc == 0 or "no mount was added" in r.err or "being attached" in r.err, r
+            return r.rc == 0 or "no mount was added" in r.err
+        wait_for(removed, "the end of the change", timeout=60)
+        assert c.exec("sh", "-c", "ls /data 2>/dev/null").out == ""
+
+
+def test_mounts(vm, tmp_path):
+    """A directory and a file of the host are mounted, used, refused while busy, and removed; the file server keeps nothing."""
+    c, source = vm, tmp_path / "source"
+    (source / "below").mkdir(parents=True)
+    (source / "file").write_text("hello\n")
+    before = server_mounts(c)
+    update(c, "--add-mount", f"{source}:/data", "--add-mount", f"{source}/file:/etc/one:ro").ok()
+    assert c.exec("cat", "/data/file", "/etc/one").ok().out == "hello\nhello\n"
+    c.exec("sh", "-c", "echo written > /data/below/new").ok()
+    assert (source / "below" / "new").read_text() == "written\n"
+    assert "Read-only" in c.exec("sh", "-c", "echo x > /etc/one").err
+    assert len(server_mounts(c)) == len(before) + 2
+
+    update(c, "--add-mount", f"{source}:/data").failed("--add-mount", "/data", "remove it first")
+    update(c, "--add-mount", f"{source}:/proc/sys").failed("--add-mount", "/proc/sys")
+    update(c, "--add-mount", f"{source}:/etc/passwd").failed("target /etc/passwd", "expected a directory")
+    assert len(server_mounts(c)) == len(before) + 2
+    c.rt("exec", "--detach", c.id, "sh", "-c", "cd /data && exec sleep 77777 > /data/busy", timeout=60).ok()
+    wait_for(lambda: (source / "busy").exists(), "the process in the mount", timeout=30)
+    update(c, "--rm-mount", "/data").failed("--rm-mount /data", "a process of the container uses it")
+    assert c.exec("cat", "/data/file").ok().out == "hello\n"
+    c.exec("sh", "-c", "kill $(pidof sleep | tr ' ' '\\n' | grep -vx 1)").ok()
+
+    def gone():
+        r = update(c, "--rm-mount", "/data")
+        assert r.rc == 0 or "uses it" in r.err, r
+        return r.rc == 0
+    wait_for(gone, "the end of the process in the mount", timeout=30)
+    update(c, "--rm-mount", "/etc/one").ok()
+    assert c.exec("sh", "-c", "ls /data; cat /etc/one").ok().out == ""
+    assert server_mounts(c) == before and not os.path.exists(os.path.join(c.rt.root, c.id, "mounts.json"))
+    killed(c, source)
+    assert server_mounts(c) == before
+    assert "hello" in (source / "file").read_text()
+    update(c, "--add-net", "eth0").failed("--add-net eth0")
+    update(c, "--add-mount", f"{source}:/data").ok()  # goes with the container
