@@ -3,10 +3,12 @@
  * Unpacked layers, which containers share by overlayfs. STORE is the directory of the store:
  *
  *	STORE/layers/NAME              what one layer changes, as overlayfs keeps it
- *	STORE/chains/ALGORITHM-HEX     a symbolic link whose text is NAME
+ *	STORE/chains/ALGORITHM-HEX[.KEY]   a symbolic link whose text is NAME
  *
  * The key is the chain ID (image-spec, config.md): the digest of a layer and of all layers below
- * it. So a layer is there once for all images that have it above the same layers.
+ * it. So a layer is there once for all images that have it above the same layers. KEY is that of
+ * rootless_key(), because the owners of the files in a layer depend on the id maps of the process
+ * that unpacked it. In the initial user namespace there is no KEY.
  *
  * image-spec applies a layer to the tree below it, and this store gives exactly that tree. The
  * layer is written, by the same code as into a plain directory, into an overlay mount of the layers
@@ -24,7 +26,11 @@
  * mount(2) takes.
  */
 #pragma once
+#include "base/rootless.h"
 #include "images/oci/image.h"
+
+/* size in bytes of a name in STORE/chains, with the NUL */
+#define CHAIN_KEY_SIZE (DIGEST_TEXT_SIZE + ROOTLESS_KEY_SIZE)
 
 /* Computes the chain ID of layers 0 to `index` of the image. */
 int chain_id(const struct image *img, size_t index, struct digest *ret) must_check;

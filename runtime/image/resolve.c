@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/userns.h"
+#include "base/rootless.h"
 #include "image/image.h"
 #include "image/progress.h"
 #include "images/oci/chain.h"
@@ -20,7 +20,8 @@ struct resolving {
 	const struct image_globals *g;
 	struct store *store;
 	struct image img;
-	bool rootless;
+	struct rootless rootless;
+	char ids[ROOTLESS_KEY_SIZE];
 	/* list of the unpacked layers; empty: overlayfs cannot stack the layers on this host */
 	struct strbuf layers;
 };
@@ -37,7 +38,9 @@ static void warn(void *data, const char *text)
 static int unpack(struct resolving *r)
 {
 	const struct image_globals *g = r->g;
-	const struct tree_options options = {.warn = g->quiet ? NULL : warn, .squash = r->rootless};
+	const struct tree_options options = {.warn = g->quiet ? NULL : warn,
+		.squash = r->rootless.one_id,
+		.squash_reason = r->rootless.one_id};
 	struct progress bar;
 	const struct unpack_progress progress = {progress_layer, progress_bytes, &bar};
 	uint64_t all = 0;
@@ -78,6 +81,7 @@ static int note(struct resolving *r, const char *name, const char *platform,
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct resolved found = {.tag = r->img.name ? r->img.name : r->img.tag.digest.text,
 		.layers = strbuf_str(&r->layers),
+		.ids = r->ids,
 		.manifest = r->img.manifest.digest};
 
 	find_user(r, &found);
@@ -115,16 +119,19 @@ static int resolve(struct resolving *r, struct arena *a, const char *name, const
 	struct resolved_index index;
 	int result = image_platform(a, platform, &buf, &wanted);
 
-	/*
-	 * The store is opened before the process becomes root in a user namespace, because the path
-	 * of the store depends on the caller's user id.
-	 */
 	if (result >= 0)
 		result = image_open_store(r->g, r->store);
 	if (result >= 0)
-		result = userns_become_root(&r->rootless);
-	if (result >= 0)
 		result = get(r, a, name, wanted, &index);
+	/*
+	 * The process becomes root in a user namespace only now, because the path of the store
+	 * depends on the caller's user id, and because the helpers for credentials that a pull
+	 * executes do not work in a user namespace.
+	 */
+	if (result >= 0)
+		result = rootless_become_root(&r->rootless);
+	if (result >= 0)
+		result = rootless_key(r->ids);
 	if (result >= 0)
 		result = unpack(r);
 	return result < 0 ? result : note(r, name, platform, &index);

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
-#include "base/userns.h"
+#include "base/rootless.h"
 #include "images/oci/chain.h"
 #include "images/oci/container_dir.h"
 #include "images/oci/image_disk.h"
@@ -175,8 +175,6 @@ static int fill(struct preparing *p)
 		const char *path = arena_printf(r->arena, "%s/rootfs", r->dir);
 		result = path ? run_helper_unpack(p->o, p->store, p->image.tag, path) : -ENOMEM;
 	}
-	if (result == 0)
-		result = userns_become_root(&r->rootless);
 	if (result > 0)
 		return result;
 	if (result >= 0)
@@ -237,26 +235,67 @@ static int make_container(struct preparing *p, const char *name, pid_t maker)
 }
 
 /*
+ * Runs caisson-image, which pulls and unpacks the image if that is needed and writes a note of it,
+ * and reads the note. Returns 1 if caisson-image failed; it has printed why.
+ */
+static int resolve(struct preparing *p)
+{
+	const struct run_options *o = p->o;
+	int r = run_helper_resolve(o, p->store);
+
+	if (r != 0)
+		return r;
+	r = resolved_read(p->store, p->run.arena, o->image, o->platform, RESOLVED_ANY, &p->image);
+	if (r == 0)
+		return err_set(EIO,
+			"image %.200s: caisson-image has left no note of it in %s/resolved",
+			o->image, p->store->path);
+	return r < 0 ? r : 0;
+}
+
+/*
  * Reads the note of the image in the store: its layers and settings. If there is no note,
  * caisson-image pulls the image and writes it first.
  */
 static int find_image(struct preparing *p)
 {
 	const struct run_options *o = p->o;
-	struct arena *a = p->run.arena;
-	int r = resolved_read(p->store, a, o->image, o->platform, RESOLVED_CURRENT, &p->image);
+	int r = resolved_read(
+		p->store, p->run.arena, o->image, o->platform, RESOLVED_CURRENT, &p->image);
 
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = run_helper_resolve(o, p->store);
-	if (r != 0)
+	return resolve(p);
+}
+
+/*
+ * Becomes root in a user namespace if the caller is an ordinary user, and notes its id maps for the
+ * container. If the image was unpacked with other maps, because the user has other ranges of ids
+ * now, caisson-image unpacks it again.
+ */
+static int become_root(struct preparing *p)
+{
+	_cleanup_strbuf_ struct strbuf users = {0}, groups = {0};
+	char ids[ROOTLESS_KEY_SIZE];
+	struct rootless rootless;
+	struct run *run = &p->run;
+	int r = rootless_become_root(&rootless);
+
+	if (r >= 0)
+		r = rootless_key(ids);
+	if (r >= 0 && !streq(ids, p->image.ids))
+		r = resolve(p);
+	if (r != 0 || !rootless.entered)
 		return r;
-	r = resolved_read(p->store, a, o->image, o->platform, RESOLVED_ANY, &p->image);
-	if (r == 0)
-		return err_set(EIO,
-			"image %.200s: caisson-image has left no note of it in %s/resolved",
-			o->image, p->store->path);
-	return r < 0 ? r : 0;
+	run->rootless = true;
+	r = rootless_read_map(false, &users);
+	if (r >= 0)
+		r = rootless_read_map(true, &groups);
+	if (r < 0)
+		return r;
+	run->maps = (struct spec_user_maps){arena_strdup(run->arena, strbuf_str(&users)),
+		arena_strdup(run->arena, strbuf_str(&groups))};
+	return run->maps.users && run->maps.groups ? 0 : -ENOMEM;
 }
 
 static int set_bundle(const struct store *s, struct arena *a, const char *name, const char *layers,
@@ -273,17 +312,13 @@ int run_prepare(const struct run_options *o, struct arena *a, const char *name, 
 	_cleanup_store_ struct store s = STORE_INIT;
 	struct preparing p = {.o = o,
 		.store = &s,
-		.run = {.o = o,
-			.arena = a,
-			.dir_fd = -EBADF,
-			.uid = geteuid(),
-			.gid = getegid(),
-			.store = &s,
-			.volumes_lock = -EBADF}};
+		.run = {.o = o, .arena = a, .dir_fd = -EBADF, .store = &s, .volumes_lock = -EBADF}};
 	int r = store_open(&s, o->store, STORE_SYNC);
 
 	if (r >= 0)
 		r = find_image(&p);
+	if (r == 0)
+		r = become_root(&p);
 	if (r == 0)
 		r = make_container(&p, name, maker);
 	fd_close(&p.run.dir_fd);

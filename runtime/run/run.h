@@ -10,6 +10,7 @@
 #include "cmd/options.h"
 #include "images/oci/bundle.h"
 #include "images/oci/store.h"
+#include "spec/spec.h"
 
 struct run_options {
 	/* options of the program, and of how the container appears */
@@ -39,8 +40,8 @@ struct run {
 	const char *dir; /* absolute path of the bundle */
 	int dir_fd;
 	bool rootless;
-	uid_t uid; /* the caller's user id outside the user namespace */
-	gid_t gid;
+	/* the id maps of an ordinary user's container, which are those of this process */
+	struct spec_user_maps maps;
 	bool vm;
 	/* names of the program's capabilities, set by run_capabilities() */
 	const char *const *capabilities;

@@ -456,13 +456,18 @@ const char *const *spec_known_seccomp_flags(void);
 const char *const *spec_known_mempolicy_modes(void);
 const char *const *spec_known_mempolicy_flags(void);
 
+/* The id maps of an ordinary user's container, as text in the form of /proc/PID/uid_map. */
+struct spec_user_maps {
+	const char *users, *groups;
+};
+
 /*
- * Writes the config.json of `caisson spec`. If rootless is set, this config.json is for the
- * ordinary user with the ids uid and gid.
+ * Writes the config.json of `caisson spec`. If `maps` is not NULL, this config.json is for the
+ * ordinary user who may write these id maps.
  */
-int spec_write_default(struct json_out *o, bool rootless, uint32_t uid, uint32_t gid) must_check;
+int spec_write_default(struct json_out *o, const struct spec_user_maps *maps) must_check;
 /*
  * Writes linux.uidMappings or gidMappings (`key`) as a list of one entry, which maps the id 0 to
  * host_id.
  */
-void spec_write_id_map(struct json_out *o, const char *key, uint32_t host_id);
+void spec_write_id_map(struct json_out *o, const char *key, const char *map);
