@@ -106,7 +106,7 @@ static int mount_above(const struct unpacking *u, const char *name, int upper)
 	_cleanup_fd_ int lower = openat(u->s->layers, below, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (lower < 0)
 		return err_sys("open %s/layers/%s", u->s->path, below);
-	int r = chain_copy_root(lower, upper);
+	int r = overlay_copy_root(lower, upper);
 	snprintf(work, sizeof(work), "%s.work", name);
 	if (r >= 0 && mkdirat(u->s->layers, work, 0700) < 0)
 		r = err_sys("create %s/layers/%s", u->s->path, work);

@@ -3,6 +3,7 @@
  * Unpacked layers, which containers share by overlayfs. STORE is the directory of the store:
  *
  *	STORE/layers/NAME              what one layer changes, as overlayfs keeps it
+ *	STORE/layers/NAME.erofs        the tree of a chain as a file system for microVMs
  *	STORE/chains/ALGORITHM-HEX[.KEY]   a symbolic link whose text is NAME
  *
  * The key is the chain ID (image-spec, config.md): the digest of a layer and of all layers below
@@ -21,6 +22,9 @@
  * no incomplete layer that another process would use. A process that unpacks a chain holds the lock
  * STORE/partial/chain-ALGORITHM-HEX, and other processes wait for it. store_gc() removes
  * directories that no link names.
+ *
+ * The EROFS image of a chain is written to STORE/partial and gets its name once it is complete. It
+ * is removed together with the topmost layer of its chain.
  *
  * NAME has five characters, so that the names of 500 layers fit into the page of options that
  * mount(2) takes.
@@ -59,8 +63,17 @@ int chain_find(const struct store *s, const struct image *img, struct strbuf *re
  */
 int chain_open_view(const struct store *s, const char *layers) must_check;
 
+#define CHAIN_EROFS_SUFFIX ".erofs"
+#define CHAIN_EROFS_SIZE 32 /* size in bytes of a name with this suffix, with the NUL */
+
 /*
- * Copies owner, mode, extended attributes and time of the directory `lower` to the empty directory
- * `upper`, because overlayfs shows those of the upper directory for the root of the mount.
+ * Makes the name, in STORE/layers, of the EROFS image of the unpacked layers with the names
+ * `layers`.
  */
-int chain_copy_root(int lower, int upper) must_check;
+void chain_erofs_name(const char *layers, char ret[CHAIN_EROFS_SIZE]);
+
+/*
+ * Makes the EROFS image of the unpacked layers, STORE/layers/NAME.erofs, by mkfs.erofs(1), unless
+ * there is one. NAME is that of the topmost layer.
+ */
+int chain_make_erofs(const struct store *s, const char *layers) must_check;

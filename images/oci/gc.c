@@ -272,12 +272,16 @@ static int sweep_chain(struct marks *m, const char *name, struct store_freed *fr
 
 static int sweep_layer(struct marks *m, const char *name, struct store_freed *freed)
 {
+	const char *suffix = strstr(name, CHAIN_EROFS_SUFFIX);
 	char needle[NAME_MAX + 3];
+	struct stat st;
 
-	snprintf(needle, sizeof(needle), ":%s:", name);
+	snprintf(needle, sizeof(needle), ":%.*s:", (int)(suffix ? suffix - name : NAME_MAX), name);
 	if (strstr(strbuf_str(&m->layers), needle))
 		return 0;
-	freed->layers++;
+	if (suffix && fstatat(m->store->layers, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		freed->bytes += (uint64_t)st.st_blocks * 512;
+	freed->layers += !suffix;
 	int r = remove_tree(m->store->layers, name, NULL);
 	if (r != -EACCES && r != -EPERM)
 		return r;

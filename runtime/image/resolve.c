@@ -22,6 +22,7 @@ struct resolving {
 	struct image img;
 	struct rootless rootless;
 	char ids[ROOTLESS_KEY_SIZE];
+	bool disk; /* an EROFS image is made too */
 	/* list of the unpacked layers; empty: overlayfs cannot stack the layers on this host */
 	struct strbuf layers;
 };
@@ -112,6 +113,18 @@ static int get(struct resolving *r, struct arena *a, const char *name,
 	return result;
 }
 
+/* Makes the EROFS image that is the root disk of microVMs. */
+static int make_disk(const struct resolving *r)
+{
+	if (!r->layers.len)
+		return err_set(EOPNOTSUPP,
+			"--root-disk erofs: the image's layers are not in the store, because "
+			"overlayfs cannot be used on %s",
+			r->store->path);
+	int result = chain_make_erofs(r->store, strbuf_str(&r->layers));
+	return result < 0 ? err_ctx(result, "--root-disk erofs") : 0;
+}
+
 static int resolve(struct resolving *r, struct arena *a, const char *name, const char *platform)
 {
 	struct platform buf;
@@ -134,16 +147,20 @@ static int resolve(struct resolving *r, struct arena *a, const char *name, const
 		result = rootless_key(r->ids);
 	if (result >= 0)
 		result = unpack(r);
-	return result < 0 ? result : note(r, name, platform, &index);
+	if (result >= 0)
+		result = note(r, name, platform, &index);
+	return result >= 0 && r->disk ? make_disk(r) : result;
 }
 
 int image_cmd_resolve(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv)
 {
-	const char *platform = NULL;
+	const char *platform = NULL, *disk = NULL;
 	const struct option_def defs[] = {
 		{"platform", 0, OPTION_STRING, &platform, "OS/ARCH[/VARIANT]",
 			"of an image for several (default: this machine's)"},
+		{"root-disk", 0, OPTION_STRING, &disk, "erofs",
+			"make the file system for microVMs too"},
 		{0},
 	};
 	struct image_arguments args = {.min = 1, .max = 1};
@@ -154,6 +171,9 @@ int image_cmd_resolve(
 	int result = image_parse(self, defs, argc, argv, &args);
 	if (result != 0)
 		return result < 0 ? result : 0;
+	if (disk && !streq(disk, "erofs"))
+		return err_set(EINVAL, "--root-disk %.100s: expected erofs", disk);
+	r.disk = disk;
 	result = resolve(&r, &a, args.v[0], platform);
 	strbuf_release(&r.layers);
 	return result;

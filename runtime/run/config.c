@@ -193,6 +193,8 @@ static int put_annotations(struct run *r, struct json_out *o)
 
 	json_out_object(o, "annotations");
 	json_out_str(o, "io.caisson.image", r->o->image);
+	if (r->disk)
+		json_out_str(o, SPEC_IMAGE_USE, SPEC_IMAGE_OVERLAY);
 	if (r->stop_signal)
 		json_out_str(o, "io.caisson.stop-signal", r->stop_signal);
 	for (size_t i = 0; i < r->o->label.n && result >= 0; i++)
@@ -207,14 +209,22 @@ static int put_vm(struct run *r, struct json_out *o)
 	const char *path = r->o->kernel;
 	char real[PATH_MAX];
 
-	if (!path)
+	if (!path && !r->disk)
 		return 0;
-	if (!realpath(path, real))
+	if (path && !realpath(path, real))
 		return err_sys("--kernel %s", path);
 	json_out_object(o, "vm");
-	json_out_object(o, "kernel");
-	json_out_str(o, "path", real);
-	json_out_end_object(o);
+	if (path) {
+		json_out_object(o, "kernel");
+		json_out_str(o, "path", real);
+		json_out_end_object(o);
+	}
+	if (r->disk) {
+		json_out_object(o, "image");
+		json_out_str(o, "path", r->disk);
+		json_out_str(o, "format", "raw");
+		json_out_end_object(o);
+	}
 	json_out_end_object(o);
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
+#include "base/overlay.h"
 #include "base/rootless.h"
 #include "images/oci/chain.h"
 #include "images/oci/container_dir.h"
@@ -55,7 +56,7 @@ static int make_upper(const struct preparing *p)
 	if (upper < 0)
 		return upper;
 	_cleanup_fd_ int work = make_dir(p, "work", 0700);
-	return work < 0 ? work : chain_copy_root(lower, upper);
+	return work < 0 ? work : overlay_copy_root(lower, upper);
 }
 
 /*
@@ -179,7 +180,7 @@ static int fill(struct preparing *p)
 		return result;
 	if (result >= 0)
 		result = refuse_disk(p);
-	if (result >= 0 && *p->image.layers)
+	if (result >= 0 && *p->image.layers && !run_has_disk(p->o))
 		result = make_upper(p);
 	if (result >= 0)
 		result = open_view(p, rootfs, &view);
@@ -202,6 +203,18 @@ static int choose_stop_signal(struct preparing *p)
 	return 0;
 }
 
+/* Sets run.disk to the path of the EROFS image that is the root of the container's microVM. */
+static int choose_disk(struct preparing *p)
+{
+	char name[CHAIN_EROFS_SIZE];
+
+	if (!run_has_disk(p->o))
+		return 0;
+	chain_erofs_name(p->image.layers, name);
+	p->run.disk = arena_printf(p->run.arena, "%s/layers/%s", p->store->path, name);
+	return p->run.disk ? 0 : -ENOMEM;
+}
+
 /*
  * Makes the directory of the container in the store. If anything in the directory cannot be made,
  * removes the directory.
@@ -221,6 +234,8 @@ static int make_container(struct preparing *p, const char *name, pid_t maker)
 	if (!p->run.dir || !p->run.hostname)
 		return -ENOMEM;
 	int r = choose_stop_signal(p);
+	if (r >= 0)
+		r = choose_disk(p);
 	if (r < 0)
 		return r;
 	p->run.dir_fd = container_dir_make(p->store, name, &uses);
@@ -253,6 +268,17 @@ static int resolve(struct preparing *p)
 	return r < 0 ? r : 0;
 }
 
+/* Returns whether the store has the EROFS image of the image's layers, if one is needed. */
+static bool has_disk(const struct preparing *p)
+{
+	char name[CHAIN_EROFS_SIZE];
+
+	if (!run_has_disk(p->o))
+		return true;
+	chain_erofs_name(p->image.layers, name);
+	return faccessat(p->store->layers, name, R_OK, 0) == 0;
+}
+
 /*
  * Reads the note of the image in the store: its layers and settings. If there is no note,
  * caisson-image pulls the image and writes it first.
@@ -263,6 +289,8 @@ static int find_image(struct preparing *p)
 	int r = resolved_read(
 		p->store, p->run.arena, o->image, o->platform, RESOLVED_CURRENT, &p->image);
 
+	if (r > 0 && !has_disk(p))
+		r = 0;
 	if (r != 0)
 		return r < 0 ? r : 0;
 	return resolve(p);
@@ -298,6 +326,11 @@ static int become_root(struct preparing *p)
 	return run->maps.users && run->maps.groups ? 0 : -ENOMEM;
 }
 
+bool run_has_disk(const struct run_options *o)
+{
+	return o->root_disk && streq(o->root_disk, "erofs");
+}
+
 static int set_bundle(const struct store *s, struct arena *a, const char *name, const char *layers,
 	struct run_bundle *ret)
 {
@@ -323,7 +356,7 @@ int run_prepare(const struct run_options *o, struct arena *a, const char *name, 
 		r = make_container(&p, name, maker);
 	fd_close(&p.run.dir_fd);
 	fd_close(&p.run.volumes_lock);
-	return r != 0 ? r : set_bundle(&s, a, name, p.image.layers, ret);
+	return r != 0 ? r : set_bundle(&s, a, name, run_has_disk(o) ? "" : p.image.layers, ret);
 }
 
 int run_has_disk(const struct run_options *o, struct arena *a, bool *ret_has)
@@ -350,7 +383,7 @@ int run_find_bundle(
 
 	if (r >= 0)
 		r = container_dir_read(&s, a, name, &uses);
-	return r < 0 ? r : set_bundle(&s, a, name, uses.layers, ret);
+	return r < 0 ? r : set_bundle(&s, a, name, run_has_disk(o) ? "" : uses.layers, ret);
 }
 
 void run_remove_bundle(const struct run_options *o, const char *name)

@@ -25,6 +25,8 @@ struct run_options {
 	const char *memory, *cpus, *cgroup_parent, *pids_limit;
 	/* options of where and how the container is run */
 	const char *isolation, *hypervisor, *kernel;
+	/* value of --root-disk: "share", "erofs" or NULL */
+	const char *root_disk;
 	const char *store; /* directory of the store of images; NULL: the default store */
 	bool quiet, debug;
 	const char *state_root; /* absolute path of caisson's --root */
@@ -48,7 +50,8 @@ struct run {
 	const char *hostname;
 	const char *stop_signal;
 	const struct image *image;
-	int root; /* directory with the image's tree, from which volumes are filled */
+	const char *disk; /* absolute path of the EROFS image; NULL: the host shares the root */
+	int root;         /* directory with the image's tree, from which volumes are filled */
 	const struct store *store;
 	/*
 	 * lock of the volumes in the store, held until config.json is written; -EBADF: the
@@ -103,6 +106,11 @@ int run_write_files(struct run *r) must_check;
  */
 #define RUN_NETWORK "caisson"
 #define RUN_NETWORK_USER "user"
+
+/*
+ * Returns whether the root of the container is an EROFS image, which its microVM reads as a disk.
+ */
+bool run_has_disk(const struct run_options *o);
 
 /* network.c: checks the values of --network, and chooses a network if this option is not given. */
 int run_choose_network(struct arena *a, struct run_options *o) must_check;

@@ -405,11 +405,16 @@ int spec_parse_mount_options(struct arena *a, struct spec_strings options, struc
 const char *spec_annotation(const struct spec *s, const char *key);
 
 /*
- * The name of the annotation that says what vm.image is for: "root", the root file system, or
- * "disk", a block device of the guest beside the root file system of root.path.
+ * The name of the annotation that says what vm.image is for: "root", the root file system;
+ * "overlay", the same, but the guest only reads the image, and keeps in its memory what the
+ * container changes; or "disk", a block device of the guest beside the root file system of
+ * root.path.
  */
 #define SPEC_IMAGE_USE "io.caisson.vm.image.use"
+#define SPEC_IMAGE_OVERLAY "overlay" /* a value of SPEC_IMAGE_USE */
+/* Returns whether vm.image holds the root file system. */
 bool spec_image_is_root(const struct spec *s);
+bool spec_image_is_overlay(const struct spec *s);
 
 /*
  * The name of the annotation that says what runs in the microVM: "container", the process of
