@@ -311,7 +311,7 @@ static int check_options(const struct run_options *o, bool tty_possible)
 		return err_set(EINVAL, "--isolation %.100s: expected ns or vm", o->isolation);
 	if (o->root_disk && !streq(o->root_disk, "share") && !streq(o->root_disk, "erofs"))
 		return err_set(EINVAL, "--root-disk %.100s: expected share or erofs", o->root_disk);
-	if (run_has_disk(o) && !(o->isolation && streq(o->isolation, "vm")))
+	if (run_uses_erofs(o) && !(o->isolation && streq(o->isolation, "vm")))
 		return err_set(EINVAL, "--root-disk erofs: only a microVM has a disk: add "
 				       "--isolation vm");
 	return 0;
@@ -376,6 +376,7 @@ static int try_machine(struct image_run *r)
 static int run_image(struct image_run *r, const struct globals *g)
 {
 	struct run_options *o = &r->options;
+
 	if (!o->isolation && g->vm)
 		o->isolation = "vm";
 	int result = check_options(o, !o->detach && !r->create);

@@ -180,7 +180,7 @@ static int fill(struct preparing *p)
 		return result;
 	if (result >= 0)
 		result = refuse_disk(p);
-	if (result >= 0 && *p->image.layers && !run_has_disk(p->o))
+	if (result >= 0 && *p->image.layers && !run_uses_erofs(p->o))
 		result = make_upper(p);
 	if (result >= 0)
 		result = open_view(p, rootfs, &view);
@@ -208,7 +208,7 @@ static int choose_disk(struct preparing *p)
 {
 	char name[CHAIN_EROFS_SIZE];
 
-	if (!run_has_disk(p->o))
+	if (!run_uses_erofs(p->o))
 		return 0;
 	chain_erofs_name(p->image.layers, name);
 	p->run.disk = arena_printf(p->run.arena, "%s/layers/%s", p->store->path, name);
@@ -273,7 +273,7 @@ static bool has_disk(const struct preparing *p)
 {
 	char name[CHAIN_EROFS_SIZE];
 
-	if (!run_has_disk(p->o))
+	if (!run_uses_erofs(p->o))
 		return true;
 	chain_erofs_name(p->image.layers, name);
 	return faccessat(p->store->layers, name, R_OK, 0) == 0;
@@ -326,7 +326,7 @@ static int become_root(struct preparing *p)
 	return run->maps.users && run->maps.groups ? 0 : -ENOMEM;
 }
 
-bool run_has_disk(const struct run_options *o)
+bool run_uses_erofs(const struct run_options *o)
 {
 	return o->root_disk && streq(o->root_disk, "erofs");
 }
@@ -356,7 +356,7 @@ int run_prepare(const struct run_options *o, struct arena *a, const char *name, 
 		r = make_container(&p, name, maker);
 	fd_close(&p.run.dir_fd);
 	fd_close(&p.run.volumes_lock);
-	return r != 0 ? r : set_bundle(&s, a, name, run_has_disk(o) ? "" : p.image.layers, ret);
+	return r != 0 ? r : set_bundle(&s, a, name, run_uses_erofs(o) ? "" : p.image.layers, ret);
 }
 
 int run_has_disk(const struct run_options *o, struct arena *a, bool *ret_has)
@@ -383,7 +383,7 @@ int run_find_bundle(
 
 	if (r >= 0)
 		r = container_dir_read(&s, a, name, &uses);
-	return r < 0 ? r : set_bundle(&s, a, name, run_has_disk(o) ? "" : uses.layers, ret);
+	return r < 0 ? r : set_bundle(&s, a, name, run_uses_erofs(o) ? "" : uses.layers, ret);
 }
 
 void run_remove_bundle(const struct run_options *o, const char *name)

@@ -78,7 +78,7 @@ int run_helper_resolve(const struct run_options *o, const struct store *s)
 
 	begin(&w, o, s);
 	add(&w, "resolve");
-	if (run_has_disk(o)) {
+	if (run_uses_erofs(o)) {
 		add(&w, "--root-disk");
 		add(&w, "erofs");
 	}

@@ -110,7 +110,7 @@ int run_write_files(struct run *r) must_check;
 /*
  * Returns whether the root of the container is an EROFS image, which its microVM reads as a disk.
  */
-bool run_has_disk(const struct run_options *o);
+bool run_uses_erofs(const struct run_options *o);
 
 /* network.c: checks the values of --network, and chooses a network if this option is not given. */
 int run_choose_network(struct arena *a, struct run_options *o) must_check;
