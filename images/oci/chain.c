@@ -106,7 +106,7 @@ static int mount_above(const struct unpacking *u, const char *name, int upper)
 	_cleanup_fd_ int lower = openat(u->s->layers, below, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (lower < 0)
 		return err_sys("open %s/layers/%s", u->s->path, below);
-	int r = chain_copy_root(lower, upper);
+	int r = overlay_copy_root(lower, upper);
 	snprintf(work, sizeof(work), "%s.work", name);
 	if (r >= 0 && mkdirat(u->s->layers, work, 0700) < 0)
 		r = err_sys("create %s/layers/%s", u->s->path, work);
@@ -215,7 +215,7 @@ static int unpack_one(
 
 static int lock_chain(const struct store *s, const char *key)
 {
-	char name[sizeof("chain-") + DIGEST_TEXT_SIZE];
+	char name[sizeof("chain-") + CHAIN_KEY_SIZE];
 
 	snprintf(name, sizeof(name), "chain-%s", key);
 	_cleanup_fd_ int fd = openat(s->partial, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -226,20 +226,24 @@ static int lock_chain(const struct store *s, const char *key)
 		     : take_fd(&fd);
 }
 
-static int chain_key(const struct image *img, size_t index, char ret[DIGEST_TEXT_SIZE])
+/* Makes the name in STORE/chains of layers 0 to `index` of the image. */
+static int chain_key(const struct image *img, size_t index, char ret[CHAIN_KEY_SIZE])
 {
+	char ids[ROOTLESS_KEY_SIZE];
 	struct digest id;
 	int r = chain_id(img, index, &id);
 
 	if (r >= 0)
-		snprintf(ret, DIGEST_TEXT_SIZE, "%s-%s", digest_algorithm_name(id.algorithm),
-			digest_hex(&id));
+		r = rootless_key(ids);
+	if (r >= 0)
+		snprintf(ret, CHAIN_KEY_SIZE, "%s-%s%s%s", digest_algorithm_name(id.algorithm),
+			digest_hex(&id), *ids ? "." : "", ids);
 	return r;
 }
 
 static int unpack_if_missing(const struct unpacking *u, size_t index, char name[NAME_LEN + 1])
 {
-	char key[DIGEST_TEXT_SIZE];
+	char key[CHAIN_KEY_SIZE];
 	int r = chain_key(u->img, index, key);
 
 	if (r >= 0)
@@ -290,7 +294,7 @@ int chain_unpack(const struct store *s, const struct image *img, const struct tr
 
 int chain_find(const struct store *s, const struct image *img, struct strbuf *ret)
 {
-	char key[DIGEST_TEXT_SIZE], name[NAME_LEN + 1];
+	char key[CHAIN_KEY_SIZE], name[NAME_LEN + 1];
 	int r = image_check_layers(img);
 
 	for (size_t i = 0; r >= 0 && i < img->document.nlayers; i++) {

@@ -3,10 +3,13 @@
  * Unpacked layers, which containers share by overlayfs. STORE is the directory of the store:
  *
  *	STORE/layers/NAME              what one layer changes, as overlayfs keeps it
- *	STORE/chains/ALGORITHM-HEX     a symbolic link whose text is NAME
+ *	STORE/layers/NAME.erofs        the tree of a chain as a file system for microVMs
+ *	STORE/chains/ALGORITHM-HEX[.KEY]   a symbolic link whose text is NAME
  *
  * The key is the chain ID (image-spec, config.md): the digest of a layer and of all layers below
- * it. So a layer is there once for all images that have it above the same layers.
+ * it. So a layer is there once for all images that have it above the same layers. KEY is that of
+ * rootless_key(), because the owners of the files in a layer depend on the id maps of the process
+ * that unpacked it. In the initial user namespace there is no KEY.
  *
  * image-spec applies a layer to the tree below it, and this store gives exactly that tree. The
  * layer is written, by the same code as into a plain directory, into an overlay mount of the layers
@@ -20,11 +23,18 @@
  * STORE/partial/chain-ALGORITHM-HEX, and other processes wait for it. store_gc() removes
  * directories that no link names.
  *
+ * The EROFS image of a chain is written to STORE/partial and gets its name once it is complete. It
+ * is removed together with the topmost layer of its chain.
+ *
  * NAME has five characters, so that the names of 500 layers fit into the page of options that
  * mount(2) takes.
  */
 #pragma once
+#include "base/rootless.h"
 #include "images/oci/image.h"
+
+/* size in bytes of a name in STORE/chains, with the NUL */
+#define CHAIN_KEY_SIZE (DIGEST_TEXT_SIZE + ROOTLESS_KEY_SIZE)
 
 /* Computes the chain ID of layers 0 to `index` of the image. */
 int chain_id(const struct image *img, size_t index, struct digest *ret) must_check;
@@ -53,8 +63,17 @@ int chain_find(const struct store *s, const struct image *img, struct strbuf *re
  */
 int chain_open_view(const struct store *s, const char *layers) must_check;
 
+#define CHAIN_EROFS_SUFFIX ".erofs"
+#define CHAIN_EROFS_SIZE 32 /* size in bytes of a name with this suffix, with the NUL */
+
 /*
- * Copies owner, mode, extended attributes and time of the directory `lower` to the empty directory
- * `upper`, because overlayfs shows those of the upper directory for the root of the mount.
+ * Makes the name, in STORE/layers, of the EROFS image of the unpacked layers with the names
+ * `layers`.
  */
-int chain_copy_root(int lower, int upper) must_check;
+void chain_erofs_name(const char *layers, char ret[CHAIN_EROFS_SIZE]);
+
+/*
+ * Makes the EROFS image of the unpacked layers, STORE/layers/NAME.erofs, by mkfs.erofs(1), unless
+ * there is one. NAME is that of the topmost layer.
+ */
+int chain_make_erofs(const struct store *s, const char *layers) must_check;

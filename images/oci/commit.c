@@ -59,6 +59,11 @@ int container_changes_open(const struct store *s, struct arena *a, const char *n
 		return r;
 	snprintf(path, sizeof(path), "%.255s/upper", name);
 	ret->upper = openat(s->containers, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (ret->upper < 0 && errno == ENOENT)
+		return err_set(EOPNOTSUPP,
+			"container \"%.200s\" keeps its changes in the memory of its microVM "
+			"(--root-disk erofs): what it changed is not known here",
+			name);
 	return ret->upper < 0 ? err_sys("open %s/containers/%s", s->path, path) : 0;
 }
 

@@ -27,6 +27,7 @@ struct marks {
 	size_t n, cap;
 	/* names of the needed directories in STORE/layers, as ":NAME:NAME:" */
 	struct strbuf layers;
+	char ids[ROOTLESS_KEY_SIZE]; /* key of this process's id maps */
 };
 
 static void release_marks(struct marks *m)
@@ -249,18 +250,20 @@ static int sweep_chain(struct marks *m, const char *name, struct store_freed *fr
 {
 	struct digest key;
 	char target[NAME_MAX], needle[NAME_MAX + 3];
-	const char *dash = strchr(name, '-');
+	const char *dash = strchr(name, '-'), *dot = strchr(name, '.');
 	ssize_t n = readlinkat(m->store->chains, name, target, sizeof(target) - 1);
 
 	if (n < 0)
 		return errno == EINVAL ? 0 : err_sys("read the chain %s", name);
 	target[n] = '\0';
 	snprintf(needle, sizeof(needle), ":%s:", target);
-	snprintf(key.text, sizeof(key.text), "%.*s:%s", dash ? (int)(dash - name) : 0, name,
-		dash ? dash + 1 : "");
+	snprintf(key.text, sizeof(key.text), "%.*s:%.*s", dash ? (int)(dash - name) : 0, name,
+		dash ? (int)strcspn(dash + 1, ".") : 0, dash ? dash + 1 : "");
 	if (strstr(strbuf_str(&m->layers), needle))
 		return 0;
-	if (m->n && bsearch(&key, m->v, m->n, sizeof(*m->v), compare_digests))
+	/* A chain that was unpacked with other id maps is not needed: nobody would use it. */
+	bool own = streq(dot ? dot + 1 : "", m->ids);
+	if (own && m->n && bsearch(&key, m->v, m->n, sizeof(*m->v), compare_digests))
 		return strbuf_addf(&m->layers, "%s:", target);
 	if (unlinkat(m->store->chains, name, 0) < 0)
 		return err_sys("remove the chain %s", name);
@@ -269,13 +272,23 @@ static int sweep_chain(struct marks *m, const char *name, struct store_freed *fr
 
 static int sweep_layer(struct marks *m, const char *name, struct store_freed *freed)
 {
+	const char *suffix = strstr(name, CHAIN_EROFS_SUFFIX);
 	char needle[NAME_MAX + 3];
+	struct stat st;
 
-	snprintf(needle, sizeof(needle), ":%s:", name);
+	snprintf(needle, sizeof(needle), ":%.*s:", (int)(suffix ? suffix - name : NAME_MAX), name);
 	if (strstr(strbuf_str(&m->layers), needle))
 		return 0;
-	freed->layers++;
-	return remove_tree(m->store->layers, name, NULL);
+	if (suffix && fstatat(m->store->layers, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		freed->bytes += (uint64_t)st.st_blocks * 512;
+	freed->layers += !suffix;
+	int r = remove_tree(m->store->layers, name, NULL);
+	if (r != -EACCES && r != -EPERM)
+		return r;
+	return err_ctx(r,
+		"remove %s/layers/%s as root, because it has files of ids that this user may no "
+		"longer map",
+		m->store->path, name);
 }
 
 static int collect_layers(struct marks *m, struct store_freed *freed)
@@ -290,6 +303,8 @@ static int collect(struct store *s, struct store_freed *ret)
 	__attribute__((cleanup(release_marks))) struct marks m = {.store = s};
 	int r = mark_tags(&m);
 
+	if (r >= 0)
+		r = rootless_key(m.ids);
 	if (r >= 0)
 		r = strbuf_addf(&m.layers, ":");
 	if (r >= 0)

@@ -41,8 +41,11 @@ static int set_owner(struct tree *t, const struct object *o, const struct tar_en
 {
 	uint32_t uid, gid;
 
-	if (t->options->squash)
+	if (t->options->squash) {
+		if ((e->uid || e->gid) && t->options->squash_reason)
+			tree_warn(t, TREE_WARN_OWNER, e->name, t->options->squash_reason);
 		return 0;
+	}
 	int r = id_map_get(&t->options->uids, e->uid, "user", &uid);
 	if (r >= 0)
 		r = id_map_get(&t->options->gids, e->gid, "group", &gid);
@@ -50,6 +53,15 @@ static int set_owner(struct tree *t, const struct object *o, const struct tar_en
 		return err_ctx(r, "%s", e->name);
 	r = o->fd >= 0 ? fchown(o->fd, uid, gid)
 		       : fchownat(o->parent, o->name, uid, gid, AT_SYMLINK_NOFOLLOW);
+	/*
+	 * chown(2) fails with EINVAL if the process's user namespace does not map one of the ids.
+	 */
+	if (r < 0 && errno == EINVAL)
+		return err_set(EOVERFLOW,
+			"%s belongs to %u:%u, which is beyond the ids that this user may map: give "
+			"the user a larger range in /etc/subuid and /etc/subgid (usermod "
+			"--add-subuids, --add-subgids)",
+			e->name, uid, gid);
 	return r < 0 ? err_sys("change the owner of %s to %u:%u", e->name, uid, gid) : 0;
 }
 
@@ -187,7 +199,12 @@ static int set_xattr(struct tree *t, const struct object *o, const struct tar_en
 		return err_ctx(r, "%s", e->name);
 	if (put_xattr(o, x->name, value, len) == 0)
 		return 0;
-	if (errno == ENOTSUP || errno == EPERM || errno == ENODATA) {
+	/*
+	 * If all files get the caller as owner, the other users and groups that an ACL names do not
+	 * exist in the caller's user namespace, and the kernel refuses the ACL with EINVAL.
+	 */
+	bool stranger = errno == EINVAL && t->options->squash && is_acl(x->name);
+	if (stranger || errno == ENOTSUP || errno == EPERM || errno == ENODATA) {
 		tree_warn(t, TREE_WARN_XATTR, e->name, x->name);
 		return 0;
 	}

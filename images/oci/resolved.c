@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "base/hash.h"
+
 #define DIRECTORY "resolved"
 #define FILE_MAX (2 * OCI_DOCUMENT_MAX)
 #define CHECKSUM_LEN 17 /* length of a file's first line, the checksum: 16 digits and a newline */
@@ -22,24 +24,11 @@
  */
 #define CLOCK_STEP_NS 20000000
 
-/*
- * Continues the FNV-1a hash, of 64 bits, with the bytes at p. `seed` is the hash of the bytes
- * before p.
- */
-static uint64_t checksum(uint64_t seed, const char *p, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		seed = (seed ^ (unsigned char)p[i]) * UINT64_C(0x100000001b3);
-	return seed;
-}
-
-#define CHECKSUM_START UINT64_C(0xcbf29ce484222325)
-
 static void file_name(const char *name, const char *platform, char *buf, size_t size)
 {
-	uint64_t key = checksum(CHECKSUM_START, name, strlen(name) + 1);
+	uint64_t key = hash_add(HASH_START, name, strlen(name) + 1);
 
-	key = checksum(key, platform, strlen(platform));
+	key = hash_add(key, platform, strlen(platform));
 	snprintf(buf, size, DIRECTORY "/%016" PRIx64, key);
 }
 
@@ -120,9 +109,10 @@ static int read_head(const struct store *s, const struct json *j, const char *na
 
 	ret->tag = json_get_str(j, "tag");
 	ret->layers = json_get_str(j, "layers");
+	ret->ids = json_get_str(j, "ids");
 	if (!noted_name || !streq(noted_name, name) || !noted_platform ||
 		!streq(noted_platform, platform) || !index || !manifest || !ret->tag ||
-		!ret->layers)
+		!ret->layers || !ret->ids)
 		return -EINVAL;
 	if (check == RESOLVED_CURRENT && !is_current(s, index))
 		return -EINVAL;
@@ -137,8 +127,7 @@ static bool is_whole(const struct strbuf *text)
 	if (text->len < CHECKSUM_LEN)
 		return false;
 	snprintf(sum, sizeof(sum), "%016" PRIx64 "\n",
-		checksum(
-			CHECKSUM_START, strbuf_str(text) + CHECKSUM_LEN, text->len - CHECKSUM_LEN));
+		hash_add(HASH_START, strbuf_str(text) + CHECKSUM_LEN, text->len - CHECKSUM_LEN));
 	return memcmp(sum, strbuf_str(text), CHECKSUM_LEN) == 0;
 }
 
@@ -210,6 +199,7 @@ static int write_head(const char *name, const char *platform, const struct resol
 	json_out_str(&o, "tag", r->tag);
 	json_out_str(&o, "manifest", r->manifest.text);
 	json_out_str(&o, "layers", r->layers);
+	json_out_str(&o, "ids", r->ids);
 	if (r->has_user)
 		write_user(&o, &r->user);
 	json_out_end_object(&o);
@@ -244,7 +234,7 @@ int resolved_write(const struct store *s, const char *name, const char *platform
 		result = strbuf_add(&rest, strbuf_str(text), text->len);
 	if (result >= 0)
 		result = strbuf_addf(&all, "%016" PRIx64 "\n",
-			checksum(CHECKSUM_START, strbuf_str(&rest), rest.len));
+			hash_add(HASH_START, strbuf_str(&rest), rest.len));
 	if (result >= 0)
 		result = strbuf_add(&all, strbuf_str(&rest), rest.len);
 	if (result < 0)

@@ -21,6 +21,8 @@ struct resolved {
 	const char *tag; /* the image's name in the store */
 	/* names of the layers in the form of chain_unpack(); "": this host cannot use overlayfs */
 	const char *layers;
+	/* rootless_key() of the process that unpacked the layers */
+	const char *ids;
 	struct digest manifest;
 	struct image_config config;
 	/* `user` is set: the ids that the image's passwd and group files give for config.user */

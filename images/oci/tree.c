@@ -49,6 +49,11 @@ void tree_warn(struct tree *t, enum tree_warning kind, const char *name, const c
 			"%.200s does not get %.100s, which means something to overlayfs", name,
 			why);
 		break;
+	case TREE_WARN_OWNER:
+		snprintf(text, sizeof(text),
+			"%.200s gets this user as its owner, and others may too: %.200s", name,
+			why);
+		break;
 	}
 	t->options->warn(t->options->data, text);
 }

@@ -42,8 +42,13 @@ struct tree_options {
 	 * replaces a directory by something else
 	 */
 	bool plain;
-	/* whether all files get the caller as owner, because the caller may not change owners */
+	/* whether all files get the caller as owner */
 	bool squash;
+	/*
+	 * why `squash` is set, as a part of a sentence for warnings; NULL: the user asked for it,
+	 * so there is no warning
+	 */
+	const char *squash_reason;
 	/* largest number of bytes of data in all files; 0: as much as the file system has free */
 	uint64_t max_bytes;
 	/*

@@ -51,7 +51,8 @@ PACK_TYPE(orders_type, struct agent_orders, PACK_EMBED(struct agent_orders, plan
 	PACK_STRING(struct agent_orders, state),
 	PACK_EMBED(struct agent_orders, resources, &limits_type),
 	PACK_BOOL(struct agent_orders, tell_steps), PACK_BOOL(struct agent_orders, delegate),
-	PACK_BOOL(struct agent_orders, image), PACK_BOOL(struct agent_orders, root_readonly));
+	PACK_BOOL(struct agent_orders, image), PACK_BOOL(struct agent_orders, overlay),
+	PACK_BOOL(struct agent_orders, root_readonly));
 
 int agent_orders_for_exec(
 	struct arena *a, const struct plan *plan, const struct spec *spec, struct agent_orders *ret)
@@ -79,6 +80,7 @@ int agent_orders_for_create(
 	ret->resources = limits.guest;
 	ret->delegate = plan_delegates_cgroup(spec);
 	ret->image = spec_image_is_root(spec);
+	ret->overlay = spec_image_is_overlay(spec);
 	ret->root_readonly = spec->root_readonly;
 	return 0;
 }

@@ -46,6 +46,8 @@ struct agent_orders {
 	struct cg_resources resources;
 	bool delegate; /* whether the container's cgroup is given to the user `uid` */
 	bool image;    /* whether the container's root is the disk image vm.image */
+	/* whether the root is an overlay of vm.image and of a file system in the guest's memory */
+	bool overlay;
 	bool root_readonly;
 };
 

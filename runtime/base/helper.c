@@ -52,7 +52,7 @@ static _Noreturn void become_helper(
 		dup2(s->fd[0], 0) == 0 && dup2(s->fd[1], 1) == 1 && dup2(s->fd[2], 2) == 2 &&
 		close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0 && setpgid(0, 0) == 0 &&
 		sigprocmask(SIG_SETMASK, &none, NULL) == 0)
-		execv(path, (char *const *)argv);
+		execvp(path, (char *const *)argv);
 	dprintf(2, "execute it: %s\n", err_text(errno));
 	_exit(127);
 }

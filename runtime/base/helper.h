@@ -31,10 +31,11 @@ int helper_read(const struct helper_streams *s, int stream, struct strbuf *ret, 
 	must_check;
 
 /*
- * Runs the helper program at `path` and waits for it. argv has NULL at its end. *ret_status is a
- * status as waitpid(2) returns it. If the program could not be executed, its exit code is 127, and
- * its standard error has a line that says why. The kernel kills the helper if its caller ends. The
- * helper is in a process group of its own, so that the keys of a terminal do not end it.
+ * Runs the helper program at `path`, or in $PATH if `path` has no slash, and waits for it. argv has
+ * NULL at its end. *ret_status is a status as waitpid(2) returns it. If the program could not be
+ * executed, its exit code is 127, and its standard error has a line that says why. The kernel kills
+ * the helper if its caller ends. The helper is in a process group of its own, so that the keys of a
+ * terminal do not end it.
  */
 int helper_run(const struct helper_streams *s, const char *path, const char *const *argv,
 	int *ret_status) must_check;

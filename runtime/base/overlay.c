@@ -11,12 +11,17 @@
  */
 #include "base/overlay.h"
 
+#include <linux/limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 
 #include "base/fd.h"
+#include "base/str.h"
 #include "base/sys.h"
 
 #define FSCONFIG_MAX 255 /* longest value in bytes that fsconfig(2) takes */
@@ -160,4 +165,56 @@ int overlay_mount(const struct overlay *o)
 	if (fd < 0 && errno == EINVAL)
 		fd = mount_by_mount2(o);
 	return fd < 0 ? err_sys("mount an overlay of directories of %s", o->dir) : fd;
+}
+
+static int copy_xattr(int from, int to, const char *name)
+{
+	_cleanup_free_ char *value = malloc(XATTR_SIZE_MAX);
+
+	if (!value)
+		return err_set(ENOMEM, "out of memory");
+	ssize_t n = fgetxattr(from, name, value, XATTR_SIZE_MAX);
+	if (n < 0)
+		return err_sys("read the extended attribute %s of a lower directory", name);
+	if (fsetxattr(to, name, value, (size_t)n, 0) < 0)
+		return err_sys("set the extended attribute %s of an upper directory", name);
+	return 0;
+}
+
+static int copy_xattrs(int from, int to)
+{
+	_cleanup_free_ char *names = malloc(XATTR_LIST_MAX);
+	int r = 0;
+
+	if (!names)
+		return err_set(ENOMEM, "out of memory");
+	ssize_t n = flistxattr(from, names, XATTR_LIST_MAX);
+	if (n < 0)
+		return errno == EOPNOTSUPP
+			       ? 0
+			       : err_sys("read the extended attributes of a lower directory");
+	for (const char *p = names; p < names + n && r >= 0; p += strlen(p) + 1)
+		/*
+		 * Two kinds of attributes are left out: those of overlayfs, because they describe
+		 * one directory and not the merged tree, and the SELinux label, because the kernel
+		 * sets it.
+		 */
+		if (!strstr(p, ".overlay.") && !streq(p, "security.selinux"))
+			r = copy_xattr(from, to, p);
+	return r;
+}
+
+int overlay_copy_root(int lower, int upper)
+{
+	struct stat st;
+
+	if (fstat(lower, &st) < 0)
+		return err_sys("look at a lower directory");
+	if (fchown(upper, st.st_uid, st.st_gid) < 0 || fchmod(upper, st.st_mode & 07777) < 0)
+		return err_sys("set the owner and mode of an overlay's root");
+	int r = copy_xattrs(lower, upper);
+	const struct timespec times[2] = {st.st_atim, st.st_mtim};
+	if (r >= 0 && futimens(upper, times) < 0)
+		r = err_sys("set the time of an overlay's root");
+	return r;
 }

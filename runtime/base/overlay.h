@@ -36,3 +36,9 @@ struct overlay {
  * used on this host.
  */
 int overlay_mount(const struct overlay *o) must_check;
+
+/*
+ * Copies owner, mode, extended attributes and time of the directory `lower` to the empty directory
+ * `upper`, because overlayfs shows those of the upper directory for the root of the mount.
+ */
+int overlay_copy_root(int lower, int upper) must_check;

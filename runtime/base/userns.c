@@ -137,34 +137,6 @@ int userns_read_maps(int fd, struct strbuf *uid_map, struct strbuf *gid_map)
 	return r < 0 ? r : 0;
 }
 
-static int write_own_map(const char *path, const char *text)
-{
-	_cleanup_fd_ int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		return err_sys("write %s", path);
-	return 0;
-}
-
-int userns_become_root(bool *ret_rootless)
-{
-	char map[64];
-	uid_t uid = geteuid();
-	gid_t gid = getegid();
-
-	*ret_rootless = uid != 0;
-	if (uid == 0)
-		return 0;
-	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
-		return err_sys("make a user namespace");
-	int r = write_own_map("/proc/self/setgroups", "deny");
-	snprintf(map, sizeof(map), "0 %u 1", gid);
-	if (r >= 0)
-		r = write_own_map("/proc/self/gid_map", map);
-	snprintf(map, sizeof(map), "0 %u 1", uid);
-	return r < 0 ? r : write_own_map("/proc/self/uid_map", map);
-}
-
 int userns_raise_ambient(void)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};

@@ -20,15 +20,6 @@ int userns_open(const char *uid_map, const char *gid_map) must_check;
 int userns_read_maps(int fd, struct strbuf *uid_map, struct strbuf *gid_map) must_check;
 
 /*
- * Makes a process without privileges the root of a new user namespace, with its own ids only, and
- * of a new mount namespace, which belongs to that user namespace. Then the process may enter and
- * remove directories whose modes forbid it to their owner, may set extended attributes that need a
- * capability in their namespace, and may mount overlays. Does nothing for root. *ret_rootless says
- * whether the process had no privileges.
- */
-int userns_become_root(bool *ret_rootless) must_check;
-
-/*
  * Puts the capabilities that the calling process has into its ambient set, so that the programs
  * that the process executes get them although the process is not root in its user namespace. The
  * function makes only system calls, because a process that shares its parent's memory calls it.

@@ -309,6 +309,11 @@ static int check_options(const struct run_options *o, bool tty_possible)
 			"--detach");
 	if (o->isolation && !streq(o->isolation, "ns") && !streq(o->isolation, "vm"))
 		return err_set(EINVAL, "--isolation %.100s: expected ns or vm", o->isolation);
+	if (o->root_disk && !streq(o->root_disk, "share") && !streq(o->root_disk, "erofs"))
+		return err_set(EINVAL, "--root-disk %.100s: expected share or erofs", o->root_disk);
+	if (run_uses_erofs(o) && !(o->isolation && streq(o->isolation, "vm")))
+		return err_set(EINVAL, "--root-disk erofs: only a microVM has a disk: add "
+				       "--isolation vm");
 	return 0;
 }
 
@@ -371,6 +376,9 @@ static int try_machine(struct image_run *r)
 static int run_image(struct image_run *r, const struct globals *g)
 {
 	struct run_options *o = &r->options;
+
+	if (!o->isolation && g->vm)
+		o->isolation = "vm";
 	int result = check_options(o, !o->detach && !r->create);
 
 	if (result >= 0)
@@ -378,8 +386,6 @@ static int run_image(struct image_run *r, const struct globals *g)
 	if (result >= 0)
 		result = set_root(r, g);
 	o->debug = g->debug;
-	if (!o->isolation && g->vm)
-		o->isolation = "vm";
 	r->name = o->name;
 	if (result >= 0 && !r->name)
 		result = random_name(&r->arena, &r->name);
@@ -477,6 +483,9 @@ int cmd_run_image(const struct command *self, const struct globals *g, int argc,
 			"namespaces (default), or a microVM"},
 		{"hypervisor", 0, OPTION_STRING, &o.hypervisor, "kvm|qemu|auto",
 			"what runs the microVM (default: auto)"},
+		{"root-disk", 0, OPTION_STRING, &o.root_disk, "share|erofs",
+			"how the microVM gets the image: shared by the host (default), or as a "
+			"disk that all microVMs of the image read"},
 		{"kernel", 0, OPTION_STRING, &o.kernel, "FILE",
 			"the microVM's kernel (default: the installed one)"},
 		{"store", 0, OPTION_STRING, &o.store, "DIR",

@@ -37,6 +37,7 @@ int cmd_spec(const struct command *self, const struct globals *g, int argc, char
 		{0},
 	};
 	struct arguments args = {.max = 0};
+	char users[32], groups[32];
 	_cleanup_json_out_ struct json_out o = {0};
 	const char *text;
 	size_t len;
@@ -44,9 +45,12 @@ int cmd_spec(const struct command *self, const struct globals *g, int argc, char
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
+	snprintf(users, sizeof(users), "0 %u 1\n", geteuid());
+	snprintf(groups, sizeof(groups), "0 %u 1\n", getegid());
 	r = json_out_init(&o, true);
 	if (r >= 0)
-		r = spec_write_default(&o, rootless, geteuid(), getegid());
+		r = spec_write_default(
+			&o, rootless ? &(struct spec_user_maps){users, groups} : NULL);
 	if (r >= 0)
 		r = json_out_text(&o, &text, &len);
 	if (r < 0)

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/subids.h"
 #include "base/sys.h"
-#include "base/user.h"
 #include "cgroups/cgroup.h"
 #include "doctor/doctor.h"
 
@@ -196,35 +196,21 @@ static int check_overlay(struct doctor_ctx *c)
 }
 
 /*
- * Says whether a line of the file `path`, /etc/subuid or /etc/subgid, gives ids to the user. If
- * user is NULL, a line for any user counts.
+ * Says whether the file `path`, /etc/subuid or /etc/subgid, gives ids to this user, or for root to
+ * any user.
  */
-static bool has_ids(const char *path, const char *user)
+static bool has_ids(const char *path)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
-	char number[16];
+	int r = geteuid() == 0 ? fd_read_file(AT_FDCWD, path, &text, SUBID_MAX)
+			       : subids_add(path, geteuid(), &text);
 
-	if (fd_read_file(AT_FDCWD, path, &text, SUBID_MAX) < 0)
-		return false;
-	snprintf(number, sizeof(number), "%u", (unsigned)geteuid());
-	for (const char *line = strbuf_str(&text); *line;) {
-		size_t len = strcspn(line, ":\n");
-		bool whole = line[len] == ':';
-
-		if (whole && (!user || (strlen(user) == len && strncmp(line, user, len) == 0) ||
-				     (strlen(number) == len && strncmp(line, number, len) == 0)))
-			return true;
-		line += strcspn(line, "\n");
-		line += *line == '\n';
-	}
-	return false;
+	return r >= 0 && strpbrk(strbuf_str(&text), ": ");
 }
 
 int doctor_rootless(struct doctor_ctx *c)
 {
-	_cleanup_user_names_ struct user_names names = {0};
-	const char *user = geteuid() == 0 ? NULL : user_name(&names, geteuid()),
-		   *who = geteuid() == 0 ? "ordinary users" : "this user";
+	const char *who = geteuid() == 0 ? "ordinary users" : "this user";
 	const char *uidmap, *gidmap, *advice = who_forbids();
 	int failed = try_unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET);
 
@@ -239,15 +225,12 @@ int doctor_rootless(struct doctor_ctx *c)
 		r = doctor_find_program(c->arena, "newgidmap", &gidmap);
 	if (r < 0)
 		return r;
-	if (geteuid() != 0 && !user)
-		/* If the user has no name, only lines with the user's number are looked for. */
-		user = "";
 	if (!uidmap || !gidmap)
 		return doctor_report(c, DOCTOR_WARNING, "rootless",
 			"%s can map one id only: newuidmap and newgidmap are not there; install "
 			"the package uidmap (or shadow-utils)",
 			who);
-	if (!has_ids("/etc/subuid", user) || !has_ids("/etc/subgid", user))
+	if (!has_ids(SUBIDS_USERS) || !has_ids(SUBIDS_GROUPS))
 		return doctor_report(c, DOCTOR_WARNING, "rootless",
 			"%s can map one id only: no range in /etc/subuid and /etc/subgid; usermod "
 			"--add-subuids 100000-165535 --add-subgids 100000-165535 USER",

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/overlay.h"
 #include "base/path.h"
 #include "guest/guest.h"
 #include "step/host_open.h"
@@ -174,7 +175,8 @@ static int mount_error(int fs, const char *type)
 	return err_set(code, "vm.image: mount it as %s: %s", type, err_text(code));
 }
 
-static int open_image(struct process *p)
+/* Mounts vm.image. Returns the descriptor of a detached mount. */
+static int mount_image(struct process *p, bool read_only)
 {
 	const char *type = NULL, *disk = p->guest->config->disk;
 
@@ -185,11 +187,83 @@ static int open_image(struct process *p)
 	if (fs < 0)
 		return mount_error(-EBADF, type);
 	if (fsconfig(fs, FSCONFIG_SET_STRING, "source", disk, 0) < 0 ||
-		(p->orders->root_readonly && fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0) ||
+		(read_only && fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0) ||
 		fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
 		return mount_error(fs, type);
 	r = fsmount(fs, FSMOUNT_CLOEXEC, 0);
 	return r < 0 ? mount_error(fs, type) : r;
+}
+
+static int mount_memory(void)
+{
+	_cleanup_fd_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+
+	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0700", 0) < 0 ||
+		fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return err_sys("vm.image: make a file system in the guest's memory");
+	int fd = fsmount(fs, FSMOUNT_CLOEXEC, 0);
+	return fd < 0 ? err_sys("vm.image: mount a file system in the guest's memory") : fd;
+}
+
+/* Attaches a detached mount to the new directory `path` of the guest. */
+static int attach(int tree, const char *path)
+{
+	if (mkdir(path, 0700) < 0)
+		return err_sys("make the directory %s", path);
+	if (move_mount(tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return err_sys("attach a mount to %s", path);
+	return 0;
+}
+
+/* Makes the overlay's own directories in the guest's memory. */
+static int make_upper(int image, int memory)
+{
+	if (mkdirat(memory, "upper", 0755) < 0 || mkdirat(memory, "work", 0700) < 0)
+		return err_sys("vm.image: make a directory in the guest's memory");
+	_cleanup_fd_ int upper = openat(memory, "upper", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return upper < 0 ? err_sys("vm.image: open a directory in the guest's memory")
+			 : overlay_copy_root(image, upper);
+}
+
+/*
+ * Mounts an overlay: vm.image below, which the guest only reads, and a file system in the guest's
+ * memory above it. overlayfs gets its directories by path, and keeps copies of their mounts, so the
+ * mounts that are attached here are detached again.
+ */
+static int open_overlay(struct process *p, const struct step *s)
+{
+	const char *dir = p->guest->config->dir;
+	const char *lower = arena_printf(&p->arena, "%s/image", dir);
+	const char *memory_path = arena_printf(&p->arena, "%s/memory", dir);
+	const struct overlay o = {.dir = dir,
+		.lower = "image",
+		.upper = arena_printf(&p->arena, "%s/upper", memory_path),
+		.work = arena_printf(&p->arena, "%s/work", memory_path)};
+	_cleanup_fd_ int image = mount_image(p, true);
+	_cleanup_fd_ int memory = image < 0 ? image : mount_memory();
+
+	if (memory < 0)
+		return memory;
+	if (!lower || !memory_path || !o.upper || !o.work)
+		return -ENOMEM;
+	int r = open_tree_map(image, s, -EBADF);
+	if (r >= 0)
+		r = attach(image, lower);
+	if (r >= 0)
+		r = attach(memory, memory_path);
+	_cleanup_fd_ int root =
+		r < 0 ? -EBADF : openat(AT_FDCWD, lower, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (r >= 0)
+		r = root < 0 ? err_sys("open %s", lower) : make_upper(root, memory);
+	int tree = r < 0 ? r : overlay_mount(&o);
+	umount2(lower, MNT_DETACH);
+	umount2(memory_path, MNT_DETACH);
+	return tree;
+}
+
+static int open_image(struct process *p, const struct step *s)
+{
+	return p->orders->overlay ? open_overlay(p, s) : mount_image(p, p->orders->root_readonly);
 }
 
 /*
@@ -225,7 +299,7 @@ int guest_open(struct process *p, const struct step *s)
 	if (s->kind == STEP_CONNECT)
 		fd = mount_backend(p, s);
 	else if (s->kind == STEP_OPEN_ROOT)
-		fd = p->orders->image ? open_image(p) : open_share(p, s);
+		fd = p->orders->image ? open_image(p, s) : open_share(p, s);
 	else
 		fd = s->open.mount ? open_share(p, s) : open_tree_copy(s, -EBADF);
 	p->slots[s->slot] = fd;

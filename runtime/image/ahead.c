@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/userns.h"
+#include "base/rootless.h"
 #include "image/image.h"
 #include "image/progress.h"
 #include "images/oci/chain.h"
@@ -108,20 +108,23 @@ static int unpack_ahead(
 	const struct unpack_progress progress = {on_layer, on_bytes, u};
 	struct follower f = {.on_complete = on_complete, .data = u};
 	_cleanup_strbuf_ struct strbuf layers = {0};
+	struct rootless rootless;
 	struct descriptor d;
 	struct image img;
 	int r = describe(s, digest, &d);
 
 	if (r >= 0)
-		r = userns_become_root(&options.squash);
+		r = rootless_become_root(&rootless);
 	/*
 	 * The signal for the death of the parent is set again, because the kernel clears the
-	 * setting when a process changes its credentials, as userns_become_root() does.
+	 * setting when a process changes its credentials, as rootless_become_root() does.
 	 */
 	if (r >= 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 		r = err_sys("set the signal for the end of the parent");
 	if (r < 0)
 		return r;
+	options.squash = rootless.one_id;
+	options.squash_reason = rootless.one_id;
 	follow_init(&f, s, PIPE_FD);
 	r = follow_image(&f, a, &d, &img);
 	if (r < 0)

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
-#include "base/userns.h"
+#include "base/rootless.h"
 #include "image/image.h"
 #include "image/progress.h"
 #include "images/oci/chain.h"
@@ -18,7 +18,8 @@
 struct unpacking {
 	const char *platform, *uid_map, *gid_map;
 	bool json;
-	bool rootless;
+	bool squash; /* all files get the caller as their owner */
+	struct rootless rootless;
 };
 
 static void warn(void *data, const char *text)
@@ -73,7 +74,9 @@ static int make_empty_dir(int at, const char *path, mode_t mode)
 static int unpack(const struct image_globals *g, const struct store *s, const struct image *img,
 	const struct unpacking *u, int root, struct strbuf *layers)
 {
-	struct tree_options options = {.warn = g->quiet ? NULL : warn, .squash = u->rootless};
+	struct tree_options options = {.warn = g->quiet ? NULL : warn,
+		.squash = u->squash || u->rootless.one_id,
+		.squash_reason = u->squash ? NULL : u->rootless.one_id};
 	struct progress p;
 	const struct unpack_progress progress = {progress_layer, progress_bytes, &p};
 	uint64_t all = 0;
@@ -83,9 +86,10 @@ static int unpack(const struct image_globals *g, const struct store *s, const st
 		r = parse_map(u->gid_map, "--gid-map", &options.gids);
 	if (r < 0)
 		return r;
-	if (layers && (u->uid_map || u->gid_map))
-		return err_set(EINVAL, "--uid-map, --gid-map: the store keeps one form of a layer: "
-				       "give a DIR");
+	if (layers && (u->uid_map || u->gid_map || u->squash))
+		return err_set(EINVAL,
+			"--uid-map, --gid-map, --squash: the store keeps one form of a layer: "
+			"give a DIR");
 	for (size_t i = 0; i < img->document.nlayers; i++)
 		all += img->document.layers[i].size;
 	progress_init(&p, u->json, g->quiet, all);
@@ -135,7 +139,7 @@ static int open_image(const struct image_globals *g, struct arena *a, const char
 	if (r >= 0)
 		r = image_open_store(g, s);
 	if (r >= 0)
-		r = userns_become_root(&u->rootless);
+		r = rootless_become_root(&u->rootless);
 	return r < 0 ? r : image_open(s, a, name, platform, img);
 }
 
@@ -150,6 +154,8 @@ int image_cmd_unpack(
 			"shift owners, as in a user namespace"},
 		{"gid-map", 0, OPTION_STRING, &u.gid_map, "CONTAINER:HOST:COUNT",
 			"the same for groups"},
+		{"squash", 0, OPTION_FLAG, &u.squash, NULL,
+			"all files belong to the caller, whatever their owners in the image"},
 		{"json", 0, OPTION_FLAG, &u.json, NULL,
 			"progress as JSON objects, on standard error"},
 		{0},
@@ -175,15 +181,22 @@ int image_cmd_unpack(
  * Makes the config.json that `caisson spec` writes, as a JSON tree to which the image's settings
  * are added.
  */
-static int default_config(struct arena *a, bool rootless, uid_t uid, gid_t gid, struct json **ret)
+static int default_config(struct arena *a, const struct unpacking *u, struct json **ret)
 {
 	_cleanup_json_out_ struct json_out o = {0};
+	_cleanup_strbuf_ struct strbuf users = {0}, groups = {0};
 	const char *text;
 	size_t len;
 	int r = json_out_init(&o, false);
 
 	if (r >= 0)
-		r = spec_write_default(&o, rootless, uid, gid);
+		r = rootless_read_map(false, &users);
+	if (r >= 0)
+		r = rootless_read_map(true, &groups);
+	if (r < 0)
+		return r;
+	const struct spec_user_maps maps = {strbuf_str(&users), strbuf_str(&groups)};
+	r = spec_write_default(&o, u->rootless.entered ? &maps : NULL);
 	if (r >= 0)
 		r = json_out_text(&o, &text, &len);
 	return r < 0 ? r : json_parse(a, text, len, "the default config.json", ret);
@@ -238,6 +251,8 @@ int image_cmd_bundle(
 		{"tty", 't', OPTION_FLAG, &b.terminal, NULL, "the program gets a terminal"},
 		{"read-only", 0, OPTION_FLAG, &b.read_only, NULL,
 			"the container sees its root file system read-only"},
+		{"squash", 0, OPTION_FLAG, &u.squash, NULL,
+			"all files belong to the caller, whatever their owners in the image"},
 		{"json", 0, OPTION_FLAG, &u.json, NULL,
 			"progress as JSON objects, on standard error"},
 		{0},
@@ -247,8 +262,6 @@ int image_cmd_bundle(
 	_cleanup_store_ struct store s = STORE_INIT;
 	struct image img;
 	struct json *base;
-	uid_t uid = geteuid();
-	gid_t gid = getegid();
 
 	int r = image_parse(self, defs, argc, argv, &args);
 	if (r != 0)
@@ -265,7 +278,7 @@ int image_cmd_bundle(
 	b.env = env.v;
 	r = open_image(g, &a, args.v[0], &u, &s, &img);
 	if (r >= 0)
-		r = default_config(&a, u.rootless, uid, gid, &base);
+		r = default_config(&a, &u, &base);
 	if (r < 0)
 		return r;
 	b.base = base;

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/userns.h"
+#include "base/rootless.h"
 #include "image/image.h"
 
 void image_size_text(uint64_t bytes, char *buf, size_t size)
@@ -99,7 +99,7 @@ int image_platform(
 int image_open_container(const struct image_globals *g, struct arena *a, const char *name,
 	struct store *s, struct container_uses *ret)
 {
-	bool rootless;
+	struct rootless rootless;
 	/*
 	 * The store is opened before the process becomes root in a user namespace, because the path
 	 * of the store depends on the caller's user id.
@@ -107,6 +107,6 @@ int image_open_container(const struct image_globals *g, struct arena *a, const c
 	int r = image_open_store(g, s);
 
 	if (r >= 0)
-		r = userns_become_root(&rootless);
+		r = rootless_become_root(&rootless);
 	return r < 0 ? r : container_dir_read(s, a, name, ret);
 }

@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 #include "base/path.h"
-#include "base/userns.h"
+#include "base/rootless.h"
 #include "image/image.h"
 #include "images/oci/chain.h"
 #include "images/oci/commit.h"
@@ -129,13 +129,16 @@ static int diff_images(
 	const struct image_globals *g, struct arena *a, char **names, struct change_list *ret)
 {
 	_cleanup_store_ struct store s = STORE_INIT;
-	struct tree_options options = {.warn = g->quiet ? NULL : warn};
+	struct rootless rootless;
 	int r = image_open_store(g, &s);
 
 	if (r >= 0)
-		r = userns_become_root(&options.squash);
+		r = rootless_become_root(&rootless);
 	if (r < 0)
 		return r;
+	const struct tree_options options = {.warn = g->quiet ? NULL : warn,
+		.squash = rootless.one_id,
+		.squash_reason = rootless.one_id};
 	_cleanup_fd_ int from = open_tree(&s, a, names[0], &options);
 	if (from < 0)
 		return from;

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/userns.h"
+#include "base/rootless.h"
 #include "image/image.h"
 #include "image/progress.h"
 #include "images/oci/chain.h"
@@ -20,7 +20,9 @@ struct resolving {
 	const struct image_globals *g;
 	struct store *store;
 	struct image img;
-	bool rootless;
+	struct rootless rootless;
+	char ids[ROOTLESS_KEY_SIZE];
+	bool disk; /* an EROFS image is made too */
 	/* list of the unpacked layers; empty: overlayfs cannot stack the layers on this host */
 	struct strbuf layers;
 };
@@ -37,7 +39,9 @@ static void warn(void *data, const char *text)
 static int unpack(struct resolving *r)
 {
 	const struct image_globals *g = r->g;
-	const struct tree_options options = {.warn = g->quiet ? NULL : warn, .squash = r->rootless};
+	const struct tree_options options = {.warn = g->quiet ? NULL : warn,
+		.squash = r->rootless.one_id,
+		.squash_reason = r->rootless.one_id};
 	struct progress bar;
 	const struct unpack_progress progress = {progress_layer, progress_bytes, &bar};
 	uint64_t all = 0;
@@ -78,6 +82,7 @@ static int note(struct resolving *r, const char *name, const char *platform,
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct resolved found = {.tag = r->img.name ? r->img.name : r->img.tag.digest.text,
 		.layers = strbuf_str(&r->layers),
+		.ids = r->ids,
 		.manifest = r->img.manifest.digest};
 
 	find_user(r, &found);
@@ -108,6 +113,18 @@ static int get(struct resolving *r, struct arena *a, const char *name,
 	return result;
 }
 
+/* Makes the EROFS image that is the root disk of microVMs. */
+static int make_disk(const struct resolving *r)
+{
+	if (!r->layers.len)
+		return err_set(EOPNOTSUPP,
+			"--root-disk erofs: the image's layers are not in the store, because "
+			"overlayfs cannot be used on %s",
+			r->store->path);
+	int result = chain_make_erofs(r->store, strbuf_str(&r->layers));
+	return result < 0 ? err_ctx(result, "--root-disk erofs") : 0;
+}
+
 static int resolve(struct resolving *r, struct arena *a, const char *name, const char *platform)
 {
 	struct platform buf;
@@ -115,28 +132,35 @@ static int resolve(struct resolving *r, struct arena *a, const char *name, const
 	struct resolved_index index;
 	int result = image_platform(a, platform, &buf, &wanted);
 
-	/*
-	 * The store is opened before the process becomes root in a user namespace, because the path
-	 * of the store depends on the caller's user id.
-	 */
 	if (result >= 0)
 		result = image_open_store(r->g, r->store);
 	if (result >= 0)
-		result = userns_become_root(&r->rootless);
-	if (result >= 0)
 		result = get(r, a, name, wanted, &index);
+	/*
+	 * The process becomes root in a user namespace only now, because the path of the store
+	 * depends on the caller's user id, and because the helpers for credentials that a pull
+	 * executes do not work in a user namespace.
+	 */
+	if (result >= 0)
+		result = rootless_become_root(&r->rootless);
+	if (result >= 0)
+		result = rootless_key(r->ids);
 	if (result >= 0)
 		result = unpack(r);
-	return result < 0 ? result : note(r, name, platform, &index);
+	if (result >= 0)
+		result = note(r, name, platform, &index);
+	return result >= 0 && r->disk ? make_disk(r) : result;
 }
 
 int image_cmd_resolve(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv)
 {
-	const char *platform = NULL;
+	const char *platform = NULL, *disk = NULL;
 	const struct option_def defs[] = {
 		{"platform", 0, OPTION_STRING, &platform, "OS/ARCH[/VARIANT]",
 			"of an image for several (default: this machine's)"},
+		{"root-disk", 0, OPTION_STRING, &disk, "erofs",
+			"make the file system for microVMs too"},
 		{0},
 	};
 	struct image_arguments args = {.min = 1, .max = 1};
@@ -147,6 +171,9 @@ int image_cmd_resolve(
 	int result = image_parse(self, defs, argc, argv, &args);
 	if (result != 0)
 		return result < 0 ? result : 0;
+	if (disk && !streq(disk, "erofs"))
+		return err_set(EINVAL, "--root-disk %.100s: expected erofs", disk);
+	r.disk = disk;
 	result = resolve(&r, &a, args.v[0], platform);
 	strbuf_release(&r.layers);
 	return result;

@@ -9,7 +9,10 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "base/remove.h"
+#include "base/rootless.h"
+#include "base/subids.h"
 #include "launch/hook_output.h"
 #include "launch/join.h"
 #include "launch/launch.h"
@@ -103,6 +106,31 @@ static void remove_taps(struct container *c, const struct spec *s)
 }
 
 /*
+ * Removes the tree in a child process that is the root of a user namespace, because the tree has
+ * files of the ids that subuid(5) gives to this user.
+ */
+static int remove_as_root(int dir, const char *name)
+{
+	struct rootless rootless;
+	int status;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return err_sys("make a process");
+	if (pid == 0) {
+		int r = rootless_become_root(&rootless);
+		if (r >= 0)
+			r = remove_tree(dir, name, NULL);
+		_exit(r < 0 ? 1 : 0);
+	}
+	int r = process_wait(pid, "the removal", &status);
+	if (r < 0 || status == 0)
+		return r;
+	return err_set(EACCES, "it has files of other users, which this user may not remove: check "
+			       "the ranges in " SUBIDS_USERS " and " SUBIDS_GROUPS);
+}
+
+/*
  * Removes the bundle's directory that `run --image` made for the container. This happens before
  * state.json is removed, so that a second `delete` can finish the removal if this one is
  * interrupted.
@@ -120,6 +148,8 @@ int launch_remove_bundle(struct arena *a, const char *path)
 	if (dir < 0)
 		return errno == ENOENT ? 0 : err_sys("open %s", above);
 	int r = remove_tree(dir, slash + 1, NULL);
+	if ((r == -EACCES || r == -EPERM) && geteuid() != 0)
+		r = remove_as_root(dir, slash + 1);
 	return r < 0 ? err_ctx(r, "the bundle %s", path) : 0;
 }
 

@@ -136,10 +136,11 @@ static int decide_use(const struct spec *s, struct machine_config *m)
 	const char *use = spec_annotation(s, SPEC_IMAGE_USE);
 	const char *snapshot = spec_annotation(s, SNAPSHOT);
 
-	if (use && !streq(use, "root") && !streq(use, "disk"))
+	if (use && !streq(use, "root") && !streq(use, SPEC_IMAGE_OVERLAY) && !streq(use, "disk"))
 		return err_set(EINVAL,
 			"annotation " SPEC_IMAGE_USE
-			": \"%s\": expected root (vm.image is the root file system) or disk (it is "
+			": \"%s\": expected root (vm.image is the root file system), overlay (the "
+			"same, and what is written stays in the guest's memory) or disk (it is "
 			"/dev/vda, and root.path is the root file system)",
 			use);
 	if (snapshot && !streq(snapshot, "true") && !streq(snapshot, "false"))
@@ -199,7 +200,8 @@ int machine_decide_image(
 			s->vm->image_format);
 	m->image = s->vm->image_path;
 	m->image_format = f->disk;
-	m->image_read_only = spec_image_is_root(s) && s->root_readonly;
+	m->image_read_only =
+		spec_image_is_overlay(s) || (spec_image_is_root(s) && s->root_readonly);
 	bool kept = !m->image_read_only && !m->image_snapshot;
 	if (access(m->image, kept ? R_OK | W_OK : R_OK) < 0)
 		return err_sys("vm.image.path: %s", m->image);

@@ -3,19 +3,18 @@
 
 #include <sys/socket.h>
 
+#include "base/hash.h"
 #include "base/str.h"
 
 #define MTU_DEFAULT 1500
 
 void net_backend_mac(const struct spec_vm_net *n, const char *id, uint8_t ret[6])
 {
-	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* start value of the FNV-1a hash */
+	uint64_t hash = hash_add(HASH_START, id, strlen(id));
 
 	memcpy(ret, n->mac, sizeof(n->mac));
 	if (n->has_mac)
 		return;
-	for (; *id; id++)
-		hash = (hash ^ (uint8_t)*id) * UINT64_C(0x100000001b3);
 	for (int i = 1; i < 6; i++)
 		ret[i] = (uint8_t)(hash >> (8 * i));
 	ret[0] = 2; /* first byte of a unicast, locally administered address */

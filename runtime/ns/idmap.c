@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 
 #include "base/fd.h"
-#include "base/process.h"
+#include "base/subids.h"
 #include "ns/ns.h"
 
 int ns_open(enum spec_ns type, const char *path)
@@ -74,59 +74,13 @@ static int deny_setgroups(pid_t pid)
 	return fd_write_file(AT_FDCWD, path, "deny");
 }
 
-/*
- * Runs the set-uid program newuidmap or newgidmap with the arguments PID INSIDE OUTSIDE COUNT ...
- * These programs check the ranges against /etc/subuid and /etc/subgid.
- */
+/* Executes newuidmap or newgidmap, which check the ranges against /etc/subuid and /etc/subgid. */
 static int run_helper(const char *helper, pid_t pid, const struct spec_id_maps *m)
 {
-	_cleanup_arena_ struct arena a = {0};
-	size_t n = 0;
-	int status;
+	_cleanup_strbuf_ struct strbuf text = {0};
+	int r = spec_id_maps_text(m, &text);
 
-	char **argv = arena_array(&a, 3 * m->n + 3, sizeof(*argv));
-	if (!argv)
-		return -ENOMEM;
-	argv[n++] = arena_strdup(&a, helper);
-	argv[n++] = arena_printf(&a, "%d", pid);
-	for (size_t i = 0; i < m->n; i++) {
-		argv[n++] = arena_printf(&a, "%u", m->v[i].container_id);
-		argv[n++] = arena_printf(&a, "%u", m->v[i].host_id);
-		argv[n++] = arena_printf(&a, "%u", m->v[i].size);
-	}
-	for (size_t i = 0; i < n; i++)
-		if (!argv[i])
-			return -ENOMEM;
-	pid_t child = fork();
-	if (child < 0)
-		return err_sys("fork");
-	if (child == 0) {
-		/*
-		 * The child closes all descriptors above 2, because the set-uid program that it
-		 * executes must not get the descriptors that --preserve-fds keeps open for the
-		 * container.
-		 */
-		sigset_t none;
-		sigemptyset(&none);
-		sigprocmask(SIG_SETMASK, &none, NULL);
-		close_range(3, ~0U, 0);
-		execvp(helper, argv);
-		_exit(127);
-	}
-	int r = process_wait(child, helper, &status);
-	if (r < 0)
-		return r;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-		return err_set(EPERM,
-			"an ordinary user who maps more than the own id needs %s: install the "
-			"package uidmap",
-			helper);
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		return err_set(EPERM,
-			"%s refused the id map: check this user's ranges in /etc/subuid and "
-			"/etc/subgid",
-			helper);
-	return 0;
+	return r < 0 ? r : subids_write_map(helper, pid, strbuf_str(&text));
 }
 
 static bool is_own_id(const struct spec_id_maps *m, uint32_t id)

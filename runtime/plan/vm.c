@@ -315,6 +315,14 @@ static void deal_guest_root(struct dealer *d)
 		return;
 	d->steps[root].open.layers = d->steps[root].open.lower = NULL;
 	d->steps[root].open.upper = d->steps[root].open.work = NULL;
+	/*
+	 * The ids in an image of container layers are those of the container, and the guest maps
+	 * them if the container has a user namespace.
+	 */
+	if (!spec_image_is_overlay(d->spec))
+		return;
+	d->steps[root].open.idmap_uid = d->spec->uid_mappings;
+	d->steps[root].open.idmap_gid = d->spec->gid_mappings;
 }
 
 static void deal_guest(struct dealer *d)

@@ -35,6 +35,18 @@ static void put_mount(struct json_out *o, const struct run_mount *m)
 	json_out_end_object(o);
 }
 
+static bool has_group(const struct run *r, unsigned gid)
+{
+	unsigned inside, outside, count;
+	int used;
+
+	for (const char *p = r->maps.groups;
+		p && sscanf(p, "%u %u %u%n", &inside, &outside, &count, &used) == 3; p += used)
+		if (gid >= inside && gid - inside < count)
+			return true;
+	return !r->rootless;
+}
+
 /*
  * Writes the mounts that every container has. They come before the mounts that the user's options
  * ask for.
@@ -42,12 +54,12 @@ static void put_mount(struct json_out *o, const struct run_mount *m)
 static void put_usual_mounts(const struct run *r, struct json_out *o)
 {
 	/*
-	 * The option gid=5 (the group that owns terminals) is left out for an ordinary user,
-	 * because a user namespace with one id has no group 5.
+	 * The option gid=5 (the group that owns terminals) is left out if the container's user
+	 * namespace has no group 5.
 	 */
 	const struct run_mount pts = {"/dev/pts", "devpts", "devpts",
 		{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"},
-		r->rootless ? 5 : 6};
+		has_group(r, 5) ? 6 : 5};
 	const struct run_mount usual[] = {
 		{"/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}, 3},
 		{"/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}, 4},
@@ -134,8 +146,8 @@ static int put_linux(struct run *r, struct json_out *o)
 {
 	json_out_object(o, "linux");
 	if (r->rootless) {
-		spec_write_id_map(o, "uidMappings", r->uid);
-		spec_write_id_map(o, "gidMappings", r->gid);
+		spec_write_id_map(o, "uidMappings", r->maps.users);
+		spec_write_id_map(o, "gidMappings", r->maps.groups);
 	}
 	put_namespaces(r, o);
 	int result = put_cgroup(r, o);
@@ -181,6 +193,8 @@ static int put_annotations(struct run *r, struct json_out *o)
 
 	json_out_object(o, "annotations");
 	json_out_str(o, "io.caisson.image", r->o->image);
+	if (r->disk)
+		json_out_str(o, SPEC_IMAGE_USE, SPEC_IMAGE_OVERLAY);
 	if (r->stop_signal)
 		json_out_str(o, "io.caisson.stop-signal", r->stop_signal);
 	for (size_t i = 0; i < r->o->label.n && result >= 0; i++)
@@ -195,14 +209,22 @@ static int put_vm(struct run *r, struct json_out *o)
 	const char *path = r->o->kernel;
 	char real[PATH_MAX];
 
-	if (!path)
+	if (!path && !r->disk)
 		return 0;
-	if (!realpath(path, real))
+	if (path && !realpath(path, real))
 		return err_sys("--kernel %s", path);
 	json_out_object(o, "vm");
-	json_out_object(o, "kernel");
-	json_out_str(o, "path", real);
-	json_out_end_object(o);
+	if (path) {
+		json_out_object(o, "kernel");
+		json_out_str(o, "path", real);
+		json_out_end_object(o);
+	}
+	if (r->disk) {
+		json_out_object(o, "image");
+		json_out_str(o, "path", r->disk);
+		json_out_str(o, "format", "raw");
+		json_out_end_object(o);
+	}
 	json_out_end_object(o);
 	return 0;
 }

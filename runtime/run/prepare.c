@@ -5,7 +5,8 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
-#include "base/userns.h"
+#include "base/overlay.h"
+#include "base/rootless.h"
 #include "images/oci/chain.h"
 #include "images/oci/container_dir.h"
 #include "images/oci/image_disk.h"
@@ -55,7 +56,7 @@ static int make_upper(const struct preparing *p)
 	if (upper < 0)
 		return upper;
 	_cleanup_fd_ int work = make_dir(p, "work", 0700);
-	return work < 0 ? work : chain_copy_root(lower, upper);
+	return work < 0 ? work : overlay_copy_root(lower, upper);
 }
 
 /*
@@ -175,13 +176,11 @@ static int fill(struct preparing *p)
 		const char *path = arena_printf(r->arena, "%s/rootfs", r->dir);
 		result = path ? run_helper_unpack(p->o, p->store, p->image.tag, path) : -ENOMEM;
 	}
-	if (result == 0)
-		result = userns_become_root(&r->rootless);
 	if (result > 0)
 		return result;
 	if (result >= 0)
 		result = refuse_disk(p);
-	if (result >= 0 && *p->image.layers)
+	if (result >= 0 && *p->image.layers && !run_uses_erofs(p->o))
 		result = make_upper(p);
 	if (result >= 0)
 		result = open_view(p, rootfs, &view);
@@ -204,6 +203,18 @@ static int choose_stop_signal(struct preparing *p)
 	return 0;
 }
 
+/* Sets run.disk to the path of the EROFS image that is the root of the container's microVM. */
+static int choose_disk(struct preparing *p)
+{
+	char name[CHAIN_EROFS_SIZE];
+
+	if (!run_uses_erofs(p->o))
+		return 0;
+	chain_erofs_name(p->image.layers, name);
+	p->run.disk = arena_printf(p->run.arena, "%s/layers/%s", p->store->path, name);
+	return p->run.disk ? 0 : -ENOMEM;
+}
+
 /*
  * Makes the directory of the container in the store. If anything in the directory cannot be made,
  * removes the directory.
@@ -223,6 +234,8 @@ static int make_container(struct preparing *p, const char *name, pid_t maker)
 	if (!p->run.dir || !p->run.hostname)
 		return -ENOMEM;
 	int r = choose_stop_signal(p);
+	if (r >= 0)
+		r = choose_disk(p);
 	if (r < 0)
 		return r;
 	p->run.dir_fd = container_dir_make(p->store, name, &uses);
@@ -237,26 +250,85 @@ static int make_container(struct preparing *p, const char *name, pid_t maker)
 }
 
 /*
+ * Runs caisson-image, which pulls and unpacks the image if that is needed and writes a note of it,
+ * and reads the note. Returns 1 if caisson-image failed; it has printed why.
+ */
+static int resolve(struct preparing *p)
+{
+	const struct run_options *o = p->o;
+	int r = run_helper_resolve(o, p->store);
+
+	if (r != 0)
+		return r;
+	r = resolved_read(p->store, p->run.arena, o->image, o->platform, RESOLVED_ANY, &p->image);
+	if (r == 0)
+		return err_set(EIO,
+			"image %.200s: caisson-image has left no note of it in %s/resolved",
+			o->image, p->store->path);
+	return r < 0 ? r : 0;
+}
+
+/* Returns whether the store has the EROFS image of the image's layers, if one is needed. */
+static bool has_disk(const struct preparing *p)
+{
+	char name[CHAIN_EROFS_SIZE];
+
+	if (!run_uses_erofs(p->o))
+		return true;
+	chain_erofs_name(p->image.layers, name);
+	return faccessat(p->store->layers, name, R_OK, 0) == 0;
+}
+
+/*
  * Reads the note of the image in the store: its layers and settings. If there is no note,
  * caisson-image pulls the image and writes it first.
  */
 static int find_image(struct preparing *p)
 {
 	const struct run_options *o = p->o;
-	struct arena *a = p->run.arena;
-	int r = resolved_read(p->store, a, o->image, o->platform, RESOLVED_CURRENT, &p->image);
+	int r = resolved_read(
+		p->store, p->run.arena, o->image, o->platform, RESOLVED_CURRENT, &p->image);
 
+	if (r > 0 && !has_disk(p))
+		r = 0;
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = run_helper_resolve(o, p->store);
-	if (r != 0)
+	return resolve(p);
+}
+
+/*
+ * Becomes root in a user namespace if the caller is an ordinary user, and notes its id maps for the
+ * container. If the image was unpacked with other maps, because the user has other ranges of ids
+ * now, caisson-image unpacks it again.
+ */
+static int become_root(struct preparing *p)
+{
+	_cleanup_strbuf_ struct strbuf users = {0}, groups = {0};
+	char ids[ROOTLESS_KEY_SIZE];
+	struct rootless rootless;
+	struct run *run = &p->run;
+	int r = rootless_become_root(&rootless);
+
+	if (r >= 0)
+		r = rootless_key(ids);
+	if (r >= 0 && !streq(ids, p->image.ids))
+		r = resolve(p);
+	if (r != 0 || !rootless.entered)
 		return r;
-	r = resolved_read(p->store, a, o->image, o->platform, RESOLVED_ANY, &p->image);
-	if (r == 0)
-		return err_set(EIO,
-			"image %.200s: caisson-image has left no note of it in %s/resolved",
-			o->image, p->store->path);
-	return r < 0 ? r : 0;
+	run->rootless = true;
+	r = rootless_read_map(false, &users);
+	if (r >= 0)
+		r = rootless_read_map(true, &groups);
+	if (r < 0)
+		return r;
+	run->maps = (struct spec_user_maps){arena_strdup(run->arena, strbuf_str(&users)),
+		arena_strdup(run->arena, strbuf_str(&groups))};
+	return run->maps.users && run->maps.groups ? 0 : -ENOMEM;
+}
+
+bool run_uses_erofs(const struct run_options *o)
+{
+	return o->root_disk && streq(o->root_disk, "erofs");
 }
 
 static int set_bundle(const struct store *s, struct arena *a, const char *name, const char *layers,
@@ -273,22 +345,18 @@ int run_prepare(const struct run_options *o, struct arena *a, const char *name, 
 	_cleanup_store_ struct store s = STORE_INIT;
 	struct preparing p = {.o = o,
 		.store = &s,
-		.run = {.o = o,
-			.arena = a,
-			.dir_fd = -EBADF,
-			.uid = geteuid(),
-			.gid = getegid(),
-			.store = &s,
-			.volumes_lock = -EBADF}};
+		.run = {.o = o, .arena = a, .dir_fd = -EBADF, .store = &s, .volumes_lock = -EBADF}};
 	int r = store_open(&s, o->store, STORE_SYNC);
 
 	if (r >= 0)
 		r = find_image(&p);
 	if (r == 0)
+		r = become_root(&p);
+	if (r == 0)
 		r = make_container(&p, name, maker);
 	fd_close(&p.run.dir_fd);
 	fd_close(&p.run.volumes_lock);
-	return r != 0 ? r : set_bundle(&s, a, name, p.image.layers, ret);
+	return r != 0 ? r : set_bundle(&s, a, name, run_uses_erofs(o) ? "" : p.image.layers, ret);
 }
 
 int run_has_disk(const struct run_options *o, struct arena *a, bool *ret_has)
@@ -315,7 +383,7 @@ int run_find_bundle(
 
 	if (r >= 0)
 		r = container_dir_read(&s, a, name, &uses);
-	return r < 0 ? r : set_bundle(&s, a, name, uses.layers, ret);
+	return r < 0 ? r : set_bundle(&s, a, name, run_uses_erofs(o) ? "" : uses.layers, ret);
 }
 
 void run_remove_bundle(const struct run_options *o, const char *name)

@@ -78,6 +78,10 @@ int run_helper_resolve(const struct run_options *o, const struct store *s)
 
 	begin(&w, o, s);
 	add(&w, "resolve");
+	if (run_uses_erofs(o)) {
+		add(&w, "--root-disk");
+		add(&w, "erofs");
+	}
 	add_image(&w, o, o->image);
 	return run(&w);
 }

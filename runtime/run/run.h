@@ -10,6 +10,7 @@
 #include "cmd/options.h"
 #include "images/oci/bundle.h"
 #include "images/oci/store.h"
+#include "spec/spec.h"
 
 struct run_options {
 	/* options of the program, and of how the container appears */
@@ -24,6 +25,8 @@ struct run_options {
 	const char *memory, *cpus, *cgroup_parent, *pids_limit;
 	/* options of where and how the container is run */
 	const char *isolation, *hypervisor, *kernel;
+	/* value of --root-disk: "share", "erofs" or NULL */
+	const char *root_disk;
 	const char *store; /* directory of the store of images; NULL: the default store */
 	bool quiet, debug;
 	const char *state_root; /* absolute path of caisson's --root */
@@ -39,15 +42,16 @@ struct run {
 	const char *dir; /* absolute path of the bundle */
 	int dir_fd;
 	bool rootless;
-	uid_t uid; /* the caller's user id outside the user namespace */
-	gid_t gid;
+	/* the id maps of an ordinary user's container, which are those of this process */
+	struct spec_user_maps maps;
 	bool vm;
 	/* names of the program's capabilities, set by run_capabilities() */
 	const char *const *capabilities;
 	const char *hostname;
 	const char *stop_signal;
 	const struct image *image;
-	int root; /* directory with the image's tree, from which volumes are filled */
+	const char *disk; /* absolute path of the EROFS image; NULL: the host shares the root */
+	int root;         /* directory with the image's tree, from which volumes are filled */
 	const struct store *store;
 	/*
 	 * lock of the volumes in the store, held until config.json is written; -EBADF: the
@@ -102,6 +106,11 @@ int run_write_files(struct run *r) must_check;
  */
 #define RUN_NETWORK "caisson"
 #define RUN_NETWORK_USER "user"
+
+/*
+ * Returns whether the root of the container is an EROFS image, which its microVM reads as a disk.
+ */
+bool run_uses_erofs(const struct run_options *o);
 
 /* network.c: checks the values of --network, and chooses a network if this option is not given. */
 int run_choose_network(struct arena *a, struct run_options *o) must_check;

@@ -6,6 +6,8 @@
  */
 #include "spec/spec.h"
 
+#include <stdio.h>
+
 #define MAX_STRINGS 8
 
 struct default_mount {
@@ -95,14 +97,19 @@ static void put_mount(struct json_out *o, const struct default_mount *m, bool ro
 	json_out_end_object(o);
 }
 
-void spec_write_id_map(struct json_out *o, const char *key, uint32_t host_id)
+void spec_write_id_map(struct json_out *o, const char *key, const char *map)
 {
+	unsigned inside, outside, count;
+	int used;
+
 	json_out_array(o, key);
-	json_out_object(o, NULL);
-	json_out_u64(o, "containerID", 0);
-	json_out_u64(o, "hostID", host_id);
-	json_out_u64(o, "size", 1);
-	json_out_end_object(o);
+	for (; sscanf(map, "%u %u %u%n", &inside, &outside, &count, &used) == 3; map += used) {
+		json_out_object(o, NULL);
+		json_out_u64(o, "containerID", inside);
+		json_out_u64(o, "hostID", outside);
+		json_out_u64(o, "size", count);
+		json_out_end_object(o);
+	}
 	json_out_end_array(o);
 }
 
@@ -129,8 +136,10 @@ static void put_namespaces(struct json_out *o, const char *const *types)
 	json_out_end_array(o);
 }
 
-int spec_write_default(struct json_out *o, bool rootless, uint32_t uid, uint32_t gid)
+int spec_write_default(struct json_out *o, const struct spec_user_maps *maps)
 {
+	bool rootless = maps;
+
 	json_out_object(o, NULL);
 	json_out_str(o, "ociVersion", SPEC_VERSION);
 	put_process(o);
@@ -147,8 +156,8 @@ int spec_write_default(struct json_out *o, bool rootless, uint32_t uid, uint32_t
 	json_out_end_array(o);
 	json_out_object(o, "linux");
 	if (rootless) {
-		spec_write_id_map(o, "uidMappings", uid);
-		spec_write_id_map(o, "gidMappings", gid);
+		spec_write_id_map(o, "uidMappings", maps->users);
+		spec_write_id_map(o, "gidMappings", maps->groups);
 	} else {
 		put_resources(o);
 	}

@@ -295,3 +295,10 @@ bool spec_image_is_root(const struct spec *s)
 
 	return s->vm && s->vm->image_path && !(use && streq(use, "disk"));
 }
+
+bool spec_image_is_overlay(const struct spec *s)
+{
+	const char *use = spec_annotation(s, SPEC_IMAGE_USE);
+
+	return s->vm && s->vm->image_path && use && streq(use, SPEC_IMAGE_OVERLAY);
+}

@@ -405,11 +405,16 @@ int spec_parse_mount_options(struct arena *a, struct spec_strings options, struc
 const char *spec_annotation(const struct spec *s, const char *key);
 
 /*
- * The name of the annotation that says what vm.image is for: "root", the root file system, or
- * "disk", a block device of the guest beside the root file system of root.path.
+ * The name of the annotation that says what vm.image is for: "root", the root file system;
+ * "overlay", the same, but the guest only reads the image, and keeps in its memory what the
+ * container changes; or "disk", a block device of the guest beside the root file system of
+ * root.path.
  */
 #define SPEC_IMAGE_USE "io.caisson.vm.image.use"
+#define SPEC_IMAGE_OVERLAY "overlay" /* a value of SPEC_IMAGE_USE */
+/* Returns whether vm.image holds the root file system. */
 bool spec_image_is_root(const struct spec *s);
+bool spec_image_is_overlay(const struct spec *s);
 
 /*
  * The name of the annotation that says what runs in the microVM: "container", the process of
@@ -456,13 +461,18 @@ const char *const *spec_known_seccomp_flags(void);
 const char *const *spec_known_mempolicy_modes(void);
 const char *const *spec_known_mempolicy_flags(void);
 
+/* The id maps of an ordinary user's container, as text in the form of /proc/PID/uid_map. */
+struct spec_user_maps {
+	const char *users, *groups;
+};
+
 /*
- * Writes the config.json of `caisson spec`. If rootless is set, this config.json is for the
- * ordinary user with the ids uid and gid.
+ * Writes the config.json of `caisson spec`. If `maps` is not NULL, this config.json is for the
+ * ordinary user who may write these id maps.
  */
-int spec_write_default(struct json_out *o, bool rootless, uint32_t uid, uint32_t gid) must_check;
+int spec_write_default(struct json_out *o, const struct spec_user_maps *maps) must_check;
 /*
  * Writes linux.uidMappings or gidMappings (`key`) as a list of one entry, which maps the id 0 to
  * host_id.
  */
-void spec_write_id_map(struct json_out *o, const char *key, uint32_t host_id);
+void spec_write_id_map(struct json_out *o, const char *key, const char *map);

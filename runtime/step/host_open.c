@@ -163,10 +163,12 @@ static int find_userns(const struct step *s, int joined)
 	return fd < 0 ? err_ctx(fd, "idmap") : fd;
 }
 
-static int map_mount(int tree, const struct step *s, int joined)
+int open_tree_map(int tree, const struct step *s, int joined)
 {
 	const struct spec_mount *m = s->open.mount;
 
+	if (!s->open.idmap_uid.n && !s->open.idmap_gid.n && !s->open.idmap_joined)
+		return 0;
 	_cleanup_fd_ int userns = find_userns(s, joined);
 	if (userns < 0)
 		return userns;
@@ -298,12 +300,8 @@ static int copy_mount(int root, const struct step *s, int joined)
 	int r = open_tree_propagate(tree, s);
 	if (r < 0)
 		return r;
-	if (s->open.idmap_uid.n || s->open.idmap_gid.n || s->open.idmap_joined) {
-		r = map_mount(tree, s, joined);
-		if (r < 0)
-			return r;
-	}
-	return take_fd(&tree);
+	r = open_tree_map(tree, s, joined);
+	return r < 0 ? r : take_fd(&tree);
 }
 
 int open_tree_copy(const struct step *s, int userns)

@@ -19,6 +19,12 @@
 int open_tree_copy(const struct step *s, int userns) must_check;
 
 /*
+ * Maps the ids of the mount `tree` as the step names it. Does nothing if the step names no maps.
+ * `userns` is as for open_tree_copy().
+ */
+int open_tree_map(int tree, const struct step *s, int userns) must_check;
+
+/*
  * Sets the propagation of the mount `tree`, a copy that open_tree_copy() or the step ATTACH_ROOT
  * has made, and of all mounts beneath it, to the propagation that the step names.
  */

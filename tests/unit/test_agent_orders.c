@@ -112,6 +112,7 @@ static void assert_survives(struct arena *a, const struct agent_orders *o)
 	assert_int_equal(o->uid, got->uid);
 	assert_int_equal(o->delegate, got->delegate);
 	assert_int_equal(o->image, got->image);
+	assert_int_equal(o->overlay, got->overlay);
 	assert_int_equal(o->root_readonly, got->root_readonly);
 	assert_int_equal(o->resources.ndevices, got->resources.ndevices);
 	assert_int_equal(o->resources.memory.limit.v, got->resources.memory.limit.v);

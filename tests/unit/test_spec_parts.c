@@ -201,13 +201,14 @@ static void test_known(void **state)
 
 static const struct spec *write_default(struct arena *a, bool rootless)
 {
+	const struct spec_user_maps maps = {"0 1000 1\n", "0 1001 1\n"};
 	_cleanup_json_out_ struct json_out out;
 	const struct spec *s;
 	const char *text;
 	size_t len;
 
 	assert_int_equal(json_out_init(&out, true), 0);
-	assert_int_equal(spec_write_default(&out, rootless, 1000, 1001), 0);
+	assert_int_equal(spec_write_default(&out, rootless ? &maps : NULL), 0);
 	assert_int_equal(json_out_text(&out, &text, &len), 0);
 	if (spec_parse(a, text, len, "default", &s) < 0)
 		fail_msg("%s", err_msg());
