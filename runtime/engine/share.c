@@ -188,8 +188,8 @@ static int sealed_slot(const struct plan *plan)
  * Serves the share in the file server's process. `seal` is the socket on which the monitor asks
  * this process to make the container's root read-only, or -EBADF if the root stays as it is.
  */
-static int serve_share(
-	const struct plan *plan, const int *slots, int sock, int seal, bool host_locks)
+static int serve_share(const struct plan *plan, const int *slots, int sock, int seal,
+	const struct share_options *o)
 {
 	char root[16];
 	struct vmfs_config c = {
@@ -200,8 +200,9 @@ static int serve_share(
 		.devices = may_make_devices(plan),
 		.may_make = is_device_of_plan,
 		.data = plan,
-		.locks = host_locks,
+		.locks = o->host_locks,
 		.cache_ms = CACHE_MS,
+		.watch_us = o->cpu_limited ? 0 : vmfs_watch_us(),
 	};
 
 	snprintf(root, sizeof(root), "%d", sealed_slot(plan));
@@ -218,7 +219,7 @@ static int serve_share(
 }
 
 int share_start(
-	struct share *ret, const struct plan *plan, const int *slots, int errors, bool host_locks)
+	struct share *ret, const struct plan *plan, const int *slots, const struct share_options *o)
 {
 	int socks[2], seal[2] = {-EBADF, -EBADF};
 
@@ -253,9 +254,9 @@ int share_start(
 			_exit(1);
 		fd_close(&ours);
 		fd_close(&our_seal);
-		int r = jail_leave_streams(errors);
+		int r = jail_leave_streams(o->errors);
 		if (r >= 0)
-			r = serve_share(plan, slots, theirs, their_seal, host_locks);
+			r = serve_share(plan, slots, theirs, their_seal, o);
 		if (r < 0)
 			fd_say(STDERR_FILENO, "the file server", err_msg());
 		_exit(r < 0);

@@ -33,13 +33,17 @@ struct share {
  * no bind mounts, it needs none.
  */
 bool share_needed(const struct plan *plan);
-/*
- * Starts the file server, which writes error messages to `errors`. The descriptors in `slots` stay
- * open in the caller. If host_locks is set, file locks that the guest takes are also taken on the
- * host.
- */
-int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors,
-	bool host_locks) must_check;
+struct share_options {
+	int errors; /* descriptor to which the file server writes error messages */
+	/* file locks that the guest takes are also taken on the host */
+	bool host_locks;
+	/* the container has a limit of CPU time, of which the file server should use little */
+	bool cpu_limited;
+};
+
+/* Starts the file server. The descriptors in `slots` stay open in the caller. */
+int share_start(struct share *ret, const struct plan *plan, const int *slots,
+	const struct share_options *options) must_check;
 /*
  * Finds out whether the file server has ended. The caller calls this function after a SIGCHLD.
  * Returns 0 if the file server still runs, -EIO with a message if it was killed, and -EPIPE with a

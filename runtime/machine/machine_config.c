@@ -81,6 +81,9 @@ static int decide_cpus(const struct spec *s, struct machine_config *m)
 			"for each make sense",
 			field, (unsigned long long)wanted, (unsigned long long)online);
 	m->cpus = (unsigned)wanted;
+	m->cpu_limited = res->cpu.quota.set && res->cpu.quota.v > 0;
+	for (size_t i = 0; i < res->nunified; i++)
+		m->cpu_limited |= streq(res->unified[i].file, "cpu.max");
 	return 0;
 }
 

@@ -75,6 +75,8 @@ struct machine_config {
 	const char *firmware, *firmware_vars;
 	/* whether file locks that the guest takes in shares are also taken on the host */
 	bool host_locks;
+	/* whether linux.resources limits the machine's CPU time */
+	bool cpu_limited;
 	/* how long the machine may take from its start to "created", in ms */
 	unsigned boot_timeout_ms;
 	/*

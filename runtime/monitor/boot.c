@@ -326,6 +326,7 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 	struct guest_kernel kernel = GUEST_KERNEL_INIT;
 	_cleanup_strbuf_ struct strbuf bytes = {0};
 	struct snapshot snapshot;
+	const struct share_options share = {d->log, c->host_locks, c->cpu_limited};
 
 	int r = m->a->restore ? open_snapshot(m, d, &bytes, &snapshot) : open_kernel(m, d, &kernel);
 	if (r >= 0)
@@ -333,7 +334,7 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 	if (r >= 0)
 		r = open_image(c, &d->image);
 	if (r >= 0 && share_needed(m->a->plan))
-		r = share_start(&m->share, m->a->plan, m->a->slots, d->log, c->host_locks);
+		r = share_start(&m->share, m->a->plan, m->a->slots, &share);
 	log_debug("microvm: file server");
 	spans_mark(m, "open the network, and start the file server", false);
 	d->share = m->share.sock;

@@ -17,6 +17,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "unit/rig/child.h"
@@ -291,7 +292,32 @@ static void run_all_in_use(void)
 	end();
 }
 
+/* Checks that the server opens no file that the guest has only looked up. */
+static void run_looked_up(void)
+{
+	struct statx st;
+	struct fuse_attr a;
+
+	begin();
+	CHECK(statx(AT_FDCWD, f.dir, 0, STATX_BTIME, &st) == 0);
+	if (st.stx_mask & STATX_BTIME)
+		CHECK(count_descriptors() <= OTHERS);
+	all_are_themselves();
+	/*
+	 * A file that has replaced the looked up one under its name, before a request has used the
+	 * node, is another file.
+	 */
+	CHECK(host("echo old > a && echo new > b") == 0);
+	uint64_t node = look_up(1, "a");
+	CHECK(host("mv b a") == 0);
+	if (st.stx_mask & STATX_BTIME)
+		CHECK(getattr(node, &a) == -ESTALE);
+	CHECK(look_up(1, "a") != node);
+	end();
+}
+
 ROOT_CHILD_TEST(all_stay_known)
+ROOT_CHILD_TEST(looked_up)
 ROOT_CHILD_TEST(renamed)
 ROOT_CHILD_TEST(unlinked)
 ROOT_CHILD_TEST(changed_on_the_host)
@@ -303,6 +329,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_stay_known),
+		cmocka_unit_test(test_looked_up),
 		cmocka_unit_test(test_renamed),
 		cmocka_unit_test(test_unlinked),
 		cmocka_unit_test(test_changed_on_the_host),

@@ -35,7 +35,7 @@ static int listen_once(const char *path)
 
 int main(int argc, char **argv)
 {
-	struct vmfs_config c = {.proc = -EBADF, .cache_ms = 1000};
+	struct vmfs_config c = {.proc = -EBADF, .cache_ms = 1000, .watch_us = vmfs_watch_us()};
 	int r;
 
 	if (argc < 3) {

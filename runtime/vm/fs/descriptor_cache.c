@@ -11,6 +11,9 @@
  * same inode, by device, number, mount and birth time. Otherwise the request fails with ESTALE, and
  * the guest's kernel looks the path up again.
  *
+ * The node of a file that the guest has only looked up is parked from the start, if its file system
+ * has birth times. The server opens a descriptor for the node when a request uses it.
+ *
  * These nodes keep their descriptors: the root, those that the guest has open, and those without a
  * known name, because they were unlinked or never had one. The server updates the recorded names at
  * each rename by the guest and at each lookup. The server does not see renames on the host; after a

@@ -60,7 +60,10 @@ static int grow_buckets(struct fs_session *s)
 	return 0;
 }
 
-/* Makes a node for the inode of fd. If it succeeds, the function takes fd over. */
+/*
+ * Makes a node for the inode of fd. If it succeeds, the function takes fd over. With -EBADF for fd
+ * it makes a parked node, which needs a name.
+ */
 static int add_node(struct fs_session *s, const struct statx *st, int fd, struct fs_node **ret)
 {
 	int e = grow_buckets(s);
@@ -76,7 +79,7 @@ static int add_node(struct fs_session *s, const struct statx *st, int fd, struct
 	n->type = st->stx_mode & S_IFMT;
 	n->fd = -EBADF;
 	e = fs_slots_add(&s->nodes, n, &n->id);
-	if (e == 0) {
+	if (e == 0 && fd >= 0) {
 		e = fs_node_set_fd(s, n, fd);
 		if (e < 0)
 			fs_slots_remove(&s->nodes, n->id);
@@ -289,14 +292,34 @@ int fs_node_adopt(struct fs_session *s, const struct fs_node *dir, const char *n
 	return reply_entry(s, n, &st, out);
 }
 
+/*
+ * Answers a lookup with a new node that has no descriptor yet (descriptor_cache.c). Most files that
+ * the guest looks up are never used beyond their attributes, so this saves opening and closing
+ * them.
+ */
+static int look_up_parked(struct fs_session *s, const struct fs_node *dir, const char *name,
+	const struct statx *st, struct fuse_entry_out *out)
+{
+	struct fs_node *n;
+
+	int e = add_node(s, st, -EBADF, &n);
+	if (e < 0)
+		return e;
+	fs_node_set_name(s, n, dir, name);
+	if (!n->name) {
+		release_node(s, n);
+		return -ENOMEM;
+	}
+	return reply_entry(s, n, st, out);
+}
+
 int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *name,
 	struct fuse_entry_out *out)
 {
 	struct statx st;
 
 	/*
-	 * Finds the inode by statx(2) first, because most lookups are for a node that the guest
-	 * knows already, and then this is the only system call.
+	 * Finds the inode by statx(2) first, because for most lookups this is the only system call.
 	 */
 	if (statx(dir->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, FS_STATX_WANT, &st) < 0)
 		return -errno;
@@ -305,6 +328,13 @@ int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *
 		fs_node_set_name(s, n, dir, name);
 		return reply_entry(s, n, &st, out);
 	}
+	/*
+	 * Without a birth time the server could not tell the inode from a later one with the same
+	 * number, so it opens the inode to keep it in use. It opens a directory, because a
+	 * directory is mostly looked up for the names in it.
+	 */
+	if ((st.stx_mask & STATX_BTIME) && !S_ISDIR(st.stx_mode))
+		return look_up_parked(s, dir, name, &st, out);
 	int fd = sys_openat2(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0,
 		RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 	/*

@@ -9,6 +9,7 @@
  * stops or guest memory is unmapped, the server answers all deferred requests.
  */
 #include <linux/virtio_ids.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/timerfd.h>
@@ -17,8 +18,14 @@
 #include "vm/vhost/back.h"
 
 #define RETRY_MS 10
+#define WATCH_US 200 /* as long as KVM polls for an idle vCPU by default (halt_poll_ns) */
 #define WAITING_MAX 256
 #define QUEUES 17 /* one high-priority queue and 16 request queues */
+/*
+ * The high-priority queue carries FORGET, for which the guest does not wait, and INTERRUPT, which
+ * has no effect here.
+ */
+#define QUEUE_FORGETS 0
 
 struct waiting {
 	struct waiting *next;
@@ -52,7 +59,8 @@ static bool answer_request(
 	if (n == FS_LATER)
 		return false;
 	virtq_push(&f->dev.queues[queue], c->head, (uint32_t)n);
-	virtio_signal_queue(&f->dev, queue);
+	if (queue != QUEUE_FORGETS)
+		virtio_signal_queue(&f->dev, queue);
 	return true;
 }
 
@@ -190,8 +198,12 @@ static int backend_init(struct virtio_fs_backend *f, const struct vmfs_config *c
 	 * The device offers no configuration space, because the monitor at the other end of the
 	 * vhost-user socket knows the tag and the number of queues itself.
 	 */
-	f->dev = (struct virtio_device){
-		.ops = &ops, .name = "virtio-fs", .id = VIRTIO_ID_FS, .queue_count = QUEUES};
+	f->dev = (struct virtio_device){.ops = &ops,
+		.name = "virtio-fs",
+		.id = VIRTIO_ID_FS,
+		.queue_count = QUEUES,
+		.watch_ns = c->watch_us * 1000,
+		.lazy_queues = 1u << QUEUE_FORGETS};
 	virtio_init(&f->dev, NULL);
 	f->dev.event_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (f->dev.event_fd < 0)
@@ -213,4 +225,11 @@ int vmfs_serve(const struct vmfs_config *c)
 	virtio_release(&f->dev);
 	free(f);
 	return r;
+}
+
+uint32_t vmfs_watch_us(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 1 ? WATCH_US : 0;
 }

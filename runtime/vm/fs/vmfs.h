@@ -37,6 +37,11 @@ struct vmfs_config {
 	bool locks;
 	uint32_t cache_ms; /* how long the guest may cache names and attributes, in milliseconds */
 	/*
+	 * how long, in microseconds, the server may watch for the guest's next request before it
+	 * waits for a kick; 0: not at all. vmfs_watch_us() returns a sensible value.
+	 */
+	uint32_t watch_us;
+	/*
 	 * The most inodes that the guest may know at once. vmfs_jail() sets this limit,
 	 * max_descriptors and max_handles.
 	 */
@@ -86,3 +91,9 @@ int vmfs_jail(struct vmfs_config *c) must_check;
  * the working directory to c->proc, so the process should do nothing else.
  */
 int vmfs_serve(const struct vmfs_config *c) must_check;
+
+/*
+ * Returns the value for watch_us: 0 if this process may use only one CPU, because then the guest
+ * cannot run while the server watches.
+ */
+uint32_t vmfs_watch_us(void);

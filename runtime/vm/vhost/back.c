@@ -22,6 +22,7 @@
 
 #include "vm/vhost/back_requests.h"
 #include "vm/vhost/back_threads.h"
+#include "vm/vhost/back_watch.h"
 
 /* how many descriptors the event loop polls besides the kicks of the queues */
 #define FIXED_FDS 4
@@ -124,8 +125,10 @@ static int serve_queues(struct vhost_backend *b)
 	for (unsigned i = 0; i < b->device->queue_count; i++) {
 		struct vhost_queue *v = &b->queues[i];
 
-		if (v->more)
+		if (v->more) {
 			v->more = virtio_kick(b->device, i) > 0;
+			b->watch.served = true;
+		}
 		busy |= v->more;
 	}
 	return busy;
@@ -184,8 +187,13 @@ static int serve_events(struct vhost_backend *b, int busy)
 			(struct pollfd){.fd = ready ? b->queues[i].kick : -EBADF, .events = POLLIN};
 		used = ready ? i + 1 : used;
 	}
-	if (poll(p, FIXED_FDS + used, busy || b->event_more ? 0 : -1) < 0)
+	b->watch.rounds = 0;
+	int timeout = busy || b->event_more ? 0 : vhost_prepare_wait(b);
+	int events = poll(p, FIXED_FDS + used, timeout);
+	if (events < 0)
 		return errno == EINTR ? 1 : err_sys("vhost-user: poll");
+	if (timeout != 0)
+		vhost_wait_ended(b, events);
 	if (p[1].revents)
 		return 0;
 	if (p[3].revents)
@@ -210,10 +218,12 @@ static int serve_front_end(struct vhost_backend *b)
 		int r = serve_events(b, busy);
 		if (r <= 0)
 			return r == -ECANCELED ? 0 : r;
-		busy = serve_queues(b);
-		r = check_broken(b->device);
-		if (r < 0)
-			return r;
+		do {
+			busy = serve_queues(b);
+			r = check_broken(b->device);
+			if (r < 0)
+				return r;
+		} while (!busy && vhost_watch_rings(b));
 	}
 }
 

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "vm/vhost/back_watch.h"
+
 #define BIT(n) (UINT64_C(1) << (n))
 #define F_PROTOCOL BIT(VHOST_USER_F_PROTOCOL_FEATURES)
 
@@ -124,6 +126,7 @@ static int start_queue(struct vhost_backend *b, unsigned i)
 	r = virtq_resume(q, &b->memory, v->base);
 	if (r < 0)
 		return err_ctx(-EPROTO, "vhost-user: queue %u", i);
+	q->watched = vhost_watches(b);
 	v->started = true;
 	update_ready(b, i);
 	return 0;

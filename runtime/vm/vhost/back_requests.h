@@ -41,6 +41,15 @@ struct vhost_backend {
 	 */
 	int state_fd;
 	bool state_loads, state_failed;
+	/* state of back_watch.c */
+	struct {
+		/* how long the rings are watched, and when the last watch began, in ns */
+		uint64_t ns, idle_from;
+		/* how many watches in a row have found a request */
+		unsigned rounds;
+		bool served;    /* requests were served since the last watch */
+		bool unsettled; /* lazy queues may have requests to serve or to signal */
+	} watch;
 	struct vhost_queue queues[VIRTIO_QUEUES_MAX];
 };
 

@@ -125,6 +125,16 @@ struct virtio_device {
 	 */
 	const int *kicks;
 	int call; /* eventfd of the interrupt, for a remote device; the transport sets it */
+	/*
+	 * how long, in ns, a vhost-user back end may watch the rings for the next request before it
+	 * waits for a kick (vhost/back_watch.h); 0: not at all
+	 */
+	uint32_t watch_ns;
+	/*
+	 * queues for whose requests the guest does not wait, bit n for queue n. A vhost-user back
+	 * end serves and signals them late. The device does not signal these queues itself.
+	 */
+	uint32_t lazy_queues;
 
 	pthread_mutex_t lock; /* protects the members below */
 	uint32_t status;

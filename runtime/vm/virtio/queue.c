@@ -297,23 +297,38 @@ bool virtq_must_signal(struct virtq *q)
 	return vring_need_event(load16(used_event(q)), q->next_used, old);
 }
 
-bool virtq_arm(struct virtq *q)
+bool virtq_arm_after(struct virtq *q, uint16_t count)
 {
 	if (!q->ready)
 		return false;
 	if (q->event_idx)
-		store16(avail_event(q), q->next_avail);
+		store16(avail_event(q), (uint16_t)(q->next_avail + count));
 	else
 		store16(&q->used->flags, 0);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return load16(&q->avail->idx) != q->next_avail;
+	return virtq_pending(q) > (q->event_idx ? count : 0);
+}
+
+bool virtq_arm(struct virtq *q)
+{
+	return virtq_arm_after(q, 0);
+}
+
+uint16_t virtq_pending(const struct virtq *q)
+{
+	return q->ready ? (uint16_t)(load16(&q->avail->idx) - q->next_avail) : 0;
+}
+
+uint16_t virtq_unsignalled(const struct virtq *q)
+{
+	return (uint16_t)(q->next_used - q->signalled);
 }
 
 int virtq_next(struct virtq *q, struct virtq_chain *ret)
 {
 	int r = virtq_pop(q, ret);
 
-	return r == 0 && virtq_arm(q) ? virtq_pop(q, ret) : r;
+	return r == 0 && !q->watched && virtq_arm(q) ? virtq_pop(q, ret) : r;
 }
 
 void virtq_disarm(struct virtq *q)

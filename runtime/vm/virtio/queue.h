@@ -37,6 +37,11 @@ struct virtq {
 
 	const struct vm_memory *memory;
 	bool event_idx, indirect; /* whether the driver has accepted EVENT_IDX and INDIRECT_DESC */
+	/*
+	 * The transport calls virtq_arm() itself before it waits, so virtq_next() does not ask for
+	 * kicks.
+	 */
+	bool watched;
 	struct vring_desc *desc;
 	struct vring_avail *avail;
 	struct vring_used *used;
@@ -125,9 +130,25 @@ bool virtq_must_signal(struct virtq *q);
 bool virtq_arm(struct virtq *q);
 
 /*
+ * Asks the driver for a kick only after it has given `count` more requests, which must be fewer
+ * than the queue has entries. A driver without EVENT_IDX kicks at the next request. Returns true if
+ * so many requests have come in the meantime.
+ */
+bool virtq_arm_after(struct virtq *q, uint16_t count);
+
+/* Returns how many requests of the driver wait to be taken; 0 if the queue does not run. */
+uint16_t virtq_pending(const struct virtq *q);
+/*
+ * Returns how many requests were given back to the driver since virtq_must_signal() was last
+ * called, modulo 2^16.
+ */
+uint16_t virtq_unsignalled(const struct virtq *q);
+
+/*
  * Takes the next request like virtq_pop(). If there is none, asks the driver for a kick at the next
- * request, and then looks a second time. If this function returns 0, the driver will kick. The
- * function looks only twice, so that a driver which takes requests back cannot keep it in a loop.
+ * request, and then looks a second time. If this function returns 0, the driver will kick, unless
+ * the queue is `watched`. The function looks only twice, so that a driver which takes requests back
+ * cannot keep it in a loop.
  */
 int virtq_next(struct virtq *q, struct virtq_chain *ret) must_check;
 

@@ -126,14 +126,22 @@ void front_desc(
 	((struct vring_desc *)f->ram)[i] = (struct vring_desc){addr, len, flags, next};
 }
 
-void front_kick(struct front *f, uint16_t head)
+void front_put(struct front *f, uint16_t head)
 {
 	struct vring_avail *a = (void *)(f->ram + AVAIL);
-	uint64_t one = 1;
 
 	a->ring[f->avail % QUEUE] = head;
+	/* with EVENT_IDX: asks for an interrupt for the next answer */
+	__atomic_store_n(&a->ring[QUEUE], f->avail, __ATOMIC_SEQ_CST);
 	f->avail++;
 	__atomic_store_n(&a->idx, f->avail, __ATOMIC_SEQ_CST);
+}
+
+void front_kick(struct front *f, uint16_t head)
+{
+	uint64_t one = 1;
+
+	front_put(f, head);
 	CHECK(write(f->kick, &one, 8) == 8);
 }
 

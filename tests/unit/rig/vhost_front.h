@@ -64,6 +64,8 @@ void front_start_queue(struct front *f);
 void front_desc(struct front *f, unsigned int i, uint64_t addr, uint32_t len, uint16_t flags,
 	uint16_t next);
 
+/* Makes the chain that begins at descriptor `head` available to the device, without a kick. */
+void front_put(struct front *f, uint16_t head);
 /* Makes the chain that begins at descriptor `head` available to the device, and kicks it. */
 void front_kick(struct front *f, uint16_t head);
 

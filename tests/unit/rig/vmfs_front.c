@@ -11,26 +11,15 @@
 #include "unit/rig/child.h"
 #include "vm/fs/vmfs.h"
 
-void front_begin_with(struct front *f, bool read_only, uint32_t max_nodes, uint32_t max_descriptors)
+static void start_server(struct front *f, struct vmfs_config c)
 {
-	int server = front_open(f);
-
+	c.sock = front_open(f);
+	c.locks = true;
 	strcpy(f->dir, "/tmp/vmfs-test.XXXXXX");
 	CHECK(mkdtemp(f->dir));
 	f->server = fork();
 	CHECK(f->server >= 0);
 	if (f->server == 0) {
-		struct vmfs_config c = {.sock = server,
-			.read_only = read_only,
-			.locks = true,
-			.max_nodes = max_nodes,
-			.max_descriptors = max_descriptors,
-			/*
-			 * The limit of file handles is small too if a test allows few descriptors,
-			 * because such a test also checks this limit.
-			 */
-			.max_handles = max_descriptors > 100 ? max_descriptors : 16};
-
 		c.root = open(f->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		c.proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 		close(f->sock);
@@ -44,12 +33,32 @@ void front_begin_with(struct front *f, bool read_only, uint32_t max_nodes, uint3
 		 */
 		exit(r == 0 ? 0 : r == -EPROTO ? 3 : 4);
 	}
-	close(server);
+	close(c.sock);
+}
+
+void front_begin_with(struct front *f, bool read_only, uint32_t max_nodes, uint32_t max_descriptors)
+{
+	start_server(f, (struct vmfs_config){.read_only = read_only,
+				.max_nodes = max_nodes,
+				.max_descriptors = max_descriptors,
+				/*
+				 * The limit of file handles is small too if a test allows few
+				 * descriptors, because such a test also checks this limit.
+				 */
+				.max_handles = max_descriptors > 100 ? max_descriptors : 16});
 }
 
 void front_begin(struct front *f, bool read_only, uint32_t max_nodes)
 {
 	front_begin_with(f, read_only, max_nodes, 100);
+}
+
+void front_begin_watching(struct front *f, uint32_t watch_us)
+{
+	start_server(f, (struct vmfs_config){.watch_us = watch_us,
+				.max_nodes = 100,
+				.max_descriptors = 100,
+				.max_handles = 100});
 }
 
 int front_end(struct front *f)

@@ -12,6 +12,8 @@
 void front_begin_with(
 	struct front *f, bool read_only, uint32_t max_nodes, uint32_t max_descriptors);
 void front_begin(struct front *f, bool read_only, uint32_t max_nodes);
+/* Starts a server that may watch for the guest's next request so long (struct vmfs_config). */
+void front_begin_watching(struct front *f, uint32_t watch_us);
 
 /*
  * Hangs up and waits until the server has ended. Returns the server's exit code: 0, or 3 if the
