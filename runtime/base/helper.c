@@ -38,6 +38,18 @@ int helper_read(const struct helper_streams *s, int stream, struct strbuf *ret, 
 }
 
 /*
+ * Executes the program. Returns only on failure. execvp(3) gives a file that is no program to the
+ * shell, so it serves only for the name of a program of the distribution.
+ */
+static void run(const char *path, char *const argv[])
+{
+	if (strchr(path, '/'))
+		execv(path, argv);
+	else
+		execvp(path, argv);
+}
+
+/*
  * Replaces the child process by the helper program, and never returns. Before that, the child asks
  * the kernel to kill the helper as soon as the process that called helper_run() ends, because no
  * process would then be left to undo what the helper makes.
@@ -52,7 +64,7 @@ static _Noreturn void become_helper(
 		dup2(s->fd[0], 0) == 0 && dup2(s->fd[1], 1) == 1 && dup2(s->fd[2], 2) == 2 &&
 		close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0 && setpgid(0, 0) == 0 &&
 		sigprocmask(SIG_SETMASK, &none, NULL) == 0)
-		execvp(path, (char *const *)argv);
+		run(path, (char *const *)argv);
 	dprintf(2, "execute it: %s\n", err_text(errno));
 	_exit(127);
 }
