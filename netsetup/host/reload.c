@@ -46,6 +46,12 @@ int network_reload(struct host *h)
 	size_t n;
 
 	int r = network_list(h, &all, &n);
+	if (r < 0) {
+		/* A damaged file keeps no other network from being made. */
+		failure_note(&failure, r);
+		h->skip_damaged = true;
+		r = network_list(h, &all, &n);
+	}
 	if (r < 0)
 		return r;
 	/*
