@@ -49,25 +49,67 @@ static int probe_offloads(int fd, unsigned *ret)
 	return err_sys("set the offloads of a tap device (TUNSETOFFLOAD)");
 }
 
-static int make_tap(struct net_tap *t)
+/*
+ * Opens the tap's queues. The kernel makes the tap for the first one, and the others join it by its
+ * name.
+ */
+static int open_queues(struct net_tap *t, unsigned queues)
 {
-	struct ifreq req = {.ifr_name = "tap%d", .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-	int size = NET_TAP_HEADER, little_endian = 1;
+	struct ifreq req = {.ifr_name = "tap%d",
+		.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR |
+				     (queues > 1 ? IFF_MULTI_QUEUE : 0))};
 
-	t->fd = open_tun();
-	if (t->fd < 0)
-		return t->fd;
-	if (ioctl(t->fd, TUNSETIFF, &req) < 0)
-		return err_sys(
-			"make a tap device (this needs CAP_NET_ADMIN in the network namespace)");
+	for (; t->queues < queues; t->queues++) {
+		int *fd = &t->fds[t->queues];
+
+		*fd = open_tun();
+		if (*fd < 0)
+			return *fd;
+		if (ioctl(*fd, TUNSETIFF, &req) < 0)
+			return err_sys("make queue %u of a tap device (this needs CAP_NET_ADMIN in "
+				       "the network namespace)",
+				t->queues);
+	}
 	memcpy(t->name, req.ifr_name, sizeof(t->name));
 	t->name[IFNAMSIZ - 1] = '\0';
-	if (ioctl(t->fd, TUNSETVNETHDRSZ, &size) < 0)
+	return 0;
+}
+
+static int make_tap(struct net_tap *t, unsigned queues)
+{
+	int size = NET_TAP_HEADER, little_endian = 1;
+	int r = open_queues(t, queues);
+
+	if (r < 0)
+		return r;
+	if (ioctl(t->fds[0], TUNSETVNETHDRSZ, &size) < 0)
 		return err_sys("%s: set the size of the frame headers (TUNSETVNETHDRSZ)", t->name);
-	if (ioctl(t->fd, TUNSETVNETLE, &little_endian) < 0)
+	if (ioctl(t->fds[0], TUNSETVNETLE, &little_endian) < 0)
 		return err_sys(
 			"%s: set the byte order of the frame headers (TUNSETVNETLE)", t->name);
-	return probe_offloads(t->fd, &t->offloads);
+	return probe_offloads(t->fds[0], &t->offloads);
+}
+
+bool net_tap_open_vhost(struct net_tap *t)
+{
+	for (unsigned i = 0; i < t->queues; i++) {
+		t->vhost[i] = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
+		if (t->vhost[i] >= 0)
+			continue;
+		while (i > 0)
+			fd_close(&t->vhost[--i]);
+		return false;
+	}
+	return true;
+}
+
+void net_tap_forget(struct net_tap *t)
+{
+	for (unsigned i = 0; i < NET_TAP_QUEUES_MAX; i++) {
+		fd_close(&t->vhost[i]);
+		fd_close(&t->fds[i]);
+	}
+	t->queues = 0;
 }
 
 /*
@@ -140,13 +182,13 @@ static int connect_tap(struct nl *nl, const struct net_interface *i, struct net_
 	return pass_multicast(nl, &link, t);
 }
 
-int net_tap_open(const struct net_interface *i, struct net_tap *ret)
+int net_tap_open(const struct net_interface *i, unsigned queues, struct net_tap *ret)
 {
 	_cleanup_nl_ struct nl nl = NL_INIT;
 	struct net_tap t = NET_TAP_INIT;
 	char text[1024];
 
-	int r = make_tap(&t);
+	int r = make_tap(&t, queues);
 	if (r >= 0)
 		r = nl_open(&nl, -EBADF);
 	if (r >= 0)
@@ -166,7 +208,7 @@ int net_tap_close(struct net_tap *t)
 	_cleanup_nl_ struct nl nl = NL_INIT;
 	int r = 0;
 
-	fd_close(&t->fd); /* after this close the kernel removes the tap and its qdisc */
+	net_tap_forget(t); /* after this the kernel removes the tap and its qdisc */
 	if (t->index)
 		r = nl_open(&nl, -EBADF);
 	if (r >= 0 && t->index)

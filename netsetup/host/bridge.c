@@ -119,6 +119,8 @@ static int have_bridge(struct host *h, const struct network *n, uint32_t mtu, st
 	if (host_skips(h, "bridge %s: make it, MTU %u", n->interface, mtu))
 		return 0;
 	r = make_bridge(h, n, mtu);
+	if (r >= 0)
+		r = firewalld_add(h, n);
 	return r < 0 ? r : bridge_find(h, n, ret);
 }
 
@@ -162,5 +164,7 @@ int bridge_remove(struct host *h, const struct network *n)
 	if (r < 0 || host_skips(h, "bridge %s: remove it", n->interface))
 		return r;
 	r = device_remove(&h->nl, bridge.link.index);
+	if (r >= 0)
+		r = firewalld_remove(h, n);
 	return r < 0 ? err_ctx(r, "remove the bridge %s", n->interface) : members_release(h, n);
 }

@@ -57,8 +57,12 @@ static int read_all(struct host *h, DIR *d, struct strbuf *found)
 			continue;
 		snprintf(name, sizeof(name), "%.*s", (int)(len - 5), e->d_name);
 		r = network_read(h, name, &n);
-		if (r >= 0)
+		if (r >= 0) {
 			r = strbuf_add(found, &n, sizeof(n));
+		} else if (h->skip_damaged && r != -ENOMEM) {
+			err_clear();
+			r = 0;
+		}
 	}
 	return r;
 }

@@ -69,6 +69,7 @@ struct host {
 	struct nl nl;       /* socket for rtnetlink in the host's network namespace */
 	int config_dir, state_dir, lock;
 	bool dry_run;
+	bool skip_damaged;     /* network_list() leaves out the networks whose file is damaged */
 	struct strbuf changes; /* one line for each change of a dry run */
 };
 
@@ -172,7 +173,7 @@ void network_members_json(struct json_out *o, const struct network *n);
 int network_read(struct host *h, const char *name, struct network *ret) must_check;
 /*
  * Reads all networks, ordered by name. If a network's file is damaged, fails with a message that
- * names the file.
+ * names the file, unless h->skip_damaged is set.
  */
 int network_list(struct host *h, struct network **ret, size_t *ret_n) must_check;
 
@@ -299,6 +300,8 @@ int netns_pick_name(const char *netns, const char *template, char ret[IFNAMSIZ])
  * cookies, as before Linux 5.14.
  */
 int netns_cookie(const char *netns, uint64_t *ret) must_check;
+/* Opens the namespace, reads its cookie, and returns the descriptor. */
+int netns_open_cookie(const char *netns, uint64_t *ret) must_check;
 
 /* Returns whether a dnsmasq answers on the network's gateways while a container is attached. */
 bool names_served(const struct network *n);

@@ -117,6 +117,15 @@ int bridge_mtu(struct host *h, const struct network *n) must_check;
  * network's bridge.
  */
 int bridge_find(struct host *h, const struct network *n, struct device *ret) must_check;
+/* --- firewalld.c --- */
+
+/*
+ * Put the bridge of a network into firewalld's zone "trusted", and take it out. They do nothing if
+ * firewalld does not run, or if the network has no bridge.
+ */
+int firewalld_add(struct host *h, const struct network *n) must_check;
+int firewalld_remove(struct host *h, const struct network *n) must_check;
+
 int bridge_apply(struct host *h, const struct network *n) must_check;
 int bridge_remove(struct host *h, const struct network *n) must_check;
 
@@ -235,6 +244,8 @@ int rules_remove(struct strbuf *out, const struct attachment *a) must_check;
  * of the message of nftables.
  */
 int nft_run(struct host *h, const char *commands) must_check;
+/* Returns whether the host has this table, such as "inet firewalld". */
+bool nft_has_table(const char *table);
 /*
  * Writes the whole table again, from the files, without the given attachment or network. If both
  * are NULL, nothing is left out.

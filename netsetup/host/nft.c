@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs nftables commands. Only this file calls libnftables. */
 #include <nftables/libnftables.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "netsetup/host/host_internal.h"
@@ -29,6 +30,17 @@ int nft_run(struct host *h, const char *commands)
 	str_clean(line, sizeof(line), words, strcspn(words, "\n"));
 	return err_set(EIO, "nftables refuses the rules: %s",
 		line[0] ? line : "it does not say why (is nf_tables in this kernel?)");
+}
+
+bool nft_has_table(const char *table)
+{
+	__attribute__((cleanup(nft_freep))) struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
+	char command[64];
+
+	if (!nft || nft_ctx_buffer_error(nft) || nft_ctx_buffer_output(nft))
+		return false;
+	snprintf(command, sizeof(command), "list table %s\n", table);
+	return nft_run_cmd_from_buffer(nft, command) == 0;
 }
 
 /* Removes one attachment from a list, and keeps the order of the remaining attachments. */

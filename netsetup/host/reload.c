@@ -46,6 +46,12 @@ int network_reload(struct host *h)
 	size_t n;
 
 	int r = network_list(h, &all, &n);
+	if (r < 0) {
+		/* A damaged file keeps no other network from being made. */
+		failure_note(&failure, r);
+		h->skip_damaged = true;
+		r = network_list(h, &all, &n);
+	}
 	if (r < 0)
 		return r;
 	/*
@@ -54,6 +60,8 @@ int network_reload(struct host *h)
 	 */
 	for (size_t i = 0; i < n; i++) {
 		r = network_apply(h, &all[i]);
+		if (r >= 0)
+			r = firewalld_add(h, &all[i]);
 		failure_note(&failure, r < 0 ? err_ctx(r, "network %s", all[i].name) : 0);
 	}
 	failure_note(&failure, sweep_all(h));

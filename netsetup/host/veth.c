@@ -34,7 +34,7 @@ int netns_pick_name(const char *netns, const char *template, char ret[IFNAMSIZ])
 	return fd < 0 ? fd : net_pick_name(template, fd, ret);
 }
 
-int netns_cookie(const char *netns, uint64_t *ret)
+int netns_open_cookie(const char *netns, uint64_t *ret)
 {
 	_cleanup_fd_ int fd = netns_open(netns);
 	_cleanup_nl_ struct nl nl = NL_INIT;
@@ -45,7 +45,14 @@ int netns_cookie(const char *netns, uint64_t *ret)
 		return r;
 	if (getsockopt(nl.fd, SOL_SOCKET, SO_NETNS_COOKIE, ret, &len) < 0)
 		*ret = 0;
-	return 0;
+	return take_fd(&fd);
+}
+
+int netns_cookie(const char *netns, uint64_t *ret)
+{
+	_cleanup_fd_ int fd = netns_open_cookie(netns, ret);
+
+	return fd < 0 ? fd : 0;
 }
 
 bool netns_same(int a, int b)

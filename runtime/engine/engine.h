@@ -22,6 +22,7 @@
 #include "machine/machine_config.h"
 #include "plan/plan.h"
 #include "vm/hotplug.h"
+#include "vm/virtio/virtio_net.h"
 #include "vm/virtio/vsock.h"
 
 #define ENGINE_NICS_MAX MACHINE_INTERFACES_MAX
@@ -35,7 +36,15 @@
 struct engine_nic {
 	/* field in config.json that names the vhost-user server; NULL: the interface has a tap */
 	const char *backend;
-	int fd; /* descriptor of the tap, or of the connection to the vhost-user server */
+	int fd; /* descriptor of the connection to the vhost-user server */
+	/* descriptors of the tap's queues, which the caller keeps open until engine_stop() */
+	const int *taps;
+	unsigned queues; /* number of the tap's queues, VIRTIO_NET_PAIRS_MAX at most */
+	/*
+	 * descriptors of /dev/vhost-net, one for each queue; NULL: the hypervisor moves the frames
+	 * itself
+	 */
+	const int *vhost;
 	uint8_t mac[6];
 	/*
 	 * MTU of the interface in bytes; 0: the guest chooses the MTU, which only a vhost-user

@@ -135,8 +135,13 @@ static size_t sort_nics(const struct engine_description *d, struct virtio_net_op
 			memcpy(remote->mac, n->mac, sizeof(n->mac));
 			continue;
 		}
-		taps[ntaps] = (struct virtio_net_options){
-			.tap = n->fd, .mtu = (uint16_t)n->mtu, .offloads = n->offloads};
+		taps[ntaps] = (struct virtio_net_options){.pairs = n->queues,
+			.in_kernel = n->vhost != NULL,
+			.mtu = (uint16_t)n->mtu,
+			.offloads = n->offloads};
+		memcpy(taps[ntaps].taps, n->taps, n->queues * sizeof(*n->taps));
+		if (n->vhost)
+			memcpy(taps[ntaps].vhost, n->vhost, n->queues * sizeof(*n->vhost));
 		memcpy(taps[ntaps++].mac, n->mac, sizeof(n->mac));
 	}
 	return ntaps;

@@ -180,6 +180,33 @@ static const char *bus(const struct engine_description *d)
 	return d->config->firmware ? "pci" : "device";
 }
 
+/*
+ * Writes the descriptors of a tap's queues, separated by colons, and makes QEMU inherit them.
+ * Returns `text`.
+ */
+static const char *queue_fds(struct qemu_args *a, const int *fds, unsigned n, char text[96])
+{
+	int len = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		len += snprintf(
+			text + len, (size_t)(96 - len), "%s%d", i ? ":" : "", add_fd(a, fds[i]));
+	return text;
+}
+
+static void add_tap(struct qemu_args *a, const struct engine_nic *n, size_t i)
+{
+	const char *s = n->queues > 1 ? "s" : "";
+	char fds[96], vhost[96];
+
+	queue_fds(a, n->taps, n->queues, fds);
+	if (n->vhost)
+		add_arg(a, "tap,id=net%zu,fd%s=%s,vhost=on,vhostfd%s=%s", i, s, fds, s,
+			queue_fds(a, n->vhost, n->queues, vhost));
+	else
+		add_arg(a, "tap,id=net%zu,fd%s=%s,vhost=off", i, s, fds);
+}
+
 static void add_nic(struct qemu_args *a, const struct engine_description *d, size_t i)
 {
 	const struct engine_nic *n = &d->nics[i];
@@ -196,10 +223,11 @@ static void add_nic(struct qemu_args *a, const struct engine_description *d, siz
 	if (n->backend)
 		add_arg(a, "vhost-user,id=net%zu,chardev=net%zu", i, i);
 	else
-		add_arg(a, "tap,id=net%zu,fd=%d,vhost=off", i, add_fd(a, n->fd));
+		add_tap(a, n, i);
 	add_arg(a, "-device");
-	add_arg(a, "virtio-net-%s,netdev=net%zu,mac=%02x:%02x:%02x:%02x:%02x:%02x%s%s", bus(d), i,
-		m[0], m[1], m[2], m[3], m[4], m[5], mtu, d->config->firmware ? ",romfile=" : "");
+	add_arg(a, "virtio-net-%s,netdev=net%zu,mac=%02x:%02x:%02x:%02x:%02x:%02x%s%s%s", bus(d), i,
+		m[0], m[1], m[2], m[3], m[4], m[5], mtu, d->config->firmware ? ",romfile=" : "",
+		!n->backend && n->queues > 1 ? ",mq=on" : "");
 }
 
 /*

@@ -4,7 +4,7 @@
 #include "engine/engine.h"
 
 #define QEMU_ARGS_MAX 128
-#define QEMU_ARGS_FDS_MAX 32
+#define QEMU_ARGS_FDS_MAX (32 + 2 * ENGINE_NICS_MAX * VIRTIO_NET_PAIRS_MAX)
 
 /* QEMU's command line. A zeroed struct is an empty one. The caller releases the arena. */
 struct qemu_args {

@@ -10,6 +10,7 @@
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
+#include <linux/vhost.h>
 #include <seccomp.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -237,6 +238,27 @@ static const struct narrow_call narrow_calls[] = {
 	{SCMP_SYS(ioctl), D, IOCTL(KVM_IOEVENTFD)},
 	{SCMP_SYS(ioctl), L, IOCTL(TUNGETIFF)},
 	{SCMP_SYS(ioctl), L, IOCTL(TUNGETVNETHDRSZ)},
+	/*
+	 * TUNSETQUEUE is used by net_pairs.c to attach the queues of a tap that the driver uses,
+	 * and to detach the others.
+	 */
+	{SCMP_SYS(ioctl), D | V, IOCTL(TUNSETQUEUE)},
+	/*
+	 * These ioctls are used by net_vhost.c to start and stop the queues that vhost-net serves:
+	 * in a vCPU's thread when the driver sets the status, and in the devices' thread for the
+	 * control queue and for snapshots. vhost-net uses only memory and descriptors of this
+	 * process.
+	 */
+	{SCMP_SYS(ioctl), D | V, IOCTL(VHOST_SET_OWNER)},
+	{SCMP_SYS(ioctl), D | V, IOCTL(VHOST_SET_FEATURES)},
+	{SCMP_SYS(ioctl), D | V, IOCTL(VHOST_SET_MEM_TABLE)},
+	{SCMP_SYS(ioctl), D | V, IOCTL(VHOST_SET_VRING_NUM)},
+	{SCMP_SYS(ioctl), D | V, IOCTL(VHOST_SET_VRING_BASE)},
+	{SCMP_SYS(ioctl), D | V, IOCTL(VHOST_GET_VRING_BASE)},
+	{SCMP_SYS(ioctl), D | V, IOCTL(VHOST_SET_VRING_ADDR)},
+	{SCMP_SYS(ioctl), D | V, IOCTL(VHOST_SET_VRING_CALL)},
+	{SCMP_SYS(ioctl), D | V, IOCTL(VHOST_SET_VRING_KICK)},
+	{SCMP_SYS(ioctl), D | V, IOCTL(VHOST_NET_SET_BACKEND)},
 	/*
 	 * TCGETS and TIOCGWINSZ are made by isatty() of glibc and of musl, which vsock_stream.c
 	 * calls.

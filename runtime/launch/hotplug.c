@@ -77,7 +77,7 @@ static int send_net(int sock, const struct net_config *net, const struct net_tap
 		return r;
 	json_out_u64(&w.json, "offloads", tap->offloads);
 	net_config_json(&w.json, "net", net);
-	r = agent_send_fds(&w, sock, none, &tap->fd, 1);
+	r = agent_send_fds(&w, sock, none, tap->fds, 1);
 	return r < 0 ? r : control_wait(sock, CALL_MS, &reply);
 }
 
@@ -93,12 +93,12 @@ static int add_net(struct container *c, const char *name)
 	if (r >= 0)
 		r = net_config_pick(&c->arena, &all, name, &one);
 	if (r >= 0)
-		r = net_tap_open(&one.interfaces[0], &tap);
+		r = net_tap_open(&one.interfaces[0], 1, &tap);
 	if (r < 0)
 		return r;
 	r = send_net(sock, &one, &tap);
 	if (r >= 0) {
-		fd_close(&tap.fd);
+		net_tap_forget(&tap);
 		return 0;
 	}
 	_cleanup_free_ char *why = strdup(err_msg());

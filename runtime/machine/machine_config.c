@@ -17,6 +17,7 @@
 #define BOOT_TIMEOUT "io.caisson.vm.boot-timeout"
 #define PAGES "io.caisson.vm.pages"
 #define NESTED "io.caisson.vm.nested"
+#define VHOST_NET "io.caisson.vm.vhost-net"
 #define RECONNECT "io.caisson.vm.reconnect"
 #define SEED "io.caisson.vm.seed"
 #define LOCKS "io.caisson.vm.locks"
@@ -140,14 +141,16 @@ static int decide_guest(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
-static int decide_nested(const struct spec *s, struct machine_config *m)
+/* Reads an annotation that is true or false. *ret stays as it is if there is no such annotation. */
+static int read_bool(const struct spec *s, const char *annotation, bool *ret)
 {
-	const char *text = spec_annotation(s, NESTED);
+	const char *text = spec_annotation(s, annotation);
 
 	if (text && !streq(text, "true") && !streq(text, "false"))
 		return err_set(
-			EINVAL, "annotation " NESTED ": \"%s\": expected true or false", text);
-	m->nested = text && streq(text, "true");
+			EINVAL, "annotation %s: \"%s\": expected true or false", annotation, text);
+	if (text)
+		*ret = streq(text, "true");
 	return 0;
 }
 
@@ -404,7 +407,7 @@ static int refuse_own_network(const struct spec *s)
 int machine_config_build(struct arena *a, const struct spec *s, const struct machine_request *q,
 	struct machine_config *ret)
 {
-	*ret = (struct machine_config){.cache = q->cache};
+	*ret = (struct machine_config){.cache = q->cache, .vhost_net = true};
 	int r = refuse_own_network(s);
 	if (r >= 0)
 		r = decide_memory(s, ret);
@@ -417,7 +420,9 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 	if (r >= 0)
 		r = decide_cpus(s, ret);
 	if (r >= 0)
-		r = decide_nested(s, ret);
+		r = read_bool(s, NESTED, &ret->nested);
+	if (r >= 0)
+		r = read_bool(s, VHOST_NET, &ret->vhost_net);
 	if (r >= 0)
 		r = machine_decide_image(s, q, ret);
 	if (r >= 0)
@@ -472,6 +477,8 @@ int machine_host_resources(struct arena *a, const struct cg_resources *res,
 		{.allow = true, .type = 'c', .major = 10, .minor = 232, .access = "rw"},
 		/* /dev/net/tun */
 		{.allow = true, .type = 'c', .major = 10, .minor = 200, .access = "rw"},
+		/* /dev/vhost-net */
+		{.allow = true, .type = 'c', .major = 10, .minor = 238, .access = "rw"},
 	};
 	struct plan_vm_limits limits;
 	const char *field;

@@ -73,6 +73,8 @@ struct machine_config {
 	 * firmware's variables, which the guest writes to; NULL: the machine boots `kernel`
 	 */
 	const char *firmware, *firmware_vars;
+	/* whether the kernel's vhost-net moves the frames of taps, where the host has vhost-net */
+	bool vhost_net;
 	/* whether file locks that the guest takes in shares are also taken on the host */
 	bool host_locks;
 	/* whether linux.resources limits the machine's CPU time */

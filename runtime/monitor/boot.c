@@ -93,6 +93,13 @@ static int check_interfaces(const struct monitor *m)
 		backends, room);
 }
 
+/* Returns how many queues an interface has in each direction: one for each vCPU. */
+static unsigned net_queues(const struct machine_config *c)
+{
+	_Static_assert(VIRTIO_NET_PAIRS_MAX == NET_TAP_QUEUES_MAX, "a queue for each pair");
+	return c->cpus < NET_TAP_QUEUES_MAX ? c->cpus : NET_TAP_QUEUES_MAX;
+}
+
 /* Opens a tap for each interface of the container's network namespace, in which the monitor is. */
 static int open_taps(struct monitor *m, struct engine_description *d)
 {
@@ -107,13 +114,17 @@ static int open_taps(struct monitor *m, struct engine_description *d)
 		const struct net_interface *n = &m->boot.net.interfaces[i];
 		struct engine_nic *nic = &d->nics[i];
 
-		r = net_tap_open(n, &m->boot.taps[i]);
+		r = net_tap_open(n, net_queues(m->a->machine), &m->boot.taps[i]);
 		if (r < 0)
 			return r;
 		d->nnics++;
-		*nic = (struct engine_nic){.fd = m->boot.taps[i].fd,
+		*nic = (struct engine_nic){.fd = -EBADF,
+			.taps = m->boot.taps[i].fds,
+			.queues = m->boot.taps[i].queues,
 			.mtu = n->mtu,
 			.offloads = m->boot.taps[i].offloads};
+		if (m->a->machine->vhost_net && net_tap_open_vhost(&m->boot.taps[i]))
+			nic->vhost = m->boot.taps[i].vhost;
 		memcpy(nic->mac, n->mac, sizeof(nic->mac));
 	}
 	return 0;

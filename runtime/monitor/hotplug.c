@@ -296,7 +296,9 @@ static int read_net(struct monitor *m, struct agent_frame *f, struct attached *r
 	if (r < 0)
 		return r;
 	*device = (struct machine_device){.kind = MACHINE_NIC,
-		.nic = {.tap = f->fds[0], .mtu = (uint16_t)n->mtu, .offloads = (unsigned)offloads}};
+		.nic = {.taps = {f->fds[0]},
+			.mtu = (uint16_t)n->mtu,
+			.offloads = (unsigned)offloads}};
 	memcpy(device->nic.mac, n->mac, sizeof(n->mac));
 	memcpy(ret->mac, n->mac, sizeof(n->mac));
 	return 0;

@@ -357,8 +357,8 @@ static void clean_up(struct monitor *m)
 	console_release(&m->console_io);
 	for (size_t i = 0; i < m->boot.net.interface_count && i < ENGINE_NICS_MAX; i++) {
 		if (m->phase >= PHASE_BOOTING)
-			fd_close(&m->boot.taps[i].fd);
-		else if (m->boot.taps[i].fd >= 0 && net_tap_close(&m->boot.taps[i]) < 0)
+			net_tap_forget(&m->boot.taps[i]);
+		else if (m->boot.taps[i].queues > 0 && net_tap_close(&m->boot.taps[i]) < 0)
 			log_debug("%s", err_msg());
 	}
 }

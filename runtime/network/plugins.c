@@ -391,31 +391,39 @@ int plugins_add(struct host *h, const struct plugins_request *q, struct plugins_
 }
 
 /*
- * Returns whether the recorded path leads to the namespace that the plug-ins got for ADD. A path
- * /proc/PID/ns/net may lead to another namespace by now, even to the host's, because the kernel
- * gives the PID of an ended process to a new one. Without a cookie nobody can tell.
+ * Chooses the path of the namespace that DEL gets. The recorded path /proc/PID/ns/net may lead to
+ * another namespace by now, even to the host's, because the kernel gives the PID of an ended
+ * process to a new one. Without a cookie nobody can tell. The process may also end while the
+ * plug-ins run, so they get the path of the descriptor whose cookie was compared: *ret_fd, which
+ * the caller closes. If the namespace has ended, DEL gets no path, as the CNI specification allows.
  */
-static bool has_namespace(const struct chain *c)
+static int choose_namespace(struct host *h, struct chain *c, int *ret_fd)
 {
 	uint64_t cookie;
 
-	if (!c->cookie || netns_cookie(c->netns, &cookie) < 0) {
+	c->now = "";
+	*ret_fd = c->cookie ? netns_open_cookie(c->netns, &cookie) : -EBADF;
+	if (*ret_fd < 0 || cookie != c->cookie) {
 		err_clear();
-		return false;
+		return 0;
 	}
-	return cookie == c->cookie;
+	c->now = str_starts(c->netns, "/proc/")
+			 ? arena_printf(&h->arena, "/proc/%d/fd/%d", getpid(), *ret_fd)
+			 : c->netns;
+	return c->now ? 0 : -ENOMEM;
 }
 
 static int remove_one(struct host *h, const char *id, const char *file, const char *record)
 {
+	_cleanup_fd_ int netns = -EBADF;
 	struct chain c;
 	int r = read_record(h, id, file, &c);
 
 	if (r < 0 || (record && !streq(record, c.netns)))
 		return r;
-	/* If the network namespace has ended, DEL gets no path, as the CNI specification allows. */
-	c.now = has_namespace(&c) ? c.netns : "";
-	r = delete_all(&h->arena, &c);
+	r = choose_namespace(h, &c, &netns);
+	if (r >= 0)
+		r = delete_all(&h->arena, &c);
 	return r < 0 ? r : remove_record(h, &c);
 }
 

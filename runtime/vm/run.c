@@ -75,7 +75,8 @@ static int serve_events(struct machine *m)
 
 		p[n++] = (struct pollfd){d->event_fd, POLLIN, 0};
 		for (unsigned q = 0; q < d->queue_count; q++)
-			p[n++] = (struct pollfd){d->remote ? -1 : m->slots[i].kicks[q], POLLIN, 0};
+			p[n++] = (struct pollfd){
+				q < d->remote_queues ? -1 : m->slots[i].kicks[q], POLLIN, 0};
 	}
 	if (poll(p, n, -1) < 0)
 		return errno == EINTR ? 0 : err_sys("wait for the machine's devices");

@@ -14,6 +14,7 @@
  *         random
  * fs      does the same with a file of 32 MiB on the virtio-fs share "bench", then with many small
  *         files
+ * iperf3  gives eth0 the same address; iperf3 to 10.99.0.1, both ways
  * net     gives eth0 the address 10.99.0.2/24; TCP to 10.99.0.1:5001 (peer.c), both ways
  * vsock   sends to port 5001 of the host and receives from it
  *
@@ -38,6 +39,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -347,6 +349,26 @@ static void ping_pong(const char *name, int family)
 	close(fd);
 }
 
+/*
+ * Measures a stream by iperf3, whose client the initramfs has. Its last lines say how many bits a
+ * second the sender and the receiver have counted.
+ */
+static void run_iperf3(const char *name, const char *way)
+{
+	char seconds[16];
+	int status;
+
+	snprintf(seconds, sizeof(seconds), "%d", limit < 1 ? 1 : (int)limit);
+	printf("iperf3 %s\n", name);
+	pid_t pid = fork();
+	if (pid == 0) {
+		execl("/iperf3", "iperf3", "-c", HOST_ADDRESS, "-t", seconds, "-f", "k", way, NULL);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+		die("iperf3");
+}
+
 int main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -369,6 +391,10 @@ int main(int argc, char **argv)
 			send_stream("net-send", AF_INET);
 			receive_stream("net-receive", AF_INET);
 			ping_pong("net-ping", AF_INET);
+		} else if (!strcmp(argv[i], "iperf3")) {
+			configure_net();
+			run_iperf3("iperf3-send", NULL);
+			run_iperf3("iperf3-receive", "-R");
 		} else if (!strcmp(argv[i], "vsock")) {
 			send_stream("vsock-send", AF_VSOCK);
 			receive_stream("vsock-receive", AF_VSOCK);

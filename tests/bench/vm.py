@@ -8,7 +8,7 @@ It has these parts, each of interleaved rounds with the same guest kernel, initr
   start       time from the command to the first instruction of the guest's first program, on caisson's machine and
               on QEMU's microvm
   memory      private memory of both monitors except the guest's own, and of the file servers, while the guest sleeps
-  throughput  disk, share (virtiofsd for QEMU), network (a tap; QEMU also with vhost-net if the host has it)
+  throughput  disk, share (virtiofsd for QEMU), network (a tap; both also with vhost-net if the host has it; iperf3 and a stream of guest_io)
               and vsock (vhost-vsock for QEMU), measured by guest_io
   caisson     the time of a whole `caisson run` of /bin/true, divided into its stages
 
@@ -20,6 +20,7 @@ import argparse
 import glob
 import json
 import os
+import pathlib
 import shutil
 import statistics
 import subprocess
@@ -66,7 +67,7 @@ class Bench:
         self.kernel = shutil.copy(os.path.join(args.kernel, "vmlinux"), work)
         self.initramfs = os.path.join(work, "initramfs")
         with open(self.initramfs, "wb") as f:
-            f.write(initramfs(self.tools["guest_io"]))
+            f.write(initramfs(self.tools["guest_io"], "iperf3" in args.tests.split(",")))
         self.has_kvm = runs_linux()
         self.share = os.path.join(work, "share")
         os.mkdir(self.share)
@@ -78,11 +79,11 @@ class Bench:
     def cmdline(self, words):
         return f"{CMDLINE} -- {words}"
 
-    def ours(self, words, disk=None, share=None, tap=None, vsock=None):
+    def ours(self, words, disk=None, share=None, tap=None, vsock=None, vhost="off"):
         v = [self.tools["vm_boot"], "-m", str(MEMORY)]
         v += ["-d", disk] if disk else []
         v += ["-s", f"bench={share}"] if share else []
-        v += ["-n", tap] if tap else []
+        v += ["-k" if vhost == "on" else "-n", tap] if tap else []
         v += ["-v", vsock] if vsock else []
         return [*v, self.kernel, self.initramfs, self.cmdline(words)]
 
@@ -180,10 +181,25 @@ def entry(name, mode_bits, data=b"", rdev=(0, 0)):
     return head + b"\0" * (-len(head) % 4) + data + b"\0" * (-len(data) % 4)
 
 
-def initramfs(init):
-    with open(init, "rb") as f:
-        return (entry("dev", 0o040755) + entry("dev/console", 0o020600, rdev=(5, 1)) + entry("init", 0o100755, f.read()) +
-                entry("TRAILER!!!", 0))
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def libraries(program):
+    """Returns the paths of the libraries of a program, and of its loader."""
+    out = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    return sorted({word for line in out.splitlines() for word in line.split() if word.startswith("/")})
+
+
+def initramfs(init, iperf3):
+    out = entry("dev", 0o040755) + entry("dev/console", 0o020600, rdev=(5, 1)) + entry("init", 0o100755, read(init))
+    if iperf3:
+        files = {"/iperf3": shutil.which("iperf3"), **{path: path for path in libraries(shutil.which("iperf3"))}}
+        folders = {"tmp"} | {str(p)[1:] for path in files for p in pathlib.PurePath(path).parents if str(p) != "/"}
+        out += entry("dev/urandom", 0o020666, rdev=(1, 9)) + b"".join(entry(d, 0o040755) for d in sorted(folders))
+        out += b"".join(entry(path[1:], 0o100755, read(source)) for path, source in files.items())
+    return out + entry("TRAILER!!!", 0)
 
 
 # --- start
@@ -267,23 +283,26 @@ def throughput(b):
     subprocess.run(["ip", "link", "set", TAP, "up"], check=True)
     subprocess.run(["modprobe", "-q", "vhost_net"], check=False)
     rows, parts = {}, b.args.tests.split(",")
-    contenders = ["ours", "qemu"] + (["qemu+vhost"] if os.path.exists("/dev/vhost-net") and "net" in parts else [])
+    nets = [p for p in parts if p in ("net", "iperf3")]
+    contenders = ["ours", "qemu"] + (["ours+vhost", "qemu+vhost"] if os.path.exists("/dev/vhost-net") and nets else [])
     for _ in range(b.args.throughput_rounds):
         for name in contenders:
-            for key, rate in guest_rates(b, name, ["net"] if name == "qemu+vhost" else parts).items():
+            for key, rate in guest_rates(b, name, nets if "vhost" in name else parts).items():
                 rows.setdefault(key, {}).setdefault(name, []).append(rate)
     subprocess.run(["ip", "link", "del", TAP], check=True)
     print(f"\nthroughput: {b.args.throughput_rounds} rounds of {b.args.ms} ms, medians\n"
-          f"{'':<20}{'ours':>10}{'qemu':>10}{'/ qemu':>8}{'qemu+vhost':>12}{'/ it':>7}")
+          f"{'':<20}{'ours':>10}{'qemu':>10}{'/ qemu':>8}{'ours+vhost':>12}{'qemu+vhost':>12}{'/ it':>7}")
     out = {}
     for key, r in rows.items():
         m = {n: statistics.median(v) for n, v in r.items()}
-        ratio = {n: m["ours"] / v for n, v in m.items() if n != "ours" and "ours" in m and v}
+        # Each of caisson's is compared with QEMU's of the same kind.
+        ratio = {n: m[n.replace("qemu", "ours")] / m[n] for n in m if n.startswith("qemu") and m[n] and n.replace("qemu", "ours") in m}
         out[key] = {**m, "ratio": ratio}
-        cells = "".join(f"{m[n]:>{w}.1f}{ratio.get(n, 0):>{w - 4 if n != 'qemu' else 8}.2f}" if n in m else ""
-                        for n, w in (("qemu", 10), ("qemu+vhost", 12)))
         unit = "MiB/s" if is_bytes(key) else "1/s"
-        print(f"{key:<14}{unit:>6}{m.get('ours', 0):>10.1f}{cells}")
+        cells = f"{m.get('ours', 0):>10.1f}{m.get('qemu', 0):>10.1f}{ratio.get('qemu', 0):>8.2f}"
+        if "qemu+vhost" in m:
+            cells += f"{m.get('ours+vhost', 0):>12.1f}{m['qemu+vhost']:>12.1f}{ratio.get('qemu+vhost', 0):>7.2f}"
+        print(f"{key:<14}{unit:>6}{cells}")
     return out
 
 
@@ -293,14 +312,17 @@ def is_bytes(key):
 
 def guest_rates(b, name, parts):
     """Boots the guest once. Returns what it measures: {name: MiB or operations a second}."""
-    ours, kw, servers = name == "ours", {}, []
+    ours, kw, servers = name.startswith("ours"), {}, []
     if "blk" in parts:
         kw["disk"] = b.disk
     if "fs" in parts:
         server, kw["share"] = b.file_server(ours)
         servers.append(server)
+    if "net" in parts or "iperf3" in parts:
+        kw["tap"], kw["vhost"] = TAP, "on" if "vhost" in name else "off"
+    if "iperf3" in parts:
+        servers.append(b.spawn(["iperf3", "-s", "-B", ADDRESS.split("/")[0]], stdout=subprocess.DEVNULL))
     if "net" in parts:
-        kw["tap"] = TAP
         servers.append(b.peer("tcp", ADDRESS.split("/")[0]))
     if "vsock" in parts:
         sock = os.path.join(b.work, "vsock.sock")
@@ -309,7 +331,7 @@ def guest_rates(b, name, parts):
         servers.append(b.peer("unix", sock) if ours else b.peer("vsock"))
         kw["vsock"] = sock
     words = f"{b.args.ms} {' '.join(parts)}"
-    argv = b.ours(words, **kw) if ours else b.qemu(words, **kw, vhost="on" if name == "qemu+vhost" else "off")
+    argv = b.ours(words, **kw) if ours else b.qemu(words, **kw)
     r = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=GUEST_TIMEOUT)
     b.end(*servers)
     for entry_name in os.listdir(b.share):
@@ -318,7 +340,11 @@ def guest_rates(b, name, parts):
     out = {}
     for line in r.stdout.splitlines():
         word = line.split()
-        if word and word[0] == "=":
+        if word and word[0] == "iperf3":
+            key = word[1]
+        elif word and word[-1] == "receiver":
+            out[key] = float(word[word.index("Kbits/sec") - 1]) * 1000 / 8 / (1 << 20)
+        elif word and word[0] == "=":
             out[word[1]] = float(word[2]) / float(word[3]) / (1 << 20 if is_bytes(word[1]) else 1)
     if not r.stdout.rstrip().endswith("done"):
         print(f"{name}: the guest did not do all of {parts}: {r.stdout} {r.stderr}", file=sys.stderr)
@@ -423,7 +449,7 @@ def caisson(b):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--only", default="start,memory,throughput,caisson", metavar="PART,...")
-    p.add_argument("--tests", default="blk,fs,net,vsock", metavar="TEST,...", help="of throughput")
+    p.add_argument("--tests", default="blk,fs,net,vsock", metavar="TEST,...", help="of throughput: blk, fs, net, iperf3, vsock")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--throughput-rounds", type=int, default=2)
     p.add_argument("--ms", type=int, default=1000, help="of each measurement of throughput")

@@ -46,7 +46,7 @@ static int refuse(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret_u
 static struct virtio_device *make(
 	union any *a, enum kind kind, const struct vm_memory *m, int tap, int disk)
 {
-	const struct virtio_net_options net = {.tap = tap, .mtu = 1500, .mac = {2}};
+	const struct virtio_net_options net = {.taps = {tap}, .mtu = 1500, .mac = {2}};
 	const struct virtio_vsock_options vsock = {
 		.cid = 3, .event_queue = true, .connect = refuse};
 

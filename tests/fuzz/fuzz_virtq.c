@@ -168,7 +168,7 @@ static struct virtio_device *make(
 	union any *a, enum kind kind, const struct vm_memory *m, int tap, int disk)
 {
 	const struct virtio_net_options o = {
-		.tap = tap, .mtu = 1500, .offloads = kind == NET_OFFLOADS ? OFFLOADS : 0};
+		.taps = {tap}, .mtu = 1500, .offloads = kind == NET_OFFLOADS ? OFFLOADS : 0};
 
 	switch (kind) {
 	case RNG:

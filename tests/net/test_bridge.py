@@ -331,6 +331,31 @@ def test_reload_does_all_that_it_can(net):
     net("rm", "--force", "first", "second").ok()
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"subnets": 7}', '{"kind": "bridge", "interface": "../x"}'])
+def test_reload_beside_a_damaged_file(net, text):
+    """reload names the network whose file is damaged, and applies all others."""
+    for name, bridge, subnet in ("broken", "br7", "10.7.0.0/24"), ("second", "br9", "10.9.0.0/24"):
+        net("create", name, "--interface", bridge, "--subnet", subnet, "--no-dns").ok()
+    net.attach("second", "c1", "-p", "8080:80")
+    path = os.path.join(net.config, "broken.json")
+    with open(path) as f:
+        good = f.read()
+    with open(path, "w") as f:
+        f.write(text)
+    call("ip", "addr", "flush", "dev", "br9").ok()
+    call("nft", "flush", "ruleset").ok()
+    net("reload").failed("network broken")
+    assert ("br9", "10.9.0.1", 24) in addresses() and "8080" in ruleset()
+    # The other commands say which file is damaged, and change nothing.
+    before = ruleset()
+    net("create", "third").failed("network broken")
+    assert ruleset() == before
+    with open(path, "w") as f:
+        f.write(good)
+    net("reload").ok()
+    net("rm", "--force", "broken", "second").ok()
+
+
 def test_check_notices_every_change(net):
     """CNI's CHECK misses a changed MTU, a host's end that is down, and a gateway address that is gone."""
     net("create", "web", "--interface", "br9", "--mtu", 1500).ok()

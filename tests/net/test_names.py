@@ -107,23 +107,43 @@ def nothing_at(path, text=""):
         os.unlink("/run/replaced")
 
 
-def upstream(text):
-    """Plays the host's name server on 127.0.0.53: answers every name with 192.0.2.53."""
+@contextlib.contextmanager
+def own_etc(tmp):
+    """What is written in /etc is gone afterwards. dnsmasq watches the directory of resolv.conf, so that a mount on the file would not do."""
+    for d in "upper", "work":
+        os.makedirs(f"{tmp}/{d}")
+    machine.mount("etc", "/etc", "overlay", data=f"lowerdir=/etc,upperdir={tmp}/upper,workdir={tmp}/work")
+    try:
+        yield
+    finally:
+        machine.umount("/etc")
+
+
+def resolv_conf(text):
+    """Replaces the file, as the programs that write it do."""
+    with open("/etc/resolv.conf.new", "w") as f:
+        f.write(text)
+    os.rename("/etc/resolv.conf.new", "/etc/resolv.conf")
+
+
+def upstream(last):
+    """Plays the host's name server on 127.0.0.LAST: answers every name with 192.0.2.LAST."""
     return subprocess.Popen([sys.executable, "-c", r"""
 import socket, sys
+last = int(sys.argv[1])
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.bind(("127.0.0.53", 53))
+s.bind((f"127.0.0.{last}", 53))
 print("up", flush=True)
 while True:
     q, who = s.recvfrom(2000)
     end = q.index(b"\0", 12) + 5
-    s.sendto(q[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + q[12:end] + b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4\xc0\0\2\x35", who)
-"""], stdout=subprocess.PIPE, text=True)
+    s.sendto(q[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + q[12:end] + b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4\xc0\0\2" + bytes([last]), who)
+""", str(last)], stdout=subprocess.PIPE, text=True)
 
 
 def test_other_names_are_the_hosts_business(net):
     """The host's server may be one that only the host reaches, such as systemd-resolved. An internal network asks nobody."""
-    p = upstream("")
+    p = upstream(53)
     try:
         assert p.stdout.readline() == "up\n"
         with nothing_at("/etc/resolv.conf", "nameserver 127.0.0.53\n"):
@@ -138,6 +158,26 @@ def test_other_names_are_the_hosts_business(net):
     finally:
         p.kill()
         p.wait()
+
+
+def test_the_hosts_name_servers_change(net, tmp):
+    """dnsmasq reads the host's name servers again when their file has changed, as it does after a laptop has moved to another network."""
+    old, new = upstream(53), upstream(54)
+    try:
+        for p in old, new:
+            assert p.stdout.readline() == "up\n"
+        with own_etc(tmp):
+            resolv_conf("nameserver 127.0.0.53\n")
+            net("create", "--subnet", "10.77.1.0/24", "web").ok()
+            net.attach("web", "a")
+            until(lambda: lookup("10.77.1.1", "one.example", ns="a") == "192.0.2.53")
+            resolv_conf("nameserver 127.0.0.54\n")
+            until(lambda: lookup("10.77.1.1", "two.example", ns="a") == "192.0.2.54")
+            net("rm", "--force", "web").ok()
+    finally:
+        for p in old, new:
+            p.kill()
+            p.wait()
 
 
 def test_no_dns_and_no_dnsmasq(net):

@@ -5,6 +5,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import threading
 
 import pytest
 
@@ -190,6 +192,35 @@ def test_del_enters_no_other_namespace(host, lists, tmp, change):
     host("leave", "first").ok()
     assert [x[:3] for x in calls(tmp, "one")] == [("ADD", "first", path), ("DEL", "first", "" if change else path)]
     assert records(host, "first") == {}
+
+
+def test_del_keeps_the_namespace(host, lists, tmp):
+    """The process of the recorded path /proc/PID/ns/net may end while the plug-ins run, and its PID be given to another one. The plug-ins
+    go on in the namespace whose cookie was compared."""
+    recorder(tmp, "one")
+    with open(f"{tmp}/bin/ender", "w") as f:
+        f.write("""#!/bin/sh
+cat >/dev/null
+[ "$CNI_COMMAND" = DEL ] || { echo '{"cniVersion": "1.0.0"}'; exit 0; }
+kill -9 $PROCESS
+while [ -e /proc/$PROCESS/ns/net ]; do sleep 0.05; done
+stat -L -c %i "$CNI_NETNS" > SEEN
+""".replace("SEEN", f"{tmp}/seen"))
+    os.chmod(f"{tmp}/bin/ender", 0o755)
+    lists("web", {"type": "one"}, {"type": "ender"})
+    host.namespace("c1")
+    p = subprocess.Popen(["ip", "netns", "exec", "c1", "sleep", "1000"])
+    path = f"/proc/{p.pid}/ns/net"
+    inode = os.stat("/run/netns/c1").st_ino
+    until(lambda: os.stat(path).st_ino == inode)
+    reaper = threading.Thread(target=p.wait)
+    reaper.start()
+    host("join", "first", path, "--network", "cni:web").ok()
+    host("leave", "first", env={**os.environ, "PROCESS": str(p.pid)}).ok()
+    reaper.join()
+    assert int(open(f"{tmp}/seen").read()) == inode
+    ((_, _, added, _, _), (_, _, deleted, _, _)) = calls(tmp, "one")
+    assert added == path and deleted not in ("", path)
 
 
 @pytest.mark.parametrize("text,said", [

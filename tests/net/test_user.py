@@ -134,6 +134,15 @@ def test_answers(host, user, program):
     assert program not in helpers() and "caisson-net" not in os.listdir(user.run)
 
 
+def test_pasta_keeps_the_client_s_address(host, user):
+    """The container sees who connects from outside, and not an address of the host."""
+    need("pasta")
+    user.start("exec httpd -f -vv -p 8000 -h /", "--network", "pasta", "-p", "8080:8000").ok()
+    until(lambda: "404" in page("http://192.0.2.1:8080/", "outside"))
+    until(lambda: "404" in page("http://[2001:db8::1]:8080/", "outside"), 20)
+    assert {line.rsplit("]:", 1)[0] for line in user.output().splitlines() if "url:/" in line} == {"[::ffff:192.0.2.2", "[2001:db8::2"}
+
+
 @pytest.mark.parametrize("options, program", [
     ([], "pasta"), (["-p", "8080:8000"], "slirp4netns"), (["--network", "pasta", "-p", "8080:8000"], "pasta")])
 def test_microvm(host, user, options, program):

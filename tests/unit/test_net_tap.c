@@ -171,14 +171,14 @@ static void test_tap(void **state)
 	make_pair(n, &a, &c);
 	/* the kernel of the container's namespace has answered */
 	assert_int_equal(ping(n, -1), 64);
-	assert_ok(net_tap_open(&c.interfaces[0], &t));
+	assert_ok(net_tap_open(&c.interfaces[0], 1, &t));
 	assert_true(t.offloads & 1);
-	assert_true(fcntl(t.fd, F_GETFL) & O_NONBLOCK);
-	assert_true(fcntl(t.fd, F_GETFD) & FD_CLOEXEC);
+	assert_true(fcntl(t.fds[0], F_GETFL) & O_NONBLOCK);
+	assert_true(fcntl(t.fds[0], F_GETFD) & FD_CLOEXEC);
 	assert_non_null(
 		strstr(shell_output("ip -o link show dev tap0", buf, sizeof(buf)), "mtu 1400"));
 	/* the guest has answered, and the kernel of the container's namespace has not */
-	assert_int_equal(ping(n, t.fd), 33);
+	assert_int_equal(ping(n, t.fds[0]), 33);
 	assert_non_null(
 		strstr(shell_output("ip -o link show dev eth0", buf, sizeof(buf)), "ALLMULTI"));
 	assert_string_equal(shell_output("ip -o -6 addr show dev tap0", buf, sizeof(buf)), "");
@@ -187,12 +187,12 @@ static void test_tap(void **state)
 	 * still has it.
 	 */
 	struct net_tap second;
-	assert_error(net_tap_open(&c.interfaces[0], &second), -EBUSY,
+	assert_error(net_tap_open(&c.interfaces[0], 1, &second), -EBUSY,
 		"give the network interface eth0 to a virtual machine: its traffic is redirected "
 		"already, to interface");
-	assert_int_equal(ping(n, t.fd), 33);
+	assert_int_equal(ping(n, t.fds[0]), 33);
 	assert_ok(net_tap_close(&t));
-	assert_int_equal(t.fd, -EBADF);
+	assert_int_equal(t.fds[0], -EBADF);
 	assert_no_trace();
 	assert_int_equal(ping(n, -1), 64);
 	assert_ok(net_tap_close(&t)); /* closing the tap a second time must do nothing */
@@ -211,16 +211,16 @@ static void test_stale_redirection(void **state)
 	char buf[4096];
 
 	make_pair(n, &a, &c);
-	assert_ok(net_tap_open(&c.interfaces[0], &t));
-	fd_close(&t.fd);
+	assert_ok(net_tap_open(&c.interfaces[0], 1, &t));
+	fd_close(&t.fds[0]);
 	/*
 	 * The test looks at the traffic filters and does not ping, because a ping would fail for
 	 * some time: the peer's neighbour table waits before it tries again.
 	 */
 	shell_output("tc filter show dev eth0 ingress", buf, sizeof(buf));
 	assert_non_null(strstr(buf, "Egress Redirect to device *"));
-	assert_ok(net_tap_open(&c.interfaces[0], &t));
-	assert_int_equal(ping(n, t.fd), 33);
+	assert_ok(net_tap_open(&c.interfaces[0], 1, &t));
+	assert_int_equal(ping(n, t.fds[0]), 33);
 	assert_ok(net_tap_close(&t));
 	assert_string_equal(shell_output("tc filter show dev eth0 ingress", buf, sizeof(buf)), "");
 	assert_int_equal(ping(n, -1), 64);
@@ -242,8 +242,8 @@ static void test_foreign_qdisc(void **state)
 	run_shell("tc qdisc add dev eth0 clsact && tc filter add dev eth0 ingress prio 9 protocol "
 		  "ip u32 "
 		  "match u32 0 0 action mirred egress redirect dev lo");
-	assert_ok(net_tap_open(&c.interfaces[0], &t));
-	assert_int_equal(ping(n, t.fd), 33);
+	assert_ok(net_tap_open(&c.interfaces[0], 1, &t));
+	assert_int_equal(ping(n, t.fds[0]), 33);
 	assert_ok(net_tap_close(&t));
 	shell_output("tc qdisc show dev eth0; tc filter show dev eth0 ingress", buf, sizeof(buf));
 	assert_non_null(strstr(buf, "clsact"));
@@ -256,7 +256,7 @@ static void test_foreign_qdisc(void **state)
 	run_shell(
 		"tc filter add dev eth0 ingress prio 1 protocol ip u32 match u32 1 1 action mirred "
 		"egress redirect dev lo");
-	assert_error(net_tap_open(&c.interfaces[0], &t), -EBUSY, "redirected already");
+	assert_error(net_tap_open(&c.interfaces[0], 1, &t), -EBUSY, "redirected already");
 	assert_string_equal(
 		shell_output("ip -o link show | grep tap || true", buf, sizeof(buf)), "");
 }
@@ -272,9 +272,9 @@ static void test_tap_errors(void **state)
 	make_pair(n, &a, &c);
 	struct net_interface gone = c.interfaces[0];
 	memcpy(gone.name, "eth7", 5);
-	assert_error(net_tap_open(&gone, &t), -ENODEV, "interface eth7 to a virtual machine");
+	assert_error(net_tap_open(&gone, 1, &t), -ENODEV, "interface eth7 to a virtual machine");
 	assert_no_trace();
-	assert_ok(net_tap_open(&c.interfaces[0], &t));
+	assert_ok(net_tap_open(&c.interfaces[0], 1, &t));
 	run_shell("ip link del eth0");
 	assert_ok(net_tap_close(&t));
 	assert_string_equal(
@@ -286,7 +286,7 @@ static void test_tap_errors(void **state)
 	assert_int_equal(unshare(CLONE_NEWNS | CLONE_FS), 0);
 	assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
 	assert_int_equal(mount("none", "/dev/net", "tmpfs", 0, NULL), 0);
-	assert_error(net_tap_open(&c.interfaces[0], &t), -ENOENT, "there is no /dev/net/tun");
+	assert_error(net_tap_open(&c.interfaces[0], 1, &t), -ENOENT, "there is no /dev/net/tun");
 	assert_int_equal(umount("/dev/net"), 0);
 }
 

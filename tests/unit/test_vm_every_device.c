@@ -98,7 +98,7 @@ static struct virtio_device *make_net(struct every *e)
 		socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, e->fds), 0);
 	OK(virtio_net_init(&e->net, &e->w.g.memory,
 		&(struct virtio_net_options){
-			.tap = e->fds[0], .mac = {2, 3, 4, 5, 6, 7}, .mtu = 1500}));
+			.taps = {e->fds[0]}, .mac = {2, 3, 4, 5, 6, 7}, .mtu = 1500}));
 	return &e->net.dev;
 }
 
@@ -163,7 +163,7 @@ static void begin(struct every *e, const struct kind *k)
 	*e = (struct every){.fds = {-EBADF, -EBADF}};
 	rig_memory(&e->w.g);
 	struct virtio_device *d = k->make(e);
-	if (d->remote) {
+	if (d->remote_queues > 0) {
 		wired_attach(&e->w, (struct vhost_user *)d);
 		return;
 	}
@@ -187,7 +187,7 @@ static void check_works(struct rig *g, const struct kind *k)
 {
 	bring_up(g, g->dev->features);
 	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 15);
-	if (g->dev->remote)
+	if (g->dev->remote_queues > 0)
 		return; /* the fake file server handles no queue, so it answers no request */
 	memset(at(g, DATA, 4096), 0, 4096);
 	put_desc(desc(g, k->queue, 0), DATA, k->read, k->write ? NEXT : 0, 1);
@@ -212,7 +212,7 @@ static void to_state(struct rig *g, const struct kind *k, unsigned which)
 		bring_up(g, g->dev->features);
 		if (which == 5)
 			set(g, VIRTIO_MMIO_STATUS, 15 | VIRTIO_CONFIG_S_FAILED);
-		if (which == 6 && !g->dev->remote) {
+		if (which == 6 && g->dev->remote_queues == 0) {
 			avail(g, k->queue)->idx = 1000;
 			kick(g, k->queue);
 			assert_true(is_broken(g));
@@ -239,7 +239,7 @@ static void every_register_in_every_state(void **state)
 		 * The test leaves out most bytes of a vhost-user device, because each start of such
 		 * a device takes a dozen messages.
 		 */
-		uint64_t step = g->dev->remote ? 4 : 1;
+		uint64_t step = g->dev->remote_queues > 0 ? 4 : 1;
 		for (unsigned n = 0; n < STATES * 0x140 * 4; n++) {
 			uint64_t offset = n / 4 % 0x140;
 			unsigned width = 1U << n % 4, s = n / 4 / 0x140;

@@ -114,7 +114,7 @@ static void attached_and_detached(void **state)
 	devices[0] = (struct machine_device){
 		.kind = MACHINE_DISK, .disk = {.fd = h.disk, .serial = "drive"}};
 	devices[1] = (struct machine_device){.kind = MACHINE_NIC,
-		.nic = {.tap = h.net[1], .mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500}};
+		.nic = {.taps = {h.net[1]}, .mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500}};
 	devices[2] = (struct machine_device){
 		.kind = MACHINE_SHARE, .share = {.tag = "share", .sock = sock}};
 	if (build(3) < 0)

@@ -109,7 +109,7 @@ static void net(void)
 	rig_memory(&g);
 	CHECK(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
 	CHECK(write(pair[1], "stale", 5) == 5);
-	o.tap = pair[0];
+	o.taps[0] = pair[0];
 	CHECK(virtio_net_init(&n, &g.memory, &o) >= 0);
 	rig_attach(&g, &n.dev);
 	bring_up(&g, n.dev.features);

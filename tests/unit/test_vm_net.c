@@ -146,12 +146,12 @@ static void transmit_full(void **state)
 	int sent = 0, came = 0;
 
 	nic_init(&t, 0);
-	while (!t.n.tx_full && sent < 10000) {
+	while (!t.n.pairs[0].tx_full && sent < 10000) {
 		send_chain(&t, 0, 100, 0);
 		kick(&t.g, TX);
 		sent++;
 	}
-	assert_true(t.n.tx_full);
+	assert_true(t.n.pairs[0].tx_full);
 	uint16_t done = used(&t.g, TX)->idx;
 	assert_int_equal((uint16_t)(avail(&t.g, TX)->idx - done), 1);
 	assert_false(nic_serve_event(&t));
@@ -160,7 +160,7 @@ static void transmit_full(void **state)
 	assert_true(nic_serve_event(&t));
 	assert_int_equal(recv(t.wire, got, sizeof(got), 0), 100);
 	assert_int_equal(came + 1, sent);
-	assert_false(t.n.tx_full);
+	assert_false(t.n.pairs[0].tx_full);
 	assert_int_equal((uint16_t)(used(&t.g, TX)->idx - done), 1);
 	assert_false(nic_serve_event(&t));
 	nic_release(&t);

@@ -140,7 +140,7 @@ static int build(const struct shape *s, const char *what, const struct snapshot 
 {
 	struct machine_disk disk = {.fd = saved.disk, .serial = "drive"};
 	struct virtio_net_options nic = {
-		.tap = h.net[1], .mac = {2, 0, 0, 0, 0, s->mac}, .mtu = 1500};
+		.taps = {h.net[1]}, .mac = {2, 0, 0, 0, 0, s->mac}, .mtu = 1500};
 	struct virtio_vsock_options vsock = {
 		.cid = 3, .event_queue = !s->no_event_queue, .connect = host_on_connect, .ctx = &h};
 	if (s->share)

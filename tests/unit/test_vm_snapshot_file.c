@@ -141,7 +141,7 @@ static void versions(void **state)
 	put32(&w, 12, MACHINE_ABI + 1);
 	reseal(&w, 0, 0);
 	expect_error(
-		snapshot_open(&s, w.bytes.s, w.bytes.len), -ENOTSUP, "is of machine version 2");
+		snapshot_open(&s, w.bytes.s, w.bytes.len), -ENOTSUP, "is of machine version 3");
 	put32(&w, 0, 0);
 	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "is no snapshot");
 	snapshot_release(&w);

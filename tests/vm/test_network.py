@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests a network namespace that exists longer than the microVM: its interfaces are carried into the guest, and belong
 to the host again afterwards."""
+import os
 import subprocess
 
 import pytest
@@ -73,3 +74,26 @@ def test_carried_in_and_given_back(ctr, netns):
     assert answers(), "the namespace's own kernel again"
     tc = subprocess.run(["tc", "-n", "cai-vmnet", "qdisc", "show"], stdout=subprocess.PIPE, text=True, check=True).stdout
     assert "ingress" not in tc, tc
+
+
+def test_several_queues(ctr, netns):
+    """An interface has as many queues in each direction as the microVM has vCPUs, and the guest uses all of them."""
+    c = ctr("sh", "-c", "ping -c 1 -W 5 " + HOST_IP + " >/dev/null && echo queues /sys/class/net/eth0/queues/*; sleep 1000")
+    c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}, "hwConfig": {"vcpus": 2}}
+    for s in ("bounding", "effective", "permitted"):
+        c.conf["process"]["capabilities"][s] = config.CAPS + ["CAP_NET_RAW"]
+    config.namespaces(c.conf, paths={"network": netns})
+    c.create("--isolation", "vm", "--hypervisor", "qemu", timeout=BOOT)
+    c.start()
+    c.wait_output("queues", timeout=60)
+    assert [os.path.basename(q) for q in c.output().split()[1:]] == ["rx-0", "rx-1", "tx-0", "tx-1"]
+    assert answers(), "the guest"
+    c.kill("KILL")
+    c.wait(timeout=30)
+    c.delete()
+
+
+def test_vhost_net_is_neither_true_nor_false(ctr):
+    c = ctr("true")
+    c.conf["annotations"] = {"io.caisson.vm.vhost-net": "maybe"}
+    c.run("--isolation", "vm").failed("annotation io.caisson.vm.vhost-net", '"maybe"', "expected true or false")

@@ -3,13 +3,13 @@
  * Boots the built-in machine without caisson, for tests on a host whose KVM runs Linux:
  *
  *	vm_boot [-m MIB] [-c CPUS] [-b PAGES] [-d DISK]... [-s TAG=SOCKET]... [-n TAP]...
- *		[-v SOCKET] KERNEL INITRAMFS CMDLINE
+ *		[-k TAP]... [-v SOCKET] KERNEL INITRAMFS CMDLINE
  *
  * -b: a balloon that asks the guest for PAGES pages. -n: a network device on that tap, which must
- * exist. -v: each vsock stream that the guest opens is connected to that Unix socket. The guest's
- * console goes to standard output. The exit code is 0 if the guest switched itself off, 3 if it
- * ended otherwise, and 1 if the machine could not be built. The last line on standard error says
- * how the machine ended and after how many milliseconds.
+ * exist. -k: one that vhost-net serves. -v: each vsock stream that the guest opens is connected to
+ * that Unix socket. The guest's console goes to standard output. The exit code is 0 if the guest
+ * switched itself off, 3 if it ended otherwise, and 1 if the machine could not be built. The last
+ * line on standard error says how the machine ended and after how many milliseconds.
  */
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -90,14 +90,20 @@ static int open_tap(const char *name)
 	return take_fd(&fd);
 }
 
-static int add_nic(struct arguments *a, const char *name)
+static int add_nic(struct arguments *a, const char *name, bool in_kernel)
 {
+	int vhost = in_kernel ? open("/dev/vhost-net", O_RDWR | O_CLOEXEC) : -EBADF;
+
+	if (in_kernel && vhost < 0)
+		return err_sys("/dev/vhost-net");
 	if (a->o.nic_count == MACHINE_NICS_MAX)
 		return err_set(EINVAL, "-n %s: too many network devices", name);
 	int tap = open_tap(name);
 	if (tap < 0)
 		return tap;
-	a->nics[a->o.nic_count] = (struct virtio_net_options){.tap = tap,
+	a->nics[a->o.nic_count] = (struct virtio_net_options){.taps = {tap},
+		.in_kernel = in_kernel,
+		.vhost = {vhost},
 		.mac = {2, 0, 0, 0, 0, (uint8_t)a->o.nic_count},
 		.mtu = 1500,
 		.offloads = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6};
@@ -125,7 +131,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 {
 	int r = 0, c;
 
-	while (r >= 0 && (c = getopt(argc, argv, "m:c:b:d:s:n:v:")) >= 0) {
+	while (r >= 0 && (c = getopt(argc, argv, "m:c:b:d:s:n:k:v:")) >= 0) {
 		if (c == 'm')
 			a->o.memory.size = strtoull(optarg, NULL, 10) << 20;
 		else if (c == 'c')
@@ -137,7 +143,9 @@ static int parse(int argc, char **argv, struct arguments *a)
 		else if (c == 's')
 			r = add_share(a, optarg);
 		else if (c == 'n')
-			r = add_nic(a, optarg);
+			r = add_nic(a, optarg, false);
+		else if (c == 'k')
+			r = add_nic(a, optarg, true);
 		else if (c == 'v')
 			add_vsock(a, optarg);
 		else

@@ -28,7 +28,7 @@
 #include "base/str.h"
 
 #define SNAPSHOT_FORMAT 1
-#define MACHINE_ABI 1
+#define MACHINE_ABI 2
 /*
  * The longest file in bytes. There is room for 254 vCPUs with 64 KiB each, and for the checksums of
  * 1 TiB of memory.

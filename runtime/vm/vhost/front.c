@@ -483,7 +483,7 @@ int vhost_user_init(
 		.config = o->config ? o->config : v->config,
 		.config_len = o->config_len,
 		.queue_count = o->queue_count,
-		.remote = true,
+		.remote_queues = o->queue_count,
 		.call = -EBADF};
 	virtio_init(&v->dev, m);
 	v->dev.event_fd = v->sock;

@@ -102,10 +102,11 @@ struct virtio_device {
 	uint32_t config_len;
 	unsigned queue_count;
 	/*
-	 * Another process serves the queues (vhost/front.h). That process gets the kicks and raises
-	 * the interrupts itself, without the transport.
+	 * How many queues, the first ones, another process (vhost/front.h) or the kernel
+	 * (virtio/net_vhost.c) serves. It gets the kicks and raises the interrupts itself, without
+	 * the transport.
 	 */
-	bool remote;
+	unsigned remote_queues;
 	const struct vm_memory *memory;
 	/*
 	 * Descriptor that the thread which serves the device polls besides the kicks; -EBADF: none.

@@ -34,7 +34,7 @@ static int save_device(struct virtio_device *d, struct snapshot_writer *w)
 
 int virtio_save(struct virtio_device *d, struct snapshot_writer *w)
 {
-	if (d->remote && !d->ops->save)
+	if (d->remote_queues > 0 && !d->ops->save)
 		return err_set(ENOTSUP,
 			"%s: another process serves this device, and its state cannot be saved",
 			d->name);
@@ -108,7 +108,7 @@ static int load_device(struct virtio_device *d, struct snapshot_part *p)
 
 int virtio_load(struct virtio_device *d, struct snapshot_part *p)
 {
-	if (d->remote && !d->ops->load)
+	if (d->remote_queues > 0 && !d->ops->load)
 		return err_set(ENOTSUP,
 			"%s: another process serves this device, and its state cannot be loaded",
 			d->name);

@@ -182,11 +182,11 @@ static void mmio_read(void *device, uint64_t offset, void *ret_data, unsigned le
 	if (offset == VIRTIO_MMIO_INTERRUPT_STATUS) {
 		value = __atomic_load_n(&t->interrupts, __ATOMIC_SEQ_CST);
 		/*
-		 * Sets the bit for used buffers at every interrupt of a remote device, because its
-		 * back end signals used buffers to the driver without this process. The interrupt
-		 * line is edge-triggered, so an extra bit causes no second interrupt.
+		 * Sets the bit for used buffers at every interrupt of a device with remote queues,
+		 * because who serves them signals used buffers to the driver without this process.
+		 * The interrupt line is edge-triggered, so an extra bit causes no second interrupt.
 		 */
-		if (t->device->remote && virtio_is_live(t->device))
+		if (t->device->remote_queues > 0 && virtio_is_live(t->device))
 			value |= VIRTIO_MMIO_INT_VRING;
 	} else {
 		pthread_mutex_lock(&t->device->lock);

@@ -6,23 +6,43 @@
 #include <endian.h>
 #include <string.h>
 
-#include "vm/virtio/virtio_net.h"
+#include "vm/virtio/net_internal.h"
 
+/*
+ * The section of a device with several pairs also has the number of pairs that the driver uses. A
+ * device with one pair has no control queue, so the number is always 1 and is not saved.
+ */
 int virtio_net_save(struct virtio_device *d, struct snapshot_writer *w)
 {
 	const struct virtio_net *n = (const struct virtio_net *)d;
+	const uint16_t active = htole16((uint16_t)n->active);
+	int r = snapshot_put(w, &n->config, sizeof(n->config));
 
-	return snapshot_put(w, &n->config, sizeof(n->config));
+	return r < 0 || n->options.pairs == 1 ? r : snapshot_put(w, &active, sizeof(active));
+}
+
+static int load_pairs(struct virtio_net *n, struct snapshot_part *p)
+{
+	uint16_t active;
+	int r = snapshot_get(p, &active, sizeof(active));
+
+	if (r < 0)
+		return r;
+	if (le16toh(active) < 1 || le16toh(active) > n->options.pairs)
+		return err_set(EBADMSG,
+			"the driver uses %u pairs of queues: expected a number from 1 to %u",
+			le16toh(active), n->options.pairs);
+	return net_set_pairs(n, le16toh(active));
 }
 
 /*
  * Refuses a snapshot whose interface has another MAC address or MTU than this machine's, because
  * the driver has read both once and does not read them again. The state of the link is not
- * compared, because each machine has its own.
+ * compared, because each machine has its own. virtio_load() has compared the number of queues.
  */
 int virtio_net_load(struct virtio_device *d, struct snapshot_part *p)
 {
-	const struct virtio_net *n = (const struct virtio_net *)d;
+	struct virtio_net *n = (struct virtio_net *)d;
 	struct virtio_net_space s;
 	int r = snapshot_get(p, &s, sizeof(s));
 
@@ -34,5 +54,6 @@ int virtio_net_load(struct virtio_device *d, struct snapshot_part *p)
 			"machine's has another address, or MTU %u",
 			s.mac[0], s.mac[1], s.mac[2], s.mac[3], s.mac[4], s.mac[5], le16toh(s.mtu),
 			n->options.mtu);
-	return 0;
+	n->loaded = virtio_is_live(d);
+	return n->options.pairs == 1 ? 0 : load_pairs(n, p);
 }

@@ -22,7 +22,7 @@ void nic_init(struct nic *t, uint64_t features)
 
 	assert_int_equal(
 		socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
-	t->tap = o.tap = pair[0];
+	t->tap = o.taps[0] = pair[0];
 	t->wire = pair[1];
 	memcpy(o.mac, nic_mac, 6);
 	rig_memory(&t->g);
