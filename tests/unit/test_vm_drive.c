@@ -39,7 +39,8 @@ static void drive(struct host *h, const char *what, bool optional_share, int *re
 	host_serve_files(h, &sock);
 	struct machine_disk disk = {.fd = h->disk, .serial = "drive"};
 	struct machine_share share = {.tag = "share", .sock = sock, .optional = optional_share};
-	struct virtio_net_options nic = {.taps = {h->net[1]}, .mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500};
+	struct virtio_net_options nic = {
+		.taps = {h->net[1]}, .mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500};
 	struct virtio_vsock_options vsock = {
 		.cid = 3, .event_queue = true, .connect = host_on_connect, .ctx = h};
 	struct machine_options o = {.kvm = "/dev/kvm",
