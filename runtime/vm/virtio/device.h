@@ -100,6 +100,7 @@ struct virtio_device {
 	/* configuration space, little-endian, in the layout that the driver reads */
 	const void *config;
 	uint32_t config_len;
+	bool changes_config; /* the device itself may change its configuration while it runs */
 	unsigned queue_count;
 	/*
 	 * Another process serves the queues (vhost/front.h). That process gets the kicks and raises
