@@ -68,6 +68,7 @@ struct update_args {
 	 */
 	const char *limits[ARRAY_SIZE(limit_options)];
 	struct option_list add_nets, rm_nets, add_mounts, rm_mounts;
+	const char *disk_size;
 };
 
 static int parse_size(const char *text, int64_t *ret)
@@ -205,6 +206,34 @@ static int update_devices(struct container *c, const struct update_args *u)
 	return r;
 }
 
+/* Says whether the command line has an option besides --disk-size. */
+static bool changes_more(const struct update_args *u)
+{
+	bool more = u->resources || u->l3 || u->membw || u->add_nets.n || u->rm_nets.n ||
+		    u->add_mounts.n || u->rm_mounts.n;
+
+	for (size_t i = 0; i < ARRAY_SIZE(limit_options); i++)
+		more |= u->limits[i] != NULL;
+	return more;
+}
+
+static int update_disk(struct container *c, const struct update_args *u)
+{
+	uint64_t size;
+
+	if (!u->disk_size)
+		return 0;
+	if (!c->vm)
+		return err_set(EINVAL,
+			"--disk-size: container \"%s\" has no disk of its own: expected a "
+			"container "
+			"in a microVM (--isolation vm)",
+			c->id);
+	if (str_to_size(u->disk_size, &size) < 0)
+		return err_set(EINVAL, "--disk-size %s: expected a size such as 20G", u->disk_size);
+	return err_ctx(vm_resize_disk(c, size), "--disk-size");
+}
+
 static int update_container(struct container *c, const struct update_args *u)
 {
 	struct cg_resources res = {0};
@@ -226,7 +255,9 @@ static int update_container(struct container *c, const struct update_args *u)
 		r = settle_limits(c, &res);
 	if (r >= 0)
 		r = check_rdt(c, u);
-	if (r < 0)
+	if (r >= 0)
+		r = update_disk(c, u);
+	if (r < 0 || (u->disk_size && !changes_more(u)))
 		return r;
 	if (c->vm) {
 		r = update_guest(c, &res);
@@ -264,6 +295,8 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 			"mount a directory or file of the host into the running container"},
 		{"rm-mount", 0, OPTION_LIST, &u.rm_mounts, "TARGET",
 			"remove a mount that was added"},
+		{"disk-size", 0, OPTION_STRING, &u.disk_size, "SIZE",
+			"make the disk of a microVM (vm.image) larger while it runs"},
 	};
 	struct option_def defs[ARRAY_SIZE(limit_options) + ARRAY_SIZE(devices) + 4] = {resources};
 	size_t n = 1;

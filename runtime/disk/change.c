@@ -21,6 +21,35 @@ static int new_size(const struct disk *d, const char *text, uint64_t *ret)
 	return 0;
 }
 
+static int print_resized(bool quiet)
+{
+	return quiet || printf("Image resized.\n") >= 0 ? 0 : -EIO;
+}
+
+/*
+ * Resizes an image that another process uses, with the error -EAGAIN of the attempt to open it: if
+ * a microVM is that process, its monitor does it.
+ */
+static int resize_locked(const struct tool_image *i, const char *text)
+{
+	_cleanup_image_ struct tool_image look = {TOOL_IMAGE_INIT, .path = i->path,
+		.format = i->format, .shared = true, .alone = true};
+	char why[ERR_MAX];
+	uint64_t size;
+
+	snprintf(why, sizeof(why), "%s", err_msg());
+	int r = tool_open(&look);
+	if (r >= 0)
+		r = new_size(look.disk, text, &size);
+	if (r >= 0 && size < disk_size(look.disk))
+		return err_set(EBUSY,
+			"resize: %s is in use, and the disk of a running machine only grows",
+			i->path);
+	if (r >= 0)
+		r = tool_resize_running(i->path, size);
+	return r == 0 ? err_set(EAGAIN, "%s", why) : r;
+}
+
 int tool_resize(const struct tool_command *self, int argc, char **argv)
 {
 	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT, .write = true};
@@ -53,6 +82,10 @@ int tool_resize(const struct tool_command *self, int argc, char **argv)
 	r = tool_key_load(&key, "--key", &i.key);
 	if (r >= 0)
 		r = tool_open(&i);
+	if (r == -EAGAIN) {
+		r = resize_locked(&i, difference ? difference : argv[1]);
+		return r < 0 ? r : print_resized(quiet);
+	}
 	if (r >= 0)
 		r = new_size(i.disk, difference ? difference : argv[1], &size);
 	if (r < 0)
@@ -66,9 +99,7 @@ int tool_resize(const struct tool_command *self, int argc, char **argv)
 	r = disk_resize(i.disk, size);
 	if (r >= 0)
 		r = disk_flush(i.disk);
-	if (r >= 0 && !quiet)
-		r = printf("Image resized.\n") < 0 ? -EIO : 0;
-	return r < 0 ? r : 0;
+	return r < 0 ? r : print_resized(quiet);
 }
 
 static int list_snapshots(struct disk *d)

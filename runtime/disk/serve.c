@@ -116,6 +116,33 @@ static void tell_held(void *ctx, int error, bool write)
 	(void)!send(s->control, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+/*
+ * Makes the disk larger, and tells the driver and the monitor. No thread serves a queue meanwhile.
+ */
+static void resize(struct serve *s, uint64_t size)
+{
+	struct blk_message answer = {.type = BLK_RESIZED};
+	struct disk *d = s->image.disk;
+	int r = 0;
+
+	if (!disk_writable(d) || s->snapshot)
+		r = err_set(EROFS, "%s: what the guest writes does not go into it", disk_name(d));
+	else if (size < disk_size(d))
+		r = err_set(EINVAL, "%s has %llu bytes: expected more, not %llu", disk_name(d),
+			(unsigned long long)disk_size(d), (unsigned long long)size);
+	if (r >= 0)
+		r = disk_resize(d, size);
+	if (r >= 0)
+		r = disk_flush(d);
+	if (r >= 0) {
+		s->served.image.size = disk_size(d);
+		virtio_blk_resized(&s->blk);
+	}
+	answer.error = r < 0 ? -r : 0;
+	snprintf(answer.why, sizeof(answer.why), "%s", r < 0 ? err_msg() : "");
+	(void)!send(s->control, &answer, sizeof(answer), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static void on_control(void *ctx)
 {
 	struct serve *s = ctx;
@@ -126,6 +153,8 @@ static void on_control(void *ctx)
 		s->blk.dev.event_fd = -EBADF;
 	if (n == (ssize_t)sizeof(m) && m.type == BLK_RETRY)
 		virtio_blk_retry(&s->blk);
+	if (n == (ssize_t)sizeof(m) && m.type == BLK_RESIZE)
+		resize(s, m.size);
 }
 
 /* Reads the value of the option --`name`, which says what happens after an error of the image. */

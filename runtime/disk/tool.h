@@ -217,3 +217,9 @@ struct tool_work {
 	void *data;
 };
 int tool_run(struct tool_work *w) must_check;
+
+/*
+ * Lets the microVM that runs with the image `path` make its disk `size` bytes large (running.c).
+ * Returns 1 if that is done, or 0 if no microVM uses the image.
+ */
+int tool_resize_running(const char *path, uint64_t size) must_check;

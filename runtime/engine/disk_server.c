@@ -151,16 +151,27 @@ int disk_server_next(struct disk_server *s, struct blk_message *ret)
 	/* caisson-disk has ended, and disk_server_check() tells why. */
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 		fd_close(&s->control);
-	return n == (ssize_t)sizeof(*ret) && ret->type == BLK_HELD;
+	if (n != (ssize_t)sizeof(*ret))
+		return 0;
+	ret->why[sizeof(ret->why) - 1] = '\0';
+	return 1;
+}
+
+static int tell_server(struct disk_server *s, const struct blk_message *m)
+{
+	if (s->control >= 0 && write(s->control, m, sizeof(*m)) < 0)
+		return err_sys("send caisson-disk a message");
+	return 0;
 }
 
 int disk_server_retry(struct disk_server *s)
 {
-	const struct blk_message m = {.type = BLK_RETRY};
+	return tell_server(s, &(struct blk_message){.type = BLK_RETRY});
+}
 
-	if (s->control >= 0 && write(s->control, &m, sizeof(m)) < 0)
-		return err_sys("tell caisson-disk to go on");
-	return 0;
+int disk_server_resize(struct disk_server *s, uint64_t size)
+{
+	return tell_server(s, &(struct blk_message){.type = BLK_RESIZE, .size = size});
 }
 
 void disk_server_stop(struct disk_server *s)

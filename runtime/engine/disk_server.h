@@ -37,13 +37,12 @@ int disk_server_start(struct disk_server *ret, const struct machine_config *c, i
  * same result.
  */
 int disk_server_check(struct disk_server *s, int wait_ms) must_check;
-/*
- * Reads a message of caisson-disk. Returns 1 if caisson-disk holds requests after an error, with
- * the message in *ret, or 0 if there is no message.
- */
+/* Reads a message of caisson-disk. Returns 1 with the message in *ret, or 0 if there is none. */
 int disk_server_next(struct disk_server *s, struct blk_message *ret) must_check;
 /* Makes caisson-disk serve the held requests again. */
 int disk_server_retry(struct disk_server *s) must_check;
+/* Asks caisson-disk to make the disk larger. It answers by BLK_RESIZED. */
+int disk_server_resize(struct disk_server *s, uint64_t size) must_check;
 /*
  * Closes the vhost-user socket and waits for the end of caisson-disk. Kills caisson-disk if that
  * takes too long. The caller must have stopped the engine before, because the engine may hold the

@@ -51,6 +51,11 @@ int engine_retry(struct engine *e)
 	return e->ops->retry(e);
 }
 
+int engine_resize_disk(struct engine *e, uint64_t size)
+{
+	return e->ops->resize_disk(e, size);
+}
+
 int engine_save(struct engine *e, const struct engine_save *s)
 {
 	if (!e->ops->save)

@@ -124,12 +124,14 @@ struct engine;
 enum engine_event_kind {
 	/* the disk of vm.image holds requests after an error, so the machine has to pause */
 	ENGINE_DISK_HELD,
+	ENGINE_DISK_RESIZED, /* engine_resize_disk() has ended its work */
 };
 
 struct engine_event {
 	enum engine_event_kind kind;
-	int error;  /* of ENGINE_DISK_HELD: a positive errno */
+	int error;  /* a positive errno; of ENGINE_DISK_RESIZED: 0 if the disk was resized */
 	bool write; /* of ENGINE_DISK_HELD: a write has failed, else a read */
+	char why[BLK_WHY_MAX]; /* of ENGINE_DISK_RESIZED: the error message */
 };
 
 /* what engine_save() writes, and into which files */
@@ -181,6 +183,7 @@ struct engine_ops {
 	int (*next_event)(struct engine *e, struct engine_event *ret);
 	int (*pause)(struct engine *e);
 	int (*retry)(struct engine *e);
+	int (*resize_disk)(struct engine *e, uint64_t size);
 };
 
 extern const struct engine_ops engine_kvm, engine_qemu;
@@ -228,6 +231,14 @@ int engine_next_event(struct engine *e, struct engine_event *ret) must_check;
  */
 int engine_pause(struct engine *e) must_check;
 int engine_retry(struct engine *e) must_check;
+
+/*
+ * Begins to make the disk of vm.image larger, if the engine itself reads the image; otherwise
+ * caisson-disk has made it larger, and the engine tells the guest. Returns 1 if nothing is left to
+ * do, or 0 if the event ENGINE_DISK_RESIZED follows. One disk is resized at a time, and not while
+ * engine_save() or engine_change() works.
+ */
+int engine_resize_disk(struct engine *e, uint64_t size) must_check;
 
 /*
  * Begins to pause the machine and to save it. Once e->save_done is readable, engine_saved() returns

@@ -37,6 +37,14 @@ struct kvm_engine {
 	 * read; 0: none that the caller does not know yet
 	 */
 	atomic_int held;
+	uint64_t size; /* new size of vm.image for resize_now() */
+	/*
+	 * resized: resize_now() has ended with the errno resize_error, and the caller does not know
+	 * it yet
+	 */
+	atomic_bool resized;
+	int resize_error;
+	char resize_why[BLK_WHY_MAX];
 	int result;        /* return value of machine_run() */
 	char why[ERR_MAX]; /* error message if machine_run() failed */
 	/* what the engine saves in a snapshot, and into which files */
@@ -64,6 +72,12 @@ static int kvm_next_event(struct engine *e, struct engine_event *ret)
 	eventfd_t n;
 
 	(void)eventfd_read(e->events, &n);
+	*ret = (struct engine_event){.kind = ENGINE_DISK_RESIZED};
+	if (atomic_exchange(&k->resized, false)) {
+		ret->error = k->resize_error;
+		memcpy(ret->why, k->resize_why, sizeof(ret->why));
+		return 1;
+	}
 	int error = atomic_exchange(&k->held, 0);
 	*ret = (struct engine_event){
 		.kind = ENGINE_DISK_HELD, .error = abs(error), .write = error > 0};
@@ -83,6 +97,27 @@ static int kvm_retry(struct engine *e)
 	struct kvm_engine *k = e->state;
 
 	machine_retry(&k->machine);
+	return 0;
+}
+
+static void resize_now(struct machine *m, void *ctx)
+{
+	struct engine *e = ctx;
+	struct kvm_engine *k = e->state;
+
+	int r = machine_resize_disk(m, k->size);
+	k->resize_error = r < 0 ? -r : 0;
+	snprintf(k->resize_why, sizeof(k->resize_why), "%s", r < 0 ? err_msg() : "");
+	atomic_store(&k->resized, true);
+	eventfd_write(e->events, 1);
+}
+
+static int kvm_resize_disk(struct engine *e, uint64_t size)
+{
+	struct kvm_engine *k = e->state;
+
+	k->size = size;
+	machine_call(&k->machine, resize_now, e);
 	return 0;
 }
 
@@ -441,4 +476,5 @@ const struct engine_ops engine_kvm = {.start = kvm_start,
 	.changed = kvm_changed,
 	.next_event = kvm_next_event,
 	.pause = kvm_pause,
-	.retry = kvm_retry};
+	.retry = kvm_retry,
+	.resize_disk = kvm_resize_disk};

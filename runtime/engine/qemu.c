@@ -31,8 +31,8 @@
 #include "base/sys.h"
 #include "engine/engine.h"
 #include "engine/qemu_args.h"
+#include "engine/qemu_commands.h"
 #include "engine/qemu_jail.h"
-#include "engine/qmp.h"
 #include "engine/relay.h"
 #include "engine/streams.h"
 #include "jail/jail.h"
@@ -52,11 +52,11 @@
 #define THREADS_MAX 256
 
 struct qemu {
+	struct qemu_commands commands; /* has to be the first member (qemu_commands.h) */
 	struct virtio_vsock vsock;
 	bool has_vsock, has_thread;
 	pthread_t thread;
 	int vsock_sock, stop;
-	struct qmp qmp; /* connection for commands to QEMU and for its events */
 	int pidfd;
 	/* eventfd, readable when the vsock device or a network device is no longer served */
 	int lost;
@@ -245,71 +245,9 @@ static int make_sockets(
 		return err_sys("create an eventfd");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, socks) < 0)
 		return err_sys("make a socket pair");
-	e->events = q->qmp.sock = socks[0];
+	e->events = q->commands.qmp.sock = socks[0];
 	ret->qmp = socks[1];
 	return d->config->foreign ? 0 : make_vsock(q, d->streams, &ret->vsock);
-}
-
-static int send_command(struct engine *e, const char *command)
-{
-	const struct qemu *q = e->state;
-
-	return qmp_send(&q->qmp, command);
-}
-
-static int qemu_press_power(struct engine *e)
-{
-	return send_command(e, "{\"execute\":\"system_powerdown\"}\n");
-}
-
-static int qemu_pause(struct engine *e)
-{
-	return send_command(e, "{\"execute\":\"stop\"}\n");
-}
-
-/* QEMU itself repeats the requests that failed, and so does caisson-disk if it has held some. */
-static int qemu_retry(struct engine *e)
-{
-	return send_command(e, "{\"execute\":\"cont\"}\n");
-}
-
-/*
- * Says whether the message is QEMU's event that it has stopped the guest because of an error of the
- * disk. QEMU names a reason only as text, so every error but a lack of space becomes EIO.
- */
-static bool is_disk_error(const struct json *message, struct engine_event *ret)
-{
-	const char *event = json_get_str(message, "event");
-	const struct json *data = json_get(message, "data");
-	const char *action = json_get_str(data, "action");
-	const char *operation = json_get_str(data, "operation");
-
-	*ret = (struct engine_event){.kind = ENGINE_DISK_HELD,
-		.error = json_get_true(data, "nospace") ? ENOSPC : EIO,
-		.write = operation && streq(operation, "write")};
-	return event && streq(event, "BLOCK_IO_ERROR") && action && streq(action, "stop");
-}
-
-static int qemu_next_event(struct engine *e, struct engine_event *ret)
-{
-	struct qemu *q = e->state;
-
-	for (;;) {
-		_cleanup_arena_ struct arena arena = {0};
-		struct json *message;
-
-		int r = qmp_next(&q->qmp, &arena, &message);
-		/*
-		 * QEMU has closed the socket because QEMU has ended. The loop learns that from
-		 * e->ended.
-		 */
-		if (r < 0)
-			e->events = -EBADF;
-		if (r <= 0)
-			return 0;
-		if (is_disk_error(message, ret))
-			return 1;
-	}
 }
 
 static int qemu_run(struct engine *e)
@@ -317,9 +255,9 @@ static int qemu_run(struct engine *e)
 	struct qemu *q = e->state;
 
 	/* Only a foreign guest has waited for this command (qemu_args.c). */
-	int r = send_command(e, "{\"execute\":\"qmp_capabilities\"}\n");
+	int r = qmp_send(&q->commands.qmp, "{\"execute\":\"qmp_capabilities\"}\n");
 	if (r >= 0 && !q->has_vsock)
-		return send_command(e, "{\"execute\":\"cont\"}\n");
+		return qmp_send(&q->commands.qmp, "{\"execute\":\"cont\"}\n");
 	if (r < 0)
 		return r;
 	r = pthread_create(&q->thread, NULL, serve_vsock, e);
@@ -386,7 +324,7 @@ static int await_commands(struct engine *e, unsigned ms)
 {
 	struct qemu *q = e->state;
 	struct pollfd p[] = {
-		{.fd = q->qmp.sock, .events = POLLIN}, {.fd = q->pidfd, .events = POLLIN}};
+		{.fd = q->commands.qmp.sock, .events = POLLIN}, {.fd = q->pidfd, .events = POLLIN}};
 
 	int n = poll(p, ARRAY_SIZE(p), (int)ms);
 	if (n < 0)
@@ -408,10 +346,12 @@ static int qemu_start(struct engine *e, const struct engine_description *d)
 	e->state = q;
 	int r = q && a ? 0 : -ENOMEM;
 	if (r >= 0) {
-		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = q->qmp.sock = -EBADF;
+		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = q->commands.qmp.sock =
+			-EBADF;
 		memcpy(q->backends, d->backends, sizeof(q->backends));
 		q->nbackends = d->nbackends;
 		q->parameters = d->config->qemu_parameters.n > 0;
+		q->commands.image_size = d->image >= 0 ? (uint64_t)lseek(d->image, 0, SEEK_END) : 0;
 		q->relay = (struct relay)RELAY_INIT;
 		r = probe_backends(d);
 	}
@@ -459,7 +399,7 @@ static void qemu_stop(struct engine *e)
 	fd_close(&q->errors);
 	fd_close(&q->pidfd);
 	fd_close(&q->lost);
-	fd_close(&q->qmp.sock);
+	fd_close(&q->commands.qmp.sock);
 	fd_close(&e->ended);
 	free(q);
 	e->state = NULL;
@@ -472,4 +412,5 @@ const struct engine_ops engine_qemu = {.start = qemu_start,
 	.press_power = qemu_press_power,
 	.next_event = qemu_next_event,
 	.pause = qemu_pause,
-	.retry = qemu_retry};
+	.retry = qemu_retry,
+	.resize_disk = qemu_resize_disk};

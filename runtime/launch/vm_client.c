@@ -12,6 +12,8 @@
 
 #define CALL_TIMEOUT_MS 10000
 #define KILL_TIMEOUT_MS 3000
+/* how long, in ms, a disk may take to become larger, which can move tables in its image */
+#define DISK_SIZE_TIMEOUT_MS 60000
 /* how long, in ms, the microVM's monitor may take to write all of the guest's memory */
 #define CHECKPOINT_TIMEOUT_MS 600000
 
@@ -73,6 +75,18 @@ int vm_continue(struct container *c)
 
 	int r = agent_begin(&w, "continue");
 	return r < 0 ? r : call_monitor(c, &w, NULL, CALL_TIMEOUT_MS, &reply);
+}
+
+int vm_resize_disk(struct container *c, uint64_t size)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+
+	int r = agent_begin(&w, "grow");
+	if (r < 0)
+		return r;
+	json_out_u64(&w.json, "size", size);
+	return call_monitor(c, &w, NULL, DISK_SIZE_TIMEOUT_MS, &reply);
 }
 
 int vm_ask(struct container *c, const char *what, struct agent_frame *ret)

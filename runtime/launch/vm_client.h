@@ -10,6 +10,8 @@ int vm_signal(struct container *c, int sig, bool all) must_check;
 int vm_freeze(struct container *c, bool frozen) must_check;
 /* Lets a machine go on that was paused after an error of its disk on the host. */
 int vm_continue(struct container *c) must_check;
+/* Makes the disk of vm.image `size` bytes large, and tells the guest. */
+int vm_resize_disk(struct container *c, uint64_t size) must_check;
 
 /*
  * Attaches a socket to the console of a foreign guest (an operating system with an init of its

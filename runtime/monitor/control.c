@@ -238,12 +238,14 @@ static int on_resize(struct monitor *m, struct client *c, const struct agent_fra
 }
 
 /*
- * Handles the request "continue", and refuses the requests that a machine which is paused after an
- * error of its disk cannot answer. Returns 1 if the request is neither.
+ * Handles the requests about the machine's disk, "continue" and "grow". Refuses the requests
+ * that a machine which is paused after an error of its disk cannot answer, and those that cannot be
+ * done while the disk is resized. Returns 1 if the request is none of these.
  */
-static int handle_while_paused(struct monitor *m, struct client *c, const struct agent_frame *f)
+static int handle_disk_request(struct monitor *m, struct client *c, const struct agent_frame *f)
 {
 	static const char *const answered[] = {"signal", "watch", "resize", "address", "console"};
+	static const char *const excluded[] = {"checkpoint", "attach", "detach"};
 
 	if (streq(f->type, "continue")) {
 		int r = disk_error_continue(m);
@@ -251,6 +253,12 @@ static int handle_while_paused(struct monitor *m, struct client *c, const struct
 			client_reply(c, 0, "");
 		return r;
 	}
+	for (size_t i = 0; m->resizes_disk && i < ARRAY_SIZE(excluded); i++)
+		if (streq(f->type, excluded[i]))
+			return err_set(EBUSY, "%s: the machine's disk is being resized: try again",
+				f->type);
+	if (streq(f->type, "grow"))
+		return disk_size_begin(m, c, f);
 	for (size_t i = 0; i < ARRAY_SIZE(answered); i++)
 		if (streq(f->type, answered[i]))
 			return 1;
@@ -259,7 +267,7 @@ static int handle_while_paused(struct monitor *m, struct client *c, const struct
 
 static int handle_request(struct monitor *m, struct client *c, struct agent_frame *f)
 {
-	int r = handle_while_paused(m, c, f);
+	int r = handle_disk_request(m, c, f);
 
 	if (r <= 0)
 		return r;

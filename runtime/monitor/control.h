@@ -23,6 +23,7 @@
  *	                                                 an error of its disk goes on
  *	devices {}                                       reply with devices: [{kind, name, share}],
  *	                                                 those that were attached
+ *	grow {size}                                      reply, when the guest's disk is larger
  *	watch {}                                         oom {}, each time that the guest sends one
  *
  * A foreign guest's monitor (foreign.c) answers signal, and these:

@@ -58,6 +58,8 @@ int disk_error_on_engine(struct monitor *m)
 	while (r >= 0 && engine_next_event(&m->engine, &event) > 0)
 		if (event.kind == ENGINE_DISK_HELD)
 			r = hold(m, event.error, event.write);
+		else
+			disk_size_on_engine(m, &event);
 	return r;
 }
 
@@ -65,7 +67,13 @@ int disk_error_on_server(struct monitor *m)
 {
 	struct blk_message message;
 
-	return disk_server_next(&m->disk, &message) > 0 ? hold(m, message.error, message.write) : 0;
+	if (disk_server_next(&m->disk, &message) <= 0)
+		return 0;
+	if (message.type == BLK_HELD)
+		return hold(m, message.error, message.write);
+	if (message.type == BLK_RESIZED && m->resizes_disk)
+		disk_size_on_server(m, &message);
+	return 0;
 }
 
 int disk_error_refuse(const struct monitor *m, const char *request)

@@ -16,6 +16,7 @@
  * 	checkpoint.c  snapshots of the machine
  * 	hotplug.c     devices that commands attach to the running machine
  * 	disk_error.c  pauses the machine after an error of its disk on the host
+ * 	disk_size.c   makes the machine's disk larger
  * 	spans.c       how long each part of the start took, for --timeline
  * 	guest_steps.c how long the guest took for each step, for --timeline
  * 	client.c      a command's connection
@@ -71,6 +72,7 @@ struct client {
 	 */
 	bool watches;
 	bool checkpoints; /* the command has asked for a checkpoint */
+	bool resizes;     /* the command has asked for a larger disk */
 	bool hotplugs;    /* the command waits until a device is attached or detached */
 	bool ended; /* the exec's process has exited with `status`; its output may still flow */
 	int status;
@@ -188,6 +190,7 @@ struct monitor {
 	int64_t kill_deadline;
 	/* a positive errno: the machine is paused after this error of vm.image; 0: it is not */
 	int disk_error;
+	bool resizes_disk; /* vm.image is being made larger */
 	uint32_t next_process;
 	uint64_t next_request;
 	unsigned lines; /* how many messages of the agent were written to the log so far */
@@ -351,6 +354,14 @@ int disk_error_on_server(struct monitor *m) must_check;
 int disk_error_refuse(const struct monitor *m, const char *request) must_check;
 int disk_error_continue(struct monitor *m) must_check;
 void disk_error_pause_again(struct monitor *m);
+
+/*
+ * The functions of disk_size.c. disk_size_begin() handles the request "grow", and the others
+ * the end of the work of the engine and of caisson-disk.
+ */
+int disk_size_begin(struct monitor *m, struct client *c, const struct agent_frame *f) must_check;
+void disk_size_on_engine(struct monitor *m, const struct engine_event *event);
+void disk_size_on_server(struct monitor *m, const struct blk_message *message);
 
 /*
  * client.c: closes a command's connection to the monitor, and frees its entry in the table of

@@ -220,6 +220,13 @@ void machine_call(struct machine *m, void (*fn)(struct machine *m, void *ctx), v
 void machine_pause(struct machine *m);
 void machine_retry(struct machine *m);
 
+/*
+ * Makes the image of the first disk `size` bytes large, or, if a back end serves that disk and has
+ * made it larger, reads its new size. Tells the driver. Only the thread of machine_run() may call
+ * this.
+ */
+int machine_resize_disk(struct machine *m, uint64_t size) must_check;
+
 /* --- snapshot/machine.c: saves a running machine and loads a saved one --- */
 
 /*

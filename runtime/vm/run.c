@@ -56,6 +56,20 @@ void machine_retry(struct machine *m)
 	vcpus_resume(&m->cpus);
 }
 
+int machine_resize_disk(struct machine *m, uint64_t size)
+{
+	struct virtio_blk *b = &m->disks[0];
+
+	if (!b->dev.ops)
+		return vhost_user_reload(&m->remote_disks[0]);
+	pthread_mutex_lock(&b->dev.lock);
+	int r = blk_file_resize(&m->disk_files[0], size);
+	if (r >= 0)
+		virtio_blk_resized(b);
+	pthread_mutex_unlock(&b->dev.lock);
+	return r;
+}
+
 static int serve_events(struct machine *m)
 {
 	struct pollfd p[FDS_MAX];

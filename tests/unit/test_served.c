@@ -50,6 +50,7 @@ struct driver {
 struct back {
 	struct front f;
 	int sock, fd, result;
+	int wake; /* eventfd: makes the device call resize_disk() */
 	char why[ERR_MAX];
 	struct disk *disk;
 	struct served served;
@@ -74,6 +75,18 @@ static void open_image(struct back *b, bool write)
 		.format = "qcow2", .name = "image", .write = write, .alone = !write};
 
 	CHECK(disk_open(&b->disk, fcntl(b->fd, F_DUPFD_CLOEXEC, 3), &o) >= 0);
+}
+
+/* Makes the disk larger by PART_LEN, as caisson-disk does when the monitor asks for that. */
+static void resize_disk(void *ctx)
+{
+	struct back *b = ctx;
+	eventfd_t n;
+
+	CHECK(eventfd_read(b->wake, &n) == 0);
+	CHECK(disk_resize(b->disk, disk_size(b->disk) + PART_LEN) >= 0);
+	b->served.image.size = disk_size(b->disk);
+	virtio_blk_resized(&b->blk);
 }
 
 static void start_queue(struct back *b, unsigned i)
@@ -101,11 +114,16 @@ static struct back *begin(bool write, bool write_through)
 {
 	const struct qcow2_create c = {
 		.name = "image", .size = DISK_LEN, .version = 3, .cluster_size = CLUSTER};
-	const struct virtio_blk_options o = {
-		.serial = "served", .queues = QUEUES, .write_through = write_through};
 	struct back *b = calloc(1, sizeof(*b));
 
 	CHECK(b);
+	b->wake = eventfd(0, EFD_CLOEXEC);
+	const struct virtio_blk_options o = {.serial = "served",
+		.queues = QUEUES,
+		.write_through = write_through,
+		.event_fd = b->wake,
+		.event = resize_disk,
+		.event_ctx = b};
 	b->fd = memfd_create("image", MFD_CLOEXEC);
 	CHECK(b->fd >= 0 && qcow2_create(b->fd, &c) >= 0);
 	open_image(b, write);
@@ -148,6 +166,7 @@ static void end(struct back *b, int result, const char *why)
 	}
 	disk_close(b->disk);
 	close(b->fd);
+	close(b->wake);
 	front_close(&b->f);
 	free(b);
 }
@@ -397,10 +416,55 @@ static void run_bad_chains(void)
 	bad_chain(make_outside, "queue 2");
 }
 
+/*
+ * When the disk becomes larger, the back end must tell the front end that the configuration has
+ * changed, over the socket that it got for that, and must serve the new part of the disk. The
+ * queues run meanwhile.
+ */
+static void run_resize(void)
+{
+	struct {
+		uint32_t request, flags, size, offset, len, config_flags;
+		uint64_t capacity;
+	} m = {.request = 24, .flags = 1, .size = 12, .len = 8};
+	struct back *b = begin(true, false);
+	uint32_t header[3];
+	pthread_t thread;
+	int socks[2];
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) == 0);
+	CHECK((front_ask(&b->f, 15, 0) & 0x220) == 0x220);
+	front_set(&b->f, 16, 0x220);
+	front_set_fd(&b->f, 21, 0, socks[1]);
+	close(socks[1]);
+	CHECK(request(&b->drivers[0], VIRTIO_BLK_T_OUT, DISK_LEN / 512, 512) == VIRTIO_BLK_S_IOERR);
+	CHECK(pthread_create(&thread, NULL, drive, &b->drivers[1]) == 0);
+	CHECK(eventfd_write(b->wake, 1) == 0);
+	CHECK(recv(socks[0], header, sizeof(header), MSG_WAITALL) == sizeof(header));
+	CHECK(header[0] == 2 && header[1] == 1 && header[2] == 0);
+	front_send_raw(&b->f, &m, 24, NULL, 0);
+	CHECK(recv(b->f.sock, &m, sizeof(m), MSG_WAITALL) == 32);
+	CHECK(m.capacity == (DISK_LEN + PART_LEN) / 512);
+	memset(b->drivers[0].ram + DATA_AT, 0x5a, 512);
+	CHECK(request(&b->drivers[0], VIRTIO_BLK_T_OUT, DISK_LEN / 512, 512) == VIRTIO_BLK_S_OK);
+	CHECK(pthread_join(thread, NULL) == 0);
+	close(socks[0]);
+	end(b, 0, "");
+	/* A front end must negotiate the feature, and send one descriptor. */
+	b = begin(true, false);
+	front_set_fd(&b->f, 21, 0, b->fd);
+	end(b, -EPROTO, "request 21, which was not negotiated");
+	b = begin(true, false);
+	front_set(&b->f, 16, 0x220);
+	front_set(&b->f, 21, 0);
+	end(b, -EPROTO, "SET_BACKEND_REQ_FD with 0 descriptors");
+}
+
 CHILD_TEST(random_requests)
 CHILD_TEST(bad_requests)
 CHILD_TEST(read_only)
 CHILD_TEST(bad_chains)
+CHILD_TEST(resize)
 
 int main(void)
 {
@@ -409,6 +473,7 @@ int main(void)
 		cmocka_unit_test(test_bad_requests),
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_bad_chains),
+		cmocka_unit_test(test_resize),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -320,3 +320,42 @@ def test_disk_beside_the_root(disk, tmp):
 def put_hostname(c, text):
     with open(c.path("etc/hostname"), "w") as f:
         f.write(text)
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_resize_while_it_runs(disk, tmp, form):
+    """`caisson disk resize` makes the disk of a running machine larger, and the guest sees it at once. The machine's disk
+    does not become smaller."""
+    c, image, raw = disk("mknod /dev/d b $(sed 's/:/ /' /sys/block/vda/dev); until test -e /end; do sleep 0.1; done", annotations={})
+    if form == "raw":
+        image = c.conf["vm"]["image"]["path"] = raw
+        c.conf["vm"]["image"]["format"] = form
+    config.all_caps(c.conf)
+    c.conf["linux"].setdefault("resources", {})["devices"] = [{"allow": True, "access": "rwm"}]
+    c.conf["annotations"] = {"io.caisson.vm.image.use": "disk"}
+    c.up(*VM, timeout=BOOT)
+
+    def resize(size):
+        return c.rt("disk", "resize", "-f", form, image, size)
+
+    def sectors():
+        return int(c.exec("cat", "/sys/block/vda/size").ok().out)
+
+    assert sectors() == 64 << 11
+    assert resize("96M").ok().out == "Image resized.\n"
+    runtime.wait_for(lambda: sectors() == 96 << 11, "the guest to see the larger disk")
+    resize("+4M").ok()
+    runtime.wait_for(lambda: sectors() == 100 << 11, "the guest to see the larger disk")
+    c.exec("sh", "-c", "echo at the end | dd of=/dev/d bs=1M seek=99 conv=fsync 2>/dev/null").ok()
+    resize("64M").failed("in use", "only grows")
+    c.rt("update", "--disk-size", "64M", c.id).failed("--disk-size", "more")
+    c.rt("update", "--disk-size", "large", c.id).failed("--disk-size large", "expected a size")
+    assert sectors() == 100 << 11
+    c.exec("touch", "/end").ok()
+    c.wait(timeout=60)
+    c.delete()
+    if form == "qcow2":
+        sound(image)
+    assert '"virtual-size": 104857600,' in img("info", "--output=json", "-f", form, image)
+    img("convert", "-f", form, "-O", "raw", image, os.path.join(tmp, "content"))
+    assert read_bytes(os.path.join(tmp, "content"))[99 << 20:].startswith(b"at the end\n")

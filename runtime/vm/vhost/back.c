@@ -37,6 +37,9 @@ static int check_negotiated(const struct vhost_backend *b, uint32_t request)
 	case VHOST_USER_SET_CONFIG:
 		needs = VHOST_USER_PROTOCOL_F_CONFIG;
 		break;
+	case VHOST_USER_SET_BACKEND_REQ_FD:
+		needs = VHOST_USER_PROTOCOL_F_BACKEND_REQ;
+		break;
 	case VHOST_USER_RESET_DEVICE:
 		needs = VHOST_USER_PROTOCOL_F_RESET_DEVICE;
 		break;
@@ -237,6 +240,7 @@ static int serve_device(struct virtio_device *d, int sock, int stop_fd, bool thr
 		.sock = sock,
 		.stop_fd = stop_fd,
 		.memory = VM_MEMORY_NONE,
+		.requests = -EBADF,
 		.state_fd = -EBADF};
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
 		b->queues[i].kick = b->queues[i].call = -EBADF;
@@ -259,6 +263,7 @@ static int serve_device(struct virtio_device *d, int sock, int stop_fd, bool thr
 		fd_close(&b->queues[i].kick);
 		fd_close(&b->queues[i].call);
 	}
+	fd_close(&b->requests);
 	fd_close(&b->state_fd);
 	vm_memory_release(&b->memory);
 	free(b);

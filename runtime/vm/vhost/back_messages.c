@@ -31,6 +31,7 @@ static const struct shape shapes[] = {
 	[VHOST_USER_SET_PROTOCOL_FEATURES] = {true, false, sizeof(uint64_t)},
 	[VHOST_USER_GET_QUEUE_NUM] = {true, false, 0},
 	[VHOST_USER_SET_VRING_ENABLE] = {true, false, sizeof(struct vhost_user_vring_state)},
+	[VHOST_USER_SET_BACKEND_REQ_FD] = {true, true, 0},
 	[VHOST_USER_GET_CONFIG] = {true, false, VHOST_USER_CONFIG_HEAD},
 	[VHOST_USER_SET_CONFIG] = {true, false, VHOST_USER_CONFIG_HEAD},
 	[VHOST_USER_RESET_DEVICE] = {true, false, 0},

@@ -21,7 +21,8 @@ static uint64_t offered_protocol(const struct vhost_backend *b)
 	return BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |
 	       BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
 	       (b->device->ops->save ? BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE) : 0) |
-	       (b->device->config_len > 0 ? BIT(VHOST_USER_PROTOCOL_F_CONFIG) : 0);
+	       (b->device->config_len > 0 ? BIT(VHOST_USER_PROTOCOL_F_CONFIG) : 0) |
+	       (b->device->changes_config ? BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) : 0);
 }
 
 void vhost_signal(void *transport, int queue)
@@ -29,10 +30,8 @@ void vhost_signal(void *transport, int queue)
 	struct vhost_backend *b = transport;
 	uint64_t one = 1;
 
-	/*
-	 * Does not signal a change of the configuration, because the front end could learn of it
-	 * only over the back-end channel, which this back end does not offer.
-	 */
+	if (queue == VIRTIO_SIGNAL_CONFIG)
+		vhost_signal_config(b);
 	if (queue == VIRTIO_SIGNAL_CONFIG || b->queues[queue].call < 0)
 		return;
 	/*
@@ -363,51 +362,6 @@ static int set_vring_fd(struct vhost_backend *b, struct vhost_message *m)
 	return 0;
 }
 
-/* Answers GET_CONFIG. For an invalid range the protocol wants an answer without payload. */
-static int get_config(const struct vhost_backend *b, struct vhost_message *m)
-{
-	const struct virtio_device *d = b->device;
-	struct vhost_user_config *c = &m->p.config;
-
-	if (c->offset > d->config_len || c->size > d->config_len - c->offset ||
-		c->size > VHOST_USER_CONFIG_MAX) {
-		m->h.size = 0;
-		return 0;
-	}
-	memcpy(c->data, (const uint8_t *)d->config + c->offset, c->size);
-	m->h.size = VHOST_USER_CONFIG_HEAD + c->size;
-	return 0;
-}
-
-static int set_config(struct vhost_backend *b, const struct vhost_message *m)
-{
-	struct virtio_device *d = b->device;
-	const struct vhost_user_config *c = &m->p.config;
-
-	if (c->size > m->h.size - VHOST_USER_CONFIG_HEAD || c->offset > d->config_len ||
-		c->size > d->config_len - c->offset)
-		return err_set(EPROTO,
-			"vhost-user: %" PRIu32 " bytes at %" PRIu32
-			" of the configuration in a payload of %" PRIu32
-			": expected bytes of the payload and of the "
-			"configuration, which has %" PRIu32,
-			c->size, c->offset, m->h.size, d->config_len);
-	/*
-	 * A device without the callback configure() has a read-only configuration, and ignores the
-	 * write as a real register would do.
-	 */
-	if (!d->ops->configure)
-		return 0;
-	d->ops->configure(d, c->offset, c->data, c->size);
-	/*
-	 * Serves each queue once more, because after a change of the configuration a device may
-	 * leave work that takes long, such as a flush, to its serve().
-	 */
-	for (unsigned i = 0; i < d->queue_count; i++)
-		b->queues[i].more |= d->queues[i].ready;
-	return 0;
-}
-
 void vhost_reset(struct vhost_backend *b)
 {
 	stop_queues(b);
@@ -436,7 +390,7 @@ int vhost_answer_request(struct vhost_backend *b, struct vhost_message *m)
 		m->h.size = sizeof(m->p.state);
 		return get_vring_base(b, m);
 	case VHOST_USER_GET_CONFIG:
-		return get_config(b, m);
+		return vhost_get_config(b, m);
 	case VHOST_USER_SET_DEVICE_STATE_FD:
 		m->h.size = sizeof(m->p.u64);
 		return vhost_state_begin(b, m);
@@ -470,7 +424,9 @@ int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m)
 	case VHOST_USER_SET_VRING_ENABLE:
 		return set_vring_enable(b, m);
 	case VHOST_USER_SET_CONFIG:
-		return set_config(b, m);
+		return vhost_set_config(b, m);
+	case VHOST_USER_SET_BACKEND_REQ_FD:
+		return vhost_set_request_socket(b, m);
 	case VHOST_USER_RESET_DEVICE:
 		vhost_reset(b);
 		return 0;

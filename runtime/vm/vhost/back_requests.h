@@ -33,6 +33,7 @@ struct vhost_backend {
 	uint64_t features;
 	uint64_t protocol;
 	struct vm_memory memory;
+	int requests; /* socket for requests to the front end, or -EBADF */
 	bool event_more;
 	/*
 	 * state_fd: the descriptor through which the device's state goes after SET_DEVICE_STATE_FD
@@ -87,3 +88,12 @@ void vhost_reset(struct vhost_backend *b);
  */
 int vhost_state_begin(struct vhost_backend *b, struct vhost_message *m) must_check;
 void vhost_state_move(struct vhost_backend *b);
+
+/*
+ * These functions of back_config.c handle GET_CONFIG, SET_CONFIG and SET_BACKEND_REQ_FD, and tell
+ * the front end that the configuration has changed.
+ */
+int vhost_get_config(const struct vhost_backend *b, struct vhost_message *m) must_check;
+int vhost_set_config(struct vhost_backend *b, const struct vhost_message *m) must_check;
+int vhost_set_request_socket(struct vhost_backend *b, struct vhost_message *m) must_check;
+void vhost_signal_config(const struct vhost_backend *b);

@@ -120,6 +120,12 @@ int vhost_user_init(struct vhost_user *v, const struct vm_memory *m,
 void vhost_user_release(struct vhost_user *v);
 
 /*
+ * Reads the configuration from the back end again, and tells the driver if it has changed. Takes
+ * the device's lock.
+ */
+int vhost_user_reload(struct vhost_user *v) must_check;
+
+/*
  * Checks that the back end at `sock` supports vhost-user and virtio 1, by asking for its features.
  * This changes nothing in the back end, so another front end can use the socket afterwards. The
  * parameters and errors are those of vhost_user_init().

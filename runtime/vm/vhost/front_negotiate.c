@@ -96,3 +96,22 @@ int vhost_front_negotiate(struct vhost_user *v, const struct vhost_user_options 
 		r = fetch_config(v, o->config_len);
 	return r;
 }
+
+int vhost_user_reload(struct vhost_user *v)
+{
+	uint8_t before[sizeof(v->config)];
+	int r = 0;
+
+	pthread_mutex_lock(&v->dev.lock);
+	memcpy(before, v->config, sizeof(before));
+	if (v->failed || v->gone)
+		r = err_set(EPIPE, "%s: it has hung up", v->peer);
+	if (r >= 0) {
+		vhost_front_begin(v);
+		r = err_ctx(fetch_config(v, v->dev.config_len), "%s", v->peer);
+	}
+	if (r >= 0 && memcmp(before, v->config, sizeof(before)) != 0)
+		virtio_config_changed(&v->dev);
+	pthread_mutex_unlock(&v->dev.lock);
+	return r;
+}

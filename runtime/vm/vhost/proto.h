@@ -24,6 +24,7 @@ enum vhost_user_request {
 	VHOST_USER_SET_PROTOCOL_FEATURES = 16,
 	VHOST_USER_GET_QUEUE_NUM = 17,
 	VHOST_USER_SET_VRING_ENABLE = 18,
+	VHOST_USER_SET_BACKEND_REQ_FD = 21,
 	VHOST_USER_GET_CONFIG = 24,
 	VHOST_USER_SET_CONFIG = 25,
 	VHOST_USER_GET_INFLIGHT_FD = 31,
@@ -34,6 +35,12 @@ enum vhost_user_request {
 };
 
 /*
+ * A request of the back end to the front end, over the socket of SET_BACKEND_REQ_FD: the
+ * configuration has changed.
+ */
+#define VHOST_USER_BACKEND_CONFIG_CHANGE_MSG 2
+
+/*
  * The virtio feature bit with which a back end says that it has protocol features. If the front end
  * accepts this feature, rings start disabled.
  */
@@ -42,6 +49,7 @@ enum vhost_user_request {
 /* Bits of the protocol features, which GET_PROTOCOL_FEATURES returns. */
 #define VHOST_USER_PROTOCOL_F_MQ 0
 #define VHOST_USER_PROTOCOL_F_REPLY_ACK 3
+#define VHOST_USER_PROTOCOL_F_BACKEND_REQ 5
 #define VHOST_USER_PROTOCOL_F_CONFIG 9
 #define VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD 12
 #define VHOST_USER_PROTOCOL_F_RESET_DEVICE 13

@@ -237,6 +237,13 @@ void virtio_blk_retry(struct virtio_blk *b)
 		eventfd_write(b->dev.kicks[i], 1);
 }
 
+void virtio_blk_resized(struct virtio_blk *b)
+{
+	b->sectors = b->image->size / VIRTIO_BLK_SECTOR;
+	b->config.capacity = htole64(b->sectors);
+	virtio_config_changed(&b->dev);
+}
+
 static int blk_event(struct virtio_device *d)
 {
 	struct virtio_blk *b = (struct virtio_blk *)d;
@@ -392,6 +399,7 @@ int virtio_blk_init(struct virtio_blk *b, const struct vm_memory *m, struct blk_
 		.features = blk_features(image, o),
 		.config = &b->config,
 		.config_len = sizeof(b->config),
+		.changes_config = true,
 		.queue_count = queues};
 	virtio_init(&b->dev, m);
 	if (o->event)

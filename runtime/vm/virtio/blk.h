@@ -125,3 +125,8 @@ void virtio_blk_release(struct virtio_blk *b);
  * kicks. Any thread may call this.
  */
 void virtio_blk_retry(struct virtio_blk *b);
+/*
+ * Tells the driver the image's new size, which the caller has put into the image. The caller holds
+ * the device's lock, and no thread serves the device meanwhile.
+ */
+void virtio_blk_resized(struct virtio_blk *b);

@@ -33,14 +33,21 @@ static inline bool blk_must_hold(enum blk_on_error policy, int error)
 	return policy == BLK_ERROR_STOP || (policy == BLK_ERROR_ENOSPC && error == ENOSPC);
 }
 
+#define BLK_WHY_MAX 256
+
 enum blk_message_type {
 	BLK_HELD = 1, /* to the monitor: the device holds requests because of `error` */
 	BLK_RETRY,    /* to caisson-disk: serve the held requests again */
+	BLK_RESIZE,   /* to caisson-disk: make the disk `size` bytes large */
+	/* to the monitor: BLK_RESIZE is done, or `error` and `why` say why not */
+	BLK_RESIZED,
 };
 
 struct blk_message {
 	uint32_t type;
 	uint32_t write; /* 1: a write has failed, 0: a read */
-	int32_t error;  /* a positive errno */
+	int32_t error;  /* a positive errno, or 0 */
 	uint32_t unused;
+	uint64_t size;
+	char why[BLK_WHY_MAX]; /* error message */
 };

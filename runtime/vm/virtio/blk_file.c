@@ -284,6 +284,25 @@ int blk_file_init(struct blk_file *f, int fd, bool read_only)
 	return r;
 }
 
+int blk_file_resize(struct blk_file *f, uint64_t size)
+{
+	struct stat st;
+
+	if (fstat(f->fd, &st) < 0)
+		return err_sys("disk image: read its size");
+	if (!S_ISREG(st.st_mode))
+		return err_set(ENOTSUP, "disk image: a block device keeps its size");
+	if (size < f->image.size || size % f->image.block)
+		return err_set(EINVAL,
+			"disk image: %" PRIu64 " bytes: expected %" PRIu64
+			" or more, and whole blocks of %" PRIu32,
+			size, f->image.size, f->image.block);
+	if (size > INT64_MAX || ftruncate(f->fd, (off_t)size) < 0)
+		return err_sys("disk image: make it %" PRIu64 " bytes large", size);
+	f->image.size = size;
+	return 0;
+}
+
 void blk_file_release(struct blk_file *f)
 {
 	free(take_ptr(f->bounce));

@@ -100,6 +100,7 @@ struct virtio_device {
 	/* configuration space, little-endian, in the layout that the driver reads */
 	const void *config;
 	uint32_t config_len;
+	bool changes_config; /* the device itself may change its configuration while it runs */
 	unsigned queue_count;
 	/*
 	 * How many queues, the first ones, another process (vhost/front.h) or the kernel

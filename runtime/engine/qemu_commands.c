@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/qemu_commands.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+static int send_command(struct engine *e, const char *command)
+{
+	const struct qemu_commands *q = e->state;
+
+	return qmp_send(&q->qmp, command);
+}
+
+int qemu_press_power(struct engine *e)
+{
+	return send_command(e, "{\"execute\":\"system_powerdown\"}\n");
+}
+
+int qemu_pause(struct engine *e)
+{
+	return send_command(e, "{\"execute\":\"stop\"}\n");
+}
+
+/* QEMU itself repeats the requests that failed, and so does caisson-disk if it has held some. */
+int qemu_retry(struct engine *e)
+{
+	return send_command(e, "{\"execute\":\"cont\"}\n");
+}
+
+/* The id of the command that resizes the disk, and so of its answer. */
+#define RESIZE_ID "resize"
+
+/*
+ * If caisson-disk serves the disk, nothing is left to do, because caisson-disk itself tells QEMU
+ * that the configuration of the device has changed.
+ */
+int qemu_resize_disk(struct engine *e, uint64_t size)
+{
+	struct qemu_commands *q = e->state;
+	char command[160];
+
+	if (!q->image_size)
+		return 1;
+	/* QEMU would make the disk smaller too, and the guest would lose data. */
+	if (size < q->image_size)
+		return err_set(EINVAL, "disk image: %llu bytes: expected %llu or more",
+			(unsigned long long)size, (unsigned long long)q->image_size);
+	q->new_image_size = size;
+	snprintf(command, sizeof(command),
+		"{\"execute\":\"block_resize\",\"arguments\":{\"device\":\"image\","
+		"\"size\":%llu},\"id\":\"" RESIZE_ID "\"}\n",
+		(unsigned long long)size);
+	return send_command(e, command);
+}
+
+/* Says whether the message is QEMU's answer to the command that resizes the disk. */
+static bool is_resized(const struct json *message, struct engine_event *ret)
+{
+	const char *id = json_get_str(message, "id");
+	const struct json *error = json_get(message, "error");
+	const char *why = json_get_str(error, "desc");
+
+	*ret = (struct engine_event){.kind = ENGINE_DISK_RESIZED, .error = error ? EIO : 0};
+	if (error)
+		snprintf(ret->why, sizeof(ret->why), "QEMU: %s", why ? why : "it failed");
+	return id && streq(id, RESIZE_ID);
+}
+
+/*
+ * Says whether the message is QEMU's event that it has stopped the guest because of an error of the
+ * disk. QEMU names a reason only as text, so every error but a lack of space becomes EIO.
+ */
+static bool is_disk_error(const struct json *message, struct engine_event *ret)
+{
+	const char *event = json_get_str(message, "event");
+	const struct json *data = json_get(message, "data");
+	const char *action = json_get_str(data, "action");
+	const char *operation = json_get_str(data, "operation");
+
+	*ret = (struct engine_event){.kind = ENGINE_DISK_HELD,
+		.error = json_get_true(data, "nospace") ? ENOSPC : EIO,
+		.write = operation && streq(operation, "write")};
+	return event && streq(event, "BLOCK_IO_ERROR") && action && streq(action, "stop");
+}
+
+int qemu_next_event(struct engine *e, struct engine_event *ret)
+{
+	struct qemu_commands *q = e->state;
+
+	for (;;) {
+		_cleanup_arena_ struct arena arena = {0};
+		struct json *message;
+
+		int r = qmp_next(&q->qmp, &arena, &message);
+		/*
+		 * QEMU has closed the socket because QEMU has ended. The loop learns that from
+		 * e->ended.
+		 */
+		if (r < 0)
+			e->events = -EBADF;
+		if (r <= 0)
+			return 0;
+		if (is_disk_error(message, ret))
+			return 1;
+		if (is_resized(message, ret)) {
+			q->image_size = ret->error ? q->image_size : q->new_image_size;
+			return 1;
+		}
+	}
+}

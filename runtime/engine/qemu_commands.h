@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The operations of the engine that are commands to QEMU, and QEMU's events. Their descriptions are
+ * in engine.h.
+ */
+#pragma once
+#include "engine/engine.h"
+#include "engine/qmp.h"
+
+/* This is the first member of what e->state points to. */
+struct qemu_commands {
+	struct qmp qmp; /* connection for commands to QEMU and for its events */
+	/*
+	 * size in bytes of vm.image if QEMU itself reads it, else 0; and the size for which QEMU
+	 * was asked
+	 */
+	uint64_t image_size, new_image_size;
+};
+
+int qemu_press_power(struct engine *e) must_check;
+int qemu_pause(struct engine *e) must_check;
+int qemu_retry(struct engine *e) must_check;
+int qemu_resize_disk(struct engine *e, uint64_t size) must_check;
+int qemu_next_event(struct engine *e, struct engine_event *ret) must_check;

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Makes the disk of vm.image larger while the machine runs, for the request "grow".
+ *
+ * The image is made larger by who serves the disk: the engine, or caisson-disk. In the second case
+ * the engine then tells the guest. The command gets its reply when the guest has been told. One
+ * disk is resized at a time. If the command has gone by then, the disk is larger all the same.
+ */
+#include "monitor/monitor_internal.h"
+
+static struct client *find_client(struct monitor *m)
+{
+	for (size_t i = 0; i < CLIENTS_MAX; i++)
+		if (m->clients[i].sock >= 0 && m->clients[i].resizes)
+			return &m->clients[i];
+	return NULL;
+}
+
+static void finish(struct monitor *m, int error, const char *why)
+{
+	struct client *c = find_client(m);
+
+	m->resizes_disk = false;
+	if (!c)
+		return;
+	c->resizes = false;
+	client_reply(c, error, why);
+}
+
+int disk_size_begin(struct monitor *m, struct client *c, const struct agent_frame *f)
+{
+	uint64_t size;
+
+	if (json_get_u64(f->json, "size", &size) < 0)
+		return err_set(EPROTO, "grow: expected a size");
+	if (!m->a->machine->image)
+		return err_set(EINVAL, "the machine has no disk: vm.image is not set");
+	if (m->phase < PHASE_CREATED || m->phase >= PHASE_EXITED)
+		return err_set(ESRCH, "container not running");
+	if (m->resizes_disk || m->checkpoint.step != CHECKPOINT_NONE ||
+		m->hotplug.step != HOTPLUG_NONE)
+		return err_set(EBUSY, "the machine is being saved or changed: try again");
+	if (m->a->machine->image_read_only)
+		return err_set(EROFS, "vm.image: the machine only reads it");
+	int r = m->disk.control >= 0 ? disk_server_resize(&m->disk, size)
+				     : engine_resize_disk(&m->engine, size);
+	if (r < 0)
+		return r;
+	c->resizes = m->resizes_disk = true;
+	return 0;
+}
+
+void disk_size_on_engine(struct monitor *m, const struct engine_event *event)
+{
+	finish(m, event->error, event->why);
+}
+
+void disk_size_on_server(struct monitor *m, const struct blk_message *message)
+{
+	int r = message->error ? 1 : engine_resize_disk(&m->engine, 0);
+
+	if (r < 0)
+		finish(m, -r, err_msg());
+	else if (r > 0)
+		finish(m, message->error, message->why);
+}
