@@ -145,7 +145,7 @@ int cmd_run(const struct command *self, const struct globals *g, int argc, char 
 
 	if (cmd_has_option(argc, argv, "--image"))
 		return cmd_run_image(self, g, argc, argv);
-	if (cmd_has_option(argc, argv, "--disk"))
+	if (cmd_has_option(argc, argv, "--disk") || cmd_has_option(argc, argv, "--kernel"))
 		return cmd_run_disk(self, g, argc, argv);
 	int r = parse_launch_options(self, argc, argv, true, &p);
 	if (r != 0)

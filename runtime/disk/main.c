@@ -74,6 +74,10 @@ static const struct tool_command commands[] = {
 	{"df", "[options] DISK", "Say how full the file systems in a disk are.", NULL, tool_inside},
 	{"inspect", "[options] DISK", "Say what operating system is in a disk.", NULL, tool_inside},
 	{"shell", "[options] DISK [COMMAND...]", "Get a shell beside a disk.", NULL, tool_inside},
+	{"mount", "[options] DISK DIR", "Mount the file systems in a disk on a directory.", NULL,
+		tool_inside},
+	{"umount", "DIR", "Unmount a disk, and wait until everything is written to it.", NULL,
+		tool_inside},
 	{"serve", "[options] FILE", "Serve a disk to a virtual machine.",
 		"caisson starts it for a microVM. It speaks vhost-user on a socket that it "
 		"inherits.",

@@ -13,6 +13,12 @@ const struct image_command image_registry_commands[] = {
 		NULL},
 	{"referrers", "[options] NAME",
 		"List what refers to an image in a registry: signatures, SBOMs.", NULL, NULL},
+	{"fetch", "[options] SOURCE", "Fetch one file by HTTP, or out of an artifact.",
+		"SOURCE is a URL, with @sha256:HEX behind it if the file is known, or\n"
+		"oci://NAME#FILE: a file in an artifact of a registry, such as ORAS makes. The\n"
+		"store keeps the file. Prints its path. `caisson run --kernel` takes the same.\n\n"
+		"  caisson image fetch https://boot.example.com/vmlinuz@sha256:...",
+		NULL},
 	{"login", "[options] REGISTRY", "Keep a user and a password for a registry.",
 		"They are checked first, and go to the file of podman and docker, or to its\n"
 		"credential helper.\n\n"

@@ -19,6 +19,8 @@ int image_cmd_pull(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_push(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
+int image_cmd_fetch(
+	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_login(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_logout(

@@ -20,6 +20,7 @@ static const struct {
 	{"pull", image_cmd_pull},
 	{"push", image_cmd_push},
 	{"referrers", image_cmd_referrers},
+	{"fetch", image_cmd_fetch},
 	{"login", image_cmd_login},
 	{"logout", image_cmd_logout},
 };

@@ -8,7 +8,6 @@
  * none of these, the command takes the newest kernel in /boot.
  */
 #include <dirent.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -337,11 +336,6 @@ int guest_boot(struct inside_guest *g, int argc, char **argv)
 	struct finder f = {.g = g};
 	char title[256];
 
-	/*
-	 * SIGTERM ends the look into the disk. Without a handler the kernel would drop this signal,
-	 * because this process is the first one of its pid namespace.
-	 */
-	signal(SIGTERM, _exit);
 	if (mkdir(WORK, 0700) < 0)
 		return err_sys("create " WORK);
 	_cleanup_fd_ int work = open(WORK, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

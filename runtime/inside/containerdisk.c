@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds the disk in a container image that contains one, as KubeVirt's containerdisks do
- * (images/oci/image_disk.h). caisson-image does the work: it pulls the image if that is needed,
- * unpacks it into the store, and says which disks are in it.
+ * Gets what a machine boots from elsewhere. caisson-image does the work.
+ *
+ * The disk in a container image that contains one, as KubeVirt's containerdisks do
+ * (images/oci/image_disk.h): caisson-image pulls the image if that is needed, unpacks it into the
+ * store, and says which disks are in it. A kernel and an initramfs from a web server or an OCI
+ * artifact: caisson-image fetches them into the store.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +49,8 @@ static int run_image_tool(struct arena *a, const char *const *words, struct strb
 #define WORDS_MAX 12
 
 /* Makes the argument list of a command of caisson-image, which ends in NULL. */
-static void make_words(const struct machine_options *o, const char *command, const char **words)
+static void make_words(
+	const struct machine_options *o, const char *command, const char *what, const char **words)
 {
 	size_t n = 0;
 
@@ -58,12 +62,12 @@ static void make_words(const struct machine_options *o, const char *command, con
 	if (o->quiet)
 		words[n++] = "--quiet";
 	words[n++] = command;
-	if (o->platform) {
+	if (o->platform && !streq(command, "fetch")) {
 		words[n++] = "--platform";
 		words[n++] = o->platform;
 	}
 	words[n++] = "--";
-	words[n++] = o->image;
+	words[n++] = what;
 	words[n] = NULL;
 }
 
@@ -77,7 +81,7 @@ static int read_disks(struct arena *a, const struct machine_options *o, const st
 	const char *words[WORDS_MAX];
 	struct json *all;
 
-	make_words(o, "inspect", words);
+	make_words(o, "inspect", o->image, words);
 	int r = run_image_tool(a, words, &text);
 
 	if (r == 0)
@@ -114,7 +118,7 @@ int machine_find_containerdisk(struct arena *a, struct machine_options *o)
 	const struct json *disks = NULL;
 	const char *words[WORDS_MAX];
 
-	make_words(o, "resolve", words);
+	make_words(o, "resolve", o->image, words);
 	int r = run_image_tool(a, words, &ignored);
 	if (r == 0)
 		r = read_disks(a, o, &disks);
@@ -138,4 +142,20 @@ int machine_find_containerdisk(struct arena *a, struct machine_options *o)
 	return o->disk ? choose_format(o, json_get_str(disks->first, "path"), o->disk)
 		       : err_set(EPROTO, "--disk image:%s: malformed answer of caisson-image",
 				 o->image);
+}
+
+int machine_fetch(struct arena *a, struct machine_options *o, const char **file)
+{
+	_cleanup_strbuf_ struct strbuf path = {0};
+	const char *words[WORDS_MAX];
+
+	if (!*file || !strstr(*file, "://"))
+		return 0;
+	make_words(o, "fetch", *file, words);
+	int r = run_image_tool(a, words, &path);
+	if (r != 0)
+		return r;
+	*file = arena_strndup(a, strbuf_str(&path), strcspn(strbuf_str(&path), "\n"));
+	o->fetched = true;
+	return *file ? 0 : -ENOMEM;
 }

@@ -11,9 +11,11 @@
  * input.
  */
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -95,6 +97,53 @@ int inside_end_run(pid_t pid, int r)
 	if (r < 0 && r != -EPIPE && r != -EBADMSG)
 		return r;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+/*
+ * Ends this process if a signal comes, once `caisson run` has ended and has removed its bundle. The
+ * main thread may be busy with what it has read, such as a large hole of a file.
+ */
+static void *watch_signals(void *data)
+{
+	const struct inside_watch *w = data;
+	struct pollfd ended = {.fd = w->child, .events = POLLIN};
+
+	if (interrupt_wait(w->interrupt, w->child) >= 0)
+		return NULL;
+	/*
+	 * /dev/null takes the place of this process's end of the pipe, because `caisson run` does
+	 * not end while it waits for this process to read.
+	 */
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0)
+		dup3(null, w->pipe, O_CLOEXEC);
+	pidfd_send_signal(w->child, SIGTERM, NULL, 0);
+	while (poll(&ended, 1, -1) < 0)
+		;
+	fd_say(STDERR_FILENO, "caisson disk", err_msg());
+	_exit(1);
+}
+
+int inside_watch_start(struct inside_watch *w, pid_t pid, int pipe, int interrupt)
+{
+	*w = (struct inside_watch){
+		.interrupt = interrupt, .pipe = pipe, .child = pidfd_open(pid, 0)};
+	int r = w->child < 0 ? errno : pthread_create(&w->thread, NULL, watch_signals, w);
+
+	if (!r)
+		return 0;
+	fd_close(&w->child);
+	kill(pid, SIGTERM);
+	return err_set(r, "watch for signals: %s", strerror(r));
+}
+
+int inside_watch_end(struct inside_watch *w, int r)
+{
+	if (w->child < 0)
+		return r;
+	pthread_join(w->thread, NULL);
+	fd_close(&w->child);
+	return r;
 }
 
 /* What the tar from the guest may contain. */
@@ -208,6 +257,7 @@ static int copy_out(
 	struct inside_run run;
 	const char *bundle;
 	_cleanup_fd_ int from = -EBADF;
+	struct inside_watch watch;
 	int n = argc - 2;
 	char **words = arena_array(&a, (size_t)n + 1, sizeof(*words));
 
@@ -232,12 +282,19 @@ static int copy_out(
 	r = inside_make_bundle(&a, &run, &bundle);
 	if (r < 0)
 		return r;
+	_cleanup_fd_ int interrupt = interrupt_block();
+	if (interrupt < 0) {
+		inside_remove_bundle(bundle);
+		return interrupt;
+	}
 	pid_t pid = r = inside_start_run(&a, &run, bundle, false, &from);
 	if (r < 0)
 		return r;
-	r = unpack_copies(&a, o, from, root, words + 1, n);
+	r = inside_watch_start(&watch, pid, from, interrupt);
+	if (r >= 0)
+		r = unpack_copies(&a, o, from, root, words + 1, n);
 	fd_close(&from);
-	return inside_end_run(pid, r);
+	return inside_watch_end(&watch, inside_end_run(pid, r));
 }
 
 /*
@@ -287,6 +344,7 @@ static int copy_in(
 	struct inside_run run;
 	const char *bundle;
 	_cleanup_fd_ int to = -EBADF;
+	struct inside_watch watch;
 	int n = argc - 2;
 	char *count = arena_printf(&a, "%d", n);
 	char *words[] = {(char *)"in", argv[argc - 1] + 1, count};
@@ -306,12 +364,19 @@ static int copy_in(
 	if (r < 0)
 		return r;
 	signal(SIGPIPE, SIG_IGN);
+	_cleanup_fd_ int interrupt = interrupt_block();
+	if (interrupt < 0) {
+		inside_remove_bundle(bundle);
+		return interrupt;
+	}
 	pid_t pid = r = inside_start_run(&a, &run, bundle, true, &to);
 	if (r < 0)
 		return r;
-	r = pack_sources(to, argv + 1, n);
+	r = inside_watch_start(&watch, pid, to, interrupt);
+	if (r >= 0)
+		r = pack_sources(to, argv + 1, n);
 	fd_close(&to);
-	return inside_end_run(pid, r);
+	return inside_watch_end(&watch, inside_end_run(pid, r));
 }
 
 int inside_host_cp(

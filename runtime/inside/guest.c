@@ -4,6 +4,7 @@
  * of the disk, and calls the function of the command that the host has asked for.
  */
 #include <linux/module.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
@@ -131,6 +132,31 @@ static int parse(struct inside_options *o, int argc, char **argv)
 	return options_parse(defs, argc, argv, true, &help);
 }
 
+/*
+ * Ends the command when the host passes a signal on. What has been written is synced first, because
+ * the microVM ends at once after this process.
+ */
+static void on_signal(int sig)
+{
+	sync();
+	_exit(128 + sig);
+}
+
+/*
+ * Sets the handlers of the signals that end a command. Without handlers the kernel would drop these
+ * signals, because this process is the first one of its pid namespace. On a terminal SIGINT and
+ * SIGQUIT are for the shell that `caisson disk shell` runs, and not for this process.
+ */
+static void handle_signals(void)
+{
+	signal(SIGTERM, on_signal);
+	signal(SIGHUP, on_signal);
+	if (isatty(STDIN_FILENO))
+		return;
+	signal(SIGINT, on_signal);
+	signal(SIGQUIT, on_signal);
+}
+
 int inside_guest(int argc, char **argv)
 {
 	const struct inside_command *c = inside_commands;
@@ -149,6 +175,7 @@ int inside_guest(int argc, char **argv)
 	if (n < 0)
 		return n;
 	argv[1 + n] = NULL;
+	handle_signals();
 	int r = set_up(g);
 	if (r >= 0)
 		r = devices_find(g);

@@ -52,6 +52,8 @@ static void add_extras(struct defs *d, struct inside_options *o, unsigned extras
 		{INSIDE_JSON, {"json", 0, OPTION_FLAG, &o->json, NULL, "print JSON"}},
 		{INSIDE_ARCHIVE, {"archive", 'a', OPTION_FLAG, &o->archive, NULL,
 					 "keep owners, modes and extended attributes"}},
+		{INSIDE_ALLOW_OTHER, {"allow-other", 0, OPTION_FLAG, &o->allow_other, NULL,
+					     "all users may use the mount, not only root"}},
 		{INSIDE_WRITE, {"write", 'w', OPTION_FLAG, &o->write, NULL,
 				       "the file systems can be written to"}},
 	};

@@ -23,6 +23,8 @@
  * 	packages.c its packages
  * 	inspect.c  inspect
  * 	boot.c     what the operating system boots
+ * 	mount.c    mount and umount on the host
+ * 	export.c   mount in the guest
  *
  * `caisson run --disk` is the same program too, on the host only:
  *
@@ -32,6 +34,8 @@
  * 	containerdisk.c  the disk in an image of containers
  */
 #pragma once
+#include <pthread.h>
+
 #include "base/fd.h"
 #include "base/json.h"
 #include "cmd/options.h"
@@ -47,6 +51,8 @@
 #define INSIDE_KEYS "/keys"
 #define INSIDE_KEYS_MAX 8
 #define SYSROOT "/sysroot"
+/* what the guest of `mount` sends once the file systems are mounted; FUSE replies follow */
+#define INSIDE_READY "caisson-mounted\n"
 /*
  * Environment variables by which caisson tells caisson-inside the path of caisson and the value of
  * its --root.
@@ -63,7 +69,7 @@ struct inside_options {
 	const char *format, *backing, *image_key, *kernel, *hypervisor, *memory;
 	/* options that the host hands on to the guest */
 	struct option_list mounts, keys;
-	bool write, is_long, recursive, human, inodes, json, archive, quote;
+	bool write, is_long, recursive, human, inodes, json, archive, quote, allow_other;
 	const char *as; /* name that the first source of a copy gets in the tar */
 };
 
@@ -88,6 +94,7 @@ struct inside_command {
 #define INSIDE_JSON 16u
 #define INSIDE_ARCHIVE 32u
 #define INSIDE_WRITE 64u
+#define INSIDE_ALLOW_OTHER 256u
 #define INSIDE_REST 128u /* all words behind DISK are arguments, even if they begin with "-" */
 
 extern const struct inside_command inside_commands[];
@@ -138,6 +145,20 @@ int inside_execute(struct arena *a, const struct inside_run *r) must_check;
 int inside_start_run(struct arena *a, const struct inside_run *run, const char *bundle, bool in,
 	int *ret_end) must_check;
 /*
+ * A thread that ends `caisson run` in the child process, and then this process, if SIGTERM, SIGINT,
+ * SIGHUP or SIGQUIT comes while this process reads or writes the pipe.
+ */
+struct inside_watch {
+	pthread_t thread;
+	int interrupt; /* signalfd from interrupt_block(), called before the child starts */
+	int child;     /* pidfd of the child process */
+	int pipe;      /* this process's end of the pipe */
+};
+
+int inside_watch_start(struct inside_watch *w, pid_t pid, int pipe, int interrupt) must_check;
+/* Waits for the thread, which ends after the child. Returns r. */
+int inside_watch_end(struct inside_watch *w, int r) must_check;
+/*
  * Waits for the end of `caisson run`, which inside_start_run() has started. r is the result of
  * reading or writing the pipe. Returns r if `caisson run` succeeded, or if r is a failure that
  * `caisson run` has not caused. Else returns the exit code of `caisson run`, which has printed why
@@ -149,6 +170,10 @@ int inside_prepare(struct arena *a, const struct inside_command *c, const struct
 	const char *disk, struct inside_run *ret) must_check;
 
 int inside_host_cp(const struct inside_command *self, struct inside_options *o, int argc,
+	char **argv) must_check;
+int inside_host_mount(const struct inside_command *self, struct inside_options *o, int argc,
+	char **argv) must_check;
+int inside_host_umount(const struct inside_command *self, struct inside_options *o, int argc,
 	char **argv) must_check;
 int inside_host_tar(const struct inside_command *self, struct inside_options *o, int argc,
 	char **argv) must_check;
@@ -298,5 +323,6 @@ int guest_shell(struct inside_guest *g, int argc, char **argv) must_check;
 int guest_tar_out(struct inside_guest *g, int argc, char **argv) must_check;
 int guest_tar_in(struct inside_guest *g, int argc, char **argv) must_check;
 int guest_cp(struct inside_guest *g, int argc, char **argv) must_check;
+int guest_mount(struct inside_guest *g, int argc, char **argv) must_check;
 int guest_boot(struct inside_guest *g, int argc, char **argv) must_check;
 int guest_inspect(struct inside_guest *g, int argc, char **argv) must_check;

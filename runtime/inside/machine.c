@@ -28,7 +28,8 @@ static const char text[] =
 	"--cloud-init and --ssh-key, and by the networks that the machine joins. `caisson console\n"
 	"NAME` shows its serial console, `exec` runs commands by ssh, and `kill` presses the "
 	"power\n"
-	"button. Writes go to the disk unless --ephemeral, --overlay or --size is given.\n\n"
+	"button. Writes go to the disk unless --ephemeral, --overlay or --size is given. Without\n"
+	"--disk, the machine boots the kernel of --kernel and has no disk.\n\n"
 	"  caisson run --isolation vm --disk debian.qcow2 --ephemeral\n"
 	"  caisson run --isolation vm --disk debian.qcow2 --size 20G --ssh-key ~/.ssh/id.pub \\\n"
 	"      --cloud-init user-data -p 2222:22 -d web\n\n"
@@ -51,13 +52,25 @@ static int check_options(const struct machine_options *o)
 	if (geteuid() != 0)
 		return err_set(EPERM, "--disk: only root can do this, because microVMs need root: "
 				      "use sudo");
-	if (!o->disk)
-		return err_set(EINVAL, "--disk: expected the file of a disk image");
+	if (!o->disk && !o->kernel)
+		return err_set(EINVAL,
+			"--disk: expected the file of a disk image, or --kernel without a disk");
 	if (!o->isolation || !streq(o->isolation, "vm"))
 		return err_set(EINVAL,
-			"--disk %s: an operating system of its own needs a machine of its own: add "
+			"--%s %s: an operating system of its own needs a machine of its own: add "
 			"--isolation vm",
-			o->disk);
+			o->disk ? "disk" : "kernel", o->disk ? o->disk : o->kernel);
+	const char *needs = o->disk           ? NULL
+			    : o->ephemeral    ? "ephemeral"
+			    : o->overlay      ? "overlay"
+			    : o->size         ? "size"
+			    : o->firmware     ? "firmware"
+			    : o->look.format  ? "format"
+			    : o->look.backing ? "backing"
+					      : NULL;
+	if (needs)
+		return err_set(EINVAL, "--%s: the machine has no disk: leave it out, or add --disk",
+			needs);
 	if (o->is_run_image && o->rm && o->detach)
 		return err_set(EINVAL,
 			"--rm: a machine in the background stays until `caisson rm %s`: leave out "
@@ -202,6 +215,10 @@ static int run_machine(struct arena *a, struct machine_options *o)
 	o->cloud.id = o->name;
 	if (r >= 0 && o->image)
 		r = machine_find_containerdisk(a, o);
+	if (r == 0)
+		r = machine_fetch(a, o, &o->kernel);
+	if (r == 0)
+		r = machine_fetch(a, o, &o->initrd);
 	if (r == 0) {
 		interrupt = interrupt_block();
 		r = interrupt < 0 ? interrupt : machine_bundle_make(a, o, &b);
@@ -276,8 +293,10 @@ int inside_machine(int argc, char **argv)
 		{"memory", 'm', OPTION_STRING, &o.memory, "SIZE", "its memory (default: 1G)"},
 		{"cpus", 0, OPTION_STRING, &o.cpus, "NUMBER", "its CPUs (default: 1)"},
 		{"kernel", 0, OPTION_STRING, &o.kernel, "FILE",
-			"a kernel, in place of the one on the disk"},
-		{"initrd", 0, OPTION_STRING, &o.initrd, "FILE", "the initramfs for --kernel"},
+			"a kernel, in place of the one on the disk: a file, a URL with @sha256:HEX "
+			"if it is known, or oci://NAME#FILE"},
+		{"initrd", 0, OPTION_STRING, &o.initrd, "FILE",
+			"the initramfs for --kernel, named in the same ways"},
 		{"append", 0, OPTION_STRING, &o.append, "WORDS",
 			"more words of the kernel's command line"},
 		{"firmware", 0, OPTION_STRING, &o.firmware, "efi|FILE",

@@ -19,6 +19,8 @@ struct machine_options {
 	 * store that it is in, and the platform of an image for several platforms
 	 */
 	const char *image, *store, *platform;
+	/* whether the kernel or the initramfs is a file of the store, which may remove it later */
+	bool fetched;
 	bool is_run_image; /* whether the command is `run --image` */
 	/* options of the microVM that looks into the disk before the machine boots */
 	struct inside_options look;
@@ -43,7 +45,8 @@ struct machine_bundle {
 	const char *made, *made_vars;
 	/* absolute paths of the EFI firmware and its variables, or NULL */
 	const char *firmware, *firmware_vars;
-	const char *disk;   /* absolute path of the image that the machine writes to */
+	/* absolute path of the image that the machine writes to; NULL: it has no disk */
+	const char *disk;
 	const char *format; /* format of the image `disk`, named as in vm.image.format */
 	/* where the backing files of the image `disk` may be, as --backing says it, or NULL */
 	const char *backing;
@@ -68,6 +71,13 @@ int firmware_make_vars(const struct firmware *f, int dir, const char *path) must
  * caisson-image has failed and has printed why.
  */
 int machine_find_containerdisk(struct arena *a, struct machine_options *o) must_check;
+
+/*
+ * containerdisk.c: if *file, the value of --kernel or --initrd, is a URL, lets caisson-image fetch
+ * the file into the store, and sets *file to its path there. Returns 1 if caisson-image has failed
+ * and has printed why.
+ */
+int machine_fetch(struct arena *a, struct machine_options *o, const char **file) must_check;
 
 int machine_bundle_make(
 	struct arena *a, const struct machine_options *o, struct machine_bundle *ret) must_check;

@@ -171,12 +171,18 @@ static int choose_image(struct arena *a, const struct machine_options *o,
 
 /* --- what the machine boots --- */
 
-static int copy_file(const struct machine_bundle *b, const char *path, const char *name)
+/*
+ * Gives the file `path` a second name in the bundle: a symbolic link, or a hard link if the store
+ * may remove the file's first name.
+ */
+static int link_file(const struct machine_bundle *b, const char *path, const char *name, bool hard)
 {
 	_cleanup_free_ char *real = realpath(path, NULL);
 
 	if (!real)
 		return err_sys("--%s %s", name, path);
+	if (hard && linkat(AT_FDCWD, real, b->dir, name, 0) == 0)
+		return 0;
 	return symlinkat(real, b->dir, name) < 0 ? err_sys("link %s", name) : 0;
 }
 
@@ -218,8 +224,8 @@ static int prepare_boot(struct arena *a, const struct machine_options *o, struct
 		return prepare_firmware(a, o, b);
 	if (!o->kernel)
 		return inside_take_boot(a, &o->look, o->disk, b->dir);
-	r = copy_file(b, o->kernel, BOOT_KERNEL);
-	return r < 0 || !o->initrd ? r : copy_file(b, o->initrd, BOOT_INITRD);
+	r = link_file(b, o->kernel, BOOT_KERNEL, o->fetched);
+	return r < 0 || !o->initrd ? r : link_file(b, o->initrd, BOOT_INITRD, o->fetched);
 }
 
 /* --- the bundle's config.json --- */
@@ -371,8 +377,9 @@ static int put_annotations(struct arena *a, const struct machine_options *o,
 	 * With --ephemeral and --size, no option drops what the machine writes, because the overlay
 	 * in the machine's directory is removed with the machine anyway.
 	 */
-	json_out_str(
-		out, "io.caisson.vm.image.snapshot", o->ephemeral && !o->size ? "true" : "false");
+	if (b->disk)
+		json_out_str(out, "io.caisson.vm.image.snapshot",
+			o->ephemeral && !o->size ? "true" : "false");
 	if (b->backing)
 		json_out_str(out, "io.caisson.vm.image.backing", b->backing);
 	if (b->firmware) {
@@ -417,10 +424,12 @@ static int write_config(
 	json_out_object(&out, "vm");
 	if (!o->firmware)
 		r = put_kernel(a, o, b, &out);
-	json_out_object(&out, "image");
-	json_out_str(&out, "path", b->disk);
-	json_out_str(&out, "format", b->format);
-	json_out_end_object(&out);
+	if (b->disk) {
+		json_out_object(&out, "image");
+		json_out_str(&out, "path", b->disk);
+		json_out_str(&out, "format", b->format);
+		json_out_end_object(&out);
+	}
 	if (r >= 0)
 		r = put_hardware(o, &out);
 	json_out_end_object(&out);
@@ -445,7 +454,7 @@ int machine_bundle_make(
 	static const struct inside_command none = {.name = "--disk"};
 	struct inside_run run;
 
-	int r = inside_prepare(a, &none, &o->look, o->disk, &run);
+	int r = o->disk ? inside_prepare(a, &none, &o->look, o->disk, &run) : 0;
 	if (r >= 0)
 		r = make_directory(a, o, ret);
 	/*
@@ -454,7 +463,7 @@ int machine_bundle_make(
 	 */
 	if (r >= 0)
 		r = write_seed(o, ret);
-	if (r >= 0)
+	if (r >= 0 && o->disk)
 		r = choose_image(a, o, &run, ret);
 	if (r == 0)
 		r = prepare_boot(a, o, ret);

@@ -45,6 +45,16 @@ const struct inside_command inside_commands[] = {
 		"  caisson disk shell --write debian.qcow2\n"
 		"  caisson disk shell debian.qcow2 du -s " SYSROOT "/var",
 		0, -1, INSIDE_WRITE | INSIDE_REST, false, NULL, guest_shell},
+	{"mount", "[options] DISK DIR", "Mount the file systems in a disk on a directory.",
+		"A microVM mounts them, and the host gets them by FUSE: read-only unless --write "
+		"is given,\n"
+		"without devices and set-user-ID bits, for root alone unless --allow-other is "
+		"given.\n\n"
+		"  caisson disk mount debian.qcow2 /mnt\n"
+		"  caisson disk umount /mnt",
+		1, 1, INSIDE_WRITE | INSIDE_ALLOW_OTHER, false, inside_host_mount, guest_mount},
+	{"umount", "DIR", "Unmount a disk, and wait until everything is written to it.",
+		"  caisson disk umount /mnt", 0, 0, 0, false, inside_host_umount, NULL},
 	/* not for users; inside_take_boot() runs it */
 	{INSIDE_BOOT, "", "", "", 0, 0, 0, false, NULL, guest_boot},
 	{0},

@@ -133,11 +133,11 @@ static int decide_guest(const struct spec *s, struct machine_config *m)
 		return err_set(EINVAL,
 			"vm.kernel.path: missing: a foreign guest (annotation " SPEC_GUEST
 			") has its own kernel; `caisson run --disk` takes it from the disk");
-	if (!spec_image_is_root(s))
+	if ((m->firmware || (s->vm && s->vm->image_path)) && !spec_image_is_root(s))
 		return err_set(EINVAL,
 			"vm.image: missing, or only a disk beside the root "
 			"(annotation " SPEC_IMAGE_USE "): a foreign guest (annotation " SPEC_GUEST
-			") is the system in vm.image");
+			") is the system in vm.image, or else in the initramfs of its kernel");
 	return 0;
 }
 
@@ -358,7 +358,7 @@ static int check_mergeable(struct arena *a, const struct spec *s, const struct m
 {
 	if (!m->mergeable)
 		return 0;
-	if (!spec_image_is_root(s))
+	if (!spec_image_is_root(s) && !m->foreign)
 		return refuse_mergeable("the server of root.path has the guest's too: use a "
 					"vm.image, or transparent, small or hugetlb");
 	if (m->image_server)

@@ -216,11 +216,12 @@ static bool is_network(const struct step *s)
 /*
  * Gives the steps that copy the mounts for the guest's virtio-fs share to HOST or, if an ordinary
  * user runs caisson, to the MONITOR. No party copies device nodes, because the guest has its own.
- * No party copies the root if vm.image provides one.
+ * No party copies the root if vm.image provides one, or if the guest is a foreign one, which has a
+ * root of its own.
  */
 static void deal_opens(struct dealer *d, enum step_place place)
 {
-	const bool image = spec_image_is_root(d->spec);
+	const bool image = spec_image_is_root(d->spec) || spec_guest_is_foreign(d->spec);
 
 	if (place != (d->env->rootless ? PLACE_MONITOR : PLACE_HOST))
 		return;

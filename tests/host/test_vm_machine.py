@@ -7,7 +7,10 @@ import os
 import subprocess
 import time
 
+import pytest
+
 from harness import mode, rootfs
+from harness.pvh import pvh_kernel
 
 CACHE = "/var/cache/caisson-tests"
 BOOT = 1500
@@ -46,4 +49,18 @@ def test_cloud_image(rt, tmp, monkeypatch):
         if p.poll() is None:
             rt("kill", "m1", "KILL")
             p.wait(60)
+    assert os.listdir(os.path.join(tmp, "machines")) == []
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+def test_pvh_kernel(rt, tmp, monkeypatch, bits):
+    """The built-in machine starts a kernel that has only a PVH entry, without a disk, and gives it its command line and its
+    initramfs."""
+    monkeypatch.setenv("CAISSON_MACHINES", os.path.join(tmp, "machines"))
+    kernel, initrd = os.path.join(tmp, "kernel"), os.path.join(tmp, "initrd")
+    for path, data in ((kernel, pvh_kernel(bits)), (initrd, b"the initramfs")):
+        with open(path, "wb") as f:
+            f.write(data)
+    r = rt("run", "--isolation", "vm", "--hypervisor", "kvm", "--kernel", kernel, "--initrd", initrd, "--append", "a=1 b", timeout=120)
+    assert "PVH: " in r.out and "a=1 b" in r.out and " + the initramfs end" in r.out, r
     assert os.listdir(os.path.join(tmp, "machines")) == []

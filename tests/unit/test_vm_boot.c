@@ -100,6 +100,57 @@ static void loads(void **state)
 	assert_int_equal(got.end, LOAD_AT + 8192);
 }
 
+static Elf32_Phdr narrow(const Elf64_Phdr *p)
+{
+	return (Elf32_Phdr){.p_type = p->p_type,
+		.p_offset = (Elf32_Off)p->p_offset,
+		.p_paddr = (Elf32_Addr)p->p_paddr,
+		.p_filesz = (Elf32_Word)p->p_filesz,
+		.p_memsz = (Elf32_Word)p->p_memsz};
+}
+
+/* Makes the kernel a 32-bit ELF, whose program headers take the place of the 64-bit ones. */
+static struct kernel good32(void)
+{
+	struct kernel k = good();
+	const Elf32_Phdr phdrs[] = {narrow(&k.load), narrow(&k.note)};
+	Elf32_Ehdr h = {.e_type = ET_EXEC,
+		.e_machine = EM_386,
+		.e_phoff = offsetof(struct kernel, load),
+		.e_phentsize = sizeof(Elf32_Phdr),
+		.e_phnum = 2};
+
+	memcpy(h.e_ident, k.h.e_ident, sizeof(h.e_ident));
+	h.e_ident[EI_CLASS] = ELFCLASS32;
+	memset(&k.h, 0, sizeof(k.h));
+	memcpy(&k.h, &h, sizeof(h));
+	memcpy(&k.load, phdrs, sizeof(phdrs));
+	return k;
+}
+
+/* Checks that a 32-bit ELF loads as the 64-bit one does, and that damage in it is found. */
+static void loads_32_bits(void **state)
+{
+	struct kernel k = good32();
+	struct boot_kernel got;
+
+	assert_int_equal(load(&k, sizeof(k), &got), 0);
+	assert_int_equal(got.entry, LOAD_AT);
+	assert_int_equal(got.start, LOAD_AT);
+	assert_int_equal(got.end, LOAD_AT + 8192);
+	((Elf32_Phdr *)&k.load)->p_filesz = UINT32_MAX;
+	assert_int_equal(load(&k, sizeof(k), &got), -ENOEXEC);
+	assert_non_null(strstr(err_msg(), "truncated: segment 0"));
+	k = good32();
+	((Elf32_Ehdr *)&k.h)->e_phoff = sizeof(k) - 40;
+	assert_int_equal(load(&k, sizeof(k), &got), -ENOEXEC);
+	assert_non_null(strstr(err_msg(), "program headers end past"));
+	k = good32();
+	((Elf32_Ehdr *)&k.h)->e_machine = EM_X86_64;
+	assert_int_equal(load(&k, sizeof(k), &got), -ENOEXEC);
+	assert_non_null(strstr(err_msg(), "another machine"));
+}
+
 static void expect(const struct kernel *k, size_t len, int code, const char *text)
 {
 	struct boot_kernel got;
@@ -322,6 +373,7 @@ int main(void)
 {
 	const struct CMUnitTest plain[] = {
 		cmocka_unit_test(loads),
+		cmocka_unit_test(loads_32_bits),
 		cmocka_unit_test(damaged),
 		cmocka_unit_test(cut_anywhere),
 		cmocka_unit_test(initramfs_and_start_info),

@@ -6,9 +6,11 @@ import io
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import tarfile
+import time
 import xml.etree.ElementTree
 
 import pytest
@@ -288,6 +290,45 @@ def test_cp_and_tar_into(disk):
     text = disk("shell", image, "sh", "-c", "cd srv && stat -c '%n %u %g %a %s' copy x/.wh.y x/z; touch y; exit 7")
     assert text.rc == 7 and "Read-only" in text.err, text
     assert text.out == "copy 0 0 640 100000\nx/.wh.y 5 6 4711 4\nx/z 5 6 600 4\n"
+
+
+def until(what):
+    end = time.monotonic() + BOOT
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("sig,command", [("SIGINT", "shell"), ("SIGTERM", "out"), ("SIGINT", "in")])
+def test_signal_ends_the_command(rt, tmp, monkeypatch, sig, command):
+    """A signal ends a command while its microVM runs, and nothing stays: no process, no container, no bundle."""
+    monkeypatch.setenv("TMPDIR", tmp)
+    tree, image, target = (os.path.join(tmp, n) for n in ("tree", "d.raw", "target"))
+    os.mkdir(tree)
+    os.mkdir(target)
+    with open(os.path.join(tree, "large"), "wb") as f:
+        f.truncate(64 << 30)
+    with open(image, "wb") as f:
+        f.truncate(64 * MiB)
+    run("mke2fs", "-q", "-t", "ext4", "-d", tree, image)
+    large = os.path.join(tree, "large")
+    words = {"shell": ["shell", image, "sh", "-c", "echo begun; sleep 1000"], "out": ["cp", image, ":/large", target],
+             "in": ["cp", image, large, ":/in"]}[command]
+    words[1:1] = ["--kernel", mode.packaged_kernel(rootfs.CACHE), "--hypervisor", mode.HYPERVISOR]
+    p = subprocess.Popen(rt.argv("disk", *words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        if command == "shell":
+            assert p.stdout.readline() == b"begun\n"
+        else:
+            until(lambda: [c["status"] for c in rt("list", "--format", "json").json() or []] == ["running"])
+        p.send_signal(getattr(signal, sig))
+        err = p.communicate(timeout=BOOT)[1].decode()
+        assert p.returncode not in (0, -signal.SIGKILL), err
+        assert command == "shell" or "ended by signal" in err, err
+    finally:
+        p.kill()
+    assert rt("list", "--format", "json").json() in ([], None)
+    assert [n for n in os.listdir(tmp) if n.startswith("caisson-disk")] == []
 
 
 def test_bad_disks(disk):

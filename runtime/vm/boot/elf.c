@@ -11,20 +11,66 @@
 #define NOTES_MAX 65536
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 
+static size_t phdr_size(const Elf64_Ehdr *h)
+{
+	return h->e_ident[EI_CLASS] == ELFCLASS32 ? sizeof(Elf32_Phdr) : sizeof(Elf64_Phdr);
+}
+
 static int check_header(const Elf64_Ehdr *h)
 {
-	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB ||
-		h->e_machine != EM_X86_64)
+	unsigned class = h->e_ident[EI_CLASS], machine = h->e_machine;
+
+	if (!(class == ELFCLASS64 && machine == EM_X86_64) &&
+		!(class == ELFCLASS32 && machine == EM_386))
 		return err_set(ENOEXEC,
-			"a kernel for another machine: expected ELF64, little-endian, x86-64; "
-			"found class %u, data %u, machine %u",
-			h->e_ident[EI_CLASS], h->e_ident[EI_DATA], h->e_machine);
+			"a kernel for another machine: expected ELF for x86-64 or i386; found "
+			"class %u, machine %u",
+			class, machine);
+	if (h->e_ident[EI_DATA] != ELFDATA2LSB)
+		return err_set(ENOEXEC, "ELF data %u: expected little-endian", h->e_ident[EI_DATA]);
 	if (h->e_type != ET_EXEC && h->e_type != ET_DYN)
 		return err_set(ENOEXEC, "ELF type %u: expected an executable", h->e_type);
-	if (h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phnum == 0 || h->e_phnum > SEGMENTS_MAX)
+	if (h->e_phentsize != phdr_size(h) || h->e_phnum == 0 || h->e_phnum > SEGMENTS_MAX)
 		return err_set(ENOEXEC, "%u program headers of %u bytes: expected 1 to %u of %zu",
-			h->e_phnum, h->e_phentsize, SEGMENTS_MAX, sizeof(Elf64_Phdr));
+			h->e_phnum, h->e_phentsize, SEGMENTS_MAX, phdr_size(h));
 	return 0;
+}
+
+/*
+ * Reads the ELF header. The header of a 32-bit ELF, which a PVH kernel may be because PVH starts it
+ * in 32-bit mode, is converted to the 64-bit form.
+ */
+static int read_header(int fd, Elf64_Ehdr *ret)
+{
+	Elf32_Ehdr h;
+	int r = boot_read(fd, ret, 0, sizeof(*ret), "kernel");
+
+	if (r < 0 || ret->e_ident[EI_CLASS] != ELFCLASS32)
+		return r;
+	memcpy(&h, ret, sizeof(h));
+	ret->e_type = h.e_type;
+	ret->e_machine = h.e_machine;
+	ret->e_phoff = h.e_phoff;
+	ret->e_phentsize = h.e_phentsize;
+	ret->e_phnum = h.e_phnum;
+	return 0;
+}
+
+/* Reads the program headers, and converts those of a 32-bit ELF to the 64-bit form. */
+static int read_phdrs(int fd, const Elf64_Ehdr *h, Elf64_Phdr *ret)
+{
+	Elf32_Phdr small[SEGMENTS_MAX];
+
+	if (h->e_ident[EI_CLASS] == ELFCLASS64)
+		return boot_read(fd, ret, h->e_phoff, h->e_phnum * sizeof(*ret), "kernel");
+	int r = boot_read(fd, small, h->e_phoff, h->e_phnum * sizeof(*small), "kernel");
+	for (unsigned i = 0; r >= 0 && i < h->e_phnum; i++)
+		ret[i] = (Elf64_Phdr){.p_type = small[i].p_type,
+			.p_offset = small[i].p_offset,
+			.p_paddr = small[i].p_paddr,
+			.p_filesz = small[i].p_filesz,
+			.p_memsz = small[i].p_memsz};
+	return r;
 }
 
 static bool in_file(uint64_t offset, uint64_t len, uint64_t file)
@@ -140,14 +186,14 @@ int boot_load_elf(const struct vm_memory *m, int fd, uint64_t file, struct boot_
 {
 	Elf64_Phdr phdrs[SEGMENTS_MAX];
 	Elf64_Ehdr h = {0};
-	int r = boot_read(fd, &h, 0, sizeof(h), "kernel");
+	int r = read_header(fd, &h);
 
 	if (r >= 0)
 		r = check_header(&h);
-	if (r >= 0 && !in_file(h.e_phoff, (uint64_t)h.e_phnum * sizeof(Elf64_Phdr), file))
+	if (r >= 0 && !in_file(h.e_phoff, h.e_phnum * phdr_size(&h), file))
 		r = err_set(ENOEXEC, "truncated: the program headers end past the end of the file");
 	if (r >= 0)
-		r = boot_read(fd, phdrs, h.e_phoff, h.e_phnum * sizeof(Elf64_Phdr), "kernel");
+		r = read_phdrs(fd, &h, phdrs);
 	if (r >= 0)
 		r = load_segments(m, fd, phdrs, h.e_phnum, file, ret);
 	return r;

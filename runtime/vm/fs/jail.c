@@ -51,7 +51,7 @@ _Static_assert(CAPS <= UINT32_MAX, "capabilities of the upper half");
  */
 #define MAX_DESCRIPTORS (1U << 17)
 
-static int raise_file_limit(struct vmfs_config *c)
+int vmfs_raise_limits(struct vmfs_config *c)
 {
 	_cleanup_strbuf_ struct strbuf b = {0};
 	struct rlimit l;
@@ -226,7 +226,7 @@ static const int allowed[] = {
 
 int vmfs_jail(struct vmfs_config *c)
 {
-	int r = raise_file_limit(c);
+	int r = vmfs_raise_limits(c);
 	if (r < 0)
 		return r;
 	c->proc = open_proc_fd();

@@ -97,3 +97,17 @@ int vmfs_serve(const struct vmfs_config *c) must_check;
  * cannot run while the server watches.
  */
 uint32_t vmfs_watch_us(void);
+
+/*
+ * Raises the process's limit of open files, and sets the three limits of the configuration.
+ * vmfs_jail() calls it.
+ */
+int vmfs_raise_limits(struct vmfs_config *c) must_check;
+
+/*
+ * Serves the share to the kernel of another machine, which mounts it by FUSE: the requests come
+ * from `in`, and the replies go to `out`. The process is not confined. Serves until the end of
+ * `in`, and then returns 0. The function changes the umask and the working directory, as
+ * vmfs_serve() does.
+ */
+int vmfs_serve_stream(struct vmfs_config *c, int in, int out) must_check;
