@@ -116,8 +116,12 @@ static void add_kernel(struct qemu_args *a, const struct engine_description *d)
 	 * host's. Otherwise the kernel would compare the TSC with its own timer ticks, which come
 	 * late on a loaded host. The kernel would then count the ticks instead of the TSC, and its
 	 * clock would lose time.
+	 *
+	 * noreplace-smp keeps the lock prefixes in the code of a kernel that has only one CPU.
+	 * Removing them would change thousands of places of the kernel's code at boot, and QEMU
+	 * translates code anew whose page was written to.
 	 */
-	add_arg(a, "%s tsc=reliable tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
+	add_arg(a, "%s noreplace-smp tsc=reliable tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
 }
 
 static void add_machine(struct qemu_args *a, const struct engine_description *d)

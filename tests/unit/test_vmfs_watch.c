@@ -139,6 +139,27 @@ static void run_late_forgets(void)
 }
 
 /*
+ * When the queue for FORGET stops, the server must have interrupted the guest for each FORGET that
+ * it has served.
+ */
+static void run_stopped(void)
+{
+	struct pollfd p = {.events = POLLIN};
+	eventfd_t n;
+
+	begin(0);
+	p.fd = forgets_call;
+	(void)eventfd_read(forgets_call, &n);
+	put_forget(0, 2);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
+	usleep(2000);
+	uint64_t served = front_ask(&f, 11, 0) >> 32;
+	CHECK(served == forgotten());
+	CHECK(poll(&p, 1, 0) == (int)served);
+	end();
+}
+
+/*
  * Sends a LOOKUP as a driver does, with a kick only if the server wants one. Returns whether the
  * server has answered without a kick.
  */
@@ -208,6 +229,7 @@ static void run_messages(void)
 }
 
 ROOT_CHILD_TEST(late_forgets)
+ROOT_CHILD_TEST(stopped)
 ROOT_CHILD_TEST(watched)
 ROOT_CHILD_TEST(unwatched)
 ROOT_CHILD_TEST(messages)
@@ -216,6 +238,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_late_forgets),
+		cmocka_unit_test(test_stopped),
 		cmocka_unit_test(test_watched),
 		cmocka_unit_test(test_unwatched),
 		cmocka_unit_test(test_messages),
