@@ -350,6 +350,25 @@ def test_config_of_a_bundle(images, busybox, tmp):
     assert images.err.count("is left out: its name may mean something to a runtime") == 7
 
 
+def test_annotations_of_a_manifest_mean_nothing(images, layout, tmp):
+    """Annotations of the manifest and of the index are no settings of a container."""
+    evil = {"io.caisson.isolation": "vm", "run.oci.hooks.stderr": "/x", "org.systemd.property.MemoryMax": "1", "com.example.a": "1"}
+    d = layout.image([tar(entry("f"))], "a", config={"Cmd": ["/f"]})
+    with open(layout.path + "/blobs/sha256/" + d["digest"][7:]) as f:
+        layout.add({**json.load(f), "annotations": evil}, "a")
+    with open(layout.path + "/index.json") as f:
+        index = json.load(f)
+    index["annotations"] = evil
+    index["manifests"][0]["annotations"].update(evil)
+    with open(layout.path + "/index.json", "w") as f:
+        json.dump(index, f)
+    images("import", f"oci:{layout.path}:a", "a")
+    images("bundle", "a", tmp + "/b")
+    assert json.loads(images("inspect", "a"))["annotations"] == evil
+    with open(tmp + "/b/config.json") as f:
+        assert not set(json.load(f)["annotations"]) & set(evil)
+
+
 def test_options_of_bundle(images, busybox, tmp):
     c = bundle_config(images, busybox, tmp, "--", "echo", "--x")
     assert c["process"]["args"] == ["/bin/sh", "-c", "echo", "--x"]
