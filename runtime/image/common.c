@@ -96,6 +96,15 @@ int image_platform(
 	return platform_parse(a, text, buf);
 }
 
+void image_become_root(void)
+{
+	struct rootless rootless;
+
+	if (rootless_become_root(&rootless) < 0)
+		log_debug("%s", err_msg());
+	err_clear();
+}
+
 int image_open_container(const struct image_globals *g, struct arena *a, const char *name,
 	struct store *s, struct container_uses *ret)
 {

@@ -58,6 +58,8 @@ int image_cmd_tag(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_rm(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
+int image_cmd_df(
+	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_prune(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 
@@ -88,6 +90,12 @@ int image_parse(const struct image_command *self, const struct option_def *defs,
 	char **argv, struct image_arguments *args) must_check;
 
 int image_open_store(const struct image_globals *g, struct store *ret) must_check;
+/*
+ * Becomes root in a user namespace, because unpacked layers may have files of several ids of this
+ * user. Where that is impossible the user has no such files, so a failure is no error.
+ */
+void image_become_root(void);
+
 /*
  * Opens the store as *s, becomes root in a user namespace, and reads into *ret which image and
  * which layers the container `name` uses.

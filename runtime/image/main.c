@@ -26,6 +26,11 @@ static const struct image_command commands[] = {
 		image_cmd_import},
 	{"ls", "[options]", "List the images of the store.",
 		"SIZE is what the image's blobs take, which images share.", image_cmd_ls},
+	{"df", "[options]", "Show what the store takes on the disk.",
+		"blobs are images as they were pulled, layers are unpacked, disks are the file "
+		"systems\n"
+		"of --root-disk erofs. `caisson image prune` removes what nothing needs.",
+		image_cmd_df},
 	{"inspect", "[options] IMAGE", "Print an image's manifest and configuration, in JSON.",
 		NULL, image_cmd_inspect},
 	{"history", "[options] IMAGE", "Print how an image was made.", NULL, image_cmd_history},

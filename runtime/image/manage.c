@@ -3,7 +3,6 @@
 #include <stdio.h>
 
 #include "base/log.h"
-#include "base/rootless.h"
 #include "image/image.h"
 #include "images/oci/chain.h"
 #include "images/oci/image_disk.h"
@@ -107,19 +106,6 @@ int image_cmd_ls(
 }
 
 /*
- * Becomes root in a user namespace, because unpacked layers may have files of several ids of this
- * user. Where that is impossible the user has no such files.
- */
-static void become_root(void)
-{
-	struct rootless rootless;
-
-	if (rootless_become_root(&rootless) < 0)
-		log_debug("%s", err_msg());
-	err_clear();
-}
-
-/*
  * Writes the list "disks" of the disk images in the image's layers. Writes no list if the layers
  * are not unpacked yet, or if they cannot be looked at on this host.
  */
@@ -203,7 +189,7 @@ int image_cmd_inspect(
 	if (r < 0)
 		return r;
 	put_inspected(&o, &img, config);
-	become_root();
+	image_become_root();
 	r = put_disks(&o, &s, &a, &img);
 	json_out_end_object(&o);
 	return r < 0 ? r : program_print_json(&o);
@@ -307,7 +293,7 @@ static int collect(struct store *s, bool quiet, bool must)
 	struct store_freed freed;
 	char size[24];
 
-	become_root();
+	image_become_root();
 	int r = store_gc(s, &freed);
 
 	if (r == -EBUSY && !must) {

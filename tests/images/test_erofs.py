@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`run --image --isolation vm --root-disk erofs`: one EROFS image for each chain of layers, in the store, which all microVMs
 of the image read as a disk. What a container writes stays in its guest."""
+import json
 import os
 import signal
 import subprocess
@@ -141,6 +142,7 @@ def test_collection(box):
     size = os.stat(os.path.join(box.images.store, "layers", disk)).st_blocks * 512
     box.images("prune")
     assert disks(box.images) == [disk]
+    assert json.loads(box.images("df", "--json"))["disks"] == {"count": 1, "bytes": size}
     p = subprocess.run([box.images.program, "--store", box.images.store, "rm", "box"], capture_output=True, text=True, check=True)
     assert disks(box.images) == []
     assert float(p.stderr.split()[1]) * 1e6 > size

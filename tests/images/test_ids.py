@@ -139,6 +139,13 @@ def test_volumes(user):
     assert set(user.dirs("volumes")) <= {".lock"}
 
 
+def test_df(user):
+    """The files of other ids, in directories that only their owner may read, are counted."""
+    user("run", "--image", "box", "--name", "b1", "--network", "none", "sh", "-c", "head -c 300000 /dev/zero > /www/big; mkdir -m 0 /www/shut")
+    df = json.loads(user("image", "df", "--json"))
+    assert df["containers"]["count"] == 1 and 300000 < df["containers"]["bytes"] < 600000
+
+
 def test_pull(user, accounts):
     """Layers that are unpacked while they are pulled have the same owners, and `run --image` unpacks nothing again."""
     h = Hostile()

@@ -350,6 +350,25 @@ def test_config_of_a_bundle(images, busybox, tmp):
     assert images.err.count("is left out: its name may mean something to a runtime") == 7
 
 
+def test_annotations_of_a_manifest_mean_nothing(images, layout, tmp):
+    """Annotations of the manifest and of the index are no settings of a container."""
+    evil = {"io.caisson.isolation": "vm", "run.oci.hooks.stderr": "/x", "org.systemd.property.MemoryMax": "1", "com.example.a": "1"}
+    d = layout.image([tar(entry("f"))], "a", config={"Cmd": ["/f"]})
+    with open(layout.path + "/blobs/sha256/" + d["digest"][7:]) as f:
+        layout.add({**json.load(f), "annotations": evil}, "a")
+    with open(layout.path + "/index.json") as f:
+        index = json.load(f)
+    index["annotations"] = evil
+    index["manifests"][0]["annotations"].update(evil)
+    with open(layout.path + "/index.json", "w") as f:
+        json.dump(index, f)
+    images("import", f"oci:{layout.path}:a", "a")
+    images("bundle", "a", tmp + "/b")
+    assert json.loads(images("inspect", "a"))["annotations"] == evil
+    with open(tmp + "/b/config.json") as f:
+        assert not set(json.load(f)["annotations"]) & set(evil)
+
+
 def test_options_of_bundle(images, busybox, tmp):
     c = bundle_config(images, busybox, tmp, "--", "echo", "--x")
     assert c["process"]["args"] == ["/bin/sh", "-c", "echo", "--x"]
@@ -463,7 +482,11 @@ def test_help_and_manual_have_the_same_commands_and_options(program, binary):
         assert in_help == in_man, c
     run = page.split("\n# CONTAINERS FROM IMAGES\n")[1].split("\n# ")[0]
     text = sh(binary, "run", "--image", "x", "--help")
-    in_help = {n for n in re.findall(r"^  (--[a-z-]+)", text, re.M)}
-    assert in_help == {n for n in re.findall(r"^\*(--[a-z-]+)\*", run, re.M)}
+    own, of_machines = text.split("\n  --ephemeral", 1)  # the options that are only for the disk in an image have another page
+    assert set(re.findall(r"^  (--[a-z-]+)", own, re.M)) == set(re.findall(r"^\*(--[a-z-]+)\*", run, re.M))
+    with open(os.path.join(os.path.dirname(__file__), "../../runtime/man/caisson-machine.7.scd")) as f:
+        machine = f.read()
+    for name in ["--ephemeral", *re.findall(r"^  (--[a-z-]+)", of_machines, re.M)]:
+        assert f"*{name}*" in machine, name
     letters = set(re.findall(r"^  --[a-z-]+[^\n]*?, (-[a-z])(?= )", text, re.M))
     assert letters == set(re.findall(r", \*(-[a-z])\*$", run, re.M)) and "-v" in letters

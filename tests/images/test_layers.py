@@ -532,6 +532,48 @@ def test_many_entries_stay_small_in_memory(images, layout, tmp):
     assert int(open(tmp + "/rss").read()) < 48 << 10
 
 
+def test_fifty_layers(images, layout, tmp):
+    """Each layer adds a file, changes one and removes another. The shared layers give the tree that one directory has."""
+    layers = [tar(entry("./", "dir", mtime=i), entry("d/", "dir", mtime=i + 1), entry("d/changed", data=b"%d" % i), entry(f"d/f{i}", uid=i), *(
+        [whiteout(f"d/.wh.f{i - 2}")] if i > 1 else [])) for i in range(50)]
+    layout.image(layers, "fifty")
+    images("import", f"oci:{layout.path}:fifty")
+    images("unpack", "fifty", tmp + "/r")
+    assert names(tmp + "/r") == ["d", "d/changed", "d/f48", "d/f49"] and open(tmp + "/r/d/changed").read() == "49"
+    lower = images("unpack", "fifty").strip().split(":")
+    assert len(lower) == 51
+    os.mkdir(tmp + "/m")
+    subprocess.run(["mount", "-t", "overlay", "-o", "ro,lowerdir=" + ":".join(lower[1:]), "test", tmp + "/m"], cwd=lower[0], check=True)
+    try:
+        assert oci.look(tmp + "/m") == oci.look(tmp + "/r")
+    finally:
+        subprocess.run(["umount", tmp + "/m"], check=True)
+
+
+def test_a_gibibyte_stays_small_in_memory(images, layout, tmp):
+    """A file of 1 GiB in a zstd layer of a few kilobytes, byte for byte, with at most 48 MiB of memory."""
+    size = 1 << 30
+    head, end = header(b"big", size=size), b"\0" * 1024
+    with open(tmp + "/plain", "wb") as f:
+        f.write(head)
+        f.truncate(len(head) + size + len(end))
+        f.seek(len(head) + size // 2)
+        f.write(b"middle")
+    digest = subprocess.run(["sha256sum", tmp + "/plain"], check=True, capture_output=True, text=True).stdout.split()[0]
+    packed = subprocess.run(["zstd", "-q", "-1", "-c", tmp + "/plain"], check=True, capture_output=True).stdout
+    os.remove(tmp + "/plain")
+    config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": ["sha256:" + digest]}}).encode()
+    layout.add({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": layout.blob(config, "application/vnd.oci.image.config.v1+json"),
+                "layers": [layout.blob(packed, "application/vnd.oci.image.layer.v1.tar+zstd")]}, "big")
+    images("import", f"oci:{layout.path}:big")
+    images("unpack", "big", tmp + "/r", prefix=["/usr/bin/env", "time", "-f", "%M", "-o", tmp + "/rss"])
+    assert os.stat(tmp + "/r/big").st_size == size and int(open(tmp + "/rss").read()) < 48 << 10
+    with open(tmp + "/r/big", "rb") as f:
+        f.seek(size // 2 - 6)
+        assert f.read(18) == b"\0" * 6 + b"middle" + b"\0" * 6
+
+
 def test_shifted_ids(unpack, refuse, images, layout, tmp):
     m = ["--uid-map", "0:100000:65536", "--gid-map", "0:200000:1000,1000:300000:1000"]
     root = unpack([entry("f", uid=1000, gid=1001, xattrs={"system.posix_acl_access": ACL, "security.capability": CAP}), entry("g")], options=m)

@@ -193,3 +193,5 @@ def test_sha512_blobs(plain, images, layout, env):
     images("push", "s", f"{plain.host}/s512:1", env=env)
     images("rm", "s")
     images("pull", f"{plain.host}/s512:1", env=env)
+    # Both refuse a manifest by sha512, and caisson says so with the registry's answer.
+    images.fails("pull", f"{plain.host}/s512@sha512:" + "0" * 128, env=env, saying="sha512:000")

@@ -4,6 +4,7 @@ The store of unpacked layers: shared, whole after kill -9 at any call, safe besi
 
 That its trees are right is in test_layers.py, whose tests run on both forms.
 """
+import json
 import os
 import re
 import shutil
@@ -100,6 +101,25 @@ def test_unpacked_once(images, layout, tmp):
     assert images("unpack", "a") == first
     images("--no-sync", "tag", "a", "b")
     assert images("unpack", "b") == first
+
+
+def test_df(images, layout, tmp):
+    """What du counts, too; a file of many names is counted once."""
+    layout.image([oci.tar(oci.entry("d/", "dir"), oci.entry("d/f", data=b"x" * 300000), *(oci.entry(f"d/l{i}", "hard", link="d/f") for i in range(40))),
+                  oci.tar(oci.entry("d/g", data=b"y" * 100000))], "a")
+    images("import", f"oci:{layout.path}:a")
+    images("unpack", "a")
+    df = json.loads(images("df", "--json"))
+    used = {n: int(subprocess.run(["du", "-s", "-B1", f"{images.store}/{n}"], check=True, capture_output=True, text=True).stdout.split()[0])
+            for n in ("layers", "images/blobs/sha256")}
+    assert df["layers"]["count"] == 2 and df["blobs"]["count"] == 4 and df["disks"] == {"count": 0, "bytes": 0}
+    for kind, name in (("layers", "layers"), ("blobs", "images/blobs/sha256")):
+        # du counts the directory itself as well.
+        assert abs(df[kind]["bytes"] + os.stat(f"{images.store}/{name}").st_blocks * 512 - used[name]) < 512
+    lines = images("df").splitlines()
+    assert lines[0].split() == ["WHAT", "COUNT", "SIZE"] and lines[-1].startswith("all") and len(lines) == 8
+    images("rm", "a")
+    assert json.loads(images("df", "--json"))["layers"] == {"count": 0, "bytes": 0}
 
 
 def test_prune_keeps_what_tags_need(images, layout, tmp):
