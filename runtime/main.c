@@ -58,12 +58,12 @@ static const struct command commands[] = {
 	{"pause", "ID", "Freeze all processes of a container.",
 		"Its cgroup is frozen; `caisson resume ID` thaws it.", cmd_pause},
 	{"resume", "ID", "Thaw a paused container.", NULL, cmd_resume},
-	{"checkpoint", "[options] ID", "Save a running microVM, and end it.",
-		"Only a container in a microVM on KVM can be saved. Its memory, which may hold\n"
-		"secrets, goes to the directory of --image-path, readable for its owner only.\n"
-		"`caisson restore` makes it go on.",
+	{"checkpoint", "[options] ID", "Save a running container, and end it.",
+		"A container in namespaces is saved by criu, a microVM on KVM by caisson. The\n"
+		"memory, which may hold secrets, goes to the directory of --image-path, readable\n"
+		"for its owner only. `caisson restore` makes the container go on.",
 		cmd_checkpoint},
-	{"restore", "[options] ID", "Let a saved microVM go on, and stay until it ends.",
+	{"restore", "[options] ID", "Let a saved container go on, and stay until it ends.",
 		"The bundle, its files, disks and networks must be as they were when\n"
 		"`caisson checkpoint` saved the container.",
 		cmd_restore},

@@ -60,19 +60,28 @@ int cmd_disk(const struct command *self, const struct globals *g, int argc, char
 int cmd_plan(const struct command *self, const struct globals *g, int argc, char **argv);
 
 /*
- * Rows of an option table for the options of runc that only concern CRIU. `checkpoint` and
- * `restore` accept these options, because engines pass them.
+ * Rows of an option table for the options of CRIU that `checkpoint` and `restore` share. `o` is a
+ * struct criu_options. They have no effect on a microVM, whose checkpoint has all of the guest.
  */
-#define CMD_OPTIONS_OF_CRIU(text, flag) \
-	{"work-path", 0, OPTION_STRING, &(text), "DIR", "without effect on a microVM"}, \
-		{"tcp-established", 0, OPTION_FLAG, &(flag), NULL, "without effect on a microVM"}, \
-		{"ext-unix-sk", 0, OPTION_FLAG, &(flag), NULL, "without effect on a microVM"}, \
-		{"shell-job", 0, OPTION_FLAG, &(flag), NULL, "without effect on a microVM"}, \
-		{"file-locks", 0, OPTION_FLAG, &(flag), NULL, "without effect on a microVM"}, \
-		{"link-remap", 0, OPTION_FLAG, &(flag), NULL, "without effect on a microVM"}, \
+#define CMD_OPTIONS_OF_CRIU(o) \
+	{"work-path", 0, OPTION_STRING, &(o).work_path, "DIR", \
+		"where CRIU writes its log (default: --image-path)"}, \
+		{"tcp-established", 0, OPTION_FLAG, &(o).tcp_established, NULL, \
+			"CRIU: allow open TCP connections"}, \
+		{"ext-unix-sk", 0, OPTION_FLAG, &(o).ext_unix_sk, NULL, \
+			"CRIU: allow Unix sockets that lead outside"}, \
+		{"shell-job", 0, OPTION_FLAG, &(o).shell_job, NULL, "CRIU: allow a shell's jobs"}, \
+		{"file-locks", 0, OPTION_FLAG, &(o).file_locks, NULL, "CRIU: allow file locks"}, \
+		{"link-remap", 0, OPTION_FLAG, &(o).link_remap, NULL, \
+			"CRIU: allow open files that were deleted"}, \
+		{"auto-dedup", 0, OPTION_FLAG, &(o).auto_dedup, NULL, \
+			"CRIU: drop pages from the images that are there twice"}, \
+		{"empty-ns", 0, OPTION_STRING, &(o).empty_ns, "network", \
+			"CRIU: leave out what is in the network namespace"}, \
+		{"lazy-pages", 0, OPTION_FLAG, &(o).lazy_pages, NULL, "refused"}, \
 	{ \
-		"manage-cgroups-mode", 0, OPTION_STRING, &(text), "MODE", \
-			"without effect on a microVM" \
+		"manage-cgroups-mode", 0, OPTION_STRING, &(o).cgroups_mode, "MODE", \
+			"CRIU: soft (default), full, strict, props, none or ignore" \
 	}
 
 /* The arguments of a subcommand, without its options. */

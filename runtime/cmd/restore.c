@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements `restore`, with the options of runc: starts a microVM from a checkpoint. */
+/* Implements `restore`, with the options of runc: makes a container from a checkpoint. */
 #include "cmd/cmd.h"
-#include "launch/launch.h"
+#include "launch/criu.h"
 
 int cmd_restore(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	struct launch_options o = {.restore = "checkpoint"};
-	const char *text;
+	struct criu_options criu = {0};
+	struct launch_options o = {.restore = "checkpoint", .criu = &criu};
 	bool flag;
 	int status;
 	const struct option_def defs[] = {
@@ -24,7 +24,11 @@ int cmd_restore(const struct command *self, const struct globals *g, int argc, c
 			"what the container was made with (default: what config.json says)"},
 		{"no-pivot", 0, OPTION_FLAG, &flag, NULL, "without effect on a microVM"},
 		{"no-subreaper", 0, OPTION_FLAG, &flag, NULL, "accepted, without effect"},
-		CMD_OPTIONS_OF_CRIU(text, flag),
+		{"lsm-profile", 0, OPTION_STRING, &criu.lsm_profile, "TYPE:NAME",
+			"CRIU: LSM profile of the restored processes"},
+		{"lsm-mount-context", 0, OPTION_STRING, &criu.lsm_mount_context, "CONTEXT",
+			"CRIU: LSM context of the restored mounts"},
+		CMD_OPTIONS_OF_CRIU(criu),
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = 1};

@@ -59,8 +59,17 @@ int engine_resize_disk(struct engine *e, uint64_t size)
 int engine_save(struct engine *e, const struct engine_save *s)
 {
 	if (!e->ops->save)
-		return err_set(ENOTSUP, "the microVM runs on QEMU: only a microVM on KVM, with the "
-					"built-in monitor, can be saved");
+		/*
+		 * QEMU does not migrate a machine with its vhost-user-vsock device, whose state is
+		 * with the monitor. Up to QEMU 8.1 the same holds for vhost-user-fs. Devices on
+		 * virtio-mmio cannot be unplugged before and plugged in after.
+		 */
+		return err_set(ENOTSUP, "the microVM runs on QEMU, and no version of QEMU can save "
+					"a machine with a "
+					"vhost-user vsock device (7.2 cannot save its virtio-fs "
+					"share either): only a "
+					"microVM on KVM, with the built-in monitor (--hypervisor "
+					"kvm), can be saved");
 	return e->ops->save(e, s);
 }
 

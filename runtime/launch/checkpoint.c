@@ -116,6 +116,10 @@ int launch_checkpoint(struct container *c, const struct checkpoint_options *o)
 	int r = lock_image(image, o->image_path);
 	if (r < 0)
 		return r;
+	if (!c->vm) {
+		r = criu_checkpoint(c, o, image);
+		return r < 0 || o->leave_running || o->criu.pre_dump ? r : launch_delete(c, false);
+	}
 	r = save(c, image, o->leave_running);
 	if (r >= 0)
 		return o->leave_running ? 0 : launch_delete(c, false);

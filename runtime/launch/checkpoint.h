@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checkpoints of a container in a microVM. The directory of `--image-path` gets a directory "vm"
- * with two files: "state" (vm/snapshot/format.h) and "memory", the guest's RAM. The directory "vm"
- * appears there complete, or not at all.
+ * Checkpoints of containers: in namespaces by CRIU (criu.h), and of microVMs. For a microVM the
+ * directory of `--image-path` gets a directory "vm" with two files: "state" (vm/snapshot/format.h)
+ * and "memory", the guest's RAM. The directory "vm" appears there complete, or not at all.
  */
 #pragma once
 #include "launch/container.h"
-
-struct launch;
+#include "launch/criu.h"
 
 struct checkpoint_options {
 	const char *image_path; /* value of --image-path; the directory is made if it is missing */
 	bool leave_running;
+	struct criu_options criu; /* for a container in namespaces */
 };
 
 /*

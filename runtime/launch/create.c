@@ -12,6 +12,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "launch/attend.h"
+#include "launch/criu.h"
 #include "launch/delete.h"
 #include "launch/env.h"
 #include "launch/handover.h"
@@ -215,6 +216,12 @@ static bool has_ended(const struct launch *l)
 	return poll(&p, 1, 0) > 0;
 }
 
+/* Says whether the container is restored by CRIU, which makes its processes as they were. */
+static bool is_from_criu(const struct container *c, const struct launch_options *o)
+{
+	return o->restore && !c->vm;
+}
+
 /*
  * Does all steps up to the barrier "created", at which the container's first process waits for
  * `start`. *o are the options of `create` or `run`.
@@ -238,11 +245,11 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 		r = launch_open_failure(l);
 	timeline_mark(l->timeline, "prepare the walk");
 	if (r >= 0)
-		r = launch_walk_to(l, "created");
+		r = is_from_criu(c, o) ? criu_restore(l, o) : launch_walk_to(l, "created");
 	network_close(l);
 	if (r >= 0)
 		r = delegate_cgroup(l);
-	if (r >= 0 && has_ended(l))
+	if (r >= 0 && !is_from_criu(c, o) && has_ended(l))
 		r = err_set(ESRCH, "the container's first process was killed before its start");
 	if (r >= 0)
 		r = container_save(c);
@@ -325,10 +332,8 @@ static int load_bundle(
 	int r = container_check_id(o->id);
 	if (r >= 0)
 		r = bundle_load(&c->arena, o, b);
-	if (r >= 0 && o->restore && b->isolation != PLAN_VM)
-		r = err_set(ENOTSUP,
-			"restore: only a container in a microVM can be restored (--isolation vm), "
-			"and config.json asks for namespaces, for which CRIU would be needed");
+	if (r >= 0 && o->restore && b->isolation == PLAN_NS)
+		r = criu_may_restore(o);
 	if (r >= 0)
 		r = check_console_options(b->spec, o, attached && !o->detach);
 	return r;
@@ -360,7 +365,8 @@ static int try_make_container(
 	if (r >= 0)
 		r = load_bundle(c, o, attached, b);
 	timeline_mark(l->timeline, "read config.json");
-	if (r >= 0 && b->isolation == PLAN_NS && plan_makes_network(b->spec, geteuid() != 0))
+	if (r >= 0 && b->isolation == PLAN_NS && !o->restore &&
+		plan_makes_network(b->spec, geteuid() != 0))
 		network_begin(l);
 	if (r >= 0)
 		r = container_root(&c->arena, o->root, &root);
@@ -428,17 +434,18 @@ int launch_create(const struct launch_options *o)
 	return r;
 }
 
-static int start_program(struct launch *l, struct notify *n)
+/* `from_criu`: the program runs already, because CRIU has restored it. */
+static int start_program(struct launch *l, struct notify *n, bool from_criu)
 {
 	if (!l->spec->process)
 		return err_set(EINVAL, "process: missing: there is nothing to start");
-	int r = launch_walk_to(l, NULL);
+	int r = from_criu ? 0 : launch_walk_to(l, NULL);
 	if (r >= 0)
 		r = notify_open(n, l->c);
-	if (r >= 0)
+	if (r >= 0 && !from_criu)
 		r = launch_say_start(l->channel);
 	timeline_mark(l->timeline, "tell INIT to start");
-	if (r >= 0)
+	if (r >= 0 && !from_criu)
 		r = launch_await_exec(l);
 	timeline_executed(l);
 	if (r >= 0)
@@ -463,7 +470,7 @@ int launch_run(const struct launch_options *o, int *ret_status)
 	int r = make_container(&l, o, true, &t);
 	if (r < 0)
 		return r;
-	r = start_program(&l, &n);
+	r = start_program(&l, &n, is_from_criu(&c, o));
 	timeline_write(&l, r < 0 ? "failed" : "running");
 	if (r < 0) {
 		undo_create(&l);

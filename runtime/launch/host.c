@@ -159,7 +159,7 @@ void launch_allow_devices(void *launch)
 		err_clear();
 }
 
-static int host_cgroup_limit(struct launch *l, const struct step *s)
+int launch_apply_limits(struct launch *l)
 {
 	struct cg_resources res;
 	int r = limits_with_devices(l, &res);
@@ -169,6 +169,11 @@ static int host_cgroup_limit(struct launch *l, const struct step *s)
 	if (l->create.devices_allowed)
 		res.ndevices = 0;
 	return l->c->cgroup.path ? cg_apply(&l->c->cgroup, &res) : 0;
+}
+
+static int host_cgroup_limit(struct launch *l, const struct step *s)
+{
+	return launch_apply_limits(l);
 }
 
 static int host_cgroup_attach(struct launch *l, const struct step *s)
@@ -182,7 +187,7 @@ static int host_cgroup_attach(struct launch *l, const struct step *s)
 	if (r >= 0)
 		r = cg_attach(&c->arena, &c->cgroup, &l->create.cg_options, &res, l->child.pid);
 	l->create.cgroup_made = r >= 0;
-	return r < 0 ? r : host_cgroup_limit(l, s);
+	return r < 0 ? r : launch_apply_limits(l);
 }
 
 /* Returns the user namespace that the container joins by path, or -EBADF if it joins none. */
@@ -399,20 +404,26 @@ static const host_fn host_functions[STEP_COUNT] = {
 	[STEP_RLIMITS] = host_rlimits,
 };
 
+int launch_do_step(struct launch *l, const struct step *s)
+{
+	if (!host_functions[s->kind])
+		return err_set(ENOSYS, "the step %s cannot be done by the runtime",
+			plan_step_name(s->kind));
+	log_debug("%s %s", plan_step_name(s->kind), s->field ? s->field : "");
+	int r = host_functions[s->kind](l, s);
+	timeline_host_step(l);
+	return r < 0 && s->field ? err_ctx(r, "%s", s->field) : r;
+}
+
 int launch_walk_to(struct launch *l, const char *barrier)
 {
 	for (; l->next_step < l->plan.n; l->next_step++) {
 		const struct step *s = &l->plan.steps[l->next_step];
 		if (s->place != PLACE_HOST && s->kind != STEP_BARRIER)
 			continue;
-		if (!host_functions[s->kind])
-			return err_set(ENOSYS, "the step %s cannot be done by the runtime",
-				plan_step_name(s->kind));
-		log_debug("%s %s", plan_step_name(s->kind), s->field ? s->field : "");
-		int r = host_functions[s->kind](l, s);
-		timeline_host_step(l);
+		int r = launch_do_step(l, s);
 		if (r < 0)
-			return s->field ? err_ctx(r, "%s", s->field) : r;
+			return r;
 		if (barrier && s->kind == STEP_BARRIER && streq(s->text, barrier)) {
 			l->next_step++;
 			return 0;

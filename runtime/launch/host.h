@@ -197,6 +197,12 @@ int launch_make_slots(struct launch *l) must_check;
  */
 int launch_walk_to(struct launch *l, const char *barrier) must_check;
 
+/* Does one step of the host's. launch_walk_to() does them all in order; `restore` only some. */
+int launch_do_step(struct launch *l, const struct step *s) must_check;
+
+/* Sets the limits and the device rules of the container's cgroup. */
+int launch_apply_limits(struct launch *l) must_check;
+
 /*
  * Reads INIT's messages (INIT is the container's first process) until one says that INIT is at the
  * barrier. If barrier is NULL, reads until INIT has executed the program or has ended. The function

@@ -15,6 +15,8 @@
 #include "launch/container.h"
 #include "plan/plan.h"
 
+struct criu_options;
+
 /* Options about the network, as they are on the command line. */
 struct network_options {
 	struct spec_strings dns, hosts;      /* --dns, --add-host */
@@ -53,6 +55,7 @@ struct launch_options {
 	bool detach, keep; /* for `run`: --detach and --keep were given */
 	/* for `restore`: value of --image-path; NULL: the container is made from its bundle */
 	const char *restore;
+	const struct criu_options *criu; /* for `restore`; see criu.h */
 };
 
 int launch_create(const struct launch_options *o) must_check;

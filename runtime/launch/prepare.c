@@ -205,7 +205,8 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 		 */
 		.in_userns = b->isolation == PLAN_NS && container_in_userns(),
 		.no_pivot = o->no_pivot,
-		.tree_namespace = b->isolation == PLAN_NS && sys_has_tree_namespace(),
+		.tree_namespace =
+			b->isolation == PLAN_NS && !o->restore && sys_has_tree_namespace(),
 		.no_new_keyring = o->no_new_keyring,
 		.cgroup = cg->manager != CG_DISABLED,
 		.cgroup_attach = cg->manager == CG_SYSTEMD && !cg_clone_into(cg),

@@ -1,31 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests `checkpoint` and `restore` of containers in namespaces, which are refused. tests/host/test_vm_snapshot.py tests
-them with microVMs."""
+"""Tests what `checkpoint` and `restore` refuse. tests/host/test_criu.py tests them with CRIU, which needs a kernel that it
+knows, and tests/host/test_vm_snapshot.py with microVMs."""
 import os
 
+import pytest
 
-def test_checkpoint_names_what_is_missing(ctr, work):
+OPTIONS = """image-path work-path tcp-established ext-unix-sk shell-job file-locks link-remap manage-cgroups-mode auto-dedup
+empty-ns lazy-pages"""
+
+
+@pytest.fixture
+def without_criu(work):
+    """An environment in which no program criu is found."""
+    os.makedirs(os.path.join(work, "empty"), exist_ok=True)
+    return {"PATH": os.path.join(work, "empty")}
+
+
+def test_checkpoint_names_what_is_missing(ctr, work, without_criu):
     c = ctr.idle()
     c.up()
-    image = os.path.join(work, "image")
-    c.rt("checkpoint", "--image-path", image, c.id).failed("cannot checkpoint container", "in namespaces", "CRIU")
-    assert not os.path.exists(image) and c.status() == "running"
+    c.rt("checkpoint", "--image-path", os.path.join(work, "image"), c.id, env=without_criu).failed(
+        "checkpoint: criu is not installed", "apt install criu")
+    assert c.status() == "running"
     c.stop()
 
 
-def test_restore_names_what_is_missing(ctr, work):
+def test_restore_names_what_is_missing(ctr, work, without_criu):
     c = ctr("true").write()
-    r = c.rt("restore", "--image-path", work, "--bundle", c.bundle, c.id)
-    r.failed("restore: only a container in a microVM can be restored", "CRIU")
+    restore = ["restore", "--image-path", work, "--bundle", c.bundle, c.id]
+    c.rt(*restore, env=without_criu).failed("--image-path", "no checkpoint of a container in namespaces", "descriptors.json")
+    with open(os.path.join(work, "descriptors.json"), "w") as f:
+        f.write('["/dev/null", "pipe:[1]"]')
+    c.rt(*restore, env=without_criu).failed("descriptors.json: expected 3 texts")
+    with open(os.path.join(work, "descriptors.json"), "w") as f:
+        f.write('["/dev/null", "pipe:[1]", "pipe:[2]"]')
+    c.rt(*restore, env=without_criu).failed("criu is not installed", "apt install criu")
+    os.unlink(os.path.join(work, "descriptors.json"))
     assert not c.exists()
 
 
+@pytest.mark.parametrize("option, texts", [
+    (["--lazy-pages"], ["--lazy-pages: not supported"]),
+    (["--manage-cgroups-mode", "hard"], ["--manage-cgroups-mode hard", "expected soft"]),
+    (["--empty-ns", "pid"], ["--empty-ns pid", "expected network"]),
+])
+def test_wrong_options(ctr, work, option, texts):
+    c = ctr.idle()
+    c.up()
+    c.rt("checkpoint", "--image-path", os.path.join(work, "image"), *option, c.id).failed(*texts)
+    assert c.status() == "running"
+    c.rt("restore", "--image-path", work, "--bundle", c.bundle, *option, c.id + "-2").failed(*texts)
+    c.stop()
+
+
 def test_options_of_runc(rt):
-    options = "image-path work-path leave-running tcp-established ext-unix-sk shell-job file-locks manage-cgroups-mode"
-    for command in ("checkpoint", "restore"):
+    only = {"checkpoint": "leave-running pre-dump parent-path page-server", "restore": "bundle detach console-socket pid-file"}
+    for command, options in only.items():
         text = rt(command, "--help").ok().out
-        for option in options.split():
-            assert f"--{option}" in text or (command, option) == ("restore", "leave-running"), (command, option)
+        for option in (OPTIONS + " " + options).split():
+            assert f"--{option}" in text, (command, option)
 
 
 def test_no_such_container(rt):

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests what must hold for every device behind the mmio transport, whatever the driver writes to
- * each register in each state and to each byte of the configuration in each width. The test uses
- * plain memory and no KVM; the file system's server is a fake one.
+ * each register in each state and to each byte of the configuration in each width, and that every
+ * device is the one of earlier commits. The test uses plain memory and no KVM; the file system's
+ * server is a fake one.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "unit/machine_abi.h"
 #include "unit/rig/vhost_back.h"
 #include "unit/rig/vhost_device.h"
 #include "vm/virtio/balloon.h"
@@ -326,11 +328,110 @@ static void every_byte_of_the_configuration(void **state)
 	}
 }
 
+/* --- the machine's ABI --- */
+
+/*
+ * Writes what the guest sees of a device: its type, the features that it offers, the sizes of its
+ * queues, and its configuration.
+ */
+static void describe(struct rig *g, const struct kind *k, struct strbuf *ret)
+{
+	uint32_t features[2];
+
+	for (unsigned i = 0; i < 2; i++) {
+		set(g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, i);
+		features[i] = get(g, VIRTIO_MMIO_DEVICE_FEATURES);
+	}
+	OK(strbuf_addf(ret, "%s: type %u, features 0x%08x%08x, queues", k->name,
+		get(g, VIRTIO_MMIO_DEVICE_ID), features[1], features[0]));
+	for (unsigned q = 0; q < g->dev->queue_count; q++) {
+		set(g, VIRTIO_MMIO_QUEUE_SEL, q);
+		OK(strbuf_addf(ret, " %u", get(g, VIRTIO_MMIO_QUEUE_NUM_MAX)));
+	}
+	OK(strbuf_addf(ret, ", configuration "));
+	for (size_t i = 0; i < g->dev->config_len; i++)
+		OK(strbuf_addf(ret, "%02x", ((const uint8_t *)g->dev->config)[i]));
+}
+
+static void save(struct rig *g, struct snapshot_writer *w)
+{
+	OK(snapshot_begin(w));
+	OK(snapshot_section(w, SNAPSHOT_DEVICE, 0));
+	OK(virtio_mmio_save(&g->mmio, w));
+	OK(snapshot_finish(w));
+}
+
+static void load(struct rig *g, const char *hex)
+{
+	uint8_t bytes[4096];
+	size_t len = strlen(hex) / 2;
+	struct snapshot s;
+	struct snapshot_part p;
+
+	assert_true(len <= sizeof(bytes));
+	for (size_t i = 0; i < len; i++)
+		assert_int_equal(sscanf(hex + 2 * i, "%2hhx", &bytes[i]), 1);
+	OK(snapshot_open(&s, bytes, len));
+	OK(snapshot_find(&s, SNAPSHOT_DEVICE, 0, &p));
+	OK(virtio_mmio_load(&g->mmio, &p));
+}
+
+static void expect_snapshot(struct rig *g, const struct kind *k, const char *want)
+{
+	struct snapshot_writer w;
+	_cleanup_strbuf_ struct strbuf hex = {0};
+
+	save(g, &w);
+	for (size_t i = 0; i < w.bytes.len; i++)
+		OK(strbuf_addf(&hex, "%02x", (uint8_t)w.bytes.s[i]));
+	snapshot_release(&w);
+	if (strcmp(strbuf_str(&hex), want) != 0)
+		fail_msg("a snapshot of the device %s has changed, so SNAPSHOT_FORMAT must change "
+			 "too: it is\n%s, and was\n%s",
+			k->name, strbuf_str(&hex), want);
+}
+
+/*
+ * Compares each device with what the guest saw of it when MACHINE_ABI was set, and with the
+ * snapshot that was made of it then. The device that is loaded from that snapshot must work.
+ */
+static void as_in_earlier_commits(void **state)
+{
+	struct every e;
+
+	assert_int_equal(MACHINE_ABI, ABI_OF_DEVICES);
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		const struct kind *k = &kinds[i];
+		struct rig *g = &e.w.g;
+		_cleanup_strbuf_ struct strbuf text = {0};
+
+		begin(&e, k);
+		describe(g, k, &text);
+		if (strcmp(strbuf_str(&text), abi[i].seen) != 0)
+			fail_msg("the guest sees another device, so MACHINE_ABI must change too: "
+				 "it is\n%s, and was\n%s",
+				strbuf_str(&text), abi[i].seen);
+		if (!g->dev->remote) {
+			check_works(g, k);
+			expect_snapshot(g, k, abi[i].snapshot);
+		}
+		end(&e, k);
+		begin(&e, k);
+		if (!g->dev->remote) {
+			load(g, abi[i].snapshot);
+			expect_snapshot(g, k, abi[i].snapshot);
+			check_works(g, k);
+		}
+		end(&e, k);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_register_in_every_state),
 		cmocka_unit_test(every_byte_of_the_configuration),
+		cmocka_unit_test(as_in_earlier_commits),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
