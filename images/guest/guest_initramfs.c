@@ -16,22 +16,19 @@
  */
 #include "images/guest/guest_initramfs.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/process.h"
+#include "images/guest/cache.h"
 #include "images/guest/initramfs.h"
 
 /*
@@ -40,7 +37,6 @@
  */
 #define FORMAT 1
 #define PREFIX "initramfs-"
-#define NAME_SIZE 64
 /*
  * how many entries stay in the cache: enough for a few kernels and several versions of caisson-init
  */
@@ -50,32 +46,8 @@
  * of a second
  */
 #define LOCK_WAIT_MS 30000
-#define LOCK_POLL_MS 10
 #define MODULE_MAX (64 << 20) /* largest unpacked module, in bytes */
 #define MODULES "modules"
-
-/*
- * Computes the hash FNV-1a of the key, with 128 bits. The hash only has to avoid accidental
- * collisions, because a user who can choose what goes into the initramfs is root in the guest
- * anyway.
- */
-static void hash_name(const struct strbuf *key, char name[NAME_SIZE])
-{
-	const unsigned __int128 prime = (unsigned __int128)1 << 88 | 0x13b;
-	unsigned __int128 h = (unsigned __int128)0x6c62272e07bb0142 << 64 | 0x62b821756295c58d;
-
-	for (size_t i = 0; i < key->len; i++)
-		h = (h ^ (unsigned char)key->s[i]) * prime;
-	snprintf(name, NAME_SIZE, PREFIX "%016" PRIx64 "%016" PRIx64, (uint64_t)(h >> 64),
-		(uint64_t)h);
-}
-
-static int key_stat(struct strbuf *key, const char *name, const struct stat *st)
-{
-	return strbuf_addf(key, "%s %ju:%ju %jd %jd.%09ld %jd.%09ld\n", name, (uintmax_t)st->st_dev,
-		(uintmax_t)st->st_ino, (intmax_t)st->st_size, (intmax_t)st->st_mtim.tv_sec,
-		st->st_mtim.tv_nsec, (intmax_t)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
-}
 
 static int key_file(struct strbuf *key, const char *field, const char *path)
 {
@@ -83,7 +55,7 @@ static int key_file(struct strbuf *key, const char *field, const char *path)
 
 	if (stat(path, &st) < 0)
 		return err_sys("%s %s", field, path);
-	return key_stat(key, path, &st);
+	return cache_key_stat(key, path, &st);
 }
 
 static int make_key(const struct guest_initramfs *g, struct strbuf *key)
@@ -101,7 +73,7 @@ static int make_key(const struct guest_initramfs *g, struct strbuf *key)
 		if (fstatat(g->modules_dir, path, &st, 0) < 0)
 			return err_sys("kernel module %s/%s (named by modules.dep)",
 				g->modules_path, path);
-		r = key_stat(key, path, &st);
+		r = cache_key_stat(key, path, &st);
 	}
 	return r;
 }
@@ -283,133 +255,13 @@ static int pack_to_memory(struct arena *a, const struct guest_initramfs *g)
 
 /* ---- stores initramfs archives in the cache ---- */
 
-static bool is_ours(const struct stat *st)
-{
-	return st->st_uid == geteuid() && !(st->st_mode & (S_IWGRP | S_IWOTH));
-}
-
-/* Opens a cache entry. Returns the descriptor, or -errno without a message. */
-static int open_entry(int dir, const char *name)
-{
-	_cleanup_fd_ int fd =
-		openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-	struct stat st;
-
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	return S_ISREG(st.st_mode) && is_ours(&st) && st.st_size > 0 ? take_fd(&fd) : -EPERM;
-}
-
-/* Makes the missing directories of the path, accessible only to this user. */
-static int make_dirs(const char *path)
-{
-	_cleanup_free_ char *copy = strdup(path);
-
-	if (!copy)
-		return err_set(ENOMEM, "out of memory");
-	for (char *p = copy + 1; *p; p++) {
-		if (*p != '/')
-			continue;
-		*p = '\0';
-		if (mkdir(copy, 0700) < 0 && errno != EEXIST)
-			return err_sys("make %s", copy);
-		*p = '/';
-	}
-	return mkdir(copy, 0700) < 0 && errno != EEXIST ? err_sys("make %s", copy) : 0;
-}
-
-static int open_cache(const char *path)
-{
-	struct stat st;
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0 && errno == ENOENT) {
-		int r = make_dirs(path);
-		if (r < 0)
-			return r;
-		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	}
-	if (fd < 0)
-		return err_sys("open %s", path);
-	if (fstat(fd, &st) == 0 && is_ours(&st))
-		return fd;
-	close(fd);
-	return err_set(EPERM,
-		"%s belongs to user %u with mode %04o: expected user %u and a mode that lets "
-		"nobody else write",
-		path, (unsigned)st.st_uid, (unsigned)(st.st_mode & 07777), (unsigned)geteuid());
-}
-
-/*
- * Takes the lock of the cache. Waits only for a limited time, because the process that holds the
- * lock may be stopped.
- */
-static int lock_cache(int dir)
-{
-	const struct timespec pause = {.tv_nsec = LOCK_POLL_MS * 1000000};
-	_cleanup_fd_ int fd =
-		openat(dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-
-	if (fd < 0)
-		return err_sys("open its lock");
-	for (int i = 0; i < LOCK_WAIT_MS / LOCK_POLL_MS; i++) {
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-			return take_fd(&fd);
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			return err_sys("lock it");
-		nanosleep(&pause, NULL);
-	}
-	return err_set(ETIMEDOUT, "another process holds its lock for %d s", LOCK_WAIT_MS / 1000);
-}
-
-static bool is_entry(const struct dirent *e)
-{
-	return str_starts(e->d_name, PREFIX);
-}
-
-/*
- * Removes the oldest entries of the cache until KEPT are left. The caller holds the lock of the
- * cache. A process that has opened a removed entry can still read it.
- */
-static void drop_old_entries(int dir)
-{
-	for (;;) {
-		int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		DIR *d = copy < 0 ? NULL : fdopendir(copy);
-		struct timespec oldest = {0};
-		char name[NAME_SIZE] = "";
-		struct dirent *e;
-		struct stat st;
-		size_t n = 0;
-
-		if (!d)
-			return fd_close(&copy);
-		while ((e = readdir(d))) {
-			if (!is_entry(e) || strlen(e->d_name) >= sizeof(name) ||
-				fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-				continue;
-			if (n++ == 0 || st.st_mtim.tv_sec < oldest.tv_sec ||
-				(st.st_mtim.tv_sec == oldest.tv_sec &&
-					st.st_mtim.tv_nsec < oldest.tv_nsec)) {
-				oldest = st.st_mtim;
-				strcpy(name, e->d_name);
-			}
-		}
-		closedir(d);
-		if (n <= KEPT || unlinkat(dir, name, 0) < 0)
-			return;
-	}
-}
-
 /*
  * Packs the initramfs into a new cache entry. The caller holds the lock of the cache. If packing
  * fails, for example with -ENOSPC or -EROFS, the caller makes the initramfs in memory.
  */
 static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir, const char *name)
 {
-	char tmp[NAME_SIZE + 8];
+	char tmp[CACHE_NAME_SIZE + 8];
 
 	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
 	/*
@@ -434,28 +286,28 @@ static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir
 		unlinkat(dir, tmp, 0);
 		return r;
 	}
-	drop_old_entries(dir);
-	r = open_entry(dir, name);
+	cache_drop_old(dir, PREFIX, KEPT);
+	r = cache_open_entry(dir, name);
 	return r < 0 ? err_set(-r, "open %s: %s", name, err_text(-r)) : r;
 }
 
 static int open_or_build_entry(
 	struct arena *a, const struct guest_initramfs *g, const struct strbuf *key)
 {
-	_cleanup_fd_ int dir = open_cache(g->cache), lock = -EBADF;
-	char name[NAME_SIZE];
+	_cleanup_fd_ int dir = cache_open(g->cache), lock = -EBADF;
+	char name[CACHE_NAME_SIZE];
 	int fd;
 
 	if (dir < 0)
 		return dir;
-	hash_name(key, name);
-	fd = open_entry(dir, name);
+	cache_name(PREFIX, key, name);
+	fd = cache_open_entry(dir, name);
 	if (fd >= 0)
 		return fd;
-	lock = lock_cache(dir);
+	lock = cache_lock(dir, "lock", LOCK_WAIT_MS);
 	if (lock < 0)
 		return lock;
-	fd = open_entry(dir, name);
+	fd = cache_open_entry(dir, name);
 	return fd >= 0 ? fd : build_entry(a, g, dir, name);
 }
 

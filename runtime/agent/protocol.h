@@ -44,8 +44,9 @@
  *	suspend  {id, port}; asks the agent to get ready for a snapshot of the machine: no bytes
  *		 flow any more, and after the reply the agent sends nothing until "resume". In a
  *		 machine that starts from the snapshot the agent connects to `port`
- *	resume   {} in the machine that was saved, {stdio, time} in one that was restored, with a
- *		 blob of random bytes
+ *	resume   {time} in the machine that was saved, {stdio, time} in one that was restored, with
+ *		 a blob of random bytes. For a template, which is saved before "create", it is
+ *		 {time} with random bytes in both machines
  *	stop     {}; the guest writes its disks (sync) and powers off
  *
  * Guest to host:

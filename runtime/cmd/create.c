@@ -101,6 +101,8 @@ static int parse_launch_options(
 			"namespaces, or a microVM (default: what config.json says, else ns)"},
 		{"hypervisor", 0, OPTION_STRING, &o->hypervisor, "kvm|qemu|auto",
 			"what runs the microVM (default: auto: KVM if usable, else QEMU)"},
+		{"template", 0, OPTION_STRING, &o->template, "auto|off|refresh",
+			"start a microVM from a booted one in the cache (default: auto)"},
 		{run ? "detach" : "", run ? 'd' : 0, OPTION_FLAG, &o->detach, NULL,
 			"return once it runs, and leave it running"},
 		{run ? "keep" : "", 0, OPTION_FLAG, &o->keep, NULL,

@@ -107,6 +107,7 @@ struct engine_description {
 	 */
 	const struct snapshot *snapshot;
 	int snapshot_memory;
+	bool snapshot_trusted; /* the same as in struct machine_options */
 	struct engine_nic nics[ENGINE_NICS_MAX];
 	size_t nnics;
 	struct engine_backend backends[ENGINE_BACKENDS_MAX];

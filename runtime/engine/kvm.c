@@ -257,6 +257,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.spares = c->foreign ? 0 : count_spares(ndisks + nshares + d->nnics),
 		.snapshot = d->snapshot,
 		.snapshot_memory = d->snapshot_memory,
+		.snapshot_trusted = d->snapshot_trusted,
 		.enter_vcpu = enter_vcpu,
 		.enter_ctx = e,
 	};

@@ -60,6 +60,11 @@ struct guest_config {
 	 */
 	void (*add_entropy)(void *data, const void *bytes, size_t len);
 	/*
+	 * Takes the guest's network devices from their driver (hold) before a template of the
+	 * machine is made, and gives them back afterwards. NULL: the devices stay as they are.
+	 */
+	int (*hold_nics)(void *data, bool hold);
+	/*
 	 * absolute path of the directory below which the share and the container's root are mounted
 	 */
 	const char *dir;

@@ -138,6 +138,13 @@ static void add_entropy(void *data, const void *bytes, size_t len)
 	explicit_bzero(&pool, sizeof(pool));
 }
 
+static int hold_nics(void *data, bool hold)
+{
+	static struct nics nics;
+
+	return hold ? nics_release(&nics) : nics_take(&nics);
+}
+
 static int run_guest(void)
 {
 	static const struct guest_config config = {
@@ -146,6 +153,7 @@ static int run_guest(void)
 		.set_clock = set_clock,
 		.reconnect = reconnect_agent,
 		.add_entropy = add_entropy,
+		.hold_nics = hold_nics,
 		.dir = "/run/caisson",
 		.cgroup = "/container",
 		.disk = "/dev/vda",

@@ -28,3 +28,17 @@ int setup_modules(void) must_check;
 int setup_root(void) must_check;
 /* Sets those limits of the kernel that other init systems set too, because programs expect them. */
 void setup_limits(void);
+
+/* The network devices that nics_release() has taken from their driver, by their names in sysfs. */
+#define NICS_MAX 16
+struct nics {
+	char names[NICS_MAX][16];
+	size_t count;
+};
+
+/*
+ * The functions of nics.c take the network devices from their driver, and give them back. A kernel
+ * without the driver has no such devices.
+ */
+int nics_release(struct nics *n) must_check;
+int nics_take(struct nics *n) must_check;

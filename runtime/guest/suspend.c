@@ -18,6 +18,8 @@
  * streams, the time, and bytes for the kernel's random numbers: two machines from one snapshot
  * would otherwise draw the same random numbers.
  */
+#include <stdio.h>
+
 #include "base/fd.h"
 #include "guest/guest.h"
 
@@ -29,6 +31,12 @@ static int check_processes(const struct guest *g)
 {
 	const struct process *c = process_find((struct guest *)g, 0);
 
+	/*
+	 * Before "create" there is no process, and nothing that a snapshot could lose. Such a
+	 * snapshot is a template.
+	 */
+	if (!g->processes && !g->jobs)
+		return 0;
 	if (!c || c->exited || c->failed || c->child.pid <= 0)
 		return err_set(ESRCH, "container not running");
 	if (c->channel >= 0 || c->awaited)
@@ -83,8 +91,19 @@ static void resume_streams(struct guest *g)
 			stream_resume(&p->streams[i]);
 }
 
+/*
+ * Takes the network devices from their driver, or gives them back, if there is no container yet.
+ */
+static int hold_nics(struct guest *g, bool hold)
+{
+	if (g->processes || !g->config->hold_nics)
+		return 0;
+	return g->config->hold_nics(g->config->data, hold);
+}
+
 void guest_suspend(struct guest *g, const struct agent_frame *f)
 {
+	char why[ERR_MAX];
 	uint64_t id, port;
 
 	if (json_get_u64(f->json, "id", &id) < 0 || json_get_u64(f->json, "port", &port) < 0 ||
@@ -92,10 +111,15 @@ void guest_suspend(struct guest *g, const struct agent_frame *f)
 		return guest_log(g, "suspend: expected id and port");
 	int r = check_processes(g);
 	if (r >= 0)
+		r = hold_nics(g, true);
+	if (r >= 0)
 		r = suspend_streams(g);
 	if (r < 0) {
+		snprintf(why, sizeof(why), "%s", err_msg());
 		resume_streams(g);
-		return guest_say_reply(g, id, -r, err_msg());
+		if (hold_nics(g, false) < 0)
+			guest_log(g, "suspend: %s", err_msg());
+		return guest_say_reply(g, id, -r, why);
 	}
 	guest_say_reply(g, id, 0, "");
 	g->suspended = true;
@@ -113,6 +137,8 @@ void guest_resume(struct guest *g, const struct agent_frame *f)
 	if (g->config->add_entropy && f->blob_len)
 		g->config->add_entropy(g->config->data, f->blob, f->blob_len);
 	g->suspended = false;
+	if (hold_nics(g, false) < 0)
+		guest_log(g, "resume: %s", err_msg());
 	if (stdio && stdio->type == JSON_ARRAY)
 		reconnect_streams(g, stdio);
 	else

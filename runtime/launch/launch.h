@@ -35,6 +35,7 @@ struct launch_options {
 	const char *pid_file, *console_socket, *pidfd_socket;
 	const char *isolation;  /* "ns" or "vm"; NULL: config.json decides */
 	const char *hypervisor; /* VM mode: "kvm", "qemu" or "auto"; NULL: not given */
+	const char *template;   /* VM mode: "auto", "off" or "refresh"; NULL: not given */
 	enum cg_manager cgroup_manager;
 	/*
 	 * --rootless=true was given: as for an ordinary user, a cgroup that cannot be made is no

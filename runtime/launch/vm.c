@@ -91,7 +91,7 @@ static int choose_cache(struct arena *a, const char **ret)
 
 int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 {
-	struct machine_request q = {.hypervisor = o->hypervisor};
+	struct machine_request q = {.hypervisor = o->hypervisor, .template = o->template};
 
 	if (l->preserve_fds)
 		return err_set(ENOTSUP, "--preserve-fds, LISTEN_FDS: descriptors of the host can't "

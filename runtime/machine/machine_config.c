@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "machine/image.h"
 #include "machine/qemu.h"
+#include "machine/template.h"
 #include "plan/plan.h"
 #include "vm/kvm.h"
 
@@ -431,6 +432,8 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 		r = decide_hypervisor(a, s, q->hypervisor, ret);
 	if (r >= 0)
 		r = decide_reconnect(s, ret);
+	if (r >= 0)
+		r = machine_decide_template(s, q->template, ret);
 	if (r >= 0)
 		r = check_mergeable(a, s, ret);
 	if (r < 0)

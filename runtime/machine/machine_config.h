@@ -12,12 +12,21 @@
 
 enum hypervisor { HYPERVISOR_KVM, HYPERVISOR_QEMU };
 
+/* how a machine uses templates, which are snapshots of booted machines (monitor/template.c) */
+enum machine_template {
+	TEMPLATE_AUTO,    /* the machine starts from a template; if there is none, it makes one */
+	TEMPLATE_OFF,     /* the machine boots, and makes no template */
+	TEMPLATE_REFRESH, /* the machine boots, and makes a template, which replaces the old one */
+};
+
 struct machine_request {
 	const char *hypervisor; /* value of --hypervisor: "kvm", "qemu", "auto" or NULL */
+	const char *template;   /* value of --template: "auto", "off", "refresh" or NULL */
 	const char *libexec;    /* directory that contains caisson-guest */
 	/* path of caisson-disk; NULL: the machine has no disk that it would serve */
 	const char *disk;
-	const char *cache; /* directory of the host in which packed initramfs files are kept */
+	/* directory of the host in which initramfs files and templates are kept; NULL: none */
+	const char *cache;
 };
 
 struct machine_config {
@@ -87,6 +96,7 @@ struct machine_config {
 	 */
 	unsigned reconnect;
 	const char *init; /* path of caisson-guest */
+	enum machine_template template;
 	/* the same as in struct machine_request */
 	const char *cache;
 };

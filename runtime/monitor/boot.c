@@ -16,7 +16,6 @@
 #include "base/log.h"
 #include "engine/connector.h"
 #include "images/disk/lock.h"
-#include "images/guest/guest_kernel.h"
 #include "machine/net_backend.h"
 #include "monitor/monitor_internal.h"
 
@@ -356,7 +355,10 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 	if (r >= 0)
 		r = monitor_make_seed(m, &d->seed);
 	if (r >= 0)
+		r = template_choose(m, d, &kernel);
+	if (r >= 0)
 		r = engine_start(&m->engine, d);
+	template_release(&m->template.found);
 	/*
 	 * If a restore has failed, the error message gets the file server's last lines of the log,
 	 * because the file server writes there why it could not load its state.

@@ -29,20 +29,19 @@
  */
 #define ENTROPY 64
 
-static int send_suspend(struct monitor *m)
+int checkpoint_send_suspend(struct monitor *m, uint64_t request, uint32_t port)
 {
-	struct checkpoint *c = &m->checkpoint;
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
 	int r = agent_begin(&w, "suspend");
 	if (r < 0)
 		return r;
-	json_out_u64(&w.json, "id", c->request);
-	json_out_u64(&w.json, "port", c->owner.agent_port);
+	json_out_u64(&w.json, "id", request);
+	json_out_u64(&w.json, "port", port);
 	return agent_send(&w, m->agent, NULL, 0);
 }
 
-static int send_resume(struct monitor *m, bool restored)
+int checkpoint_send_resume(struct monitor *m, bool random, bool streams)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	uint8_t entropy[ENTROPY];
@@ -51,9 +50,10 @@ static int send_resume(struct monitor *m, bool restored)
 	if (r < 0)
 		return r;
 	clock_write(&w.json);
-	if (!restored)
+	if (streams)
+		streams_json(&m->streams, 0, &w.json);
+	if (!random)
 		return agent_send(&w, m->agent, NULL, 0);
-	streams_json(&m->streams, 0, &w.json);
 	if (getrandom(entropy, sizeof(entropy), 0) != sizeof(entropy))
 		return err_sys("draw random numbers for the guest");
 	r = agent_send(&w, m->agent, entropy, sizeof(entropy));
@@ -92,7 +92,7 @@ int checkpoint_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 		.owner_len = sizeof(k->owner)};
 	c->checkpoints = true;
 	hold_input(m, true);
-	return send_suspend(m);
+	return checkpoint_send_suspend(m, k->request, k->owner.agent_port);
 }
 
 static struct client *find_client(struct monitor *m)
@@ -119,7 +119,7 @@ static void go_on(struct monitor *m)
 	hold_input(m, false);
 	const bool suspended = k->step != CHECKPOINT_REFUSED;
 	k->step = CHECKPOINT_NONE;
-	if (suspended && send_resume(m, false) < 0)
+	if (suspended && checkpoint_send_resume(m, false, false) < 0)
 		log_warn("the guest's processes may stand still after the checkpoint: %s",
 			err_msg());
 }
@@ -218,7 +218,7 @@ int checkpoint_on_hello(struct monitor *m, bool suspended)
 {
 	if (!suspended)
 		return err_set(EPROTO, "the restored guest's agent was not suspended");
-	return send_resume(m, true);
+	return checkpoint_send_resume(m, true, true);
 }
 
 int checkpoint_on_resumed(struct monitor *m)

@@ -16,7 +16,7 @@
 #include "netsetup/carry/net_config.h"
 #include "ns/channel.h"
 
-static int send_create(struct monitor *m)
+int monitor_send_create(struct monitor *m)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
@@ -110,8 +110,10 @@ static int on_hello(struct monitor *m, const struct agent_frame *f)
 			"the guest's init is of another version: expected %d, which "
 			"comes with this caisson",
 			AGENT_VERSION);
-	int r = m->a->restore ? checkpoint_on_hello(m, json_get_true(f->json, "suspended"))
-			      : send_create(m);
+	bool suspended = json_get_true(f->json, "suspended");
+	int r = m->a->restore ? checkpoint_on_hello(m, suspended) : template_on_hello(m, suspended);
+	if (r == 0 && !m->a->restore)
+		r = monitor_send_create(m);
 	/*
 	 * The monitor sends the terminal's size once more, because an engine may have changed the
 	 * size while the machine booted.
@@ -233,13 +235,17 @@ static void on_exec_frame(struct monitor *m, uint32_t process, const struct agen
 	}
 }
 
-static void on_reply(struct monitor *m, const struct agent_frame *f)
+static int on_reply(struct monitor *m, const struct agent_frame *f)
 {
 	uint64_t id;
 
-	if (json_get_u64(f->json, "id", &id) < 0 || !id || checkpoint_on_reply(m, id, f) ||
-		hotplug_on_reply(m, id, f))
-		return;
+	bool ours = false;
+
+	if (json_get_u64(f->json, "id", &id) < 0 || !id)
+		return 0;
+	int r = template_on_reply(m, id, f, &ours);
+	if (r < 0 || ours || checkpoint_on_reply(m, id, f) || hotplug_on_reply(m, id, f))
+		return r;
 	for (size_t i = 0; i < CLIENTS_MAX; i++) {
 		struct client *c = &m->clients[i];
 		if (c->sock < 0 || c->request != id)
@@ -247,6 +253,7 @@ static void on_reply(struct monitor *m, const struct agent_frame *f)
 		c->request = 0;
 		client_forward(c, f);
 	}
+	return 0;
 }
 
 /*
@@ -292,10 +299,8 @@ int monitor_on_frame(struct monitor *m, const struct agent_frame *f)
 		on_log(m, f);
 		return 0;
 	}
-	if (streq(f->type, "reply")) {
-		on_reply(m, f);
-		return 0;
-	}
+	if (streq(f->type, "reply"))
+		return on_reply(m, f);
 	if (streq(f->type, "resumed"))
 		return checkpoint_on_resumed(m);
 	if (streq(f->type, "oom")) {

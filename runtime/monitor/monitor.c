@@ -57,7 +57,8 @@ static int on_signals(struct monitor *m, bool *ret_child)
 			r = foreign_signal(m, sig);
 		} else if (sig == SIGWINCH && m->console >= 0) {
 			r = monitor_send_size(m);
-		} else if (m->agent < 0 && (sig == SIGTERM || sig == SIGINT)) {
+		} else if ((m->agent < 0 || template_under_way(m)) &&
+			   (sig == SIGTERM || sig == SIGINT)) {
 			/*
 			 * SIGTERM and SIGINT end the monitor, because the guest has no process yet
 			 * that could get the signal.
@@ -88,6 +89,7 @@ static int on_child(struct monitor *m)
 {
 	struct pollfd p = {.fd = m->engine.ended, .events = POLLIN};
 
+	template_reap(m);
 	int r = share_check(&m->share);
 	if (r >= 0)
 		r = disk_server_check(&m->disk, 0);
@@ -235,7 +237,9 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 		r = on_child(m);
 	if (r >= 0 && p[P_SEAL].revents)
 		r = monitor_on_sealed(m);
-	if (r >= 0 && p[P_SAVED].revents)
+	if (r >= 0 && p[P_SAVED].revents && template_under_way(m))
+		r = template_on_saved(m);
+	else if (r >= 0 && p[P_SAVED].revents)
 		checkpoint_on_saved(m);
 	if (r >= 0 && p[P_CHANGED].revents)
 		hotplug_on_changed(m);
@@ -351,6 +355,7 @@ static void clean_up(struct monitor *m)
 	hotplug_release(m);
 	fd_close(&m->checkpoint.save.state);
 	fd_close(&m->checkpoint.save.memory);
+	template_abandon(&m->template.new);
 	disk_server_stop(&m->disk);
 	share_stop(&m->share);
 	streams_release(&m->streams);
@@ -400,6 +405,7 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.engine.ended = m.engine.events = m.engine.save_done = m.engine.change_done = -EBADF;
 	m.share.sock = m.share.seal = m.disk.sock = m.disk.control = -EBADF;
 	m.streams.agent = m.streams.changed = -EBADF;
+	m.template.found.fd = m.template.new.fd = m.template.new.keeper = -EBADF;
 	m.checkpoint.save.state = m.checkpoint.save.memory = -EBADF;
 	for (size_t i = 0; i < ENGINE_NICS_MAX; i++)
 		m.boot.taps[i] = (struct net_tap)NET_TAP_INIT;

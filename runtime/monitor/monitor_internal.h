@@ -13,6 +13,8 @@
  * 	seed.c        the disk by which cloud-init configures a foreign guest
  * 	clock.c       the guest's time of day
  * 	guest.c       messages to and from the guest's agent
+ * 	template.c    machines that start from a template
+ * 	template_file.c  the files of templates in the cache
  * 	checkpoint.c  snapshots of the machine
  * 	hotplug.c     devices that commands attach to the running machine
  * 	disk_error.c  pauses the machine after an error of its disk on the host
@@ -29,10 +31,12 @@
 #include "engine/engine.h"
 #include "engine/share.h"
 #include "engine/streams.h"
+#include "images/guest/guest_kernel.h"
 #include "monitor/console.h"
 #include "monitor/guest_steps.h"
 #include "monitor/hotplug.h"
 #include "monitor/monitor.h"
+#include "monitor/template_file.h"
 #include "netsetup/net_tap.h"
 
 /* how many of the last bytes of the guest's console output are stored for error messages */
@@ -111,6 +115,25 @@ struct checkpoint {
 	struct checkpoint_owner owner;
 };
 
+enum template_step {
+	TEMPLATE_UNUSED,     /* the machine has booted, and no template is made of it */
+	TEMPLATE_USED,       /* the machine starts from a template */
+	TEMPLATE_WANTED,     /* a template will be made once the agent has sent "hello" */
+	TEMPLATE_SUSPENDING, /* the agent has been asked to suspend, and has not answered yet */
+	TEMPLATE_SAVING,     /* the engine saves the machine */
+};
+
+/* the template from which the machine starts, or that is being made of it */
+struct template
+{
+	enum template_step step;
+	struct template_found found;
+	struct template_new new;
+	uint32_t agent_port; /* vsock port at which a machine of the new template connects */
+	uint64_t request;    /* id of the message "suspend" */
+	struct engine_save save;
+};
+
 /*
  * The phases of the monitor's life. The monitor goes through the phases in this order, and may skip
  * some of them.
@@ -163,6 +186,7 @@ struct monitor {
 	struct console console_io; /* a foreign guest's console; zeroed for another guest */
 	struct checkpoint checkpoint;
 	struct hotplug hotplug;
+	struct template template;
 	struct agent_reader reader;
 	struct client clients[CLIENTS_MAX];
 	int agent; /* connection to the guest's agent; -EBADF: the agent is not connected */
@@ -232,6 +256,7 @@ int monitor_on_sealed(struct monitor *m) must_check;
  * machine was restored. Makes the shared root read-only before, if config.json asks for that.
  */
 int monitor_reach_created(struct monitor *m) must_check;
+int monitor_send_create(struct monitor *m) must_check;
 int monitor_send_start(struct monitor *m) must_check;
 int monitor_send_signal(struct monitor *m, uint32_t process, int sig, bool all) must_check;
 int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsigned columns)
@@ -362,6 +387,30 @@ void disk_error_pause_again(struct monitor *m);
 int disk_size_begin(struct monitor *m, struct client *c, const struct agent_frame *f) must_check;
 void disk_size_on_engine(struct monitor *m, const struct engine_event *event);
 void disk_size_on_server(struct monitor *m, const struct blk_message *message);
+
+/*
+ * Both messages are described in agent/protocol.h. "resume" has random bytes for the kernel of a
+ * guest whose memory others have too, and the ports of the container's streams if the guest has to
+ * connect them again.
+ */
+int checkpoint_send_suspend(struct monitor *m, uint64_t request, uint32_t port) must_check;
+int checkpoint_send_resume(struct monitor *m, bool random, bool streams) must_check;
+
+/*
+ * The functions of template.c. template_choose() sets the machine's snapshot if there is a
+ * template, or begins to make one. It changes nothing if the machine can have none.
+ * template_on_hello() returns 1 if the agent is not ready for "create" yet; monitor_send_create()
+ * is called later then. template_on_reply() returns whether the reply was to "suspend".
+ */
+int template_choose(struct monitor *m, struct engine_description *d,
+	const struct guest_kernel *kernel) must_check;
+int template_on_hello(struct monitor *m, bool suspended) must_check;
+int template_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f, bool *ret_ours)
+	must_check;
+int template_on_saved(struct monitor *m) must_check;
+/* Says whether the agent waits for a template to be made, and so has no container yet. */
+bool template_under_way(const struct monitor *m);
+void template_reap(struct monitor *m); /* Reaps the keeper if it has ended. */
 
 /*
  * client.c: closes a command's connection to the monitor, and frees its entry in the table of

@@ -259,10 +259,14 @@ static int build_cpus(struct machine *m, const struct machine_options *o)
 	return r < 0 ? err_set(-r, "%s; " VM_KVM_INSTEAD, err_msg()) : 0;
 }
 
-/* Says whether another process serves a device, and so needs the guest's memory. */
+/*
+ * Says whether another process serves a device, and so needs the guest's memory. A share of a
+ * machine from a template gets a shadow instead (vhost/shadow.h), so that machines have the
+ * template's memory in common.
+ */
 static bool shares_memory(const struct machine_options *o)
 {
-	bool shares = o->share_count > 0 || o->remote_nic;
+	bool shares = (o->share_count > 0 && !o->snapshot_trusted) || o->remote_nic;
 
 	for (size_t i = 0; i < o->disk_count; i++)
 		shares |= o->disks[i].remote;
@@ -353,6 +357,9 @@ void machine_release(struct machine *m)
 	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++)
 		if (m->remote_disks[i].dev.ops)
 			vhost_user_release(&m->remote_disks[i]);
+	for (unsigned i = 0; i < MACHINE_SHARES_MAX; i++)
+		if (m->shares[i].vhost.dev.ops)
+			vhost_user_release(&m->shares[i].vhost);
 	if (m->remote_nic.vhost.dev.ops)
 		vhost_user_release(&m->remote_nic.vhost);
 	while (m->nic_count > 0)

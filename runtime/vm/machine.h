@@ -110,12 +110,18 @@ struct machine_options {
 	void *enter_ctx;
 	/*
 	 * The snapshot with which the machine starts, and its file of guest memory. The machine
-	 * maps this file privately, or copies it if another process serves one of its devices or if
-	 * the memory is to be mergeable or of reserved huge pages. NULL: the machine starts with a
+	 * maps this file privately, or copies it if another process serves one of its devices
+	 * (except for a share, with snapshot_trusted) or if the memory is to be mergeable or of
+	 * reserved huge pages. NULL: the machine starts with a
 	 * kernel.
 	 */
 	const struct snapshot *snapshot;
 	int snapshot_memory;
+	/*
+	 * The snapshot is a file of this user that nobody has changed, so the checksums of guest
+	 * memory are not compared, and only the pages that the guest uses are read.
+	 */
+	bool snapshot_trusted;
 };
 
 /*

@@ -32,7 +32,7 @@ static int check_options(const struct vm_memory_options *o)
 				       "nor of reserved huge pages");
 	if (fstat(o->file, &st) < 0)
 		return err_sys("read the size of the file with guest memory");
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != o->size)
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < o->size)
 		return err_set(EBADMSG,
 			"the file with guest memory has %" PRIu64 " bytes: expected %" PRIu64,
 			S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0, o->size);
@@ -115,6 +115,44 @@ static uint8_t *reserve_range(uint64_t len, uint64_t unit, void **ret_map, size_
 	return (uint8_t *)(((uintptr_t)map + 2 * unit - 1) & ~(uintptr_t)(unit - 1));
 }
 
+static int map_range(uint8_t *ram, uint64_t start, uint64_t end, int fd)
+{
+	const int flags = MAP_FIXED | MAP_PRIVATE | MAP_NORESERVE;
+
+	return mmap(ram + start, end - start, PROT_READ | PROT_WRITE, flags, fd, (off_t)start) ==
+			       MAP_FAILED
+		       ? err_sys("map the file with guest memory")
+		       : 0;
+}
+
+/*
+ * Maps those parts of the file that have data over the anonymous memory at `ram`, in units of 2
+ * MiB. The holes of the file stay anonymous memory, because the kernel would fill a hole with a
+ * page of the page cache before it copies this page, and has no huge pages for it.
+ */
+static int map_file(uint8_t *ram, uint64_t size, int fd)
+{
+	const uint64_t unit = HUGE_PAGE - 1;
+	uint64_t start = 0, end = 0; /* the range that is to be mapped next */
+
+	for (;;) {
+		off_t data = lseek(fd, (off_t)end, SEEK_DATA);
+		if (data < 0 && errno != ENXIO)
+			return map_range(ram, 0, size, fd);
+		uint64_t from = data < 0 ? size : (uint64_t)data & ~unit;
+		from = from < size ? from : size;
+		if (from > end || from == size) {
+			int r = end > start ? map_range(ram, start, end, fd) : 0;
+			if (r < 0 || from == size)
+				return r;
+			start = from;
+		}
+		off_t hole = lseek(fd, data, SEEK_HOLE);
+		end = hole < 0 ? size : ((uint64_t)hole + unit) & ~unit;
+		end = end < size ? end : size;
+	}
+}
+
 static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 {
 	uint8_t *ram = reserve_range(m->size, HUGE_PAGE, &m->map, &m->map_len);
@@ -122,10 +160,8 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 	if (!ram)
 		return err_sys(
 			"reserve %" PRIu64 " MiB of address space for the guest", m->size >> 20);
-	int flags = MAP_FIXED | MAP_NORESERVE |
-		    (o->mergeable     ? MAP_PRIVATE | MAP_ANONYMOUS
-			    : o->file ? MAP_PRIVATE
-				      : MAP_SHARED);
+	int flags =
+		MAP_FIXED | MAP_NORESERVE | (m->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
 	if (o->pages == VM_PAGES_HUGETLB)
 		/*
 		 * Without MAP_NORESERVE, mmap() fails at once if the host's pool has too few huge
@@ -133,8 +169,7 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 		 * raise SIGBUS.
 		 */
 		flags &= ~MAP_NORESERVE;
-	uint8_t *host =
-		mmap(ram, m->size, PROT_READ | PROT_WRITE, flags, o->file ? o->file : m->fd, 0);
+	uint8_t *host = mmap(ram, m->size, PROT_READ | PROT_WRITE, flags, m->fd, 0);
 	if (host == MAP_FAILED)
 		return err_sys("map %" PRIu64 " MiB of guest memory%s", m->size >> 20,
 			o->pages == VM_PAGES_HUGETLB
@@ -151,6 +186,11 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 		};
 	if (o->pages == VM_PAGES_TRANSPARENT && madvise(host, m->size, MADV_HUGEPAGE) < 0)
 		return err_sys("advise huge pages for guest memory");
+	if (o->file) {
+		int r = map_file(host, m->size, o->file);
+		if (r < 0)
+			return r;
+	}
 	if (o->mergeable && madvise(host, m->size, MADV_MERGEABLE) < 0)
 		return err_sys("let KSM merge guest memory");
 	/* Keeps guest memory out of core dumps, because it may hold secrets and is large. */

@@ -62,8 +62,9 @@ struct vm_memory_options {
 	/*
 	 * Descriptor of a file with the contents of the RAM, which is mapped privately: pages that
 	 * the guest does not write are those of the file's page cache, and the file never changes.
-	 * Such RAM cannot be shared with a vhost-user process. The file must be regular, have
-	 * `size` bytes, and keep them, because an access behind its end would kill this process.
+	 * Such RAM cannot be shared with a vhost-user process. The file must be regular, have at
+	 * least `size` bytes, and keep them, because an access behind its end would kill this
+	 * process.
 	 * 0: none.
 	 */
 	int file;

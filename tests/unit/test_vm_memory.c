@@ -12,6 +12,7 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "vm/bus.h"
 #include "vm/memory.h"
@@ -257,6 +258,54 @@ static void attached_at_most(void **state)
 	close(fd);
 }
 
+/*
+ * Tests guest memory that is a private mapping of a file, with memory above the hole, and with more
+ * bytes behind it in the file.
+ */
+static void mapped_from_a_file(void **state)
+{
+	static const uint64_t data[] = {
+		0, 5 * MIB, 7 * MIB, 3 * GIB + MIB, 4 * GIB - 4096, 4 * GIB};
+	_cleanup_fd_ int fd = memfd_create("guest", MFD_CLOEXEC);
+	struct vm_memory m;
+	struct stat before, after;
+	char text[5] = "";
+
+	for (size_t i = 0; i < sizeof(data) / sizeof(data[0]); i++)
+		assert_int_equal(pwrite(fd, "file", 4, (off_t)data[i]), 4);
+	assert_int_equal(fstat(fd, &before), 0);
+	const struct vm_memory_options o = {.size = 4 * GIB, .file = fd};
+	assert_int_equal(vm_memory_init(&m, &o), 0);
+	assert_true(m.fd < 0 && m.mapped);
+	for (size_t i = 0; i < 5; i++) {
+		const uint64_t at = data[i] < 3 * GIB ? data[i] : data[i] + GIB;
+		char *p = vm_memory_at(&m, at, 4096);
+		assert_memory_equal(p, "file", 4);
+		memcpy(p, "mine", 4);
+	}
+	/* Memory in holes of the file is zero, and takes no room in the file. */
+	for (uint64_t at = MIB; at < 4 * GIB; at += 64 * MIB) {
+		char *p = vm_memory_at(&m, at < 3 * GIB ? at : at + GIB, 4096);
+		if (at == 3 * GIB + MIB)
+			continue;
+		assert_memory_equal(p, "\0\0\0\0", 4);
+		memcpy(p, "mine", 4);
+		vm_memory_discard(&m, p, 4096);
+		assert_memory_equal(p, "\0\0\0\0", 4);
+	}
+	vm_memory_release(&m);
+	for (size_t i = 0; i < sizeof(data) / sizeof(data[0]); i++) {
+		assert_int_equal(pread(fd, text, 4, (off_t)data[i]), 4);
+		assert_string_equal(text, "file");
+	}
+	assert_int_equal(fstat(fd, &after), 0);
+	/* The unit of mapping is 2 MiB, so at most a page is added next to the data at 1 MiB. */
+	assert_true(after.st_blocks <= before.st_blocks + 8);
+	const struct vm_memory_options longer = {.size = 4 * GIB + 2 * MIB, .file = fd};
+	assert_int_equal(vm_memory_init(&m, &longer), -EBADMSG);
+	assert_non_null(strstr(err_msg(), "expected 4297064448"));
+}
+
 struct probe {
 	uint64_t offset, value;
 	unsigned len, calls;
@@ -353,6 +402,7 @@ int main(void)
 		cmocka_unit_test(transparent_is_shared),
 		cmocka_unit_test(mergeable_is_private),
 		cmocka_unit_test(refused),
+		cmocka_unit_test(mapped_from_a_file),
 		cmocka_unit_test(attached),
 		cmocka_unit_test(attached_at_most),
 		cmocka_unit_test(bus_dispatch),

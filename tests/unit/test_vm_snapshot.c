@@ -48,7 +48,7 @@ struct shape {
 	uint8_t mac;
 	off_t disk;
 	bool no_balloon, no_event_queue, mergeable;
-	bool share; /* the machine has a virtio-fs share, which another process serves */
+	bool share, trusted; /* a virtio-fs share, which another process serves; a template */
 };
 
 static const struct shape usual = {.memory = MEMORY, .cpus = 2, .mac = 1, .disk = 64 * 512L};
@@ -163,6 +163,7 @@ static int build(const struct shape *s, const char *what, const struct snapshot 
 		.nic_count = 1,
 		.vsock = &vsock,
 		.snapshot = from,
+		.snapshot_trusted = s->trusted,
 		.snapshot_memory = saved.memory};
 
 	assert_int_equal(ftruncate(saved.disk, s->disk), 0);
@@ -258,7 +259,7 @@ static void resume(const struct shape *s)
 	begin_host();
 	if (build(s, "", &from) < 0)
 		fail_msg("%s", err_msg());
-	assert_int_equal(h.m.memory.mapped, !s->mergeable && !s->share);
+	assert_int_equal(h.m.memory.mapped, !s->mergeable && (!s->share || s->trusted));
 	check_registers(vcpus_fd(&h.m.cpus, 0));
 	press('r');
 	expect_ok(run(), 200);
@@ -445,6 +446,7 @@ static void share_restored(void **state)
 	make_share(&s);
 	make(&s, "P", false);
 	resume(&s);
+	s.trusted = true;
 	resume(&s);
 	refused(&usual, "a machine with 7 devices: this one has 6");
 	forget();

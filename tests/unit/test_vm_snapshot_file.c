@@ -348,7 +348,7 @@ static void memory_is_sparse(void **state)
 	OK(snapshot_load_memory(&s, &b, file));
 	vm_memory_release(&b);
 	expect_error(
-		vm_memory_init(&b, &(struct vm_memory_options){.size = 62 << 20, .file = file}),
+		vm_memory_init(&b, &(struct vm_memory_options){.size = 66 << 20, .file = file}),
 		-EBADMSG, "the file with guest memory has 67108864 bytes");
 	vm_memory_release(&a);
 	snapshot_release(&w);

@@ -214,6 +214,79 @@ static void share_by_virtiofsd(void **state)
 	share_of(serve_by_virtiofsd);
 }
 
+/* Sends one FUSE request through the shadow, with the test as the event loop. */
+static int fuse_by_shadow(struct wired *w, uint32_t opcode, const void *args, uint32_t len)
+{
+	struct fuse_in_header in = {
+		.len = (uint32_t)sizeof(in) + len, .opcode = opcode, .unique = 7, .nodeid = 1};
+	struct rig *g = &w->g;
+	uint16_t before = used(g, REQUESTS)->idx;
+
+	memcpy(at(g, DATA, sizeof(in)), &in, sizeof(in));
+	memcpy(at(g, DATA + sizeof(in), len), args, len);
+	put_desc(desc(g, REQUESTS, 0), DATA, in.len, NEXT, 1);
+	put_desc(desc(g, REQUESTS, 1), DATA_OUT, 0x10000, WRITE, 0);
+	avail(g, REQUESTS)->ring[g->size] = before;
+	offer(g, REQUESTS, 0);
+	(void)virtio_kick(g->dev, REQUESTS);
+	while (used(g, REQUESTS)->idx == before)
+		if (!wired_serve_event(w, PATIENCE_MS))
+			return INT_MIN;
+	const struct fuse_out_header *out = at(g, DATA_OUT, sizeof(*out));
+	assert_int_equal(out->unique, 7);
+	return out->error;
+}
+
+static void use_share_by_shadow(struct wired *w)
+{
+	struct fuse_init_in init = {.major = 7, .minor = 31};
+
+	bring_up(&w->g, EVENT | INDIRECT);
+	assert_int_equal(get(&w->g, VIRTIO_MMIO_STATUS), 15);
+	unsigned before = w->g.interrupts;
+	assert_int_equal(fuse_by_shadow(w, FUSE_INIT, &init, sizeof(init)), 0);
+	assert_int_equal(fuse_by_shadow(w, FUSE_LOOKUP, "here", 5), 0);
+	assert_int_equal(fuse_by_shadow(w, FUSE_LOOKUP, "gone", 5), -ENOENT);
+	assert_int_equal(w->g.interrupts, before + 3);
+}
+
+/* Guest memory that the server cannot map: it gets copies of the requests (vm/vhost/shadow.h). */
+static void share_of_private_memory(void **state)
+{
+	char dir[] = "/tmp/vhost-user-test.XXXXXX", path[64];
+	struct wired w = {.g.size = RIG_SIZE};
+	struct virtio_fs fs;
+	int sock, status;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/here", dir);
+	assert_int_equal(mkdir(path, 0755), 0);
+	unsigned before = descriptors_below(1024);
+	pid_t server = serve_tree(dir, &sock);
+	assert_int_equal(vm_memory_init(&w.g.memory,
+				 &(struct vm_memory_options){.size = RIG_RAM, .mergeable = true}),
+		0);
+	if (virtio_fs_init(&fs, &w.g.memory, "root", sock) < 0)
+		fail_msg("%s", err_msg());
+	wired_attach(&w, &fs.vhost);
+	use_share_by_shadow(&w);
+	set(&w.g, VIRTIO_MMIO_STATUS, 0);
+	use_share_by_shadow(&w);
+	kill(server, SIGKILL);
+	for (int i = 0; i < 3 && !is_broken(&w.g); i++)
+		(void)wired_serve_event(&w, PATIENCE_MS);
+	assert_true(is_broken(&w.g));
+	assert_string_equal(w.why, "the server of share 'root': it has hung up");
+	assert_int_equal(w.lost, 1);
+	vhost_user_release(&fs.vhost);
+	wired_release(&w);
+	assert_int_equal(waitpid(server, &status, 0), server);
+	close(sock);
+	assert_int_equal(descriptors_below(1024), before);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 struct kernel {
 	Elf64_Ehdr h;
 	Elf64_Phdr load, note;
@@ -304,6 +377,7 @@ int main(void)
 	const struct CMUnitTest plain[] = {
 		cmocka_unit_test(share),
 		cmocka_unit_test(share_by_virtiofsd),
+		cmocka_unit_test(share_of_private_memory),
 	};
 	const struct CMUnitTest with_kvm[] = {
 		cmocka_unit_test(machine_loses_its_share),

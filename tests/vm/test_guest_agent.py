@@ -438,3 +438,16 @@ def test_suspend_is_refused(guest):
     assert h.ask("suspend", port=7777)["errno"] == 0 and s
     h.send("resume")
     h.expect("resumed")
+
+
+def test_an_agent_of_a_template(guest):
+    """A template is saved before "create". The agent gets random bytes and the time before it makes the container."""
+    h = guest()
+    listener = h.listen(7777)
+    assert h.ask("suspend", port=7777)["errno"] == 0
+    h.reconnect(listener)
+    assert h.hello["suspended"]
+    h.send("resume", b"seed", time=time.time_ns())
+    s = h.run(sh("echo made"))
+    assert s[1].read_all() == b"made\n"
+    assert h.expect("exited", process=0)["status"] == 0

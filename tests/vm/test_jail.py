@@ -85,6 +85,7 @@ def family(c):
     monitor = Proc(c.pid())
     kids = {p.name: p for p in map(Proc, children(monitor.pid))}
     fs = kids.pop("caisson-fs", None)
+    kids.pop("caisson-keep", None)  # it ends when it has given a new template its name
     assert monitor.name == "caisson-vm"
     assert len(kids) == (mode.HYPERVISOR == "qemu"), kids
     return monitor, fs, next(iter(kids.values()), None)

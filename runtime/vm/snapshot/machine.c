@@ -199,7 +199,7 @@ int machine_load(struct machine *m, const struct machine_options *o)
 {
 	int r = check_devices(m, o->snapshot);
 
-	if (r >= 0)
+	if (r >= 0 && !(o->snapshot_trusted && m->memory.mapped))
 		r = snapshot_load_memory(o->snapshot, &m->memory, o->snapshot_memory);
 	if (r >= 0)
 		r = load_cpus(m, o->snapshot);

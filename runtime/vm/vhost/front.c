@@ -62,12 +62,16 @@ static int lose_back_end(struct vhost_user *v, int r)
 /* Returns the features that the driver has accepted and that the back end has to know. */
 static uint64_t accepted_features(const struct vhost_user *v)
 {
-	return v->dev.driver_features & ~(v->own & ~v->offered);
+	/* A shadow's rings have neither event indices nor indirect tables. */
+	const uint64_t ours =
+		v->shadow ? BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(VIRTIO_RING_F_INDIRECT_DESC) : 0;
+
+	return v->dev.driver_features & ~((v->own & ~v->offered) | ours);
 }
 
 static int share_memory(const struct vhost_user *v)
 {
-	const struct vm_memory *memory = v->dev.memory;
+	const struct vm_memory *memory = v->shadow ? &v->shadow->memory : v->dev.memory;
 	struct vhost_front_message m = {.h = {VHOST_USER_SET_MEM_TABLE, 0, 0}};
 	int fds[VHOST_USER_REGIONS_MAX];
 
@@ -118,27 +122,34 @@ static int share_inflight(struct vhost_user *v)
  */
 static int start_queue(struct vhost_user *v, uint32_t index, uint16_t done)
 {
-	const struct virtq *q = &v->dev.queues[index];
+	struct virtq *q = &v->dev.queues[index];
+	const struct shadow_queue *s = v->shadow ? &v->shadow->queues[index] : NULL;
 	struct vhost_front_message addr = {.h = {VHOST_USER_SET_VRING_ADDR, 0, sizeof(addr.p.addr)},
 		.p.addr = {.index = index,
-			.desc = USER_BASE + q->desc_at,
-			.used = USER_BASE + q->used_at,
-			.avail = USER_BASE + q->avail_at}};
-	int r = vhost_front_tell_state(v, VHOST_USER_SET_VRING_NUM, index, q->size);
+			.desc = USER_BASE + (s ? s->desc_at : q->desc_at),
+			.used = USER_BASE + (s ? s->used_at : q->used_at),
+			.avail = USER_BASE + (s ? s->avail_at : q->avail_at)}};
+
+	if (s)
+		vhost_shadow_start(v->shadow, index, q);
+	int r = vhost_front_tell_state(
+		v, VHOST_USER_SET_VRING_NUM, index, s ? SHADOW_DESCRIPTORS : q->size);
 
 	if (r >= 0)
-		r = vhost_front_tell_state(v, VHOST_USER_SET_VRING_BASE, index, done);
+		r = vhost_front_tell_state(v, VHOST_USER_SET_VRING_BASE, index, s ? 0 : done);
 	if (r >= 0)
 		r = vhost_front_tell(v, &addr, NULL, 0);
 	if (r >= 0)
-		r = vhost_front_tell_u64(v, VHOST_USER_SET_VRING_CALL, index, v->dev.call);
+		r = vhost_front_tell_u64(
+			v, VHOST_USER_SET_VRING_CALL, index, s ? s->call : v->dev.call);
 	/*
 	 * Sets `started` before the next message is sent, because the back end may serve the queue
 	 * from then on. So front_stop() must stop the queue even if that message fails.
 	 */
 	v->started[index] = r >= 0;
 	if (r >= 0)
-		r = vhost_front_tell_u64(v, VHOST_USER_SET_VRING_KICK, index, v->dev.kicks[index]);
+		r = vhost_front_tell_u64(
+			v, VHOST_USER_SET_VRING_KICK, index, s ? s->kick : v->dev.kicks[index]);
 	if (r >= 0 && (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)))
 		r = vhost_front_tell_state(v, VHOST_USER_SET_VRING_ENABLE, index, 1);
 	return r < 0 ? err_ctx(r, "queue %" PRIu32, index) : 0;
@@ -320,12 +331,33 @@ static int resume_connection(struct vhost_user *v)
 	return r;
 }
 
+/* Copies the answers of the back end to the guest, and the requests that had no room before. */
+static void return_answers(struct vhost_user *v)
+{
+	struct virtio_device *d = &v->dev;
+
+	for (uint32_t i = 0; i < d->queue_count; i++) {
+		if (!v->started[i] || !virtio_is_live(d))
+			continue;
+		const bool full = v->shadow->queues[i].full;
+		int r = vhost_shadow_return(v->shadow, i, &d->queues[i]);
+		if (r > 0)
+			virtio_signal_queue(d, i);
+		if (r > 0 && full)
+			r = vhost_shadow_forward(v->shadow, i, &d->queues[i], SHADOW_REQUESTS);
+		if (r < 0)
+			virtio_needs_reset(d);
+	}
+}
+
 static int front_event(struct virtio_device *d)
 {
 	struct vhost_user *v = (struct vhost_user *)d;
 	char why[sizeof(v->why)];
 
 	pthread_mutex_lock(&d->lock);
+	if (v->shadow)
+		return_answers(v);
 	if (!v->failed && !v->gone)
 		check_idle_socket(v);
 	else if (!v->failed && v->waiting) {
@@ -354,7 +386,12 @@ static int front_event(struct virtio_device *d)
 
 static int front_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
-	return 0; /* this process never serves the queues, because the back end does */
+	struct vhost_user *v = (struct vhost_user *)d;
+
+	/* Without a shadow the back end itself serves the queues. */
+	return v->shadow && v->started[index]
+		       ? vhost_shadow_forward(v->shadow, index, &d->queues[index], budget)
+		       : 0;
 }
 
 /* --- Snapshots: stops the queues and moves the back end's state --- */
@@ -367,60 +404,15 @@ static void front_quiesce(struct virtio_device *d, unsigned index)
 {
 	struct vhost_user *v = (struct vhost_user *)d;
 
+	struct virtq *q = &d->queues[index];
+	const bool shadow = v->shadow && v->started[index];
+
 	vhost_front_begin(v);
-	(void)!stop_queue(v, index, &d->queues[index].next_avail);
-}
-
-static int check_state_support(const struct vhost_user *v)
-{
-	if (v->failed || v->gone)
-		return err_set(EPIPE, "%s: %s", v->peer, v->failed ? v->why : "it has hung up");
-	if (!(v->protocol & BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE)))
-		return err_set(ENOTSUP,
-			"%s cannot save its state: it does not offer the vhost-user protocol "
-			"feature DEVICE_STATE (bit %d)",
-			v->peer, VHOST_USER_PROTOCOL_F_DEVICE_STATE);
-	return 0;
-}
-
-static int front_save(struct virtio_device *d, struct snapshot_writer *w)
-{
-	struct vhost_user *v = (struct vhost_user *)d;
-	_cleanup_strbuf_ struct strbuf state = {0};
-
-	int r = check_state_support(v);
-	if (r < 0)
-		return r;
-	vhost_front_begin(v);
-	r = vhost_front_save_state(v, &state);
-	if (r < 0)
-		return err_ctx(r, "%s", v->peer);
-	r = snapshot_put(w, v->config, sizeof(v->config));
-	return r < 0 ? r : snapshot_put(w, state.s, state.len);
-}
-
-static int front_load(struct virtio_device *d, struct snapshot_part *p)
-{
-	struct vhost_user *v = (struct vhost_user *)d;
-	uint8_t config[sizeof(v->config)];
-
-	int r = check_state_support(v);
-	if (r >= 0)
-		r = snapshot_get(p, config, sizeof(config));
-	if (r < 0)
-		return r;
-	if (memcmp(config, v->config, sizeof(config)) != 0)
-		return err_set(ENOTSUP,
-			"%s has another configuration than when the snapshot was made, so it may "
-			"have another disk",
-			v->peer);
-	vhost_front_begin(v);
-	r = vhost_front_load_state(v, p->at, p->left);
-	if (r < 0)
-		return err_ctx(r, "%s", v->peer);
-	*p = (struct snapshot_part){.at = p->at + p->left, .name = p->name};
-	v->loaded = true;
-	return 0;
+	(void)!stop_queue(v, index, v->shadow ? NULL : &q->next_avail);
+	if (shadow) {
+		vhost_shadow_stop(v->shadow, index, q);
+		virtio_signal_queue(d, index);
+	}
 }
 
 static void front_go_on(struct virtio_device *d)
@@ -445,14 +437,16 @@ static const struct virtio_ops ops = {.serve = front_serve,
 	.configure = front_configure,
 	.start = front_start,
 	.quiesce = front_quiesce,
-	.save = front_save,
-	.load = front_load,
+	.save = vhost_front_save,
+	.load = vhost_front_load,
 	.go_on = front_go_on};
 
 int vhost_user_init(
 	struct vhost_user *v, const struct vm_memory *m, const struct vhost_user_options *o)
 {
-	if (m->fd < 0)
+	const bool shadow = m->fd < 0 && o->shadow && !o->reconnect;
+
+	if (m->fd < 0 && !shadow)
 		return err_set(EINVAL,
 			"%s: guest memory is private and can't be shared with %s: expected memory "
 			"that is not mergeable (KSM)",
@@ -483,14 +477,23 @@ int vhost_user_init(
 		.config = o->config ? o->config : v->config,
 		.config_len = o->config_len,
 		.queue_count = o->queue_count,
-		.remote_queues = o->queue_count,
+		.remote_queues = shadow ? 0 : o->queue_count,
 		.call = -EBADF};
 	virtio_init(&v->dev, m);
 	v->dev.event_fd = v->sock;
+	if (!shadow)
+		return 0;
+	v->shadow = vhost_shadow_new(o->queue_count, v->sock);
+	if (!v->shadow)
+		return err_ctx(-EIO, "%s: %s", o->name, o->peer);
+	v->dev.withheld = 0;
+	v->dev.event_fd = v->shadow->event;
 	return 0;
 }
 
 void vhost_user_release(struct vhost_user *v)
 {
+	vhost_shadow_free(v->shadow);
+	v->shadow = NULL;
 	fd_close(&v->inflight);
 }

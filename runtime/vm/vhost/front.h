@@ -23,6 +23,7 @@
  */
 #pragma once
 #include "vm/vhost/proto.h"
+#include "vm/vhost/shadow.h"
 #include "vm/virtio/device.h"
 
 #define VHOST_USER_TIMEOUT_MS 10000
@@ -55,6 +56,11 @@ struct vhost_user_options {
 	 */
 	const void *config;
 	uint32_t config_len;
+	/*
+	 * if guest memory is private, the back end gets copies of the requests (vhost/shadow.h);
+	 * without `shadow` that is an error
+	 */
+	bool shadow;
 	/* time limit in milliseconds for one start or stop; 0: VHOST_USER_TIMEOUT_MS */
 	unsigned timeout_ms;
 	/*
@@ -77,6 +83,8 @@ struct vhost_user {
 	unsigned timeout_ms;
 	/* end of the time limit for the present start or stop: CLOCK_MONOTONIC in milliseconds */
 	int64_t deadline;
+	/* what the back end has in the place of guest memory; NULL: it has guest memory */
+	struct vhost_shadow *shadow;
 	bool started[VIRTIO_QUEUES_MAX];
 	/*
 	 * The queues continue at the indices in dev.queues when they start next, because they were

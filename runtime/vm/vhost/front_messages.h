@@ -63,8 +63,8 @@ int vhost_front_tell_state(
 int vhost_front_negotiate(struct vhost_user *v, const struct vhost_user_options *o) must_check;
 
 /*
- * These functions of front_state.c read the back end's own state, or give the back end a state that
- * was read before. The back end must support DEVICE_STATE, and all queues must be stopped.
+ * These functions of front_state.c, members of struct virtio_ops, read the back end's own state, or
+ * give the back end a state that was read before. All queues must be stopped.
  */
-int vhost_front_save_state(const struct vhost_user *v, struct strbuf *ret) must_check;
-int vhost_front_load_state(const struct vhost_user *v, const void *state, size_t len) must_check;
+int vhost_front_save(struct virtio_device *d, struct snapshot_writer *w) must_check;
+int vhost_front_load(struct virtio_device *d, struct snapshot_part *p) must_check;

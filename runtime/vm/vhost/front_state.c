@@ -13,6 +13,7 @@
 #include "vm/vhost/front_messages.h"
 
 #define READ_SIZE 65536
+#define BIT(n) (UINT64_C(1) << (n))
 
 /*
  * Sends the back end SET_DEVICE_STATE_FD with the descriptor `theirs`. Sets *ret_fd to a descriptor
@@ -98,7 +99,7 @@ static int write_state(const struct vhost_user *v, int fd, const uint8_t *state,
 	return 0;
 }
 
-int vhost_front_save_state(const struct vhost_user *v, struct strbuf *ret)
+static int save_state(const struct vhost_user *v, struct strbuf *ret)
 {
 	int ends[2], other;
 
@@ -117,7 +118,7 @@ int vhost_front_save_state(const struct vhost_user *v, struct strbuf *ret)
 	return r < 0 ? r : check_state(v);
 }
 
-int vhost_front_load_state(const struct vhost_user *v, const void *state, size_t len)
+static int load_state(const struct vhost_user *v, const void *state, size_t len)
 {
 	int ends[2], other;
 
@@ -134,4 +135,56 @@ int vhost_front_load_state(const struct vhost_user *v, const void *state, size_t
 	fd_close(&ours);
 	fd_close(&given);
 	return r < 0 ? r : check_state(v);
+}
+
+static int check_state_support(const struct vhost_user *v)
+{
+	if (v->failed || v->gone)
+		return err_set(EPIPE, "%s: %s", v->peer, v->failed ? v->why : "it has hung up");
+	if (!(v->protocol & BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE)))
+		return err_set(ENOTSUP,
+			"%s cannot save its state: it does not offer the vhost-user protocol "
+			"feature DEVICE_STATE (bit %d)",
+			v->peer, VHOST_USER_PROTOCOL_F_DEVICE_STATE);
+	return 0;
+}
+
+int vhost_front_save(struct virtio_device *d, struct snapshot_writer *w)
+{
+	struct vhost_user *v = (struct vhost_user *)d;
+	_cleanup_strbuf_ struct strbuf state = {0};
+
+	int r = check_state_support(v);
+	if (r < 0)
+		return r;
+	vhost_front_begin(v);
+	r = save_state(v, &state);
+	if (r < 0)
+		return err_ctx(r, "%s", v->peer);
+	r = snapshot_put(w, v->config, sizeof(v->config));
+	return r < 0 ? r : snapshot_put(w, state.s, state.len);
+}
+
+int vhost_front_load(struct virtio_device *d, struct snapshot_part *p)
+{
+	struct vhost_user *v = (struct vhost_user *)d;
+	uint8_t config[sizeof(v->config)];
+
+	int r = check_state_support(v);
+	if (r >= 0)
+		r = snapshot_get(p, config, sizeof(config));
+	if (r < 0)
+		return r;
+	if (memcmp(config, v->config, sizeof(config)) != 0)
+		return err_set(ENOTSUP,
+			"%s has another configuration than when the snapshot was made, so it may "
+			"have another disk",
+			v->peer);
+	vhost_front_begin(v);
+	r = load_state(v, p->at, p->left);
+	if (r < 0)
+		return err_ctx(r, "%s", v->peer);
+	*p = (struct snapshot_part){.at = p->at + p->left, .name = p->name};
+	v->loaded = true;
+	return 0;
 }

@@ -22,6 +22,7 @@ int virtio_fs_init(struct virtio_fs *fs, const struct vm_memory *m, const char *
 		&(struct vhost_user_options){.sock = sock,
 			.peer = fs->peer,
 			.name = "fs",
+			.shadow = true,
 			.id = VIRTIO_ID_FS,
 			.queue_count = 1 + REQUEST_QUEUES,
 			.config = &fs->config,

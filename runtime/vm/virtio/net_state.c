@@ -37,8 +37,9 @@ static int load_pairs(struct virtio_net *n, struct snapshot_part *p)
 
 /*
  * Refuses a snapshot whose interface has another MAC address or MTU than this machine's, because
- * the driver has read both once and does not read them again. The state of the link is not
- * compared, because each machine has its own. virtio_load() has compared the number of queues.
+ * the driver has read both once and does not read them again. A device that no driver had when the
+ * snapshot was made, as in a template, may differ. The state of the link is not compared, because
+ * each machine has its own. virtio_load() has compared the number of queues.
  */
 int virtio_net_load(struct virtio_device *d, struct snapshot_part *p)
 {
@@ -48,6 +49,8 @@ int virtio_net_load(struct virtio_device *d, struct snapshot_part *p)
 
 	if (r < 0)
 		return r;
+	if (!d->status)
+		return 0;
 	if (memcmp(s.mac, n->config.mac, sizeof(s.mac)) != 0 || s.mtu != n->config.mtu)
 		return err_set(ENOTSUP,
 			"the snapshot's interface %02x:%02x:%02x:%02x:%02x:%02x has MTU %u: this "

@@ -224,10 +224,21 @@ static int walk_indirect(const struct virtq *q, struct virtq_chain *c, const str
 	return r;
 }
 
-int virtq_pop(struct virtq *q, struct virtq_chain *ret)
+int virtq_chain_at(const struct virtq *q, uint16_t head, struct virtq_chain *ret)
 {
 	struct vring_desc last;
 
+	ret->head = head;
+	ret->readable = ret->writable = 0;
+	ret->read_len = ret->write_len = 0;
+	if (head >= q->size)
+		return err_set(EPROTO, "chain %u in a queue of %u", head, q->size);
+	int r = walk_chain(q, ret, q->desc, q->size, head, &last);
+	return r > 0 ? walk_indirect(q, ret, &last) : r;
+}
+
+int virtq_pop(struct virtq *q, struct virtq_chain *ret)
+{
 	if (!q->ready)
 		return 0;
 	uint16_t pending = (uint16_t)(load16(&q->avail->idx) - q->next_avail);
@@ -236,14 +247,7 @@ int virtq_pop(struct virtq *q, struct virtq_chain *ret)
 	if (pending > q->size)
 		return err_set(EPROTO, "the available index is %u ahead in a queue of %u", pending,
 			q->size);
-	ret->head = load16(&q->avail->ring[q->next_avail % q->size]);
-	ret->readable = ret->writable = 0;
-	ret->read_len = ret->write_len = 0;
-	if (ret->head >= q->size)
-		return err_set(EPROTO, "chain %u in a queue of %u", ret->head, q->size);
-	int r = walk_chain(q, ret, q->desc, q->size, ret->head, &last);
-	if (r > 0)
-		r = walk_indirect(q, ret, &last);
+	int r = virtq_chain_at(q, load16(&q->avail->ring[q->next_avail % q->size]), ret);
 	if (r < 0)
 		return r;
 	q->next_avail++;

@@ -105,6 +105,12 @@ int virtq_pop(struct virtq *q, struct virtq_chain *ret) must_check;
 void virtq_unpop(struct virtq *q);
 
 /*
+ * Reads the buffers of request `head`, which was taken and not given back, once more. Returns 0, or
+ * -EPROTO if the driver broke the rules.
+ */
+int virtq_chain_at(const struct virtq *q, uint16_t head, struct virtq_chain *ret) must_check;
+
+/*
  * Gives request `head` back to the driver, with `written` bytes of data in its writable part.
  * Requests may be given back in any order.
  */

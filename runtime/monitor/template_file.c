@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "monitor/template_file.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/capability.h>
+#include <seccomp.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "images/guest/cache.h"
+#include "jail/jail.h"
+
+#define PREFIX "template-"
+#define LOCK "template.lock"
+/* how many templates stay in the cache: enough for a few kernels and sizes of machines */
+#define KEPT 8
+
+/* --- using a template --- */
+
+/* Reads the snapshot behind the guest's memory, and what it says of itself. */
+static int read_snapshot(const struct strbuf *key, uint64_t memory, struct template_found *t)
+{
+	struct template_owner *o = &t->owner;
+	struct snapshot_part p;
+	struct stat st;
+
+	if (fstat(t->fd, &st) < 0 || lseek(t->fd, (off_t)memory, SEEK_SET) < 0)
+		return err_sys("read its size");
+	int r = fd_read_all(t->fd, &t->bytes, SNAPSHOT_MAX, "the template");
+	if (r >= 0)
+		r = snapshot_open(&t->snapshot, t->bytes.s, t->bytes.len);
+	if (r >= 0)
+		r = snapshot_find(&t->snapshot, SNAPSHOT_OWNER, 0, &p);
+	if (r >= 0)
+		r = snapshot_get(&p, o, sizeof(*o));
+	if (r < 0)
+		return r;
+	if (p.left != key->len || memcmp(p.at, key->s, key->len) != 0)
+		return err_set(EBADMSG, "it is of another machine");
+	if (st.st_mtim.tv_sec != o->made || st.st_mtim.tv_nsec != 0)
+		return err_set(EBADMSG, "its file was changed after it was made");
+	return 0;
+}
+
+int template_open(int cache, const struct strbuf *key, uint64_t memory, struct template_found *ret)
+{
+	char name[CACHE_NAME_SIZE];
+
+	cache_name(PREFIX, key, name);
+	*ret = (struct template_found){.fd = cache_open_entry(cache, name)};
+	if (ret->fd == -ENOENT)
+		return -ENOENT;
+	int r = ret->fd < 0 ? err_set(-ret->fd, "%s", strerror(-ret->fd))
+			    : read_snapshot(key, memory, ret);
+	if (r >= 0)
+		return 0;
+	template_release(ret);
+	return err_ctx(r == -ENOENT ? -EBADMSG : r, "the template %s", name);
+}
+
+void template_release(struct template_found *t)
+{
+	fd_close(&t->fd);
+	strbuf_release(&t->bytes);
+}
+
+/* --- making a template --- */
+
+/*
+ * Gives up all capabilities and all system calls but those of the keeper, because the keeper holds
+ * a descriptor of the cache while the guest runs.
+ */
+static int confine_keeper(void)
+{
+	static const int allowed[] = {SCMP_SYS(recvfrom), SCMP_SYS(utimensat), SCMP_SYS(renameat),
+		SCMP_SYS(renameat2), SCMP_SYS(unlinkat), SCMP_SYS(close), SCMP_SYS(exit_group),
+		SCMP_SYS(munmap), SCMP_SYS(madvise), SCMP_SYS(brk)};
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {0};
+
+	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+		syscall(SYS_capset, &head, none) < 0)
+		return -errno;
+	return JAIL_HAS_FILTERS ? jail_filter_calls(allowed, ARRAY_SIZE(allowed), 0) : 0;
+}
+
+/* Waits until the template is complete, and gives the file its name; or removes the file. */
+_Noreturn static void keep(int sock, int cache, int fd, int lock, const char *name, int64_t made)
+{
+	const struct timespec times[2] = {{.tv_sec = made}, {.tv_sec = made}};
+	const int ours[] = {sock, cache, fd, lock};
+	char tmp[CACHE_NAME_SIZE + 8], byte;
+
+	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
+	bool done = jail_leave_streams(-EBADF) >= 0 &&
+		    fd_close_all_but(ours, ARRAY_SIZE(ours)) >= 0 && confine_keeper() >= 0 &&
+		    recv(sock, &byte, 1, 0) == 1 && futimens(fd, times) == 0 &&
+		    renameat(cache, tmp, cache, name) == 0;
+	if (!done)
+		unlinkat(cache, tmp, 0);
+	_exit(!done);
+}
+
+static int start_keeper(int cache, int lock, const char *name, struct template_new *t)
+{
+	struct template_owner *o = (struct template_owner *)t->owner.s;
+	int socks[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) < 0)
+		return err_sys("make a socket pair");
+	_cleanup_fd_ int theirs = socks[1];
+	t->keeper = socks[0];
+	t->pid = fork();
+	if (t->pid < 0)
+		return err_sys("fork a process that keeps the template");
+	if (t->pid == 0) {
+		prctl(PR_SET_NAME, "caisson-keep");
+		keep(theirs, cache, t->fd, lock, name, o->made);
+	}
+	return 0;
+}
+
+static int write_owner(const struct strbuf *key, uint32_t port, struct template_new *t)
+{
+	const struct template_owner o = {.made = time(NULL), .agent_port = port};
+	int r = strbuf_add(&t->owner, &o, sizeof(o));
+
+	return r < 0 ? r : strbuf_add(&t->owner, key->s, key->len);
+}
+
+int template_make(int cache, const struct strbuf *key, uint64_t memory, uint32_t port,
+	struct template_new *ret)
+{
+	char name[CACHE_NAME_SIZE], tmp[CACHE_NAME_SIZE + 8];
+
+	*ret = (struct template_new){.fd = -EBADF, .keeper = -EBADF};
+	_cleanup_fd_ int lock = cache_lock(cache, LOCK, 0);
+	if (lock < 0)
+		return lock;
+	cache_name(PREFIX, key, name);
+	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
+	cache_drop_old(cache, PREFIX, KEPT - 1);
+	unlinkat(cache, tmp, 0);
+	int r = write_owner(key, port, ret);
+	if (r < 0)
+		return r;
+	ret->fd = openat(cache, tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	r = ret->fd < 0 || lseek(ret->fd, (off_t)memory, SEEK_SET) < 0 ? err_sys("create %s", tmp)
+								       : 0;
+	if (r >= 0)
+		r = start_keeper(cache, lock, name, ret);
+	if (r < 0)
+		template_abandon(ret);
+	return r;
+}
+
+void template_abandon(struct template_new *t)
+{
+	fd_close(&t->fd);
+	fd_close(&t->keeper);
+	strbuf_release(&t->owner);
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The files of templates in the cache directory (images/guest/cache.h). A template is one file,
+ * template-HASH: the guest's memory, and behind it the snapshot (vm/snapshot/format.h). HASH is the
+ * hash of the key, which describes the machine, its kernel and this host's boot.
+ *
+ *	hit:  template_open() opens the file and checks it
+ *	miss: template_make() takes the lock CACHE/template.lock, makes CACHE/template-HASH.tmp, and
+ *	      starts a process, the keeper. The monitor is in its jail when the template is
+ *	      complete. It then tells the keeper so, and the keeper renames the file.
+ *
+ * If the monitor ends without that, the keeper removes the .tmp file. If the keeper is killed too,
+ * the next template_make() removes it. So the final name is always that of a complete file. The
+ * kernel releases the lock when the last of the processes that hold it ends.
+ *
+ * A template serves only until the host boots again, because its key has the host's boot id. So it
+ * is not synced to the disk.
+ */
+#pragma once
+#include <sys/types.h>
+
+#include "vm/snapshot/format.h"
+
+/* What a template says of itself, in the section SNAPSHOT_OWNER; the key follows. */
+struct template_owner {
+	/*
+	 * The time of the last change of the template's file, which the keeper sets. A file with
+	 * another time was changed afterwards and is not used.
+	 */
+	int64_t made;
+	uint32_t agent_port; /* vsock port at which the agent connects after the start */
+	uint32_t unused;
+};
+
+struct template_found {
+	int fd;              /* the template's file; its offset 0 is that of the guest's memory */
+	struct strbuf bytes; /* the snapshot */
+	struct snapshot snapshot;
+	struct template_owner owner;
+};
+
+/* A template that is being made. */
+struct template_new {
+	int fd; /* the file, with the offset at which the snapshot belongs; empty */
+	/* socket to the keeper: a byte from the monitor says that the file is complete */
+	int keeper;
+	struct strbuf owner; /* bytes for the section SNAPSHOT_OWNER */
+	pid_t pid;           /* the keeper, a child of the monitor; 0: it was reaped */
+};
+
+/*
+ * Opens the template of the machine with this key and `memory` bytes of memory. Returns 0, -ENOENT
+ * without a message if there is none, or another error with a message if the template cannot be
+ * used.
+ */
+int template_open(int cache, const struct strbuf *key, uint64_t memory, struct template_found *ret)
+	must_check;
+void template_release(struct template_found *t);
+
+/*
+ * Begins a template, and starts its keeper. The port is for the member agent_port. Returns
+ * -ETIMEDOUT with a message if another process makes a template.
+ */
+int template_make(int cache, const struct strbuf *key, uint64_t memory, uint32_t port,
+	struct template_new *ret) must_check;
+void template_abandon(struct template_new *t);

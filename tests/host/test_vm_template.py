@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests templates of microVMs, on the test host's KVM: the first start makes one, and later ones start from it."""
+import glob
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from harness import config, machine, mode, network, rootfs
+from harness.runtime import wait_for
+
+BOOT = 300
+CACHE = "/var/cache/caisson"
+KVM = ("--hypervisor", "kvm")
+USED = "microvm: starts from a template"
+# Prints random numbers, identities of the kernel, the time, and the host name.
+DRAW = "head -c 32 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/boot_id; date +%s; hostname"
+
+
+@pytest.fixture(autouse=True)
+def clean_machine():
+    """Replaces the fixture for private corners of the machine, because /tmp is the build machine's here."""
+    before = machine.mounts(), machine.cgroups()
+    yield
+    assert (machine.mounts(), machine.cgroups()) == before
+
+
+@pytest.fixture(scope="session")
+def template(work):
+    return rootfs.make_busybox(os.path.join(work, "rootfs-of-vm-template"), "/bin/busybox")
+
+
+@pytest.fixture
+def vm(ctr):
+    def make(*args, memory=128, hostname="one", **kw):
+        c = config.default(*args, **kw)
+        c["hostname"] = hostname
+        c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(BOOT)}
+        tuned = mode.tuned_kernel()
+        c["vm"] = {"kernel": {"path": os.path.join(tuned, "vmlinux") if tuned else mode.packaged_kernel(rootfs.CACHE)},
+                   "hwConfig": {"memory": memory << 20}}
+        return ctr(conf=c)
+    return make
+
+
+def templates(pattern="template-*"):
+    return sorted(glob.glob(os.path.join(CACHE, pattern)))
+
+
+def monitor():
+    pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and read(f"/proc/{p}/comm") == "caisson-vm\n"]
+    assert len(pids) == 1
+    return pids[0]
+
+
+def read(path):
+    try:
+        with open(path) as f:
+            return f.read()
+    except OSError:  # the process has ended
+        return ""
+
+
+def run(c, *options):
+    """Runs the container. Returns its output, whether its microVM started from a template, and the log."""
+    log = os.path.join(c.bundle, "log")
+    c.write()
+    r = c.rt("--debug", "--log", log, "run", *KVM, *options, "--bundle", c.bundle, c.id, timeout=BOOT + 60).ok()
+    return r.out, USED in read(log), read(log)
+
+
+def test_two_machines_of_one_template(vm):
+    """They share no random number and no identity, and both know the time. The first one shares none either."""
+    for name in templates():
+        os.unlink(name)
+    drawn = []
+    for i, used in enumerate((False, True, True)):
+        out, from_template, log = run(vm("sh", "-c", DRAW, hostname=f"host{i}"))
+        assert from_template == used, log
+        drawn.append(out.split("\n"))
+        assert abs(int(drawn[-1][-3]) - time.time()) < 20
+        assert drawn[-1][-2] == f"host{i}"
+    for part in range(3):  # two lines of random numbers, and the boot id
+        assert len({d[part] for d in drawn}) == 3
+    only = templates()
+    assert len(only) == 1 and os.stat(only[0]).st_mode & 0o7777 == 0o600
+
+    # A template that was changed is made again.
+    before = os.stat(only[0]).st_ino
+    with open(only[0], "r+b") as f:
+        f.seek(1 << 20)
+        f.write(b"x")
+    _, from_template, log = run(vm("true"))
+    assert not from_template and "was changed after it was made" in log
+    assert templates() == only and os.stat(only[0]).st_ino != before
+    assert run(vm("true"))[1]
+
+
+def test_killed_while_a_template_is_made(vm):
+    """Whenever the monitor is killed, the old template stays as it was, and no half one."""
+    c = vm("true")
+    run(c)
+    only = templates()
+    before = os.stat(only[0]).st_ino
+    for i, grown in enumerate((0, 4 << 20)):  # killed before and while the guest's memory is written
+        c = vm("true", hostname=f"killed{i}")
+        c.write()
+        p = c.rt.popen("create", *KVM, "--template", "refresh", "--bundle", c.bundle, c.id)
+        wait_for(lambda: any(os.stat(t).st_blocks * 512 >= grown for t in templates("*.tmp")), "the template", timeout=BOOT)
+        os.kill(monitor(), signal.SIGKILL)
+        p.communicate()
+        assert p.returncode != 0
+        wait_for(lambda: not templates("*.tmp"), "the keeper to remove it", timeout=60)
+        c.delete("--force")
+        assert templates() == only and os.stat(only[0]).st_ino == before
+    assert run(vm("true"))[1]
+
+
+def test_a_full_cache(vm):
+    """The microVM boots, and no half template is left."""
+    machine.mount("tmpfs", CACHE, "tmpfs", 0, "size=8m,mode=0700")
+    try:
+        out, from_template, log = run(vm("echo", "booted"))
+        assert out == "booted\n" and not from_template
+        assert "template could not be made" in log and "No space left" in log
+        assert templates() == []
+    finally:
+        machine.umount(CACHE)
+
+
+def test_network_interfaces(vm):
+    """Each machine's interface has that machine's address, name and MTU, although they start from one template."""
+    show = "cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu; ip addr show eth0; ping -c 1 -W 20 10.213.12.1"
+    for i, used in enumerate((False, True)):
+        with network.veth("cai-template", "10.213.12.1", f"10.213.12.{i + 2}", mtu=1400 - i) as netns:
+            c = vm("sh", "-c", show)
+            config.namespaces(c.conf, paths={"network": netns})
+            for s in ("bounding", "effective", "permitted"):
+                c.conf["process"]["capabilities"][s] = config.CAPS + ["CAP_NET_RAW"]
+            mac = subprocess.run(["ip", "netns", "exec", "cai-template", "cat", "/sys/class/net/eth0/address"], check=True,
+                                 stdout=subprocess.PIPE, text=True).stdout
+            out, from_template, log = run(c)
+            assert from_template == used, log
+            assert out.startswith(f"{mac}{1400 - i}\n") and f"inet 10.213.12.{i + 2}/24" in out, out
+            assert "1 packets received" in out, out
