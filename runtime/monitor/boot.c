@@ -358,6 +358,8 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 		r = template_choose(m, d, &kernel);
 	if (r >= 0)
 		r = engine_start(&m->engine, d);
+	if (r < 0)
+		r = template_failed(m, r);
 	template_release(&m->template.found);
 	/*
 	 * If a restore has failed, the error message gets the file server's last lines of the log,

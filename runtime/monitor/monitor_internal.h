@@ -408,6 +408,11 @@ int template_on_hello(struct monitor *m, bool suspended) must_check;
 int template_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f, bool *ret_ours)
 	must_check;
 int template_on_saved(struct monitor *m) must_check;
+/*
+ * Removes the template if the machine could not be started from it, so that the next start boots.
+ * Returns r, the error, with a message that says so.
+ */
+int template_failed(struct monitor *m, int r) must_check;
 /* Says whether the agent waits for a template to be made, and so has no container yet. */
 bool template_under_way(const struct monitor *m);
 void template_reap(struct monitor *m); /* Reaps the keeper if it has ended. */

@@ -149,6 +149,20 @@ int template_choose(
 	return 0;
 }
 
+int template_failed(struct monitor *m, int r)
+{
+	const struct template *t = &m->template;
+	char why[ERR_MAX];
+
+	if (t->step != TEMPLATE_USED)
+		return r;
+	snprintf(why, sizeof(why), "%s", err_msg());
+	_cleanup_fd_ int cache = cache_open(m->a->machine->cache);
+	if (cache < 0 || unlinkat(cache, t->found.name, 0) < 0)
+		return err_set(-r, "%s (--template off does without %s)", why, t->found.name);
+	return err_set(-r, "%s (the template %s was removed: try again)", why, t->found.name);
+}
+
 bool template_under_way(const struct monitor *m)
 {
 	return m->template.step == TEMPLATE_SUSPENDING || m->template.step == TEMPLATE_SAVING;

@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "images/guest/cache.h"
 #include "jail/jail.h"
 
 #define PREFIX "template-"
@@ -50,10 +49,9 @@ static int read_snapshot(const struct strbuf *key, uint64_t memory, struct templ
 
 int template_open(int cache, const struct strbuf *key, uint64_t memory, struct template_found *ret)
 {
-	char name[CACHE_NAME_SIZE];
-
-	cache_name(PREFIX, key, name);
-	*ret = (struct template_found){.fd = cache_open_entry(cache, name)};
+	*ret = (struct template_found){.fd = -EBADF};
+	cache_name(PREFIX, key, ret->name);
+	ret->fd = cache_open_entry(cache, ret->name);
 	if (ret->fd == -ENOENT)
 		return -ENOENT;
 	int r = ret->fd < 0 ? err_set(-ret->fd, "%s", strerror(-ret->fd))
@@ -61,7 +59,7 @@ int template_open(int cache, const struct strbuf *key, uint64_t memory, struct t
 	if (r >= 0)
 		return 0;
 	template_release(ret);
-	return err_ctx(r == -ENOENT ? -EBADMSG : r, "the template %s", name);
+	return err_ctx(r == -ENOENT ? -EBADMSG : r, "the template %s", ret->name);
 }
 
 void template_release(struct template_found *t)

@@ -19,6 +19,7 @@
 #pragma once
 #include <sys/types.h>
 
+#include "images/guest/cache.h"
 #include "vm/snapshot/format.h"
 
 /* What a template says of itself, in the section SNAPSHOT_OWNER; the key follows. */
@@ -33,6 +34,7 @@ struct template_owner {
 };
 
 struct template_found {
+	char name[CACHE_NAME_SIZE]; /* of the entry in the cache */
 	int fd;              /* the template's file; its offset 0 is that of the guest's memory */
 	struct strbuf bytes; /* the snapshot */
 	struct snapshot snapshot;

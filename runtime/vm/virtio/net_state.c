@@ -49,7 +49,7 @@ int virtio_net_load(struct virtio_device *d, struct snapshot_part *p)
 
 	if (r < 0)
 		return r;
-	if (!d->status)
+	if (!(d->status & VIRTIO_CONFIG_S_DRIVER))
 		return 0;
 	if (memcmp(s.mac, n->config.mac, sizeof(s.mac)) != 0 || s.mtu != n->config.mtu)
 		return err_set(ENOTSUP,
