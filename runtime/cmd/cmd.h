@@ -133,6 +133,9 @@ int cmd_run_image(const struct command *self, const struct globals *g, int argc,
 int cmd_run_disk(const struct command *self, const struct globals *g, int argc, char **argv)
 	must_check;
 
+/* Implements `caisson console --vnc` (vnc.c). `where` is a port, or a path with a slash in it. */
+int cmd_serve_viewers(struct container *c, const char *where) must_check;
+
 /*
  * Sets environment variables that tell caisson-disk and caisson-inside the path of this caisson and
  * the value of its --root, because these two programs execute caisson when they need a microVM.

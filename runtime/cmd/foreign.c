@@ -150,7 +150,11 @@ static int attach_console(struct container *c, struct session *s)
 
 int cmd_console(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	const struct option_def defs[] = {{0}};
+	const char *vnc = NULL;
+	const struct option_def defs[] = {
+		{"vnc", 0, OPTION_STRING, &vnc, "PORT|SOCKET",
+			"let VNC viewers see the screen, at this port of the host or Unix socket"},
+		{0}};
 	struct arguments args = {.min = 1, .max = 1};
 	_cleanup_container_ struct container c = CONTAINER_INIT;
 	struct session s = {.sock = -EBADF, .typed = true};
@@ -160,6 +164,8 @@ int cmd_console(const struct command *self, const struct globals *g, int argc, c
 	if (r != 0)
 		return r < 0 ? r : 0;
 	r = cmd_open(g, args.v[0], false, &c);
+	if (r >= 0 && vnc)
+		return cmd_serve_viewers(&c, vnc);
 	if (r >= 0)
 		r = attach_console(&c, &s);
 	_cleanup_fd_ int sock = s.sock;

@@ -38,7 +38,7 @@
 struct machine_only {
 	const char *size, *overlay, *format, *cloud_init, *vendor_data, *network_config, *ssh_key;
 	const char *append, *initrd, *inspect_kernel, *firmware, *firmware_vars, *ssh_user;
-	bool ephemeral;
+	bool ephemeral, vnc;
 };
 
 struct image_run {
@@ -338,8 +338,8 @@ static int refuse_machine_options(const struct image_run *r)
 	const struct {
 		const char *name;
 		bool given;
-	} all[] = {{"ephemeral", m->ephemeral}, {"size", m->size}, {"overlay", m->overlay},
-		{"format", m->format}, {"cloud-init", m->cloud_init},
+	} all[] = {{"ephemeral", m->ephemeral}, {"vnc", m->vnc}, {"size", m->size},
+		{"overlay", m->overlay}, {"format", m->format}, {"cloud-init", m->cloud_init},
 		{"vendor-data", m->vendor_data}, {"network-config", m->network_config},
 		{"ssh-key", m->ssh_key}, {"ssh-user", m->ssh_user}, {"firmware", m->firmware},
 		{"firmware-vars", m->firmware_vars}, {"append", m->append}, {"initrd", m->initrd},
@@ -503,6 +503,7 @@ int cmd_run_image(const struct command *self, const struct globals *g, int argc,
 		{"ssh-key", 0, OPTION_STRING, &m->ssh_key, "FILE", "public key of who may log in"},
 		{"ssh-user", 0, OPTION_STRING, &m->ssh_user, "USER",
 			"who `caisson exec` logs in as"},
+		{"vnc", 0, OPTION_FLAG, &m->vnc, NULL, "give it a screen on QEMU"},
 		{"firmware", 0, OPTION_STRING, &m->firmware, "efi|FILE",
 			"boot by EFI firmware on QEMU"},
 		{"firmware-vars", 0, OPTION_STRING, &m->firmware_vars, "FILE",

@@ -28,6 +28,13 @@ int engine_press_power(struct engine *e)
 	return e->ops->press_power(e);
 }
 
+int engine_add_viewer(struct engine *e, int sock)
+{
+	if (!e->ops->add_viewer)
+		return err_set(ENOTSUP, "the built-in monitor's machines have no screen");
+	return e->ops->add_viewer(e, sock);
+}
+
 void engine_stop(struct engine *e)
 {
 	if (e->ops)

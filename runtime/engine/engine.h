@@ -167,6 +167,8 @@ struct engine_ops {
 	int (*result)(struct engine *e);
 	/* Presses the power button, which only a machine with a foreign guest has. */
 	int (*press_power)(struct engine *e);
+	/* see engine_add_viewer(); NULL: the engine's machines have no screen */
+	int (*add_viewer)(struct engine *e, int sock);
 	/*
 	 * The functions that save the machine in a snapshot; NULL: the engine cannot make
 	 * snapshots.
@@ -219,6 +221,11 @@ int engine_run(struct engine *e, const struct jail *jail) must_check;
 int engine_result(struct engine *e) must_check;
 /* Presses the machine's power button, so that a foreign guest ends by itself. */
 int engine_press_power(struct engine *e) must_check;
+/*
+ * Gives the engine a copy of the socket `sock`, whose other end is a VNC viewer. The caller has
+ * checked that the machine has a screen.
+ */
+int engine_add_viewer(struct engine *e, int sock) must_check;
 void engine_stop(struct engine *e);
 
 /*

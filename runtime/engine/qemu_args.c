@@ -249,6 +249,23 @@ static void add_commands(struct qemu_args *a, int qmp, bool waits)
 	add_arg(a, "chardev=qmp,mode=control");
 }
 
+/*
+ * Adds a screen, a keyboard and a pointer. QEMU listens for no viewer: the monitor hands each
+ * viewer's connection over (engine_add_viewer()). The machine with firmware has a VGA adapter,
+ * because the firmware has a driver for it, and a keyboard of its own.
+ */
+static void add_screen(struct qemu_args *a, const struct engine_description *d)
+{
+	add_arg(a, "-vnc");
+	add_arg(a, "none");
+	add_arg(a, "-device");
+	add_arg(a, "%s", d->config->firmware ? "VGA" : "virtio-gpu-device");
+	add_arg(a, "-device");
+	add_arg(a, "virtio-keyboard-%s", bus(d));
+	add_arg(a, "-device");
+	add_arg(a, "virtio-tablet-%s", bus(d));
+}
+
 static void add_devices(
 	struct qemu_args *a, const struct engine_description *d, const struct qemu_sockets *s)
 {
@@ -386,6 +403,8 @@ int qemu_args_build(
 	add_commands(a, s->qmp, d->config->foreign);
 	add_devices(a, d, s);
 	add_disks(a, d);
+	if (d->config->vnc)
+		add_screen(a, d);
 	for (size_t i = 0; i < d->config->qemu_parameters.n; i++)
 		add_arg(a, "%s", d->config->qemu_parameters.v[i]);
 	return a->failed ? err_set(E2BIG, "QEMU's command line is too long") : 0;

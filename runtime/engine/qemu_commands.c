@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
+
+#include "base/fd.h"
 
 static int send_command(struct engine *e, const char *command)
 {
@@ -14,6 +17,17 @@ static int send_command(struct engine *e, const char *command)
 int qemu_press_power(struct engine *e)
 {
 	return send_command(e, "{\"execute\":\"system_powerdown\"}\n");
+}
+
+int qemu_add_viewer(struct engine *e, int sock)
+{
+	static const char command[] =
+		"{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"viewer\"}}\n"
+		"{\"execute\":\"add_client\",\"arguments\":{\"protocol\":\"vnc\","
+		"\"fdname\":\"viewer\",\"skipauth\":true}}\n";
+	const struct qemu_commands *q = e->state;
+
+	return fd_send(q->qmp.sock, command, strlen(command), sock);
 }
 
 int qemu_pause(struct engine *e)

@@ -18,6 +18,7 @@ struct qemu_commands {
 };
 
 int qemu_press_power(struct engine *e) must_check;
+int qemu_add_viewer(struct engine *e, int sock) must_check;
 int qemu_pause(struct engine *e) must_check;
 int qemu_retry(struct engine *e) must_check;
 int qemu_resize_disk(struct engine *e, uint64_t size) must_check;

@@ -144,25 +144,42 @@ static int choose_file(const struct fetching *f, const struct document *d, const
 		f->source, names.len ? strbuf_str(&names) : "it has none");
 }
 
-/* Pulls the artifact. Its blobs that the store has are not fetched again. */
+/* Reads the artifact's manifest and finds the file in it. */
+static int find_file(
+	struct fetching *f, const char *name, const char *title, const struct descriptor **ret)
+{
+	struct image img = {0};
+	const char *tag;
+	int r = image_find(f->store, f->arena, name, &tag, &img.tag);
+
+	if (r >= 0)
+		r = image_read_manifest(f->store, f->arena, f->options.platform, &img);
+	return r < 0 ? r : choose_file(f, &img.document, title, ret);
+}
+
+/*
+ * Pulls the artifact, whose blobs that the store has are not fetched again. An artifact that is
+ * named by its digest is not even asked for if the store has the file.
+ */
 static int fetch_artifact(struct fetching *f, const char *name, struct digest *ret)
 {
-	const char *hash = strchr(name, '#'), *tag;
-	const struct descriptor *file;
+	const char *hash = strchr(name, '#'), *title = hash ? hash + 1 : NULL;
+	const struct descriptor *file = NULL;
 	struct transfer_result pulled;
-	struct image img = {0};
+	int r = -ENOENT;
 
 	name = hash ? arena_strndup(f->arena, name, (size_t)(hash - name)) : name;
 	if (!name)
 		return -ENOMEM;
-	int r = image_pull(f->store, f->arena, name, &f->options, &pulled);
-	transfer_progress_end(&f->progress);
-	if (r >= 0)
-		r = image_find(f->store, f->arena, pulled.name, &tag, &img.tag);
-	if (r >= 0)
-		r = image_read_manifest(f->store, f->arena, f->options.platform, &img);
-	if (r >= 0)
-		r = choose_file(f, &img.document, hash ? hash + 1 : NULL, &file);
+	if (strchr(name, '@'))
+		r = find_file(f, name, title, &file);
+	if (r < 0 || store_has_blob(f->store, &file->digest, file->size) <= 0) {
+		err_clear();
+		r = image_pull(f->store, f->arena, name, &f->options, &pulled);
+		transfer_progress_end(&f->progress);
+		if (r >= 0)
+			r = find_file(f, pulled.name, title, &file);
+	}
 	if (r >= 0)
 		*ret = file->digest;
 	return r;

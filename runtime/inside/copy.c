@@ -25,6 +25,8 @@
 #include "inside/boot.h"
 #include "inside/inside.h"
 
+#define AGAIN_MS 1000 /* time after which a child that has not ended gets SIGTERM again */
+
 static void warn(void *data, const char *text)
 {
 	fd_say(STDERR_FILENO, "caisson disk", text);
@@ -117,9 +119,13 @@ static void *watch_signals(void *data)
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null >= 0)
 		dup3(null, w->pipe, O_CLOEXEC);
-	pidfd_send_signal(w->child, SIGTERM, NULL, 0);
-	while (poll(&ended, 1, -1) < 0)
-		;
+	/*
+	 * The signal is sent again and again, because the guest's kernel drops a signal that comes
+	 * before the command in the guest has set its handlers.
+	 */
+	do
+		pidfd_send_signal(w->child, SIGTERM, NULL, 0);
+	while (poll(&ended, 1, AGAIN_MS) <= 0);
 	fd_say(STDERR_FILENO, "caisson disk", err_msg());
 	_exit(1);
 }

@@ -86,10 +86,11 @@ static int check_options(const struct machine_options *o)
 			"--%s: the firmware starts the boot loader of the disk, which chooses the "
 			"kernel and its command line: leave out --%s or --firmware",
 			o->kernel ? "kernel" : "append", o->kernel ? "kernel" : "append");
-	if (o->firmware && o->hypervisor && streq(o->hypervisor, "kvm"))
-		return err_set(ENOTSUP, "--firmware: the built-in monitor has no firmware, and "
-					"boots only a kernel: "
-					"choose --hypervisor qemu, or leave out --firmware");
+	if ((o->firmware || o->vnc) && o->hypervisor && streq(o->hypervisor, "kvm"))
+		return err_set(ENOTSUP,
+			"--%s: the built-in monitor has no firmware and no screen, and boots only "
+			"a kernel: choose --hypervisor qemu, or leave out --%s",
+			o->firmware ? "firmware" : "vnc", o->firmware ? "firmware" : "vnc");
 	if (o->firmware_vars && !o->firmware)
 		return err_set(EINVAL,
 			"--firmware-vars %s: without --firmware there is none: add "
@@ -304,6 +305,8 @@ int inside_machine(int argc, char **argv)
 		{"firmware-vars", 0, OPTION_STRING, &o.firmware_vars, "FILE",
 			"the firmware's variables, made if missing (default: kept with the "
 			"machine)"},
+		{"vnc", 0, OPTION_FLAG, &o.vnc, NULL,
+			"give it a screen on QEMU, which `caisson console --vnc` shows to viewers"},
 		{"ssh-user", 0, OPTION_STRING, &o.ssh_user, "USER",
 			"with --ssh-key: who `caisson exec` logs in as (default: the image's "
 			"usual user)"},

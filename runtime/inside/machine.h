@@ -27,7 +27,7 @@ struct machine_options {
 	struct cloud cloud;
 	struct option_list networks, ports, dns;
 	const char *pid_file, *console_socket;
-	bool ephemeral, detach, keep;
+	bool ephemeral, detach, keep, vnc;
 	/* --rm of `run --image`; without this option a machine stays after its end */
 	bool rm;
 	bool quiet;

@@ -382,6 +382,8 @@ static int put_annotations(struct arena *a, const struct machine_options *o,
 			o->ephemeral && !o->size ? "true" : "false");
 	if (b->backing)
 		json_out_str(out, "io.caisson.vm.image.backing", b->backing);
+	if (o->vnc)
+		json_out_str(out, "io.caisson.vm.vnc", "true");
 	if (b->firmware) {
 		json_out_str(out, "io.caisson.vm.firmware", b->firmware);
 		json_out_str(out, "io.caisson.vm.firmware.vars", b->firmware_vars);

@@ -97,16 +97,26 @@ int vm_ask(struct container *c, const char *what, struct agent_frame *ret)
 	return r < 0 ? r : call_monitor(c, &w, NULL, CALL_TIMEOUT_MS, ret);
 }
 
-int vm_attach_console(struct container *c, int sock)
+static int attach(struct container *c, const char *what, int sock)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
 	_cleanup_fd_ int control = control_connect(c->dir);
 
-	int r = control < 0 ? control : agent_begin(&w, "console");
+	int r = control < 0 ? control : agent_begin(&w, what);
 	if (r >= 0)
 		r = agent_send_fds(&w, control, (struct iovec[2]){0}, &sock, 1);
 	return r < 0 ? r : control_wait(control, CALL_TIMEOUT_MS, &reply);
+}
+
+int vm_attach_console(struct container *c, int sock)
+{
+	return attach(c, "console", sock);
+}
+
+int vm_attach_viewer(struct container *c, int sock)
+{
+	return attach(c, "vnc", sock);
 }
 
 int vm_watch(struct container *c)

@@ -18,6 +18,8 @@ int vm_resize_disk(struct container *c, uint64_t size) must_check;
  * own). The microVM's monitor gets a copy of the socket.
  */
 int vm_attach_console(struct container *c, int sock) must_check;
+/* Connects a VNC viewer, which is at the other end of the socket, to a foreign guest's screen. */
+int vm_attach_viewer(struct container *c, int sock) must_check;
 
 /*
  * Asks the microVM's monitor for `what`, which is "ps", "stats" or, for a foreign guest (an

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "machine/foreign.h"
 #include "machine/image.h"
 #include "machine/qemu.h"
 #include "machine/template.h"
@@ -20,10 +21,7 @@
 #define NESTED "io.caisson.vm.nested"
 #define VHOST_NET "io.caisson.vm.vhost-net"
 #define RECONNECT "io.caisson.vm.reconnect"
-#define SEED "io.caisson.vm.seed"
 #define LOCKS "io.caisson.vm.locks"
-#define FIRMWARE "io.caisson.vm.firmware"
-#define FIRMWARE_VARS "io.caisson.vm.firmware.vars"
 #define KSM "/sys/kernel/mm/ksm"
 #define HUGE_PAGES_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 /* how many vCPUs the ACPI tables can list, because their APIC ids have 8 bits */
@@ -86,59 +84,6 @@ static int decide_cpus(const struct spec *s, struct machine_config *m)
 	m->cpu_limited = res->cpu.quota.set && res->cpu.quota.v > 0;
 	for (size_t i = 0; i < res->nunified; i++)
 		m->cpu_limited |= streq(res->unified[i].file, "cpu.max");
-	return 0;
-}
-
-static int decide_firmware(const struct spec *s, struct machine_config *m)
-{
-	const char *code = spec_annotation(s, FIRMWARE), *vars = spec_annotation(s, FIRMWARE_VARS);
-
-	m->firmware = code;
-	m->firmware_vars = vars;
-	if (!code && !vars)
-		return 0;
-	if (!m->foreign || !code || code[0] != '/' || !vars || vars[0] != '/')
-		return err_set(EINVAL,
-			"annotation %s: \"%s\": expected an absolute path, and the "
-			"annotations " SPEC_GUEST " foreign, " FIRMWARE " and " FIRMWARE_VARS
-			" together",
-			code ? FIRMWARE : FIRMWARE_VARS, code ? code : vars);
-	if (s->vm && s->vm->kernel_path && *s->vm->kernel_path)
-		return err_set(EINVAL,
-			"vm.kernel.path: the firmware (annotation " FIRMWARE ") boots what is on "
-			"the disk: leave one of the two out");
-	return 0;
-}
-
-static int decide_guest(const struct spec *s, struct machine_config *m)
-{
-	const char *guest = spec_annotation(s, SPEC_GUEST), *seed = spec_annotation(s, SEED);
-
-	if (guest && !streq(guest, "foreign") && !streq(guest, "container"))
-		return err_set(EINVAL,
-			"annotation " SPEC_GUEST
-			": \"%s\": expected container (config.json's process) or "
-			"foreign (the operating system in vm.image)",
-			guest);
-	m->foreign = spec_guest_is_foreign(s);
-	m->seed = seed;
-	if (seed && (!m->foreign || seed[0] != '/'))
-		return err_set(EINVAL,
-			"annotation " SEED ": \"%s\": expected an absolute path, and " SPEC_GUEST
-			" foreign beside it",
-			seed);
-	int r = decide_firmware(s, m);
-	if (r < 0 || !m->foreign)
-		return r;
-	if (!m->firmware && (!s->vm || !s->vm->kernel_path || !*s->vm->kernel_path))
-		return err_set(EINVAL,
-			"vm.kernel.path: missing: a foreign guest (annotation " SPEC_GUEST
-			") has its own kernel; `caisson run --disk` takes it from the disk");
-	if ((m->firmware || (s->vm && s->vm->image_path)) && !spec_image_is_root(s))
-		return err_set(EINVAL,
-			"vm.image: missing, or only a disk beside the root "
-			"(annotation " SPEC_IMAGE_USE "): a foreign guest (annotation " SPEC_GUEST
-			") is the system in vm.image, or else in the initramfs of its kernel");
 	return 0;
 }
 
@@ -212,16 +157,14 @@ static int decide_hypervisor(
 	 * A hypervisor program or its parameters in config.json ask for QEMU, because KVM needs no
 	 * program. Firmware asks for QEMU too, because the built-in machine has no flash memory.
 	 */
-	const char *named = m->firmware                      ? "annotation " FIRMWARE
+	const char *named = m->firmware                      ? "annotation " MACHINE_FIRMWARE
 			    : !s->vm                         ? NULL
 			    : s->vm->hypervisor_path         ? "vm.hypervisor.path"
 			    : s->vm->hypervisor_parameters.n ? "vm.hypervisor.parameters"
 							     : NULL;
 	bool kvm = wanted && streq(wanted, "kvm");
-	if (kvm && m->firmware)
-		return err_set(ENOTSUP, "--firmware: the built-in monitor has no firmware, and "
-					"boots only a kernel: "
-					"choose --hypervisor qemu, or leave out --firmware");
+	if (kvm && (m->firmware || m->vnc))
+		return machine_refuse_kvm(m->firmware ? "--firmware" : "--vnc");
 	if (kvm && named)
 		return err_set(EINVAL,
 			"%s: --hypervisor kvm is built in, no program with parameters: choose "
@@ -413,7 +356,7 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 	if (r >= 0)
 		r = decide_memory(s, ret);
 	if (r >= 0)
-		r = decide_guest(s, ret);
+		r = machine_decide_guest(s, ret);
 	if (r >= 0)
 		r = decide_pages(s, ret);
 	if (r >= 0)

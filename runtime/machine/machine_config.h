@@ -82,6 +82,7 @@ struct machine_config {
 	 * firmware's variables, which the guest writes to; NULL: the machine boots `kernel`
 	 */
 	const char *firmware, *firmware_vars;
+	bool vnc; /* whether a foreign guest has a screen, a keyboard and a pointer, on QEMU */
 	/* whether the kernel's vhost-net moves the frames of taps, where the host has vhost-net */
 	bool vhost_net;
 	/* whether file locks that the guest takes in shares are also taken on the host */

@@ -131,6 +131,14 @@ int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f)
 					   f->nfds);
 		if (r >= 0)
 			f->fds[0] = -EBADF;
+	} else if (streq(f->type, "vnc")) {
+		r = !m->a->machine->vnc
+			    ? err_set(ENOTSUP,
+				      "the machine has no screen: give `caisson run` the option "
+				      "--vnc")
+		    : f->nfds == 1
+			    ? engine_add_viewer(&m->engine, f->fds[0])
+			    : err_set(EPROTO, "vnc: %u descriptors came: expected one", f->nfds);
 	} else if (streq(f->type, "signal")) {
 		if (json_get_u64(f->json, "signal", &sig) < 0 || sig > 64)
 			return err_set(EPROTO, "signal: expected a number from 0 to 64");

@@ -359,6 +359,43 @@ def test_encrypted_volumes(disk):
     assert disk("ls", "--key", "vda:" + key, "-m", "vg-x/root", image).ok().out == "file\nlost+found\n"
 
 
+def test_btrfs_subvolumes(rt, tmp, monkeypatch):
+    """A distribution that has its root and /home in subvolumes of btrfs is found, and its fstab chooses the subvolumes."""
+    monkeypatch.setenv("TMPDIR", tmp)
+    disk, image = Disk(rt, tmp), put(tmp, "subs.raw")
+    os.truncate(image, 114 * MiB)
+    run("mkfs.btrfs", "-L", "subs", image)
+    script = ("set -e; for s in @ @home; do btrfs -q subvolume create /sysroot/$s; done; cd /sysroot/@; mkdir bin etc home usr; "
+              "printf 'ID=subs\\nPRETTY_NAME=Subs\\n' >etc/os-release; echo in home >../@home/file; "
+              "printf 'LABEL=subs / btrfs subvol=@ 0 0\\nLABEL=subs /home btrfs defaults,subvol=@home 0 0\\n' >etc/fstab")
+    disk("shell", "--write", image, "sh", "-c", script).ok()
+    (system,) = json.loads(disk("inspect", "--json", image).ok().out)["operating_systems"]
+    assert (system["distro"], system["root"], sorted(m["path"] for m in system["mountpoints"])) == ("subs", "vda", ["/", "/home"])
+    assert disk("cat", image, "/etc/os-release", "/home/file").ok().out == "ID=subs\nPRETTY_NAME=Subs\nin home\n"
+
+
+def test_mbr_and_apk(rt, tmp, monkeypatch):
+    """A disk with an MBR, a logical partition, and an Alpine on it, whose packages are those of apk."""
+    monkeypatch.setenv("TMPDIR", tmp)
+    disk, image, tree, part = Disk(rt, tmp), put(tmp, "mbr.raw"), os.path.join(tmp, "alpine"), put(tmp, "part")
+    put(tree, "etc/os-release", 'ID=alpine\nNAME="Alpine Linux"\nVERSION_ID=3.19.1\nPRETTY_NAME="Alpine Linux v3.19"\n')
+    put(tree, "etc/fstab", "/dev/sda5 / ext4 rw 0 1\n")
+    put(tree, "lib/apk/db/installed", "C:Q1x\nP:musl\nV:1.2.4-r2\nA:x86_64\nT:the libc\n\nP:busybox\nV:1.36.1-r15\nA:x86_64\n\n")
+    put(tree, "sbin/apk", "#!\n", 0o755)
+    put(tree, "boot/vmlinuz-virt", "kernel")
+    put(tree, "boot/extlinux.conf", "LABEL virt\n  LINUX vmlinuz-virt\n")
+    os.truncate(image, 48 * MiB)
+    os.truncate(part, 24 * MiB)
+    run("mke2fs", "-q", "-t", "ext4", "-d", tree, part)
+    run("sfdisk", image, input=b"label: dos\nstart=2048, size=40M, type=5\nstart=6144, size=24M, type=83\n")
+    run("dd", f"if={part}", f"of={image}", "bs=512", "seek=6144", "conv=notrunc,sparse")
+    said = json.loads(disk("inspect", "--json", image).ok().out)
+    (system,) = said["operating_systems"]
+    assert (system["root"], system["distro"], system["package_format"], system["package_management"]) == ("vda5", "alpine", "apk", "apk"), said
+    assert [(p["name"], p["version"], p["release"], p["arch"]) for p in system["packages"]] == [
+        ("musl", "1.2.4", "r2", "x86_64"), ("busybox", "1.36.1", "r15", "x86_64")]
+
+
 def test_encrypted_image(disk):
     """The image itself is encrypted: its key does not go to the microVM that looks into the disk."""
     tree, raw, image = (os.path.join(disk.tmp, n) for n in ("small", "plain.raw", "crypt.qcow2"))

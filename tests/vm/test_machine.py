@@ -290,6 +290,19 @@ def test_what_is_written_where(boots, tmp):
     assert image("--overlay", overlay, ephemeral=False)[0] == overlay and digest(overlay) == before
 
 
+def test_files_of_the_seed(boots, tmp):
+    """The files for cloud-init are taken as they are; meta-data is caisson's own."""
+    files = {"cloud-init": "#cloud-config\na: 1\n", "vendor-data": "#cloud-config\nb: 2\n", "network-config": "version: 2\nethernets: {}\n", "ssh-key": KEY}
+    options = [w for name, text in files.items() for w in ("--" + name, put(tmp, name + ".in", text))]
+    found = boots({}, "--kernel", put(tmp, "k", "K"), *options, "--hostname", "web")
+    seed = found[3]["annotations"]["io.caisson.vm.seed"]
+    assert len(found) == 4 and os.path.basename(seed) == "seed"
+    read = lambda n: open(os.path.join(os.environ["KEPT"], "seed", n), encoding="utf-8").read()
+    assert (read("user-data"), read("vendor-data"), read("network-config")) == tuple(files[n] for n in ("cloud-init", "vendor-data", "network-config"))
+    meta = json.loads(read("meta-data"))
+    assert (meta["instance-id"], meta["local-hostname"]) == ("m1", "web") and KEY.strip() in str(meta)
+
+
 def test_nothing_stays_of_a_failure(machines, tmp):
     """An overlay that the command has made is removed, and one that was there stays."""
     disk, overlay, kept = (os.path.join(tmp, n) for n in ("d.qcow2", "new.qcow2", "kept.qcow2"))
@@ -413,6 +426,7 @@ WRONG = [
     (("--cloud-init", "TEXT:hostname: web\n"), ("--cloud-init", "#cloud-config", "first line")),
     (("--cloud-init", "TEXT:#cloud-config\nusers: [a\n"), ("--cloud-init", "line", "YAML")),
     (("--cloud-init", "TEXT:#cloud-config\n- a\n"), ("--cloud-init", "names and values")),
+    (("--vendor-data", "TEXT:hostname: web\n"), ("--vendor-data", "#cloud-config", "first line")),
     (("--network-config", "TEXT:ethernets: {}\n"), ("--network-config", "version: 2")),
     (("--network-config", "TEXT:version: 3\n"), ("--network-config", "expected 1 or 2")),
     (("--ssh-key", "TEXT:-----BEGIN OPENSSH PRIVATE KEY-----\n"), ("--ssh-key", "private key", ".pub")),

@@ -104,6 +104,12 @@ def test_artifact(images):
         for source, wanted in (("a:two#vmlinuz", b"kernel"), ("a:two#initrd.img", b"initramfs"), ("a:one", b"only")):
             with open(images("fetch", f"oci://{hub.host}/{source}").strip(), "rb") as f:
                 assert f.read() == wanted
+        # By digest, the second fetch asks nothing.
+        digest = sha256(hub.manifests["a", "two"][0])
+        for asks in (True, False):
+            hub.seen.clear()
+            images("fetch", f"oci://{hub.host}/a@{digest}#vmlinuz")
+            assert bool(hub.seen) == asks
         assert images.fails("fetch", f"oci://{hub.host}/a:two#nosuch").count('"vmlinuz", "initrd.img"') == 1
         assert "vmlinuz" in images.fails("fetch", f"oci://{hub.host}/a:two")
         assert "https://" in images.fails("fetch", "ftp://x/y")
