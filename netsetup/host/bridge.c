@@ -121,6 +121,8 @@ static int have_bridge(struct host *h, const struct network *n, uint32_t mtu, st
 	r = make_bridge(h, n, mtu);
 	if (r >= 0)
 		r = firewalld_add(h, n);
+	if (r >= 0)
+		r = docker_add(h, n);
 	return r < 0 ? r : bridge_find(h, n, ret);
 }
 
@@ -166,5 +168,7 @@ int bridge_remove(struct host *h, const struct network *n)
 	r = device_remove(&h->nl, bridge.link.index);
 	if (r >= 0)
 		r = firewalld_remove(h, n);
+	if (r >= 0)
+		r = docker_remove(h, n);
 	return r < 0 ? err_ctx(r, "remove the bridge %s", n->interface) : members_release(h, n);
 }

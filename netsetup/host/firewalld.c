@@ -10,64 +10,49 @@
  * was installed after the network was made gets both by `caisson net reload`, which
  * caisson-net.service runs after each start of firewalld.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/helper.h"
 #include "netsetup/host/host_internal.h"
 
 #define PROGRAM "firewall-cmd"
 
-static const char *find_program(void)
-{
-	static const char *const paths[] = {"/usr/bin/" PROGRAM, "/usr/sbin/" PROGRAM};
-
-	for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
-		if (access(paths[i], X_OK) == 0)
-			return paths[i];
-	return NULL;
-}
-
 /*
- * Runs firewall-cmd. Returns 0 if it has done its work, or -EIO with the last line that it has
- * written.
+ * Runs firewall-cmd. Returns -EIO with the last line that it has written if it could not do its
+ * work.
  */
-static int tell(const char *program, const char *option, bool permanent)
+static int tell(const char *option, bool permanent)
 {
 	const char *const words[] = {
 		PROGRAM, "--zone=trusted", option, permanent ? "--permanent" : NULL, NULL};
-	_cleanup_helper_streams_ struct helper_streams s = HELPER_STREAMS_INIT;
-	_cleanup_strbuf_ struct strbuf lines = {0};
 	char line[512];
-	int status;
+	int r = program_run(words, line, sizeof(line));
 
-	int r = helper_streams_open(&s, "", 0);
-	if (r >= 0)
-		r = helper_run(&s, program, words, &status);
-	if (r < 0 || status == 0)
-		return r;
-	r = helper_read(&s, 2, &lines, 65536);
-	if (r < 0)
-		return r;
-	const char *last = helper_last_line(&lines);
-	str_clean(line, sizeof(line), last, strlen(last));
-	return err_set(EIO, PROGRAM " --zone=trusted %s%s: %s", option,
-		permanent ? " --permanent" : "", line);
+	return r != 0 ? r
+		      : err_set(EIO, PROGRAM " --zone=trusted %s%s: %s", option,
+				permanent ? " --permanent" : "", line);
+}
+
+/* Returns whether firewalld runs, and has rules for this kind of network. */
+static bool is_asked(const struct network *n)
+{
+	char path[PATH_MAX];
+
+	return kind_has(n->kind, KIND_RULES) && program_find(PROGRAM, path) &&
+	       nft_has_table("inet firewalld");
 }
 
 int firewalld_add(struct host *h, const struct network *n)
 {
-	const char *program = find_program();
 	char option[IFNAMSIZ + 32];
 
-	if (!kind_has(n->kind, KIND_RULES) || !program || !nft_has_table("inet firewalld") ||
-		host_skips(h, "firewalld: put %s into the zone trusted", n->interface))
+	if (!is_asked(n) || host_skips(h, "firewalld: put %s into the zone trusted", n->interface))
 		return 0;
 	snprintf(option, sizeof(option), "--add-interface=%s", n->interface);
-	int r = tell(program, option, false);
+	int r = tell(option, false);
 	if (r >= 0)
-		r = tell(program, option, true);
+		r = tell(option, true);
 	/*
 	 * If an administrator has put the bridge into another zone, it stays there.
 	 */
@@ -80,17 +65,16 @@ int firewalld_add(struct host *h, const struct network *n)
 
 int firewalld_remove(struct host *h, const struct network *n)
 {
-	const char *program = find_program();
 	char option[IFNAMSIZ + 32];
 
-	if (!kind_has(n->kind, KIND_RULES) || !program || !nft_has_table("inet firewalld") ||
+	if (!is_asked(n) ||
 		host_skips(h, "firewalld: take %s out of the zone trusted", n->interface))
 		return 0;
 	snprintf(option, sizeof(option), "--remove-interface=%s", n->interface);
 	/* The bridge may be in no zone, because firewalld is newer, or in an administrator's. */
-	if (tell(program, option, false) < 0)
+	if (tell(option, false) < 0)
 		err_clear();
-	if (tell(program, option, true) < 0)
+	if (tell(option, true) < 0)
 		err_clear();
 	return 0;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Declares what the files of netsetup/host/ share. */
 #pragma once
+#include <limits.h>
+
 #include "netsetup/host/host.h"
 #include "netsetup/rtnl/device.h"
 
@@ -117,6 +119,25 @@ int bridge_mtu(struct host *h, const struct network *n) must_check;
  * network's bridge.
  */
 int bridge_find(struct host *h, const struct network *n, struct device *ret) must_check;
+/* --- program.c --- */
+
+/* Finds a program in the usual directories, and not in $PATH. */
+bool program_find(const char *name, char ret[PATH_MAX]);
+/*
+ * Runs the program argv[0]. Returns 1 if its exit code is 0, else 0 with the last line that it has
+ * written to standard error.
+ */
+int program_run(const char *const *argv, char *line, size_t size) must_check;
+
+/* --- docker.c --- */
+
+/*
+ * Add the rules to docker's chain DOCKER-USER that accept what comes from and goes to the bridge of
+ * a network, and remove them. They do nothing if there is no such chain, or no bridge.
+ */
+int docker_add(struct host *h, const struct network *n) must_check;
+int docker_remove(struct host *h, const struct network *n) must_check;
+
 /* --- firewalld.c --- */
 
 /*

@@ -24,7 +24,6 @@
 #include <unistd.h>
 
 #include "base/dir.h"
-#include "base/helper.h"
 #include "netsetup/host/host_internal.h"
 
 #define PROGRAM "dnsmasq"
@@ -33,24 +32,11 @@
 /* how often dnsmasq is started, every 30 ms, while another process has the address */
 #define TRIES 10
 
-static bool find_program(char ret[PATH_MAX])
-{
-	static const char *const dirs[] = {
-		"/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin", "/sbin"};
-
-	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
-		snprintf(ret, PATH_MAX, "%s/" PROGRAM, dirs[i]);
-		if (access(ret, X_OK) == 0)
-			return true;
-	}
-	return false;
-}
-
 bool names_served(const struct network *n)
 {
 	char path[PATH_MAX];
 
-	return n->dns && n->pool_count && find_program(path);
+	return n->dns && n->pool_count && program_find(PROGRAM, path);
 }
 
 /*
@@ -123,26 +109,11 @@ static void stop_process(const char *path)
  */
 static int try_start(const char *path, char *line, size_t size)
 {
-	_cleanup_helper_streams_ struct helper_streams s = HELPER_STREAMS_INIT;
-	_cleanup_strbuf_ struct strbuf lines = {0};
-	char program[PATH_MAX], conf[PATH_MAX + 40];
+	char conf[PATH_MAX + 40];
 	const char *const words[] = {PROGRAM, conf, NULL};
-	int status;
 
-	if (!find_program(program))
-		return err_set(ENOENT, PROGRAM " has gone");
 	snprintf(conf, sizeof(conf), "--conf-file=%s/conf", path);
-	int r = helper_streams_open(&s, "", 0);
-	if (r >= 0)
-		r = helper_run(&s, program, words, &status);
-	if (r < 0 || status == 0)
-		return r < 0 ? r : 1;
-	r = helper_read(&s, 2, &lines, 65536);
-	if (r < 0)
-		return r;
-	const char *last = helper_last_line(&lines);
-	str_clean(line, size, last, strlen(last));
-	return 0;
+	return program_run(words, line, size);
 }
 
 static int start_process(const struct network *n, const char *path)

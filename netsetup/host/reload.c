@@ -62,6 +62,8 @@ int network_reload(struct host *h)
 		r = network_apply(h, &all[i]);
 		if (r >= 0)
 			r = firewalld_add(h, &all[i]);
+		if (r >= 0)
+			r = docker_add(h, &all[i]);
 		failure_note(&failure, r < 0 ? err_ctx(r, "network %s", all[i].name) : 0);
 	}
 	failure_note(&failure, sweep_all(h));

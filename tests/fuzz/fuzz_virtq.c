@@ -28,7 +28,7 @@
 #define USO 0x60 /* the flags TUN_F_USO4 and TUN_F_USO6, which exist since Linux 6.2 */
 #define OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN | USO)
 
-enum kind { RNG, CONSOLE, DISK, NET, BALLOON, DIRECT_DISK, NET_OFFLOADS, KINDS };
+enum kind { RNG, CONSOLE, DISK, NET, BALLOON, DIRECT_DISK, NET_OFFLOADS, NET_PAIRS, KINDS };
 
 struct input {
 	const uint8_t *p;
@@ -67,9 +67,11 @@ static void put_chain(struct rig *g, struct input *in)
 	uint32_t len = take(in, 2) * 4;
 	unsigned flags = take(in, 1) & 7, next = take(in, 1);
 
-	put_desc(desc(g, head >> 7, head % RIG_SIZE), addr, len, flags, next & 15);
+	/* A network device with two pairs has five queues, of which the last is the control queue. */
+	unsigned queue = g->dev->queue_count > 3 ? (head >> 5) % 5 : head >> 7;
+	put_desc(desc(g, queue, head % RIG_SIZE), addr, len, flags, next & 15);
 	if (!(next & 0x80))
-		offer(g, head >> 7, head % RIG_SIZE);
+		offer(g, queue, head % RIG_SIZE);
 }
 
 /*
@@ -101,7 +103,7 @@ static void play(struct rig *g, struct input *in)
 			put_memory(g, in);
 			break;
 		case 2:
-			(void)virtio_kick(g->dev, take(in, 1) % 3);
+			(void)virtio_kick(g->dev, take(in, 1) % (g->dev->queue_count > 3 ? 5 : 3));
 			break;
 		case 3: {
 			uint32_t f = take(in, 1);
@@ -165,10 +167,12 @@ union any {
 };
 
 static struct virtio_device *make(
-	union any *a, enum kind kind, const struct vm_memory *m, int tap, int disk)
+	union any *a, enum kind kind, const struct vm_memory *m, const int taps[2], int disk)
 {
-	const struct virtio_net_options o = {
-		.taps = {tap}, .mtu = 1500, .offloads = kind == NET_OFFLOADS ? OFFLOADS : 0};
+	const struct virtio_net_options o = {.pairs = kind == NET_PAIRS ? 2 : 1,
+		.taps = {taps[0], taps[1]},
+		.mtu = 1500,
+		.offloads = kind == NET_OFFLOADS ? OFFLOADS : 0};
 
 	switch (kind) {
 	case RNG:
@@ -182,6 +186,7 @@ static struct virtio_device *make(
 		return &a->balloon.dev;
 	case NET:
 	case NET_OFFLOADS:
+	case NET_PAIRS:
 		return virtio_net_init(&a->net, m, &o) < 0 ? NULL : &a->net.dev;
 	default:
 		if (blk_file_init(&a->file, disk, false) < 0 ||
@@ -198,7 +203,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static union any any;
 	struct input in = {data, size, -EBADF};
-	int pair[2];
+	int pair[2], second[2];
 	struct rig g;
 	enum kind kind = take(&in, 1) % KINDS;
 
@@ -206,11 +211,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	rig_memory(&g);
 	_cleanup_fd_ int disk = open_disk(kind == DIRECT_DISK);
-	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0 ||
+		socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, second) < 0)
 		abort();
-	_cleanup_fd_ int tap = pair[0], wire = pair[1];
+	_cleanup_fd_ int tap = pair[0], wire = pair[1], tap2 = second[0], wire2 = second[1];
 	in.wire = wire;
-	struct virtio_device *d = make(&any, kind, &g.memory, tap, disk);
+	struct virtio_device *d = make(&any, kind, &g.memory, (int[]){tap, tap2}, disk);
 	if (!d)
 		abort();
 	rig_attach(&g, d);
@@ -220,7 +226,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	bring_up(&g, 0);
 	if (get(&g, VIRTIO_MMIO_STATUS) != 15 || get(&g, VIRTIO_MMIO_INTERRUPT_STATUS) != 0)
 		abort();
-	if (kind == NET || kind == NET_OFFLOADS)
+	if (kind == NET || kind == NET_OFFLOADS || kind == NET_PAIRS)
 		virtio_net_release(&any.net);
 	if (kind == DISK || kind == DIRECT_DISK) {
 		virtio_blk_release(&any.blk);

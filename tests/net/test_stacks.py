@@ -5,7 +5,7 @@ The host has two cards, card0 and card1. Their cables lead to a switch, a bridge
 198.51.100.2 outside of any VLAN."""
 import pytest
 
-from conftest import address, call, details, different, ip, port, ruleset, state
+from conftest import address, call, details, different, ip, make_outside, port, ruleset, state
 from test_crash import kill_everywhere
 
 
@@ -323,3 +323,19 @@ def test_attach_is_killed_at_every_step(net, cards):
     before = state(), net.files()
     kill_everywhere(net, ["attach", "phys", path], lambda: None, undo, before, few=True)
     net("rm", "phys").ok()
+
+
+def test_published_sctp(net):
+    """A published port of SCTP, which the build machine's kernel lacks: from outside, from the host, and over loopback."""
+    call("modprobe", "sctp").ok()
+    outside = make_outside(net)
+    next(outside)
+    net("create", "web", "--interface", "br9").ok()
+    gateways = {a["gateway"] for a in net.attach("web", "c1", "-p", "8080:80/sctp")["addresses"]}
+    net.serve("c1", kind="sctp")
+    assert net.ask("192.0.2.1", 8080, "sctp", ns="outside", timeout=20) == "192.0.2.2"
+    assert net.ask("2001:db8::1", 8080, "sctp", ns="outside", timeout=20) == "2001:db8::2"
+    assert net.ask("127.0.0.1", 8080, "sctp", timeout=20) in gateways
+    net("rm", "--force", "web").ok()
+    net.drop("outside")
+    next(outside, None)

@@ -229,3 +229,45 @@ def test_foreign_rules_stay(net, outside):
     net("rm", "--force", "web").ok()
     assert ruleset() == before
     call("nft", "delete table inet other; delete table ip nat").ok()
+
+
+# ---- docker's rules ----
+
+@pytest.fixture
+def docker(net, outside):
+    """The chains that docker makes, and its policy, which drops what is forwarded."""
+    programs = "iptables", "ip6tables"
+    for program in programs:
+        for words in ("-N DOCKER-USER", "-A DOCKER-USER -j RETURN", "-A FORWARD -j DOCKER-USER", "-P FORWARD DROP"):
+            call(program, "-w", *words.split()).ok()
+    yield lambda: [call(p, "-S").ok().out for p in programs]
+    for family in "ip", "ip6":
+        call("nft", "delete", "table", family, "filter").ok()
+
+
+def test_beside_docker(net, docker):
+    """Published ports and the way out work, and nothing stays in docker's chain."""
+    before = docker()
+    net("create", "web", "--interface", "br9").ok()
+    net.attach("web", "c1", "-p", "8080:80")
+    net.serve("c1")
+    net.serve("outside", 81)
+
+    def works(timeout=5):
+        return [net.ask("192.0.2.1", 8080, ns="outside", timeout=timeout), net.ask("2001:db8::1", 8080, ns="outside", timeout=timeout),
+                net.ask("192.0.2.2", 81, ns="c1", timeout=timeout), net.ask("2001:db8::2", 81, ns="c1", timeout=timeout)]
+    assert works() == ["192.0.2.2", "2001:db8::2", "192.0.2.1", "2001:db8::1"]
+    made = docker()
+    net("reload").ok()
+    assert docker() == made, "no rule comes twice"
+    # The control: without the rules docker's policy drops the packets, until they are put back.
+    for program in "iptables", "ip6tables":
+        call(program, "-w", "-F", "DOCKER-USER").ok()
+    assert works(timeout=1) == ["timeout"] * 4
+    assert "docker: accept -i br9 in DOCKER-USER" in net("reload", "--dry-run").ok().out
+    net("reload").ok()
+    assert works()[0] == "192.0.2.2"
+    for program in "iptables", "ip6tables":
+        call(program, "-w", "-A", "DOCKER-USER", "-j", "RETURN").ok()
+    net("rm", "--force", "web").ok()
+    assert docker() == before
