@@ -77,7 +77,8 @@ static const struct command commands[] = {
 		cmd_events},
 	{"delete", "[options] ID", "Remove a stopped container and all that was made for it.",
 		"The bundle stays as it is. The poststop hooks run at the end.", cmd_delete},
-	{"console", "[options] ID", "Show the serial console of a machine that `run --disk` started.",
+	{"console", "[options] ID",
+		"Show the serial console of a machine that `run --disk` started.",
 		"What is typed goes to the machine. Ctrl-] leaves. The last 256 KiB of its output\n"
 		"are shown first. Several people can have it open at the same time.",
 		cmd_console},

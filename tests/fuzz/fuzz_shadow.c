@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fuzzes the shadow of a queue (vm/vhost/shadow.h): the guest's rings and the back end's answers
- * are both hostile. Besides the sanitizers, the fuzzer checks that a refusal has a message, that the
- * device gives each request back at most once, and that all pages are free in the end.
+ * are both hostile. Besides the sanitizers, the fuzzer checks that a refusal has a message, that
+ * the device gives each request back at most once, and that all pages are free in the end.
  *
  * The input is a list of actions, each a byte and its arguments.
  */

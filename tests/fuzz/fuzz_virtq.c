@@ -67,7 +67,7 @@ static void put_chain(struct rig *g, struct input *in)
 	uint32_t len = take(in, 2) * 4;
 	unsigned flags = take(in, 1) & 7, next = take(in, 1);
 
-	/* A network device with two pairs has five queues, of which the last is the control queue. */
+	/* A network device with two pairs has five queues; the last is the control queue. */
 	unsigned queue = g->dev->queue_count > 3 ? (head >> 5) % 5 : head >> 7;
 	put_desc(desc(g, queue, head % RIG_SIZE), addr, len, flags, next & 15);
 	if (!(next & 0x80))

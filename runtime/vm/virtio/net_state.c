@@ -49,9 +49,8 @@ int virtio_net_load(struct virtio_device *d, struct snapshot_part *p)
 
 	if (r < 0)
 		return r;
-	if (!(d->status & VIRTIO_CONFIG_S_DRIVER))
-		return 0;
-	if (memcmp(s.mac, n->config.mac, sizeof(s.mac)) != 0 || s.mtu != n->config.mtu)
+	if ((d->status & VIRTIO_CONFIG_S_DRIVER) &&
+		(memcmp(s.mac, n->config.mac, sizeof(s.mac)) != 0 || s.mtu != n->config.mtu))
 		return err_set(ENOTSUP,
 			"the snapshot's interface %02x:%02x:%02x:%02x:%02x:%02x has MTU %u: this "
 			"machine's has another address, or MTU %u",
