@@ -19,28 +19,36 @@ static int open_attached(int dir)
 	return openat(dir, ATTACHED, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
+/* Sets the user of the volume with the content at `path`, if it has none. Returns 1 if it does. */
+static size_t note_path(const char *path, const char *container, struct volume *v, size_t n)
+{
+	struct stat st;
+	size_t found = 0;
+
+	if (!path || *path != '/' || stat(path, &st) < 0)
+		return 0;
+	for (size_t i = 0; i < n; i++)
+		if (!v[i].user && v[i].dev == st.st_dev && v[i].ino == st.st_ino) {
+			v[i].user = container;
+			found++;
+		}
+	return found;
+}
+
 /*
- * Sets the user of each volume that the container's config.json has a bind mount of, and that has
- * no user yet. Returns how many volumes got a user.
+ * Sets the user of each volume that the container's config.json has a bind mount of, or as the disk
+ * of its microVM, and that has no user yet. Returns how many volumes got a user.
  */
 static size_t note_mounts(
 	const struct json *config, const char *container, struct volume *v, size_t n)
 {
 	const struct json *mounts = json_get(config, "mounts");
-	struct stat st;
-	size_t found = 0;
+	const struct json *image = json_get(json_get(config, "vm"), "image");
+	size_t found = note_path(json_get_str(image, "path"), container, v, n);
 
 	for (const struct json *m = mounts && mounts->type == JSON_ARRAY ? mounts->first : NULL; m;
-		m = m->next) {
-		const char *source = json_get_str(m, "source");
-		if (!source || *source != '/' || stat(source, &st) < 0)
-			continue;
-		for (size_t i = 0; i < n; i++)
-			if (!v[i].user && v[i].dev == st.st_dev && v[i].ino == st.st_ino) {
-				v[i].user = container;
-				found++;
-			}
-	}
+		m = m->next)
+		found += note_path(json_get_str(m, "source"), container, v, n);
 	return found;
 }
 

@@ -92,7 +92,7 @@ static int temporary_name(const char *first, char ret[32])
 	return 0;
 }
 
-static int write_volume_json(int dir, const char *const *labels)
+static int write_volume_json(int dir, const char *const *labels, const struct volume_disk *disk)
 {
 	_cleanup_json_out_ struct json_out o = {0};
 	char created[32], key[NAME_MAX + 1];
@@ -107,6 +107,10 @@ static int write_volume_json(int dir, const char *const *labels)
 	strftime(created, sizeof(created), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
 	json_out_object(&o, NULL);
 	json_out_str(&o, "created", created);
+	if (disk) {
+		json_out_str(&o, "pool", "qcow2");
+		json_out_u64(&o, "size", disk->size);
+	}
 	json_out_object(&o, "labels");
 	for (; *labels; labels++) {
 		size_t n = strcspn(*labels, "=");
@@ -125,11 +129,25 @@ static int write_volume_json(int dir, const char *const *labels)
 	return r < 0 ? r : fd_write_new_file(dir, VOLUME_JSON, text, len, 0600);
 }
 
-static int make_in(int all, const char *temporary, const char *const *labels)
+static int make_disk_in(
+	const struct store *s, int dir, const char *temporary, const struct volume_disk *disk)
+{
+	_cleanup_arena_ struct arena a = {0};
+	const char *path = arena_printf(&a, "%s/volumes/%s", s->path, temporary);
+
+	return path ? volume_disk_make(&a, dir, path, disk) : -ENOMEM;
+}
+
+static int make_in(const struct store *s, int all, const char *temporary, const char *const *labels,
+	const struct volume_disk *disk)
 {
 	if (mkdirat(all, temporary, 0700) < 0)
 		return -errno;
 	_cleanup_fd_ int dir = open_dir(all, temporary);
+	if (dir >= 0 && disk) {
+		int r = make_disk_in(s, dir, temporary, disk);
+		return r < 0 ? r : write_volume_json(dir, labels, disk);
+	}
 	if (dir < 0 || mkdirat(dir, "data", 0755) < 0)
 		return -errno;
 	/*
@@ -138,10 +156,16 @@ static int make_in(int all, const char *temporary, const char *const *labels)
 	 */
 	if (fchmodat(dir, "data", 0755, 0) < 0)
 		return -errno;
-	return write_volume_json(dir, labels);
+	return write_volume_json(dir, labels, NULL);
 }
 
 int volume_make(const struct store *s, const char *name, const char *const *labels)
+{
+	return volume_make_disk(s, name, labels, NULL);
+}
+
+int volume_make_disk(const struct store *s, const char *name, const char *const *labels,
+	const struct volume_disk *disk)
 {
 	char temporary[32], message[ERR_MAX];
 	struct stat st;
@@ -158,7 +182,7 @@ int volume_make(const struct store *s, const char *name, const char *const *labe
 	if (r < 0)
 		return r;
 	err_clear();
-	r = make_in(all, temporary, labels);
+	r = make_in(s, all, temporary, labels, disk);
 	if (r >= 0 && renameat2(all, temporary, all, name, RENAME_NOREPLACE) == 0)
 		return 0;
 	if (r >= 0)
@@ -211,10 +235,11 @@ static int identify(int dir, struct volume *v)
 {
 	struct stat data;
 
-	if (fstatat(dir, "data", &data, AT_SYMLINK_NOFOLLOW) < 0)
+	if (fstatat(dir, v->disk ? VOLUME_DISK : "data", &data, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_sys("look at the content of a volume");
 	v->dev = data.st_dev;
 	v->ino = data.st_ino;
+	v->used = (uint64_t)data.st_blocks * 512;
 	return 0;
 }
 
@@ -261,8 +286,7 @@ const char *volume_path(const struct store *s, struct arena *a, const char *name
 	return arena_printf(a, "%s/volumes/%s/data", s->path, name);
 }
 
-/* Reads what the volume's own directory says, which is all but its user. */
-static int read_one(const struct store *s, struct arena *a, const char *name, struct volume *ret)
+int volume_read_own(const struct store *s, struct arena *a, const char *name, struct volume *ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct json *j;
@@ -277,7 +301,11 @@ static int read_one(const struct store *s, struct arena *a, const char *name, st
 	if (r < 0)
 		return err_ctx(r, "the volume \"%s\"", name);
 	ret->name = arena_strdup(a, name);
-	ret->path = volume_path(s, a, name);
+	const char *pool = json_get_str(j, "pool");
+	ret->disk = pool && streq(pool, "qcow2");
+	ret->path = ret->disk ? arena_printf(a, "%s/volumes/%s/" VOLUME_DISK, s->path, name)
+			      : volume_path(s, a, name);
+	(void)!json_get_u64(j, "size", &ret->size);
 	ret->created = json_get_str(j, "created");
 	ret->labels = json_get(j, "labels");
 	if (!ret->name || !ret->path)
@@ -287,7 +315,7 @@ static int read_one(const struct store *s, struct arena *a, const char *name, st
 
 int volume_read(const struct store *s, struct arena *a, const char *name, struct volume *ret)
 {
-	int r = read_one(s, a, name, ret);
+	int r = volume_read_own(s, a, name, ret);
 
 	return r < 0 ? r : volumes_find_users(s, a, ret, 1);
 }
@@ -310,7 +338,7 @@ int volumes_read(const struct store *s, struct arena *a, struct volume **ret, si
 	for (int i = 0; i < n; i++) {
 		const char *name = entries[i]->d_name;
 		if (r >= 0 && *name != '.')
-			r = read_one(s, a, name, &(*ret)[*ret_n]);
+			r = volume_read_own(s, a, name, &(*ret)[*ret_n]);
 		/*
 		 * If another process has removed the volume after its name was read, the volume is
 		 * left out.
@@ -347,4 +375,76 @@ int volume_remove(const struct store *s, struct arena *a, const char *name)
 	if (renameat(all, name, all, gone) < 0)
 		return err_sys("remove %s/volumes/%s", s->path, name);
 	return remove_tree(all, gone, NULL);
+}
+
+/* Writes the size of a volume's disk into volume.json, if it has changed. */
+static int update_size(
+	const struct store *s, struct arena *a, const struct volume *v, uint64_t size)
+{
+	_cleanup_strbuf_ struct strbuf old = {0};
+	_cleanup_json_out_ struct json_out o = {0};
+	const char *text;
+	struct json *j;
+	size_t len;
+
+	_cleanup_fd_ int dir = volume_open_dir(s, v->name);
+	int r = dir < 0 ? dir : fd_read_file(dir, VOLUME_JSON, &old, VOLUME_JSON_MAX);
+	if (r >= 0)
+		r = json_parse(a, strbuf_str(&old), old.len, VOLUME_JSON, &j);
+	if (r >= 0)
+		r = json_out_init(&o, true);
+	if (r < 0)
+		return r;
+	json_out_object(&o, NULL);
+	for (const struct json *m = j->first; m; m = m->next)
+		if (!streq(m->key, "size"))
+			json_out_node(&o, m->key, m);
+	json_out_u64(&o, "size", size);
+	json_out_end_object(&o);
+	r = json_out_text(&o, &text, &len);
+	return r < 0 ? r : fd_replace_file(dir, VOLUME_JSON, text, len, 0600);
+}
+
+/* Removes the directories with temporary names. */
+static int remove_leftovers(const struct store *s)
+{
+	_cleanup_fd_ int all = open_volumes(s);
+	struct dirent **entries;
+	int r = 0;
+
+	if (all < 0)
+		return all;
+	int n = scandirat(all, ".", &entries, NULL, alphasort);
+	if (n < 0)
+		return err_sys("read %s/volumes", s->path);
+	for (int i = 0; i < n; i++) {
+		const char *name = entries[i]->d_name;
+		if (r >= 0 && (str_starts(name, ".new-") || str_starts(name, ".old-")))
+			r = remove_tree(all, name, NULL);
+		free(entries[i]);
+	}
+	free(entries);
+	return r;
+}
+
+int volumes_rescan(const struct store *s, const char *tool)
+{
+	_cleanup_arena_ struct arena a = {0};
+	struct volume *v;
+	uint64_t size;
+	size_t n;
+
+	int r = remove_leftovers(s);
+	if (r >= 0)
+		r = volumes_read(s, &a, &v, &n);
+	for (size_t i = 0; r >= 0 && i < n; i++) {
+		if (!v[i].disk)
+			continue;
+		r = volume_disk_size(&a, v[i].path, tool, &size);
+		if (r >= 0 && size != v[i].size)
+			r = update_size(s, &a, &v[i], size);
+		if (r < 0)
+			r = err_ctx(r, "the volume \"%s\"", v[i].name);
+	}
+	return r;
 }

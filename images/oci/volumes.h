@@ -5,7 +5,9 @@
  *
  *	STORE/volumes/NAME/volume.json  when the volume was made, and its labels; written before the
  *					directory gets its name
- *	STORE/volumes/NAME/data/        the content
+ *	STORE/volumes/NAME/data/        the content, of a volume in the pool "dir"
+ *	STORE/volumes/NAME/disk.qcow2   the content, of a volume in the pool "qcow2": a disk with an
+ *					ext4 file system, which only microVMs can mount
  *	STORE/volumes/NAME/attached/ID  path of a file that lists the mounts which were added to the
  *					running container ID, in the form {"mounts": [{"source"}]}
  *	STORE/volumes/.lock             a process that is about to mount a volume locks this file
@@ -20,10 +22,13 @@
 
 struct volume {
 	const char *name;
-	const char *path;    /* absolute path of the content if the store's path is absolute */
+	/* absolute path of the directory or the disk with the content if the store's path is one */
+	const char *path;
+	bool disk;           /* the volume is in the pool "qcow2" */
+	uint64_t size, used; /* of a disk: bytes that it can hold, and that it takes on the host */
 	const char *created; /* date and time in the form of RFC 3339, in UTC */
 	const struct json *labels; /* JSON object whose members are strings, or NULL */
-	dev_t dev;                 /* device and inode of the directory with the content */
+	dev_t dev;                 /* device and inode of the directory or disk */
 	ino_t ino;
 	const char *user; /* name of a container that mounts the volume, or NULL */
 };
@@ -50,6 +55,29 @@ const char *volume_path(const struct store *s, struct arena *a, const char *name
  * holds the lock of volumes_lock().
  */
 int volume_make(const struct store *s, const char *name, const char *const *labels) must_check;
+
+/* How the disk of a volume in the pool "qcow2" is made. */
+struct volume_disk {
+	uint64_t size;    /* in bytes */
+	const char *tool; /* path of caisson-disk */
+};
+
+/* Does what volume_make() does, for a volume in the pool "qcow2". */
+int volume_make_disk(const struct store *s, const char *name, const char *const *labels,
+	const struct volume_disk *disk) must_check;
+
+/*
+ * Sets *ret to the path of the volume's disk, or to NULL if there is no such volume or the volume
+ * is a directory.
+ */
+int volume_find_disk(const struct store *s, struct arena *a, const char *name, const char **ret)
+	must_check;
+
+/*
+ * Reads the sizes of all disks again, with the program `tool`, and removes what killed commands
+ * have left. The caller holds the lock of volumes_lock() in exclusive mode.
+ */
+int volumes_rescan(const struct store *s, const char *tool) must_check;
 
 /*
  * Gives an empty volume its first content, a copy of the directory `from` with the owner and mode

@@ -12,3 +12,17 @@ int volume_open_dir(const struct store *s, const char *name) must_check;
  */
 int volumes_find_users(const struct store *s, struct arena *a, struct volume *v, size_t n)
 	must_check;
+
+#define VOLUME_DISK "disk.qcow2" /* file of a volume in the pool "qcow2" */
+
+/*
+ * volume_disk.c: makes VOLUME_DISK with an empty file system in the directory `dir`, whose path is
+ * `path`; and reads the size of the disk in the file `path`, with the program `tool`.
+ */
+int volume_disk_make(struct arena *a, int dir, const char *path, const struct volume_disk *d)
+	must_check;
+int volume_disk_size(struct arena *a, const char *path, const char *tool, uint64_t *ret) must_check;
+
+/* Reads what the volume's own directory says, which is all but its user. */
+int volume_read_own(const struct store *s, struct arena *a, const char *name, struct volume *ret)
+	must_check;

@@ -1,19 +1,61 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Implements `caisson volume ...`. A volume is a directory that containers of `run --image` mount
- * by its name.
+ * Implements `caisson volume ...`. A volume is a directory, or the disk of a microVM, that
+ * containers of `run --image` mount by its name.
  */
 #include <stdio.h>
+#include <unistd.h>
 
+#include "base/libexec.h"
 #include "cmd/volume.h"
 #include "run/volumes.h"
+
+#define DISK_PROGRAM "caisson-disk"
+#define DISK_MIN (8U << 20) /* smallest disk of a volume, in bytes, which ext4 has room on */
+
+/* Finds caisson-disk, which makes and reads the disks of volumes. */
+static int find_tool(struct arena *a, const char **ret)
+{
+	int r = libexec_program(a, DISK_PROGRAM, ret);
+
+	if (r < 0)
+		return r;
+	return access(*ret, X_OK) < 0
+		       ? err_sys("%s (" LIBEXEC_VARIABLE " names its directory)", *ret)
+		       : 0;
+}
+
+/* Reads the values of --pool and --size. disk->size is 0 if the volume is a directory. */
+static int parse_pool(struct arena *a, const char *pool, const char *size, struct volume_disk *disk)
+{
+	*disk = (struct volume_disk){0};
+	if (pool && !streq(pool, "dir") && !streq(pool, "qcow2"))
+		return err_set(EINVAL, "--pool %s: expected dir or qcow2", pool);
+	if (!pool || streq(pool, "dir"))
+		return size ? err_set(EINVAL,
+				      "--size %s: a directory has no size of its own: add --pool "
+				      "qcow2",
+				      size)
+			    : 0;
+	if (!size || str_to_size(size, &disk->size) < 0 || disk->size < DISK_MIN)
+		return err_set(EINVAL,
+			"--size %s: --pool qcow2 needs the size of the disk, such as 10G, and at "
+			"least 8M",
+			size ? size : "is missing");
+	return find_tool(a, &disk->tool);
+}
 
 static int volume_create(const struct command *self, const struct globals *g, int argc, char **argv)
 {
 	struct option_list labels = {0};
-	const char *store = NULL;
+	const char *store = NULL, *pool = NULL, *size = NULL;
+	_cleanup_arena_ struct arena a = {0};
+	struct volume_disk disk;
 	const struct option_def defs[] = {
 		{"label", 'l', OPTION_LIST, &labels, "KEY=VALUE", "a label of the volume"},
+		{"pool", 0, OPTION_STRING, &pool, "dir|qcow2",
+			"make a directory (default), or a disk for microVMs"},
+		{"size", 0, OPTION_STRING, &size, "SIZE", "size of the disk, such as 10G"},
 		{"store", 0, OPTION_STRING, &store, "DIR", "the store"},
 		{0},
 	};
@@ -25,9 +67,11 @@ static int volume_create(const struct command *self, const struct globals *g, in
 		return r < 0 ? r : 0;
 	if (labels.n == ARRAY_SIZE(labels.v))
 		return err_set(E2BIG, "--label: there are too many labels");
-	r = run_volumes_open(&c, store, true);
+	r = parse_pool(&a, pool, size, &disk);
 	if (r >= 0)
-		r = volume_make(&c.store, args.v[0], labels.v);
+		r = run_volumes_open(&c, store, true);
+	if (r >= 0)
+		r = volume_make_disk(&c.store, args.v[0], labels.v, disk.size ? &disk : NULL);
 	if (r > 0)
 		return err_set(EEXIST, "there is a volume \"%s\" already", args.v[0]);
 	if (r < 0)
@@ -40,7 +84,12 @@ static void write_json(struct json_out *o, const struct volume *v)
 {
 	json_out_object(o, NULL);
 	json_out_str(o, "name", v->name);
-	json_out_str(o, "mountpoint", v->path);
+	json_out_str(o, "pool", v->disk ? "qcow2" : "dir");
+	json_out_str(o, v->disk ? "disk" : "mountpoint", v->path);
+	if (v->disk) {
+		json_out_u64(o, "size", v->size);
+		json_out_u64(o, "used", v->used);
+	}
 	if (v->created)
 		json_out_str(o, "created", v->created);
 	if (v->labels)
@@ -151,12 +200,36 @@ static int volume_rm(const struct command *self, const struct globals *g, int ar
 	return r;
 }
 
+static int volume_rescan(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	const char *store = NULL, *tool;
+	const struct option_def defs[] = {
+		{"store", 0, OPTION_STRING, &store, "DIR", "the store"},
+		{0},
+	};
+	struct arguments args = {.max = 0};
+	_cleanup_arena_ struct arena a = {0};
+	_cleanup_run_volumes_ struct run_volumes c = RUN_VOLUMES_INIT;
+
+	int r = cmd_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = find_tool(&a, &tool);
+	if (r >= 0)
+		r = run_volumes_open(&c, store, true);
+	return r < 0 ? r : volumes_rescan(&c.store, tool);
+}
+
 static const struct command subcommands[] = {
 	{"volume create", "[options] NAME", "Make an empty volume.", NULL, volume_create},
 	{"volume ls", "[options]", "List the volumes.", "CONTAINER is one that mounts the volume.",
 		volume_ls},
 	{"volume inspect", "[options] NAME...", "Print volumes in JSON.",
-		"mountpoint is the directory with the content.", volume_inspect},
+		"mountpoint is the directory with the content, and disk the qcow2 image with it.",
+		volume_inspect},
+	{"volume rescan", "[options]",
+		"Read the sizes of the disks again, and remove what killed commands have left.",
+		NULL, volume_rescan},
 	{"volume rm", "[options] NAME...", "Remove volumes with their content.",
 		"A volume that a container mounts stays, and is an error.", volume_rm},
 	{"volume attach", "[options] NAME CONTAINER PATH",

@@ -35,6 +35,12 @@ static int open_target(
 		r = t->lock = volumes_lock(&t->volumes.store, false);
 	if (r >= 0)
 		r = volume_read(&t->volumes.store, &t->arena, names[0], &t->volume);
+	if (r >= 0 && t->volume.disk)
+		return err_set(ENOTSUP,
+			"the volume \"%s\" is a disk, which a microVM gets when it starts: "
+			"`caisson "
+			"run --isolation vm -v %s:PATH`",
+			t->volume.name, t->volume.name);
 	if (r >= 0)
 		r = cmd_open(g, names[1], true, &t->c);
 	if (r >= 0)

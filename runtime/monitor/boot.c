@@ -73,7 +73,7 @@ static int check_interfaces(const struct monitor *m)
 		const struct step *s = &m->a->plan->steps[i];
 		if (s->place != PLACE_HOST)
 			continue;
-		backends += s->kind == STEP_CONNECT;
+		backends += s->kind == STEP_CONNECT && !spec_mount_is_image(s->connect.mount);
 		n += s->kind == STEP_CONNECT_NET;
 	}
 	unsigned room = machine_room_for_nics(c, backends);
@@ -235,7 +235,8 @@ static int take_backends(struct monitor *m, struct engine_description *d)
 			if (r < 0)
 				return r;
 		}
-		if (s->place != PLACE_HOST || s->kind != STEP_CONNECT)
+		if (s->place != PLACE_HOST || s->kind != STEP_CONNECT ||
+			spec_mount_is_image(s->connect.mount))
 			continue;
 		struct engine_backend *b = &d->backends[d->nbackends++];
 		*b = (struct engine_backend){.field = s->field,

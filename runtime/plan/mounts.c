@@ -74,8 +74,8 @@ int builder_check_mounts(const struct builder *b)
 	for (size_t i = 0; i < s->nmounts; i++)
 		if (s->mounts[i].backend && b->env->isolation != PLAN_VM)
 			return err_set(ENOTSUP,
-				"mounts[%zu].source: %s: a vhost-user back end serves microVMs "
-				"only: use --isolation vm",
+				"mounts[%zu].source: %s: a vhost-user back end or vm.image serves "
+				"microVMs only: use --isolation vm",
 				i, s->mounts[i].source);
 	return 0;
 }
@@ -153,7 +153,10 @@ static const char *backend_device(struct builder *b, size_t index)
 	char letter = s->vm && s->vm->image_path ? 'b' : 'a';
 
 	for (size_t i = 0; i < index; i++)
-		letter += s->mounts[i].backend && !streq(s->mounts[i].type, "virtiofs");
+		letter += s->mounts[i].backend && !spec_mount_is_image(&s->mounts[i]) &&
+			  !streq(s->mounts[i].type, "virtiofs");
+	if (spec_mount_is_image(&s->mounts[index]))
+		letter = 'a';
 	char *device = streq(s->mounts[index].type, "virtiofs")
 			       ? arena_printf(b->arena, "mounts%zu", index)
 			       : arena_printf(b->arena, "/dev/vd%c", letter);

@@ -182,6 +182,14 @@ static int refuse_mounts(const struct spec *s)
 				"mounts[%zu].options: a microVM's mounts can't propagate to the "
 				"host: leave out shared and rshared",
 				i);
+		if (spec_mount_is_image(m) &&
+			(!s->vm || !s->vm->image_path || spec_image_is_root(s) ||
+				streq(m->type, "virtiofs")))
+			return err_set(EINVAL,
+				"mounts[%zu].source: " SPEC_MOUNT_IMAGE
+				": expected vm.image with the annotation " SPEC_IMAGE_USE
+				" \"disk\", and the type of its file system",
+				i);
 		if (m->backend && ++backends > PLAN_BACKENDS_MAX)
 			return err_set(ENOSPC,
 				"mounts[%zu].source: %s: a microVM can have at most %d vhost-user "

@@ -189,10 +189,12 @@ static bool is_set_again(const struct option_list *l, size_t i)
 
 static int put_annotations(struct run *r, struct json_out *o)
 {
-	int result = 0;
+	int result = run_find_volume_disk(r);
 
 	json_out_object(o, "annotations");
 	json_out_str(o, "io.caisson.image", r->o->image);
+	if (r->volume_disk)
+		json_out_str(o, SPEC_IMAGE_USE, "disk");
 	if (r->disk)
 		json_out_str(o, SPEC_IMAGE_USE, SPEC_IMAGE_OVERLAY);
 	if (r->stop_signal)
@@ -209,7 +211,9 @@ static int put_vm(struct run *r, struct json_out *o)
 	const char *path = r->o->kernel;
 	char real[PATH_MAX];
 
-	if (!path && !r->disk)
+	const char *disk = r->disk ? r->disk : r->volume_disk;
+
+	if (!path && !disk)
 		return 0;
 	if (path && !realpath(path, real))
 		return err_sys("--kernel %s", path);
@@ -219,10 +223,10 @@ static int put_vm(struct run *r, struct json_out *o)
 		json_out_str(o, "path", real);
 		json_out_end_object(o);
 	}
-	if (r->disk) {
+	if (disk) {
 		json_out_object(o, "image");
-		json_out_str(o, "path", r->disk);
-		json_out_str(o, "format", "raw");
+		json_out_str(o, "path", disk);
+		json_out_str(o, "format", r->disk ? "raw" : "qcow2");
 		json_out_end_object(o);
 	}
 	json_out_end_object(o);

@@ -89,12 +89,29 @@ static int resolve_source(struct run *r, const char *text, bool create, const ch
 	return *ret ? 0 : -ENOMEM;
 }
 
+/*
+ * Adds the options of a bind mount. The source is a path of the host, or the device of a volume
+ * that is a disk: then the mount is one of a file system.
+ */
 static int finish_bind(struct run_mount *m)
 {
-	int result = add_option(m, "rbind");
+	int result = 0;
+
+	if (m->disk)
+		m->type = "ext4";
+	else
+		result = add_option(m, "rbind");
 
 	if (result >= 0 && !has_option(m, propagations, ARRAY_SIZE(propagations)))
 		result = add_option(m, "rprivate");
+	return result;
+}
+
+static int use_volume(struct run *r, const char *name, struct run_mount *m)
+{
+	int result = run_use_volume(r, name, m->destination, !m->no_copy, &m->source);
+
+	m->disk = result >= 0 && streq(m->source, SPEC_MOUNT_IMAGE);
 	return result;
 }
 
@@ -162,8 +179,7 @@ static int add_volume(struct run *r, struct run_mounts *all, const char *text)
 			result = each_option(options, &m, add_volume_option);
 		if (result >= 0)
 			result = is_path(copy) ? resolve_source(r, copy, true, &m.source)
-					       : run_use_volume(r, copy, m.destination, !m.no_copy,
-							 &m.source);
+					       : use_volume(r, copy, &m);
 	}
 	if (result >= 0)
 		result = finish_bind(&m);
@@ -261,9 +277,9 @@ static int add_volume_words(struct run *r, const struct run_mounts *all, struct 
 	int result = check_mount(all, m, "--mount");
 
 	m->type = "bind";
+	m->no_copy = w->no_copy;
 	if (result >= 0)
-		result = w->source ? run_use_volume(
-					     r, w->source, m->destination, !w->no_copy, &m->source)
+		result = w->source ? use_volume(r, w->source, m)
 				   : run_make_volume(r, all->n, m->destination, &m->source);
 	return result < 0 ? result : finish_bind(m);
 }

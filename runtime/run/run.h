@@ -44,14 +44,15 @@ struct run {
 	bool rootless;
 	/* the id maps of an ordinary user's container, which are those of this process */
 	struct spec_user_maps maps;
-	bool vm;
 	/* names of the program's capabilities, set by run_capabilities() */
 	const char *const *capabilities;
 	const char *hostname;
 	const char *stop_signal;
 	const struct image *image;
 	const char *disk; /* absolute path of the EROFS image; NULL: the host shares the root */
-	int root;         /* directory with the image's tree, from which volumes are filled */
+	const char
+		*volume_disk; /* absolute path of the volume that is the microVM's disk, or NULL */
+	int root;             /* directory with the image's tree, from which volumes are filled */
 	const struct store *store;
 	/*
 	 * lock of the volumes in the store, held until config.json is written; -EBADF: the
@@ -67,6 +68,7 @@ struct run_mount {
 	size_t noptions;
 	/* set if a new volume is not to be filled with what the image has at the destination */
 	bool no_copy;
+	bool disk; /* the source is a volume that is the microVM's disk */
 };
 
 struct run_mounts {
@@ -94,6 +96,11 @@ int run_make_volume(struct run *r, size_t index, const char *destination, const 
  */
 int run_use_volume(struct run *r, const char *name, const char *destination, bool copy,
 	const char **ret) must_check;
+/*
+ * volume.c: sets run->volume_disk if one of the options -v and --mount names a volume that is a
+ * disk. run_use_volume() then returns SPEC_MOUNT_IMAGE for that volume.
+ */
+int run_find_volume_disk(struct run *r) must_check;
 /*
  * mounts.c: writes the files hosts, hostname and resolv.conf of the container into the bundle,
  * unless caisson-net writes them.

@@ -68,14 +68,83 @@ static int fill(const struct run *r, const char *name, const char *destination)
 	return result < 0 ? err_ctx(result, "the volume \"%s\" on %.200s", name, destination) : 0;
 }
 
+/* Says whether the volume is a disk, and notes it. A microVM has one such disk. */
+static int note_disk(struct run *r, const char *name)
+{
+	const char *path;
+
+	if (r->volumes_lock < 0)
+		r->volumes_lock = volumes_lock(r->store, true);
+	int result = r->volumes_lock;
+	if (result >= 0)
+		result = volume_find_disk(r->store, r->arena, name, &path);
+	if (result < 0 || !path)
+		return result < 0 ? result : 0;
+	if (!r->o->isolation || !streq(r->o->isolation, "vm"))
+		return err_set(ENOTSUP,
+			"-v %s: the volume is a qcow2 disk, which only a microVM mounts: add "
+			"--isolation vm, or use a volume of the pool dir",
+			name);
+	if (r->disk)
+		return err_set(ENOTSUP,
+			"-v %s: the volume is a disk, and so is the root (--root-disk erofs): a "
+			"microVM takes one disk",
+			name);
+	if (r->volume_disk && !streq(r->volume_disk, path))
+		return err_set(ENOTSUP,
+			"-v %s: a microVM takes one volume that is a disk, and has another one",
+			name);
+	r->volume_disk = path;
+	return 1;
+}
+
+/* Returns the name of the volume in a value of --mount, or NULL. */
+static char *mount_volume_name(struct arena *a, const char *text)
+{
+	char *copy = arena_strdup(a, text), *save, *name = NULL;
+	bool volume = false;
+
+	for (char *w = copy ? strtok_r(copy, ",", &save) : NULL; w;
+		w = strtok_r(NULL, ",", &save)) {
+		volume |= streq(w, "type=volume");
+		if (str_starts(w, "source=") || str_starts(w, "src="))
+			name = strchr(w, '=') + 1;
+	}
+	return volume ? name : NULL;
+}
+
+int run_find_volume_disk(struct run *r)
+{
+	int result = 0;
+
+	for (size_t i = 0; i < r->o->volume.n && result >= 0; i++) {
+		char *name = arena_strdup(r->arena, r->o->volume.v[i]);
+		char *end = name ? strchr(name, ':') : NULL;
+		if (!end || *name == '/' || *name == '.')
+			continue;
+		*end = '\0';
+		result = note_disk(r, name);
+	}
+	for (size_t i = 0; i < r->o->mount.n && result >= 0; i++) {
+		const char *name = mount_volume_name(r->arena, r->o->mount.v[i]);
+		if (name)
+			result = note_disk(r, name);
+	}
+	return result < 0 ? result : 0;
+}
+
 int run_use_volume(
 	struct run *r, const char *name, const char *destination, bool copy, const char **ret)
 {
 	static const char *const no_labels[] = {NULL};
 
-	if (r->volumes_lock < 0)
-		r->volumes_lock = volumes_lock(r->store, true);
-	int result = r->volumes_lock < 0 ? r->volumes_lock : volume_make(r->store, name, no_labels);
+	int result = note_disk(r, name);
+	if (result > 0) {
+		*ret = SPEC_MOUNT_IMAGE;
+		return 0;
+	}
+	if (result >= 0)
+		result = volume_make(r->store, name, no_labels);
 	if (result >= 0 && copy)
 		result = fill(r, name, destination);
 	if (result < 0)

@@ -197,12 +197,17 @@ static int parse_options(struct parser *p, const struct json *node, void *obj)
 
 /*
  * Checks a mount with the source "vhost-user:PATH", which is caisson's extension for microVMs:
- * another process on the host, at the socket PATH, serves the file system.
+ * another process on the host, at the socket PATH, serves the file system. The source "vm.image" is
+ * such an extension too.
  */
 static int check_backend(struct parser *p, struct spec_mount *m)
 {
 	static const char prefix[] = "vhost-user:";
 
+	if (m->source && streq(m->source, SPEC_MOUNT_IMAGE) && m->type && !m->bind) {
+		m->backend = m->source;
+		return 0;
+	}
 	if (!m->source || !str_starts(m->source, prefix))
 		return 0;
 	m->backend = m->source + strlen(prefix);

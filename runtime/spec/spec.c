@@ -289,6 +289,11 @@ bool spec_guest_is_foreign(const struct spec *s)
 	return guest && streq(guest, "foreign");
 }
 
+bool spec_mount_is_image(const struct spec_mount *m)
+{
+	return m->backend && streq(m->backend, SPEC_MOUNT_IMAGE);
+}
+
 bool spec_image_is_root(const struct spec *s)
 {
 	const char *use = spec_annotation(s, SPEC_IMAGE_USE);

@@ -36,6 +36,12 @@ struct spec_id_maps {
 	size_t n;
 };
 
+/*
+ * The source of a mount of the file system on vm.image, which is then a disk beside the root
+ * (SPEC_IMAGE_USE).
+ */
+#define SPEC_MOUNT_IMAGE "vm.image"
+
 /* A mount. spec_parse_mount_options() sets the members from `bind` on, from mounts[].options. */
 struct spec_mount {
 	/* path of the mount point; a relative path counts as relative to "/" */
@@ -49,7 +55,7 @@ struct spec_mount {
 	const char *source;
 	/*
 	 * for a source "vhost-user:PATH": PATH, the socket of the process that serves the file
-	 * system; else NULL
+	 * system; for the source SPEC_MOUNT_IMAGE: that name; else NULL
 	 */
 	const char *backend;
 	bool bind; /* the mount is a bind mount, and `source` is set */
@@ -414,6 +420,8 @@ const char *spec_annotation(const struct spec *s, const char *key);
 #define SPEC_IMAGE_OVERLAY "overlay" /* a value of SPEC_IMAGE_USE */
 /* Returns whether vm.image holds the root file system. */
 bool spec_image_is_root(const struct spec *s);
+/* Says whether the mount is one of the file system on vm.image. */
+bool spec_mount_is_image(const struct spec_mount *m);
 bool spec_image_is_overlay(const struct spec *s);
 
 /*
