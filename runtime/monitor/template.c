@@ -63,9 +63,10 @@ static int write_key(
 	if (r >= 0)
 		r = add_file(key, "initramfs", kernel->initramfs);
 	if (r >= 0)
-		r = strbuf_addf(key, "memory %llu, cpus %u, shares %d, interfaces %zu\n%s\n",
-			(unsigned long long)c->memory, c->cpus, d->share >= 0, d->nnics,
-			d->cmdline);
+		r = strbuf_addf(key, "memory %llu, cpus %u, shares %d\n%s\nqueues of interfaces:",
+			(unsigned long long)c->memory, c->cpus, d->share >= 0, d->cmdline);
+	for (size_t i = 0; r >= 0 && i < d->nnics; i++)
+		r = strbuf_addf(key, " %u", d->nics[i].queues);
 	return r;
 }
 
