@@ -68,7 +68,8 @@ def test_refused(running, source):
     for value, *texts in [("nothing", "SOURCE:TARGET"), (f"{source}:relative", "SOURCE:TARGET"), (f"{source}:/x:wo", "option wo"),
                           (f"{source}/missing:/x", "source", "does not exist"), ("/dev/null:/x", "expected a directory or a regular file"),
                           (f"{source}:/proc", "target /proc", "mount already"), (f"{source}:/proc/sys", "target /proc/sys"),
-                          (f"{source}:/", "target"), (f"{source}/file:/etc", "target /etc", "expected a file"),
+                          (f"{source}:/", "target"), (f"{source}/file:/etc", "target /etc", "expected a regular file"),
+                          (f"{source}/file:/dev/null", "target /dev/null", "expected a regular file"),
                           (f"{source}:/etc/passwd", "target /etc/passwd")]:
         update(c, "--add-mount", value).failed("--add-mount", *texts)
     os.symlink("/tmp", os.path.join(c.rootfs, "link"))
