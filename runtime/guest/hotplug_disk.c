@@ -8,8 +8,8 @@
  * the disk keeps the disk itself busy; both are found out before the driver lets go of the disk.
  *
  * The device rules of the container's cgroup get a rule for each such disk. The rules are made anew
- * from the container's own rules and the files in DISKS, one for each disk, because the agent's jobs
- * have no other memory in common.
+ * from the container's own rules and the files in DISKS, one for each disk, because the agent's
+ * jobs have no other memory in common.
  */
 #include <dirent.h>
 #include <glob.h>

@@ -20,8 +20,8 @@ int hotplug_add_net(struct container *c, const char *name) must_check;
 int hotplug_remove_net(struct container *c, const char *name) must_check;
 
 /*
- * Gives the microVM a disk: SOURCE:TARGET[:OPTIONS]. SOURCE is a raw image or a block device, TARGET
- * the path of the node in the container, and OPTIONS are ro and serial=TEXT.
+ * Gives the microVM a disk: SOURCE:TARGET[:OPTIONS]. SOURCE is a raw image or a block device,
+ * TARGET the path of the node in the container, and OPTIONS are ro and serial=TEXT.
  */
 int hotplug_add_disk(struct container *c, const char *text) must_check;
 /* Takes a disk that was added away. Returns -EBUSY if the container uses it. */
