@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "images/disk/lock.h"
+#include "launch/live_list.h"
 #include "launch/vm_client.h"
 #include "monitor/control.h"
 #include "netsetup/net_tap.h"
@@ -98,11 +99,16 @@ static int add_net(struct container *c, const char *name)
 		r = net_tap_open(&one.interfaces[0], 1, &tap);
 	if (r < 0)
 		return r;
-	r = send_net(sock, &one, &tap);
+	r = live_list_note(
+		c, &(struct live_entry){.kind = LIVE_NET, .source = name, .target = name});
+	if (r >= 0)
+		r = send_net(sock, &one, &tap);
 	if (r >= 0) {
 		net_tap_forget(&tap);
 		return 0;
 	}
+	if (r != -EEXIST)
+		r = live_list_undo(c, LIVE_NET, name, r);
 	_cleanup_free_ char *why = strdup(err_msg());
 	if (net_tap_close(&tap) < 0)
 		log_warn("%s", err_msg());
@@ -147,8 +153,11 @@ int hotplug_remove_net(struct container *c, const char *name)
 		r = detach(c, "net", name);
 	if (r >= 0)
 		r = sweep_taps(c);
+	if (r >= 0)
+		r = live_list_forget(c, LIVE_NET, name);
 	if (r != -ENOENT)
 		return r < 0 ? err_ctx(r, "--rm-net %.32s", name) : 0;
+	r = live_list_undo(c, LIVE_NET, name, r);
 	_cleanup_free_ char *why = strdup(err_msg());
 	if (sweep_taps(c) < 0)
 		log_warn("%s", err_msg());
@@ -239,7 +248,13 @@ static int add_disk(struct container *c, const char *text)
 	if (r >= 0)
 		r = parse_disk(c, text, &d);
 	_cleanup_fd_ int fd = r < 0 ? r : open_disk(&d);
-	return fd < 0 ? fd : send_disk(c, &d, fd);
+	if (fd < 0)
+		return fd;
+	r = live_list_note(
+		c, &(struct live_entry){.kind = LIVE_DISK, .source = d.source, .target = d.target});
+	if (r >= 0)
+		r = send_disk(c, &d, fd);
+	return r < 0 && r != -EEXIST ? live_list_undo(c, LIVE_DISK, d.target, r) : r;
 }
 
 int hotplug_add_disk(struct container *c, const char *text)
@@ -255,6 +270,10 @@ int hotplug_remove_disk(struct container *c, const char *target)
 
 	if (r >= 0)
 		r = detach(c, "disk", target);
+	if (r == -ENOENT)
+		r = live_list_undo(c, LIVE_DISK, target, r);
+	else if (r >= 0)
+		r = live_list_forget(c, LIVE_DISK, target);
 	return r < 0 ? err_ctx(r, "--rm-disk %.200s", target) : 0;
 }
 

@@ -122,7 +122,7 @@ def interfaces(vm):
 
 def killed_commands(vm):
     """A command that is killed at any time leaves nothing, or an interface that can be removed and added again."""
-    for delay in (0.05, 0.2, 0.5):
+    for delay in (0.05, 0.3):
         p = vm.rt.popen("update", "--add-net", "eth3", vm.id)
         try:
             p.communicate(timeout=delay)
@@ -179,10 +179,12 @@ def disks(vm, tmp):
     assert inside(vm, "sh", "-c", "cat /sys/block/*/serial").ok().out.split() == ["number-1"]
     assert inside(vm, "sh", "-c", "cat /sys/block/*/size").ok().out.split() == [str((4 << 20) // 512)]
 
+    assert vm.rt("state", vm.id).json()["annotations"]["io.caisson.attached"] == "disk /dev/data"
+
     update(vm, "--add-disk", f"{image}:/dev/more").failed("another process")
     update(vm, "--add-disk", f"{other}:/dev/data").failed("/dev/data", "already")
     update(vm, "--add-disk", f"{other}:/dev/null").failed("/dev/null")
-    update(vm, "--add-disk", f"{tmp}:/dev/dir").failed("expected a regular file or a block device")
+    update(vm, "--add-disk", "/dev/zero:/dev/more").failed("expected a regular file or a block device")
     update(vm, "--add-disk", f"{other}:/dev/x:serial=123456789012345678901").failed("serial", "20 bytes")
     update(vm, "--add-disk", f"{other}:/dev/x:format=qcow2").failed("option format=qcow2")
     update(vm, "--rm-disk", "/dev/more").failed("--rm-disk /dev/more", "not attached")
@@ -219,9 +221,10 @@ def mounts(vm, tmp):
 
 def test_devices(vm, tmp_path):
     """One microVM for all, because its boot takes most of the time."""
+    disks(vm, tmp_path)
+    mounts(vm, tmp_path)
     interfaces(vm)
     killed_commands(vm)
     networks(vm, tmp_path)
-    mounts(vm, tmp_path)
-    disks(vm, tmp_path)
     update(vm, "--add-net", "eth1").ok()  # goes with the container
+    assert vm.rt("state", vm.id).json()["annotations"]["io.caisson.attached"] == "net eth1"
