@@ -101,13 +101,14 @@ static int add_net(struct container *c, const char *name)
 		return r;
 	r = live_list_note(
 		c, &(struct live_entry){.kind = LIVE_NET, .source = name, .target = name});
+	const bool noted = r > 0;
 	if (r >= 0)
 		r = send_net(sock, &one, &tap);
 	if (r >= 0) {
 		net_tap_forget(&tap);
 		return 0;
 	}
-	if (r != -EEXIST)
+	if (noted)
 		r = live_list_undo(c, LIVE_NET, name, r);
 	_cleanup_free_ char *why = strdup(err_msg());
 	if (net_tap_close(&tap) < 0)
@@ -252,9 +253,10 @@ static int add_disk(struct container *c, const char *text)
 		return fd;
 	r = live_list_note(
 		c, &(struct live_entry){.kind = LIVE_DISK, .source = d.source, .target = d.target});
+	const bool noted = r > 0;
 	if (r >= 0)
 		r = send_disk(c, &d, fd);
-	return r < 0 && r != -EEXIST ? live_list_undo(c, LIVE_DISK, d.target, r) : r;
+	return r < 0 && noted ? live_list_undo(c, LIVE_DISK, d.target, r) : r;
 }
 
 int hotplug_add_disk(struct container *c, const char *text)

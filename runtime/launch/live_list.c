@@ -118,7 +118,8 @@ int live_list_note(struct container *c, const struct live_entry *e)
 	if (l.n == LIVE_ENTRIES_MAX)
 		return err_set(ENOSPC, "expected at most %d devices and mounts", LIVE_ENTRIES_MAX);
 	l.v[l.n++] = *e;
-	return live_list_write(c, &l);
+	r = live_list_write(c, &l);
+	return r < 0 ? r : 1;
 }
 
 int live_list_forget(struct container *c, const char *kind, const char *target)

@@ -30,7 +30,9 @@ int live_list_read(struct container *c, struct live_list *ret) must_check;
 int live_list_write(struct container *c, const struct live_list *l) must_check;
 struct live_entry *live_list_find(struct live_list *l, const char *kind, const char *target);
 
-/* Adds an entry, unless there is one of this kind and target. */
+/*
+ * Adds an entry, unless there is one of this kind and target. Returns 1 if it was added, else 0.
+ */
 int live_list_note(struct container *c, const struct live_entry *e) must_check;
 /* Removes an entry, if there is one. */
 int live_list_forget(struct container *c, const char *kind, const char *target) must_check;

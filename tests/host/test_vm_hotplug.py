@@ -179,11 +179,10 @@ def disks(vm, tmp):
     assert inside(vm, "sh", "-c", "cat /sys/block/*/serial").ok().out.split() == ["number-1"]
     assert inside(vm, "sh", "-c", "cat /sys/block/*/size").ok().out.split() == [str((4 << 20) // 512)]
 
-    assert vm.rt("state", vm.id).json()["annotations"]["io.caisson.attached"] == "disk /dev/data"
-
     update(vm, "--add-disk", f"{image}:/dev/more").failed("another process")
     update(vm, "--add-disk", f"{other}:/dev/data").failed("/dev/data", "already")
     update(vm, "--add-disk", f"{other}:/dev/null").failed("/dev/null")
+    assert vm.rt("state", vm.id).json()["annotations"]["io.caisson.attached"] == "disk /dev/data"
     update(vm, "--add-disk", "/dev/zero:/dev/more").failed("expected a regular file or a block device")
     update(vm, "--add-disk", f"{other}:/dev/x:serial=123456789012345678901").failed("serial", "20 bytes")
     update(vm, "--add-disk", f"{other}:/dev/x:format=qcow2").failed("option format=qcow2")
