@@ -39,5 +39,5 @@ int live_list_forget(struct container *c, const char *kind, const char *target) 
 /* Removes an entry after a failure r. Returns r with its error message. */
 int live_list_undo(struct container *c, const char *kind, const char *target, int r) must_check;
 
-/* Sets c->attached to a text such as "mount /data, disk /dev/x", or to NULL if the list is empty. */
+/* Sets c->attached to a text such as "mount /data, disk /dev/x"; NULL: the list is empty. */
 int live_list_describe(struct container *c) must_check;
