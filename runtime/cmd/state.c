@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
+#include "launch/live_list.h"
 
 int cmd_state(const struct command *self, const struct globals *g, int argc, char **argv)
 {
@@ -15,6 +16,8 @@ int cmd_state(const struct command *self, const struct globals *g, int argc, cha
 	r = cmd_open(g, args.v[0], false, &c);
 	if (r >= 0)
 		r = container_status(&c, &status);
+	if (r >= 0)
+		r = live_list_describe(&c);
 	if (r >= 0)
 		r = json_out_init(&out, true);
 	if (r < 0)

@@ -67,7 +67,7 @@ struct update_args {
 	 * the values of these options as given on the command line; NULL: the option was not given
 	 */
 	const char *limits[ARRAY_SIZE(limit_options)];
-	struct option_list add_nets, rm_nets, add_mounts, rm_mounts;
+	struct option_list add_nets, rm_nets, add_disks, rm_disks, add_mounts, rm_mounts;
 	const char *disk_size;
 };
 
@@ -199,6 +199,10 @@ static int update_devices(struct container *c, const struct update_args *u)
 		r = hotplug_remove_net(c, u->rm_nets.v[i]);
 	for (size_t i = 0; r >= 0 && i < u->add_nets.n; i++)
 		r = hotplug_add_net(c, u->add_nets.v[i]);
+	for (size_t i = 0; r >= 0 && i < u->rm_disks.n; i++)
+		r = hotplug_remove_disk(c, u->rm_disks.v[i]);
+	for (size_t i = 0; r >= 0 && i < u->add_disks.n; i++)
+		r = hotplug_add_disk(c, u->add_disks.v[i]);
 	for (size_t i = 0; r >= 0 && i < u->rm_mounts.n; i++)
 		r = live_mounts_remove(c, u->rm_mounts.v[i]);
 	for (size_t i = 0; r >= 0 && i < u->add_mounts.n; i++)
@@ -291,6 +295,11 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 			"namespace"},
 		{"rm-net", 0, OPTION_LIST, &u.rm_nets, "INTERFACE",
 			"take an interface that was added away from the microVM"},
+		{"add-disk", 0, OPTION_LIST, &u.add_disks, "SOURCE:TARGET[:OPTIONS]",
+			"give a running microVM a raw image or block device of the host, as the "
+			"node TARGET; options: ro, serial=TEXT"},
+		{"rm-disk", 0, OPTION_LIST, &u.rm_disks, "TARGET",
+			"take a disk that was added away from the microVM"},
 		{"add-mount", 0, OPTION_LIST, &u.add_mounts, "SOURCE:TARGET[:ro]",
 			"mount a directory or file of the host into the running container"},
 		{"rm-mount", 0, OPTION_LIST, &u.rm_mounts, "TARGET",

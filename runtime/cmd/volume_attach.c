@@ -67,7 +67,7 @@ static int attach(struct target *t, const struct globals *g, const char *path, b
 	r = container_root(&t->arena, g->root, &root);
 	if (r < 0)
 		return r;
-	list = arena_printf(&t->arena, "%s/%s/" CONTAINER_MOUNTS, root, t->c.id);
+	list = arena_printf(&t->arena, "%s/%s/" CONTAINER_ATTACHED, root, t->c.id);
 	text = arena_printf(&t->arena, "%s:%s%s", t->volume.path, path, read_only ? ":ro" : "");
 	if (!list || !text)
 		return -ENOMEM;

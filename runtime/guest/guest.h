@@ -188,6 +188,11 @@ struct guest {
 	/* watch on the events of the container's cgroup; fd is -EBADF until the watch is opened */
 	struct cg_events events;
 	struct watch events_watch;
+	/* the device rules of the container, without those of attached disks */
+	struct {
+		const struct cg_device_rule *v;
+		size_t n;
+	} device_rules;
 	bool share_mounted;
 	bool stop;
 	/*
@@ -269,6 +274,8 @@ int network_add(const struct process *p, const struct net_config *c) must_check;
  * monitor has attached to the running machine.
  */
 void guest_attach(struct guest *g, const struct agent_frame *f);
+/* Appends the rules of the disks that were attached to the device rules of *res, in the arena. */
+int guest_add_disk_rules(struct arena *a, struct cg_resources *res) must_check;
 void guest_detach(struct guest *g, const struct agent_frame *f);
 
 /*

@@ -7,7 +7,7 @@
  * sysfs, and unbind_slot() makes it let go. Each request is a job (job.c), because the kernel may
  * wait for the container's processes.
  */
-#include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "guest/guest.h"
+#include "guest/hotplug.h"
 #include "netsetup/carry/net_config.h"
 #include "step/live_mount.h"
 #include "step/mnt.h"
@@ -79,6 +79,37 @@ static int open_ns(const struct guest *g)
 	return fd < 0 ? err_set(ESRCH, "container not running") : fd;
 }
 
+/* Returns to the agent's own mount namespace. The job ends if that fails. */
+static void return_to(int own)
+{
+	if (setns(own, CLONE_NEWNS) < 0)
+		_exit(1);
+}
+
+int hotplug_attach_mount(struct guest *g, int tree, const char *target)
+{
+	_cleanup_fd_ int own = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	_cleanup_fd_ int ns = own < 0 ? err_sys("open the own mount namespace") : open_ns(g);
+
+	if (ns < 0)
+		return ns;
+	int r = live_mount_attach(ns, tree, target);
+	return_to(own);
+	return r;
+}
+
+int hotplug_detach_mount(struct guest *g, const char *target, const struct stat *is)
+{
+	_cleanup_fd_ int own = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	_cleanup_fd_ int ns = own < 0 ? err_sys("open the own mount namespace") : open_ns(g);
+
+	if (ns < 0)
+		return ns;
+	int r = live_mount_detach(ns, target, is);
+	return_to(own);
+	return r;
+}
+
 /* Finds the path at which the guest sees the mount in the share. */
 static int share_path(const struct guest *g, const struct agent_frame *f, char ret[PATH_MAX])
 {
@@ -110,8 +141,7 @@ static int attach_mount(struct guest *g, const struct agent_frame *f)
 	const struct mount_attr attr = {.attr_set = flags, .propagation = MS_PRIVATE};
 	if (mnt_setattr(tree, false, &attr) < 0)
 		return err_sys("set the flags of the mount");
-	_cleanup_fd_ int ns = open_ns(g);
-	return ns < 0 ? ns : live_mount_attach(ns, tree, json_get_str(f->json, "name"));
+	return hotplug_attach_mount(g, tree, json_get_str(f->json, "name"));
 }
 
 /*
@@ -135,8 +165,7 @@ static int detach_mount(struct guest *g, const struct agent_frame *f)
 		return r;
 	if (lstat(path, &st) < 0)
 		return err_sys("find the mount in the share");
-	_cleanup_fd_ int ns = open_ns(g);
-	r = ns < 0 ? ns : live_mount_detach(ns, json_get_str(f->json, "name"), &st);
+	r = hotplug_detach_mount(g, json_get_str(f->json, "name"), &st);
 	if (r >= 0)
 		forget_files();
 	/* A mount that the container has unmounted itself is gone, as it should be. */
@@ -154,6 +183,7 @@ static const struct {
 	int (*detach)(struct guest *g, const struct agent_frame *f);
 } kinds[] = {
 	{"net", true, attach_net, NULL},
+	{"disk", true, hotplug_attach_disk, hotplug_detach_disk},
 	{"mount", false, attach_mount, detach_mount},
 };
 

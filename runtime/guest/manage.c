@@ -278,6 +278,31 @@ int guest_watch_oom(struct guest *g)
 
 /* --- limits of the container's resources --- */
 
+/*
+ * Keeps the device rules, because the rules of disks that are attached later come behind them, and
+ * applies the limits.
+ */
+static int set_limits(struct guest *g, struct cg_resources *limits)
+{
+	_cleanup_arena_ struct arena a = {0};
+
+	if (!limits->ndevices)
+		return cg_apply(&g->cgroup, limits);
+	struct cg_device_rule *rules = arena_array(&g->arena, limits->ndevices, sizeof(*rules));
+	if (!rules)
+		return -ENOMEM;
+	for (size_t i = 0; i < limits->ndevices; i++) {
+		rules[i] = limits->devices[i];
+		rules[i].access = arena_strdup(&g->arena, limits->devices[i].access);
+		if (!rules[i].access)
+			return -ENOMEM;
+	}
+	g->device_rules.v = rules;
+	g->device_rules.n = limits->ndevices;
+	int r = guest_add_disk_rules(&a, limits);
+	return r < 0 ? r : cg_apply(&g->cgroup, limits);
+}
+
 int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 {
 	static const struct cg_device_rule deny_all = {
@@ -292,7 +317,7 @@ int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 		limits.devices = &deny_all;
 		limits.ndevices = 1;
 	}
-	return cg_apply(&g->cgroup, &limits);
+	return set_limits(g, &limits);
 }
 
 /*

@@ -7,6 +7,7 @@
  * The first thread compiles the filters while it is the only one, because the other threads have
  * small stacks and no heap of their own. The other threads only load the filters.
  */
+#include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
@@ -230,6 +231,14 @@ static const struct narrow_call narrow_calls[] = {
 	 * or none after a reset.
 	 */
 	{SCMP_SYS(ioctl), L | D | V, IOCTL(TUNSETOFFLOAD)},
+	/*
+	 * The ioctls of block devices are used by blk_file.c for a disk that is attached to the
+	 * running machine.
+	 */
+	{SCMP_SYS(ioctl), D, IOCTL(BLKGETSIZE64)},
+	{SCMP_SYS(ioctl), D, IOCTL(BLKSSZGET)},
+	{SCMP_SYS(ioctl), D, IOCTL(BLKPBSZGET)},
+	{SCMP_SYS(ioctl), D, IOCTL(BLKIOOPT)},
 	/*
 	 * KVM_IOEVENTFD is used by vm/hotplug.c for the kicks of a device that is attached to the
 	 * running machine. TUNGETIFF and TUNGETVNETHDRSZ are used by monitor/hotplug.c to check

@@ -14,6 +14,8 @@
 
 /* the annotation of `caisson state` that says why a machine is paused */
 #define PAUSED "io.caisson.vm.paused"
+/* annotation that lists what was attached while the container ran */
+#define ATTACHED "io.caisson.attached"
 
 #define STATE_MAX ((size_t)4 * 1024 * 1024)
 #define ID_MAX NAME_MAX /* longest container ID in bytes: the ID is the name of a directory */
@@ -301,8 +303,11 @@ static void put_annotations(const struct container *c, struct json_out *o)
 {
 	json_out_object(o, "annotations");
 	for (const struct json *j = c->annotations ? c->annotations->first : NULL; j; j = j->next)
-		if (!c->disk_error || !streq(j->key, PAUSED))
+		if ((!c->disk_error || !streq(j->key, PAUSED)) &&
+			(!c->attached || !streq(j->key, ATTACHED)))
 			json_out_node(o, j->key, j);
+	if (c->attached)
+		json_out_str(o, ATTACHED, c->attached);
 	if (c->disk_error)
 		json_out_str(o, PAUSED, c->disk_error);
 	json_out_end_object(o);
@@ -328,7 +333,7 @@ void container_put_state(
 	if (c->created)
 		json_out_str(o, "created", c->created);
 	json_out_str(o, "owner", user_name_or_number(&names, c->owner));
-	if (c->disk_error || (c->annotations && c->annotations->count))
+	if (c->disk_error || c->attached || (c->annotations && c->annotations->count))
 		put_annotations(c, o);
 	json_out_end_object(o);
 }
@@ -374,7 +379,7 @@ int container_remove(struct container *c)
 {
 	static const char *const files[] = {"config.json", "start.fifo", "result.fifo",
 		CONTAINER_STARTED, "start.sock", "start.lock", "vm.sock", CONTAINER_FROZEN,
-		CONTAINER_DISK_ERROR, CONTAINER_HOSTS, CONTAINER_RESOLV_CONF, CONTAINER_MOUNTS,
+		CONTAINER_DISK_ERROR, CONTAINER_HOSTS, CONTAINER_RESOLV_CONF, CONTAINER_ATTACHED,
 		"state.json"};
 
 	if ((unlinkat(c->dir, "notify/notify.sock", 0) < 0 && errno != ENOENT) ||

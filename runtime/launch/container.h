@@ -16,7 +16,7 @@
  *	hosts, resolv.conf   of a container that joins networks, mounted in its /etc (join.h)
  *	disk-error   VM mode: why the machine is paused after an error of its disk on the host, as
  *	             the monitor has written it; empty: the machine is not paused for that
- *	mounts.json  mounts that were added while the container ran (live_mounts.h)
+ *	attached.json   what was attached while the container ran (live_list.h)
  *	vm.sock      VM mode: socket on which the monitor takes requests of other commands
  *
  * A container whose process lives is "created" as long as that process has not executed the
@@ -38,7 +38,7 @@
 #define CONTAINER_FROZEN "frozen"
 #define CONTAINER_DISK_ERROR "disk-error"
 #define CONTAINER_HOSTS "hosts"
-#define CONTAINER_MOUNTS "mounts.json"
+#define CONTAINER_ATTACHED "attached.json"
 #define CONTAINER_RESOLV_CONF "resolv.conf"
 #define CONTAINER_STARTED "started"
 
@@ -61,6 +61,8 @@ struct container {
 	 * is not
 	 */
 	const char *disk_error;
+	/* what was attached while the container ran, if live_list_describe() was called, or NULL */
+	const char *attached;
 	int dir; /* descriptor of the state directory, whether it is locked or not */
 	bool locked;
 	int root_dir; /* descriptor of ROOT, the directory that contains all state directories */

@@ -14,6 +14,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/process.h"
+#include "images/disk/lock.h"
+#include "launch/live_list.h"
 #include "launch/vm_client.h"
 #include "monitor/control.h"
 #include "netsetup/net_tap.h"
@@ -21,6 +23,7 @@
 
 /* how long, in ms, the monitor may take; it waits less for the guest (HOTPLUG_MS) */
 #define CALL_MS 45000
+#define SERIAL_MAX 20 /* bytes of the serial number of a virtio disk */
 
 static int refuse_namespaces(const struct container *c, const char *option)
 {
@@ -96,11 +99,17 @@ static int add_net(struct container *c, const char *name)
 		r = net_tap_open(&one.interfaces[0], 1, &tap);
 	if (r < 0)
 		return r;
-	r = send_net(sock, &one, &tap);
+	r = live_list_note(
+		c, &(struct live_entry){.kind = LIVE_NET, .source = name, .target = name});
+	const bool noted = r > 0;
+	if (r >= 0)
+		r = send_net(sock, &one, &tap);
 	if (r >= 0) {
 		net_tap_forget(&tap);
 		return 0;
 	}
+	if (noted)
+		r = live_list_undo(c, LIVE_NET, name, r);
 	_cleanup_free_ char *why = strdup(err_msg());
 	if (net_tap_close(&tap) < 0)
 		log_warn("%s", err_msg());
@@ -145,12 +154,129 @@ int hotplug_remove_net(struct container *c, const char *name)
 		r = detach(c, "net", name);
 	if (r >= 0)
 		r = sweep_taps(c);
+	if (r >= 0)
+		r = live_list_forget(c, LIVE_NET, name);
 	if (r != -ENOENT)
 		return r < 0 ? err_ctx(r, "--rm-net %.32s", name) : 0;
+	r = live_list_undo(c, LIVE_NET, name, r);
 	_cleanup_free_ char *why = strdup(err_msg());
 	if (sweep_taps(c) < 0)
 		log_warn("%s", err_msg());
 	return err_set(ENOENT, "--rm-net %.32s: %s", name, why ? why : "out of memory");
+}
+
+/* --- disks --- */
+
+struct disk {
+	const char *source, *target;
+	const char *serial; /* up to SERIAL_MAX bytes */
+	bool read_only;
+};
+
+/* Parses one of the options behind the second colon. */
+static int add_option(struct disk *d, const char *option)
+{
+	if (streq(option, "ro") || streq(option, "rw")) {
+		d->read_only = streq(option, "ro");
+		return 0;
+	}
+	if (!str_starts(option, "serial="))
+		return err_set(EINVAL, "option %s: expected ro, rw or serial=TEXT", option);
+	d->serial = option + 7;
+	if (strlen(d->serial) > SERIAL_MAX)
+		return err_set(EINVAL, "serial=%s: expected up to %d bytes", d->serial, SERIAL_MAX);
+	return 0;
+}
+
+static int parse_disk(struct container *c, const char *text, struct disk *ret)
+{
+	char *copy = arena_strdup(&c->arena, text), *target = copy ? strchr(copy, ':') : NULL;
+	char *options = target ? strchr(target + 1, ':') : NULL, *save;
+	int r = 0;
+
+	if (!copy)
+		return -ENOMEM;
+	if (!target || target == copy || target[1] != '/')
+		return err_set(EINVAL,
+			"expected SOURCE:TARGET[:OPTIONS], with the path of a raw image or a block "
+			"device, and that of the node in the container, such as /dev/data");
+	*target++ = '\0';
+	if (options)
+		*options++ = '\0';
+	*ret = (struct disk){.source = copy, .target = target, .serial = ""};
+	for (char *o = options ? strtok_r(options, ",", &save) : NULL; o && r >= 0;
+		o = strtok_r(NULL, ",", &save))
+		r = add_option(ret, o);
+	return r;
+}
+
+static int open_disk(const struct disk *d)
+{
+	struct stat st;
+
+	_cleanup_fd_ int fd = open(
+		d->source, (d->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_sys("source %s", d->source);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return err_set(
+			EINVAL, "source %s: expected a regular file or a block device", d->source);
+	int r = disk_lock(fd, d->source, !d->read_only, false);
+	return r < 0 ? r : take_fd(&fd);
+}
+
+static int send_disk(struct container *c, const struct disk *d, int fd)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+	const struct iovec none[2] = {{0}};
+
+	_cleanup_fd_ int sock = control_connect(c->dir);
+	int r = sock < 0 ? sock : begin(&w, "attach", "disk", d->target);
+	if (r < 0)
+		return r;
+	json_out_str(&w.json, "serial", d->serial);
+	json_out_bool(&w.json, "readOnly", d->read_only);
+	r = agent_send_fds(&w, sock, none, &fd, 1);
+	return r < 0 ? r : control_wait(sock, CALL_MS, &reply);
+}
+
+static int add_disk(struct container *c, const char *text)
+{
+	struct disk d = {0};
+
+	int r = refuse_namespaces(c, "--add-disk");
+	if (r >= 0)
+		r = parse_disk(c, text, &d);
+	_cleanup_fd_ int fd = r < 0 ? r : open_disk(&d);
+	if (fd < 0)
+		return fd;
+	r = live_list_note(
+		c, &(struct live_entry){.kind = LIVE_DISK, .source = d.source, .target = d.target});
+	const bool noted = r > 0;
+	if (r >= 0)
+		r = send_disk(c, &d, fd);
+	return r < 0 && noted ? live_list_undo(c, LIVE_DISK, d.target, r) : r;
+}
+
+int hotplug_add_disk(struct container *c, const char *text)
+{
+	int r = add_disk(c, text);
+
+	return r < 0 ? err_ctx(r, "--add-disk %.200s", text) : 0;
+}
+
+int hotplug_remove_disk(struct container *c, const char *target)
+{
+	int r = refuse_namespaces(c, "--rm-disk");
+
+	if (r >= 0)
+		r = detach(c, "disk", target);
+	if (r == -ENOENT)
+		r = live_list_undo(c, LIVE_DISK, target, r);
+	else if (r >= 0)
+		r = live_list_forget(c, LIVE_DISK, target);
+	return r < 0 ? err_ctx(r, "--rm-disk %.200s", target) : 0;
 }
 
 /* --- mounts in the share of the file server --- */

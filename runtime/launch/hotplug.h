@@ -19,6 +19,14 @@ int hotplug_add_net(struct container *c, const char *name) must_check;
  */
 int hotplug_remove_net(struct container *c, const char *name) must_check;
 
+/*
+ * Gives the microVM a disk: SOURCE:TARGET[:OPTIONS]. SOURCE is a raw image or a block device,
+ * TARGET the path of the node in the container, and OPTIONS are ro and serial=TEXT.
+ */
+int hotplug_add_disk(struct container *c, const char *text) must_check;
+/* Takes a disk that was added away. Returns -EBUSY if the container uses it. */
+int hotplug_remove_disk(struct container *c, const char *target) must_check;
+
 /* A mount that is put into the share of the microVM's file server, and then into the container. */
 struct hotplug_mount {
 	const char *share;  /* its name in the share, which no other mount has */

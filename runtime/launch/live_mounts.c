@@ -12,110 +12,9 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "launch/hotplug.h"
+#include "launch/live_list.h"
 #include "step/live_mount.h"
 #include "step/mnt.h"
-
-#define MOUNTS_MAX 64
-#define LIST_MAX (1 << 20)
-
-struct entry {
-	const char *source, *target;
-	const char *share; /* name in a microVM's share; NULL: the container is in namespaces */
-	/* device and inode of the mount's root, by which the mount is known again */
-	uint64_t dev, ino;
-};
-
-struct list {
-	struct entry v[MOUNTS_MAX];
-	size_t n;
-};
-
-/* --- the list in the state directory --- */
-
-static int read_list(struct container *c, struct list *ret)
-{
-	_cleanup_strbuf_ struct strbuf text = {0};
-	struct json *j;
-
-	*ret = (struct list){0};
-	int r = fd_read_file(c->dir, CONTAINER_MOUNTS, &text, LIST_MAX);
-	if (r == -ENOENT) {
-		err_clear();
-		return 0;
-	}
-	if (r >= 0)
-		r = json_parse(&c->arena, strbuf_str(&text), text.len, CONTAINER_MOUNTS, &j);
-	if (r < 0)
-		return r;
-	const struct json *all = json_get(j, "mounts");
-	for (const struct json *e = all ? all->first : NULL; e && ret->n < MOUNTS_MAX;
-		e = e->next) {
-		struct entry *m = &ret->v[ret->n++];
-
-		m->source = json_get_str(e, "source");
-		m->target = json_get_str(e, "target");
-		m->share = json_get_str(e, "share");
-		if (!m->source || !m->target || json_get_u64(e, "dev", &m->dev) < 0 ||
-			json_get_u64(e, "ino", &m->ino) < 0)
-			return err_set(EINVAL, CONTAINER_MOUNTS ": the file is damaged");
-	}
-	return 0;
-}
-
-static int write_list(struct container *c, const struct list *l)
-{
-	_cleanup_json_out_ struct json_out o = {0};
-	const char *text;
-	size_t len;
-
-	if (l->n == 0)
-		return unlinkat(c->dir, CONTAINER_MOUNTS, 0) < 0 && errno != ENOENT
-			       ? err_sys("remove " CONTAINER_MOUNTS)
-			       : 0;
-	int r = json_out_init(&o, false);
-	if (r < 0)
-		return r;
-	json_out_object(&o, NULL);
-	json_out_array(&o, "mounts");
-	for (size_t i = 0; i < l->n; i++) {
-		const struct entry *m = &l->v[i];
-
-		json_out_object(&o, NULL);
-		json_out_str(&o, "source", m->source);
-		json_out_str(&o, "target", m->target);
-		if (m->share)
-			json_out_str(&o, "share", m->share);
-		json_out_u64(&o, "dev", m->dev);
-		json_out_u64(&o, "ino", m->ino);
-		json_out_end_object(&o);
-	}
-	json_out_end_array(&o);
-	json_out_end_object(&o);
-	r = json_out_text(&o, &text, &len);
-	return r < 0 ? r : fd_replace_file(c->dir, CONTAINER_MOUNTS, text, len, 0600);
-}
-
-static struct entry *find(struct list *l, const char *target)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (streq(l->v[i].target, target))
-			return &l->v[i];
-	return NULL;
-}
-
-/*
- * Removes the entry from the list and from the file, after a failure r. Returns r with its error
- * message.
- */
-static int drop(struct container *c, struct list *l, struct entry *m, int r)
-{
-	_cleanup_free_ char *why = strdup(err_msg());
-
-	*m = l->v[--l->n];
-	if (write_list(c, l) < 0)
-		log_warn("%s", err_msg());
-	return err_set(-r, "%s", why ? why : "out of memory");
-}
 
 /* --- the caller's place, to which each function returns from the container's namespaces --- */
 
@@ -153,7 +52,7 @@ static void return_to(const struct place *p)
 
 /* --- adding --- */
 
-static int parse(struct container *c, const char *text, struct entry *ret, bool *ret_read_only)
+static int parse(struct container *c, const char *text, struct live_entry *ret, bool *ret_read_only)
 {
 	char *copy = arena_strdup(&c->arena, text), *target = copy ? strchr(copy, ':') : NULL;
 	char *option = target ? strchr(target + 1, ':') : NULL;
@@ -170,12 +69,12 @@ static int parse(struct container *c, const char *text, struct entry *ret, bool 
 	if (option && !streq(option, "ro") && !streq(option, "rw"))
 		return err_set(EINVAL, "option %s: expected ro or rw", option);
 	*ret_read_only = option && streq(option, "ro");
-	*ret = (struct entry){.source = copy, .target = target};
+	*ret = (struct live_entry){.kind = LIVE_MOUNT, .source = copy, .target = target};
 	return 0;
 }
 
 /* Makes a detached copy of the source and of all mounts below it. */
-static int open_source(struct entry *m, bool read_only)
+static int open_source(struct live_entry *m, bool read_only)
 {
 	struct mount_attr attr = {
 		.attr_set = read_only ? MOUNT_ATTR_RDONLY : 0, .propagation = MS_PRIVATE};
@@ -197,7 +96,7 @@ static int open_source(struct entry *m, bool read_only)
 	return take_fd(&tree);
 }
 
-static int attach(struct container *c, const struct entry *m, int tree, bool read_only)
+static int attach(struct container *c, const struct live_entry *m, int tree, bool read_only)
 {
 	if (m->share)
 		return hotplug_add_mount(
@@ -206,7 +105,7 @@ static int attach(struct container *c, const struct entry *m, int tree, bool rea
 	return pidfd < 0 ? pidfd : live_mount_attach(pidfd, tree, m->target);
 }
 
-static int name_in_share(struct container *c, struct entry *m)
+static int name_in_share(struct container *c, struct live_entry *m)
 {
 	uint64_t number;
 
@@ -221,28 +120,28 @@ static int name_in_share(struct container *c, struct entry *m)
 static int add(struct container *c, const char *text)
 {
 	bool read_only = false;
-	struct list l;
-	struct entry m;
+	struct live_list l;
+	struct live_entry m;
 
 	int r = parse(c, text, &m, &read_only);
 	if (r >= 0)
-		r = read_list(c, &l);
+		r = live_list_read(c, &l);
 	if (r < 0)
 		return r;
-	if (find(&l, m.target))
+	if (live_list_find(&l, LIVE_MOUNT, m.target))
 		return err_set(
 			EEXIST, "a mount was added at %s already: remove it first", m.target);
-	if (l.n == MOUNTS_MAX)
-		return err_set(ENOSPC, "expected at most %d mounts", MOUNTS_MAX);
+	if (l.n == LIVE_ENTRIES_MAX)
+		return err_set(ENOSPC, "expected at most %d mounts", LIVE_ENTRIES_MAX);
 	_cleanup_fd_ int tree = open_source(&m, read_only);
 	r = tree < 0 ? tree : name_in_share(c, &m);
 	if (r < 0)
 		return r;
 	l.v[l.n++] = m;
-	r = write_list(c, &l);
+	r = live_list_write(c, &l);
 	if (r >= 0)
 		r = attach(c, &m, tree, read_only);
-	return r < 0 ? drop(c, &l, find(&l, m.target), r) : 0;
+	return r < 0 ? live_list_undo(c, LIVE_MOUNT, m.target, r) : 0;
 }
 
 int live_mounts_add(struct container *c, const char *text)
@@ -259,7 +158,7 @@ int live_mounts_add(struct container *c, const char *text)
 
 /* --- removing --- */
 
-static int detach(struct container *c, const struct entry *m)
+static int detach(struct container *c, const struct live_entry *m)
 {
 	const struct stat is = {.st_dev = m->dev, .st_ino = m->ino};
 
@@ -271,12 +170,12 @@ static int detach(struct container *c, const struct entry *m)
 
 static int remove_mount(struct container *c, const char *target)
 {
-	struct list l;
+	struct live_list l;
 
-	int r = read_list(c, &l);
+	int r = live_list_read(c, &l);
 	if (r < 0)
 		return r;
-	struct entry *m = find(&l, target);
+	struct live_entry *m = live_list_find(&l, LIVE_MOUNT, target);
 	if (!m)
 		return err_set(ENOENT, "no mount was added there while the container ran");
 	r = detach(c, m);
@@ -290,8 +189,7 @@ static int remove_mount(struct container *c, const char *target)
 	}
 	if (r < 0)
 		return r;
-	*m = l.v[--l.n];
-	return write_list(c, &l);
+	return live_list_forget(c, LIVE_MOUNT, target);
 }
 
 int live_mounts_remove(struct container *c, const char *target)
@@ -308,11 +206,11 @@ int live_mounts_remove(struct container *c, const char *target)
 
 int live_mounts_find(struct container *c, const char *source, const char **ret_target)
 {
-	struct list l;
+	struct live_list l;
 
-	int r = read_list(c, &l);
+	int r = live_list_read(c, &l);
 	for (size_t i = 0; r >= 0 && i < l.n; i++) {
-		if (!streq(l.v[i].source, source))
+		if (!streq(l.v[i].kind, LIVE_MOUNT) || !streq(l.v[i].source, source))
 			continue;
 		*ret_target = l.v[i].target;
 		return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Mounts directories and files of the host into a container that runs, in namespaces or in a
- * microVM, and removes these mounts. CONTAINER_MOUNTS in the state directory lists them; an entry
+ * microVM, and removes these mounts. CONTAINER_ATTACHED in the state directory lists them; an entry
  * is written before its mount is made, and removed after the mount, so that a mount of a command
  * that was killed can be removed.
  *

@@ -16,6 +16,8 @@
  *	                                                 ends instead, the machine goes on
  *	attach {kind: "net", name, net, offloads}, the   reply, when the guest uses the device
  *	  descriptor of a tap
+ *	attach {kind: "disk", name, serial, readOnly},   reply, when the container has the disk
+ *	  the descriptor of the raw image
  *	attach {kind: "mount", name, share, attr}        reply, when the container has the mount
  *	share {}                                         reply with pid, that of the file server
  *	detach {kind, name}                              reply, when the guest has let go of it

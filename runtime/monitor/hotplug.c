@@ -304,6 +304,28 @@ static int read_net(struct monitor *m, struct agent_frame *f, struct attached *r
 	return 0;
 }
 
+/*
+ * The device checks what kind of file it is. The lock on the file, which the command has taken,
+ * lasts as long as this descriptor.
+ */
+static int read_disk(struct monitor *m, struct agent_frame *f, struct attached *ret,
+	struct machine_device *device)
+{
+	const char *serial = json_get_str(f->json, "serial");
+	const bool read_only = json_get_true(f->json, "readOnly");
+	const int flags = fcntl(f->fds[0], F_GETFL);
+
+	if (flags < 0 || (flags & O_PATH) || (flags & O_ACCMODE) != (read_only ? O_RDONLY : O_RDWR))
+		return err_set(EPROTO, "attach: expected a disk that is open for %s",
+			read_only ? "reading" : "reading and writing");
+	if (!serial || strlen(serial) > VIRTIO_BLK_ID_BYTES)
+		return err_set(EPROTO, "attach: expected a serial number of up to %d bytes",
+			VIRTIO_BLK_ID_BYTES);
+	*device = (struct machine_device){.kind = MACHINE_DISK,
+		.disk = {.fd = f->fds[0], .read_only = read_only, .serial = serial}};
+	return 0;
+}
+
 static int read_mount(struct monitor *m, struct agent_frame *f, struct attached *ret,
 	struct machine_device *device)
 {
@@ -323,6 +345,7 @@ static const struct kind {
 		struct machine_device *device);
 } kinds[] = {
 	{"net", true, read_net},
+	{"disk", true, read_disk},
 	{"mount", false, read_mount},
 };
 

@@ -39,8 +39,11 @@ enum hotplug_step {
 
 /* A device that a command has attached. */
 struct attached {
-	const char *kind; /* "net" or "mount"; NULL: this entry of the table is free */
-	/* what commands call the device: an interface's name, or the path of a mount's target */
+	const char *kind; /* "net", "disk" or "mount"; NULL: this entry of the table is free */
+	/*
+	 * what commands call the device: an interface's name, or the path of a disk or a mount in
+	 * the container
+	 */
 	char *name;
 	char *share;    /* name of a mount in the share; NULL: it is no mount */
 	uint8_t mac[6]; /* MAC address of an interface */

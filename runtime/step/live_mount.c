@@ -33,7 +33,9 @@ static int make_target(int parent, const char *name, bool directory, const char 
 	return fd < 0 ? err_sys("target %s", target) : fd;
 }
 
-/* Refuses a target that is a link or a mount, is of another type, or is in /proc or /sys. */
+/*
+ * Refuses a target that is a link, a device or a mount, is of another type, or is in /proc or /sys.
+ */
 static int check_target(int fd, bool directory, const char *target)
 {
 	struct statx st;
@@ -41,9 +43,9 @@ static int check_target(int fd, bool directory, const char *target)
 
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) < 0 || fstatfs(fd, &fs) < 0)
 		return err_sys("target %s", target);
-	if (S_ISLNK(st.stx_mode) || S_ISDIR(st.stx_mode) != directory)
-		return err_set(directory ? ENOTDIR : EISDIR, "target %s: expected a %s", target,
-			directory ? "directory, as the source is" : "file, as the source is");
+	if (directory ? !S_ISDIR(st.stx_mode) : !S_ISREG(st.stx_mode))
+		return err_set(directory ? ENOTDIR : EEXIST, "target %s: expected a %s", target,
+			directory ? "directory, as the source is" : "regular file, or none");
 	if (st.stx_attributes & STATX_ATTR_MOUNT_ROOT)
 		return err_set(EBUSY, "target %s: it is a mount already", target);
 	if (fs.f_type == PROC_SUPER_MAGIC || fs.f_type == SYSFS_MAGIC)

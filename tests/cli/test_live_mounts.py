@@ -42,6 +42,9 @@ def test_directory_and_file(running, source):
     (source / "later").write_text("seen\n")
     assert c.exec("cat", "/data/later").ok().out == "seen\n"
 
+    attached = c.rt("state", c.id).json()["annotations"]["io.caisson.attached"]
+    assert attached == "mount /data, mount /etc/one"
+
     update(c, "--add-mount", f"{source}:/data").failed("--add-mount", "/data", "remove it first")
     update(c, "--rm-mount", "/nothing").failed("--rm-mount /nothing", "no mount was added")
     c.rt("exec", "--detach", c.id, "sh", "-c", "cd /data && exec sleep 1000 > /data/busy", timeout=60).ok()
@@ -57,7 +60,7 @@ def test_directory_and_file(running, source):
     wait_for(removed, "the end of the process in the mount", timeout=30)
     update(c, "--rm-mount", "/etc/one").ok()
     assert c.exec("sh", "-c", "ls /data; cat /etc/one").ok().out == ""
-    assert not os.path.exists(os.path.join(c.rt.root, c.id, "mounts.json"))
+    assert not os.path.exists(os.path.join(c.rt.root, c.id, "attached.json"))
     update(c, "--add-mount", f"{source}:/data:ro").ok()  # goes with the container
     assert "Read-only" in c.exec("touch", "/data/x").err
 
@@ -68,12 +71,13 @@ def test_refused(running, source):
     for value, *texts in [("nothing", "SOURCE:TARGET"), (f"{source}:relative", "SOURCE:TARGET"), (f"{source}:/x:wo", "option wo"),
                           (f"{source}/missing:/x", "source", "does not exist"), ("/dev/null:/x", "expected a directory or a regular file"),
                           (f"{source}:/proc", "target /proc", "mount already"), (f"{source}:/proc/sys", "target /proc/sys"),
-                          (f"{source}:/", "target"), (f"{source}/file:/etc", "target /etc", "expected a file"),
+                          (f"{source}:/", "target"), (f"{source}/file:/etc", "target /etc", "expected a regular file"),
+                          (f"{source}/file:/dev/null", "target /dev/null", "expected a regular file"),
                           (f"{source}:/etc/passwd", "target /etc/passwd")]:
         update(c, "--add-mount", value).failed("--add-mount", *texts)
     os.symlink("/tmp", os.path.join(c.rootfs, "link"))
     update(c, "--add-mount", f"{source}:/link").failed("target /link")
-    assert not os.path.exists(os.path.join(c.rt.root, c.id, "mounts.json"))
+    assert not os.path.exists(os.path.join(c.rt.root, c.id, "attached.json"))
 
 
 def test_links_stay_in_the_root(running, source, tmp_path):

@@ -84,7 +84,7 @@ def test_mounts(vm, tmp_path):
     wait_for(gone, "the end of the process in the mount", timeout=30)
     update(c, "--rm-mount", "/etc/one").ok()
     assert c.exec("sh", "-c", "ls /data; cat /etc/one").ok().out == ""
-    assert server_mounts(c) == before and not os.path.exists(os.path.join(c.rt.root, c.id, "mounts.json"))
+    assert server_mounts(c) == before and not os.path.exists(os.path.join(c.rt.root, c.id, "attached.json"))
     killed(c, source)
     assert server_mounts(c) == before
     assert "hello" in (source / "file").read_text()

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Declares what hotplug.c and hotplug_disk.c share. */
+#pragma once
+#include <limits.h>
+
+#include "guest/guest.h"
+
+/*
+ * Attaches the detached mount `tree` at the path `target` of the container, or removes the mount at
+ * `target`, whose root is *is (step/live_mount.h). The agent's job is in its own mount namespace
+ * afterwards.
+ */
+int hotplug_attach_mount(struct guest *g, int tree, const char *target) must_check;
+int hotplug_detach_mount(struct guest *g, const char *target, const struct stat *is) must_check;
+
+/*
+ * hotplug_disk.c: gives the container the disk that the driver has found in the slot, and takes it
+ * away, which fails with -EBUSY if the disk is in use.
+ */
+int hotplug_attach_disk(struct guest *g, const struct agent_frame *f) must_check;
+int hotplug_detach_disk(struct guest *g, const struct agent_frame *f) must_check;

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The list of what was attached to a container while it ran, in CONTAINER_ATTACHED of its state
+ * directory. An entry is written before anything is attached, and removed after it was detached.
+ */
+#pragma once
+#include "launch/container.h"
+
+#define LIVE_MOUNT "mount"
+#define LIVE_DISK "disk"
+#define LIVE_NET "net"
+
+#define LIVE_ENTRIES_MAX 64
+
+struct live_entry {
+	const char *kind;   /* LIVE_MOUNT, LIVE_DISK or LIVE_NET */
+	const char *source; /* path on the host, or the name of an interface */
+	const char *target; /* path in the container, or the name of the interface */
+	const char *share;  /* name in a microVM's share; NULL: it is no such mount */
+	/* device and inode of a mount's root, by which the mount is known again */
+	uint64_t dev, ino;
+};
+
+struct live_list {
+	struct live_entry v[LIVE_ENTRIES_MAX];
+	size_t n;
+};
+
+int live_list_read(struct container *c, struct live_list *ret) must_check;
+int live_list_write(struct container *c, const struct live_list *l) must_check;
+struct live_entry *live_list_find(struct live_list *l, const char *kind, const char *target);
+
+/*
+ * Adds an entry, unless there is one of this kind and target. Returns 1 if it was added, else 0.
+ */
+int live_list_note(struct container *c, const struct live_entry *e) must_check;
+/* Removes an entry, if there is one. */
+int live_list_forget(struct container *c, const char *kind, const char *target) must_check;
+/* Removes an entry after a failure r. Returns r with its error message. */
+int live_list_undo(struct container *c, const char *kind, const char *target, int r) must_check;
+
+/* Sets c->attached to a text such as "mount /data, disk /dev/x"; NULL: the list is empty. */
+int live_list_describe(struct container *c) must_check;
