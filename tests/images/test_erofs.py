@@ -15,6 +15,7 @@ from test_ids import SEEN, STAT, accounts, user  # fixtures  # noqa: F401
 from test_run import Box
 
 VM = ("--isolation", "vm", "--root-disk", "erofs")
+CAP_DAC_OVERRIDE = b"\x01\0\0\x02\x02\0\0\0" + b"\0" * 12
 LOOK = ("cd /; for f in $(find bin/busybox d dir fifo null zero old link hard two -xdev | sort); do "
         "stat -c '%n %f %u:%g %Y %h %t,%T' $f; done; cat two; readlink link; stat -c '%a %u' /")
 
@@ -26,6 +27,9 @@ def box(rt, images, layout, template):
                                                                                                 mtime=-5),
                 entry("hard", "hard", link="two"), entry("link", "link", link="/d/../two"), entry("fifo", "fifo"), entry("gone"),
                 entry("null", "char", dev=(1, 3), mode=0o622), entry("dir/", "dir", mode=0o1770, gid=9, mtime=1), entry("old", mtime=1 << 32))
+    with open(template + "/bin/busybox", "rb") as f:
+        files = files[:-1024] + tar(entry("cap/cat", data=f.read(), mode=0o755, xattrs={"security.capability": CAP_DAC_OVERRIDE}),
+                                    entry("secret", data=b"s", mode=0o600))
     top = tar(whiteout(".wh.gone"), whiteout(".wh.d"), entry("d/", "dir"), entry("d/new", data=b"3"), entry("zero", data=b""))
     layout.image([base, files, top], "box", config={"Env": ["PATH=/bin"]})
     images("import", f"oci:{layout.path}:box")
@@ -68,6 +72,9 @@ def test_microvms(box):
     script = LOOK + "; rm -r /d; mkdir /d; echo new > /d/x; ls /d; chown 5:5 /old && stat -c %u /old"
     r = box.sh(script, *VM, "--kernel", box.kernel, timeout=120).ok()
     assert r.out == want + "x\n5\n"
+    # A file's capability is in the image.
+    assert box.rt("exec", "--user", "33", "b1", "/cap/cat", "/secret", timeout=60).ok().out == "s"
+    assert "denied" in box.rt("exec", "--user", "33", "b1", "cat", "/secret", timeout=60).err
     # The first machine has its own changes; nothing of them is on the host.
     assert box.rt("exec", "b1", "sh", "-c", "cat /two; ls / | grep -c '^d$'", timeout=60).out == "1\n0\n"
     after = os.stat(os.path.join(box.images.store, "layers", disk))

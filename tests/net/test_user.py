@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from conftest import call, make_outside, state, until
-from harness import machine, mode, rootfs, user as ordinary
+from harness import machine, mode, oci, rootfs, user as ordinary
 from test_join import page
 
 PROGRAMS = ["pasta", "slirp4netns"]
@@ -132,6 +132,39 @@ def test_answers(host, user, program):
     assert state() == before, "an ordinary user makes nothing on the host"
     user("delete", "--force", "mine").ok()
     assert program not in helpers() and "caisson-net" not in os.listdir(user.run)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_image_with_ranges_of_ids(host, user, tmp, template, program):
+    """The container of an image has several ids. Its server runs as one of them, and answers."""
+    need(program)
+    mounted = []
+    for name, line in (("passwd", f"some:x:{UID}:{UID}::/nonexistent:/bin/sh"), ("subuid", f"{UID}:300000:65536"), ("subgid", f"{UID}:300000:65536")):
+        shutil.copy("/etc/" + name, f"{tmp}/{name}")
+        with open(f"{tmp}/{name}", "a") as f:
+            f.write(line + "\n")
+        os.chmod(f"{tmp}/{name}", 0o644)
+        machine.mount(f"{tmp}/{name}", f"/etc/{name}", flags=4096)
+        mounted.append(f"/etc/{name}")
+    try:
+        layout = oci.Layout(tmp + "/layout")
+        base = subprocess.run(["tar", "-c", "--numeric-owner", "-C", template, "."], check=True, capture_output=True).stdout
+        layout.image([base, oci.tar(oci.entry("www/", "dir", mode=0o700, uid=33, gid=33), oci.entry("www/index.html", data=b"hello\n", mode=0o400, uid=33))],
+                     "web", config={"Env": ["PATH=/bin"], "User": "33:33"})
+        os.chmod(tmp, 0o755)
+        store = ("--store", user.run + "/store")
+        user("image", *store, "import", f"oci:{layout.path}:web").ok()
+        user("run", "--image", "web", *store, "-d", "--name", "mine", "--network", program, "-p", "8080:8000", "httpd", "-f", "-p", "8000", "-h", "/www").ok()
+        until(lambda: page("http://127.0.0.1:8080/") == "hello\n")
+        user("exec", "mine", "sh", "-c", "id -u; wc -l < /proc/self/uid_map").ok()
+        assert user.output().split() == ["33", "2"]
+        user("delete", "--force", "mine").ok()
+        user("image", *store, "rm", "web").ok()
+    finally:
+        user("delete", "--force", "mine")
+        shutil.rmtree(user.run + "/store", ignore_errors=True)
+        for path in mounted:
+            machine.umount(path)
 
 
 def test_pasta_keeps_the_client_s_address(host, user):
