@@ -2,6 +2,7 @@
 """Tests `caisson checkpoint` and `caisson restore` of microVMs, on the test host's KVM."""
 import fcntl
 import os
+import subprocess
 import time
 
 import pytest
@@ -219,3 +220,30 @@ def test_a_terminal_less_run_with_input(vm):
     r = c.rt("restore", "--image-path", c.image, "--bundle", c.bundle, c.id, input="three\n", timeout=300)
     assert r.ok().out == "got three\nend\n"
     assert not c.exists()
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_a_disk(vm, form):
+    """What the guest has written to its disk before the checkpoint and after the restore is there, and the disk is needed."""
+    c = vm("sh", "-c", COUNTER)
+    raw, image = (os.path.join(c.bundle, n) for n in ("root.raw", "root." + form))
+    c.image = os.path.join(c.bundle, "image")
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", c.rootfs, raw, "64M"], check=True)
+    if form != "raw":
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", form, raw, image], check=True)
+    c.conf["vm"]["image"] = {"path": image, "format": form}
+    c.create(*KVM, timeout=BOOT + 60)
+    c.start(timeout=60)
+    c.wait_output("\n3\n", timeout=60)
+    checkpoint(c).ok()
+    os.rename(image, image + ".away")
+    restore(c).failed("vm.image")
+    os.rename(image + ".away", image)
+    restore(c).ok()
+    seen = len(c.output().split())
+    wait_for(lambda: len(c.output().split()) > seen + 1, "the counter to go on", timeout=60)
+    numbers = [int(n) for n in c.exec("cat", "/counts", timeout=60).ok().out.split()]
+    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) > 3
+    c.kill("KILL")
+    c.wait(timeout=60)
+    c.delete()
