@@ -15,7 +15,13 @@
 #include "launch/launch.h"
 #include "launch/vm_client.h"
 
-#define COMPLETE "vm"       /* name of a complete checkpoint in the directory of --image-path */
+#define COMPLETE "vm" /* name of a complete checkpoint in the directory of --image-path */
+/*
+ * name of a file by which podman knows that a checkpoint is complete, because CRIU writes one of
+ * this name last
+ */
+#define INVENTORY "inventory.img"
+#define INVENTORY_TEXT "The checkpoint of a microVM is in the directory " COMPLETE ".\n"
 #define UNDER_WAY ".vm.new" /* name of a checkpoint that is not complete yet */
 
 static int open_image(const char *path, bool make)
@@ -81,7 +87,8 @@ static int complete(int image, int dir, int state, int memory)
 		return err_sys("--image-path: give the checkpoint its name");
 	if (remove_tree(image, UNDER_WAY, NULL) < 0)
 		log_warn("--image-path: remove the former checkpoint: %s", err_msg());
-	return 0;
+	int k = fd_replace_file(image, INVENTORY, INVENTORY_TEXT, strlen(INVENTORY_TEXT), 0600);
+	return k < 0 ? err_ctx(k, "--image-path: " INVENTORY) : 0;
 }
 
 static int save(struct container *c, int image, bool leave_running)

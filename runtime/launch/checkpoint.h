@@ -2,7 +2,8 @@
 /*
  * Checkpoints of containers: in namespaces by CRIU (criu.h), and of microVMs. For a microVM the
  * directory of `--image-path` gets a directory "vm" with two files: "state" (vm/snapshot/format.h)
- * and "memory", the guest's RAM. The directory "vm" appears there complete, or not at all.
+ * and "memory", the guest's RAM. The directory "vm" appears there complete, or not at all, and
+ * after it the file "inventory.img", for podman.
  */
 #pragma once
 #include "launch/container.h"

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests `caisson checkpoint` and `caisson restore` of microVMs, on the test host's KVM."""
+import errno
 import fcntl
 import os
+import socket
+import subprocess
 import time
 
 import pytest
-from harness import config, machine, mode, rootfs
+from harness import config, machine, mode, network, pty_, rootfs
 from harness.runtime import wait_for
 
 BOOT = 300
@@ -88,7 +91,7 @@ def test_a_counter_goes_on(counter):
     last = count(c)
     time.sleep(2)
     assert count(c) == last
-    assert sorted(os.listdir(c.image)) == ["vm"]
+    assert sorted(os.listdir(c.image)) == ["inventory.img", "vm"]
     restore(c).ok()
     assert c.status() == "running"
     grows(c)
@@ -120,7 +123,7 @@ def test_leave_running_and_a_killed_command(counter):
         restore(c).ok()
         grows(c)
     checkpoint(c, "--leave-running").ok()
-    assert sorted(os.listdir(c.image)) == ["vm"] and c.status() == "running"
+    assert sorted(os.listdir(c.image)) == ["inventory.img", "vm"] and c.status() == "running"
     assert os.stat(os.path.join(c.image, "vm")).st_mode & 0o777 == 0o700
     assert {os.stat(os.path.join(c.image, "vm", f)).st_mode & 0o777 for f in ("state", "memory")} == {0o600}
     grows(c)
@@ -128,7 +131,7 @@ def test_leave_running_and_a_killed_command(counter):
     assert seen == list(range(1, len(seen) + 1))
     first = os.stat(os.path.join(c.image, "vm", "state")).st_ino
     checkpoint(c, "--leave-running").ok()  # replaces the first one
-    assert sorted(os.listdir(c.image)) == ["vm"] and os.stat(os.path.join(c.image, "vm", "state")).st_ino != first
+    assert sorted(os.listdir(c.image)) == ["inventory.img", "vm"] and os.stat(os.path.join(c.image, "vm", "state")).st_ino != first
     assert c.exec("true", timeout=60).rc == 0
     c.kill("KILL")
     c.wait(timeout=60)
@@ -219,3 +222,90 @@ def test_a_terminal_less_run_with_input(vm):
     r = c.rt("restore", "--image-path", c.image, "--bundle", c.bundle, c.id, input="three\n", timeout=300)
     assert r.ok().out == "got three\nend\n"
     assert not c.exists()
+
+
+def test_a_terminal_and_a_network(vm):
+    """The restored machine's terminal is the one that --console-socket gets then, and its host answers on the network."""
+    c = vm("sh", "-c", "while read line; do echo got $line; done", terminal=True)
+    c.image = os.path.join(c.bundle, "image")
+    with network.veth("cai-snap", "10.213.14.1", "10.213.14.2") as path, pty_.Receiver(os.path.join(c.bundle, "s")) as s:
+        config.namespaces(c.conf, paths={"network": path})
+        c.create(*KVM, "--console-socket", s.path, timeout=BOOT + 60)
+        c.start(timeout=60)
+        fd = s.wait(60)
+        os.write(fd, b"one\n")
+        pty_.read_until(fd, b"got one", timeout=60)
+        wait_for(answers, "an answer of the guest", timeout=60)
+        checkpoint(c).ok()
+        s.close()
+        restore(c).failed("console socket")
+        with pty_.Receiver(os.path.join(c.bundle, "s2")) as again:
+            restore(c, "--console-socket", again.path).ok()
+            fd = again.wait(60)
+            os.write(fd, b"two\n")
+            pty_.read_until(fd, b"got two", timeout=60)
+            wait_for(answers, "an answer of the guest", timeout=60)
+            c.kill("KILL")
+            c.wait(timeout=60)
+            c.delete()
+
+
+def answers():
+    """Says whether the guest's kernel refuses a connection: so packets go there and come back."""
+    with socket.socket() as s:
+        s.settimeout(5)
+        return s.connect_ex(("10.213.14.2", 9)) == errno.ECONNREFUSED
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_a_disk(vm, form):
+    """What the guest has written to its disk before the checkpoint and after the restore is there, and the disk is needed."""
+    c = vm("sh", "-c", COUNTER)
+    raw, image = (os.path.join(c.bundle, n) for n in ("root.raw", "root." + form))
+    c.image = os.path.join(c.bundle, "image")
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", c.rootfs, raw, "64M"], check=True)
+    if form != "raw":
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", form, raw, image], check=True)
+    c.conf["vm"]["image"] = {"path": image, "format": form}
+    c.create(*KVM, timeout=BOOT + 60)
+    c.start(timeout=60)
+    c.wait_output("\n3\n", timeout=60)
+    checkpoint(c).ok()
+    os.rename(image, image + ".away")
+    restore(c).failed("vm.image")
+    os.rename(image + ".away", image)
+    restore(c).ok()
+    seen = len(c.output().split())
+    wait_for(lambda: len(c.output().split()) > seen + 1, "the counter to go on", timeout=60)
+    numbers = [int(n) for n in c.exec("cat", "/counts", timeout=60).ok().out.split()]
+    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) > 3
+    c.kill("KILL")
+    c.wait(timeout=60)
+    c.delete()
+
+
+def test_a_full_disk_and_killed_restores(counter):
+    """A checkpoint for which there is no room leaves nothing, and the container goes on. Wherever `restore` is killed,
+    `delete --force` removes what it has made, and the checkpoint stays good."""
+    c = counter
+    os.mkdir(c.image)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", c.image], check=True)
+    checkpoint(c).failed("no space left")
+    assert os.listdir(c.image) == []
+    subprocess.run(["umount", c.image], check=True)
+    grows(c)
+    checkpoint(c).ok()
+    for delay in (0.1, 0.4, 1.0):
+        with open(c.log, "ab") as log:
+            p = c.rt.popen("restore", "--detach", "--image-path", c.image, "--bundle", c.bundle, c.id, stdout=log, stderr=log)
+        time.sleep(delay)
+        p.kill()
+        p.wait()
+        if os.path.exists(os.path.join(c.rt.root, c.id)):
+            c.delete("--force")
+    assert not c.exists()
+    restore(c).ok()
+    grows(c)
+    c.kill("KILL")
+    c.wait(timeout=60)
+    c.delete()

@@ -96,6 +96,32 @@ def test_postgres(postgres, storage, tmp, capsys):
     assert history(again, *in_microvm(again, image)) == 50, "what the microVM wrote is in the image"
 
 
+@pytest.mark.skipif(not machine.ON_TEST_HOST, reason="checkpoints need KVM, which the test host has")
+def test_postgres_in_a_checkpoint(postgres, tmp):
+    """The server is saved under load, killed and restored: every transaction that it has confirmed is there."""
+    clients, each, image = 2, 60, os.path.join(tmp, "image")
+    postgres(f"initdb -D {DATA} -A trust -N >/dev/null; pg_ctl -D {DATA} -w -o '{OPTIONS}' start >/tmp/start; "
+             f"pgbench -h /tmp -i -s 1 postgres 2>&1; pg_ctl -D {DATA} -w stop >/tmp/stop").run(timeout=BOOT).ok()
+    c = postgres(f"postgres -D {DATA} {OPTIONS} & until pg_isready -q -h /tmp; do sleep 1; done; "
+                 f"pgbench -h /tmp -n -P 1 -c {clients} -t {each} postgres 2>&1; "
+                 f"echo rows $(psql -h /tmp -At -c 'select count(*) from pgbench_history' postgres); "
+                 f"pg_ctl -D {DATA} -w stop")
+    options = in_microvm(c)
+    c.create(*options, timeout=BOOT)
+    c.start(timeout=BOOT)
+    c.wait_output("progress: 1.", timeout=BOOT)
+    c.rt("checkpoint", "--image-path", image, c.id, timeout=BOOT).ok()
+    assert not c.exists() and "rows" not in c.output()
+    with open(c.log, "ab") as log:
+        c.rt("restore", "--detach", "--isolation", "vm", "--image-path", image, "--bundle", c.bundle, c.id, stdout=log,
+             timeout=BOOT).ok()
+    c.wait(timeout=BOOT)
+    c.delete()
+    assert f"transactions actually processed: {clients * each}/{clients * each}" in c.output(), c.output()
+    assert f"\nrows {clients * each}\n" in c.output(), c.output()
+    assert history(postgres(HISTORY)) == clients * each, "they are on the host's disk too"
+
+
 def test_iperf3(ctr, debian, capsys):
     b = debian("iperf3")
     rates = {}
