@@ -90,6 +90,7 @@ void host_close(struct host *h)
 	fd_close(&h->config_dir);
 	strbuf_release(&h->changes);
 	arena_release(&h->arena);
+	nft_close(h);
 }
 
 bool host_skips(struct host *h, const char *fmt, ...)

@@ -68,6 +68,7 @@ struct host {
 	struct arena arena; /* memory of what the functions below return */
 	struct nl nl;       /* socket for rtnetlink in the host's network namespace */
 	int config_dir, state_dir, lock;
+	struct nft_ctx *nft; /* what nft_run() has used last, or NULL */
 	bool dry_run;
 	bool skip_damaged;     /* network_list() leaves out the networks whose file is damaged */
 	struct strbuf changes; /* one line for each change of a dry run */

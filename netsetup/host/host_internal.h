@@ -265,6 +265,8 @@ int rules_remove(struct strbuf *out, const struct attachment *a) must_check;
  * of the message of nftables.
  */
 int nft_run(struct host *h, const char *commands) must_check;
+/* Closes the socket of the last nft_run(). */
+void nft_close(struct host *h);
 /* Returns whether the host has this table, such as "inet firewalld". */
 bool nft_has_table(const char *table);
 /*

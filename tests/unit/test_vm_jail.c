@@ -117,6 +117,26 @@ static void net(void)
 	drive(&n.dev);
 }
 
+/* Tests a network device whose driver uses two pairs of queues, of which a reset detaches one. */
+static void net_pairs(void)
+{
+	static struct virtio_net n;
+	struct virtio_net_options o = {.mtu = 1500, .pairs = 2};
+	int pair[2];
+
+	rig_memory(&g);
+	for (unsigned i = 0; i < o.pairs; i++) {
+		CHECK(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
+		o.taps[i] = pair[0];
+	}
+	CHECK(virtio_net_init(&n, &g.memory, &o) >= 0);
+	rig_attach(&g, &n.dev);
+	bring_up(&g, n.dev.features);
+	n.active = 2;
+	drive(&n.dev);
+	CHECK(n.active == 1);
+}
+
 /*
  * Tests the vsock device with an open connection, on which the guest has queued more data without a
  * kick.
@@ -149,7 +169,7 @@ static void all(void **state)
 		const char *name;
 		void (*run)(void);
 	} devices[] = {{"blk", blk}, {"console", console}, {"rng", rng}, {"balloon", balloon},
-		{"net", net}, {"vsock", vsock}};
+		{"net", net}, {"net with pairs", net_pairs}, {"vsock", vsock}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
 		int status = child_status(devices[i].run);
