@@ -27,3 +27,10 @@ int libexec_find(struct arena *a, const char *name, const char *built, const cha
  * file does not exist.
  */
 int libexec_program(struct arena *a, const char *name, const char **ret) must_check;
+
+/*
+ * Environment variables by which caisson tells caisson-disk and caisson-inside the path of caisson
+ * and the directory of all state directories.
+ */
+#define RUNTIME_VARIABLE "CAISSON_DISK_RUNTIME"
+#define STATE_VARIABLE "CAISSON_DISK_STATE"

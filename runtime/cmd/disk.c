@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/libexec.h"
 #include "cmd/cmd.h"
 
 int cmd_set_runtime(const struct globals *g)
@@ -26,8 +27,7 @@ int cmd_set_runtime(const struct globals *g)
 	 * The path and the directory are passed in the environment, because all options of
 	 * caisson-disk and caisson-inside come from the user.
 	 */
-	if (setenv("CAISSON_DISK_RUNTIME", self, 1) < 0 ||
-		setenv("CAISSON_DISK_STATE", root, 1) < 0)
+	if (setenv(RUNTIME_VARIABLE, self, 1) < 0 || setenv(STATE_VARIABLE, root, 1) < 0)
 		return err_sys("set the environment");
 	return 0;
 }

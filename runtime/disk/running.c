@@ -9,6 +9,7 @@
 
 #include "base/dir.h"
 #include "base/helper.h"
+#include "base/libexec.h"
 #include "disk/tool.h"
 
 #define CONFIG_MAX (16U << 20)
@@ -59,7 +60,7 @@ static int find_user(const char *root, const char *path, char **ret)
 
 int tool_resize_running(const char *path, uint64_t size)
 {
-	const char *runtime = getenv("CAISSON_DISK_RUNTIME"), *root = getenv("CAISSON_DISK_STATE");
+	const char *runtime = getenv(RUNTIME_VARIABLE), *root = getenv(STATE_VARIABLE);
 	_cleanup_helper_streams_ struct helper_streams s = HELPER_STREAMS_INIT;
 	_cleanup_strbuf_ struct strbuf errors = {0};
 	_cleanup_free_ char *id = NULL;

@@ -38,6 +38,7 @@
 
 #include "base/fd.h"
 #include "base/json.h"
+#include "base/libexec.h"
 #include "cmd/options.h"
 
 /* path of this program, caisson-inside, in the guest */
@@ -53,12 +54,6 @@
 #define SYSROOT "/sysroot"
 /* what the guest of `mount` sends once the file systems are mounted; FUSE replies follow */
 #define INSIDE_READY "caisson-mounted\n"
-/*
- * Environment variables by which caisson tells caisson-inside the path of caisson and the value of
- * its --root.
- */
-#define RUNTIME_VARIABLE "CAISSON_DISK_RUNTIME"
-#define STATE_VARIABLE "CAISSON_DISK_STATE"
 
 /*
  * The options of a command. The host parses them, and hands those that the guest needs on to the

@@ -437,6 +437,8 @@ static void run_resize(void)
 	front_set(&b->f, 16, 0x220);
 	front_set_fd(&b->f, 21, 0, socks[1]);
 	close(socks[1]);
+	/* The reply to a further message says that the back end has the socket. */
+	CHECK((front_ask(&b->f, 15, 0) & 0x220) == 0x220);
 	CHECK(request(&b->drivers[0], VIRTIO_BLK_T_OUT, DISK_LEN / 512, 512) == VIRTIO_BLK_S_IOERR);
 	CHECK(pthread_create(&thread, NULL, drive, &b->drivers[1]) == 0);
 	CHECK(eventfd_write(b->wake, 1) == 0);
