@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from harness import podman
+from harness import mode, podman
 from harness.runtime import wait_for
 
 COUNTER = "i=0; while :; do i=$((i+1)); echo out $i; echo $i >/count; sleep 0.5; done"
@@ -38,6 +38,11 @@ def test_checkpoint_and_restore(root_podman, tmp):
         assert count(p, "ct") > last
         p("container", "checkpoint", "--export", tar, "ct")
         p("rm", "-f", "ct")
+        if mode.VM:
+            # The second one has a root of its own, whose files are not those that the guest has open.
+            r = p.try_("container", "restore", "--import", tar, "--name", "ct2")
+            assert r.rc != 0 and "which the guest has open, is gone or is another file now" in r.err, r
+            return
         p("container", "restore", "--import", tar, "--name", "ct2")
         before = count(p, "ct2")
         assert before > last
