@@ -22,7 +22,10 @@
 
 struct volume {
 	const char *name;
-	/* absolute path of the directory or the disk with the content if the store's path is one */
+	/*
+	 * absolute path of the directory or the disk with the content if the store's path is
+	 * absolute
+	 */
 	const char *path;
 	bool disk;           /* the volume is in the pool "qcow2" */
 	uint64_t size, used; /* of a disk: bytes that it can hold, and that it takes on the host */

@@ -32,8 +32,8 @@
 #define LOG_TAIL 4096
 
 /*
- * Options that only a machine has. caisson-inside parses their values, and here they are only known
- * in order to refuse them for an image that contains a program.
+ * Options that only a machine has. caisson-inside parses their values. This file lists the options
+ * only to refuse them for an image that contains a program.
  */
 struct machine_only {
 	const char *size, *overlay, *format, *cloud_init, *vendor_data, *network_config, *ssh_key;

@@ -52,7 +52,8 @@ static const char *raw_file(const struct json *part)
 
 /*
  * Takes the firmware of a description if caisson can use it: EFI in flash memory for q35, without
- * system management mode, and without enrolled keys, with which it would refuse unsigned systems.
+ * system management mode, and without enrolled keys, because firmware with enrolled keys refuses
+ * unsigned systems.
  */
 static bool take_firmware(const struct json *d, struct firmware *ret)
 {

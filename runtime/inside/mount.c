@@ -10,9 +10,10 @@
  *
  * One thread of the relay copies requests, and the main thread copies replies. With one thread for
  * both the relay and the guest could wait for each other, when both pipes are full. At the end of
- * the mount the kernel reports ENODEV to the first thread, which closes the guest's input. The
- * guest then unmounts the file systems and ends, and the main thread reads the end of its output.
- * If the guest ends first, or a signal comes, the relay takes the mount away and ends the guest.
+ * the mount the kernel reports ENODEV to the thread that copies requests, and this thread closes
+ * the guest's input. The guest then unmounts the file systems and ends, and the main thread reads
+ * the end of its output. If the guest ends first, or a signal comes, the relay takes the mount away
+ * and ends the guest.
  */
 #include <limits.h>
 #include <linux/fuse.h>
@@ -162,8 +163,8 @@ static void *copy_requests(void *data)
 }
 
 /*
- * Copies replies until the end of the guest's output. A reply that cannot be one ends the mount,
- * because the guest is hostile.
+ * Copies replies until the end of the guest's output. A malformed reply ends the mount, because the
+ * guest is hostile.
  */
 static int copy_replies(const struct relay *r)
 {
@@ -206,8 +207,8 @@ static int relay_messages(struct relay *r)
 }
 
 /*
- * Tells the command that the mount is made, and leaves the caller's streams and directory, so that
- * nothing waits for the end of this process.
+ * Tells the command that the mount is made, closes the caller's streams and leaves the caller's
+ * directory, so that nothing waits for the end of this process.
  */
 static int go_to_background(int ready)
 {
@@ -223,8 +224,8 @@ static int go_to_background(int ready)
 }
 
 /*
- * Waits until the guest has mounted the file systems. Returns 1, or 0 if the guest has ended, which
- * has printed why.
+ * Waits until the guest has mounted the file systems. Returns 1, or 0 if the guest has ended after
+ * it has printed why.
  */
 static int await_ready(const struct relay *r)
 {

@@ -26,7 +26,7 @@
 #define LOOKS 64             /* how often the rings are read between two looks at the clock */
 #define ROUNDS_MAX 64
 #define LAZY_MS 10
-#define LAZY_SHARE 4 /* a quarter */
+#define LAZY_SHARE 4 /* a quarter of the queue */
 
 bool vhost_watches(const struct vhost_backend *b)
 {
