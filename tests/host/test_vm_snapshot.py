@@ -20,7 +20,7 @@ while :; do i=$((i+1)); echo $i >&3; echo $i; sleep 1; done"""
 
 @pytest.fixture(autouse=True)
 def clean_machine():
-    """Replaces the fixture for private corners of the machine, because /tmp is the build machine's here."""
+    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
     before = machine.mounts(), machine.cgroups()
     yield
     assert (machine.mounts(), machine.cgroups()) == before
@@ -259,7 +259,7 @@ def answers():
 
 @pytest.mark.parametrize("form", ["raw", "qcow2"])
 def test_a_disk(vm, form):
-    """What the guest has written to its disk before the checkpoint and after the restore is there, and the disk is needed."""
+    """What the guest has written to its disk before the checkpoint and after the restore is there, and a restore without the disk fails."""
     c = vm("sh", "-c", COUNTER)
     raw, image = (os.path.join(c.bundle, n) for n in ("root.raw", "root." + form))
     c.image = os.path.join(c.bundle, "image")

@@ -162,7 +162,7 @@ def test_pull(user, accounts):
 
 
 def test_without_ranges(user, accounts):
-    """All files belong to the user, which a warning says with its reason and fix; the container has the user's id only."""
+    """All files belong to the user, a warning gives the reason and the fix, and the container has the user's id only."""
     accounts(False)
     p = user.call("image", "unpack", "box")
     assert NO_RANGE in p.stderr and "www gets this user as its owner, and others may too" in p.stderr and p.stderr.count(NO_RANGE) == 2
@@ -173,7 +173,7 @@ def test_without_ranges(user, accounts):
 
 
 def test_ranges_that_come_later(user, accounts):
-    """Layers of a user without ranges are of no use after the user got some: they are unpacked again, and `prune` removes the old."""
+    """When a user gets ranges, caisson unpacks the layers again that it unpacked without ranges, and `prune` removes the old ones."""
     accounts(False)
     assert user.box("stat -c %u /www") == "0\n"
     old = set(user.dirs("layers"))
@@ -186,13 +186,13 @@ def test_ranges_that_come_later(user, accounts):
     user("image", "prune")
     assert not old & set(user.dirs("layers")) and user.box(STAT).splitlines() == SEEN
     accounts(False)
-    # The ids of the ranges are those of strangers now.
+    # Without the ranges the user may not remove files that belong to ids of these ranges.
     p = user.call("image", "prune", rc=1)
     assert "as root, because it has files of ids that this user may no longer map" in p.stderr
 
 
 def test_newuidmap_that_fails(user, tmp):
-    """Without newuidmap all is as without ranges, for the store and the container, and the reason is another one."""
+    """If newgidmap or newuidmap fails, the store and the container are as without ranges, and the warning names the programs."""
     bin_ = os.path.join(tmp, "bin")
     os.mkdir(bin_)
     for name in ("newuidmap", "newgidmap"):
@@ -210,14 +210,14 @@ def test_newuidmap_that_fails(user, tmp):
 
 
 def test_owner_beyond_the_ranges(user):
-    """One clear error, and nothing of the layer in the store."""
+    """If a file's owner is beyond the ranges, the error names the file and the id, and the store has nothing of the layer."""
     p = user.call("run", "--image", "far", "--rm", "--network", "none", "true", rc=1)
     assert "far belongs to 65537:0, which is beyond the ids that this user may map" in p.stderr and "/etc/subuid" in p.stderr
     assert user.dirs("containers") == [] and user.files("far") == [] and len(user.dirs("layers")) == 1
 
 
 def test_directory(user, tmp):
-    """`unpack` and `bundle` into a directory: the image's owners by the ranges, or with --squash the caller."""
+    """`unpack` and `bundle` give the files in a directory the image's owners, mapped by the ranges, or with --squash the caller."""
     d = user.home + "/d"
     user("image", "unpack", "box", d)
     st = os.stat(d + "/www/f")
@@ -233,7 +233,7 @@ def test_directory(user, tmp):
 
 
 def test_inspect_sees_disks(user, layout):
-    """The layers are mounted in the user's namespace, where they can be looked at."""
+    """`inspect` finds the disk in an image, because it mounts the layers in the user's own namespace."""
     layout.image([tar(entry("disk/", "dir", uid=107, gid=107)), tar(entry("disk/d.raw", data=b"\0" * 512, uid=107, gid=107))], "disk")
     ordinary.own(layout.path)
     user("image", "import", f"oci:{layout.path}:disk")

@@ -48,7 +48,7 @@ def firewalld(net, outside, tmp):
 
 
 def all_works(net, record):
-    """Published ports from outside and over loopback, in IPv4 and IPv6; the way out; names."""
+    """Checks published ports from outside and over loopback, in IPv4 and IPv6, connections to the outside, and names."""
     gateway = next(a["gateway"] for a in record["addresses"] if "." in a["gateway"])
     assert net.ask("192.0.2.1", 8080, ns="outside") == "192.0.2.2"
     assert net.ask("2001:db8::1", 8080, ns="outside") == "2001:db8::2"

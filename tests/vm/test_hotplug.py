@@ -89,4 +89,4 @@ def test_mounts(vm, tmp_path):
     assert server_mounts(c) == before
     assert "hello" in (source / "file").read_text()
     update(c, "--add-net", "eth0").failed("--add-net eth0")
-    update(c, "--add-mount", f"{source}:/data").ok()  # goes with the container
+    update(c, "--add-mount", f"{source}:/data").ok()  # ends with the container
