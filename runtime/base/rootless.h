@@ -29,7 +29,7 @@ struct rootless {
  */
 int rootless_become_root(struct rootless *ret) must_check;
 
-#define ROOTLESS_KEY_SIZE 18 /* size in bytes of a key, with the NUL */
+#define ROOTLESS_KEY_SIZE 18 /* size in bytes of the buffer for a key */
 
 /*
  * Computes a key of the id maps of this process's user namespace. Processes that have the same key

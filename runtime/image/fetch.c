@@ -41,8 +41,8 @@ static int on_bytes(void *data, const struct http_response *response, const void
 }
 
 /*
- * Refuses a file that anyone on the way could change: without TLS the user has to name the file's
- * digest.
+ * Refuses a file that anyone on the network path could change: without TLS the user has to name the
+ * file's digest, unless the server is on this host.
  */
 static int check_origin(const struct fetching *f, const char *url)
 {

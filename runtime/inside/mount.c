@@ -102,8 +102,9 @@ static int read_guest(const struct relay *r, void *buf, size_t len)
 }
 
 /*
- * Ends `caisson run` and waits for it. Returns its exit code, or 1. If it has failed, prints its
- * error messages, unless standard error is /dev/null by then.
+ * Waits for the end of `caisson run`, to which it first sends SIGTERM if `cut` is set. Copies the
+ * messages of `caisson run` to standard error, which is /dev/null once go_to_background() was
+ * called. Returns the exit code of `caisson run`, or 1 if a signal ended it.
  */
 static int end_guest(struct relay *r, bool cut)
 {

@@ -30,7 +30,7 @@ static int read_mount_id(pid_t pid, int fd, unsigned *ret)
 
 /*
  * Says whether the mount is in the mount namespace of the process. A standard stream is often a
- * file of the host, such as /dev/null or a log, which is not.
+ * file of the host, such as /dev/null or a log, and its mount is not in that namespace.
  */
 static int is_mounted_inside(pid_t pid, unsigned mount)
 {
