@@ -46,7 +46,7 @@ int volumes_lock(const struct store *s, bool exclusive) must_check;
  */
 int volume_note_attached(const struct store *s, const char *name, const char *id, const char *list)
 	must_check;
-/* Forgets what volume_note_attached() has noted. */
+/* Removes the note that volume_note_attached() has made. It is no error if there is none. */
 int volume_forget_attached(const struct store *s, const char *name, const char *id) must_check;
 
 /* Returns the path of a volume's content, or NULL if there is no memory. */

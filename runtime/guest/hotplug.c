@@ -149,9 +149,9 @@ static int attach_mount(struct guest *g, const struct agent_frame *f)
 }
 
 /*
- * Makes the kernel drop the names and inodes that it keeps without need, so that the file server on
- * the host closes the files of a mount that was removed. Otherwise the host's file system would
- * stay busy.
+ * Makes the kernel drop the names and inodes that it only caches, so that the file server on the
+ * host closes the files of a mount that was removed. Otherwise the host's file system would stay
+ * busy.
  */
 static void forget_files(void)
 {

@@ -9,8 +9,10 @@
 
 /*
  * Gives the microVM the interface `name` of the container's network namespace. The command's
- * process is in that namespace afterwards. Returns -ENOENT if there is no such interface, and
- * -EEXIST if the microVM has it already. After a failure the interface is as it was.
+ * process is in that namespace afterwards. Returns -ENOENT if there is no such interface, -EBUSY if
+ * a tap has its traffic already, for example because the microVM has the interface, and -EEXIST if
+ * the microVM has another interface with this name or MAC address. After a failure the interface is
+ * as it was.
  */
 int hotplug_add_net(struct container *c, const char *name) must_check;
 /*

@@ -389,10 +389,11 @@ void disk_size_on_engine(struct monitor *m, const struct engine_event *event);
 void disk_size_on_server(struct monitor *m, const struct blk_message *message);
 
 /*
- * Send the agent "suspend" and "resume", which agent/protocol.h describes. With `random`, "resume"
- * has random bytes, because other machines start with the same guest memory, and so with the same
- * state of the kernel's random numbers. With `streams`, "resume" has the ports of the container's
- * streams, which the guest has to connect again.
+ * checkpoint_send_suspend() and checkpoint_send_resume() send the agent "suspend" and "resume",
+ * which agent/protocol.h describes. With `random`, "resume" has random bytes, because other
+ * machines start with the same guest memory, and so with the same state of the kernel's random
+ * numbers. With `streams`, "resume" has the ports of the container's streams, which the guest has
+ * to connect again.
  */
 int checkpoint_send_suspend(struct monitor *m, uint64_t request, uint32_t port) must_check;
 int checkpoint_send_resume(struct monitor *m, bool random, bool streams) must_check;

@@ -33,7 +33,7 @@ def netns():
 
 
 def add_veth(number):
-    """Makes an interface of the namespace, with 10.9.NUMBER.2 and a route. The other end is here."""
+    """Makes an interface of the namespace, with 10.9.NUMBER.2 and a route. The other end of the veth pair is in the test's own namespace."""
     network.ip("link", "add", f"hot{number}", "type", "veth", "peer", "name", f"eth{number}", "netns", "hot")
     network.ip("addr", "add", f"10.9.{number}.1/24", "dev", f"hot{number}")
     network.ip("link", "set", f"hot{number}", "up")

@@ -251,7 +251,7 @@ def test_a_terminal_and_a_network(vm):
 
 
 def answers():
-    """Says whether the guest's kernel refuses a connection: so packets go there and come back."""
+    """Returns whether the guest's kernel refuses a connection, which shows that packets reach the guest and come back."""
     with socket.socket() as s:
         s.settimeout(5)
         return s.connect_ex(("10.213.14.2", 9)) == errno.ECONNREFUSED

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`run --image --isolation vm --root-disk erofs`: one EROFS image for each chain of layers, in the store, which all microVMs
+"""Tests `run --image --isolation vm --root-disk erofs`: the store has one EROFS image for each chain of layers, which all microVMs
 of the image read as a disk. What a container writes stays in its guest."""
 import json
 import os

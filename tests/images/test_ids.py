@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of an ordinary user with and without ranges of ids in /etc/subuid and /etc/subgid: who owns the files in the
+"""Tests images of an ordinary user with and without ranges of ids in /etc/subuid and /etc/subgid: who owns the files in the
 store, in a directory and in containers, and that the user can remove all of them."""
 import json
 import os
@@ -54,7 +54,7 @@ class User:
         return os.listdir(os.path.join(self.store, name))
 
     def files(self, name):
-        """The files of this name in the unpacked layers."""
+        """Returns the paths of the files of this name in the unpacked layers."""
         return [os.path.join(d, name) for d, _, files in os.walk(self.store + "/layers") if name in files]
 
 
@@ -116,7 +116,7 @@ def test_owners(user, isolation):
 
 
 def test_named_container(user):
-    """A container in the background: exec as another user, diff, commit with owners, logs, rm."""
+    """Tests exec as another user, diff, commit with owners, logs and rm with a container in the background."""
     user("run", "--image", "box", "-d", "--name", "b1", "--network", "none", "sleep", "100")
     user("exec", "b1", "sh", "-c", "echo 1 > /www/made && chown 5:6 /www/made && mkdir -m 700 /d && touch /d/f && chown -R 8:9 /d && rm /www/new")
     assert user("exec", "--user", "33:34", "b1", "sh", "-c", "cat /www/f") == "1"
@@ -130,7 +130,7 @@ def test_named_container(user):
 
 
 def test_volumes(user):
-    """A volume begins as the image's directory with its owners; the user can remove it."""
+    """A new volume has the files of the image's directory with their owners, and the user can remove the volume."""
     assert user.box("stat -c %u:%g /v /v/f; echo more > /v/g; chown 9:9 /v/g", "-v", "data:/v", "--mount", "type=volume,source=data,target=/vol") != ""
     out = user.box("stat -c '%n %u:%g' /vol /vol/f; cat /vol/f", "-v", "copy:/vol").split()
     assert out == ["/vol", "7:7", "/vol/f", "7:7", "v"]
@@ -140,7 +140,7 @@ def test_volumes(user):
 
 
 def test_df(user):
-    """The files of other ids, in directories that only their owner may read, are counted."""
+    """`image df` counts the files of other ids, also in directories that only their owner may read."""
     user("run", "--image", "box", "--name", "b1", "--network", "none", "sh", "-c", "head -c 300000 /dev/zero > /www/big; mkdir -m 0 /www/shut")
     df = json.loads(user("image", "df", "--json"))
     assert df["containers"]["count"] == 1 and 300000 < df["containers"]["bytes"] < 600000

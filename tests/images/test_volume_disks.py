@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Volumes that are disks (`caisson volume create --pool qcow2`): what makes them, what mounts them, and what a kill leaves."""
+"""Tests volumes that are disks (`caisson volume create --pool qcow2`): what makes them, what mounts them, and what a kill leaves."""
 import json
 import os
 import subprocess

@@ -29,7 +29,7 @@ def update(c, *args):
 
 
 def server_mounts(c):
-    """The mounts in the share of the microVM's file server."""
+    """Returns the mounts in the share of the microVM's file server."""
     pid = c.rt("state", c.id).json()["pid"]
     children = subprocess.run(["pgrep", "-P", str(pid), "caisson-fs"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     with open(f"/proc/{children[0]}/mountinfo") as f:

@@ -42,7 +42,7 @@ def point(tmp):
 
 @pytest.fixture
 def small(rt, tmp, monkeypatch):
-    """A disk with one ext4 file system, which has a file and a directory."""
+    """Makes a disk with one ext4 file system, which has a file and a directory."""
     monkeypatch.setenv("TMPDIR", tmp)
     d, tree = Disk(rt, tmp), os.path.join(tmp, "small")
     put(tree, "sub/file", "old\n")
