@@ -252,8 +252,8 @@ static void add_commands(struct qemu_args *a, int qmp, bool waits)
 
 /*
  * Adds a screen, a keyboard and a pointer. QEMU listens for no viewer: the monitor hands each
- * viewer's connection over (engine_add_viewer()). The machine with firmware has a VGA adapter,
- * because the firmware has a driver for it, and a keyboard of its own.
+ * viewer's connection over (engine_add_viewer()). A machine with firmware has a VGA adapter,
+ * because the firmware has a driver for VGA, and q35 also has a PS/2 keyboard.
  */
 static void add_screen(struct qemu_args *a, const struct engine_description *d)
 {

@@ -286,7 +286,7 @@ def test_a_disk(vm, form):
 
 def test_a_full_disk_and_killed_restores(counter):
     """A checkpoint for which there is no room leaves nothing, and the container goes on. Wherever `restore` is killed,
-    `delete --force` removes what it has made, and the checkpoint stays good."""
+    `delete --force` removes what it has made, and the checkpoint can still be restored."""
     c = counter
     os.mkdir(c.image)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", c.image], check=True)

@@ -37,7 +37,7 @@ def server_mounts(c):
 
 
 def killed(c, source):
-    """A command that is killed at any time leaves nothing that a later one does not remove."""
+    """Whatever a command leaves that is killed at any time, a later command removes it."""
     for delay in (0.005, 0.02, 0.1, 0.3):
         p = c.rt.popen("update", "--add-mount", f"{source}:/data", c.id)
         try:
