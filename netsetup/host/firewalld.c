@@ -51,7 +51,7 @@ int firewalld_add(struct host *h, const struct network *n)
 	if (r >= 0)
 		r = tell(option, true);
 	/*
-	 * If an administrator has put the bridge into another zone, it stays there.
+	 * If an administrator has put the bridge into another zone, the bridge stays in that zone.
 	 */
 	if (r == -EIO && strstr(err_msg(), "ZONE_CONFLICT")) {
 		err_clear();

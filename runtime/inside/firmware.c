@@ -13,7 +13,7 @@
 #include "inside/machine.h"
 
 #define DESCRIPTION_MAX (1u << 20)
-#define VARS_MAX (UINT64_C(64) << 20) /* limit of the size of a file of variables */
+#define VARS_MAX (UINT64_C(64) << 20) /* largest size in bytes of a file of variables */
 #define ANY_FIRMWARE "efi"            /* value of --firmware: what the host has installed */
 
 static const char *const directories[] = {"/etc/qemu/firmware", "/usr/share/qemu/firmware"};
