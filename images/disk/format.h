@@ -187,9 +187,9 @@ int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64
 /* Sets the error message "NAME: text" for this image and returns -code. */
 /*
  * Makes what was written to `fd`, a file of the disk, durable, unless the disk is `unsafe`. `what`
- * is the file's name in an error message. If this has failed once, it always fails, because the
- * kernel may have dropped what it could not write. The error is -EIO whatever the reason was, so
- * that no caller tries again when the host has space again.
+ * is the file's name in an error message. After its first failure the function fails each time,
+ * because the kernel may have dropped what it could not write. The error is -EIO whatever the
+ * reason was, so that no caller tries again when the host has space again.
  */
 int disk_sync(struct disk *d, int fd, const char *what) must_check;
 

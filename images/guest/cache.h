@@ -15,7 +15,10 @@
 /* size of the buffer for the name of an entry */
 #define CACHE_NAME_SIZE 64
 
-/* Appends a line with `name` and what identifies the file's contents to the key. */
+/*
+ * Appends to the key a line with `name` and with what identifies the file's contents: its device,
+ * inode, size and times.
+ */
 int cache_key_stat(struct strbuf *key, const char *name, const struct stat *st) must_check;
 
 /* Makes the name of the entry with this key. */
@@ -31,9 +34,9 @@ int cache_open(const char *path) must_check;
 int cache_open_entry(int dir, const char *name) must_check;
 
 /*
- * Takes the lock of the cache, the file `name` in it, which belongs to the returned descriptor.
- * Waits `wait_ms` at most, because the process that holds the lock may be stopped. Returns
- * -ETIMEDOUT with a message if another process still holds the lock.
+ * Takes a lock of the cache, the file `name` in the directory `dir`. The lock is held until the
+ * returned descriptor is closed. Waits `wait_ms` at most, because the process that holds the lock
+ * may be stopped. Returns -ETIMEDOUT with a message if another process still holds the lock.
  */
 int cache_lock(int dir, const char *name, int wait_ms) must_check;
 

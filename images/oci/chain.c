@@ -226,7 +226,7 @@ static int lock_chain(const struct store *s, const char *key)
 		     : take_fd(&fd);
 }
 
-/* Makes the name in STORE/chains of layers 0 to `index` of the image. */
+/* Makes the name, in STORE/chains, of the chain of the image's layers 0 to `index`. */
 static int chain_key(const struct image *img, size_t index, char ret[CHAIN_KEY_SIZE])
 {
 	char ids[ROOTLESS_KEY_SIZE];

@@ -7,9 +7,9 @@
  *	STORE/chains/ALGORITHM-HEX[.KEY]   a symbolic link whose text is NAME
  *
  * The key is the chain ID (image-spec, config.md): the digest of a layer and of all layers below
- * it. So a layer is there once for all images that have it above the same layers. KEY is that of
- * rootless_key(), because the owners of the files in a layer depend on the id maps of the process
- * that unpacked it. In the initial user namespace there is no KEY.
+ * it. So all images that have a layer above the same layers share one copy of that layer. KEY is
+ * that of rootless_key(), because the owners of the files in a layer depend on the id maps of the
+ * process that unpacked it. In the initial user namespace there is no KEY.
  *
  * image-spec applies a layer to the tree below it, and this store gives exactly that tree. The
  * layer is written, by the same code as into a plain directory, into an overlay mount of the layers
@@ -64,7 +64,7 @@ int chain_find(const struct store *s, const struct image *img, struct strbuf *re
 int chain_open_view(const struct store *s, const char *layers) must_check;
 
 #define CHAIN_EROFS_SUFFIX ".erofs"
-#define CHAIN_EROFS_SIZE 32 /* size in bytes of a name with this suffix, with the NUL */
+#define CHAIN_EROFS_SIZE 32 /* size in bytes of an EROFS image's name, with the NUL */
 
 /*
  * Makes the name, in STORE/layers, of the EROFS image of the unpacked layers with the names
@@ -74,6 +74,6 @@ void chain_erofs_name(const char *layers, char ret[CHAIN_EROFS_SIZE]);
 
 /*
  * Makes the EROFS image of the unpacked layers, STORE/layers/NAME.erofs, by mkfs.erofs(1), unless
- * there is one. NAME is that of the topmost layer.
+ * the image exists. NAME is the name of the topmost layer.
  */
 int chain_make_erofs(const struct store *s, const char *layers) must_check;

@@ -28,7 +28,7 @@ struct making {
 	const struct store *s;
 	const char *layers;
 	char name[CHAIN_EROFS_SIZE];         /* name of the image in STORE/layers */
-	char partial[CHAIN_EROFS_SIZE + 32]; /* its path in STORE while it is written */
+	char partial[CHAIN_EROFS_SIZE + 32]; /* path in STORE of the unfinished image */
 	struct strbuf tree, image; /* absolute paths of the tree and of the file that is written */
 };
 
@@ -43,7 +43,7 @@ static bool exists(const struct making *m)
 	return faccessat(m->s->layers, m->name, F_OK, 0) == 0;
 }
 
-/* Opens and empties the file in STORE/partial, and locks it. */
+/* Opens the file in STORE/partial, makes it if it is missing, and locks it. */
 static int open_partial(const struct making *m)
 {
 	_cleanup_fd_ int fd = openat(m->s->dir, m->partial, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -57,8 +57,8 @@ static int open_partial(const struct making *m)
 }
 
 /*
- * Opens the tree of the layers as a detached mount. chain_open_view() returns a plain directory if
- * there is one layer, of which a detached copy is made.
+ * Opens the tree of the layers as a detached mount. If there is only one layer, chain_open_view()
+ * returns that layer's plain directory, so this function makes a detached mount of the directory.
  */
 static int open_tree_of(const struct making *m)
 {
@@ -104,7 +104,10 @@ static int run_program(const struct making *m)
 			       helper_last_line(&messages));
 }
 
-/* Writes the image to the file `fd`, whose lock this process holds, and gives it its name. */
+/*
+ * Writes the image to the file `fd`, whose lock this process holds, and renames the file to the
+ * image's name.
+ */
 static int write_image(const struct making *m, int fd)
 {
 	if (ftruncate(fd, 0) < 0)

@@ -261,7 +261,10 @@ static int sweep_chain(struct marks *m, const char *name, struct store_freed *fr
 		dash ? (int)strcspn(dash + 1, ".") : 0, dash ? dash + 1 : "");
 	if (strstr(strbuf_str(&m->layers), needle))
 		return 0;
-	/* A chain that was unpacked with other id maps is not needed: nobody would use it. */
+	/*
+	 * A chain that was unpacked with other id maps is removed, because containers use only
+	 * chains that were unpacked with the present maps.
+	 */
 	bool own = streq(dot ? dot + 1 : "", m->ids);
 	if (own && m->n && bsearch(&key, m->v, m->n, sizeof(*m->v), compare_digests))
 		return strbuf_addf(&m->layers, "%s:", target);

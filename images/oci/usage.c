@@ -9,8 +9,8 @@
 
 #define BLOCK 512 /* unit of st_blocks in bytes */
 /*
- * Level of the files in a directory of the store for fts(3), which calls the directory itself 0:
- * each entry of this level is one layer, one container ...
+ * Level, as fts(3) counts levels, of the entries in a directory of the store, each of which is one
+ * layer, one container or the like. The directory itself has the level 0.
  */
 #define LEVEL_ITEM 1
 

@@ -5,7 +5,7 @@
 
 enum usage_kind {
 	USAGE_BLOBS,
-	USAGE_PARTIAL, /* rest of downloads that were cut, and locks */
+	USAGE_PARTIAL, /* remains of interrupted downloads, and lock files */
 	USAGE_LAYERS,
 	USAGE_DISKS, /* EROFS images of layers */
 	USAGE_CONTAINERS,

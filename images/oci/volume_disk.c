@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "images/oci/volumes_internal.h"
 
-#define RAW "disk.raw" /* the file in which the file system is made; removed afterwards */
+#define RAW "disk.raw" /* temporary file in which mkfs.ext4 makes the file system */
 #define OUTPUT_MAX 65536
 
 static const char *find_mkfs(void)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds out which containers mount a volume, and notes those to which one was attached. */
+/*
+ * Finds out which containers mount a volume, and records to which running containers a volume was
+ * attached.
+ */
 #include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
@@ -19,7 +22,10 @@ static int open_attached(int dir)
 	return openat(dir, ATTACHED, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-/* Sets the user of the volume with the content at `path`, if it has none. Returns 1 if it does. */
+/*
+ * Sets the user of the volumes whose content is at `path` and that have no user yet. Returns their
+ * number.
+ */
 static size_t note_path(const char *path, const char *container, struct volume *v, size_t n)
 {
 	struct stat st;
@@ -36,8 +42,9 @@ static size_t note_path(const char *path, const char *container, struct volume *
 }
 
 /*
- * Sets the user of each volume that the container's config.json has a bind mount of, or as the disk
- * of its microVM, and that has no user yet. Returns how many volumes got a user.
+ * Sets the user of each volume that has no user yet and that the container's config.json names, as
+ * the source of a mount or as the disk of the container's microVM. Returns how many volumes got a
+ * user.
  */
 static size_t note_mounts(
 	const struct json *config, const char *container, struct volume *v, size_t n)
@@ -117,8 +124,8 @@ int volume_forget_attached(const struct store *s, const char *name, const char *
 }
 
 /*
- * Sets the user of the volume to the container `id` if the list that was noted for that container
- * has a mount of the volume. There is no list if the container was removed.
+ * Sets the user of the volume to the container `id` if that container's list of added mounts has a
+ * mount of the volume. There is no list if the container was removed.
  */
 static int note_attached(int attached, struct arena *a, const char *id, struct volume *v)
 {

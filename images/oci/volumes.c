@@ -377,7 +377,7 @@ int volume_remove(const struct store *s, struct arena *a, const char *name)
 	return remove_tree(all, gone, NULL);
 }
 
-/* Writes the size of a volume's disk into volume.json, if it has changed. */
+/* Writes `size`, the new size in bytes of a volume's disk, into volume.json. */
 static int update_size(
 	const struct store *s, struct arena *a, const struct volume *v, uint64_t size)
 {

@@ -22,7 +22,10 @@
 
 struct volume {
 	const char *name;
-	/* absolute path of the directory or the disk with the content if the store's path is one */
+	/*
+	 * absolute path of the directory or the disk with the content if the store's path is
+	 * absolute
+	 */
 	const char *path;
 	bool disk;           /* the volume is in the pool "qcow2" */
 	uint64_t size, used; /* of a disk: bytes that it can hold, and that it takes on the host */
@@ -43,7 +46,7 @@ int volumes_lock(const struct store *s, bool exclusive) must_check;
  */
 int volume_note_attached(const struct store *s, const char *name, const char *id, const char *list)
 	must_check;
-/* Forgets what volume_note_attached() has noted. */
+/* Removes the note that volume_note_attached() has made. It is no error if there is none. */
 int volume_forget_attached(const struct store *s, const char *name, const char *id) must_check;
 
 /* Returns the path of a volume's content, or NULL if there is no memory. */

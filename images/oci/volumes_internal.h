@@ -16,8 +16,9 @@ int volumes_find_users(const struct store *s, struct arena *a, struct volume *v,
 #define VOLUME_DISK "disk.qcow2" /* file of a volume in the pool "qcow2" */
 
 /*
- * volume_disk.c: makes VOLUME_DISK with an empty file system in the directory `dir`, whose path is
- * `path`; and reads the size of the disk in the file `path`, with the program `tool`.
+ * The functions of volume_disk.c. volume_disk_make() makes VOLUME_DISK with an empty file system in
+ * the directory `dir`, whose path is `path`. volume_disk_size() reads the size in bytes of the disk
+ * in the file `path`, with the program `tool`.
  */
 int volume_disk_make(struct arena *a, int dir, const char *path, const struct volume_disk *d)
 	must_check;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lets packets of our bridges pass docker's rules. docker makes "drop" the policy of the chain
- * FORWARD (iptables) if it has switched forwarding on itself, and what our own table accepts would
- * still be dropped there. The chain DOCKER-USER is docker's place for the rules of others. docker
- * keeps the rules in it, so that only `caisson net reload` has to put them back, after a docker
- * that was started later than the network was made, or after somebody has flushed the chain.
+ * Lets packets of caisson's bridges pass docker's rules. If docker itself has switched on IP
+ * forwarding, it sets the policy of the chain FORWARD (iptables) to "drop", and this policy drops
+ * packets that caisson's own table accepts. docker leaves the chain DOCKER-USER to the rules of
+ * other programs and keeps these rules. If docker was first started after the network was made, or
+ * if somebody has flushed the chain, `caisson net reload` adds the rules again.
  */
 #include <limits.h>
 
@@ -37,7 +37,7 @@ static bool has_chain(const char *program)
 	return r > 0;
 }
 
-/* Calls change() for both families and both directions. */
+/* Calls change() for IPv4 and IPv6 and for both directions. */
 static int change_all(struct host *h, const struct network *n, bool add)
 {
 	static const char *const programs[] = {"iptables", "ip6tables"}, *const directions[] = {

@@ -6,9 +6,9 @@
  * networks apart in every zone.
  *
  * The zone is set in firewalld's runtime and in its permanent configuration, because firewalld
- * forgets the former at `firewall-cmd --reload`, which no unit of systemd notices. A firewalld that
- * was installed after the network was made gets both by `caisson net reload`, which
- * caisson-net.service runs after each start of firewalld.
+ * drops its runtime configuration at `firewall-cmd --reload`, of which systemd does not tell
+ * caisson-net.service. If firewalld was installed after the network was made, `caisson net reload`
+ * sets the zone in both, and caisson-net.service runs this command after each start of firewalld.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -18,10 +18,7 @@
 
 #define PROGRAM "firewall-cmd"
 
-/*
- * Runs firewall-cmd. Returns -EIO with the last line that it has written if it could not do its
- * work.
- */
+/* Runs firewall-cmd. If firewall-cmd fails, returns -EIO with a message that has its last line. */
 static int tell(const char *option, bool permanent)
 {
 	const char *const words[] = {
@@ -54,7 +51,7 @@ int firewalld_add(struct host *h, const struct network *n)
 	if (r >= 0)
 		r = tell(option, true);
 	/*
-	 * If an administrator has put the bridge into another zone, it stays there.
+	 * If an administrator has put the bridge into another zone, the bridge stays in that zone.
 	 */
 	if (r == -EIO && strstr(err_msg(), "ZONE_CONFLICT")) {
 		err_clear();
@@ -71,7 +68,10 @@ int firewalld_remove(struct host *h, const struct network *n)
 		host_skips(h, "firewalld: take %s out of the zone trusted", n->interface))
 		return 0;
 	snprintf(option, sizeof(option), "--remove-interface=%s", n->interface);
-	/* The bridge may be in no zone, because firewalld is newer, or in an administrator's. */
+	/*
+	 * Errors are ignored, because the bridge may be in no zone, if firewalld was installed
+	 * after the network was made, or in the zone of an administrator.
+	 */
 	if (tell(option, false) < 0)
 		err_clear();
 	if (tell(option, true) < 0)

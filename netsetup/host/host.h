@@ -68,7 +68,7 @@ struct host {
 	struct arena arena; /* memory of what the functions below return */
 	struct nl nl;       /* socket for rtnetlink in the host's network namespace */
 	int config_dir, state_dir, lock;
-	struct nft_ctx *nft; /* what nft_run() has used last, or NULL */
+	struct nft_ctx *nft; /* libnftables context of the last nft_run(), or NULL */
 	bool dry_run;
 	bool skip_damaged;     /* network_list() leaves out the networks whose file is damaged */
 	struct strbuf changes; /* one line for each change of a dry run */
@@ -259,8 +259,8 @@ struct attachment {
 	struct ip gateways[2];
 	size_t address_count;
 	/*
-	 * the container was a running microVM, which was given the interface, and has to let go of
-	 * it before the interface is removed
+	 * the container was a running microVM when it was attached, so its guest must stop using
+	 * the interface before the interface is removed
 	 */
 	bool microvm;
 	/* whether attaching gave the container default routes to the gateways */

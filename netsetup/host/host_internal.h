@@ -132,8 +132,9 @@ int program_run(const char *const *argv, char *line, size_t size) must_check;
 /* --- docker.c --- */
 
 /*
- * Add the rules to docker's chain DOCKER-USER that accept what comes from and goes to the bridge of
- * a network, and remove them. They do nothing if there is no such chain, or no bridge.
+ * docker_add() adds rules to docker's chain DOCKER-USER that accept the packets from and to the
+ * bridge of a network, and docker_remove() removes these rules. Both do nothing if the chain does
+ * not exist, or if the network has no bridge.
  */
 int docker_add(struct host *h, const struct network *n) must_check;
 int docker_remove(struct host *h, const struct network *n) must_check;
@@ -141,8 +142,9 @@ int docker_remove(struct host *h, const struct network *n) must_check;
 /* --- firewalld.c --- */
 
 /*
- * Put the bridge of a network into firewalld's zone "trusted", and take it out. They do nothing if
- * firewalld does not run, or if the network has no bridge.
+ * firewalld_add() puts the bridge of a network into firewalld's zone "trusted", and
+ * firewalld_remove() takes the bridge out of the zone. Both do nothing if firewalld does not run,
+ * or if the network has no bridge.
  */
 int firewalld_add(struct host *h, const struct network *n) must_check;
 int firewalld_remove(struct host *h, const struct network *n) must_check;

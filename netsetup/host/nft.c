@@ -27,9 +27,10 @@ int nft_run(struct host *h, const char *commands)
 	if (h->dry_run)
 		return strbuf_addf(&h->changes, "nft:\n%s", commands);
 	/*
-	 * The socket is closed late, by host_close(), because its close waits until the kernel has
-	 * freed what the commands have deleted, which takes 7 to 20 ms (RCU). So this wait and that
-	 * for the end of an interface pass at the same time.
+	 * Only the socket of an earlier nft_run() is closed here. The socket of this one stays open
+	 * until host_close(), because close(2) waits until the kernel has freed what the commands
+	 * have deleted, which takes 7 to 20 ms (RCU). Meanwhile the kernel can delete an interface,
+	 * which needs such a wait too.
 	 */
 	nft_close(h);
 	h->nft = nft_ctx_new(NFT_CTX_DEFAULT);

@@ -47,7 +47,7 @@ int network_reload(struct host *h)
 
 	int r = network_list(h, &all, &n);
 	if (r < 0) {
-		/* A damaged file keeps no other network from being made. */
+		/* The networks whose files are not damaged are made all the same. */
 		failure_note(&failure, r);
 		h->skip_damaged = true;
 		r = network_list(h, &all, &n);

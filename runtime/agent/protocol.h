@@ -3,7 +3,7 @@
  * The agent protocol: the messages between the monitor (host) and caisson-guest (guest) over one
  * vsock stream. Both link agent.c, and neither trusts the lengths that the other one sends.
  *
- * The guest's init connects to AGENT_PORT of the host and says "hello". From then on both send
+ * The guest's init connects to AGENT_PORT of the host and sends "hello". From then on both send
  * frames: a header, a JSON object with a member "type", and for some types a blob of bytes. The
  * monitor first sends "create" with the orders (agent/orders.h): the GUEST and INIT steps of the
  * plan that the runtime made on the host, as checked bytes.
@@ -38,7 +38,7 @@
  *		 kind: "disk", with readOnly: the disk gets the device node `name` in the container
  *		 kind: "mount", with share and attr: the mount `share` in the share was added. It
  *		 gets the flags attr (MOUNT_ATTR_*), and the target `name` in the container
- *	detach   {id, slot, kind, name, share}; the reply comes when the guest has let go of the
+ *	detach   {id, slot, kind, name, share}; the reply comes when the guest has released the
  *		 device
  *	clock    {time}; sent when the host's clock was set, after a suspend of the host, and after
  *		 SIGCONT, because a guest that was stopped may have a clock that is late

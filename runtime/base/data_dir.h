@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds and makes the directory in which caisson keeps what a user has for longer than a boot. */
+/* Finds and makes the directory in which caisson stores what a user keeps across reboots. */
 #pragma once
 #include <stddef.h>
 

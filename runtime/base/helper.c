@@ -38,8 +38,9 @@ int helper_read(const struct helper_streams *s, int stream, struct strbuf *ret, 
 }
 
 /*
- * Executes the program. Returns only on failure. execvp(3) gives a file that is no program to the
- * shell, so it serves only for the name of a program of the distribution.
+ * Executes the program. Returns only on failure. execvp(3) would execute a file that is no program
+ * as a shell script, so it is called only for a `path` without a slash, the name of a program of
+ * the distribution.
  */
 static void run(const char *path, char *const argv[])
 {

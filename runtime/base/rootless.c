@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. newuidmap(1) has to run in the parent user namespace, and unshare(2) moves
- * the whole process into the new one. So a child process is made first. It waits until this process
- * has called unshare(2), runs newuidmap(1) and newgidmap(1) for it, and ends. A byte in a pipe
- * tells the child to begin; if this process dies before, the child reads the end of the pipe.
+ * the whole process into the new one. So a child process is made first. The child waits until this
+ * process has called unshare(2), runs newuidmap(1) and newgidmap(1) for this process, and ends. A
+ * byte in a pipe tells the child to begin; if this process dies before, the child reads the end of
+ * the pipe.
  */
 #include "base/rootless.h"
 
@@ -111,8 +112,8 @@ static int write_own_map(const char *path, const char *text)
 }
 
 /*
- * Maps the user's own ids in the user namespace that this process has entered. newuidmap(1) may
- * have written the map of users already, when newgidmap(1) failed.
+ * Maps the user's own ids in the user namespace that this process has entered. If newgidmap(1)
+ * failed, newuidmap(1) may have written the map of users already.
  */
 static int map_one_id(uid_t uid, gid_t gid)
 {

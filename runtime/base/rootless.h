@@ -21,15 +21,15 @@ struct rootless {
  * namespace, which belongs to that user namespace. The user namespace maps the user's own ids to 0,
  * and the ranges of subuid(5) and subgid(5) to the ids from 1 on. If the user has no such ranges,
  * or newuidmap(1) fails, it maps the user's own ids only. Then the process may enter and remove
- * directories whose modes forbid it to their owner, may set extended attributes that need a
- * capability in their namespace, and may mount overlays.
+ * directories whose modes forbid it to their owner, may set extended attributes for which the
+ * kernel wants a capability in the user namespace, and may mount overlays.
  *
  * A process with the user id 0 stays where it is. The process must have one thread. The kernel
  * clears the setting PR_SET_PDEATHSIG.
  */
 int rootless_become_root(struct rootless *ret) must_check;
 
-#define ROOTLESS_KEY_SIZE 18 /* size in bytes of a key, with the NUL */
+#define ROOTLESS_KEY_SIZE 18 /* size in bytes of the buffer for a key */
 
 /*
  * Computes a key of the id maps of this process's user namespace. Processes that have the same key

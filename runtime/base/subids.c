@@ -112,8 +112,8 @@ static _Noreturn void execute(char **argv)
 }
 
 /*
- * Makes the arguments PROGRAM PID INSIDE OUTSIDE COUNT ... of an id map, whose numbers become words
- * of their own.
+ * Makes the arguments PROGRAM PID INSIDE OUTSIDE COUNT ... from an id map. Each number of the map
+ * becomes one argument.
  */
 static char **make_arguments(struct arena *a, const char *program, pid_t pid, const char *map)
 {

@@ -32,8 +32,8 @@
 #define LOG_TAIL 4096
 
 /*
- * Options that only a machine has. caisson-inside parses their values, and here they are only known
- * in order to refuse them for an image that contains a program.
+ * Options that only a machine has. caisson-inside parses their values. This file lists the options
+ * only to refuse them for an image that contains a program.
  */
 struct machine_only {
 	const char *size, *overlay, *format, *cloud_init, *vendor_data, *network_config, *ssh_key;
@@ -355,9 +355,9 @@ static int refuse_machine_options(const struct image_run *r)
 }
 
 /*
- * Boots the disk in the image as a machine if the image contains a disk and no program. Then this
- * process becomes caisson-inside, so the function returns only after a failure or if there is no
- * disk.
+ * If root runs the image with --isolation vm, and the image contains a disk and no program, boots
+ * the disk as a machine: this process becomes caisson-inside, so the function returns only after a
+ * failure. In all other cases refuses the options that only a machine has.
  */
 static int try_machine(struct image_run *r)
 {

@@ -11,7 +11,8 @@
 #include "run/volumes.h"
 
 #define DISK_PROGRAM "caisson-disk"
-#define DISK_MIN (8U << 20) /* smallest disk of a volume, in bytes, which ext4 has room on */
+/* smallest size in bytes of a volume's disk, on which ext4 still has room */
+#define DISK_MIN (8U << 20)
 
 /* Finds caisson-disk, which makes and reads the disks of volumes. */
 static int find_tool(struct arena *a, const char **ret)

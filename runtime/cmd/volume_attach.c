@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Implements `caisson volume attach` and `caisson volume detach`: a volume, mounted into a
- * container that runs.
+ * Implements `caisson volume attach` and `caisson volume detach`, which mount a volume into a
+ * container that runs, and unmount it.
  */
 #include "cmd/volume.h"
 

@@ -27,8 +27,9 @@ static int print_resized(bool quiet)
 }
 
 /*
- * Resizes an image that another process uses, with the error -EAGAIN of the attempt to open it: if
- * a microVM is that process, its monitor does it.
+ * Resizes an image that could not be opened, with the error -EAGAIN, because another process uses
+ * it. If a microVM uses the image, the microVM's monitor resizes it. The message of the error
+ * -EAGAIN must still be set.
  */
 static int resize_locked(const struct tool_image *i, const char *text)
 {

@@ -5,8 +5,8 @@
  * attributes whose names begin with "user.", and a container of this user can set them too on files
  * that it shares with the host. So the value begins with a message authentication code by a key
  * that is in the user's data directory, out of the container's sight. The code covers the
- * directory, and the inode number and birth time of the file, so that it says nothing about another
- * file.
+ * directory, and the inode number and birth time of the file, so that a copy of the code is wrong
+ * for any other file.
  */
 #include "disk/remember.h"
 
@@ -31,8 +31,8 @@ enum {
 };
 
 /*
- * Makes the file with the key, unless another process does it at the same time. A file is linked to
- * its name when it is whole, so that nobody reads a part of a key.
+ * Makes the file with the key, unless another process does it at the same time. The file gets its
+ * name only when it is complete, so that no process reads a part of a key.
  */
 static int make_key(int dir)
 {

@@ -196,8 +196,8 @@ static int check_overlay(struct doctor_ctx *c)
 }
 
 /*
- * Says whether the file `path`, /etc/subuid or /etc/subgid, gives ids to this user, or for root to
- * any user.
+ * Says whether the file `path`, /etc/subuid or /etc/subgid, gives ids to this user or, if this user
+ * is root, to any user.
  */
 static bool has_ids(const char *path)
 {

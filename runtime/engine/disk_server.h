@@ -41,7 +41,7 @@ int disk_server_check(struct disk_server *s, int wait_ms) must_check;
 int disk_server_next(struct disk_server *s, struct blk_message *ret) must_check;
 /* Makes caisson-disk serve the held requests again. */
 int disk_server_retry(struct disk_server *s) must_check;
-/* Asks caisson-disk to make the disk larger. It answers by BLK_RESIZED. */
+/* Asks caisson-disk to make the disk `size` bytes large. caisson-disk answers by BLK_RESIZED. */
 int disk_server_resize(struct disk_server *s, uint64_t size) must_check;
 /*
  * Closes the vhost-user socket and waits for the end of caisson-disk. Kills caisson-disk if that

@@ -67,9 +67,10 @@ int engine_save(struct engine *e, const struct engine_save *s)
 {
 	if (!e->ops->save)
 		/*
-		 * QEMU does not migrate a machine with its vhost-user-vsock device, whose state is
-		 * with the monitor. Up to QEMU 8.1 the same holds for vhost-user-fs. Devices on
-		 * virtio-mmio cannot be unplugged before and plugged in after.
+		 * QEMU does not migrate a machine with its vhost-user-vsock device, because the
+		 * monitor has the state of this device. Up to QEMU 8.1 the same holds for
+		 * vhost-user-fs. caisson cannot unplug these devices before and plug them in again
+		 * afterwards, because QEMU unplugs no device on virtio-mmio.
 		 */
 		return err_set(ENOTSUP, "the microVM runs on QEMU, and no version of QEMU can save "
 					"a machine with a "

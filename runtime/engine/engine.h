@@ -149,9 +149,9 @@ struct engine_save {
 
 /* What engine_change() changes in a machine that runs. */
 struct engine_change {
-	bool detach; /* the device of the slot `slot` is taken out; otherwise `device` is put in */
+	bool detach; /* the device in `slot` is detached; otherwise `device` is attached */
 	struct machine_device device;
-	unsigned slot; /* in a change that puts in: set by engine_changed() */
+	unsigned slot; /* if a device is attached, engine_changed() sets this */
 };
 
 struct engine_ops {
@@ -241,10 +241,10 @@ int engine_pause(struct engine *e) must_check;
 int engine_retry(struct engine *e) must_check;
 
 /*
- * Begins to make the disk of vm.image larger, if the engine itself reads the image; otherwise
- * caisson-disk has made it larger, and the engine tells the guest. Returns 1 if nothing is left to
- * do, or 0 if the event ENGINE_DISK_RESIZED follows. One disk is resized at a time, and not while
- * engine_save() or engine_change() works.
+ * Begins to make the disk of vm.image `size` bytes large, if the engine itself reads the image;
+ * otherwise caisson-disk has already made the image larger, and the engine tells the guest. Returns
+ * 1 if nothing is left to do, or 0 if the event ENGINE_DISK_RESIZED follows. One disk is resized at
+ * a time, and not while engine_save() or engine_change() works.
  */
 int engine_resize_disk(struct engine *e, uint64_t size) must_check;
 

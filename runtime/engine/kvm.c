@@ -33,8 +33,8 @@ struct kvm_engine {
 	 */
 	int log, image, seed;
 	/*
-	 * the error after which vm.image holds requests: a positive errno, negative if it was a
-	 * read; 0: none that the caller does not know yet
+	 * the error after which vm.image holds requests: errno after a failed write, -errno after a
+	 * failed read; 0: the caller knows of every such error
 	 */
 	atomic_int held;
 	uint64_t size; /* new size of vm.image for resize_now() */

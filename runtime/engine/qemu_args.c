@@ -119,7 +119,7 @@ static void add_kernel(struct qemu_args *a, const struct engine_description *d)
 	 *
 	 * noreplace-smp keeps the lock prefixes in the code of a kernel that has only one CPU.
 	 * Removing them would change thousands of places of the kernel's code at boot, and QEMU
-	 * translates code anew whose page was written to.
+	 * translates the code of a page again after each write to the page.
 	 */
 	add_arg(a, "%s noreplace-smp tsc=reliable tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
 }
@@ -147,7 +147,8 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 			c->foreign ? "on" : "off");
 	/*
 	 * A reboot ends the machine, because the kernel that would boot again may not be the one
-	 * that is on the disk by then. Firmware reads the disk again.
+	 * that is on the disk by then. A machine with firmware may reboot, because the firmware
+	 * reads the kernel from the disk again.
 	 */
 	if (!c->firmware)
 		add_arg(a, "-no-reboot");
@@ -176,8 +177,8 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 }
 
 /*
- * Returns the end of a virtio device's name: the machine with firmware has its devices on a PCI
- * bus, and the other one has them on virtio-mmio.
+ * Returns the end of a virtio device's name: a machine with firmware has its devices on a PCI bus,
+ * and a machine without firmware has them on virtio-mmio.
  */
 static const char *bus(const struct engine_description *d)
 {
@@ -251,8 +252,8 @@ static void add_commands(struct qemu_args *a, int qmp, bool waits)
 
 /*
  * Adds a screen, a keyboard and a pointer. QEMU listens for no viewer: the monitor hands each
- * viewer's connection over (engine_add_viewer()). The machine with firmware has a VGA adapter,
- * because the firmware has a driver for it, and a keyboard of its own.
+ * viewer's connection over (engine_add_viewer()). A machine with firmware has a VGA adapter,
+ * because the firmware has a driver for VGA, and q35 also has a PS/2 keyboard.
  */
 static void add_screen(struct qemu_args *a, const struct engine_description *d)
 {

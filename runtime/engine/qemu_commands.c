@@ -107,8 +107,8 @@ int qemu_next_event(struct engine *e, struct engine_event *ret)
 
 		int r = qmp_next(&q->qmp, &arena, &message);
 		/*
-		 * QEMU has closed the socket because QEMU has ended. The loop learns that from
-		 * e->ended.
+		 * QEMU has closed the socket because QEMU has ended. The monitor's event loop
+		 * learns of this end by the descriptor e->ended.
 		 */
 		if (r < 0)
 			e->events = -EBADF;

@@ -11,8 +11,8 @@
 struct qemu_commands {
 	struct qmp qmp; /* connection for commands to QEMU and for its events */
 	/*
-	 * size in bytes of vm.image if QEMU itself reads it, else 0; and the size for which QEMU
-	 * was asked
+	 * image_size: size in bytes of vm.image if QEMU itself reads it, else 0; new_image_size:
+	 * size in bytes that QEMU was asked to give it
 	 */
 	uint64_t image_size, new_image_size;
 };

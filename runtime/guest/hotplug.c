@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Takes devices into use that the monitor has attached to the running machine, and lets go of them.
+ * Takes devices into use that the monitor has attached to the running machine, and releases them
+ * before the monitor detaches them.
  *
  * The kernel has looked at each spare slot of the machine when it booted, and found no device
  * there. bind_slot() makes the driver of virtio-mmio look once more, by the driver's file "bind" in
- * sysfs, and unbind_slot() makes it let go. Each request is a job (job.c), because the kernel may
- * wait for the container's processes.
+ * sysfs, and unbind_slot() makes the driver release the device. Each request is a job (job.c),
+ * because the kernel may wait for the container's processes.
  */
 #include <sched.h>
 #include <stdio.h>
@@ -47,7 +48,10 @@ static int bind_slot(uint64_t slot)
 	return r == -ENODEV ? err_ctx(r, "the guest's kernel found no device in the slot") : r;
 }
 
-/* Makes the driver let go of a device. A device that it does not have is no error. */
+/*
+ * Makes the driver release the device in the slot. It is no error if the driver has no device
+ * there.
+ */
 static int unbind_slot(uint64_t slot)
 {
 	int r = write_slot(DRIVER "unbind", slot);
@@ -145,9 +149,9 @@ static int attach_mount(struct guest *g, const struct agent_frame *f)
 }
 
 /*
- * Makes the kernel drop the names and inodes that it keeps without need, so that the file server on
- * the host closes the files of a mount that was removed. Otherwise the host's file system would
- * stay busy.
+ * Makes the kernel drop the names and inodes that it only caches, so that the file server on the
+ * host closes the files of a mount that was removed. Otherwise the host's file system would stay
+ * busy.
  */
 static void forget_files(void)
 {
@@ -168,7 +172,7 @@ static int detach_mount(struct guest *g, const struct agent_frame *f)
 	r = hotplug_detach_mount(g, json_get_str(f->json, "name"), &st);
 	if (r >= 0)
 		forget_files();
-	/* A mount that the container has unmounted itself is gone, as it should be. */
+	/* A missing mount is no error, because the container may have unmounted it itself. */
 	if (r == -ENOENT)
 		err_clear();
 	return r == -ENOENT ? 0 : r;
@@ -179,7 +183,7 @@ static const struct {
 	bool device; /* it is a device of the machine, which a driver has to bind to */
 	/* Takes the device into use once the driver has it. */
 	int (*attach)(struct guest *g, const struct agent_frame *f);
-	/* Stops using the device, or fails with -EBUSY. NULL: the driver just lets go of it. */
+	/* Stops using the device, or fails with -EBUSY. NULL: unbinding the driver is enough. */
 	int (*detach)(struct guest *g, const struct agent_frame *f);
 } kinds[] = {
 	{"net", true, attach_net, NULL},

@@ -3,9 +3,10 @@
  * Gives the container a disk that was attached to the running machine, as a device node.
  *
  * The node is the one of the guest's own /dev, mounted at the path that the command has named. So a
- * container with a user namespace can use it, which could not use a node in a file system of its
- * own. A node that a program has open keeps the mount busy, and a file system that is mounted from
- * the disk keeps the disk itself busy; both are found out before the driver lets go of the disk.
+ * container with a user namespace can use the node too, although the kernel lets such a container
+ * open no node in a file system of its own. A node that a program has open keeps the mount busy,
+ * and a file system that is mounted from the disk keeps the disk itself busy; the agent checks for
+ * both before the driver releases the disk.
  *
  * The device rules of the container's cgroup get a rule for each such disk. The rules are made anew
  * from the container's own rules and the files in DISKS, one for each disk, because the agent's
@@ -190,7 +191,7 @@ int hotplug_detach_disk(struct guest *g, const struct agent_frame *f)
 	if (!target || json_get_u64(f->json, "slot", &slot) < 0)
 		return err_set(EPROTO, "detach: expected a slot and the path of a node");
 	int r = find_node(slot, node, &st);
-	/* The driver has no disk in the slot if an earlier request has not come to its end. */
+	/* The driver has no disk in the slot if an earlier request was interrupted. */
 	if (r == -ENODEV) {
 		err_clear();
 		return remove_rule(g, slot);

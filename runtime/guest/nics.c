@@ -2,7 +2,7 @@
 /*
  * Takes the network devices from their driver before a template of the machine is made, and gives
  * them back afterwards. The driver reads a device's address, MTU and features when it gets the
- * device, and a machine that starts from the template has other ones.
+ * device, and each machine that starts from the template has values of its own.
  */
 #include <dirent.h>
 #include <fcntl.h>

@@ -215,7 +215,10 @@ static int attach(int tree, const char *path)
 	return 0;
 }
 
-/* Makes the overlay's own directories in the guest's memory. */
+/*
+ * Makes the overlay's own directories in the guest's memory, and gives the upper one the owner,
+ * mode and times of the image's root directory.
+ */
 static int make_upper(int image, int memory)
 {
 	if (mkdirat(memory, "upper", 0755) < 0 || mkdirat(memory, "work", 0700) < 0)

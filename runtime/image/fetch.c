@@ -41,8 +41,8 @@ static int on_bytes(void *data, const struct http_response *response, const void
 }
 
 /*
- * Refuses a file that anyone on the way could change: without TLS the user has to name the file's
- * digest.
+ * Refuses a file that anyone on the network path could change: without TLS the user has to name the
+ * file's digest, unless the server is on this host.
  */
 static int check_origin(const struct fetching *f, const char *url)
 {
@@ -102,7 +102,10 @@ static int fetch_url(struct fetching *f, const char *url, struct digest *ret)
 	int r = blob_begin(f->store, expected, UINT64_MAX, &w);
 	if (r == -EBUSY)
 		return err_set(EBUSY, "%s: another process is fetching it", f->source);
-	/* The server may not be able to continue where an interrupted download has ended. */
+	/*
+	 * The download starts at the first byte, because not every web server can continue an
+	 * interrupted download.
+	 */
 	if (r >= 0)
 		r = blob_restart(&w);
 	if (r >= 0)
@@ -158,8 +161,8 @@ static int find_file(
 }
 
 /*
- * Pulls the artifact, whose blobs that the store has are not fetched again. An artifact that is
- * named by its digest is not even asked for if the store has the file.
+ * Pulls the artifact. Blobs that the store already has are not fetched again. If the artifact is
+ * named by its digest and the store has the file, the registry is not asked at all.
  */
 static int fetch_artifact(struct fetching *f, const char *name, struct digest *ret)
 {
@@ -188,8 +191,8 @@ static int fetch_artifact(struct fetching *f, const char *name, struct digest *r
 /* --- the command --- */
 
 /*
- * Takes the digest off the end of a URL. The "@" of a URL's user is none of a digest, and http_do()
- * refuses it.
+ * Takes the digest off the end of a URL. The "@" behind a user's name in a URL begins no digest,
+ * and http_do() refuses such a URL.
  */
 static int take_digest(struct fetching *f, const char **url)
 {

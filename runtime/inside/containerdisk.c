@@ -2,10 +2,10 @@
 /*
  * Gets what a machine boots from elsewhere. caisson-image does the work.
  *
- * The disk in a container image that contains one, as KubeVirt's containerdisks do
- * (images/oci/image_disk.h): caisson-image pulls the image if that is needed, unpacks it into the
- * store, and says which disks are in it. A kernel and an initramfs from a web server or an OCI
- * artifact: caisson-image fetches them into the store.
+ * If the disk is in a container image, as in KubeVirt's containerdisks (images/oci/image_disk.h),
+ * caisson-image pulls the image if that is needed, unpacks it into the store, and reports which
+ * disks are in it. If the kernel or the initramfs is on a web server or in an OCI artifact,
+ * caisson-image fetches the file into the store.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -102,8 +102,9 @@ int inside_end_run(pid_t pid, int r)
 }
 
 /*
- * Ends this process if a signal comes, once `caisson run` has ended and has removed its bundle. The
- * main thread may be busy with what it has read, such as a large hole of a file.
+ * If a signal comes, ends `caisson run`, which removes its bundle, and then this process. A thread
+ * of its own does this, because the main thread may be busy, for example with a large hole of a
+ * file.
  */
 static void *watch_signals(void *data)
 {

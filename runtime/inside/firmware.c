@@ -13,7 +13,7 @@
 #include "inside/machine.h"
 
 #define DESCRIPTION_MAX (1u << 20)
-#define VARS_MAX (UINT64_C(64) << 20) /* limit of the size of a file of variables */
+#define VARS_MAX (UINT64_C(64) << 20) /* largest size in bytes of a file of variables */
 #define ANY_FIRMWARE "efi"            /* value of --firmware: what the host has installed */
 
 static const char *const directories[] = {"/etc/qemu/firmware", "/usr/share/qemu/firmware"};
@@ -52,7 +52,8 @@ static const char *raw_file(const struct json *part)
 
 /*
  * Takes the firmware of a description if caisson can use it: EFI in flash memory for q35, without
- * system management mode, and without enrolled keys, with which it would refuse unsigned systems.
+ * system management mode, and without enrolled keys, because firmware with enrolled keys refuses
+ * unsigned systems.
  */
 static bool take_firmware(const struct json *d, struct firmware *ret)
 {

@@ -31,7 +31,8 @@
  * 	machine.c  the options, and what becomes of them
  * 	machine_bundle.c  the bundle of the machine
  * 	cloud.c    the files for cloud-init
- * 	containerdisk.c  the disk in an image of containers
+ * 	containerdisk.c  the disk in an image of containers, and a kernel from the network
+ * 	firmware.c the EFI firmware and its variables
  */
 #pragma once
 #include <pthread.h>

@@ -166,8 +166,8 @@ static int become_run(const struct machine_options *o, const struct machine_bund
 
 /*
  * Executes `caisson run` in a child process, and prints the machine's name if the child succeeds,
- * as `run --image --detach` does for containers. Returns the exit code of `caisson run`, which has
- * printed why it failed. The bundle then is already removed.
+ * as `run --image --detach` does for containers. Returns 1 if `caisson run` has failed, after it
+ * has printed why and has removed the bundle.
  */
 static int run_in_background(
 	const struct machine_options *o, const struct machine_bundle *b, int interrupt)

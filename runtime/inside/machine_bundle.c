@@ -316,8 +316,8 @@ static int check_user(const char *user, struct strbuf *ret)
 }
 
 /*
- * Reads the name of the user as which ssh logs in: the one that the disk names, or else root. The
- * disk's name is hostile.
+ * Reads the name of the user as whom ssh logs in: the user whom the disk names, or else root. The
+ * name on the disk is hostile input.
  */
 static int read_user(const struct machine_bundle *b, struct strbuf *ret)
 {

@@ -10,9 +10,10 @@
  *
  * One thread of the relay copies requests, and the main thread copies replies. With one thread for
  * both the relay and the guest could wait for each other, when both pipes are full. At the end of
- * the mount the kernel reports ENODEV to the first thread, which closes the guest's input. The
- * guest then unmounts the file systems and ends, and the main thread reads the end of its output.
- * If the guest ends first, or a signal comes, the relay takes the mount away and ends the guest.
+ * the mount the kernel reports ENODEV to the thread that copies requests, and this thread closes
+ * the guest's input. The guest then unmounts the file systems and ends, and the main thread reads
+ * the end of its output. If the guest ends first, or a signal comes, the relay takes the mount away
+ * and ends the guest.
  */
 #include <limits.h>
 #include <linux/fuse.h>
@@ -101,8 +102,9 @@ static int read_guest(const struct relay *r, void *buf, size_t len)
 }
 
 /*
- * Ends `caisson run` and waits for it. Returns its exit code, or 1. If it has failed, prints its
- * error messages, unless standard error is /dev/null by then.
+ * Waits for the end of `caisson run`, to which it first sends SIGTERM if `cut` is set. Copies the
+ * messages of `caisson run` to standard error, which is /dev/null once go_to_background() was
+ * called. Returns the exit code of `caisson run`, or 1 if a signal ended it.
  */
 static int end_guest(struct relay *r, bool cut)
 {
@@ -162,8 +164,8 @@ static void *copy_requests(void *data)
 }
 
 /*
- * Copies replies until the end of the guest's output. A reply that cannot be one ends the mount,
- * because the guest is hostile.
+ * Copies replies until the end of the guest's output. A malformed reply ends the mount, because the
+ * guest is hostile.
  */
 static int copy_replies(const struct relay *r)
 {
@@ -206,8 +208,8 @@ static int relay_messages(struct relay *r)
 }
 
 /*
- * Tells the command that the mount is made, and leaves the caller's streams and directory, so that
- * nothing waits for the end of this process.
+ * Tells the command that the mount is made, closes the caller's streams and leaves the caller's
+ * directory, so that nothing waits for the end of this process.
  */
 static int go_to_background(int ready)
 {
@@ -223,8 +225,8 @@ static int go_to_background(int ready)
 }
 
 /*
- * Waits until the guest has mounted the file systems. Returns 1, or 0 if the guest has ended, which
- * has printed why.
+ * Waits until the guest has mounted the file systems. Returns 1, or 0 if the guest has ended after
+ * it has printed why.
  */
 static int await_ready(const struct relay *r)
 {

@@ -126,7 +126,7 @@ static const struct call calls[] = {
 	 */
 	{SCMP_SYS(pipe2), D},
 	/*
-	 * eventfd2(2) and epoll_create1(2) are used by vm/hotplug.c and virtio_net.c to make the
+	 * vm/hotplug.c and virtio_net.c use eventfd2(2) and epoll_create1(2) to make the
 	 * descriptors of a device that is attached to the running machine.
 	 */
 	{SCMP_SYS(eventfd2), D},
@@ -232,31 +232,30 @@ static const struct narrow_call narrow_calls[] = {
 	 */
 	{SCMP_SYS(ioctl), L | D | V, IOCTL(TUNSETOFFLOAD)},
 	/*
-	 * The ioctls of block devices are used by blk_file.c for a disk that is attached to the
-	 * running machine.
+	 * blk_file.c uses the ioctls of block devices for a disk that is attached to the running
+	 * machine.
 	 */
 	{SCMP_SYS(ioctl), D, IOCTL(BLKGETSIZE64)},
 	{SCMP_SYS(ioctl), D, IOCTL(BLKSSZGET)},
 	{SCMP_SYS(ioctl), D, IOCTL(BLKPBSZGET)},
 	{SCMP_SYS(ioctl), D, IOCTL(BLKIOOPT)},
 	/*
-	 * KVM_IOEVENTFD is used by vm/hotplug.c for the kicks of a device that is attached to the
-	 * running machine. TUNGETIFF and TUNGETVNETHDRSZ are used by monitor/hotplug.c to check
-	 * the tap that a command has sent.
+	 * vm/hotplug.c uses KVM_IOEVENTFD for the kicks of a device that is attached to the running
+	 * machine. monitor/hotplug.c uses TUNGETIFF and TUNGETVNETHDRSZ to check the tap that a
+	 * command has sent.
 	 */
 	{SCMP_SYS(ioctl), D, IOCTL(KVM_IOEVENTFD)},
 	{SCMP_SYS(ioctl), L, IOCTL(TUNGETIFF)},
 	{SCMP_SYS(ioctl), L, IOCTL(TUNGETVNETHDRSZ)},
 	/*
-	 * TUNSETQUEUE is used by net_pairs.c to attach the queues of a tap that the driver uses,
-	 * and to detach the others.
+	 * net_pairs.c uses TUNSETQUEUE to attach the queues of a tap that the driver uses, and to
+	 * detach the others.
 	 */
 	{SCMP_SYS(ioctl), D | V, IOCTL(TUNSETQUEUE)},
 	/*
-	 * These ioctls are used by net_vhost.c to start and stop the queues that vhost-net serves:
-	 * in a vCPU's thread when the driver sets the status, and in the devices' thread for the
-	 * control queue and for snapshots. vhost-net uses only memory and descriptors of this
-	 * process.
+	 * net_vhost.c uses these ioctls to start and stop the queues that vhost-net serves: in a
+	 * vCPU's thread when the driver sets the status, and in the devices' thread for the control
+	 * queue and for snapshots. vhost-net uses only memory and descriptors of this process.
 	 */
 	{SCMP_SYS(ioctl), D | V, IOCTL(VHOST_SET_OWNER)},
 	{SCMP_SYS(ioctl), D | V, IOCTL(VHOST_SET_FEATURES)},

@@ -296,8 +296,8 @@ int container_spec(struct container *c, const struct spec **ret)
 }
 
 /*
- * Writes the annotations of config.json, and the one that says why the container's machine is
- * paused.
+ * Writes the annotations of config.json, and those that say why the container's machine is paused
+ * and what was attached while the container ran.
  */
 static void put_annotations(const struct container *c, struct json_out *o)
 {

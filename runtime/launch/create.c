@@ -434,7 +434,7 @@ int launch_create(const struct launch_options *o)
 	return r;
 }
 
-/* `from_criu`: the program runs already, because CRIU has restored it. */
+/* Starts the program. With `from_criu` the program runs already, because CRIU has restored it. */
 static int start_program(struct launch *l, struct notify *n, bool from_criu)
 {
 	if (!l->spec->process)

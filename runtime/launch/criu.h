@@ -21,7 +21,9 @@
 struct checkpoint_options;
 struct launch;
 
-/* Options of `checkpoint` and `restore` that concern CRIU only, by their names on the command line.
+/*
+ * The options of `checkpoint` and `restore` that only CRIU uses, under the names of the command
+ * line.
  */
 struct criu_options {
 	const char *work_path;    /* directory of CRIU's log; NULL: the directory of --image-path */
@@ -50,6 +52,6 @@ int criu_may_restore(const struct launch_options *o) must_check;
  * Makes the container of l from the checkpoint in o->restore. l->plan is the plan of the same
  * container; the function does those steps of the host that CRIU leaves to its caller. When the
  * function returns 0, the container's processes run, l->child is the first one, and state.json
- * names it. If it fails, the caller undoes.
+ * names it. If the function fails, the caller undoes what was done.
  */
 int criu_restore(struct launch *l, const struct launch_options *o) must_check;

@@ -54,7 +54,7 @@ int criu_put_common(const struct criu_options *o, const char *log, struct criu_m
 	criu_put_flag(opts, CRIU_FILE_LOCKS, o->file_locks);
 	criu_put_flag(opts, CRIU_LINK_REMAP, o->link_remap);
 	criu_put_flag(opts, CRIU_AUTO_DEDUP, o->auto_dedup);
-	/* The terminal's master is with caisson's caller, so CRIU sees a slave without a master. */
+	/* caisson's caller has the terminal's master, so CRIU sees a slave without a master. */
 	criu_put_flag(opts, CRIU_ORPHAN_PTS_MASTER, true);
 	if (o->empty_ns)
 		criu_put_number(opts, CRIU_EMPTY_NS, CLONE_NEWNET);

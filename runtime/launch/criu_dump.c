@@ -30,7 +30,7 @@ static int read_mount_id(pid_t pid, int fd, unsigned *ret)
 
 /*
  * Says whether the mount is in the mount namespace of the process. A standard stream is often a
- * file of the host, such as /dev/null or a log, which is not.
+ * file of the host, such as /dev/null or a log, and its mount is not in that namespace.
  */
 static int is_mounted_inside(pid_t pid, unsigned mount)
 {
@@ -59,7 +59,7 @@ static int name_stream(struct container *c, int fd, const char **ret, struct cri
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", c->pid, fd);
 	ssize_t len = readlink(path, link, sizeof(link) - 1);
 	if (len < 0 && errno == ENOENT) {
-		*ret = ""; /* the program has closed it */
+		*ret = ""; /* the program has closed this stream */
 		return 0;
 	}
 	if (len < 0 || stat(path, &st) < 0)
@@ -115,8 +115,10 @@ static int put_streams(struct container *c, int image, struct criu_message *opts
 
 /* --- the request --- */
 
-/* Tells CRIU which of the container's namespaces it joined by path, so that CRIU saves no more of
- * them than a name. */
+/*
+ * Tells CRIU which existing namespaces the container has joined by path, so that CRIU saves only a
+ * name for each of them.
+ */
 static int put_namespaces(struct container *c, const struct spec *s, struct criu_message *opts)
 {
 	char path[64];

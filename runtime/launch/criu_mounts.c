@@ -128,8 +128,9 @@ static bool has_device(const struct mount_table *t, const char *device)
 }
 
 /*
- * Returns the mount of config.json that is at the mount point, or the last one above it. points[i]
- * is the mount point of s->mounts[i].
+ * Returns the mount of config.json that is at the path `at`, or else the deepest one above this
+ * path. If several mounts have the same mount point, returns the last one. points[i] is the mount
+ * point of s->mounts[i]. Sets *ret_rest to the rest of `at` behind the mount point.
  */
 static const struct spec_mount *find_spec(
 	const struct spec *s, const char *const *points, const char *at, const char **ret_rest)

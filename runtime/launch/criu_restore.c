@@ -60,8 +60,8 @@ static int root_slot(const struct plan *p)
 /* --- criu's process --- */
 
 /*
- * Opens a directory again under the same descriptor number, because CRIU mounts in it, which it can
- * only in its own mount namespace.
+ * Opens a directory again under the same descriptor number. CRIU makes a mount in this directory,
+ * for which the kernel wants a descriptor that was opened in CRIU's own mount namespace.
  */
 static int open_again(int fd, const char *path)
 {
@@ -92,7 +92,10 @@ static int prepare(void *data)
 	return k < 0 ? k : open_again(r->work, work ? work : r->o->restore);
 }
 
-/* Moves criu's process into the container's cgroup, which systemd makes only then. */
+/*
+ * Moves criu's process into the container's cgroup. With the systemd driver, systemd makes the
+ * cgroup only now.
+ */
 static int enter_cgroup(struct launch *l, pid_t pid)
 {
 	struct container *c = l->c;
@@ -294,6 +297,9 @@ int criu_restore(struct launch *l, const struct launch_options *o)
 	if (l->child.pid <= 0)
 		return err_set(EPROTO, "criu did not say which process it has restored");
 	k = process_start_time(l->child.pid, &l->c->start_time);
-	/* A process that has ended already is a container that has stopped. */
+	/*
+	 * It is no error if the container's first process has ended already: the container is then
+	 * stopped.
+	 */
 	return k == -ESRCH ? 0 : k;
 }

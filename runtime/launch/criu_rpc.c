@@ -279,8 +279,8 @@ _Noreturn static void become_criu(const struct criu_start *a, int parent)
 	char number[16];
 
 	/*
-	 * The parent sends a byte when criu may start, because it moves this process into a cgroup
-	 * before. If the parent has given up instead, this process ends.
+	 * The parent sends a byte when criu may start, because the parent first moves this process
+	 * into a cgroup. If the parent closes the socket instead, this process ends.
 	 */
 	if (read(parent, number, 1) != 1)
 		_exit(1);

@@ -211,7 +211,10 @@ static int host_device_nodes(struct launch *l, const struct step *s)
 
 static int host_connect(struct launch *l, const struct step *s)
 {
-	/* The monitor serves vm.image by itself. */
+	/*
+	 * The source vm.image has no server to connect to, because the machine gets the image as a
+	 * disk.
+	 */
 	if (spec_mount_is_image(s->connect.mount))
 		return 0;
 	l->slots[s->slot] = handover_connect(s->connect.mount->backend, "source");

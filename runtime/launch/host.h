@@ -197,7 +197,10 @@ int launch_make_slots(struct launch *l) must_check;
  */
 int launch_walk_to(struct launch *l, const char *barrier) must_check;
 
-/* Does one step of the host's. launch_walk_to() does them all in order; `restore` only some. */
+/*
+ * Does one step of the host. launch_walk_to() does all of the host's steps in order, and `restore`
+ * does only some of them.
+ */
 int launch_do_step(struct launch *l, const struct step *s) must_check;
 
 /* Sets the limits and the device rules of the container's cgroup. */

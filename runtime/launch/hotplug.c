@@ -21,7 +21,7 @@
 #include "netsetup/net_tap.h"
 #include "step/mnt.h"
 
-/* how long, in ms, the monitor may take; it waits less for the guest (HOTPLUG_MS) */
+/* how long, in ms, the monitor may take; the monitor waits less long for the guest (HOTPLUG_MS) */
 #define CALL_MS 45000
 #define SERIAL_MAX 20 /* bytes of the serial number of a virtio disk */
 
@@ -55,8 +55,8 @@ static bool in_other_userns(pid_t pid)
 }
 
 /*
- * Enters the network namespace of the microVM's monitor, and an ordinary user's monitor's user
- * namespace, in which the command may make a tap.
+ * Enters the network namespace of the microVM's monitor. If an ordinary user runs caisson, first
+ * enters the monitor's user namespace, in which the command may make a tap.
  */
 static int enter_network(struct container *c)
 {
@@ -136,8 +136,8 @@ static int detach(struct container *c, const char *kind, const char *name)
 }
 
 /*
- * Removes the redirection of a tap that has gone: when the monitor has closed it, or when a command
- * was killed before it gave the tap to the monitor.
+ * Removes the redirection of a tap that no longer exists, because the monitor has closed it, or
+ * because a command was killed before it gave the tap to the monitor.
  */
 static int sweep_taps(struct container *c)
 {
@@ -282,8 +282,9 @@ int hotplug_remove_disk(struct container *c, const char *target)
 /* --- mounts in the share of the file server --- */
 
 /*
- * Returns a pidfd of the file server. The monitor may be in the hands of its guest, so the process
- * that it names has to be its child, and in another mount namespace than this process.
+ * Returns a pidfd of the file server. The guest may have taken over the monitor. So this function
+ * checks that the process which the monitor names is a child of the monitor and is in another mount
+ * namespace than the caller.
  */
 static int open_server(struct container *c)
 {
@@ -364,8 +365,8 @@ static int take_out_of_share(int root, const char *share)
 	if (fchdir(root) < 0)
 		return err_sys("enter the microVM's share");
 	/*
-	 * The guest has let go of the mount, but its kernel may not have told the file server yet
-	 * which files it has forgotten, so the mount may still be busy here.
+	 * The guest has removed the mount, but the guest's kernel may not have sent FORGET for all
+	 * of its files to the file server yet, so the mount may still be busy here.
 	 */
 	if (umount2(share, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
 		return err_sys("take the mount out of the microVM's share");

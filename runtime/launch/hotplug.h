@@ -9,12 +9,14 @@
 
 /*
  * Gives the microVM the interface `name` of the container's network namespace. The command's
- * process is in that namespace afterwards. Returns -ENOENT if there is no such interface, and
- * -EEXIST if the microVM has it already. After a failure the interface is as it was.
+ * process is in that namespace afterwards. Returns -ENOENT if there is no such interface, -EBUSY if
+ * a tap has its traffic already, for example because the microVM has the interface, and -EEXIST if
+ * the microVM has another interface with this name or MAC address. After a failure the interface is
+ * as it was.
  */
 int hotplug_add_net(struct container *c, const char *name) must_check;
 /*
- * Takes an interface that was added away from the microVM. The interface stays in the namespace.
+ * Detaches from the microVM an interface that was added. The interface stays in the namespace.
  * Returns -ENOENT if it was not added.
  */
 int hotplug_remove_net(struct container *c, const char *name) must_check;
@@ -24,7 +26,7 @@ int hotplug_remove_net(struct container *c, const char *name) must_check;
  * TARGET the path of the node in the container, and OPTIONS are ro and serial=TEXT.
  */
 int hotplug_add_disk(struct container *c, const char *text) must_check;
-/* Takes a disk that was added away. Returns -EBUSY if the container uses it. */
+/* Detaches a disk that was added. Returns -EBUSY if the container uses the disk. */
 int hotplug_remove_disk(struct container *c, const char *target) must_check;
 
 /* A mount that is put into the share of the microVM's file server, and then into the container. */

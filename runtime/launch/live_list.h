@@ -17,7 +17,7 @@ struct live_entry {
 	const char *source; /* path on the host, or the name of an interface */
 	const char *target; /* path in the container, or the name of the interface */
 	const char *share;  /* name in a microVM's share; NULL: it is no such mount */
-	/* device and inode of a mount's root, by which the mount is known again */
+	/* device and inode of a mount's root, by which a later command recognizes the mount */
 	uint64_t dev, ino;
 };
 

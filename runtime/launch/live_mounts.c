@@ -37,10 +37,15 @@ static int open_place(struct place *ret)
 	return ret->ns < 0 || ret->root < 0 || ret->cwd < 0 ? err_sys("open the own namespace") : 0;
 }
 
-/* Ends the process if that fails, because it would take paths of the container for the host's. */
+/*
+ * Returns to the caller's mount namespace. If that fails, ends the process, because the process
+ * would take paths in the container for paths on the host.
+ */
 static void return_to(const struct place *p)
 {
-	/* A process without privileges has not been able to enter another namespace. */
+	/*
+	 * A process without privileges could enter no other namespace, so it is still in its own.
+	 */
 	if (geteuid() != 0)
 		return;
 	if (setns(p->ns, CLONE_NEWNS) == 0 && fchdir(p->root) == 0 && chroot(".") == 0 &&

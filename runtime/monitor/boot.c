@@ -92,7 +92,10 @@ static int check_interfaces(const struct monitor *m)
 		backends, room);
 }
 
-/* Returns how many queues an interface has in each direction: one for each vCPU. */
+/*
+ * Returns how many queues an interface has in each direction: one for each vCPU, up to
+ * NET_TAP_QUEUES_MAX.
+ */
 static unsigned net_queues(const struct machine_config *c)
 {
 	_Static_assert(VIRTIO_NET_PAIRS_MAX == NET_TAP_QUEUES_MAX, "a queue for each pair");

@@ -20,7 +20,7 @@
  *	  the descriptor of the raw image
  *	attach {kind: "mount", name, share, attr}        reply, when the container has the mount
  *	share {}                                         reply with pid, that of the file server
- *	detach {kind, name}                              reply, when the guest has let go of it
+ *	detach {kind, name}                              reply, when the guest has released it
  *	continue {}                                      reply, when a machine that was paused after
  *	                                                 an error of its disk goes on
  *	devices {}                                       reply with devices: [{kind, name, share}],

@@ -2,9 +2,10 @@
 /*
  * Makes the disk of vm.image larger while the machine runs, for the request "grow".
  *
- * The image is made larger by who serves the disk: the engine, or caisson-disk. In the second case
- * the engine then tells the guest. The command gets its reply when the guest has been told. One
- * disk is resized at a time. If the command has gone by then, the disk is larger all the same.
+ * The process that serves the disk makes the image larger: the engine, or caisson-disk. If it was
+ * caisson-disk, the engine then tells the guest. The command gets its reply when the guest has been
+ * told. If the command has ended by then, the disk is larger all the same. One disk is resized at a
+ * time.
  */
 #include "monitor/monitor_internal.h"
 

@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "monitor/monitor_internal.h"
 
-/* how long, in ms, the agent may take until a device is in use, or until it has let go of one */
+/* how long, in ms, the agent may take until it uses a device, or until it has released one */
 #define HOTPLUG_MS 30000
 
 /* --- the table of the devices that were attached --- */
@@ -78,7 +78,7 @@ static struct client *find_client(struct monitor *m)
 	return NULL;
 }
 
-/* Ends the present change, and replies to the command, if that has not ended. */
+/* Ends the present change, and replies to the command if the command has not ended. */
 static void finish(struct monitor *m, int error, const char *why)
 {
 	struct hotplug *h = &m->hotplug;
@@ -132,7 +132,7 @@ static int order_agent(struct monitor *m, const char *type)
 	return agent_send(&w, m->agent, NULL, 0);
 }
 
-/* Takes the device out of its slot, once the agent has let go of it. */
+/* Takes the device out of its slot, once the agent has released the device. */
 static int unplug(struct monitor *m)
 {
 	struct hotplug *h = &m->hotplug;
@@ -207,7 +207,7 @@ bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *
 		finish_with(m, r);
 		return true;
 	}
-	/* The agent has let go of the device, or could not take it into use. */
+	/* The agent has released the device, or could not take it into use. */
 	h->error = r < 0 ? -r : 0;
 	snprintf(h->why, sizeof(h->why), "%s", r < 0 ? err_msg() : "");
 	r = unplug(m);

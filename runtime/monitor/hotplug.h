@@ -8,16 +8,16 @@
  *
  * 	attach	the engine puts the device into a spare slot of the machine (vm/hotplug.h); the
  * 		agent makes the guest's kernel look at the slot, and takes the device into use
- * 	detach	the agent lets go of the device, or says that it is busy; the engine takes the
+ * 	detach	the agent releases the device, or reports that it is busy; the engine takes the
  * 		device out of its slot
  *
  * A mount needs no device: the command has put it into the share that the file server serves
  * (launch/hotplug.h), so only the agent's part is done.
  *
  * If the agent cannot take the device into use, or if the command is killed before it has its
- * reply, the device is detached again. So a command that is killed at any time leaves nothing. An
- * agent that does not reply in HOTPLUG_MS holds up no command: the command fails, the device stays
- * in its slot, and a later "detach" may remove it.
+ * reply, the device is detached again. So a command that is killed at any time leaves nothing. If
+ * the agent does not reply within HOTPLUG_MS, the command fails, the device stays in its slot, and
+ * a later "detach" may remove it.
  */
 #pragma once
 #include "agent/agent.h"
@@ -33,7 +33,7 @@ enum hotplug_step {
 	HOTPLUG_NONE,
 	HOTPLUG_PLUGGING,   /* the engine puts the device into a slot of the machine */
 	HOTPLUG_BINDING,    /* the agent takes the device into use */
-	HOTPLUG_UNBINDING,  /* the agent lets go of the device */
+	HOTPLUG_UNBINDING,  /* the agent releases the device */
 	HOTPLUG_UNPLUGGING, /* the engine takes the device out of its slot */
 };
 

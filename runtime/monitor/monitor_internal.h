@@ -389,9 +389,11 @@ void disk_size_on_engine(struct monitor *m, const struct engine_event *event);
 void disk_size_on_server(struct monitor *m, const struct blk_message *message);
 
 /*
- * Both messages are described in agent/protocol.h. "resume" has random bytes for the kernel of a
- * guest whose memory others have too, and the ports of the container's streams if the guest has to
- * connect them again.
+ * checkpoint_send_suspend() and checkpoint_send_resume() send the agent "suspend" and "resume",
+ * which agent/protocol.h describes. With `random`, "resume" has random bytes, because other
+ * machines start with the same guest memory, and so with the same state of the kernel's random
+ * numbers. With `streams`, "resume" has the ports of the container's streams, which the guest has
+ * to connect again.
  */
 int checkpoint_send_suspend(struct monitor *m, uint64_t request, uint32_t port) must_check;
 int checkpoint_send_resume(struct monitor *m, bool random, bool streams) must_check;
@@ -399,8 +401,8 @@ int checkpoint_send_resume(struct monitor *m, bool random, bool streams) must_ch
 /*
  * The functions of template.c. template_choose() sets the machine's snapshot if there is a
  * template, or begins to make one. It changes nothing if the machine can have none.
- * template_on_hello() returns 1 if the agent is not ready for "create" yet; monitor_send_create()
- * is called later then. template_on_reply() returns whether the reply was to "suspend".
+ * template_on_hello() returns 1 if the agent is not ready for "create" yet; template.c then calls
+ * monitor_send_create() later. template_on_reply() returns whether the reply was to "suspend".
  */
 int template_choose(struct monitor *m, struct engine_description *d,
 	const struct guest_kernel *kernel) must_check;

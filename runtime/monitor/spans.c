@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tells the runtime, for --timeline, what the monitor, the guest and INIT have done when. How the
- * guest's times become the host's says guest_steps.c.
+ * Tells the runtime, for --timeline, what the monitor, the guest and INIT have done when.
+ * guest_steps.c describes how the guest's times are converted to the host's.
  */
 #include <string.h>
 

@@ -10,7 +10,7 @@
  * 	1. The agent suspends (guest/suspend.c), after "hello".
  * 	2. The engine pauses the machine and writes it to a file of the cache, which was opened
  * 	   before the monitor entered its jail (monitor/template_file.h).
- * 	3. The machine goes on. The keeper gives the file its name.
+ * 	3. The machine goes on. The keeper, a process outside of the jail, gives the file its name.
  *
  * In both, the machine of which the template was made and one that starts from the template, the
  * agent gets "resume" before "create", with the time and with random bytes. The guest's kernel

@@ -34,7 +34,7 @@ struct template_owner {
 };
 
 struct template_found {
-	char name[CACHE_NAME_SIZE]; /* of the entry in the cache */
+	char name[CACHE_NAME_SIZE]; /* name of the entry in the cache */
 	int fd;              /* the template's file; its offset 0 is that of the guest's memory */
 	struct strbuf bytes; /* the snapshot */
 	struct snapshot snapshot;
@@ -43,7 +43,7 @@ struct template_found {
 
 /* A template that is being made. */
 struct template_new {
-	int fd; /* the file, with the offset at which the snapshot belongs; empty */
+	int fd; /* the empty file; its offset is where the snapshot begins */
 	/* socket to the keeper: a byte from the monitor says that the file is complete */
 	int keeper;
 	struct strbuf owner; /* bytes for the section SNAPSHOT_OWNER */

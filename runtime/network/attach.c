@@ -176,8 +176,8 @@ static int attach(struct host *h, const struct tool_globals *g, const struct att
 }
 
 /*
- * Undoes an attachment. A microVM that runs, and was given the interface while it ran, first has to
- * let go of it.
+ * Undoes an attachment. If the container is a running microVM that got the interface while it ran,
+ * the microVM's guest first has to stop using the interface.
  */
 static int detach(struct host *h, const struct tool_globals *g, const struct attachment *a)
 {

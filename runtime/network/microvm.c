@@ -59,7 +59,10 @@ int microvm_remove(
 	const char *said = "";
 	int r = run_update(h, g, (const char *const[]){"--rm-net", interface, id}, &said);
 
-	/* monitor/hotplug.c says this. */
+	/*
+	 * The error message of monitor/hotplug.c has these words if the microVM does not have the
+	 * interface.
+	 */
 	if (r == -EIO && strstr(said, "was not attached")) {
 		err_clear();
 		return 0;

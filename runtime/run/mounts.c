@@ -90,8 +90,8 @@ static int resolve_source(struct run *r, const char *text, bool create, const ch
 }
 
 /*
- * Adds the options of a bind mount. The source is a path of the host, or the device of a volume
- * that is a disk: then the mount is one of a file system.
+ * Adds the options of a bind mount. If the source is a volume that is a disk, makes the mount one
+ * of the disk's ext4 file system instead.
  */
 static int finish_bind(struct run_mount *m)
 {

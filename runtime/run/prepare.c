@@ -280,8 +280,9 @@ static bool has_disk(const struct preparing *p)
 }
 
 /*
- * Reads the note of the image in the store: its layers and settings. If there is no note,
- * caisson-image pulls the image and writes it first.
+ * Reads the note of the image in the store: its layers and settings. If there is no current note,
+ * or if the store lacks an EROFS image that is needed, caisson-image first pulls the image and
+ * writes the note.
  */
 static int find_image(struct preparing *p)
 {

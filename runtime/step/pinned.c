@@ -37,8 +37,8 @@ struct mount_answer { /* struct statmount, whose rest is not asked for */
 enum { MOUNTS_MAX = 256 };
 
 /*
- * Returns 1 if the mount is of the file system of namespaces, 0 if not, and -1 if the kernel does
- * not say it.
+ * Returns 1 if the mount is of the file system of namespaces, 0 if not, and -1 if the kernel cannot
+ * tell.
  */
 static int is_namespace(uint64_t id)
 {
@@ -52,8 +52,8 @@ static int is_namespace(uint64_t id)
 }
 
 /*
- * Returns 1 if a namespace of any kind is mounted beneath the path or if there are more than
- * MOUNTS_MAX mounts beneath the path, 0 if neither, and -1 if the kernel does not say it.
+ * Returns 1 if a namespace of any kind is mounted beneath the path or if there are MOUNTS_MAX
+ * mounts or more beneath the path, 0 if neither, and -1 if the kernel cannot tell.
  */
 static int ask_kernel(const char *path, bool nofollow)
 {

@@ -112,8 +112,7 @@ struct machine_options {
 	 * The snapshot with which the machine starts, and its file of guest memory. The machine
 	 * maps this file privately, or copies it if another process serves one of its devices
 	 * (except for a share, with snapshot_trusted) or if the memory is to be mergeable or of
-	 * reserved huge pages. NULL: the machine starts with a
-	 * kernel.
+	 * reserved huge pages. NULL: the machine boots a kernel.
 	 */
 	const struct snapshot *snapshot;
 	int snapshot_memory;

@@ -64,8 +64,7 @@ struct vm_memory_options {
 	 * the guest does not write are those of the file's page cache, and the file never changes.
 	 * Such RAM cannot be shared with a vhost-user process. The file must be regular, have at
 	 * least `size` bytes, and keep them, because an access behind its end would kill this
-	 * process.
-	 * 0: none.
+	 * process. 0: there is no file.
 	 */
 	int file;
 };

@@ -101,8 +101,9 @@ static int serve_events(struct machine *m)
 	if (p[2].revents)
 		(void)virtio_console_output(&m->console);
 	/*
-	 * The function that another thread has set may exchange devices, so the events that poll()
-	 * has found are looked for again.
+	 * The function that another thread has set may exchange devices. The events that poll(2)
+	 * has found may belong to a device that was exchanged, so they are ignored, and the next
+	 * poll(2) reports them again.
 	 */
 	if (p[3].revents) {
 		serve_call(m);

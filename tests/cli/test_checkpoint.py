@@ -11,7 +11,7 @@ empty-ns lazy-pages"""
 
 @pytest.fixture
 def without_criu(work):
-    """An environment in which no program criu is found."""
+    """Returns an environment in which no program criu is found."""
     os.makedirs(os.path.join(work, "empty"), exist_ok=True)
     return {"PATH": os.path.join(work, "empty")}
 

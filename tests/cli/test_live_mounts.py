@@ -61,12 +61,12 @@ def test_directory_and_file(running, source):
     update(c, "--rm-mount", "/etc/one").ok()
     assert c.exec("sh", "-c", "ls /data; cat /etc/one").ok().out == ""
     assert not os.path.exists(os.path.join(c.rt.root, c.id, "attached.json"))
-    update(c, "--add-mount", f"{source}:/data:ro").ok()  # goes with the container
+    update(c, "--add-mount", f"{source}:/data:ro").ok()  # ends with the container
     assert "Read-only" in c.exec("touch", "/data/x").err
 
 
 def test_refused(running, source):
-    """Nothing is changed, and the message names the option."""
+    """A refused command changes nothing, and its message names the option."""
     c = running
     for value, *texts in [("nothing", "SOURCE:TARGET"), (f"{source}:relative", "SOURCE:TARGET"), (f"{source}:/x:wo", "option wo"),
                           (f"{source}/missing:/x", "source", "does not exist"), ("/dev/null:/x", "expected a directory or a regular file"),
@@ -81,7 +81,7 @@ def test_refused(running, source):
 
 
 def test_links_stay_in_the_root(running, source, tmp_path):
-    """A link of the container that leads out of its root leads to a place in its root."""
+    """If a symbolic link in the container points out of the root, caisson resolves the link beneath the container's root."""
     c = running
     os.symlink(str(tmp_path), os.path.join(c.rootfs, "out"))
     update(c, "--add-mount", f"{source}:/out/place").ok()

@@ -52,8 +52,8 @@ def pin(path, cpu):
 @pytest.fixture
 def tree(ctr, tmp):
     """
-    A directory with a file, a mount with a file, and in this mount a pinned mount namespace. Linux 6.18 numbers namespaces
-    for each CPU by itself, so the runtime runs on the CPU where the pinned one was made: the container's is younger.
+    Makes a directory with a file, a mount with a file, and in this mount a pinned mount namespace. Linux 6.18 numbers namespaces
+    for each CPU separately, so the runtime runs on the CPU where the pinned namespace was made, and the container's is younger.
     """
     top, inner = os.path.join(tmp, "tree"), os.path.join(tmp, "tree", "inner")
     os.makedirs(inner)

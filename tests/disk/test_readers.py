@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other people's readers of the same images: libqcow reads what caisson writes, and libvmdk and libvhdi read the images of
+"""Tests with the readers of other projects: libqcow reads what caisson writes, and libvmdk and libvhdi read the images of
 qemu-img as caisson does. tests/disk/test_differ.py and test_foreign.py have the images that these libraries read wrongly."""
 import pytest
 
@@ -15,7 +15,7 @@ def library(name):
 
 
 def bytes_of(handle):
-    """All bytes of the disk, in pieces that are no multiple of a cluster or sector."""
+    """Returns all bytes of the disk, read in pieces that are no multiple of a cluster or sector."""
     size, out = handle.get_media_size(), bytearray()
     while len(out) < size:
         piece = handle.read_buffer_at_offset(min(999_999, size - len(out)), len(out))
@@ -52,7 +52,7 @@ def test_libqcow_reads_what_we_write(disk, source, opts, compressed):
 
 @pytest.mark.parametrize("opts", ["compression_type=zstd", "extended_l2=on"])
 def test_libqcow_refuses_what_it_does_not_know(disk, source, opts):
-    """If this fails, libqcow has learned the feature, and the images belong to the test above."""
+    """If this test fails, libqcow has learned the feature, and test_libqcow_reads_what_we_write() should have the image instead."""
     pyqcow, image = library("pyqcow"), disk.path("o.qcow2")
     disk("convert", "-c", "-o", opts, "-O", "qcow2", source, image).ok()
     disk.sound(image)
@@ -79,7 +79,7 @@ def test_the_same_bytes(disk, source, fmt, opts):
 
 @pytest.mark.parametrize("fmt,opts", [("vmdk", ""), ("vpc", "force_size=on"), ("vhdx", "block_size=1M")])
 def test_the_same_bytes_in_any_order(disk, fmt, opts):
-    """The blocks of the image are not where their numbers are."""
+    """The image stores the disk's blocks in another order than the disk has them, because they were not written in order."""
     image = disk.path(f"image.{fmt}")
     qemu("create", "-f", fmt, *(["-o", opts] if opts else []), image, "20M").ok()
     qemu_io(image, fmt, "write -P 1 15M 70k", "write -P 2 3M 4k", "write -P 3 10M 2M", "write -P 4 1023k 2k", "write -P 5 11M 512")

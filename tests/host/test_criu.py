@@ -17,7 +17,7 @@ while :; do i=$((i+1)); echo $i >&3; echo out $i; sleep 0.5; done"""
 
 @pytest.fixture(autouse=True)
 def clean_machine():
-    """Replaces the fixture for private corners of the machine, because /tmp is the build machine's here."""
+    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
     before = machine.mounts(), machine.cgroups()
     yield
     assert (machine.mounts(), machine.cgroups()) == before
@@ -112,7 +112,7 @@ def test_a_counter_goes_on(counter):
 
 
 def test_it_stays_or_becomes_another(counter):
-    """--leave-running lets it go on. A second container of the checkpoint has an ID, a cgroup and a bind source of its own."""
+    """--leave-running lets the container go on. A second container of the checkpoint has an ID, a cgroup and a bind source of its own."""
     c = counter
     checkpoint(c, "--pre-dump").ok()
     assert c.status() == "running"
@@ -133,7 +133,7 @@ def test_it_stays_or_becomes_another(counter):
     c.id += "-second"
     restore(c).ok()
     grows(c)
-    # It goes on from the checkpoint, which the first container went beyond, so numbers come twice.
+    # The second container goes on from the checkpoint, so it counts again what the first one has counted after the checkpoint.
     after = counts(c)[len(before):]
     assert after[0] <= before[-1] and after == list(range(after[0], after[0] + len(after)))
     assert c.exec("cat", "/data/name").ok().out == "second\n"
@@ -150,7 +150,7 @@ def test_it_stays_or_becomes_another(counter):
 
 
 def test_a_terminal(ctr):
-    """The shell on the terminal goes on with the one that --console-socket gets at the restore."""
+    """The restored shell goes on, on a new terminal whose master --console-socket gets."""
     c = ctr("sh", "-c", "while read line; do echo got $line; done", terminal=True)
     c.image = os.path.join(c.bundle, "image")
     with pty_.Receiver(os.path.join(c.bundle, "s")) as s:
@@ -194,7 +194,7 @@ def test_hooks_and_the_foreground(counter):
 
 
 def test_namespaces_of_others(ctr):
-    """A network namespace that was joined by path is joined again. One of its own gets its settings back."""
+    """The restored container joins the network namespace again that the container had joined by path."""
     owner = subprocess.Popen(["unshare", "-n", "sleep", "1000"])
     netns = f"/proc/{owner.pid}/ns/net"
     wait_for(lambda: os.stat(netns).st_ino != os.stat("/proc/self/ns/net").st_ino, "the namespace")
@@ -215,7 +215,7 @@ def test_namespaces_of_others(ctr):
 
 
 def test_what_is_refused(counter, ctr):
-    """Whatever fails, the container goes on, or nothing is left of the new one."""
+    """If a checkpoint is refused, the container goes on. If a restore fails, no container is left."""
     c = counter
     checkpoint(c, "--lazy-pages").failed("--lazy-pages", "not supported")
     checkpoint(c, "--manage-cgroups-mode", "hard").failed("--manage-cgroups-mode hard", "expected soft")
@@ -238,7 +238,7 @@ def test_what_is_refused(counter, ctr):
 
 
 def test_a_failed_checkpoint(ctr):
-    """CRIU's reason is in the error, and the container goes on."""
+    """The error message has CRIU's reason, and the container goes on."""
     c = ctr("sh", "-c", COUNTER)
     c.image = os.path.join(c.bundle, "image")
     ours, its = socket.socketpair()
@@ -252,7 +252,7 @@ def test_a_failed_checkpoint(ctr):
 
 
 def test_killed_commands(counter):
-    """Wherever `restore` is killed, `delete --force` removes what it has made, and the checkpoint stays good."""
+    """Wherever `restore` is killed, `delete --force` removes what it has made, and the checkpoint can still be restored."""
     c = counter
     checkpoint(c).ok()
     c.write()

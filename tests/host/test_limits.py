@@ -20,7 +20,7 @@ SUBIDS = 200000
 
 @pytest.fixture(autouse=True)
 def clean_machine():
-    """Replaces the fixture for private corners of the machine, because /tmp is the build machine's here."""
+    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
     before = machine.mounts(), machine.cgroups()
     yield
     assert (machine.mounts(), machine.cgroups()) == before

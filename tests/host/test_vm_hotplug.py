@@ -14,7 +14,7 @@ KVM = ("--hypervisor", "kvm")
 
 @pytest.fixture(autouse=True)
 def clean_machine():
-    """Replaces the fixture for private corners of the machine, because /tmp is the build machine's here."""
+    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
     before = machine.mounts(), machine.cgroups()
     yield
     assert (machine.mounts(), machine.cgroups()) == before
@@ -33,7 +33,7 @@ def netns():
 
 
 def add_veth(number):
-    """Makes an interface of the namespace, with 10.9.NUMBER.2 and a route. The other end is here."""
+    """Makes an interface of the namespace, with 10.9.NUMBER.2 and a route. The other end of the veth pair is in the test's own namespace."""
     network.ip("link", "add", f"hot{number}", "type", "veth", "peer", "name", f"eth{number}", "netns", "hot")
     network.ip("addr", "add", f"10.9.{number}.1/24", "dev", f"hot{number}")
     network.ip("link", "set", f"hot{number}", "up")
@@ -202,12 +202,12 @@ def disks(vm, tmp):
     assert not os.path.exists("/dev/data") and inside(vm, "cat", "/dev/data").out == ""
     update(vm, "--rm-disk", "/dev/other").ok()
     assert inside(vm, "ls", "/sys/block").ok().out == before
-    update(vm, "--add-disk", f"{image}:/dev/data").ok()  # nothing holds its lock any more
+    update(vm, "--add-disk", f"{image}:/dev/data").ok()  # works only if no process holds the image's lock any more
     update(vm, "--rm-disk", "/dev/data").ok()
 
 
 def mounts(vm, tmp):
-    """tests/vm/test_hotplug.py has the details: no device is attached for a mount."""
+    """A mount is attached on the built-in machine too. tests/vm/test_hotplug.py tests more of it, because no device is needed for a mount."""
     os.makedirs(f"{tmp}/source")
     with open(f"{tmp}/source/file", "w") as f:
         f.write("hello\n")
@@ -219,11 +219,11 @@ def mounts(vm, tmp):
 
 
 def test_devices(vm, tmp_path):
-    """One microVM for all, because its boot takes most of the time."""
+    """All checks use one microVM, because its boot takes most of the time."""
     disks(vm, tmp_path)
     mounts(vm, tmp_path)
     interfaces(vm)
     killed_commands(vm)
     networks(vm, tmp_path)
-    update(vm, "--add-net", "eth1").ok()  # goes with the container
+    update(vm, "--add-net", "eth1").ok()  # ends with the container
     assert vm.rt("state", vm.id).json()["annotations"]["io.caisson.attached"] == "net eth1"

@@ -19,7 +19,7 @@ def vhost_net():
 
 @pytest.fixture(autouse=True)
 def clean_machine():
-    """Replaces the fixture for private corners of the machine, because /tmp is the build machine's here."""
+    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
     before = machine.mounts(), machine.cgroups()
     yield
     assert (machine.mounts(), machine.cgroups()) == before
@@ -32,7 +32,7 @@ def template(work):
 
 @pytest.mark.parametrize("name", ["kernel_interrupts", "kernel_without_pairs_command", "served_by_the_kernel", "snapshots_of_the_kernel"])
 def test_device(name):
-    """The device with vhost-net, driven by a program instead of a guest."""
+    """Runs the unit tests of the device with vhost-net, in which a program takes the place of the guest."""
     p = subprocess.run([PROGRAM, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100)
     assert p.returncode == 0 and "[  PASSED  ] 1 test(s)." in p.stdout, p.stdout
 

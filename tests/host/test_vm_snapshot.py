@@ -20,7 +20,7 @@ while :; do i=$((i+1)); echo $i >&3; echo $i; sleep 1; done"""
 
 @pytest.fixture(autouse=True)
 def clean_machine():
-    """Replaces the fixture for private corners of the machine, because /tmp is the build machine's here."""
+    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
     before = machine.mounts(), machine.cgroups()
     yield
     assert (machine.mounts(), machine.cgroups()) == before
@@ -251,7 +251,7 @@ def test_a_terminal_and_a_network(vm):
 
 
 def answers():
-    """Says whether the guest's kernel refuses a connection: so packets go there and come back."""
+    """Returns whether the guest's kernel refuses a connection, which shows that packets reach the guest and come back."""
     with socket.socket() as s:
         s.settimeout(5)
         return s.connect_ex(("10.213.14.2", 9)) == errno.ECONNREFUSED
@@ -259,7 +259,7 @@ def answers():
 
 @pytest.mark.parametrize("form", ["raw", "qcow2"])
 def test_a_disk(vm, form):
-    """What the guest has written to its disk before the checkpoint and after the restore is there, and the disk is needed."""
+    """What the guest has written to its disk before the checkpoint and after the restore is there, and a restore without the disk fails."""
     c = vm("sh", "-c", COUNTER)
     raw, image = (os.path.join(c.bundle, n) for n in ("root.raw", "root." + form))
     c.image = os.path.join(c.bundle, "image")
@@ -286,7 +286,7 @@ def test_a_disk(vm, form):
 
 def test_a_full_disk_and_killed_restores(counter):
     """A checkpoint for which there is no room leaves nothing, and the container goes on. Wherever `restore` is killed,
-    `delete --force` removes what it has made, and the checkpoint stays good."""
+    `delete --force` removes what it has made, and the checkpoint can still be restored."""
     c = counter
     os.mkdir(c.image)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", c.image], check=True)

@@ -20,7 +20,7 @@ DRAW = "head -c 32 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/boot_
 
 @pytest.fixture(autouse=True)
 def clean_machine():
-    """Replaces the fixture for private corners of the machine, because /tmp is the build machine's here."""
+    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
     before = machine.mounts(), machine.cgroups()
     yield
     assert (machine.mounts(), machine.cgroups()) == before
@@ -71,7 +71,7 @@ def run(c, *options):
 
 
 def test_two_machines_of_one_template(vm):
-    """They share no random number and no identity, and both know the time. The first one shares none either."""
+    """Two machines of one template, and the machine of which it was made, share no random number and no identity, and know the time."""
     for name in templates():
         os.unlink(name)
     drawn = []
@@ -98,7 +98,7 @@ def test_two_machines_of_one_template(vm):
 
 
 def test_killed_while_a_template_is_made(vm):
-    """Whenever the monitor is killed, the old template stays as it was, and no half one."""
+    """Whenever the monitor is killed, the old template stays as it was, and no incomplete template is left."""
     c = vm("true")
     run(c)
     only = templates()
@@ -118,7 +118,7 @@ def test_killed_while_a_template_is_made(vm):
 
 
 def test_a_full_cache(vm):
-    """The microVM boots, and no half template is left."""
+    """If the cache has no room for a template, the microVM boots, and no incomplete template is left."""
     machine.mount("tmpfs", CACHE, "tmpfs", 0, "size=8m,mode=0700")
     try:
         out, from_template, log = run(vm("echo", "booted"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`run --image --isolation vm --root-disk erofs`: one EROFS image for each chain of layers, in the store, which all microVMs
+"""Tests `run --image --isolation vm --root-disk erofs`: the store has one EROFS image for each chain of layers, which all microVMs
 of the image read as a disk. What a container writes stays in its guest."""
 import json
 import os
@@ -46,7 +46,7 @@ def disks(images):
 
 @pytest.fixture
 def fake(tmp, monkeypatch):
-    """Puts a shell script in the place of mkfs.erofs. REAL in it is the real one."""
+    """fake(SCRIPT) puts a shell script in the place of mkfs.erofs. REAL in the script stands for the path of the real mkfs.erofs."""
     real = subprocess.run(["sh", "-c", "command -v mkfs.erofs"], check=True, capture_output=True, text=True).stdout.strip()
     path = os.environ["PATH"]
 
@@ -61,7 +61,7 @@ def fake(tmp, monkeypatch):
 
 
 def test_microvms(box):
-    """Two machines at once have the tree that a container in namespaces has, and each one its own changes."""
+    """Two machines at once have the tree that a container in namespaces has, and each machine has its own changes."""
     if not box.kernel:
         pytest.skip("no kernel for a guest")
     want = box.sh(LOOK).ok().out
@@ -83,7 +83,7 @@ def test_microvms(box):
     for command in (("diff", "b1"), ("commit", "b1", "made")):
         box.images.fails(*command, saying="keeps its changes in the memory of its microVM (--root-disk erofs)")
     box.images("rm", "box")
-    assert disks(box.images) == [disk]  # the machine reads it
+    assert disks(box.images) == [disk]  # is kept, because a machine reads it
     box.rt("rm", "-f", "b1", timeout=60).ok()
     box.images("prune")
     assert os.listdir(box.images.store + "/layers") == []
@@ -102,7 +102,7 @@ def test_ordinary_user(user):  # noqa: F811
 
 
 def test_one_image_of_a_chain(box, fake, tmp):
-    """Processes at once make it once; it is whole; another name of the same layers uses it."""
+    """Several processes at the same time make one EROFS image, which is complete, also for another name of the same layers."""
     fake(f"echo x >> {tmp}/made; sleep 0.3; exec REAL \"$@\"")
     box.images("tag", "box", "second")
     with ThreadPoolExecutor(4) as pool:
@@ -116,7 +116,7 @@ def test_one_image_of_a_chain(box, fake, tmp):
 @pytest.mark.parametrize("script, text", [
     ("echo half > $2; echo 'no space: \x1b[2J' >&2; exit 3", "--root-disk erofs: mkfs.erofs of "), ("kill -9 $$", "--root-disk erofs: mkfs.erofs of ")])
 def test_program_that_fails(box, fake, script, text):
-    """One error, and no half image; afterwards all is well."""
+    """If mkfs.erofs fails, the command reports an error and leaves no incomplete image, and the next command makes the image."""
     fake(script)
     box.images.fails("resolve", "--root-disk", "erofs", "box", saying=text)
     assert disks(box.images) == [] and not [n for n in os.listdir(box.images.store + "/partial") if n.startswith("erofs")]
@@ -131,7 +131,7 @@ def test_program_that_is_missing(box, tmp):
 
 
 def test_kill_while_it_is_made(box, fake):
-    """What was written is not used, and the next process makes the image anew."""
+    """If the process is killed, no process uses the incomplete image, and the next process makes the image anew."""
     fake("echo half > $2; kill -9 $PPID; while :; do :; done")
     p = subprocess.run([box.images.program, "--store", box.images.store, "resolve", "--root-disk", "erofs", "box"], capture_output=True, timeout=30, check=False)
     assert p.returncode == -signal.SIGKILL and disks(box.images) == []

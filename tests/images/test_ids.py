@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of an ordinary user with and without ranges of ids in /etc/subuid and /etc/subgid: who owns the files in the
+"""Tests images of an ordinary user with and without ranges of ids in /etc/subuid and /etc/subgid: who owns the files in the
 store, in a directory and in containers, and that the user can remove all of them."""
 import json
 import os
@@ -54,7 +54,7 @@ class User:
         return os.listdir(os.path.join(self.store, name))
 
     def files(self, name):
-        """The files of this name in the unpacked layers."""
+        """Returns the paths of the files of this name in the unpacked layers."""
         return [os.path.join(d, name) for d, _, files in os.walk(self.store + "/layers") if name in files]
 
 
@@ -116,7 +116,7 @@ def test_owners(user, isolation):
 
 
 def test_named_container(user):
-    """A container in the background: exec as another user, diff, commit with owners, logs, rm."""
+    """Tests exec as another user, diff, commit with owners, logs and rm with a container in the background."""
     user("run", "--image", "box", "-d", "--name", "b1", "--network", "none", "sleep", "100")
     user("exec", "b1", "sh", "-c", "echo 1 > /www/made && chown 5:6 /www/made && mkdir -m 700 /d && touch /d/f && chown -R 8:9 /d && rm /www/new")
     assert user("exec", "--user", "33:34", "b1", "sh", "-c", "cat /www/f") == "1"
@@ -130,7 +130,7 @@ def test_named_container(user):
 
 
 def test_volumes(user):
-    """A volume begins as the image's directory with its owners; the user can remove it."""
+    """A new volume has the files of the image's directory with their owners, and the user can remove the volume."""
     assert user.box("stat -c %u:%g /v /v/f; echo more > /v/g; chown 9:9 /v/g", "-v", "data:/v", "--mount", "type=volume,source=data,target=/vol") != ""
     out = user.box("stat -c '%n %u:%g' /vol /vol/f; cat /vol/f", "-v", "copy:/vol").split()
     assert out == ["/vol", "7:7", "/vol/f", "7:7", "v"]
@@ -140,7 +140,7 @@ def test_volumes(user):
 
 
 def test_df(user):
-    """The files of other ids, in directories that only their owner may read, are counted."""
+    """`image df` counts the files of other ids, also in directories that only their owner may read."""
     user("run", "--image", "box", "--name", "b1", "--network", "none", "sh", "-c", "head -c 300000 /dev/zero > /www/big; mkdir -m 0 /www/shut")
     df = json.loads(user("image", "df", "--json"))
     assert df["containers"]["count"] == 1 and 300000 < df["containers"]["bytes"] < 600000
@@ -162,7 +162,7 @@ def test_pull(user, accounts):
 
 
 def test_without_ranges(user, accounts):
-    """All files belong to the user, which a warning says with its reason and fix; the container has the user's id only."""
+    """All files belong to the user, a warning gives the reason and the fix, and the container has the user's id only."""
     accounts(False)
     p = user.call("image", "unpack", "box")
     assert NO_RANGE in p.stderr and "www gets this user as its owner, and others may too" in p.stderr and p.stderr.count(NO_RANGE) == 2
@@ -173,7 +173,7 @@ def test_without_ranges(user, accounts):
 
 
 def test_ranges_that_come_later(user, accounts):
-    """Layers of a user without ranges are of no use after the user got some: they are unpacked again, and `prune` removes the old."""
+    """When a user gets ranges, caisson unpacks the layers again that it unpacked without ranges, and `prune` removes the old ones."""
     accounts(False)
     assert user.box("stat -c %u /www") == "0\n"
     old = set(user.dirs("layers"))
@@ -186,13 +186,13 @@ def test_ranges_that_come_later(user, accounts):
     user("image", "prune")
     assert not old & set(user.dirs("layers")) and user.box(STAT).splitlines() == SEEN
     accounts(False)
-    # The ids of the ranges are those of strangers now.
+    # Without the ranges the user may not remove files that belong to ids of these ranges.
     p = user.call("image", "prune", rc=1)
     assert "as root, because it has files of ids that this user may no longer map" in p.stderr
 
 
 def test_newuidmap_that_fails(user, tmp):
-    """Without newuidmap all is as without ranges, for the store and the container, and the reason is another one."""
+    """If newgidmap or newuidmap fails, the store and the container are as without ranges, and the warning names the programs."""
     bin_ = os.path.join(tmp, "bin")
     os.mkdir(bin_)
     for name in ("newuidmap", "newgidmap"):
@@ -210,14 +210,14 @@ def test_newuidmap_that_fails(user, tmp):
 
 
 def test_owner_beyond_the_ranges(user):
-    """One clear error, and nothing of the layer in the store."""
+    """If a file's owner is beyond the ranges, the error names the file and the id, and the store has nothing of the layer."""
     p = user.call("run", "--image", "far", "--rm", "--network", "none", "true", rc=1)
     assert "far belongs to 65537:0, which is beyond the ids that this user may map" in p.stderr and "/etc/subuid" in p.stderr
     assert user.dirs("containers") == [] and user.files("far") == [] and len(user.dirs("layers")) == 1
 
 
 def test_directory(user, tmp):
-    """`unpack` and `bundle` into a directory: the image's owners by the ranges, or with --squash the caller."""
+    """`unpack` and `bundle` give the files in a directory the image's owners, mapped by the ranges, or with --squash the caller."""
     d = user.home + "/d"
     user("image", "unpack", "box", d)
     st = os.stat(d + "/www/f")
@@ -233,7 +233,7 @@ def test_directory(user, tmp):
 
 
 def test_inspect_sees_disks(user, layout):
-    """The layers are mounted in the user's namespace, where they can be looked at."""
+    """`inspect` finds the disk in an image, because it mounts the layers in the user's own namespace."""
     layout.image([tar(entry("disk/", "dir", uid=107, gid=107)), tar(entry("disk/d.raw", data=b"\0" * 512, uid=107, gid=107))], "disk")
     ordinary.own(layout.path)
     user("image", "import", f"oci:{layout.path}:disk")

@@ -551,7 +551,7 @@ def test_fifty_layers(images, layout, tmp):
 
 
 def test_a_gibibyte_stays_small_in_memory(images, layout, tmp):
-    """A file of 1 GiB in a zstd layer of a few kilobytes, byte for byte, with at most 48 MiB of memory."""
+    """caisson unpacks a file of 1 GiB from a zstd layer of a few kilobytes, byte for byte, with at most 48 MiB of memory."""
     size = 1 << 30
     head, end = header(b"big", size=size), b"\0" * 1024
     with open(tmp + "/plain", "wb") as f:

@@ -104,7 +104,7 @@ def test_unpacked_once(images, layout, tmp):
 
 
 def test_df(images, layout, tmp):
-    """What du counts, too; a file of many names is counted once."""
+    """`image df` counts the same bytes as du, and counts a file with many names once."""
     layout.image([oci.tar(oci.entry("d/", "dir"), oci.entry("d/f", data=b"x" * 300000), *(oci.entry(f"d/l{i}", "hard", link="d/f") for i in range(40))),
                   oci.tar(oci.entry("d/g", data=b"y" * 100000))], "a")
     images("import", f"oci:{layout.path}:a")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Volumes that are disks (`caisson volume create --pool qcow2`): what makes them, what mounts them, and what a kill leaves."""
+"""Tests volumes that are disks (`caisson volume create --pool qcow2`): what makes them, what mounts them, and what a kill leaves."""
 import json
 import os
 import subprocess
@@ -42,7 +42,7 @@ def test_commands(box, volume):
     assert one["labels"] == {"a": "b"} and one["used"] == os.stat(image).st_blocks * 512 < 32 << 20
     assert sorted(os.listdir(os.path.dirname(image))) == ["disk.qcow2", "volume.json"]
     assert json.loads(volume("ls", "--json").ok().out) == [one] and volume("ls", "-q").ok().out == "disk\n"
-    # A directory has no disk, and says so.
+    # `inspect` shows that a volume made without --pool is a directory.
     volume("create", "dir").ok()
     assert inspect(volume, "dir")["pool"] == "dir"
     # The size is read again by rescan, which also removes what killed commands have left.
@@ -75,7 +75,7 @@ def test_a_microvm_mounts_it(box, volume, vm):
     box("-d", "-u", "0", "--mount", "type=volume,source=disk,target=/e,readonly", *vm, "sh", "-c", "sleep 1000", name="b1", timeout=120).ok()
     r = box.rt("exec", "b1", "sh", "-c", "cat /e/f; stat -c %u:%g /e/f; touch /e/g")
     assert r.out == "kept\n5:6\n" and "Read-only" in r.err
-    # It is in use: it stays, a second microVM is refused, and it is not attached to a container that runs.
+    # While the volume is in use, it cannot be removed and no second microVM gets it. No disk can be attached as a volume to a container that runs.
     volume("rm", "disk").failed('the volume "disk" is mounted in the container "b1"')
     assert inspect(volume, "disk")["container"] == "b1"
     box.sh("true", "-v", "disk:/d", *vm, timeout=120).failed("another process")

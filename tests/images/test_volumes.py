@@ -94,7 +94,7 @@ def test_a_volume_in_use_stays(box, volume):
 
 
 def test_attached_to_a_container_that_runs(box, volume):
-    """A volume is mounted into a running container, counts as used, and is let go of when it is not busy."""
+    """A volume is mounted into a running container, counts as used, and is detached when no process uses it."""
     box("-d", "-u", "0", "sh", "-c", "sleep 1000", name="b1").ok()
     for name in ("data", "more"):
         volume("create", name).ok()
@@ -120,7 +120,7 @@ def test_attached_to_a_container_that_runs(box, volume):
     assert box.rt("exec", "b1", "ls", "/in/data").ok().out == ""
     volume("rm", "data").ok()
     box.rt("rm", "-f", "b1").ok()
-    volume("rm", "more").ok()  # its container has gone with the mount
+    volume("rm", "more").ok()  # the container and its mount have been removed
 
 
 def test_a_container_that_cannot_be_made_leaves_no_volume_of_a_wrong_option(box, volume):

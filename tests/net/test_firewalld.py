@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks beside a real firewalld, which runs in the tests' own namespaces, with a D-Bus of its own."""
+"""Tests networks beside a real firewalld, which runs in the tests' own namespaces, with a D-Bus of its own."""
 import os
 import shutil
 import subprocess
@@ -48,7 +48,7 @@ def firewalld(net, outside, tmp):
 
 
 def all_works(net, record):
-    """Published ports from outside and over loopback, in IPv4 and IPv6; the way out; names."""
+    """Checks published ports from outside and over loopback, in IPv4 and IPv6, connections to the outside, and names."""
     gateway = next(a["gateway"] for a in record["addresses"] if "." in a["gateway"])
     assert net.ask("192.0.2.1", 8080, ns="outside") == "192.0.2.2"
     assert net.ask("2001:db8::1", 8080, ns="outside") == "2001:db8::2"
@@ -76,7 +76,7 @@ def test_beside_firewalld(net, firewalld):
     net.serve("c2")
     assert net.ask(address(other), 80, ns="c1", timeout=1) in ("timeout", "ECONNREFUSED", "EHOSTUNREACH")
     net("rm", "--force", "other").ok()
-    # A firewalld that does not know the network, because it was installed later: caisson-net.service runs `reload` after its start.
+    # A firewalld that was installed after the network was made does not know it, so caisson-net.service runs `reload` after firewalld's start.
     call("firewall-cmd", "--permanent", "--zone=trusted", "--remove-interface=br9").ok()
     firewalld.stop()
     firewalld.start()

@@ -109,7 +109,7 @@ def nothing_at(path, text=""):
 
 @contextlib.contextmanager
 def own_etc(tmp):
-    """What is written in /etc is gone afterwards. dnsmasq watches the directory of resolv.conf, so that a mount on the file would not do."""
+    """Undoes all changes in /etc afterwards, by an overlay on /etc. A mount on resolv.conf alone does not suffice: dnsmasq watches its directory."""
     for d in "upper", "work":
         os.makedirs(f"{tmp}/{d}")
     machine.mount("etc", "/etc", "overlay", data=f"lowerdir=/etc,upperdir={tmp}/upper,workdir={tmp}/work")
@@ -120,7 +120,7 @@ def own_etc(tmp):
 
 
 def resolv_conf(text):
-    """Replaces the file, as the programs that write it do."""
+    """Replaces /etc/resolv.conf by renaming a new file, as the programs do that write it."""
     with open("/etc/resolv.conf.new", "w") as f:
         f.write(text)
     os.rename("/etc/resolv.conf.new", "/etc/resolv.conf")
@@ -142,7 +142,7 @@ while True:
 
 
 def test_other_names_are_the_hosts_business(net):
-    """The host's server may be one that only the host reaches, such as systemd-resolved. An internal network asks nobody."""
+    """dnsmasq asks the host's name server, even one that only the host reaches, such as systemd-resolved. On an internal network it asks none."""
     p = upstream(53)
     try:
         assert p.stdout.readline() == "up\n"

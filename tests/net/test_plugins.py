@@ -227,7 +227,7 @@ stat -L -c %i "$CNI_NETNS" > SEEN
     ("", "no file in"), ("{", "no file in"), ("[]", "no file in"), ('{"name": "other"}', "no file in"),
 ])
 def test_lists_that_are_no_lists(host, ctr, lists, tmp, text, said):
-    """A broken file is not in the way of the others."""
+    """A broken configuration file does not keep caisson from using the other files."""
     with open(tmp + "/net.d/00-bad.conflist", "w") as f:
         f.write(text)
     ctr("true").run("--network", "cni:web").failed("cni:web", said)

@@ -326,7 +326,7 @@ def test_attach_is_killed_at_every_step(net, cards):
 
 
 def test_published_sctp(net):
-    """A published port of SCTP, which the build machine's kernel lacks: from outside, from the host, and over loopback."""
+    """A published SCTP port answers from outside, from the host, and over loopback. The build machine's kernel has no SCTP."""
     call("modprobe", "sctp").ok()
     outside = make_outside(net)
     next(outside)

@@ -235,7 +235,7 @@ def test_foreign_rules_stay(net, outside):
 
 @pytest.fixture
 def docker(net, outside):
-    """The chains that docker makes, and its policy, which drops what is forwarded."""
+    """Makes the chains that docker makes, and sets docker's policy, which drops forwarded packets."""
     programs = "iptables", "ip6tables"
     for program in programs:
         for words in ("-N DOCKER-USER", "-A DOCKER-USER -j RETURN", "-A FORWARD -j DOCKER-USER", "-P FORWARD DROP"):
@@ -246,7 +246,7 @@ def docker(net, outside):
 
 
 def test_beside_docker(net, docker):
-    """Published ports and the way out work, and nothing stays in docker's chain."""
+    """Published ports and connections to the outside work, and no rule of caisson stays in docker's chain."""
     before = docker()
     net("create", "web", "--interface", "br9").ok()
     net.attach("web", "c1", "-p", "8080:80")
@@ -260,7 +260,7 @@ def test_beside_docker(net, docker):
     made = docker()
     net("reload").ok()
     assert docker() == made, "no rule comes twice"
-    # The control: without the rules docker's policy drops the packets, until they are put back.
+    # Without caisson's rules docker's policy drops the packets, until `reload` adds the rules again.
     for program in "iptables", "ip6tables":
         call(program, "-w", "-F", "DOCKER-USER").ok()
     assert works(timeout=1) == ["timeout"] * 4

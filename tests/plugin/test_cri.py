@@ -147,7 +147,7 @@ def test_a_pod_whose_processes_were_killed(cri):
     """The namespace has gone by the time of DEL, which undoes the attachment all the same."""
     pod, container, address = cri.start()
     inner, outer = (json.loads(cri(*words).stdout)["info"]["pid"] for words in (("inspect", container), ("inspectp", pod)))
-    # The container's process comes first: it shares the pod's pid namespace, and ends with it.
+    # The container's process is killed first, because the end of the pod's process would kill it with the pod's pid namespace.
     os.kill(inner, 9)
     os.kill(outer, 9)
     cri("stopp", pod)

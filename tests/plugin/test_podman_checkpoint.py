@@ -11,7 +11,7 @@ COUNTER = "i=0; while :; do i=$((i+1)); echo out $i; echo $i >/count; sleep 0.5;
 
 @pytest.fixture(autouse=True)
 def clean_machine():
-    """Replaces the fixture for single containers, because podman's own daemons and files stay between tests."""
+    """Checks what podman has left. It replaces the fixture of tests/conftest.py, because podman's own daemons and files stay between tests."""
     yield
     lines = podman.nothing_left()
     assert not lines, "left on the machine:\n  " + "\n  ".join(lines)

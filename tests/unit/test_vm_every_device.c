@@ -393,7 +393,8 @@ static void expect_snapshot(struct rig *g, const struct kind *k, const char *wan
 
 /*
  * Compares each device with what the guest saw of it when MACHINE_ABI was set, and with the
- * snapshot that was made of it then. The device that is loaded from that snapshot must work.
+ * snapshot that was made of it then. The device that is loaded from that snapshot must work. A
+ * device that another process serves is compared without a snapshot.
  */
 static void as_in_earlier_commits(void **state)
 {

@@ -69,7 +69,10 @@ static void change_now(struct machine *m, void *ctx)
 	if (machine_attach(m, &devices[next], &slot) < 0)
 		fail_msg("%s", err_msg());
 	attached = true;
-	/* The other spare slots are for disks; then there is no room for another one. */
+	/*
+	 * The test fills the two other spare slots with disks, after which attaching a disk must
+	 * fail.
+	 */
 	const struct machine_device disk = {
 		.kind = MACHINE_DISK, .disk = {.fd = h.disk, .serial = "more"}};
 	while (n < MACHINE_SPARES_MAX && machine_attach(m, &disk, &full[n]) >= 0)
@@ -136,8 +139,10 @@ static void attached_and_detached(void **state)
 	assert_int_equal(status, 0);
 }
 
-/* A machine is released with a device that was never detached, and one without spare slots has no
- * room. */
+/*
+ * Releases a machine with a device that was never detached, and attaches a device to a machine
+ * without spare slots, which must fail.
+ */
 static void released(void **state)
 {
 	const struct machine_device disk = {

@@ -212,7 +212,7 @@ static void save_and_load(bool from_kernel, bool to_kernel)
 	virtio_go_on(&w.t.n.dev);
 	both_ways(&w, 1, 200);
 	both_ways(&w, 0, 300);
-	/* Saved once more, and loaded by another machine. */
+	/* The device is saved once more, and another machine loads its state. */
 	snapshot_release(&file);
 	assert_int_equal(snapshot_begin(&file), 0);
 	assert_int_equal(snapshot_section(&file, SNAPSHOT_DEVICE, 0), 0);

@@ -116,7 +116,7 @@ static void run_late_forgets(void)
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "a") == 0);
 	uint64_t node = front_entry(&f);
 	p.fd = forgets_call;
-	/* takes the interrupts that the server has raised because it has got the descriptor */
+	/* Takes the interrupts that the server has raised because it has got the descriptor. */
 	eventfd_t n;
 	(void)eventfd_read(forgets_call, &n);
 

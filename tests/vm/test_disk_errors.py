@@ -15,7 +15,7 @@ WERROR = "io.caisson.vm.image.werror"
 PAUSED = "io.caisson.vm.paused"
 BLOCKS = 128  # of 64 KiB: what the guest writes, 8 MiB
 SMALL, LARGE = "4m", "64m"  # the size of the tmpfs: too small for it, and large enough
-# Each line says which one it is, so that a block in the wrong place is found.
+# Each line is its own number, so that a block in the wrong place is found.
 WRITE = (f"mknod /dev/d b $(sed 's/:/ /' /sys/block/vda/dev); "
          f"if seq 1000000 2100000 | head -c {BLOCKS << 16} | dd of=/dev/d bs=64k count={BLOCKS} iflag=fullblock conv=fsync "
          f"2>/result; then echo written; elif grep -q error /result; then echo failed; fi; ")
@@ -28,7 +28,7 @@ def data():
 
 @pytest.fixture
 def small(tmp):
-    """A tmpfs that is too small for the disk."""
+    """Mounts a tmpfs that is too small for the disk."""
     path = os.path.join(tmp, "small")
     os.mkdir(path)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "small", path], check=True)

@@ -86,7 +86,7 @@ def test_variables_that_stay(machines, efi_disk, tmp):
 
 
 def test_wrong_firmware(machines, rt, tmp):
-    """What cannot work is said before anything boots, and nothing is left."""
+    """caisson reports wrong options before the machine boots, and leaves no bundle."""
     disk = put(tmp, "d.raw", b"\0" * MiB)
     code, variables = put(tmp, "code.fd", b"x"), os.path.join(tmp, "new.fd")
     base = ["--disk", disk, "--ephemeral"]
@@ -107,7 +107,7 @@ def test_wrong_firmware(machines, rt, tmp):
     run("mount", "-t", "tmpfs", "none", DESCRIPTIONS)
     try:
         machines.run(*base, "--firmware", "efi").failed(DESCRIPTIONS, "apt install ovmf")
-        # A description that caisson cannot use, or cannot read, is passed over.
+        # caisson skips a description that it cannot use or cannot read.
         with open(os.path.join(DESCRIPTIONS, "1.json"), "w", encoding="utf-8") as f:
             f.write("{")
         for i, change in enumerate(({"features": ["requires-smm"]}, {"interface-types": ["bios"]}, {"targets": []}, {"mapping": []})):

@@ -29,7 +29,7 @@ def update(c, *args):
 
 
 def server_mounts(c):
-    """The mounts in the share of the microVM's file server."""
+    """Returns the mounts in the share of the microVM's file server."""
     pid = c.rt("state", c.id).json()["pid"]
     children = subprocess.run(["pgrep", "-P", str(pid), "caisson-fs"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     with open(f"/proc/{children[0]}/mountinfo") as f:
@@ -37,7 +37,7 @@ def server_mounts(c):
 
 
 def killed(c, source):
-    """A command that is killed at any time leaves nothing that a later one does not remove."""
+    """Whatever a command leaves that is killed at any time, a later command removes it."""
     for delay in (0.005, 0.02, 0.1, 0.3):
         p = c.rt.popen("update", "--add-mount", f"{source}:/data", c.id)
         try:
@@ -89,4 +89,4 @@ def test_mounts(vm, tmp_path):
     assert server_mounts(c) == before
     assert "hello" in (source / "file").read_text()
     update(c, "--add-net", "eth0").failed("--add-net eth0")
-    update(c, "--add-mount", f"{source}:/data").ok()  # goes with the container
+    update(c, "--add-mount", f"{source}:/data").ok()  # ends with the container

@@ -23,7 +23,7 @@ from harness.runtime import wait_for
 
 
 def test_no_checkpoint_on_qemu(vm, tmp):
-    """The command says why, and the container goes on. A checkpoint cannot be restored on QEMU either."""
+    """`checkpoint` on QEMU fails with the reason, and the container goes on. A checkpoint cannot be restored on QEMU either."""
     c = vm("sh", "-c", "while :; do sleep 1; done")
     image = os.path.join(tmp, "image")
     up(c)

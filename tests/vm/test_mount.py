@@ -17,7 +17,7 @@ def mounted(path):
 
 
 def relay(path):
-    """The pid of the process in the background, which is in the mount's source."""
+    """Returns the pid of the process in the background, which the name of the mount's source contains."""
     with open("/proc/self/mounts", encoding="utf-8") as f:
         (source,) = [l.split()[0] for l in f if l.split()[1] == path]
     return int(source.split(":")[0].removeprefix("caisson-"))
@@ -42,7 +42,7 @@ def point(tmp):
 
 @pytest.fixture
 def small(rt, tmp, monkeypatch):
-    """A disk with one ext4 file system, which has a file and a directory."""
+    """Makes a disk with one ext4 file system, which has a file and a directory."""
     monkeypatch.setenv("TMPDIR", tmp)
     d, tree = Disk(rt, tmp), os.path.join(tmp, "small")
     put(tree, "sub/file", "old\n")
@@ -127,7 +127,7 @@ def test_ends(small, point, rt, end):
 
 
 def test_wrong(small, point, tmp):
-    """What is wrong is said by the command, although a process in the background finds it."""
+    """The command itself reports what is wrong, although a process in the background finds it."""
     empty = put(tmp, "empty.raw", bytes(MiB))
     r = small("mount", empty, point).failed("nothing on the disk")
     assert not mounted(point), r

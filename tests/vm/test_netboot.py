@@ -104,7 +104,7 @@ def test_artifact(images):
         for source, wanted in (("a:two#vmlinuz", b"kernel"), ("a:two#initrd.img", b"initramfs"), ("a:one", b"only")):
             with open(images("fetch", f"oci://{hub.host}/{source}").strip(), "rb") as f:
                 assert f.read() == wanted
-        # By digest, the second fetch asks nothing.
+        # A second fetch by digest sends the registry no request.
         digest = sha256(hub.manifests["a", "two"][0])
         for asks in (True, False):
             hub.seen.clear()

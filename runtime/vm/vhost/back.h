@@ -12,10 +12,9 @@
  * The back end offers the device's features and the protocol features MQ, REPLY_ACK, RESET_DEVICE,
  * DEVICE_STATE if the device can be saved, and CONFIG and BACKEND_REQ if the device has a
  * configuration. BACKEND_REQ lets the device tell the driver that the configuration has changed.
- * QEMU's
- * vhost-user-vsock reads the guest's CID by CONFIG; the tag of vhost-user-fs is QEMU's own. A queue
- * that the front end never starts is never served; for example, QEMU serves the event queue of
- * vsock itself.
+ * QEMU's vhost-user-vsock reads the guest's CID by CONFIG, and the tag of vhost-user-fs is QEMU's
+ * own. A queue that the front end never starts is never served; for example, QEMU serves the event
+ * queue of vsock itself.
  *
  * A queue runs from SET_VRING_KICK to GET_VRING_BASE. If it is started once more, it continues with
  * the request at which it stopped. The device's reset() is called for RESET_DEVICE and at the end,

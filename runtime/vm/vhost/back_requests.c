@@ -73,8 +73,8 @@ static void stop_queue(struct vhost_backend *b, unsigned i)
 		return;
 	quiesce_queue(b, i);
 	/*
-	 * Signals requests of a lazy queue that were served and not signalled yet, because who
-	 * starts the queue again does not know of them.
+	 * Signals requests of a lazy queue that were served and not signalled yet, because the
+	 * front end that starts the queue again does not know of them.
 	 */
 	virtio_signal_queue(b->device, i);
 	v->base = b->device->queues[i].next_avail;

@@ -14,9 +14,9 @@
  *
  * A lazy queue has requests for which the guest does not wait, such as FORGET of a file system.
  * They are served before the thread waits, and not before other requests. The driver kicks only
- * after LAZY_SHARE of the queue is full, and gets an interrupt only for so many requests at a time.
- * LAZY_MS after the last request of any queue, the thread serves and signals what is left, and asks
- * for a kick at the next request. So no request waits longer than that.
+ * once 1/LAZY_SHARE of the queue is full, and gets an interrupt only for so many requests at a
+ * time. LAZY_MS after the last request of any queue, the thread serves and signals what is left,
+ * and asks for a kick at the next request. So no request waits longer than that.
  */
 #include "vm/vhost/back_watch.h"
 
@@ -26,7 +26,7 @@
 #define LOOKS 64             /* how often the rings are read between two looks at the clock */
 #define ROUNDS_MAX 64
 #define LAZY_MS 10
-#define LAZY_SHARE 4 /* a quarter */
+#define LAZY_SHARE 4 /* a divisor: the share is a quarter of the queue */
 
 bool vhost_watches(const struct vhost_backend *b)
 {

@@ -65,7 +65,10 @@ struct vhost_shadow {
 struct vhost_shadow *vhost_shadow_new(unsigned queue_count, int sock) must_check;
 void vhost_shadow_free(struct vhost_shadow *s);
 
-/* Empties the shadow of a queue. The guest has got back as many requests as its ring says. */
+/*
+ * Empties the shadow of a queue. The used index in the guest's ring says how many requests the
+ * guest has got back so far.
+ */
 void vhost_shadow_start(struct vhost_shadow *s, unsigned index, struct virtq *guest);
 /*
  * Copies at most `budget` requests from the guest's queue to the back end. Returns 1 if there may

@@ -22,6 +22,9 @@ struct blk_file {
  * a sector or, with O_DIRECT, if the file's size is not a multiple of the block size.
  */
 int blk_file_init(struct blk_file *f, int fd, bool read_only) must_check;
-/* Makes the file larger, and the image with it. A block device keeps its size. */
+/*
+ * Makes the file `size` bytes large, and the image with it. Returns -ENOTSUP for a block device,
+ * and -EINVAL if the image would become smaller.
+ */
 int blk_file_resize(struct blk_file *f, uint64_t size) must_check;
 void blk_file_release(struct blk_file *f);

@@ -183,8 +183,9 @@ static void mmio_read(void *device, uint64_t offset, void *ret_data, unsigned le
 		value = __atomic_load_n(&t->interrupts, __ATOMIC_SEQ_CST);
 		/*
 		 * Sets the bit for used buffers at every interrupt of a device with remote queues,
-		 * because who serves them signals used buffers to the driver without this process.
-		 * The interrupt line is edge-triggered, so an extra bit causes no second interrupt.
+		 * because the process or the kernel that serves these queues signals used buffers
+		 * to the driver without this process. The interrupt line is edge-triggered, so an
+		 * extra bit causes no second interrupt.
 		 */
 		if (t->device->remote_queues > 0 && virtio_is_live(t->device))
 			value |= VIRTIO_MMIO_INT_VRING;

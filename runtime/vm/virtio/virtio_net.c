@@ -134,8 +134,8 @@ static int net_serve(struct virtio_device *d, unsigned index, unsigned budget)
 }
 
 /*
- * Finds the pairs for whose tap the device has waited and that may be ready. With one pair epoll is
- * not asked, because the event can be of no other.
+ * Finds the pairs for whose tap the device has waited and that may be ready. With only one pair the
+ * function does not ask epoll, because the event can only concern that pair.
  */
 static int ready_pairs(struct virtio_net *n, struct epoll_event ret[VIRTIO_NET_PAIRS_MAX])
 {
@@ -204,8 +204,9 @@ static int net_start(struct virtio_device *d)
 	unsigned offloads = net_accepted_offloads(n->dev.driver_features);
 
 	/*
-	 * The third queue is then the control queue, and not a receive queue (virtio 1.2, 5.1.2).
-	 * Its kicks go to vhost-net's descriptor, and no thread of this process would see them.
+	 * Without VIRTIO_NET_F_MQ the third queue is the control queue, and not a receive queue
+	 * (virtio 1.2, 5.1.2). But the kicks of the third queue go to vhost-net's descriptor, so no
+	 * thread of this process would see them.
 	 */
 	if (n->options.in_kernel && net_control_queue(n) == 2 && n->options.pairs > 1)
 		return err_set(ENOTSUP, "the driver has accepted VIRTIO_NET_F_CTRL_VQ without "

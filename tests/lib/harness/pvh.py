@@ -7,7 +7,7 @@ LOAD = 0x200000
 
 
 def pvh_kernel(bits=64):
-    """An ELF whose only entry is XEN_ELFNOTE_PHYS32_ENTRY. The code is 32-bit, as PVH starts it, with EBX at the start
+    """Returns an ELF whose only entry is XEN_ELFNOTE_PHYS32_ENTRY. The code is 32-bit, as PVH starts it, with EBX at the start
     information."""
     message = b"PVH: "
     text = LOAD + 0x100

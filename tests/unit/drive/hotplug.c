@@ -8,7 +8,10 @@
 
 #define TURNS 20
 
-/* Writes the registers of a slot that has no device, as a driver does that knows no better. */
+/*
+ * Writes the registers of a slot that has no device, as a driver does that does not know that the
+ * slot is empty.
+ */
 static void use_empty(struct device *d)
 {
 	CHECK(d, get(d, VIRTIO_MMIO_DEVICE_ID) == 0);

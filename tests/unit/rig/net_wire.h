@@ -38,7 +38,9 @@ void wire_connect(struct wire *w, unsigned queues);
 /* Makes the device; with in_kernel vhost-net serves it. */
 void wire_plug(struct wire *w, bool in_kernel);
 void wire_unplug(struct wire *w);
-/* wire_connect() with one queue and wire_plug() */
+/*
+ * Does what wire_connect() with one queue does, and then what wire_plug() without vhost-net does.
+ */
 void wire_init(struct wire *w);
 void wire_release(struct wire *w);
 
