@@ -15,52 +15,22 @@
  */
 #include <inttypes.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/pidfd.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/process.h"
 #include "base/program.h"
-#include "cmd/cmd.h"
-#include "launch/launch.h"
-#include "run/prepare.h"
-
-#define LOG_TAIL 4096
-
-/*
- * Options that only a machine has. caisson-inside parses their values. This file lists the options
- * only to refuse them for an image that contains a program.
- */
-struct machine_only {
-	const char *size, *overlay, *format, *cloud_init, *vendor_data, *network_config, *ssh_key;
-	const char *append, *initrd, *inspect_kernel, *firmware, *firmware_vars, *ssh_user;
-	bool ephemeral, vnc;
-};
-
-struct image_run {
-	struct globals globals; /* the global options, of which `root` is an absolute path */
-	struct run_options options;
-	struct machine_only machine;
-	bool create; /* true: `create --image`; false: `run --image` */
-	/* the command's words before any of them was parsed; the array ends in NULL */
-	int argc;
-	char **argv;
-	struct arena arena;
-	const char *name;
-	struct run_bundle bundle;
-};
+#include "cmd/run_image.h"
 
 static struct spec_strings strings_of(const struct option_list *l)
 {
 	return (struct spec_strings){.v = l->v, .n = l->n};
 }
 
-/* Sets the options of the `caisson run --bundle` to which this `run --image` is equivalent. */
-static int launch_options(struct image_run *r, struct launch_options *ret)
+int run_image_options(struct image_run *r, struct launch_options *ret)
 {
 	const struct run_options *o = &r->options;
 
@@ -84,7 +54,7 @@ static int launch_options(struct image_run *r, struct launch_options *ret)
 	return cmd_prepare_launch(&r->globals, ret);
 }
 
-static int wait_for(pid_t pid, const char *what)
+int run_image_wait(pid_t pid, const char *what)
 {
 	int status;
 
@@ -94,11 +64,7 @@ static int wait_for(pid_t pid, const char *what)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/*
- * Ends a child process of this command. If the child has failed, prints the error on standard error
- * before.
- */
-static _Noreturn void end_child(int r)
+_Noreturn void run_image_end_child(int r)
 {
 	int code = r < 0 ? program_fail(r) : r;
 
@@ -115,8 +81,8 @@ static int prepare_in_child(struct image_run *r)
 	if (pid < 0)
 		return err_sys("make a process");
 	if (pid == 0)
-		end_child(run_prepare(&r->options, &r->arena, r->name, self, &r->bundle));
-	int status = wait_for(pid, "the bundle");
+		run_image_end_child(run_prepare(&r->options, &r->arena, r->name, self, &r->bundle));
+	int status = run_image_wait(pid, "the bundle");
 	return status == 0 ? run_find_bundle(&r->options, &r->arena, r->name, &r->bundle) : status;
 }
 
@@ -147,135 +113,11 @@ static int random_name(struct arena *a, const char **ret)
 }
 
 /* Opens the file in the bundle that gets the output of a container in the background. */
-static int open_log(const struct run_bundle *b)
-{
-	_cleanup_fd_ int dir = open(b->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int log = dir < 0 ? -1 : openat(dir, "log", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-
-	return log < 0 ? err_sys("open %s/log", b->dir) : log;
-}
-
-static int redirect_to_log(int log)
-{
-	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0 ||
-		dup2(log, STDERR_FILENO) < 0)
-		return err_sys("redirect the output to the container's log");
-	return 0;
-}
-
 static int drop_input(void)
 {
 	_cleanup_fd_ int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	return null < 0 || dup2(null, STDIN_FILENO) < 0 ? err_sys("open /dev/null") : 0;
-}
-
-/*
- * Prints the log of a container that could not be started. The child of run_detached() has written
- * its error to the log, and the log itself is deleted with the container's directory.
- */
-static void report_log(int log)
-{
-	char text[LOG_TAIL];
-	ssize_t n = pread(log, text, sizeof(text), 0);
-
-	if (n > 0)
-		(void)!fd_write_all(STDERR_FILENO, text, (size_t)n);
-}
-
-/*
- * Opens a pidfd of the container's first process, whose pid the launch has written to the file
- * "pid" in the bundle.
- */
-static int open_container(const struct run_bundle *b)
-{
-	_cleanup_strbuf_ struct strbuf text = {0};
-	_cleanup_fd_ int dir = open(b->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	uint64_t pid;
-	int r = dir < 0 ? -errno : fd_read_file(dir, "pid", &text, 64);
-
-	if (r < 0 || str_to_u64(strbuf_str(&text), &pid) < 0 || pid == 0 || pid > INT_MAX)
-		return -EINVAL;
-	return pidfd_open((pid_t)pid, 0);
-}
-
-/* Waits, in a session of its own, until the container ends, and then deletes the container. */
-static _Noreturn void delete_later(struct image_run *r)
-{
-	_cleanup_container_ struct container c = CONTAINER_INIT;
-	int pidfd = open_container(&r->bundle);
-	struct pollfd p = {.fd = pidfd, .events = POLLIN};
-
-	setsid();
-	(void)!chdir("/");
-	/*
-	 * This process closes the standard streams of its caller. Otherwise a program that reads
-	 * the caller's output until its end would wait until the container ends.
-	 */
-	int null = open("/dev/null", O_RDWR);
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		dup2(null, fd);
-	while (pidfd >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
-		;
-	int result = cmd_open_any(&r->globals, r->name, false, &c);
-	if (result >= 0 || c.dir >= 0)
-		result = container_seize(&c);
-	if (result >= 0 || c.locked)
-		result = launch_delete(&c, true);
-	_exit(result < 0 ? 1 : 0);
-}
-
-/*
- * Launches the container in the child of run_detached(), whose standard streams become the
- * container's.
- */
-static int launch_in_background(struct image_run *r, int log)
-{
-	struct launch_options l;
-	int status, result = redirect_to_log(log);
-
-	if (result >= 0)
-		result = launch_options(r, &l);
-	if (result < 0)
-		return result;
-	l.pid_file = arena_printf(&r->arena, "%s/pid", r->bundle.dir);
-	if (!l.pid_file)
-		return -ENOMEM;
-	if (r->create)
-		return launch_create(&l);
-	result = launch_run(&l, &status);
-	return result < 0 ? result : status;
-}
-
-/*
- * Implements `run --image --detach` and `create --image`: launches the container in the background
- * and prints its name.
- */
-static int run_detached(struct image_run *r)
-{
-	_cleanup_fd_ int log = open_log(&r->bundle);
-
-	if (log < 0)
-		return log;
-	pid_t pid = fork();
-	if (pid == 0)
-		end_child(launch_in_background(r, log));
-	int result = pid < 0 ? err_sys("make a process") : wait_for(pid, "the container");
-	if (result > 0)
-		report_log(log);
-	if (result != 0)
-		return result;
-	if (r->options.rm) {
-		pid = fork();
-		if (pid == 0)
-			delete_later(r);
-		if (pid < 0)
-			return err_sys("make a process that deletes the container");
-	}
-	printf("%s\n", r->name);
-	return fflush(stdout) == 0 ? 0 : err_sys("write to standard output");
 }
 
 static int start(struct image_run *r)
@@ -284,11 +126,11 @@ static int start(struct image_run *r)
 	int status, result = 0;
 
 	if (r->options.detach || r->create)
-		return run_detached(r);
+		return run_image_detached(r);
 	if (!r->options.interactive && !r->options.tty)
 		result = drop_input();
 	if (result >= 0)
-		result = launch_options(r, &l);
+		result = run_image_options(r, &l);
 	if (result >= 0)
 		result = launch_run(&l, &status);
 	return result < 0 ? result : status;

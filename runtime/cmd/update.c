@@ -214,7 +214,7 @@ static int update_devices(struct container *c, const struct update_args *u)
 static bool changes_more(const struct update_args *u)
 {
 	bool more = u->resources || u->l3 || u->membw || u->add_nets.n || u->rm_nets.n ||
-		    u->add_mounts.n || u->rm_mounts.n;
+		    u->add_mounts.n || u->rm_mounts.n || u->add_disks.n || u->rm_disks.n;
 
 	for (size_t i = 0; i < ARRAY_SIZE(limit_options); i++)
 		more |= u->limits[i] != NULL;

@@ -427,6 +427,12 @@ int plan_vm_as_root(struct arena *a, const struct spec **spec, const struct plan
 bool plan_vm_drops_device(const struct spec *s, const struct spec_device *d);
 
 /*
+ * Returns -ENOTSUP, -EINVAL or -ENOSPC with a message that names the property, if config.json asks
+ * for something that a container in a microVM cannot have.
+ */
+int plan_vm_refuse(const struct spec *s) must_check;
+
+/*
  * The limits of linux.resources, split into those that the guest's kernel enforces and those that
  * the host's kernel enforces (the rule is in vm_limits.c).
  */

@@ -10,7 +10,7 @@ from conftest import pattern
 
 MAN = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "runtime/man/caisson-disk.1.scd")
 # The last of them need a microVM: tests/vm/test_inside.py runs them.
-INSIDE = "ls cat cp tar-out tar-in df inspect shell".split()
+INSIDE = "ls cat cp tar-out tar-in df inspect shell mount umount".split()
 IMAGES = "create info map convert resize snapshot commit rebase check compare".split()
 COMMANDS = IMAGES + INSIDE
 
