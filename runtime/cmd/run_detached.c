@@ -33,8 +33,9 @@ static int redirect_to_log(int log)
 }
 
 /*
- * Prints the log of a container that could not be started. The child of run_image_detached() has written
- * its error to the log, and the log itself is deleted with the container's directory.
+ * Prints the log of a container that could not be started. The child of
+ * run_image_detached() has written its error to the log, and the log itself is deleted with the
+ * container's directory.
  */
 static void report_log(int log)
 {

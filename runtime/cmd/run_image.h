@@ -32,8 +32,8 @@ struct image_run {
 int run_image_options(struct image_run *r, struct launch_options *ret) must_check;
 
 /*
- * Waits for a child process, which an error message calls `what`. Returns its exit code, or 128 plus
- * the number of the signal that killed it.
+ * Waits for a child process, which an error message calls `what`. Returns its exit code, or 128
+ * plus the number of the signal that killed it.
  */
 int run_image_wait(pid_t pid, const char *what) must_check;
 

@@ -30,7 +30,7 @@ def test_options(disk, command):
     text = disk(command, "--help").ok().out
     said = re.findall(r"^  (--[a-z-]+)(?: ([^ ,]+(?:,\.\.\.)?))?(?:, (-\w))?  *\S", text, re.M)
     man = re.findall(r"^\*(--[a-z-]+)\*(?: _(\S+)_)?(?:, \*(-\w)\*)?$", sections()[command].replace("\\", ""), re.M)
-    assert said and said == man
+    assert (said or command == "umount") and said == man
     assert sections()[command].split("\n")[0] == re.match(r"Usage: (.*)", text)[1]
 
 
