@@ -76,6 +76,9 @@ def test_refused(running, source):
                           (f"{source}/file:/dev/null", "target /dev/null", "expected a regular file"),
                           (f"{source}:/etc/passwd", "target /etc/passwd")]:
         update(c, "--add-mount", value).failed("--add-mount", *texts)
+    # Neither the list nor a guest could name the path.
+    update(c, "--add-mount", f"{source}:/d\udcff").failed("--add-mount", "expected UTF-8")
+    assert not os.path.exists(os.path.join(c.rootfs, "d\udcff"))
     os.symlink("/tmp", os.path.join(c.rootfs, "link"))
     update(c, "--add-mount", f"{source}:/link").failed("target /link")
     assert not os.path.exists(os.path.join(c.rt.root, c.id, "attached.json"))
