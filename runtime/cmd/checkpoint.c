@@ -3,6 +3,24 @@
 #include "launch/checkpoint.h"
 
 #include "cmd/cmd.h"
+#include "launch/live_list.h"
+
+/*
+ * Refuses a container in namespaces to which a mount was attached while it ran, because CRIU would
+ * not find the mount at the restore: config.json does not have it. The monitor of a microVM refuses
+ * by itself.
+ */
+static int check_attached(struct container *c)
+{
+	int r = c->vm ? 0 : live_list_describe(c);
+
+	if (r < 0 || c->vm || !c->attached)
+		return r;
+	return err_set(EBUSY,
+		"%.200s was attached while the container ran, and a restore would not find it: "
+		"detach it first",
+		c->attached);
+}
 
 static int check(struct container *c, const struct checkpoint_options *o)
 {
@@ -16,7 +34,9 @@ static int check(struct container *c, const struct checkpoint_options *o)
 			"cannot checkpoint container \"%s\": it is %s: expected a "
 			"running one",
 			c->id, container_status_name(status));
-	r = criu_check_options(&o->criu);
+	r = check_attached(c);
+	if (r >= 0)
+		r = criu_check_options(&o->criu);
 	if (r >= 0 && c->vm && o->criu.pre_dump)
 		r = err_set(ENOTSUP, "--pre-dump: a microVM has only whole checkpoints");
 	return r;

@@ -37,41 +37,20 @@ static int uses_file(int root, const char *id, const struct stat *st)
 	       theirs.st_ino == st->st_ino;
 }
 
-/* Sets *ret to the id of the container that has the file as vm.image, or to NULL. */
-static int find_user(const char *root, const char *path, char **ret)
+/*
+ * Lets the container `id` resize its disk. Returns 1 if it has done so, or 0 and appends the reason
+ * to *why if not.
+ */
+static int update(const char *root, const char *id, uint64_t size, struct strbuf *why)
 {
-	struct stat st;
-	int r = 0;
-
-	*ret = NULL;
-	if (stat(path, &st) < 0)
-		return err_sys("%s", path);
-	DIR *d = opendir(root);
-	if (!d)
-		return errno == ENOENT ? 0 : err_sys("list %s", root);
-	for (struct dirent *e; r == 0 && (e = readdir(d));) {
-		r = e->d_name[0] == '.' ? 0 : uses_file(dirfd(d), e->d_name, &st);
-		if (r > 0 && !(*ret = strdup(e->d_name)))
-			r = -ENOMEM;
-	}
-	closedir(d);
-	return r < 0 ? r : 0;
-}
-
-int tool_resize_running(const char *path, uint64_t size)
-{
-	const char *runtime = getenv(RUNTIME_VARIABLE), *root = getenv(STATE_VARIABLE);
 	_cleanup_helper_streams_ struct helper_streams s = HELPER_STREAMS_INIT;
 	_cleanup_strbuf_ struct strbuf errors = {0};
-	_cleanup_free_ char *id = NULL;
+	const char *runtime = getenv(RUNTIME_VARIABLE);
 	char text[32];
 	int status;
 
-	int r = runtime && root ? find_user(root, path, &id) : 0;
-	if (r < 0 || !id)
-		return r;
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)size);
-	r = helper_streams_open(&s, "", 0);
+	int r = helper_streams_open(&s, "", 0);
 	if (r >= 0)
 		r = helper_run(&s, runtime,
 			(const char *const[]){
@@ -83,6 +62,33 @@ int tool_resize_running(const char *path, uint64_t size)
 		return r;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 1;
-	return err_set(EIO, "%s is used by container \"%s\": %s", path, id,
+	r = strbuf_addf(why, "%s by container \"%s\": %s", why->len ? "; and" : " is used", id,
 		errors.len ? helper_last_line(&errors) : "caisson update failed");
+	return r < 0 ? r : 0;
+}
+
+int tool_resize_running(const char *path, uint64_t size)
+{
+	const char *root = getenv(STATE_VARIABLE);
+	_cleanup_strbuf_ struct strbuf why = {0};
+	struct stat st;
+	int r = 0;
+
+	if (!getenv(RUNTIME_VARIABLE) || !root)
+		return 0;
+	if (stat(path, &st) < 0)
+		return err_sys("%s", path);
+	DIR *d = opendir(root);
+	if (!d)
+		return errno == ENOENT ? 0 : err_sys("list %s", root);
+	/* A container that does not run may have the image too, so one after the other is asked. */
+	for (struct dirent *e; r == 0 && (e = readdir(d));) {
+		r = e->d_name[0] == '.' ? 0 : uses_file(dirfd(d), e->d_name, &st);
+		if (r > 0)
+			r = update(root, e->d_name, size, &why);
+	}
+	closedir(d);
+	if (r == 0 && why.len)
+		return err_set(EIO, "%s%s", path, strbuf_str(&why));
+	return r;
 }

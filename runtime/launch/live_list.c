@@ -79,6 +79,20 @@ static void write_entries(struct json_out *o, const struct live_list *l, bool mo
 	json_out_end_array(o);
 }
 
+/* Refuses a path that JSON cannot hold, because the path in the list would be another one. */
+static int check_text(const char *text)
+{
+	const size_t len = strlen(text);
+	uint32_t character;
+
+	for (size_t at = 0; at < len;) {
+		at += str_utf8(text + at, len - at, &character);
+		if (character == STR_NO_UTF8)
+			return err_set(EINVAL, "path %.200s: expected UTF-8", text);
+	}
+	return 0;
+}
+
 int live_list_write(struct container *c, const struct live_list *l)
 {
 	_cleanup_json_out_ struct json_out o = {0};
@@ -89,7 +103,14 @@ int live_list_write(struct container *c, const struct live_list *l)
 		return unlinkat(c->dir, CONTAINER_ATTACHED, 0) < 0 && errno != ENOENT
 			       ? err_sys("remove " CONTAINER_ATTACHED)
 			       : 0;
-	int r = json_out_init(&o, false);
+	int r = 0;
+	for (size_t i = 0; r >= 0 && i < l->n; i++) {
+		r = check_text(l->v[i].source);
+		if (r >= 0)
+			r = check_text(l->v[i].target);
+	}
+	if (r >= 0)
+		r = json_out_init(&o, false);
 	if (r < 0)
 		return r;
 	json_out_object(&o, NULL);

@@ -102,11 +102,12 @@ static int note_disk(struct run *r, const char *name)
 static char *mount_volume_name(struct arena *a, const char *text)
 {
 	char *copy = arena_strdup(a, text), *save, *name = NULL;
-	bool volume = false;
+	bool volume = true; /* the type of a mount without type= */
 
 	for (char *w = copy ? strtok_r(copy, ",", &save) : NULL; w;
 		w = strtok_r(NULL, ",", &save)) {
-		volume |= streq(w, "type=volume");
+		if (str_starts(w, "type="))
+			volume = streq(w, "type=volume");
 		if (str_starts(w, "source=") || str_starts(w, "src="))
 			name = strchr(w, '=') + 1;
 	}

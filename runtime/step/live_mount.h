@@ -20,7 +20,8 @@
 int live_mount_attach(int ns, int tree, const char *target) must_check;
 
 /*
- * Removes the mount at `target`, whose root is the file *is. Returns -EBUSY if a process uses it,
- * and -ENOENT if another mount or none is there.
+ * Removes the mount at `target`, whose root is the file *is, and first what is mounted beneath it.
+ * Returns -EBUSY if a process uses one of these mounts, and -ENOENT if another mount or none is at
+ * the target.
  */
 int live_mount_detach(int ns, const char *target, const struct stat *is) must_check;

@@ -25,6 +25,20 @@ def test_checkpoint_names_what_is_missing(ctr, work, without_criu):
     c.stop()
 
 
+def test_attached_mount(ctr, work, without_criu):
+    """A restore would not find it, and the container has ended by then."""
+    c = ctr.idle()
+    c.conf["root"]["readonly"] = False
+    c.up()
+    checkpoint = ["checkpoint", "--image-path", os.path.join(work, "image"), c.id]
+    c.rt("update", "--add-mount", f"{work}:/data", c.id).ok()
+    c.rt(*checkpoint, env=without_criu).failed("checkpoint: mount /data was attached", "detach it first")
+    assert c.status() == "running"
+    c.rt("update", "--rm-mount", "/data", c.id).ok()
+    c.rt(*checkpoint, env=without_criu).failed("criu is not installed")
+    c.stop()
+
+
 def test_restore_names_what_is_missing(ctr, work, without_criu):
     c = ctr("true").write()
     restore = ["restore", "--image-path", work, "--bundle", c.bundle, c.id]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests `caisson update --add-mount` and `--rm-mount`: directories and files of the host, mounted into a container that runs."""
 import os
+import subprocess
 import time
 
 import pytest
@@ -75,6 +76,9 @@ def test_refused(running, source):
                           (f"{source}/file:/dev/null", "target /dev/null", "expected a regular file"),
                           (f"{source}:/etc/passwd", "target /etc/passwd")]:
         update(c, "--add-mount", value).failed("--add-mount", *texts)
+    # Neither the list nor a guest could name the path.
+    update(c, "--add-mount", f"{source}:/d\udcff").failed("--add-mount", "expected UTF-8")
+    assert not os.path.exists(os.path.join(c.rootfs, "d\udcff"))
     os.symlink("/tmp", os.path.join(c.rootfs, "link"))
     update(c, "--add-mount", f"{source}:/link").failed("target /link")
     assert not os.path.exists(os.path.join(c.rt.root, c.id, "attached.json"))
@@ -103,3 +107,44 @@ def test_killed_commands(running, source):
         assert c.exec("sh", "-c", "ls /data 2>/dev/null").out == ""
     update(c, "--add-mount", f"{source}:/data").ok()
     update(c, "--rm-mount", "/data").ok()
+
+
+def test_mounts_beneath_go_too(running, source):
+    """What is mounted beneath the source comes with it, and goes with it, in the order that it needs."""
+    c = running
+    for name in ("a b", "a b/c", "a b/c/d", "e"):
+        os.mkdir(source / name)
+        subprocess.run(["mount", "-t", "tmpfs", "none", source / name], check=True)
+    try:
+        update(c, "--add-mount", f"{source}:/data").ok()
+        assert c.exec("grep", "-c", " /data", "/proc/mounts").ok().out == "5\n"
+        c.rt("exec", "--detach", c.id, "sh", "-c", "cd '/data/a b/c' && exec sleep 1000 > busy", timeout=60).ok()
+        wait_for(lambda: (source / "a b/c/busy").exists(), "the process in the mount", timeout=30)
+        update(c, "--rm-mount", "/data").failed("--rm-mount /data", "a process of the container uses it")
+        c.exec("sh", "-c", "kill $(pidof sleep | tr ' ' '\\n' | grep -vx 1)").ok()
+
+        def removed():
+            r = update(c, "--rm-mount", "/data")
+            assert r.rc == 0 or "uses it" in r.err, r
+            return r.rc == 0
+        wait_for(removed, "the end of the process in the mount", timeout=30)
+        assert " /data" not in c.exec("cat", "/proc/mounts").ok().out
+        assert c.exec("ls", "/data").ok().out == "" and os.path.ismount(source / "a b/c/d")
+    finally:
+        subprocess.run(["umount", "-R", source / "a b", source / "e"], check=True)
+
+
+def test_a_link_does_not_lead_to_another_mount(running, source):
+    """The container puts a link into the way of a mount beneath: none of its other mounts is removed."""
+    c = running
+    os.makedirs(source / "way/proc")
+    subprocess.run(["mount", "-t", "tmpfs", "none", source / "way/proc"], check=True)
+    try:
+        update(c, "--add-mount", f"{source}:/data").ok()
+        c.exec("sh", "-c", "mv /data/way /data/other && ln -s / /data/way").ok()
+        before = c.exec("cat", "/proc/mounts").ok().out
+        update(c, "--rm-mount", "/data").ok()
+        assert c.exec("cat", "/proc/mounts").ok().out == "".join(
+            line for line in before.splitlines(True) if " /data" not in line)
+    finally:
+        subprocess.run(["umount", "-R", source / "other/proc"], check=True)

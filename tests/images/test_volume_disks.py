@@ -72,7 +72,7 @@ def test_a_microvm_mounts_it(box, volume, vm):
                  "mknod /dev/x b $(sed 's/:/ /' /sys/block/vda/dev); head -c 4 /dev/x 2>&1", "-v", "disk:/d:nosuid", *vm, timeout=120).out
     assert out.startswith("/dev/vda /d ext4 rw,nosuid") and out.splitlines()[1] == "lost+found" and "not permitted" in out, out
     sound(image_of(box, "disk"))
-    box("-d", "-u", "0", "--mount", "type=volume,source=disk,target=/e,readonly", *vm, "sh", "-c", "sleep 1000", name="b1", timeout=120).ok()
+    box("-d", "-u", "0", "--mount", "source=disk,target=/e,readonly", *vm, "sh", "-c", "sleep 1000", name="b1", timeout=120).ok()
     r = box.rt("exec", "b1", "sh", "-c", "cat /e/f; stat -c %u:%g /e/f; touch /e/g")
     assert r.out == "kept\n5:6\n" and "Read-only" in r.err
     # While the volume is in use, it cannot be removed and no second microVM gets it. No disk can be attached as a volume to a container that runs.

@@ -349,6 +349,8 @@ def test_resize_while_it_runs(disk, tmp, form):
     c.exec("sh", "-c", "echo at the end | dd of=/dev/d bs=1M seek=99 conv=fsync 2>/dev/null").ok()
     resize("64M").failed("in use", "only grows")
     c.rt("update", "--disk-size", "64M", c.id).failed("--disk-size", "more")
+    c.rt("update", "--disk-size", "100M", "--add-disk", "nothing", c.id).failed("--add-disk nothing")
+    c.rt("update", "--disk-size", "100M", "--rm-disk", "/dev/none", c.id).failed("--rm-disk /dev/none")
     c.rt("update", "--disk-size", "large", c.id).failed("--disk-size large", "expected a size")
     assert sectors() == 100 << 11
     c.exec("touch", "/end").ok()
