@@ -113,6 +113,13 @@ int cache_lock(int dir, const char *name, int wait_ms)
 	}
 }
 
+static bool is_temporary(const char *name)
+{
+	const size_t len = strlen(name), end = strlen(CACHE_TMP);
+
+	return len > end && streq(name + len - end, CACHE_TMP);
+}
+
 void cache_drop_old(int dir, const char *prefix, size_t kept)
 {
 	for (;;) {
@@ -128,6 +135,7 @@ void cache_drop_old(int dir, const char *prefix, size_t kept)
 			return fd_close(&copy);
 		while ((e = readdir(d))) {
 			if (!str_starts(e->d_name, prefix) || strlen(e->d_name) >= sizeof(name) ||
+				(is_temporary(e->d_name) && unlinkat(dir, e->d_name, 0) == 0) ||
 				fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 				continue;
 			if (n++ == 0 || st.st_mtim.tv_sec < oldest.tv_sec ||

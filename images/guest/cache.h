@@ -14,6 +14,8 @@
 
 /* size of the buffer for the name of an entry */
 #define CACHE_NAME_SIZE 64
+/* what the name of an entry ends with until the entry is complete */
+#define CACHE_TMP ".tmp"
 
 /*
  * Appends to the key a line with `name` and with what identifies the file's contents: its device,
@@ -42,6 +44,8 @@ int cache_lock(int dir, const char *name, int wait_ms) must_check;
 
 /*
  * Removes the oldest entries with this prefix until `kept` are left. The caller holds the lock of
- * the cache. A process that has opened a removed entry can still read it.
+ * the cache and makes no entry at this time, so a name that ends with CACHE_TMP is a file that a
+ * killed process has left: it is removed too. A process that has opened a removed entry can still
+ * read it.
  */
 void cache_drop_old(int dir, const char *prefix, size_t kept);

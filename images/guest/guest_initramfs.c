@@ -263,7 +263,7 @@ static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir
 {
 	char tmp[CACHE_NAME_SIZE + 8];
 
-	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
+	snprintf(tmp, sizeof(tmp), "%s" CACHE_TMP, name);
 	/*
 	 * A .tmp file that a killed process has left is removed and not overwritten, because
 	 * another process may still have it open.

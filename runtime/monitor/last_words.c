@@ -92,5 +92,11 @@ int monitor_name_other(const struct monitor *m, int r)
 {
 	if (m->phase >= PHASE_GREETED || r == -EPIPE || m->a->machine->hypervisor != HYPERVISOR_KVM)
 		return r;
+	/* The monitor is in its jail, so that it cannot remove the template itself. */
+	if (m->template.step == TEMPLATE_USED)
+		return err_set(-r,
+			"%s; it started from a template: --template refresh boots, and "
+			"makes a new one",
+			err_msg());
 	return err_set(-r, "%s; " VM_KVM_INSTEAD, err_msg());
 }

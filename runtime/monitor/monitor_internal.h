@@ -411,10 +411,11 @@ int template_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *
 	must_check;
 int template_on_saved(struct monitor *m) must_check;
 /*
- * Removes the template if the machine could not be started from it, so that the next start boots.
- * Returns r, the error, with a message that says so.
+ * If the engine was to start the machine from a template and could not, logs the error message,
+ * removes the template, and changes the description to one of a machine that boots. Returns whether
+ * it did.
  */
-int template_failed(struct monitor *m, int r) must_check;
+bool template_give_up(struct monitor *m, struct engine_description *d);
 /* Says whether the agent waits for a template to be made, and so has no container yet. */
 bool template_under_way(const struct monitor *m);
 void template_reap(struct monitor *m); /* Reaps the keeper if it has ended. */

@@ -150,18 +150,24 @@ int template_choose(
 	return 0;
 }
 
-int template_failed(struct monitor *m, int r)
+bool template_give_up(struct monitor *m, struct engine_description *d)
 {
-	const struct template *t = &m->template;
-	char why[ERR_MAX];
+	struct template *t = &m->template;
 
 	if (t->step != TEMPLATE_USED)
-		return r;
-	snprintf(why, sizeof(why), "%s", err_msg());
+		return false;
+	log_warn("the template %s: %s: the microVM boots, and the template is removed",
+		t->found.name, err_msg());
 	_cleanup_fd_ int cache = cache_open(m->a->machine->cache);
-	if (cache < 0 || unlinkat(cache, t->found.name, 0) < 0)
-		return err_set(-r, "%s (--template off does without %s)", why, t->found.name);
-	return err_set(-r, "%s (the template %s was removed: try again)", why, t->found.name);
+	if (cache >= 0 && unlinkat(cache, t->found.name, 0) < 0)
+		log_warn("remove %s/%s: %s", m->a->machine->cache, t->found.name, strerror(errno));
+	err_clear();
+	t->step = TEMPLATE_UNUSED;
+	m->streams.agent_port = 0;
+	d->snapshot = NULL;
+	d->snapshot_memory = -EBADF;
+	d->snapshot_trusted = false;
+	return true;
 }
 
 bool template_under_way(const struct monitor *m)
@@ -193,7 +199,9 @@ static int end(struct monitor *m, int r)
 		log_notice("the microVM's template could not be made: %s", err_msg());
 	m->template.step = TEMPLATE_UNUSED;
 	template_abandon(&m->template.new);
-	return monitor_send_create(m);
+	r = monitor_send_create(m);
+	/* The agent has dropped the size that on_hello() sent, because it had no process then. */
+	return r < 0 ? r : monitor_send_size(m);
 }
 
 /* Lets the agent, which has suspended, go on. */

@@ -95,7 +95,7 @@ _Noreturn static void keep(int sock, int cache, int fd, int lock, const char *na
 	const int ours[] = {sock, cache, fd, lock};
 	char tmp[CACHE_NAME_SIZE + 8], byte;
 
-	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
+	snprintf(tmp, sizeof(tmp), "%s" CACHE_TMP, name);
 	bool done = jail_leave_streams(-EBADF) >= 0 &&
 		    fd_close_all_but(ours, ARRAY_SIZE(ours)) >= 0 && confine_keeper() >= 0 &&
 		    recv(sock, &byte, 1, 0) == 1 && futimens(fd, times) == 0 &&
@@ -142,9 +142,8 @@ int template_make(int cache, const struct strbuf *key, uint64_t memory, uint32_t
 	if (lock < 0)
 		return lock;
 	cache_name(PREFIX, key, name);
-	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
+	snprintf(tmp, sizeof(tmp), "%s" CACHE_TMP, name);
 	cache_drop_old(cache, PREFIX, KEPT - 1);
-	unlinkat(cache, tmp, 0);
 	int r = write_owner(key, port, ret);
 	if (r < 0)
 		return r;

@@ -5,18 +5,13 @@ import os
 import pty
 import select
 import signal
-import struct
 import subprocess
 import termios
 import time
 
 import pytest
-from harness.pty_ import Receiver, read_all, read_until
+from harness.pty_ import OnTerminal, Receiver, read_all, read_until, set_size
 from harness.runtime import wait_for
-
-
-def set_size(fd, rows, cols):
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
 
 
 def test_create_sends_the_master(ctr, tmp):
@@ -149,28 +144,6 @@ def test_size_set_at_once(ctr, tmp):
         set_size(rcv.wait(), 32, 92)
         read_until(rcv.fd, b"32 92")
         assert p.wait(10) == 0
-
-
-class OnTerminal:
-    """Runs a command in a session of its own, whose stdin, stdout and stderr are one of the test's terminals."""
-
-    def __init__(self, rt, *args, rows=24, cols=80):
-        self.fd, slave = pty.openpty()
-        set_size(self.fd, rows, cols)
-        self.before = termios.tcgetattr(slave)
-        self.slave = slave
-        self.p = subprocess.Popen(rt.argv(*args), stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-                                  preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.p.poll() is None:
-            self.p.kill()
-            self.p.wait()
-        os.close(self.slave)
-        os.close(self.fd)
 
 
 @pytest.mark.parametrize("how", ["run", "exec"])

@@ -3,11 +3,13 @@
 import glob
 import os
 import signal
+import struct
 import subprocess
 import time
 
 import pytest
 from harness import config, machine, mode, network, rootfs
+from harness.pty_ import OnTerminal, read_until
 from harness.runtime import wait_for
 
 BOOT = 300
@@ -68,6 +70,46 @@ def run(c, *options):
     c.write()
     r = c.rt("--debug", "--log", log, "run", *KVM, *options, "--bundle", c.bundle, c.id, timeout=BOOT + 60).ok()
     return r.out, USED in read(log), read(log)
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def spoil(path, memory, change):
+    """Changes the template's file, and gives it the time and the checksums of one that is whole."""
+    before = os.stat(path)
+    with open(path, "r+b") as f:
+        f.seek(memory)
+        snapshot = bytearray(f.read())
+        assert snapshot.startswith(b"caisvmsn")
+        f.seek(0)
+        change(f, snapshot)
+        f.seek(memory)
+        f.write(snapshot)
+    os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
+
+
+def lose_the_vcpu(_, snapshot):
+    """Gives the section of the first vCPU another number (runtime/vm/snapshot/format.c)."""
+    at = 32
+    while True:
+        kind, index, length, _ = struct.unpack_from("<4I", snapshot, at)
+        if (kind, index) == (3, 0):
+            break
+        at += 16 + (length + 7) // 8 * 8
+    head = struct.pack("<3I", kind, 99, length)
+    data = snapshot[at + 16:at + 16 + (length + 7) // 8 * 8]
+    snapshot[at:at + 16] = head + struct.pack("<I", crc32c(head + data))
+
+
+def clear_the_memory(f, _):
+    f.write(bytes(48 << 20))
 
 
 def test_two_machines_of_one_template(vm):
@@ -131,6 +173,7 @@ def test_a_full_cache(vm):
 
 def test_network_interfaces(vm):
     """Each machine's interface has that machine's address, name and MTU, although they start from one template."""
+    before = templates()
     show = "cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu; ip addr show eth0; ping -c 1 -W 20 10.213.12.1"
     for i, used in enumerate((False, True)):
         with network.veth("cai-template", "10.213.12.1", f"10.213.12.{i + 2}", mtu=1400 - i) as netns:
@@ -144,3 +187,48 @@ def test_network_interfaces(vm):
             assert from_template == used, log
             assert out.startswith(f"{mac}{1400 - i}\n") and f"inet 10.213.12.{i + 2}/24" in out, out
             assert "1 packets received" in out, out
+
+    # A template that cannot be loaded is removed, and the microVM boots.
+    (only,) = [t for t in templates() if t not in before]
+    spoil(only, 128 << 20, lose_the_vcpu)
+    with network.veth("cai-template", "10.213.12.1", "10.213.12.4") as netns:
+        c = vm("sh", "-c", show)
+        config.namespaces(c.conf, paths={"network": netns})
+        out, _, log = run(c)
+        assert "inet 10.213.12.4/24" in out, out
+        assert "has no section" in log and "the microVM boots, and the template is removed" in log, log
+    assert only not in templates()
+
+
+def test_off(vm):
+    """A microVM of which the option or the annotation says "off" boots, and makes no template."""
+    for name in templates():
+        os.unlink(name)
+    c = vm("echo", "booted")
+    c.conf["annotations"]["io.caisson.vm.template"] = "off"
+    out, from_template, log = run(c)
+    assert out == "booted\n" and not from_template and templates() == [], log
+
+    # The option overrides the annotation. The terminal's size reaches a machine of which a template is made.
+    c = vm("stty", "size")
+    c.conf["annotations"]["io.caisson.vm.template"] = "off"
+    c.conf["process"]["terminal"] = True
+    c.write()
+    with OnTerminal(c.rt, "run", *KVM, "--template", "auto", "--bundle", c.bundle, c.id, rows=31, cols=97) as t:
+        read_until(t.fd, b"31 97", timeout=BOOT)
+        assert t.p.wait(BOOT) == 0
+    only = templates()
+    assert len(only) == 1
+
+    before = os.stat(only[0])
+    out, from_template, log = run(vm("echo", "booted"), "--template", "off")
+    assert out == "booted\n" and not from_template, log
+    assert templates() == only and os.stat(only[0]).st_ino == before.st_ino
+
+    # Of a guest that hangs the error says how to do without the template: the monitor is in its jail by then.
+    spoil(only[0], 128 << 20, clear_the_memory)
+    c = vm("true")
+    c.conf["annotations"]["io.caisson.vm.boot-timeout"] = "30"
+    c.write()
+    c.rt("run", *KVM, "--bundle", c.bundle, c.id, timeout=BOOT + 60).failed("started from a template", "--template refresh")
+    os.unlink(only[0])

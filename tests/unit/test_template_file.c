@@ -266,6 +266,25 @@ static void a_killed_keeper_leaves_nothing_that_is_used(void **state)
 	opens();
 }
 
+/* After the next boot of the host each machine has another key. */
+static void a_file_that_was_left_for_another_key_is_removed(void **state)
+{
+	struct strbuf other = {0};
+	struct template_new t;
+
+	OK(strbuf_addf(&other, "another machine\n"));
+	OK(template_make(cache, &other, MEMORY, PORT, &t));
+	write_template(&t);
+	assert_int_equal(kill(t.pid, SIGKILL), 0);
+	assert_int_equal(wait_for_keeper(&t), SIGKILL);
+	template_abandon(&t);
+	make(&key);
+	assert_int_equal(count("template-", ".tmp"), 0);
+	assert_int_equal(count("template-", ""), 1);
+	opens();
+	strbuf_release(&other);
+}
+
 static void only_one_process_makes_a_template(void **state)
 {
 	struct template_new t, second;
@@ -317,6 +336,7 @@ int main(void)
 		TEST(what_others_may_write_is_not_used),
 		TEST(an_unfinished_template_is_removed),
 		TEST(a_killed_keeper_leaves_nothing_that_is_used),
+		TEST(a_file_that_was_left_for_another_key_is_removed),
 		TEST(only_one_process_makes_a_template),
 		TEST(the_oldest_templates_are_removed),
 		TEST(a_cache_that_cannot_be_written),

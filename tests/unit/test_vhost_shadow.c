@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include <linux/virtio_config.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -271,6 +272,73 @@ static void a_request_changed_under_way(void **state)
 	assert_int_equal(ring()->desc[1].len, 10);
 }
 
+/* --- all queues of a device --- */
+
+static struct virtio_device device;
+static const bool started[] = {true, true};
+
+/* Makes a device of which queue INDEX is `guest`, and queue 0 another one. */
+static void make_device(void)
+{
+	device = (struct virtio_device){.name = "test",
+		.queue_count = 2,
+		.status = VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_DRIVER_OK};
+	device.queues[0] = (struct virtq){
+		.desc_at = 0x8000, .avail_at = 0x9000, .used_at = 0xa000, .size = 16};
+	device.queues[INDEX] = guest;
+	assert_int_equal(virtq_enable(&device.queues[0], &memory), 0);
+	vhost_shadow_start(shadow, 0, &device.queues[0]);
+}
+
+static bool is_readable(void)
+{
+	struct epoll_event e;
+
+	return epoll_wait(shadow->event, &e, 1, 0) == 1;
+}
+
+/* The requests of one queue take all pages, so that a request of the other has to wait for them. */
+static void an_answer_makes_room_for_another_queue(void **state)
+{
+	make_device();
+	struct virtq *other = &device.queues[0];
+
+	for (unsigned n = 0; n < 3; n++) {
+		put(n, DATA, 4 << 20, VRING_DESC_F_WRITE);
+		offer((uint16_t)n);
+	}
+	assert_int_equal(vhost_shadow_forward(shadow, INDEX, &device.queues[INDEX], SIZE), 0);
+	assert_int_equal(ring()->under_way, 3);
+	other->desc[0] = (struct vring_desc){DATA, 4 << 20, VRING_DESC_F_WRITE, 0};
+	other->avail->ring[0] = 0;
+	__atomic_store_n((uint16_t *)&other->avail->idx, 1, __ATOMIC_SEQ_CST);
+	assert_int_equal(vhost_shadow_forward(shadow, 0, other, 16), 0);
+	assert_int_equal(shadow->queues[0].under_way, 0);
+	answer(take(), 10);
+	vhost_shadow_event(shadow, &device, started);
+	assert_int_equal(device.queues[INDEX].used->idx, 1);
+	assert_int_equal(shadow->queues[0].under_way, 1);
+	assert_false(is_readable());
+}
+
+/* After an error the device answers nothing more, and the event loop must not spin. */
+static void answers_for_a_broken_device(void **state)
+{
+	make_device();
+	offer_request(0);
+	offer_request(1);
+	assert_int_equal(vhost_shadow_forward(shadow, INDEX, &device.queues[INDEX], SIZE), 0);
+	answer(take(), 201);
+	vhost_shadow_event(shadow, &device, started);
+	assert_false(virtio_is_live(&device));
+	assert_non_null(strstr(device.broken, "has answered request"));
+	answer(take(), 200);
+	assert_true(is_readable());
+	vhost_shadow_event(shadow, &device, started);
+	assert_false(is_readable());
+	assert_int_equal(device.queues[INDEX].used->idx, 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -282,6 +350,8 @@ int main(void)
 		TEST(stopping_gives_requests_back),
 		TEST(bad_answers),
 		TEST(a_request_changed_under_way),
+		TEST(an_answer_makes_room_for_another_queue),
+		TEST(answers_for_a_broken_device),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

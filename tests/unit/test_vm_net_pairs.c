@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 #include "unit/rig/net.h"
@@ -170,6 +171,22 @@ static void bad_commands(void **state)
 	wire_release(&w);
 }
 
+/* The device must not wait for frames of a pair whose receive queue the driver has not made. */
+static void a_pair_without_its_queue(void **state)
+{
+	struct wire w;
+
+	wire_need_root();
+	wire_connect(&w, 2);
+	wire_plug(&w, false);
+	wire_bring_up(&w, SEVERAL);
+	w.t.n.dev.queues[2].ready = false;
+	assert_int_equal(set_pairs(&w, 2), VIRTIO_NET_OK);
+	assert_int_equal(w.t.n.pairs[0].watched, EPOLLIN);
+	assert_int_equal(w.t.n.pairs[1].watched, 0);
+	wire_release(&w);
+}
+
 static void bad_options(void **state)
 {
 	struct virtio_net n;
@@ -302,6 +319,7 @@ static void bad_snapshots(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_pair_without_its_queue),
 		cmocka_unit_test(bad_commands),
 		cmocka_unit_test(bad_options),
 		cmocka_unit_test(bad_snapshots),

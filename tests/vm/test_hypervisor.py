@@ -141,6 +141,11 @@ def test_boot_timeout_out_of_range(vm, text):
     c.run(*QEMU).failed("annotation io.caisson.vm.boot-timeout", f'"{text}"', "86400 seconds")
 
 
+def test_template_is_not_known(vm):
+    vm().run("--template", "sometimes").failed('--template: "sometimes": expected auto, off or refresh')
+    vm(annotations={"io.caisson.vm.template": "on"}).run().failed('annotation io.caisson.vm.template: "on": expected auto')
+
+
 def test_clock_after_stops(vm, packaged):
     """After stops of QEMU the guest has the host's time. A stopped QEMU loses timer ticks, as one on a loaded host
     does, and the guest's kernel must not take that for a fault of its TSC."""

@@ -331,25 +331,6 @@ static int resume_connection(struct vhost_user *v)
 	return r;
 }
 
-/* Copies the answers of the back end to the guest, and the requests that had no room before. */
-static void return_answers(struct vhost_user *v)
-{
-	struct virtio_device *d = &v->dev;
-
-	for (uint32_t i = 0; i < d->queue_count; i++) {
-		if (!v->started[i] || !virtio_is_live(d))
-			continue;
-		const bool full = v->shadow->queues[i].full;
-		int r = vhost_shadow_return(v->shadow, i, &d->queues[i]);
-		if (r > 0)
-			virtio_signal_queue(d, i);
-		if (r > 0 && full)
-			r = vhost_shadow_forward(v->shadow, i, &d->queues[i], SHADOW_REQUESTS);
-		if (r < 0)
-			virtio_needs_reset(d);
-	}
-}
-
 static int front_event(struct virtio_device *d)
 {
 	struct vhost_user *v = (struct vhost_user *)d;
@@ -357,7 +338,7 @@ static int front_event(struct virtio_device *d)
 
 	pthread_mutex_lock(&d->lock);
 	if (v->shadow)
-		return_answers(v);
+		vhost_shadow_event(v->shadow, d, v->started);
 	if (!v->failed && !v->gone)
 		check_idle_socket(v);
 	else if (!v->failed && v->waiting) {

@@ -306,3 +306,31 @@ void vhost_shadow_stop(struct vhost_shadow *s, unsigned index, struct virtq *gue
 	guest->next_avail = (uint16_t)(guest->next_avail - s->queues[index].under_way);
 	reset(s, index);
 }
+
+void vhost_shadow_event(struct vhost_shadow *s, struct virtio_device *d, const bool *started)
+{
+	bool room = false;
+	eventfd_t n;
+
+	for (unsigned i = 0; i < d->queue_count; i++) {
+		/* A descriptor that is not read would wake the event loop again and again. */
+		if (!started[i] || !virtio_is_live(d)) {
+			(void)eventfd_read(s->queues[i].call, &n);
+			continue;
+		}
+		int r = vhost_shadow_return(s, i, &d->queues[i]);
+		if (r > 0)
+			virtio_signal_queue(d, i);
+		if (r < 0)
+			virtio_needs_reset(d);
+		room |= r > 0;
+	}
+	/*
+	 * The queues have the pages in common, so an answer in one queue makes room for the
+	 * requests of all queues.
+	 */
+	for (unsigned i = 0; room && i < d->queue_count; i++)
+		if (started[i] && virtio_is_live(d) && s->queues[i].full &&
+			vhost_shadow_forward(s, i, &d->queues[i], SHADOW_REQUESTS) < 0)
+			virtio_needs_reset(d);
+}

@@ -9,7 +9,7 @@
  *	                                      rings, whose addresses are in struct shadow_queue
  *	vhost_shadow_start(s, i, q)           empties the ring
  *	vhost_shadow_forward(s, i, q, budget) after a kick of the guest
- *	vhost_shadow_return(s, i, q)          when s->event is readable
+ *	vhost_shadow_event(s, d, started)     when s->event is readable
  *	vhost_shadow_stop(s, i, q)            once the back end does not use the ring any more
  *
  * So the back end sees the bytes of requests, and nothing else of the guest. The back end is
@@ -81,6 +81,11 @@ int vhost_shadow_forward(struct vhost_shadow *s, unsigned index, struct virtq *q
  * many there were, or -EPROTO with a message if the back end or the driver broke the rules.
  */
 int vhost_shadow_return(struct vhost_shadow *s, unsigned index, struct virtq *q) must_check;
+/*
+ * Copies the answers in all queues to the driver, and then the requests for which there was no room
+ * before. started[i] says whether the back end serves queue i. The caller holds the device's lock.
+ */
+void vhost_shadow_event(struct vhost_shadow *s, struct virtio_device *d, const bool *started);
 /*
  * Copies the last answers, and makes the requests that the back end has not served count as not
  * taken. The back end has stopped the queue before.

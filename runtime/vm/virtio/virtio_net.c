@@ -43,7 +43,10 @@ void net_update_watch(struct virtio_net *n, unsigned pair)
 	bool live =
 		virtio_is_live(&n->dev) && !n->dead && !n->options.in_kernel && pair < n->active;
 
-	watch_tap(n, pair, live ? (p->rx_wait ? 0 : EPOLLIN) | (p->tx_full ? EPOLLOUT : 0) : 0);
+	/* Frames for a queue that the driver has not made would wake the event loop forever. */
+	bool receives = !p->rx_wait && n->dev.queues[net_rx_queue(pair)].ready;
+
+	watch_tap(n, pair, live ? (receives ? EPOLLIN : 0) | (p->tx_full ? EPOLLOUT : 0) : 0);
 }
 
 void net_lose_tap(struct virtio_net *n)

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Receives descriptors that a runtime sends over a Unix socket: --console-socket, --pidfd-socket, seccomp's
-listenerPath."""
+"""Receives descriptors that a runtime sends over a Unix socket (--console-socket, --pidfd-socket, seccomp's
+listenerPath), and runs commands on a terminal."""
 import array
+import fcntl
 import os
+import pty
 import select
 import socket
+import struct
+import subprocess
+import termios
 import threading
 import time
 
@@ -96,3 +101,29 @@ def read_all(fd, timeout=10):
             if not d:
                 return out
             out += d
+
+
+def set_size(fd, rows, cols):
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+
+class OnTerminal:
+    """Runs a command in a session of its own, whose stdin, stdout and stderr are one of the test's terminals."""
+
+    def __init__(self, rt, *args, rows=24, cols=80):
+        self.fd, slave = pty.openpty()
+        set_size(self.fd, rows, cols)
+        self.before = termios.tcgetattr(slave)
+        self.slave = slave
+        self.p = subprocess.Popen(rt.argv(*args), stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+                                  preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.p.poll() is None:
+            self.p.kill()
+            self.p.wait()
+        os.close(self.slave)
+        os.close(self.fd)
