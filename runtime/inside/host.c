@@ -67,9 +67,11 @@ static int print_help(const struct inside_command *c, const struct option_def *d
 {
 	_cleanup_strbuf_ struct strbuf out = {0};
 
-	int r = strbuf_addf(&out, "Usage: caisson disk %s %s\n\n%s\n\n%s\n\nOptions:\n", c->name,
-		c->usage, c->summary, c->text);
-	if (r >= 0)
+	int r = strbuf_addf(&out, "Usage: caisson disk %s %s\n\n%s\n\n%s\n", c->name, c->usage,
+		c->summary, c->text);
+	if (r >= 0 && c->guest)
+		r = strbuf_addf(&out, "\nOptions:\n");
+	if (r >= 0 && c->guest)
 		r = options_help(defs, &out);
 	if (r >= 0)
 		r = fd_write_all(STDOUT_FILENO, strbuf_str(&out), out.len);
@@ -141,26 +143,33 @@ static int run_plain(
 	return inside_execute(&a, &run);
 }
 
+static void add_options(struct defs *d, const struct inside_command *c, struct inside_options *o)
+{
+	add_def(d, (struct option_def){"format", 'f', OPTION_STRING, &o->format, "FORMAT",
+			   "the image's format"});
+	add_extras(d, o, c->extras);
+	add_shared(d, &o);
+	add_def(d, (struct option_def){"backing", 0, OPTION_STRING, &o->backing, "on|off|DIR",
+			   "where backing files may be: on: beside the image"});
+	add_def(d, (struct option_def){"image-key", 0, OPTION_STRING, &o->image_key, "FILE",
+			   "the file has the passphrase of the image, if it is encrypted"});
+	add_def(d, (struct option_def){"kernel", 0, OPTION_STRING, &o->kernel, "FILE",
+			   "the microVM's kernel, with its modules (default: the host's)"});
+	add_def(d, (struct option_def){"memory", 0, OPTION_STRING, &o->memory, "SIZE",
+			   "the microVM's memory (default: 1G)"});
+	add_def(d, (struct option_def){"hypervisor", 0, OPTION_STRING, &o->hypervisor,
+			   "kvm|qemu|auto", "what runs the microVM (default: auto)"});
+}
+
 int inside_host(const struct inside_command *c, int argc, char **argv)
 {
 	struct inside_options o = {0};
 	struct defs d = {0};
 	bool help;
 
-	add_def(&d, (struct option_def){"format", 'f', OPTION_STRING, &o.format, "FORMAT",
-			    "the image's format"});
-	add_extras(&d, &o, c->extras);
-	add_shared(&d, &o);
-	add_def(&d, (struct option_def){"backing", 0, OPTION_STRING, &o.backing, "on|off|DIR",
-			    "where backing files may be: on: beside the image"});
-	add_def(&d, (struct option_def){"image-key", 0, OPTION_STRING, &o.image_key, "FILE",
-			    "the file has the passphrase of the image, if it is encrypted"});
-	add_def(&d, (struct option_def){"kernel", 0, OPTION_STRING, &o.kernel, "FILE",
-			    "the microVM's kernel, with its modules (default: the host's)"});
-	add_def(&d, (struct option_def){"memory", 0, OPTION_STRING, &o.memory, "SIZE",
-			    "the microVM's memory (default: 1G)"});
-	add_def(&d, (struct option_def){"hypervisor", 0, OPTION_STRING, &o.hypervisor,
-			    "kvm|qemu|auto", "what runs the microVM (default: auto)"});
+	/* A command without a part in the guest opens no disk. */
+	if (c->guest)
+		add_options(&d, c, &o);
 	int n = options_parse(d.v, argc, argv, c->extras & INSIDE_REST, &help);
 	if (n < 0)
 		return err_ctx(n, "%s", c->name);
