@@ -148,7 +148,7 @@ static void add_options(struct defs *d, const struct inside_command *c, struct i
 	add_def(d, (struct option_def){"format", 'f', OPTION_STRING, &o->format, "FORMAT",
 			   "the image's format"});
 	add_extras(d, o, c->extras);
-	add_shared(d, &o);
+	add_shared(d, o);
 	add_def(d, (struct option_def){"backing", 0, OPTION_STRING, &o->backing, "on|off|DIR",
 			   "where backing files may be: on: beside the image"});
 	add_def(d, (struct option_def){"image-key", 0, OPTION_STRING, &o->image_key, "FILE",
