@@ -170,6 +170,27 @@ static int attach(const struct relay *r, bool allow_other)
 		       : 0;
 }
 
+/* Finds the pid of the relay of the topmost mount at `path`. *ret is 0 if that mount has none. */
+static int find_relay(const char *path, pid_t *ret)
+{
+	FILE *f = setmntent("/proc/self/mounts", "re");
+	struct mntent *m;
+	uint64_t pid = 0;
+
+	if (!f)
+		return err_sys("open /proc/self/mounts");
+	while ((m = getmntent(f))) {
+		if (!streq(m->mnt_dir, path))
+			continue;
+		pid = 0;
+		if (streq(m->mnt_type, MOUNT_TYPE) && str_starts(m->mnt_fsname, SOURCE_PREFIX))
+			pid = strtoull(m->mnt_fsname + strlen(SOURCE_PREFIX), NULL, 10);
+	}
+	endmntent(f);
+	*ret = pid > INT_MAX ? 0 : (pid_t)pid;
+	return 0;
+}
+
 /*
  * Takes away a mount that is in use. MNT_FORCE makes its files and the requests that wait for the
  * guest fail, because a hostile guest may never reply, nor end.
@@ -232,12 +253,15 @@ static int relay_messages(struct relay *r)
 
 	/*
 	 * If no process uses the mount, this umount2() ends it as umount(8) would, and the guest
-	 * ends as usual. Otherwise detach() ends it. After an umount this umount2() is left out,
-	 * because it would take away what was mounted at the same place before.
+	 * ends as usual. Otherwise detach() ends it. Both are left out if the topmost mount is
+	 * another one, because they would take that away: after an umount, what was mounted at the
+	 * same place before, and else what was mounted there later.
 	 */
+	pid_t top = 0;
 	bool gone = r->gone;
-	bool busy = !gone && umount2(r->target, UMOUNT_NOFOLLOW) < 0;
-	if (busy)
+	bool covered = find_relay(r->target, &top) < 0 || top != getpid();
+	bool busy = !gone && (covered || umount2(r->target, UMOUNT_NOFOLLOW) < 0);
+	if (busy && !covered)
 		detach(r);
 	return end_guest(r, busy || (result < 0 && (gone || result != -EINTR)));
 }
@@ -382,30 +406,6 @@ int inside_host_mount(
 	return result;
 }
 
-/* Finds the pid of the relay of the topmost mount at `path`. */
-static int find_relay(const char *path, const char *given, pid_t *ret)
-{
-	FILE *f = setmntent("/proc/self/mounts", "re");
-	struct mntent *m;
-	uint64_t pid = 0;
-
-	if (!f)
-		return err_sys("open /proc/self/mounts");
-	while ((m = getmntent(f))) {
-		if (!streq(m->mnt_dir, path))
-			continue;
-		pid = 0;
-		if (streq(m->mnt_type, MOUNT_TYPE) && str_starts(m->mnt_fsname, SOURCE_PREFIX))
-			pid = strtoull(m->mnt_fsname + strlen(SOURCE_PREFIX), NULL, 10);
-	}
-	endmntent(f);
-	if (pid == 0 || pid > INT_MAX)
-		return err_set(EINVAL,
-			"umount: %s: no disk of `caisson disk mount` is mounted there", given);
-	*ret = (pid_t)pid;
-	return 0;
-}
-
 int inside_host_umount(
 	const struct inside_command *self, struct inside_options *o, int argc, char **argv)
 {
@@ -414,9 +414,12 @@ int inside_host_umount(
 
 	if (!path)
 		return err_sys("umount: %s", argv[0]);
-	int r = find_relay(path, argv[0], &pid);
+	int r = find_relay(path, &pid);
 	if (r < 0)
 		return r;
+	if (pid == 0)
+		return err_set(EINVAL,
+			"umount: %s: no disk of `caisson disk mount` is mounted there", argv[0]);
 	/* If the relay has ended, there is nothing to wait for. */
 	_cleanup_fd_ int relay = pidfd_open(pid, 0);
 	if (umount2(path, UMOUNT_NOFOLLOW) < 0)

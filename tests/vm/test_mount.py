@@ -139,6 +139,20 @@ def test_ends(small, point, rt, end):
     assert not mounted(point) and rt("list", "--format", "json").json() in (None, [])
 
 
+def test_ends_under_another_mount(small, point, rt):
+    """The process in the background takes away no mount that was made over its own."""
+    small("mount", small.image, point).ok()
+    pid = relay(point)
+    run("mount", "-t", "tmpfs", "above", point)
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: gone(pid))
+    assert [m[0] for m in mounted(point)] == ["fuse.caisson", "tmpfs"] and rt("list", "--format", "json").json() in (None, [])
+    rt("disk", "umount", point).failed("no disk")
+    run("umount", point)
+    rt("disk", "umount", point).ok()
+    assert not mounted(point)
+
+
 def test_ends_beside_a_guest_that_hangs(small, point, rt):
     """SIGTERM for the process in the background frees who waits for a reply, although the guest gives none and does not end."""
     small("mount", small.image, point).ok()
