@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/helper.h"
@@ -43,17 +44,28 @@ static bool exists(const struct making *m)
 	return faccessat(m->s->layers, m->name, F_OK, 0) == 0;
 }
 
-/* Opens the file in STORE/partial, makes it if it is missing, and locks it. */
+/*
+ * Opens the file in STORE/partial, makes it if it is missing, and locks it. While this process
+ * waits for the lock, the process that holds it may remove the file. The lock of a removed file
+ * keeps no other process away, so this process then opens the file anew.
+ */
 static int open_partial(const struct making *m)
 {
-	_cleanup_fd_ int fd = openat(m->s->dir, m->partial, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	struct stat st;
 
-	if (fd < 0)
-		return err_sys("open %s", strbuf_str(&m->image));
-	int r = store_lock_file(fd, LOCK_EX);
-	if (r < 0)
-		return err_set(-r, "lock %s: %s", strbuf_str(&m->image), err_text(-r));
-	return take_fd(&fd);
+	for (;;) {
+		_cleanup_fd_ int fd =
+			openat(m->s->dir, m->partial, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (fd < 0)
+			return err_sys("open %s", strbuf_str(&m->image));
+		int r = store_lock_file(fd, LOCK_EX);
+		if (r < 0)
+			return err_set(-r, "lock %s: %s", strbuf_str(&m->image), err_text(-r));
+		if (fstat(fd, &st) < 0)
+			return err_sys("look at %s", strbuf_str(&m->image));
+		if (st.st_nlink > 0)
+			return take_fd(&fd);
+	}
 }
 
 /*

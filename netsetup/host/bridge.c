@@ -155,17 +155,24 @@ int bridge_remove(struct host *h, const struct network *n)
 	struct device bridge;
 	int r = bridge_find(h, n, &bridge);
 
-	/*
-	 * There is nothing to undo if the bridge no longer exists, or if another program's
-	 * interface has its name.
-	 */
-	if (r == -ENODEV || r == -EEXIST) {
+	/* If another program's interface has the bridge's name, rules for it are that program's. */
+	if (r == -EEXIST) {
 		err_clear();
 		return members_release(h, n);
 	}
-	if (r < 0 || host_skips(h, "bridge %s: remove it", n->interface))
+	/*
+	 * The rules of firewalld and docker stay when a bridge ends, so they are removed even if
+	 * the bridge no longer exists, for example after a reboot.
+	 */
+	const bool exists = r != -ENODEV;
+	if (!exists) {
+		err_clear();
+		r = 0;
+	}
+	if (r < 0 || (exists && host_skips(h, "bridge %s: remove it", n->interface)))
 		return r;
-	r = device_remove(&h->nl, bridge.link.index);
+	if (exists)
+		r = device_remove(&h->nl, bridge.link.index);
 	if (r >= 0)
 		r = firewalld_remove(h, n);
 	if (r >= 0)

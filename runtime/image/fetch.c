@@ -44,33 +44,36 @@ static int on_bytes(void *data, const struct http_response *response, const void
  * Refuses a file that anyone on the network path could change: without TLS the user has to name the
  * file's digest, unless the server is on this host.
  */
-static int check_origin(const struct fetching *f, const char *url)
+static int check_origin(const struct fetching *f, const char *url, struct http_origin *ret)
 {
-	struct http_origin origin;
-	int r = http_origin(url, &origin);
+	int r = http_origin(url, ret);
 
-	if (r < 0 || !origin.plain || *f->digest.text || http_is_loopback(origin.host))
+	if (r < 0 || !ret->plain || *f->digest.text || http_is_loopback(ret->host))
 		return r;
-	return err_set(EPERM,
-		"%s: without TLS anyone on the way can change the file: use https, or name its "
-		"digest, as in URL@sha256:HEX",
-		url);
+	return err_set(EPERM, "without TLS anyone on the way can change the file: use https, or "
+			      "name its digest, as in URL@sha256:HEX");
 }
 
-/* Gets the URL, and follows redirects. A redirect from https to http needs a digest, too. */
+/*
+ * Gets the URL, and follows redirects. A redirect from https to http needs a digest, too.
+ * --insecure and --cert-dir hold only for the server that the user has named, because the user
+ * does not know the servers to which it redirects.
+ */
 static int get_url(struct fetching *f, struct http *h, const char *url, struct blob_writer *w)
 {
+	struct http_origin named, origin;
 	char shown[512];
 
 	for (int i = 0; i <= REDIRECTS_MAX; i++) {
 		_cleanup_response_ struct http_response a = {0};
-		const struct http_request q = {.method = "GET",
-			.url = url,
-			.insecure = f->registry.insecure,
-			.sink = on_bytes,
-			.data = w};
-		int r = check_origin(f, url);
+		struct http_request q = {.method = "GET", .url = url, .sink = on_bytes, .data = w};
+		int r = check_origin(f, url, &origin);
 		http_redact(url, shown, sizeof(shown));
+		if (i == 0)
+			named = origin;
+		bool own = http_same_origin(&origin, &named);
+		q.insecure = own && f->registry.insecure;
+		h->cert_dir = own ? f->registry.cert_dir : NULL;
 		if (r >= 0)
 			r = http_do(h, &q, &a);
 		if (r < 0)
@@ -110,7 +113,6 @@ static int fetch_url(struct fetching *f, const char *url, struct digest *ret)
 		r = blob_restart(&w);
 	if (r >= 0)
 		r = http_init(&h);
-	h.cert_dir = f->registry.cert_dir;
 	if (r >= 0)
 		r = get_url(f, &h, url, &w);
 	if (r >= 0)

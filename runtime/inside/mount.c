@@ -40,6 +40,8 @@
 #define MOUNT_TYPE "fuse.caisson"
 #define SOURCE_PREFIX "caisson-" /* what the mount's source begins with; the relay's pid follows */
 #define UMOUNT_MS 120000         /* how long `umount` waits until the disk is written */
+#define AGAIN_MS 1000            /* time after which `caisson run` gets SIGTERM again */
+#define ERRORS_MAX 65536         /* how many bytes of errors of `caisson run` are kept */
 
 struct relay {
 	const struct inside_run *run;
@@ -66,8 +68,10 @@ static int start_guest(struct arena *a, struct relay *r, const char *bundle)
 		return err_sys("make a pipe");
 	_cleanup_fd_ int theirs_out = out[1];
 	r->from = out[0];
-	r->errors = memfd_create("errors", MFD_CLOEXEC);
-	if (r->errors < 0)
+	/* The file cannot grow, because a hostile guest may write errors without an end. */
+	r->errors = memfd_create("errors", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (r->errors < 0 || ftruncate(r->errors, ERRORS_MAX) < 0 ||
+		fcntl(r->errors, F_ADD_SEALS, F_SEAL_GROW) < 0)
 		return err_sys("make a file for errors");
 	r->pid = fork();
 	if (r->pid < 0)
@@ -101,6 +105,35 @@ static int read_guest(const struct relay *r, void *buf, size_t len)
 	return 1;
 }
 
+/* Prints the error messages of `caisson run`, which end at the first zero byte of their file. */
+static void print_errors(const struct relay *r)
+{
+	char text[ERRORS_MAX];
+	ssize_t n = pread(r->errors, text, sizeof(text), 0);
+
+	if (n > 0)
+		(void)!fd_write_all(STDERR_FILENO, text, strnlen(text, (size_t)n));
+}
+
+/*
+ * Waits until `caisson run` has ended. Sends SIGTERM to it first if `cut` is set, or once a signal
+ * has come to this process. The signal is sent again and again, because the guest's kernel drops a
+ * signal that comes before the command in the guest has set its handlers.
+ */
+static void await_guest(const struct relay *r, bool cut)
+{
+	_cleanup_fd_ int ended = pidfd_open(r->pid, 0);
+	struct pollfd p[] = {
+		{.fd = ended, .events = POLLIN}, {.fd = r->interrupt, .events = POLLIN}};
+
+	while (ended >= 0 && !p[0].revents) {
+		if (cut)
+			kill(r->pid, SIGTERM);
+		poll(p, cut ? 1 : 2, cut ? AGAIN_MS : -1);
+		cut |= p[1].revents != 0;
+	}
+}
+
 /*
  * Waits for the end of `caisson run`, to which it first sends SIGTERM if `cut` is set. Copies the
  * messages of `caisson run` to standard error, which is /dev/null once go_to_background() was
@@ -108,21 +141,14 @@ static int read_guest(const struct relay *r, void *buf, size_t len)
  */
 static int end_guest(struct relay *r, bool cut)
 {
-	char text[4096];
 	int status, result;
-	off_t at = 0;
-	ssize_t n;
 
-	if (cut)
-		kill(r->pid, SIGTERM);
 	fd_close(&r->from);
+	await_guest(r, cut);
 	result = process_wait(r->pid, "caisson", &status);
 	if (result < 0)
 		return result;
-	while ((n = pread(r->errors, text, sizeof(text), at)) > 0) {
-		(void)!fd_write_all(STDERR_FILENO, text, (size_t)n);
-		at += n;
-	}
+	print_errors(r);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
@@ -142,6 +168,36 @@ static int attach(const struct relay *r, bool allow_other)
 	return mount(strbuf_str(&source), r->target, MOUNT_TYPE, flags, strbuf_str(&data)) < 0
 		       ? err_sys("mount on %s", r->target)
 		       : 0;
+}
+
+/* Finds the pid of the relay of the topmost mount at `path`. *ret is 0 if that mount has none. */
+static int find_relay(const char *path, pid_t *ret)
+{
+	FILE *f = setmntent("/proc/self/mounts", "re");
+	struct mntent *m;
+	uint64_t pid = 0;
+
+	if (!f)
+		return err_sys("open /proc/self/mounts");
+	while ((m = getmntent(f))) {
+		if (!streq(m->mnt_dir, path))
+			continue;
+		pid = 0;
+		if (streq(m->mnt_type, MOUNT_TYPE) && str_starts(m->mnt_fsname, SOURCE_PREFIX))
+			pid = strtoull(m->mnt_fsname + strlen(SOURCE_PREFIX), NULL, 10);
+	}
+	endmntent(f);
+	*ret = pid > INT_MAX ? 0 : (pid_t)pid;
+	return 0;
+}
+
+/*
+ * Takes away a mount that is in use. MNT_FORCE makes its files and the requests that wait for the
+ * guest fail, because a hostile guest may never reply, nor end.
+ */
+static void detach(const struct relay *r)
+{
+	umount2(r->target, MNT_DETACH | MNT_FORCE | UMOUNT_NOFOLLOW);
 }
 
 /* Copies requests until the kernel has no mount any more. Then closes the guest's input. */
@@ -197,14 +253,17 @@ static int relay_messages(struct relay *r)
 
 	/*
 	 * If no process uses the mount, this umount2() ends it as umount(8) would, and the guest
-	 * ends as usual. Otherwise the mount is only detached, and the end of this process makes
-	 * its files fail with ENOTCONN. After an umount this umount2() is left out, because it
-	 * would take away what was mounted at the same place before.
+	 * ends as usual. Otherwise detach() ends it. Both are left out if the topmost mount is
+	 * another one, because they would take that away: after an umount, what was mounted at the
+	 * same place before, and else what was mounted there later.
 	 */
-	bool busy = !r->gone && umount2(r->target, UMOUNT_NOFOLLOW) < 0;
-	if (busy)
-		umount2(r->target, MNT_DETACH | UMOUNT_NOFOLLOW);
-	return end_guest(r, busy || result == -EPROTO);
+	pid_t top = 0;
+	bool gone = r->gone;
+	bool covered = find_relay(r->target, &top) < 0 || top != getpid();
+	bool busy = !gone && (covered || umount2(r->target, UMOUNT_NOFOLLOW) < 0);
+	if (busy && !covered)
+		detach(r);
+	return end_guest(r, busy || (result < 0 && (gone || result != -EINTR)));
 }
 
 /*
@@ -253,12 +312,16 @@ static int run_relay(struct arena *a, struct relay *r, const char *bundle, int r
 		return end_guest(r, false) ?: 1;
 	if (result > 0)
 		result = attach(r, r->run->options->allow_other);
+	bool attached = result >= 0;
 	if (result >= 0)
 		result = go_to_background(ready);
 	if (result >= 0)
 		return relay_messages(r);
 	snprintf(message, sizeof(message), "%s", err_msg());
-	umount2(r->target, MNT_DETACH | UMOUNT_NOFOLLOW);
+	/* Without a mount of its own, the relay would take away what was mounted there before. */
+	if (attached)
+		detach(r);
+	fd_close(&r->to);
 	(void)!end_guest(r, true);
 	return err_set(-result, "%s", message);
 }
@@ -343,30 +406,6 @@ int inside_host_mount(
 	return result;
 }
 
-/* Finds the pid of the relay of the topmost mount at `path`. */
-static int find_relay(const char *path, const char *given, pid_t *ret)
-{
-	FILE *f = setmntent("/proc/self/mounts", "re");
-	struct mntent *m;
-	uint64_t pid = 0;
-
-	if (!f)
-		return err_sys("open /proc/self/mounts");
-	while ((m = getmntent(f))) {
-		if (!streq(m->mnt_dir, path))
-			continue;
-		pid = 0;
-		if (streq(m->mnt_type, MOUNT_TYPE) && str_starts(m->mnt_fsname, SOURCE_PREFIX))
-			pid = strtoull(m->mnt_fsname + strlen(SOURCE_PREFIX), NULL, 10);
-	}
-	endmntent(f);
-	if (pid == 0 || pid > INT_MAX)
-		return err_set(EINVAL,
-			"umount: %s: no disk of `caisson disk mount` is mounted there", given);
-	*ret = (pid_t)pid;
-	return 0;
-}
-
 int inside_host_umount(
 	const struct inside_command *self, struct inside_options *o, int argc, char **argv)
 {
@@ -375,9 +414,12 @@ int inside_host_umount(
 
 	if (!path)
 		return err_sys("umount: %s", argv[0]);
-	int r = find_relay(path, argv[0], &pid);
+	int r = find_relay(path, &pid);
 	if (r < 0)
 		return r;
+	if (pid == 0)
+		return err_set(EINVAL,
+			"umount: %s: no disk of `caisson disk mount` is mounted there", argv[0]);
 	/* If the relay has ended, there is nothing to wait for. */
 	_cleanup_fd_ int relay = pidfd_open(pid, 0);
 	if (umount2(path, UMOUNT_NOFOLLOW) < 0)

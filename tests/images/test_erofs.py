@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -58,6 +59,14 @@ def fake(tmp, monkeypatch):
         os.chmod(d + "/mkfs.erofs", 0o755)
         monkeypatch.setenv("PATH", d + ":" + path)
     return fake
+
+
+def wait(what):
+    for _ in range(600):
+        if what():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen")
 
 
 def test_microvms(box):
@@ -123,6 +132,37 @@ def test_program_that_fails(box, fake, script, text):
     fake('exec REAL "$@"')
     box.images("resolve", "--root-disk", "erofs", "box")
     assert len(disks(box.images)) == 1
+
+
+def test_program_that_fails_beside_others(box, fake, tmp):
+    """After the failure of one process, those that wait for it and those that come later still make the image one by one."""
+    fake(f"echo x >> {tmp}/made; if [ $(wc -l < {tmp}/made) = 1 ]; then while ! [ -e {tmp}/go ]; do sleep 0.05; done; exit 3; fi; "
+         f"mkdir {tmp}/busy || touch {tmp}/overlap; while ! [ -e {tmp}/end ]; do sleep 0.05; done; REAL \"$@\"; r=$?; rmdir {tmp}/busy; exit $r")
+
+    def start():
+        return subprocess.Popen([box.images.program, "--store", box.images.store, "resolve", "--root-disk", "erofs", "box"],
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def made(n):
+        return os.path.exists(tmp + "/made") and len(open(tmp + "/made").read().split()) == n
+
+    def waits(p):
+        """Whether the process waits for a lock."""
+        return any("->" in line and f" {p.pid} " in line for line in open("/proc/locks"))
+
+    first = start()
+    wait(lambda: made(1))
+    second = start()
+    wait(lambda: waits(second))
+    open(tmp + "/go", "w").close()
+    wait(lambda: made(2))
+    third = start()
+    wait(lambda: waits(third) or made(3))
+    open(tmp + "/end", "w").close()
+    assert [p.wait(60) for p in (first, second, third)] == [1, 0, 0]
+    assert made(2) and not os.path.exists(tmp + "/overlap")
+    disk, = disks(box.images)
+    subprocess.run(["fsck.erofs", os.path.join(box.images.store, "layers", disk)], check=True, capture_output=True)
 
 
 def test_program_that_is_missing(box, tmp):

@@ -97,3 +97,12 @@ def test_the_zone_of_an_administrator(net, firewalld):
     assert zone("br9") == "internal"
     net("rm", "web").ok()
     assert zone("br9") == "internal"
+
+
+def test_a_bridge_that_has_gone(net, firewalld):
+    """The zone is forgotten with the network, although its bridge has gone before, as after a reboot."""
+    net("create", "web", "--interface", "br9").ok()
+    call("ip", "link", "del", "br9").ok()
+    net("rm", "web").ok()
+    for which in [], ["--permanent"]:
+        assert "br9" not in call("firewall-cmd", "--list-all-zones", *which).out

@@ -271,3 +271,14 @@ def test_beside_docker(net, docker):
         call(program, "-w", "-A", "DOCKER-USER", "-j", "RETURN").ok()
     net("rm", "--force", "web").ok()
     assert docker() == before
+
+
+def test_docker_keeps_no_rule_of_a_bridge_that_has_gone(net, docker):
+    """The rules of a network are removed with it, although its bridge has gone before."""
+    before = docker()
+    net("create", "web", "--interface", "br9").ok()
+    assert docker() != before
+    call("ip", "link", "del", "br9").ok()
+    assert "docker: no longer accept -i br9 in DOCKER-USER" in net("rm", "--dry-run", "web").ok().out
+    net("rm", "web").ok()
+    assert docker() == before

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from test_inside import MiB, Disk, digest, disk, listing, put, run, until  # pylint: disable=unused-import
+from harness import mode
+from test_inside import BOOT, MiB, Disk, digest, disk, listing, put, run, until  # pylint: disable=unused-import
 
 
 def mounted(path):
@@ -29,6 +30,12 @@ def gone(pid):
             return f.read().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+def waits_for_fuse(pid):
+    """Whether the process waits for the reply to a FUSE request."""
+    with open(f"/proc/{pid}/stack", encoding="utf-8") as f:
+        return "request_wait_answer" in f.read()
 
 
 @pytest.fixture
@@ -75,6 +82,12 @@ def test_read_only(disk, point):
     with open(os.path.join(point, "etc/fstab"), "rb"):
         disk.rt("disk", "umount", point).failed("busy")
     pid = relay(point)
+    # What the guest writes to its standard error fills no memory of the host.
+    (errors,) = [p for p in (f"/proc/{pid}/fd/{n}" for n in os.listdir(f"/proc/{pid}/fd")) if os.readlink(p).startswith("/memfd:errors")]
+    with open(errors, "r+b", buffering=0) as f:
+        f.seek(0, os.SEEK_END)
+        with pytest.raises(PermissionError):
+            f.write(b"more")
     run("umount", point)
     until(lambda: gone(pid))
     assert digest(disk.image) == before and os.listdir(point) == []
@@ -124,6 +137,53 @@ def test_ends(small, point, rt, end):
         with contextlib.suppress(OSError):  # FUSE cannot flush the file any more.
             os.close(held)
     assert not mounted(point) and rt("list", "--format", "json").json() in (None, [])
+
+
+def test_ends_under_another_mount(small, point, rt):
+    """The process in the background takes away no mount that was made over its own."""
+    small("mount", small.image, point).ok()
+    pid = relay(point)
+    run("mount", "-t", "tmpfs", "above", point)
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: gone(pid))
+    assert [m[0] for m in mounted(point)] == ["fuse.caisson", "tmpfs"] and rt("list", "--format", "json").json() in (None, [])
+    rt("disk", "umount", point).failed("no disk")
+    run("umount", point)
+    rt("disk", "umount", point).ok()
+    assert not mounted(point)
+
+
+def test_ends_beside_a_guest_that_hangs(small, point, rt):
+    """SIGTERM for the process in the background frees who waits for a reply, although the guest gives none and does not end."""
+    small("mount", small.image, point).ok()
+    pid = relay(point)
+    (machine,) = rt("list", "--format", "json").json()
+    rt("pause", machine["id"]).ok()
+    reader = subprocess.Popen(["cat", os.path.join(point, "sub/file")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        until(lambda: waits_for_fuse(reader.pid))
+        os.kill(pid, signal.SIGTERM)
+        assert reader.communicate(timeout=60)[1] and reader.returncode == 1 and not mounted(point)
+    finally:
+        rt("resume", machine["id"]).ok()
+        until(lambda: gone(pid))
+        reader.wait()
+    assert rt("list", "--format", "json").json() in (None, [])
+
+
+def test_a_signal_before_the_mount(small, point, rt):
+    """A signal ends the command while its guest boots, and what is mounted at the directory already stays."""
+    run("mount", "-t", "tmpfs", "below", point)
+    p = subprocess.Popen(rt.argv("disk", "mount", "--kernel", small.kernel, "--hypervisor", mode.HYPERVISOR, small.image, point),
+                         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        until(lambda: [c["status"] for c in rt("list", "--format", "json").json() or []] == ["running"])
+        p.send_signal(signal.SIGINT)
+        err = p.communicate(timeout=BOOT)[1].decode()
+        assert p.returncode == 1 and "ended by signal" in err, err
+    finally:
+        p.kill()
+    assert [m[0] for m in mounted(point)] == ["tmpfs"] and rt("list", "--format", "json").json() in (None, [])
 
 
 def test_wrong(small, point, tmp):

@@ -5,6 +5,7 @@ and its initramfs to the serial port, and resets the machine."""
 import hashlib
 import http.server
 import os
+import ssl
 import threading
 
 import pytest
@@ -17,7 +18,7 @@ from test_machine import machines  # pylint: disable=unused-import
 class Server(http.server.ThreadingHTTPServer):
     """A web server in memory: {path: bytes or (status, location)}. `seen` has the paths that were asked for."""
 
-    def __init__(self, files):
+    def __init__(self, files, certificate=None):
         self.files, self.seen = files, []
         outer = self
 
@@ -38,7 +39,11 @@ class Server(http.server.ThreadingHTTPServer):
 
         super().__init__(("127.0.0.1", 0), Handler)
         self.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self.server_address[1]}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(f"{certificate}/server.crt", f"{certificate}/server-key.pem")
+            self.socket = context.wrap_socket(self.socket, server_side=True)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
@@ -119,7 +124,26 @@ def test_artifact(images):
 
 def test_redirects(images, web):
     """Redirects end, and none leads to a server without TLS that could change the file."""
-    web.files.update({"/loop": (302, "/loop"), "/away": (302, "http://192.0.2.1/k"), "/gone": (302, "")})
+    web.files.update({"/loop": (302, "/loop"), "/away": (302, "http://192.0.2.1/k?signature=secret"), "/gone": (302, "")})
     assert "redirects" in images.fails("fetch", web.url + "/loop") and len(web.seen) == 6
-    assert "TLS" in images.fails("fetch", web.url + "/away")
+    said = images.fails("fetch", web.url + "/away")
+    assert "TLS" in said and "192.0.2.1/k" in said and "secret" not in said, said
     assert "302" in images.fails("fetch", web.url + "/gone")
+
+
+def test_a_server_of_https(images, tmp):
+    """--insecure and --cert-dir are for the server that the user has named, and not for one to which it redirects."""
+    certificate = registry.make_certificate(os.path.join(tmp, "certificate"))
+    servers = [Server({"/k": b"kernel"}, certificate) for _ in range(2)]
+    servers[0].files["/away"] = (302, servers[1].url + "/k")
+    try:
+        assert "CA" in images.fails("fetch", servers[0].url + "/k")
+        for trust in (["--insecure"], ["--cert-dir", certificate]):
+            with open(images("fetch", *trust, servers[0].url + "/k").strip(), "rb") as f:
+                assert f.read() == b"kernel"
+            said = images.fails("fetch", *trust, servers[0].url + "/away")
+            assert "CA" in said and servers[1].url in said and servers[1].seen == [], said
+    finally:
+        for s in servers:
+            s.shutdown()
+            s.server_close()
