@@ -26,10 +26,7 @@ static void note(struct monitor *m, const char *text)
 	if (m->a->disk_error >= 0 &&
 		(ftruncate(m->a->disk_error, 0) < 0 ||
 			(*text && write(m->a->disk_error, text, strlen(text)) < 0)))
-		log_warn("write "
-			 "disk-error"
-			 " in the state directory: %s",
-			strerror(errno));
+		log_warn("write disk-error in the state directory: %s", strerror(errno));
 }
 
 static int hold(struct monitor *m, int error, bool write)

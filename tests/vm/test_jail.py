@@ -19,8 +19,8 @@ VM = ["--isolation", "vm", "--hypervisor", mode.HYPERVISOR]
 # time limit in seconds; the KVM of the test host is itself in an emulated machine
 BOOT = 120 if mode.HYPERVISOR == "qemu" else 400
 FILE_SERVER_CAPS = 0x880000DF  # these are CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID SETGID SETUID MKNOD SETFCAP
-# Descriptors that belong to no file system of the host.
-NAMELESS = re.compile(r"/dev/null$|anon_inode:|socket:|pipe:|/memfd:|/dev/net/tun$|/dev/kvm$|/caisson-guest-ram")
+# Descriptors that belong to no file system of the host, and the file in which the monitor notes why the machine is paused.
+NAMELESS = re.compile(r"/dev/null$|anon_inode:|socket:|pipe:|/memfd:|/dev/net/tun$|/dev/vhost-net$|/dev/kvm$|/caisson-guest-ram|.*/disk-error$")
 
 
 def read(path):
