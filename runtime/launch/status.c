@@ -88,7 +88,7 @@ static int read_disk_error(struct container *c)
 	ssize_t n = read(fd, text, sizeof(text) - 1);
 	if (n <= 0)
 		return n < 0 ? err_sys("read " CONTAINER_DISK_ERROR) : 0;
-	text[n] = '\0';
+	str_clean(text, sizeof(text), text, (size_t)n);
 	c->disk_error = arena_strdup(&c->arena, text);
 	return c->disk_error ? 1 : -ENOMEM;
 }
