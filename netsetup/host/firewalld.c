@@ -17,6 +17,7 @@
 #include "netsetup/host/host_internal.h"
 
 #define PROGRAM "firewall-cmd"
+#define OFFLINE "firewall-offline-cmd" /* changes the permanent configuration by itself */
 
 /* Runs firewall-cmd. If firewall-cmd fails, returns -EIO with a message that has its last line. */
 static int tell(const char *option, bool permanent)
@@ -31,20 +32,40 @@ static int tell(const char *option, bool permanent)
 				permanent ? " --permanent" : "", line);
 }
 
-/* Returns whether firewalld runs, and has rules for this kind of network. */
+static bool is_running(void)
+{
+	return nft_has_table("inet firewalld");
+}
+
+/* Returns whether firewalld is installed, and this kind of network has a bridge with rules. */
 static bool is_asked(const struct network *n)
 {
 	char path[PATH_MAX];
 
-	return kind_has(n->kind, KIND_RULES) && program_find(PROGRAM, path) &&
-	       nft_has_table("inet firewalld");
+	return kind_has(n->kind, KIND_RULES) && program_find(PROGRAM, path);
+}
+
+/*
+ * Calls firewall-offline-cmd for the bridge's membership in the zone. Returns whether it succeeded.
+ */
+static bool tell_offline(const char *command, const struct network *n)
+{
+	char option[IFNAMSIZ + 32], line[512];
+	const char *const words[] = {OFFLINE, "--zone=trusted", option, NULL};
+
+	snprintf(option, sizeof(option), "--%s-interface=%s", command, n->interface);
+	int r = program_run(words, line, sizeof(line));
+	if (r < 0)
+		err_clear();
+	return r > 0;
 }
 
 int firewalld_add(struct host *h, const struct network *n)
 {
 	char option[IFNAMSIZ + 32];
 
-	if (!is_asked(n) || host_skips(h, "firewalld: put %s into the zone trusted", n->interface))
+	if (!is_asked(n) || !is_running() ||
+		host_skips(h, "firewalld: put %s into the zone trusted", n->interface))
 		return 0;
 	snprintf(option, sizeof(option), "--add-interface=%s", n->interface);
 	int r = tell(option, false);
@@ -64,9 +85,17 @@ int firewalld_remove(struct host *h, const struct network *n)
 {
 	char option[IFNAMSIZ + 32];
 
-	if (!is_asked(n) ||
+	if (!is_asked(n))
+		return 0;
+	/* A firewalld that does not run would have the bridge in the zone again when it starts. */
+	const bool runs = is_running();
+	if ((!runs && !tell_offline("query", n)) ||
 		host_skips(h, "firewalld: take %s out of the zone trusted", n->interface))
 		return 0;
+	if (!runs) {
+		tell_offline("remove", n);
+		return 0;
+	}
 	snprintf(option, sizeof(option), "--remove-interface=%s", n->interface);
 	/*
 	 * Errors are ignored, because the bridge may be in no zone, if firewalld was installed

@@ -106,3 +106,12 @@ def test_a_bridge_that_has_gone(net, firewalld):
     net("rm", "web").ok()
     for which in [], ["--permanent"]:
         assert "br9" not in call("firewall-cmd", "--list-all-zones", *which).out
+
+
+def test_a_network_that_is_removed_while_firewalld_does_not_run(net, firewalld):
+    """The firewalld that starts later does not trust the name of the bridge any more."""
+    net("create", "web", "--interface", "br9").ok()
+    firewalld.stop()
+    net("rm", "web").ok()
+    firewalld.start()
+    assert "br9" not in call("firewall-cmd", "--list-all-zones", "--permanent").ok().out and not zone("br9")
