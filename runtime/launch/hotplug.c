@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch/hotplug.h"
 
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
@@ -23,6 +24,11 @@
 
 /* how long, in ms, the monitor may take; the monitor waits less long for the guest (HOTPLUG_MS) */
 #define CALL_MS 45000
+/*
+ * the longest wait, in ms, for a guest that has a file of a removed mount open for writing; all
+ * waits together take twice as long
+ */
+#define END_WRITING_MS 2048
 #define SERIAL_MAX 20 /* bytes of the serial number of a virtio disk */
 
 static int refuse_namespaces(const struct container *c, const char *option)
@@ -108,7 +114,7 @@ static int add_net(struct container *c, const char *name)
 		net_tap_forget(&tap);
 		return 0;
 	}
-	if (noted)
+	if (noted && r != -ETIMEDOUT)
 		r = live_list_undo(c, LIVE_NET, name, r);
 	_cleanup_free_ char *why = strdup(err_msg());
 	if (net_tap_close(&tap) < 0)
@@ -256,7 +262,7 @@ static int add_disk(struct container *c, const char *text)
 	const bool noted = r > 0;
 	if (r >= 0)
 		r = send_disk(c, &d, fd);
-	return r < 0 && noted ? live_list_undo(c, LIVE_DISK, d.target, r) : r;
+	return r < 0 && r != -ETIMEDOUT && noted ? live_list_undo(c, LIVE_DISK, d.target, r) : r;
 }
 
 int hotplug_add_disk(struct container *c, const char *text)
@@ -360,13 +366,44 @@ static int put_into_share(int root, const struct hotplug_mount *m)
 	return 0;
 }
 
+/*
+ * Makes the mount read-only. The file server keeps descriptors of the files that the guest has not
+ * forgotten, and a hostile guest forgets none, so it could go on writing to a mount that was
+ * removed. The kernel refuses while a file is open for writing. An honest guest has closed all, but
+ * the file server may learn of that a moment later.
+ */
+static int end_writing(int root, const char *share)
+{
+	const struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+
+	_cleanup_fd_ int mount = openat(root, share, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (mount < 0)
+		return errno == ENOENT ? 0 : err_sys("find the mount in the microVM's share");
+	for (int ms = 1; mnt_setattr(mount, true, &attr) < 0; ms *= 2) {
+		/* A killed command has removed the mount, but not its mount point. */
+		if (errno == EINVAL)
+			return 0;
+		if (errno != EBUSY)
+			return err_sys("make the mount in the microVM's share read-only");
+		if (ms > END_WRITING_MS)
+			return err_set(EBUSY, "the guest has a file open for writing: try again");
+		poll(NULL, 0, ms);
+	}
+	return 0;
+}
+
 static int take_out_of_share(int root, const char *share)
 {
+	int r = end_writing(root, share);
+
+	if (r < 0)
+		return r;
 	if (fchdir(root) < 0)
 		return err_sys("enter the microVM's share");
 	/*
 	 * The guest has removed the mount, but the guest's kernel may not have sent FORGET for all
-	 * of its files to the file server yet, so the mount may still be busy here.
+	 * of its files to the file server yet, so the mount may still be busy here. Until then the
+	 * guest can read these files.
 	 */
 	if (umount2(share, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
 		return err_sys("take the mount out of the microVM's share");
@@ -418,8 +455,12 @@ int hotplug_add_mount(struct container *c, const struct hotplug_mount *m)
 	r = put_into_share(root, m);
 	if (r >= 0)
 		r = send_mount(sock, m, flags);
-	if (r >= 0)
-		return 0;
+	/*
+	 * A mount about which the guest has not answered stays until hotplug_remove_mount() removes
+	 * it.
+	 */
+	if (r >= 0 || r == -ETIMEDOUT)
+		return r;
 	_cleanup_free_ char *why = strdup(err_msg());
 	if (take_out_of_share(root, m->share) < 0)
 		log_warn("%s", err_msg());

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The list of what was attached to a container while it ran, in CONTAINER_ATTACHED of its state
- * directory. An entry is written before anything is attached, and removed after it was detached.
+ * directory. An entry is written before anything is attached, and removed after it was detached. It
+ * stays if the guest did not answer in time, because the device stays too (monitor/hotplug.h).
  */
 #pragma once
 #include "launch/container.h"

@@ -146,7 +146,7 @@ static int add(struct container *c, const char *text)
 	r = live_list_write(c, &l);
 	if (r >= 0)
 		r = attach(c, &m, tree, read_only);
-	return r < 0 ? live_list_undo(c, LIVE_MOUNT, m.target, r) : 0;
+	return r < 0 && r != -ETIMEDOUT ? live_list_undo(c, LIVE_MOUNT, m.target, r) : r;
 }
 
 int live_mounts_add(struct container *c, const char *text)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests what is attached to a microVM that runs, on QEMU. tests/host/test_vm_hotplug.py tests the built-in machine."""
+import errno
 import os
+import signal
 import subprocess
 
 import pytest
@@ -54,6 +56,42 @@ def killed(c, source):
         assert c.exec("sh", "-c", "ls /data 2>/dev/null").out == ""
 
 
+def revoked(c, source):
+    """A guest that keeps the files of a removed mount, as a hostile one can, no longer writes to them. The test keeps them in its place."""
+    update(c, "--add-mount", f"{source}:/kept").ok()
+    pid = c.rt("state", c.id).json()["pid"]
+    server = subprocess.run(["pgrep", "-P", str(pid), "caisson-fs"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()[0]
+    share, = [name for name in os.listdir(f"/proc/{server}/root") if name.startswith("live-")]
+    kept = os.open(f"/proc/{server}/root/{share}", os.O_PATH | os.O_DIRECTORY)
+    writes = os.open("file", os.O_WRONLY, dir_fd=kept)
+    update(c, "--rm-mount", "/kept").failed("--rm-mount /kept", "open for writing")
+    os.close(writes)
+    update(c, "--rm-mount", "/kept").ok()
+    with pytest.raises(OSError) as e:
+        os.open("new", os.O_WRONLY | os.O_CREAT, dir_fd=kept)
+    assert e.value.errno == errno.EROFS and not (source / "new").exists()
+    os.close(kept)
+
+
+def unanswered(c, store):
+    """A mount about which a guest does not answer in time stays in the list, and can be removed and made again."""
+    def volume(command, *args):
+        return c.rt("volume", command, "--store", str(store), "v", *args, timeout=120)
+
+    volume("create").ok()
+    pid = c.rt("state", c.id).json()["pid"]
+    qemu, = subprocess.run(["pgrep", "-P", str(pid), "qemu"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    os.kill(int(qemu), signal.SIGSTOP)
+    volume("attach", c.id, "/late").failed("--add-mount", "did not answer", "stays attached until it is detached")
+    os.kill(int(qemu), signal.SIGCONT)
+    assert c.rt("state", c.id).json()["annotations"]["io.caisson.attached"] == "mount /late"
+    volume("detach", c.id).ok()
+    volume("attach", c.id, "/late").ok()
+    c.exec("touch", "/late/file").ok()
+    volume("detach", c.id).ok()
+    assert (store / "volumes" / "v" / "data" / "file").exists()
+
+
 def test_mounts(vm, tmp_path):
     """A directory and a file of the host are mounted, used, refused while busy, and removed; the file server keeps nothing."""
     c, source = vm, tmp_path / "source"
@@ -88,5 +126,7 @@ def test_mounts(vm, tmp_path):
     killed(c, source)
     assert server_mounts(c) == before
     assert "hello" in (source / "file").read_text()
+    revoked(c, source)
+    unanswered(c, tmp_path / "store")
     update(c, "--add-net", "eth0").failed("--add-net eth0")
     update(c, "--add-mount", f"{source}:/data").ok()  # ends with the container
