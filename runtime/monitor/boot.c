@@ -334,38 +334,6 @@ static int open_snapshot(
 	return 0;
 }
 
-static int start_share(
-	struct monitor *m, struct engine_description *d, const struct share_options *share)
-{
-	int r = share_needed(m->a->plan) ? share_start(&m->share, m->a->plan, m->a->slots, share)
-					 : 0;
-
-	d->share = m->share.sock;
-	return r;
-}
-
-/*
- * Starts the engine. If the machine's template cannot be loaded, the machine boots. It then gets
- * new taps and a new file server, because the attempt has changed the state of both.
- */
-static int start_engine(
-	struct monitor *m, struct engine_description *d, const struct share_options *share)
-{
-	int r = engine_start(&m->engine, d);
-
-	if (r >= 0 || !template_give_up(m, d))
-		return r;
-	for (size_t i = 0; i < d->nnics; i++)
-		if (net_tap_close(&m->boot.taps[i]) < 0)
-			log_debug("%s", err_msg());
-	d->nnics = 0;
-	share_stop(&m->share);
-	r = open_taps(m, d);
-	if (r >= 0)
-		r = start_share(m, d, share);
-	return r < 0 ? r : engine_start(&m->engine, d);
-}
-
 static int build_machine(struct monitor *m, struct engine_description *d)
 {
 	const struct machine_config *c = m->a->machine;
@@ -379,10 +347,11 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 		r = open_taps(m, d);
 	if (r >= 0)
 		r = open_image(c, &d->image);
-	if (r >= 0)
-		r = start_share(m, d, &share);
+	if (r >= 0 && share_needed(m->a->plan))
+		r = share_start(&m->share, m->a->plan, m->a->slots, &share);
 	log_debug("microvm: file server");
 	spans_mark(m, "open the network, and start the file server", false);
+	d->share = m->share.sock;
 	if (r >= 0)
 		r = start_disk_server(m, d);
 	if (r >= 0)
@@ -392,7 +361,9 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 	if (r >= 0)
 		r = template_choose(m, d, &kernel);
 	if (r >= 0)
-		r = start_engine(m, d, &share);
+		r = engine_start(&m->engine, d);
+	if (r < 0)
+		r = template_failed(m, r);
 	template_release(&m->template.found);
 	/*
 	 * If a restore has failed, the error message gets the file server's last lines of the log,

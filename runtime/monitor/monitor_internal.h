@@ -411,11 +411,11 @@ int template_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *
 	must_check;
 int template_on_saved(struct monitor *m) must_check;
 /*
- * If the engine was to start the machine from a template and could not, logs the error message,
- * removes the template, and changes the description to one of a machine that boots. Returns whether
- * it did.
+ * Removes the template if the machine could not be started from it, so that the next start boots.
+ * It cannot boot at once, because the file server has moved the mounts of the plan's slots, which
+ * is possible once. Returns r, the error, with a message that says so.
  */
-bool template_give_up(struct monitor *m, struct engine_description *d);
+int template_failed(struct monitor *m, int r) must_check;
 /* Says whether the agent waits for a template to be made, and so has no container yet. */
 bool template_under_way(const struct monitor *m);
 void template_reap(struct monitor *m); /* Reaps the keeper if it has ended. */

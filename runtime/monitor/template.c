@@ -150,24 +150,18 @@ int template_choose(
 	return 0;
 }
 
-bool template_give_up(struct monitor *m, struct engine_description *d)
+int template_failed(struct monitor *m, int r)
 {
-	struct template *t = &m->template;
+	const struct template *t = &m->template;
+	char why[ERR_MAX];
 
 	if (t->step != TEMPLATE_USED)
-		return false;
-	log_warn("the template %s: %s: the microVM boots, and the template is removed",
-		t->found.name, err_msg());
+		return r;
+	snprintf(why, sizeof(why), "%s", err_msg());
 	_cleanup_fd_ int cache = cache_open(m->a->machine->cache);
-	if (cache >= 0 && unlinkat(cache, t->found.name, 0) < 0)
-		log_warn("remove %s/%s: %s", m->a->machine->cache, t->found.name, strerror(errno));
-	err_clear();
-	t->step = TEMPLATE_UNUSED;
-	m->streams.agent_port = 0;
-	d->snapshot = NULL;
-	d->snapshot_memory = -EBADF;
-	d->snapshot_trusted = false;
-	return true;
+	if (cache < 0 || unlinkat(cache, t->found.name, 0) < 0)
+		return err_set(-r, "%s (--template off does without %s)", why, t->found.name);
+	return err_set(-r, "%s (the template %s was removed: try again)", why, t->found.name);
 }
 
 bool template_under_way(const struct monitor *m)
