@@ -84,11 +84,25 @@ static int kvm_next_event(struct engine *e, struct engine_event *ret)
 	return error != 0;
 }
 
+static void pause_now(struct machine *m, void *ctx)
+{
+	machine_pause(m);
+}
+
+static void retry_now(struct machine *m, void *ctx)
+{
+	machine_retry(m);
+}
+
+/*
+ * Pausing and resuming are calls like a snapshot's and a device's, which pause and resume the vCPUs
+ * too, so that they happen in the order in which the monitor has asked for them.
+ */
 static int kvm_pause(struct engine *e)
 {
 	struct kvm_engine *k = e->state;
 
-	machine_pause(&k->machine);
+	machine_call(&k->machine, pause_now, NULL);
 	return 0;
 }
 
@@ -96,7 +110,7 @@ static int kvm_retry(struct engine *e)
 {
 	struct kvm_engine *k = e->state;
 
-	machine_retry(&k->machine);
+	machine_call(&k->machine, retry_now, NULL);
 	return 0;
 }
 

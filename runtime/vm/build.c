@@ -285,6 +285,7 @@ static int build_parts(struct machine *m, const struct machine_options *o)
 	if (o->snapshot && !shares_memory(o) && !memory.mergeable &&
 		memory.pages != VM_PAGES_HUGETLB)
 		memory.file = o->snapshot_memory;
+	pthread_mutex_init(&m->pending_lock, NULL);
 	m->calls = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (r >= 0 && m->calls < 0)
 		r = err_sys("create an eventfd");
@@ -370,4 +371,5 @@ void machine_release(struct machine *m)
 	vm_kvm_release(&m->kvm);
 	vm_memory_release(&m->memory);
 	fd_close(&m->calls);
+	pthread_mutex_destroy(&m->pending_lock);
 }

@@ -21,6 +21,8 @@
  * machine_options, and plug it in plug_devices() of build.c.
  */
 #pragma once
+#include <pthread.h>
+
 #include "vm/boot/boot.h"
 #include "vm/irq.h"
 #include "vm/uart.h"
@@ -152,6 +154,15 @@ struct machine_spare {
 	struct virtio_fs share;
 };
 
+struct machine;
+
+/* a function that the thread of machine_run() is to call, set by machine_call() */
+#define MACHINE_CALLS_MAX 8
+struct machine_pending {
+	void (*fn)(struct machine *m, void *ctx);
+	void *ctx;
+};
+
 struct machine {
 	struct vm_memory memory;
 	struct vm_kvm kvm;
@@ -179,12 +190,10 @@ struct machine {
 	struct machine_spare spares[MACHINE_SPARES_MAX];
 	unsigned spare_count;
 	int calls; /* eventfd, written by machine_call() */
-	/*
-	 * the function that machine_call() has set and that was not called yet, or NULL; accessed
-	 * atomically
-	 */
-	void (*call)(struct machine *m, void *ctx);
-	void *call_ctx;
+	/* the functions that machine_call() has set and that were not called yet, in their order */
+	struct machine_pending pending[MACHINE_CALLS_MAX];
+	unsigned pending_count;
+	pthread_mutex_t pending_lock; /* protects pending and pending_count */
 };
 
 int machine_build(struct machine *ret, const struct machine_options *options) must_check;
@@ -213,8 +222,9 @@ void machine_disconnect_kicks(struct machine *m, struct machine_slot *s, unsigne
 void machine_press_power(struct machine *m);
 
 /*
- * Makes the thread of machine_run() call fn(m, ctx) once, between two events. Any thread may call
- * this, but not before the last fn has been called.
+ * Makes the thread of machine_run() call fn(m, ctx), between two events and after all functions of
+ * earlier calls. A call with an fn and ctx that still wait is left out, so the caller may have
+ * MACHINE_CALLS_MAX different ones. Any thread may call this.
  */
 void machine_call(struct machine *m, void (*fn)(struct machine *m, void *ctx), void *ctx);
 

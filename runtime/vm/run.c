@@ -5,6 +5,7 @@
  * each round: the console's input is polled only if the guest has room for it.
  */
 #include <poll.h>
+#include <string.h>
 #include <sys/eventfd.h>
 
 #include "vm/machine.h"
@@ -24,22 +25,39 @@ static void serve_kick(const struct machine_slot *s, unsigned queue)
 		eventfd_write(s->kicks[queue], 1);
 }
 
-/* Calls the function that another thread has set by machine_call(), if there is one. */
-static void serve_call(struct machine *m)
+static bool take_pending(struct machine *m, struct machine_pending *ret)
 {
+	pthread_mutex_lock(&m->pending_lock);
+	bool found = m->pending_count > 0;
+	if (found) {
+		*ret = m->pending[0];
+		memmove(m->pending, m->pending + 1, --m->pending_count * sizeof(m->pending[0]));
+	}
+	pthread_mutex_unlock(&m->pending_lock);
+	return found;
+}
+
+/* Calls the functions that other threads have set by machine_call(). */
+static void serve_calls(struct machine *m)
+{
+	struct machine_pending p;
 	eventfd_t calls;
 
 	(void)eventfd_read(m->calls, &calls);
-	void (*call)(struct machine * m, void *ctx) =
-		__atomic_exchange_n(&m->call, NULL, __ATOMIC_ACQ_REL);
-	if (call)
-		call(m, m->call_ctx);
+	while (take_pending(m, &p))
+		p.fn(m, p.ctx);
 }
 
 void machine_call(struct machine *m, void (*fn)(struct machine *m, void *ctx), void *ctx)
 {
-	m->call_ctx = ctx;
-	__atomic_store_n(&m->call, fn, __ATOMIC_RELEASE);
+	unsigned i = 0;
+
+	pthread_mutex_lock(&m->pending_lock);
+	while (i < m->pending_count && (m->pending[i].fn != fn || m->pending[i].ctx != ctx))
+		i++;
+	if (i == m->pending_count && i < MACHINE_CALLS_MAX)
+		m->pending[m->pending_count++] = (struct machine_pending){fn, ctx};
+	pthread_mutex_unlock(&m->pending_lock);
 	eventfd_write(m->calls, 1);
 }
 
@@ -106,7 +124,7 @@ static int serve_events(struct machine *m)
 	 * poll(2) reports them again.
 	 */
 	if (p[3].revents) {
-		serve_call(m);
+		serve_calls(m);
 		return 0;
 	}
 	if (m->has_uart)

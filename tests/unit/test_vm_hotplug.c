@@ -89,6 +89,14 @@ static void on_asked(struct host *host)
 	machine_call(&host->m, change_now, NULL);
 }
 
+/* Which functions of machine_call() were called, in their order. */
+static char called[8];
+
+static void note_call(struct machine *m, void *ctx)
+{
+	strncat(called, ctx, sizeof(called) - strlen(called) - 1);
+}
+
 static int build(unsigned spares)
 {
 	struct virtio_vsock_options vsock = {
@@ -123,7 +131,12 @@ static void attached_and_detached(void **state)
 	if (build(3) < 0)
 		fail_msg("%s", err_msg());
 	assert_int_equal(pthread_create(&h.thread, NULL, host_live, &h), 0);
+	/* Calls that wait at the same time are all made, in their order, and each of them once. */
+	machine_call(&h.m, note_call, (void *)"a");
+	machine_call(&h.m, note_call, (void *)"b");
+	machine_call(&h.m, note_call, (void *)"a");
 	int end = machine_run(&h.m);
+	assert_string_equal(called, "ab");
 	eventfd_write(h.stop, 1);
 	pthread_join(h.thread, NULL);
 	const char *at = vm_memory_at(&h.m.memory, PROGRESS_AT, sizeof(h.progress));
