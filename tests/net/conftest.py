@@ -95,7 +95,10 @@ def ip(*args, ns=None):
 
 def ruleset():
     """All rules of this namespace, without the counters of foreign ones."""
-    return re.sub(r"packets \d+ bytes \d+", "", call("nft", "list", "ruleset").ok().out)
+    # nft warns on standard error of tables that iptables-nft has made.
+    p = call("nft", "list", "ruleset")
+    assert p.rc == 0, p
+    return re.sub(r"packets \d+ bytes \d+", "", p.out)
 
 
 def links():
@@ -237,8 +240,10 @@ def exactly_undone(n):
         call("ip", "netns", "del", name)
     if os.path.isdir("/run/netns"):
         subprocess.run(["umount", "/run/netns"], stderr=subprocess.DEVNULL)
-    after = state()
-    call("nft", "flush", "ruleset")
+    try:
+        after = state()
+    finally:
+        call("nft", "flush", "ruleset")
     assert after == before, "the host is not as it was before"
     assert n.files() in ([], [os.path.basename(n.state) + "/lock"]), "files are left"
 
@@ -253,8 +258,10 @@ def host(binary, tmp):
     """The networks that `caisson run` joins. Their files are on a tmpfs of the session's own."""
     os.makedirs(CONFIG, exist_ok=True)
     machine.mount("tmpfs", os.path.dirname(CONFIG), "tmpfs", data="mode=755")
-    yield from exactly_undone(Net(binary, tmp, own=False))
-    machine.umount(os.path.dirname(CONFIG))
+    try:
+        yield from exactly_undone(Net(binary, tmp, own=False))
+    finally:
+        machine.umount(os.path.dirname(CONFIG))
 
 
 def make_outside(net):
