@@ -249,7 +249,7 @@ static int copy_source(int root, const struct step *s)
 
 	if (s->open.as_namespace)
 		return open(s->open.path, O_PATH | O_CLOEXEC);
-	if (!s->open.in_root && s->open.recursive && pinned_below(s->open.path, nofollow))
+	if (!s->open.in_root && s->open.recursive && pinned_below(s->open.path))
 		return copy_without_pinned(s);
 	if (!s->open.in_root)
 		return open_tree(AT_FDCWD, s->open.path, copy_flags(s));

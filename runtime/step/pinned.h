@@ -11,8 +11,7 @@
 #include <stdbool.h>
 
 /*
- * Returns whether a mount namespace is pinned beneath `path`. If nofollow is set, a symbolic link
- * at the end of the path is not followed. The answer may be true by mistake, for example because
- * there are too many mounts, but is never false by mistake.
+ * Returns whether a mount namespace is pinned beneath `path`. The answer may be true by mistake, if
+ * the path cannot be resolved for example, but is never false by mistake.
  */
-bool pinned_below(const char *path, bool nofollow);
+bool pinned_below(const char *path);

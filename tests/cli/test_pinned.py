@@ -6,31 +6,11 @@ to attach such a mount in a younger namespace, so the container gets the tree wi
 import errno
 import os
 import subprocess
-import sys
 
 import pytest
-from harness import config, machine, mode
+from harness import config, machine
 
 MS_PRIVATE, MS_BIND = 1 << 18, 4096
-
-# Executes the rest of its command line on a kernel that seems to lack listmount(2), as all before Linux 6.8.
-WITHOUT_LISTMOUNT = """
-import ctypes, os, struct, sys
-code = b"".join(struct.pack("HBBI", *i) for i in ((0x20, 0, 0, 0), (0x15, 0, 1, 458), (0x06, 0, 0, 0x50000 | 38), (0x06, 0, 0, 0x7fff0000)))
-buffer = ctypes.create_string_buffer(code)
-program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer)))
-assert ctypes.CDLL(None).prctl(22, 2, program) == 0
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
-
-
-@pytest.fixture(params=["as it is", "without listmount"])
-def kernel(request, ctr):
-    """Gives the runtime the kernel as it is, or one that seems older."""
-    if request.param == "without listmount":
-        if mode.VM:
-            pytest.skip("the monitor of a microVM runs outside the filter")
-        ctr.rt.prefix = [sys.executable, "-c", WITHOUT_LISTMOUNT, *ctr.rt.prefix]
 
 
 def pin(path, cpu):
@@ -49,13 +29,14 @@ def pin(path, cpu):
     return True
 
 
-@pytest.fixture
-def tree(ctr, tmp):
+@pytest.fixture(params=["tree", "a tree", "link"])
+def tree(request, ctr, tmp):
     """
     Makes a directory with a file, a mount with a file, and in this mount a pinned mount namespace. Linux 6.18 numbers namespaces
     for each CPU separately, so the runtime runs on the CPU where the pinned namespace was made, and the container's is younger.
     """
-    top, inner = os.path.join(tmp, "tree"), os.path.join(tmp, "tree", "inner")
+    top = os.path.join(tmp, "tree" if request.param == "link" else request.param)
+    inner = os.path.join(top, "inner")
     os.makedirs(inner)
     machine.mount("tmpfs", inner, "tmpfs")
     machine.mount(None, inner, flags=MS_PRIVATE)
@@ -64,11 +45,13 @@ def tree(ctr, tmp):
             f.write("here\n")
     cpu = next(c for c in sorted(os.sched_getaffinity(0)) if pin(f"{inner}/pin", c))
     ctr.rt.prefix = ["taskset", "-c", str(cpu), *ctr.rt.prefix]
-    yield top
+    if request.param == "link":
+        os.symlink("tree", f"{tmp}/link")
+    yield os.path.join(tmp, request.param)
     machine.umount(f"{inner}/pin")
     machine.umount(inner)
 
 
-def test_the_tree_comes_without_the_pins(ctr, kernel, tree):
+def test_the_tree_comes_without_the_pins(ctr, tree):
     c = config.add_mount(ctr.sh("cat /tree/file /tree/inner/file; grep -c nsfs /proc/self/mountinfo"), "/tree", "bind", tree, ["rbind"])
     assert c.run().out == "here\nhere\n0\n"

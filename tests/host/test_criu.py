@@ -7,25 +7,12 @@ import subprocess
 import time
 
 import pytest
-from harness import config, machine, pty_, rootfs
+from harness import config, pty_
 from harness.runtime import Result, wait_for
 
 # Counts in memory and in a file that stays open. `sleep` is a second process most of the time.
 COUNTER = """exec 3>>/counts; i=0
 while :; do i=$((i+1)); echo $i >&3; echo out $i; sleep 0.5; done"""
-
-
-@pytest.fixture(autouse=True)
-def clean_machine():
-    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
-    before = machine.mounts(), machine.cgroups()
-    yield
-    assert (machine.mounts(), machine.cgroups()) == before
-
-
-@pytest.fixture(scope="session")
-def template(work):
-    return rootfs.make_busybox(os.path.join(work, "rootfs-of-criu"), "/bin/busybox")
 
 
 def counts(c):

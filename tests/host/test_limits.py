@@ -9,27 +9,13 @@ import shutil
 import subprocess
 
 import pytest
-from harness import machine, rootfs, runtime
+from harness import runtime
 from harness.runtime import wait_for
 
 CGROUPS = "/sys/fs/cgroup"
 MIB = 1 << 20
 USER = 2000  # the user `tester`, and its ranges in /etc/subuid
 SUBIDS = 200000
-
-
-@pytest.fixture(autouse=True)
-def clean_machine():
-    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
-    before = machine.mounts(), machine.cgroups()
-    yield
-    assert (machine.mounts(), machine.cgroups()) == before
-
-
-@pytest.fixture(scope="session")
-def template(work):
-    """The template has no probe, because a compiler would take long in this slow machine."""
-    return rootfs.make_busybox(os.path.join(work, "rootfs"), "/bin/busybox")
 
 
 @pytest.fixture(scope="module")

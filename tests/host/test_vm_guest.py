@@ -1,28 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests microVMs on the built-in machine, on the test host's KVM: cases that need a host whose clock may be set, or
 whose KVM runs Linux. tests/vm/test_hypervisor.py has the cases for QEMU."""
-import os
 import time
 
 import pytest
-from harness import config, machine, mode, rootfs
+from harness import config, mode, rootfs
 from harness.runtime import wait_for
 
 KVM = ("--hypervisor", "kvm")
 BOOT = 200
-
-
-@pytest.fixture(autouse=True)
-def clean_machine():
-    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
-    before = machine.mounts(), machine.cgroups()
-    yield
-    assert (machine.mounts(), machine.cgroups()) == before
-
-
-@pytest.fixture(scope="session")
-def template(work):
-    return rootfs.make_busybox(os.path.join(work, "rootfs-of-vm-guest"), "/bin/busybox")
 
 
 @pytest.fixture
@@ -30,8 +16,7 @@ def vm(ctr):
     def make(*args, annotations=None):
         c = config.default(*args)
         c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(BOOT), **(annotations or {})}
-        tuned = mode.tuned_kernel()
-        c["vm"] = {"kernel": {"path": os.path.join(tuned, "vmlinux") if tuned else mode.packaged_kernel(rootfs.CACHE)}}
+        c["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}}
         return ctr(conf=c)
     return make
 

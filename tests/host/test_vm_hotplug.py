@@ -5,24 +5,11 @@ import os
 import subprocess
 
 import pytest
-from harness import config, machine, mode, network, rootfs
+from harness import config, mode, network, rootfs
 from harness.runtime import wait_for
 
 BOOT = 300
 KVM = ("--hypervisor", "kvm")
-
-
-@pytest.fixture(autouse=True)
-def clean_machine():
-    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
-    before = machine.mounts(), machine.cgroups()
-    yield
-    assert (machine.mounts(), machine.cgroups()) == before
-
-
-@pytest.fixture(scope="session")
-def template(work):
-    return rootfs.make_busybox(os.path.join(work, "rootfs-of-vm-hotplug"), "/bin/busybox")
 
 
 @pytest.fixture
@@ -47,8 +34,7 @@ def vm(ctr, netns):
     c = config.default("sleep", "100000")
     c["root"]["readonly"] = False
     c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(BOOT)}
-    tuned = mode.tuned_kernel()
-    c["vm"] = {"kernel": {"path": os.path.join(tuned, "vmlinux") if tuned else mode.packaged_kernel(rootfs.CACHE)},
+    c["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)},
                "hwConfig": {"memory": 256 << 20}}
     for s in ("bounding", "effective", "permitted"):
         c["process"]["capabilities"][s] = config.CAPS + ["CAP_NET_RAW", "CAP_NET_ADMIN"]

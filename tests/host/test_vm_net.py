@@ -4,7 +4,7 @@ import os
 import subprocess
 
 import pytest
-from harness import config, machine, mode, network, rootfs
+from harness import config, mode, network, rootfs
 
 PROGRAM = os.path.join(os.environ.get("CAISSON_BUILD", "build"), "tests", "test_vm_net_pairs")
 BOOT = 300
@@ -15,19 +15,6 @@ HOST_IP, IP = "10.213.12.1", "10.213.12.2"
 def vhost_net():
     subprocess.run(["modprobe", "vhost_net"], check=True)
     assert os.path.exists("/dev/vhost-net")
-
-
-@pytest.fixture(autouse=True)
-def clean_machine():
-    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
-    before = machine.mounts(), machine.cgroups()
-    yield
-    assert (machine.mounts(), machine.cgroups()) == before
-
-
-@pytest.fixture(scope="session")
-def template(work):
-    return rootfs.make_busybox(os.path.join(work, "rootfs-of-vm-net"), "/bin/busybox")
 
 
 @pytest.mark.parametrize("name", ["kernel_interrupts", "kernel_without_pairs_command", "served_by_the_kernel", "snapshots_of_the_kernel"])
@@ -57,8 +44,7 @@ def test_guest(ctr, use):
     """A guest on the built-in machine talks to the host, and the frames pass through vhost-net unless the annotation forbids that."""
     with network.veth("cai-vhost", HOST_IP, IP) as netns:
         c = ctr("sh", "-c", f"ping -c 3 -W 20 {HOST_IP} >/dev/null && echo queues $(ls -d /sys/class/net/eth0/queues/rx-*); sleep 1000")
-        tuned = mode.tuned_kernel()
-        c.conf["vm"] = {"kernel": {"path": os.path.join(tuned, "vmlinux") if tuned else mode.packaged_kernel(rootfs.CACHE)},
+        c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)},
                         "hwConfig": {"memory": 256 << 20, "vcpus": 2}}
         c.conf["annotations"] = {"io.caisson.vm.boot-timeout": str(BOOT), "io.caisson.vm.vhost-net": use}
         for s in ("bounding", "effective", "permitted"):

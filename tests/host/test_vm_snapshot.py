@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from harness import config, machine, mode, network, pty_, rootfs
+from harness import config, mode, network, pty_, rootfs
 from harness.runtime import wait_for
 
 BOOT = 300
@@ -18,27 +18,13 @@ COUNTER = """exec 3>>/counts; i=0
 while :; do i=$((i+1)); echo $i >&3; echo $i; sleep 1; done"""
 
 
-@pytest.fixture(autouse=True)
-def clean_machine():
-    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
-    before = machine.mounts(), machine.cgroups()
-    yield
-    assert (machine.mounts(), machine.cgroups()) == before
-
-
-@pytest.fixture(scope="session")
-def template(work):
-    return rootfs.make_busybox(os.path.join(work, "rootfs-of-vm-snapshot"), "/bin/busybox")
-
-
 @pytest.fixture
 def vm(ctr):
     def make(*args, **kw):
         c = config.default(*args, **kw)
         c["root"]["readonly"] = False
         c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(BOOT)}
-        tuned = mode.tuned_kernel()
-        c["vm"] = {"kernel": {"path": os.path.join(tuned, "vmlinux") if tuned else mode.packaged_kernel(rootfs.CACHE)},
+        c["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)},
                    "hwConfig": {"memory": 256 << 20}}
         return ctr(conf=c)
     return make

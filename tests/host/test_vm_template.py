@@ -20,27 +20,13 @@ USED = "microvm: starts from a template"
 DRAW = "head -c 32 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/boot_id; date +%s; hostname"
 
 
-@pytest.fixture(autouse=True)
-def clean_machine():
-    """Checks that a test leaves no mount and no cgroup. It replaces the fixture of tests/conftest.py, because /tmp is the build machine's here."""
-    before = machine.mounts(), machine.cgroups()
-    yield
-    assert (machine.mounts(), machine.cgroups()) == before
-
-
-@pytest.fixture(scope="session")
-def template(work):
-    return rootfs.make_busybox(os.path.join(work, "rootfs-of-vm-template"), "/bin/busybox")
-
-
 @pytest.fixture
 def vm(ctr):
     def make(*args, memory=128, hostname="one", **kw):
         c = config.default(*args, **kw)
         c["hostname"] = hostname
         c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(BOOT)}
-        tuned = mode.tuned_kernel()
-        c["vm"] = {"kernel": {"path": os.path.join(tuned, "vmlinux") if tuned else mode.packaged_kernel(rootfs.CACHE)},
+        c["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)},
                    "hwConfig": {"memory": memory << 20}}
         return ctr(conf=c)
     return make

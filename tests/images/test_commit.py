@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from harness import mode, oci
+from harness import mode, oci, rootfs
 from harness.oci import entry, tar
 from harness.registry import DockerRegistry
 from harness.runtime import wait_for
@@ -221,7 +221,7 @@ def test_round_trip_by_a_registry(box, tmp, registry_program):
 
 
 def test_round_trip_of_a_microvm(box, tmp):
-    kernel = mode.guest_kernel(os.environ.get("CAISSON_CACHE", "/var/cache/caisson-tests"))
+    kernel = mode.guest_kernel(rootfs.CACHE)
     if not kernel:
         pytest.skip("no kernel for a guest")
     round_trip(box, tmp, "docker-registry", "--isolation", "vm", "--kernel", kernel)

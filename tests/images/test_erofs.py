@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness import mode, user as ordinary
+from harness import mode, rootfs
 from harness.oci import entry, tar, whiteout
 from test_ids import SEEN, STAT, accounts, user  # fixtures  # noqa: F401
 from test_run import Box
@@ -34,7 +34,7 @@ def box(rt, images, layout, template):
     top = tar(whiteout(".wh.gone"), whiteout(".wh.d"), entry("d/", "dir"), entry("d/new", data=b"3"), entry("zero", data=b""))
     layout.image([base, files, top], "box", config={"Env": ["PATH=/bin"]})
     images("import", f"oci:{layout.path}:box")
-    b = Box(rt, images, mode.guest_kernel(os.environ.get("CAISSON_CACHE", "/var/cache/caisson-tests")))
+    b = Box(rt, images, mode.guest_kernel(rootfs.CACHE))
     yield b
     for n in b.names:
         rt("rm", "-f", n)
@@ -100,7 +100,7 @@ def test_microvms(box):
 
 def test_ordinary_user(user):  # noqa: F811
     """The image has the owners of the container, which the guest maps to the ids of the user's ranges."""
-    kernel = mode.guest_kernel(os.environ.get("CAISSON_CACHE", "/var/cache/caisson-tests"))
+    kernel = mode.guest_kernel(rootfs.CACHE)
     if not kernel:
         pytest.skip("no kernel for a guest")
     script = STAT + "; echo 1 > /www/mine && stat -c %u:%g /www/mine; wc -l < /proc/self/uid_map"

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from harness import machine, mode, oci, user as ordinary
+from harness import machine, mode, rootfs, user as ordinary
 from harness.oci import entry, tar, whiteout
 from harness.registry import Hostile
 from harness.user import SUBIDS, UID
@@ -90,7 +90,7 @@ def user(binary, layout, template, tmp, accounts):
 
 
 def vm_options():
-    kernel = mode.guest_kernel(os.environ.get("CAISSON_CACHE", "/var/cache/caisson-tests"))
+    kernel = mode.guest_kernel(rootfs.CACHE)
     return ["--isolation", "vm", "--kernel", kernel] if kernel else None
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness import mode, oci, user as ordinary
+from harness import mode, oci, rootfs, user as ordinary
 from harness.oci import entry, tar, whiteout
 from harness.runtime import wait_for
 from test_store import CALLS, counts
@@ -376,7 +376,7 @@ def test_rootless(binary, layout, template, tmp, isolation):
     exe = ordinary.install(binary, os.environ.get("CAISSON_BUILD"), os.path.join(tmp, "installed"))
     options = []
     if isolation == "vm":
-        options = ["--isolation", "vm", "--kernel", mode.guest_kernel(os.environ.get("CAISSON_CACHE", "/var/cache/caisson-tests"))]
+        options = ["--isolation", "vm", "--kernel", mode.guest_kernel(rootfs.CACHE)]
     os.makedirs(home + "/run")
     base = subprocess.run(["tar", "-c", "-C", template, "."], check=True, capture_output=True).stdout
     layout.image([base, tar(entry("d/", "dir"), entry("d/old"), entry("gone")),
@@ -460,7 +460,7 @@ def test_volumes_that_cannot_be(box, volumes):
 
 def test_microvm(box, work):
     """The same in a microVM: overlay on the host, shared with the guest; output, exit code, exec, nothing left."""
-    kernel = mode.guest_kernel(os.environ.get("CAISSON_CACHE", "/var/cache/caisson-tests"))
+    kernel = mode.guest_kernel(rootfs.CACHE)
     if not kernel:
         pytest.skip("no kernel for a guest")
     script = "cat /d/new; ls /gone; touch /x && rm -r /d && ls /; exit 3"

@@ -6,14 +6,14 @@ import subprocess
 
 import pytest
 
-from harness import mode
+from harness import mode, rootfs
 from test_run import box  # noqa: F401
 from test_volumes import volume  # noqa: F401
 
 
 @pytest.fixture
 def vm():
-    kernel = mode.guest_kernel(os.environ.get("CAISSON_CACHE", "/var/cache/caisson-tests"))
+    kernel = mode.guest_kernel(rootfs.CACHE)
     if not kernel:
         pytest.skip("no kernel for a guest")
     return ("--isolation", "vm", "--kernel", kernel)

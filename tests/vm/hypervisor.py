@@ -20,9 +20,9 @@ def packaged():
 
 
 @pytest.fixture(scope="session")
-def kernel(packaged):
+def kernel():
     """The path of caisson's own kernel, which boots faster, or else of Debian's."""
-    return os.path.join(mode.tuned_kernel(), "vmlinux") if mode.tuned_kernel() else packaged
+    return mode.guest_kernel(rootfs.CACHE)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from harness import rootfs
 from test_inside import MiB, put, run
-from test_machine import LOOK, KEY, machines, until  # pylint: disable=unused-import
+from test_machine import LOOK, KEY, machines  # pylint: disable=unused-import
 
 DESCRIPTIONS = "/usr/share/qemu/firmware"
 TEMPLATE = "/usr/share/OVMF/OVMF_VARS_4M.fd"
