@@ -22,21 +22,6 @@ struct mount_table {
 	size_t n;
 };
 
-/* Replaces the escapes \OOO (three octal digits) by which mountinfo writes blanks. */
-static void unescape(char *s)
-{
-	char *to = s;
-
-	for (; *s; s++)
-		if (s[0] == '\\' && s[1] && s[2] && s[3]) {
-			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-			s += 3;
-		} else {
-			*to++ = *s;
-		}
-	*to = '\0';
-}
-
 static int parse_line(char *line, struct mount_line *ret)
 {
 	char *rest = NULL, *words[5];
@@ -46,7 +31,7 @@ static int parse_line(char *line, struct mount_line *ret)
 		if (!words[i])
 			return err_set(EPROTO, "mountinfo has a line with %zu words", i);
 	}
-	unescape(words[4]);
+	str_unescape(words[4]);
 	*ret = (struct mount_line){.id = atoi(words[0]),
 		.parent = atoi(words[1]),
 		.device = words[2],
