@@ -153,9 +153,11 @@ struct machine_spare {
 		absent; /* the placeholder, a device with the id 0 and without queues */
 	struct virtio_device *device; /* the attached device, a member of this struct, or NULL */
 	enum machine_kind kind;       /* kind of the attached device */
-	struct virtio_net nic;
-	struct machine_blk disk;
-	struct virtio_fs share;
+	union {                       /* the member that `kind` names is used */
+		struct virtio_net nic;
+		struct machine_blk disk;
+		struct virtio_fs share;
+	};
 };
 
 struct machine;
