@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <sched.h>
-#include <stdio.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
 
@@ -10,7 +9,6 @@
 #include "launch/criu_common.h"
 #include "launch/criu_mounts.h"
 #include "launch/handover.h"
-#include "launch/notify.h"
 
 #define STREAMS_MAX 65536 /* largest descriptors.json, in bytes */
 

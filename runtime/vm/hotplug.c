@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vm/hotplug.h"
 
-#include <sys/eventfd.h>
-
 static const struct virtio_ops no_device;
 
 void machine_init_spares(struct machine *m, unsigned count)
