@@ -48,26 +48,13 @@ bool cg_list_covers(const char *list, const char *wanted)
 	return true;
 }
 
-/*
- * Returns a copy of a mount point in which each \ooo is replaced by its byte, because the kernel
- * writes blanks and backslashes as such octal escapes (proc(5)).
- */
+/* Returns a copy of a mount point with the plain bytes in place of the kernel's escapes. */
 static char *unescape(struct arena *a, const char *s, size_t len)
 {
-	char *out = arena_alloc(a, len + 1);
-	size_t n = 0;
+	char *out = arena_strndup(a, s, len);
 
-	if (!out)
-		return NULL;
-	for (size_t i = 0; i < len; i++) {
-		if (s[i] == '\\' && i + 3 < len) {
-			out[n++] = (char)((s[i + 1] - '0') * 64 + (s[i + 2] - '0') * 8 +
-					  (s[i + 3] - '0'));
-			i += 3;
-		} else {
-			out[n++] = s[i];
-		}
-	}
+	if (out)
+		str_unescape(out);
 	return out;
 }
 

@@ -79,6 +79,20 @@ const char *strbuf_str(const struct strbuf *b)
 	return b->s ? b->s : "";
 }
 
+void str_unescape(char *s)
+{
+	char *out = s;
+
+	for (; *s; s++, out++) {
+		*out = *s;
+		if (s[0] == '\\' && s[1] && s[2] && s[3]) {
+			*out = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
+			s += 3;
+		}
+	}
+	*out = '\0';
+}
+
 size_t str_utf8(const char *s, size_t len, uint32_t *ret)
 {
 	static const struct {

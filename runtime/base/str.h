@@ -42,6 +42,12 @@ const char *strbuf_str(const struct strbuf *b);
 #define _cleanup_strbuf_ __attribute__((cleanup(strbuf_release), unused))
 
 /*
+ * Replaces each \ooo in s by the byte with this octal number. The kernel writes blanks and
+ * backslashes of the paths in /proc/PID/mountinfo as such escapes (proc(5)).
+ */
+void str_unescape(char *s);
+
+/*
  * Foreign text is any text that a guest, an image, a container, a hook or another program wrote.
  * All foreign text goes through str_clean() or str_quote() before it reaches a terminal or a log,
  * because a control character in foreign text could forge a line of caisson or command the

@@ -12,9 +12,9 @@
  */
 static int check_attached(struct container *c)
 {
-	int r = c->vm ? 0 : live_list_describe(c);
+	int r = live_list_describe(c);
 
-	if (r < 0 || c->vm || !c->attached)
+	if (r < 0 || !c->attached)
 		return r;
 	return err_set(EBUSY,
 		"%.200s was attached while the container ran, and a restore would not find it: "
@@ -34,7 +34,8 @@ static int check(struct container *c, const struct checkpoint_options *o)
 			"cannot checkpoint container \"%s\": it is %s: expected a "
 			"running one",
 			c->id, container_status_name(status));
-	r = check_attached(c);
+	if (!c->vm)
+		r = check_attached(c);
 	if (r >= 0)
 		r = criu_check_options(&o->criu);
 	if (r >= 0 && c->vm && o->criu.pre_dump)

@@ -11,7 +11,8 @@ const struct criu_ns criu_external_ns[CRIU_EXTERNAL_NS] = {
 	{SPEC_NS_PID, "pid", "extRootPidNS"},
 };
 
-int criu_cgroups_mode(const char *text, uint64_t *ret)
+/* Returns CRIU's number for a value of --manage-cgroups-mode. NULL stands for "soft". */
+static int cgroups_mode(const char *text, uint64_t *ret)
 {
 	/* The index of a name is CRIU's number for it. */
 	static const char *const modes[] = {"ignore", "none", "props", "soft", "full", "strict"};
@@ -35,14 +36,14 @@ int criu_check_options(const struct criu_options *o)
 			o->lazy_pages ? "lazy-pages" : "status-fd");
 	if (o->empty_ns && !streq(o->empty_ns, "network"))
 		return err_set(EINVAL, "--empty-ns %.40s: expected network", o->empty_ns);
-	return criu_cgroups_mode(o->cgroups_mode, &mode);
+	return cgroups_mode(o->cgroups_mode, &mode);
 }
 
 int criu_put_common(const struct criu_options *o, const char *log, struct criu_message *opts)
 {
 	uint64_t mode;
 
-	int r = criu_cgroups_mode(o->cgroups_mode, &mode);
+	int r = cgroups_mode(o->cgroups_mode, &mode);
 	if (r < 0)
 		return r;
 	criu_put_number(opts, CRIU_MANAGE_CGROUPS_MODE, mode);
@@ -61,16 +62,19 @@ int criu_put_common(const struct criu_options *o, const char *log, struct criu_m
 	return 0;
 }
 
-int criu_open_work(const struct criu_options *o, int image, const char *image_path)
+const char *criu_work_path(const struct criu_options *o, const char *image_path)
 {
-	const char *path = o->work_path ? o->work_path : image_path;
+	return o->work_path ? o->work_path : image_path;
+}
 
+int criu_open_work(const struct criu_options *o, int image)
+{
 	if (!o->work_path)
 		return fcntl(image, F_DUPFD_CLOEXEC, 3);
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		return err_sys("--work-path %s: make the directory", path);
-	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return dir < 0 ? err_sys("--work-path %s", path) : dir;
+	if (mkdir(o->work_path, 0700) < 0 && errno != EEXIST)
+		return err_sys("--work-path %s: make the directory", o->work_path);
+	int dir = open(o->work_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir < 0 ? err_sys("--work-path %s", o->work_path) : dir;
 }
 
 int criu_with_log(int r, const char *work, const char *log)

@@ -19,15 +19,14 @@ struct criu_ns {
 #define CRIU_EXTERNAL_NS 2
 extern const struct criu_ns criu_external_ns[CRIU_EXTERNAL_NS];
 
-/* Returns CRIU's number for a value of --manage-cgroups-mode. NULL stands for "soft". */
-int criu_cgroups_mode(const char *text, uint64_t *ret) must_check;
-
 /* Writes the options that a checkpoint and a restore have in common. */
 int criu_put_common(const struct criu_options *o, const char *log, struct criu_message *opts)
 	must_check;
 
+/* Returns the path of the directory of CRIU's log: --work-path, or that of the images. */
+const char *criu_work_path(const struct criu_options *o, const char *image_path);
 /* Opens the directory of CRIU's log: --work-path, or a duplicate of `image`. */
-int criu_open_work(const struct criu_options *o, int image, const char *image_path) must_check;
+int criu_open_work(const struct criu_options *o, int image) must_check;
 
 /* Adds the path of CRIU's log to the error message if r is a failure of CRIU. Returns r. */
 int criu_with_log(int r, const char *work, const char *log);

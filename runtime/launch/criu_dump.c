@@ -233,7 +233,7 @@ int criu_checkpoint(struct container *c, const struct checkpoint_options *o, int
 		return err_set(EPERM,
 			"criu needs root: only root can checkpoint a container in namespaces (an "
 			"ordinary user can use --isolation vm)");
-	_cleanup_fd_ int work = criu_open_work(k, image, o->image_path);
+	_cleanup_fd_ int work = criu_open_work(k, image);
 	if (work < 0)
 		return work;
 	const int dirs[] = {image, work};
@@ -244,5 +244,5 @@ int criu_checkpoint(struct container *c, const struct checkpoint_options *o, int
 		r = criu_start(&start, &criu);
 	if (r >= 0)
 		r = criu_call(&criu, k->pre_dump ? CRIU_PRE_DUMP : CRIU_DUMP, &opts, NULL, NULL);
-	return criu_with_log(r, k->work_path ? k->work_path : o->image_path, "dump.log");
+	return criu_with_log(r, criu_work_path(k, o->image_path), "dump.log");
 }

@@ -22,21 +22,6 @@ struct mount_table {
 	size_t n;
 };
 
-/* Replaces the escapes \OOO (three octal digits) by which mountinfo writes blanks. */
-static void unescape(char *s)
-{
-	char *to = s;
-
-	for (; *s; s++)
-		if (s[0] == '\\' && s[1] && s[2] && s[3]) {
-			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-			s += 3;
-		} else {
-			*to++ = *s;
-		}
-	*to = '\0';
-}
-
 static int parse_line(char *line, struct mount_line *ret)
 {
 	char *rest = NULL, *words[5];
@@ -46,7 +31,7 @@ static int parse_line(char *line, struct mount_line *ret)
 		if (!words[i])
 			return err_set(EPROTO, "mountinfo has a line with %zu words", i);
 	}
-	unescape(words[4]);
+	str_unescape(words[4]);
 	*ret = (struct mount_line){.id = atoi(words[0]),
 		.parent = atoi(words[1]),
 		.device = words[2],
@@ -232,18 +217,23 @@ static int put_mounts_beneath(struct arena *a, const struct mount_table *host, c
 	return 0;
 }
 
+/* Returns the absolute path of the source of a mount, which may be relative to the bundle. */
+static const char *source_path(const struct launch *l, const struct spec_mount *m)
+{
+	return m->source[0] == '/' ? m->source
+				   : arena_printf(&l->c->arena, "%s/%s", l->c->bundle, m->source);
+}
+
 static int put_source(const struct launch *l, const struct mount_table *host,
 	const struct spec_mount *m, struct criu_message *opts)
 {
-	struct arena *a = &l->c->arena;
-	const char *source = !m->source || m->source[0] == '/'
-				     ? m->source
-				     : arena_printf(a, "%s/%s", l->c->bundle, m->source);
-
+	if (!m->source)
+		return 0;
+	const char *source = source_path(l, m);
 	if (!source)
-		return m->source ? -ENOMEM : 0;
+		return -ENOMEM;
 	put_mount(opts, m->destination, source);
-	return m->rbind ? put_mounts_beneath(a, host, source, m->destination, opts) : 0;
+	return m->rbind ? put_mounts_beneath(&l->c->arena, host, source, m->destination, opts) : 0;
 }
 
 int criu_find_mounts(const struct launch *l, struct criu_message *opts)
@@ -282,9 +272,7 @@ static int make_mount_point(const struct launch *l, int root, const struct spec_
 	struct stat st = {.st_mode = S_IFDIR};
 
 	if (m->bind && m->source) {
-		const char *source = m->source[0] == '/' ? m->source
-							 : arena_printf(&l->c->arena, "%s/%s",
-								   l->c->bundle, m->source);
+		const char *source = source_path(l, m);
 		if (!source)
 			return -ENOMEM;
 		if (stat(source, &st) < 0)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <sched.h>
-#include <stdio.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
 
@@ -10,7 +9,6 @@
 #include "launch/criu_common.h"
 #include "launch/criu_mounts.h"
 #include "launch/handover.h"
-#include "launch/notify.h"
 
 #define STREAMS_MAX 65536 /* largest descriptors.json, in bytes */
 
@@ -87,9 +85,9 @@ static int prepare(void *data)
 		return err_sys("make the mounts of criu's mount namespace slaves");
 	if (move_mount(l->slots[r->root], "", AT_FDCWD, l->c->rootfs, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys("mount the root for criu on %s", l->c->rootfs);
-	const char *work = r->o->criu->work_path;
-	int k = open_again(r->image, r->o->restore);
-	return k < 0 ? k : open_again(r->work, work ? work : r->o->restore);
+	const char *image = r->o->restore;
+	int k = open_again(r->image, image);
+	return k < 0 ? k : open_again(r->work, criu_work_path(r->o->criu, image));
 }
 
 /*
@@ -154,10 +152,11 @@ static int notified(void *data, const struct criu_reply *n, int fd)
 		k = do_steps(r->l, hooks, ARRAY_SIZE(hooks));
 	else if (k >= 0 && streq(n->script, "orphan-pts-master"))
 		k = take_terminal(r, fd);
-	else if (k >= 0 && streq(n->script, "post-restore"))
+	else if (k >= 0 && streq(n->script, "post-restore")) {
 		k = do_steps(r->l, last, ARRAY_SIZE(last));
-	if (k >= 0 && streq(n->script, "post-restore"))
-		k = launch_apply_limits(r->l);
+		if (k >= 0)
+			k = launch_apply_limits(r->l);
+	}
 	return k;
 }
 
@@ -218,12 +217,10 @@ static int put_namespaces(struct restore *r, struct criu_message *opts)
 
 static int put_restore(struct restore *r, struct criu_message *opts)
 {
+	const struct criu_options *o = r->o->criu;
 	struct container *c = r->l->c;
-	uint64_t mode;
 
-	int k = criu_put_common(r->o->criu, "restore.log", opts);
-	if (k >= 0)
-		k = criu_cgroups_mode(r->o->criu->cgroups_mode, &mode);
+	int k = criu_put_common(o, "restore.log", opts);
 	if (k < 0)
 		return k;
 	criu_put_number(opts, CRIU_IMAGES_DIR_FD, (uint64_t)r->image);
@@ -232,9 +229,10 @@ static int put_restore(struct restore *r, struct criu_message *opts)
 	criu_put_flag(opts, CRIU_EVASIVE_DEVICES, true);
 	criu_put_flag(opts, CRIU_NOTIFY_SCRIPTS, true);
 	criu_put_flag(opts, CRIU_RST_SIBLING, true);
-	criu_put_text(opts, CRIU_LSM_PROFILE, r->o->criu->lsm_profile);
-	criu_put_text(opts, CRIU_LSM_MOUNT_CONTEXT, r->o->criu->lsm_mount_context);
-	r->cgroup_ns = mode == 0 && r->l->spec->ns[SPEC_NS_CGROUP].set;
+	criu_put_text(opts, CRIU_LSM_PROFILE, o->lsm_profile);
+	criu_put_text(opts, CRIU_LSM_MOUNT_CONTEXT, o->lsm_mount_context);
+	r->cgroup_ns = o->cgroups_mode && streq(o->cgroups_mode, "ignore") &&
+		       r->l->spec->ns[SPEC_NS_CGROUP].set;
 	k = put_streams(&c->arena, r->image, r->o->restore, opts);
 	if (k >= 0)
 		k = put_namespaces(r, opts);
@@ -285,15 +283,14 @@ int criu_restore(struct launch *l, const struct launch_options *o)
 	_cleanup_fd_ int image = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (image < 0)
 		return err_sys("--image-path %s", path);
-	_cleanup_fd_ int work = criu_open_work(o->criu, image, path);
+	_cleanup_fd_ int work = criu_open_work(o->criu, image);
 	r.image = image;
 	r.work = work;
 	int k = work < 0 ? work : prepare_host(&r);
 	if (k >= 0)
 		k = call(&r);
 	if (k < 0)
-		return criu_with_log(
-			k, o->criu->work_path ? o->criu->work_path : path, "restore.log");
+		return criu_with_log(k, criu_work_path(o->criu, path), "restore.log");
 	if (l->child.pid <= 0)
 		return err_set(EPROTO, "criu did not say which process it has restored");
 	k = process_start_time(l->child.pid, &l->c->start_time);

@@ -27,16 +27,12 @@ static int decide_firmware(const struct spec *s, struct machine_config *m)
 
 static int decide_vnc(const struct spec *s, struct machine_config *m)
 {
-	const char *text = spec_annotation(s, MACHINE_VNC);
+	int r = machine_read_bool(s, MACHINE_VNC, &m->vnc);
 
-	if (text && !streq(text, "true") && !streq(text, "false"))
-		return err_set(
-			EINVAL, "annotation " MACHINE_VNC ": \"%s\": expected true or false", text);
-	m->vnc = text && streq(text, "true");
-	return !m->vnc || m->foreign ? 0
-				     : err_set(EINVAL, "annotation " MACHINE_VNC
-						       ": expected the annotation " SPEC_GUEST
-						       " foreign too: containers have no screen");
+	if (r < 0 || !m->vnc || m->foreign)
+		return r;
+	return err_set(EINVAL, "annotation " MACHINE_VNC ": expected the annotation " SPEC_GUEST
+			       " foreign too: containers have no screen");
 }
 
 int machine_decide_guest(const struct spec *s, struct machine_config *m)

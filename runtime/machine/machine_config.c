@@ -87,8 +87,7 @@ static int decide_cpus(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
-/* Reads an annotation that is true or false. *ret stays as it is if there is no such annotation. */
-static int read_bool(const struct spec *s, const char *annotation, bool *ret)
+int machine_read_bool(const struct spec *s, const char *annotation, bool *ret)
 {
 	const char *text = spec_annotation(s, annotation);
 
@@ -364,9 +363,9 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 	if (r >= 0)
 		r = decide_cpus(s, ret);
 	if (r >= 0)
-		r = read_bool(s, NESTED, &ret->nested);
+		r = machine_read_bool(s, NESTED, &ret->nested);
 	if (r >= 0)
-		r = read_bool(s, VHOST_NET, &ret->vhost_net);
+		r = machine_read_bool(s, VHOST_NET, &ret->vhost_net);
 	if (r >= 0)
 		r = machine_decide_image(s, q, ret);
 	if (r >= 0)

@@ -134,6 +134,9 @@ struct machine_config {
 int machine_config_build(struct arena *a, const struct spec *s, const struct machine_request *q,
 	struct machine_config *ret) must_check;
 
+/* Reads an annotation that is true or false. *ret stays as it is if there is no such annotation. */
+int machine_read_bool(const struct spec *s, const char *annotation, bool *ret) must_check;
+
 /*
  * number of devices that every machine has: console, entropy, balloon, vsock and the share of the
  * host's files

@@ -2,7 +2,6 @@
 #include "network/microvm.h"
 
 #include <stdlib.h>
-#include <sys/wait.h>
 
 #include "base/helper.h"
 

@@ -139,20 +139,6 @@ static struct line *find_leaf(const struct lines *l, uint64_t id)
 	return leaf;
 }
 
-static void unescape(char *s)
-{
-	char *to = s;
-
-	for (; *s; s++) {
-		unsigned c = 0;
-		const bool escaped = *s == '\\' && sscanf(s + 1, "%3o", &c) == 1;
-
-		*to++ = escaped ? (char)c : *s;
-		s += escaped ? 3 : 0;
-	}
-	*to = '\0';
-}
-
 /* The mount is named by a path, because an open descriptor of it would make it busy. */
 static int unmount(int parent, const char *name)
 {
@@ -168,7 +154,7 @@ static int unmount_line(int root, struct line *m)
 {
 	struct statx st;
 
-	unescape(m->point);
+	str_unescape(m->point);
 	char *slash = strrchr(m->point, '/');
 	if (!slash)
 		return -EINVAL;

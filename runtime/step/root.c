@@ -165,24 +165,6 @@ static int make_late_ro(struct step_ctx *c)
 	return 0;
 }
 
-/*
- * Replaces each \ooo in s by the character with this octal number, because /proc/PID/mountinfo
- * writes blanks and backslashes as \ooo.
- */
-static void unescape(char *s)
-{
-	char *out = s;
-
-	for (; *s; s++, out++) {
-		*out = *s;
-		if (s[0] == '\\' && s[1] && s[2] && s[3]) {
-			*out = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-			s += 3;
-		}
-	}
-	*out = '\0';
-}
-
 static int hide_mount(char *line, const char *keep)
 {
 	char *save, *field[5] = {0};
@@ -195,7 +177,7 @@ static int hide_mount(char *line, const char *keep)
 		field[i] = strtok_r(i ? NULL : line, " ", &save);
 	if (!field[4] || !streq(field[3], "/"))
 		return 0;
-	unescape(field[4]);
+	str_unescape(field[4]);
 	size_t len = strlen(keep);
 	if (strncmp(field[4], keep, len) == 0 && (!field[4][len] || field[4][len] == '/'))
 		return 0;

@@ -130,25 +130,43 @@ static int plug_remote_nic(struct machine *m, const struct virtio_net_remote_opt
 	return r < 0 ? r : plug_device(m, &v->dev);
 }
 
-static int plug_disk(struct machine *m, size_t i, const struct machine_disk *d)
+int machine_init_disk(struct machine_blk *b, const struct vm_memory *m,
+	const struct machine_disk *d, struct virtio_device **ret)
 {
 	const struct virtio_blk_options local = {
 		.serial = d->serial, .write_through = d->write_through, .errors = d->errors};
 	const struct virtio_blk_remote_options remote = {
 		.sock = d->fd, .peer = d->peer, .reconnect = d->reconnect, .queues = d->queues};
-	struct vhost_user *v = &m->remote_disks[i];
-	struct blk_file *f = &m->disk_files[i];
 
-	if (!d->remote) {
-		int r = blk_file_init(f, d->fd, d->read_only);
-		if (r >= 0)
-			r = virtio_blk_init(&m->disks[i], &m->memory, &f->image, &local);
-		return r < 0 ? r : plug_device(m, &m->disks[i].dev);
-	}
-	int r = virtio_blk_remote_init(v, &m->memory, &remote);
-	v->lost = end_machine_lost;
-	v->lost_ctx = &m->cpus;
-	return r < 0 ? r : plug_device(m, &v->dev);
+	*b = (struct machine_blk){0};
+	*ret = d->remote ? &b->remote.dev : &b->local.dev;
+	if (d->remote)
+		return virtio_blk_remote_init(&b->remote, m, &remote);
+	int r = blk_file_init(&b->file, d->fd, d->read_only);
+	if (r >= 0)
+		r = virtio_blk_init(&b->local, m, &b->file.image, &local);
+	if (r < 0)
+		blk_file_release(&b->file);
+	return r;
+}
+
+void machine_release_disk(struct machine_blk *b)
+{
+	virtio_blk_release(&b->local);
+	blk_file_release(&b->file);
+	if (b->remote.dev.ops)
+		vhost_user_release(&b->remote);
+}
+
+static int plug_disk(struct machine *m, size_t i, const struct machine_disk *d)
+{
+	struct machine_blk *b = &m->disks[i];
+	struct virtio_device *device;
+
+	int r = machine_init_disk(b, &m->memory, d, &device);
+	b->remote.lost = end_machine_lost;
+	b->remote.lost_ctx = &m->cpus;
+	return r < 0 ? r : plug_device(m, device);
 }
 
 static int plug_console(struct machine *m, const struct machine_options *o)
@@ -351,13 +369,8 @@ void machine_release(struct machine *m)
 	if (m->has_button)
 		vm_irq_release(&m->button);
 	m->has_button = false;
-	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++) {
-		virtio_blk_release(&m->disks[i]);
-		blk_file_release(&m->disk_files[i]);
-	}
 	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++)
-		if (m->remote_disks[i].dev.ops)
-			vhost_user_release(&m->remote_disks[i]);
+		machine_release_disk(&m->disks[i]);
 	for (unsigned i = 0; i < MACHINE_SHARES_MAX; i++)
 		if (m->shares[i].vhost.dev.ops)
 			vhost_user_release(&m->shares[i].vhost);

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vm/hotplug.h"
 
-#include <sys/eventfd.h>
-
-#include "vm/virtio/vhost_blk.h"
-
 static const struct virtio_ops no_device;
 
 void machine_init_spares(struct machine *m, unsigned count)
@@ -20,37 +16,15 @@ void machine_init_spares(struct machine *m, unsigned count)
 
 /* --- making and releasing the device of a spare slot --- */
 
-static int init_disk(struct machine *m, struct machine_spare *s, const struct machine_disk *d)
-{
-	const struct virtio_blk_options local = {
-		.serial = d->serial, .write_through = d->write_through};
-	const struct virtio_blk_remote_options remote = {
-		.sock = d->fd, .peer = d->peer, .queues = d->queues};
-
-	if (d->remote) {
-		s->device = &s->vhost.dev;
-		return virtio_blk_remote_init(&s->vhost, &m->memory, &remote);
-	}
-	s->device = &s->disk.dev;
-	int r = blk_file_init(&s->file, d->fd, d->read_only);
-	if (r < 0)
-		return r;
-	r = virtio_blk_init(&s->disk, &m->memory, &s->file.image, &local);
-	if (r < 0)
-		blk_file_release(&s->file);
-	return r;
-}
-
 static int init_device(struct machine *m, struct machine_spare *s, const struct machine_device *d)
 {
 	s->kind = d->kind;
-	s->remote = d->kind == MACHINE_SHARE || (d->kind == MACHINE_DISK && d->disk.remote);
 	switch (d->kind) {
 	case MACHINE_NIC:
 		s->device = &s->nic.dev;
 		return virtio_net_init(&s->nic, &m->memory, &d->nic);
 	case MACHINE_DISK:
-		return init_disk(m, s, &d->disk);
+		return machine_init_disk(&s->disk, &m->memory, &d->disk, &s->device);
 	case MACHINE_SHARE:
 		s->device = &s->share.vhost.dev;
 		return virtio_fs_init(&s->share, &m->memory, d->share.tag, d->share.sock);
@@ -65,12 +39,8 @@ static void release_device(struct machine_spare *s)
 		virtio_net_release(&s->nic);
 	else if (s->kind == MACHINE_SHARE)
 		vhost_user_release(&s->share.vhost);
-	else if (s->remote)
-		vhost_user_release(&s->vhost);
-	if (s->kind == MACHINE_DISK && !s->remote) {
-		virtio_blk_release(&s->disk);
-		blk_file_release(&s->file);
-	}
+	else
+		machine_release_disk(&s->disk);
 	s->device = NULL;
 }
 

@@ -137,6 +137,13 @@ struct machine_slot {
 	int kicks[VIRTIO_QUEUES_MAX];
 };
 
+/* A disk: `local`, which this process serves from `file`, or `remote`, which a back end serves. */
+struct machine_blk {
+	struct virtio_blk local;
+	struct blk_file file;
+	struct vhost_user remote;
+};
+
 /*
  * What fills a spare slot: a placeholder, or a device that was attached (vm/hotplug.h). The spare
  * slots are the last ones in machine.slots.
@@ -146,12 +153,11 @@ struct machine_spare {
 		absent; /* the placeholder, a device with the id 0 and without queues */
 	struct virtio_device *device; /* the attached device, a member of this struct, or NULL */
 	enum machine_kind kind;       /* kind of the attached device */
-	bool remote;                  /* another process serves the attached device */
-	struct virtio_net nic;
-	struct virtio_blk disk;
-	struct blk_file file;
-	struct vhost_user vhost;
-	struct virtio_fs share;
+	union {                       /* the member that `kind` names is used */
+		struct virtio_net nic;
+		struct machine_blk disk;
+		struct virtio_fs share;
+	};
 };
 
 struct machine;
@@ -178,9 +184,7 @@ struct machine {
 	struct virtio_console console;
 	struct virtio_rng rng;
 	struct virtio_balloon balloon;
-	struct virtio_blk disks[MACHINE_DISKS_MAX];
-	struct blk_file disk_files[MACHINE_DISKS_MAX];
-	struct vhost_user remote_disks[MACHINE_DISKS_MAX];
+	struct machine_blk disks[MACHINE_DISKS_MAX];
 	struct virtio_fs shares[MACHINE_SHARES_MAX];
 	struct virtio_net nics[MACHINE_NICS_MAX];
 	size_t nic_count;
@@ -217,6 +221,14 @@ int machine_run(struct machine *m) must_check;
  */
 int machine_connect_kicks(struct machine *m, struct machine_slot *s, unsigned count) must_check;
 void machine_disconnect_kicks(struct machine *m, struct machine_slot *s, unsigned count);
+
+/*
+ * machine_init_disk() makes a disk, and sets *ret to its device. machine_release_disk() releases
+ * the disk after virtio_release() has released the device.
+ */
+int machine_init_disk(struct machine_blk *b, const struct vm_memory *m,
+	const struct machine_disk *d, struct virtio_device **ret) must_check;
+void machine_release_disk(struct machine_blk *b);
 
 /* Presses the power button. Any thread may call this. */
 void machine_press_power(struct machine *m);

@@ -69,19 +69,20 @@ void machine_pause(struct machine *m)
 void machine_retry(struct machine *m)
 {
 	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++)
-		if (m->disks[i].dev.ops)
-			virtio_blk_retry(&m->disks[i]);
+		if (m->disks[i].local.dev.ops)
+			virtio_blk_retry(&m->disks[i].local);
 	vcpus_resume(&m->cpus);
 }
 
 int machine_resize_disk(struct machine *m, uint64_t size)
 {
-	struct virtio_blk *b = &m->disks[0];
+	struct machine_blk *disk = &m->disks[0];
+	struct virtio_blk *b = &disk->local;
 
 	if (!b->dev.ops)
-		return vhost_user_reload(&m->remote_disks[0]);
+		return vhost_user_reload(&disk->remote);
 	pthread_mutex_lock(&b->dev.lock);
-	int r = blk_file_resize(&m->disk_files[0], size);
+	int r = blk_file_resize(&disk->file, size);
 	if (r >= 0)
 		virtio_blk_resized(b);
 	pthread_mutex_unlock(&b->dev.lock);

@@ -4,7 +4,6 @@
  * configuration, two layers, a link to a layer, and links in a circle. Every image that is imported
  * must be a manifest that the store reads back, whose layers are blobs of the store.
  */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/remove.h"

@@ -11,7 +11,6 @@
 #include <cmocka.h>
 
 #include <linux/virtio_config.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>

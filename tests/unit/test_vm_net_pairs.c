@@ -16,7 +16,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
-#include "unit/rig/net.h"
 #include "unit/rig/net_wire.h"
 
 #define CONTROL 4 /* the control queue of a device with two pairs */

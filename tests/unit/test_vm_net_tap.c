@@ -8,15 +8,7 @@
 
 #include <cmocka.h>
 
-#include <arpa/inet.h>
 #include <linux/virtio_net.h>
-#include <net/ethernet.h>
-#include <netinet/ip.h>
-#include <netinet/udp.h>
-#include <poll.h>
-#include <sched.h>
-#include <stdio.h>
-#include <sys/socket.h>
 
 #include "unit/rig/net.h"
 #include "unit/rig/net_wire.h"

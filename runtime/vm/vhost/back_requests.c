@@ -2,7 +2,6 @@
 #include "vm/vhost/back_requests.h"
 
 #include <inttypes.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "vm/vhost/back_watch.h"

@@ -116,40 +116,55 @@ static int share_inflight(struct vhost_user *v)
 	return vhost_front_tell(v, &m, &v->inflight, 1);
 }
 
+/* What the back end gets for a queue: the driver's rings, or those of the shadow. */
+struct ring {
+	uint64_t desc, used, avail;
+	uint16_t size, base;
+	int kick, call;
+};
+
+static struct ring choose_ring(const struct vhost_user *v, uint32_t index, uint16_t done)
+{
+	const struct virtq *q = &v->dev.queues[index];
+
+	if (!v->shadow)
+		return (struct ring){q->desc_at, q->used_at, q->avail_at, q->size, done,
+			v->dev.kicks[index], v->dev.call};
+	const struct shadow_queue *s = &v->shadow->queues[index];
+	return (struct ring){
+		s->desc_at, s->used_at, s->avail_at, SHADOW_DESCRIPTORS, 0, s->kick, s->call};
+}
+
 /*
  * Starts queue `index` in the back end. `done` is the number of requests that the driver has
  * already got back from this queue.
  */
 static int start_queue(struct vhost_user *v, uint32_t index, uint16_t done)
 {
-	struct virtq *q = &v->dev.queues[index];
-	const struct shadow_queue *s = v->shadow ? &v->shadow->queues[index] : NULL;
+	const struct ring ring = choose_ring(v, index, done);
 	struct vhost_front_message addr = {.h = {VHOST_USER_SET_VRING_ADDR, 0, sizeof(addr.p.addr)},
 		.p.addr = {.index = index,
-			.desc = USER_BASE + (s ? s->desc_at : q->desc_at),
-			.used = USER_BASE + (s ? s->used_at : q->used_at),
-			.avail = USER_BASE + (s ? s->avail_at : q->avail_at)}};
+			.desc = USER_BASE + ring.desc,
+			.used = USER_BASE + ring.used,
+			.avail = USER_BASE + ring.avail}};
 
-	if (s)
-		vhost_shadow_start(v->shadow, index, q);
-	int r = vhost_front_tell_state(
-		v, VHOST_USER_SET_VRING_NUM, index, s ? SHADOW_DESCRIPTORS : q->size);
+	if (v->shadow)
+		vhost_shadow_start(v->shadow, index, &v->dev.queues[index]);
+	int r = vhost_front_tell_state(v, VHOST_USER_SET_VRING_NUM, index, ring.size);
 
 	if (r >= 0)
-		r = vhost_front_tell_state(v, VHOST_USER_SET_VRING_BASE, index, s ? 0 : done);
+		r = vhost_front_tell_state(v, VHOST_USER_SET_VRING_BASE, index, ring.base);
 	if (r >= 0)
 		r = vhost_front_tell(v, &addr, NULL, 0);
 	if (r >= 0)
-		r = vhost_front_tell_u64(
-			v, VHOST_USER_SET_VRING_CALL, index, s ? s->call : v->dev.call);
+		r = vhost_front_tell_u64(v, VHOST_USER_SET_VRING_CALL, index, ring.call);
 	/*
 	 * Sets `started` before the next message is sent, because the back end may serve the queue
 	 * from then on. So front_stop() must stop the queue even if that message fails.
 	 */
 	v->started[index] = r >= 0;
 	if (r >= 0)
-		r = vhost_front_tell_u64(
-			v, VHOST_USER_SET_VRING_KICK, index, s ? s->kick : v->dev.kicks[index]);
+		r = vhost_front_tell_u64(v, VHOST_USER_SET_VRING_KICK, index, ring.kick);
 	if (r >= 0 && (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)))
 		r = vhost_front_tell_state(v, VHOST_USER_SET_VRING_ENABLE, index, 1);
 	return r < 0 ? err_ctx(r, "queue %" PRIu32, index) : 0;

@@ -214,7 +214,7 @@ static int forward_one(struct vhost_shadow *s, struct shadow_queue *q, struct vi
 		.read_len = (uint32_t)c->read_len,
 		.write_len = (uint32_t)c->write_len};
 	if (!find_pages(s, r)) {
-		guest->next_avail--;
+		virtq_unpop(guest, 1);
 		q->full = true;
 		return 0;
 	}
@@ -303,7 +303,7 @@ void vhost_shadow_stop(struct vhost_shadow *s, unsigned index, struct virtq *gue
 	 * The back end takes the requests in their order and answers all that it has taken before
 	 * it stops, so those that are left are the guest's last ones.
 	 */
-	guest->next_avail = (uint16_t)(guest->next_avail - s->queues[index].under_way);
+	virtq_unpop(guest, s->queues[index].under_way);
 	reset(s, index);
 }
 

@@ -215,7 +215,7 @@ static void balloon_quiesce(struct virtio_device *d, unsigned index)
 
 	if (index != QUEUE_INFLATE || !b->inflating)
 		return;
-	d->queues[QUEUE_INFLATE].next_avail--;
+	virtq_unpop(&d->queues[QUEUE_INFLATE], 1);
 	b->inflating = false;
 }
 

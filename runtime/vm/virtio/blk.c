@@ -185,7 +185,7 @@ static bool hold_request(struct virtio_blk *b, struct virtq *q, uint32_t type, i
 	if (r >= 0 || !b->errors.held ||
 		!blk_must_hold(write ? b->errors.write : b->errors.read, -r))
 		return false;
-	virtq_unpop(q);
+	virtq_unpop(q, 1);
 	if (!atomic_exchange(&b->held, true))
 		b->errors.held(b->errors.ctx, -r, write);
 	return true;

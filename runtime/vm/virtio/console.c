@@ -72,7 +72,6 @@ static int serve_rx(struct virtio_console *c, unsigned budget)
 
 	c->in_full = false;
 	while (budget > 0 && c->in >= 0 && !c->in_end) {
-		struct virtq before = *q;
 		int r = virtq_next(q, &c->rx);
 		if (r < 0)
 			return r;
@@ -93,7 +92,7 @@ static int serve_rx(struct virtio_console *c, unsigned budget)
 		 * Puts the guest's input request back into the queue, because there is no input for
 		 * it yet.
 		 */
-		*q = before;
+		virtq_unpop(q, 1);
 		c->in_end = n == 0 || (errno != EAGAIN && errno != EINTR);
 		break;
 	}
@@ -126,7 +125,7 @@ static void console_quiesce(struct virtio_device *d, unsigned index)
 
 	if (index != QUEUE_TX || !c->sending)
 		return;
-	d->queues[QUEUE_TX].next_avail--;
+	virtq_unpop(&d->queues[QUEUE_TX], 1);
 	c->skip = c->sent;
 	c->sending = c->out_full = false;
 }

@@ -94,8 +94,6 @@ static int refill_buffers(struct virtio_net *n, unsigned pair)
 	uint64_t want = rx->kept > rx->want ? rx->kept : rx->want;
 	rx->full = false;
 	while (rx->room < want && !rx->full) {
-		struct virtq before = *q;
-
 		if (rx->buffers == max) {
 			rx->full = true;
 			break;
@@ -113,7 +111,7 @@ static int refill_buffers(struct virtio_net *n, unsigned pair)
 				"and none to read",
 				(unsigned long long)rx->chain.write_len, NET_HEADER);
 		if (!hold_buffer(rx)) {
-			*q = before;
+			virtq_unpop(q, 1);
 			rx->full = true;
 		}
 	}
@@ -248,6 +246,6 @@ void net_rx_forget(struct net_rx *rx)
 
 void net_rx_give_back(struct virtio_net *n, unsigned pair)
 {
-	n->dev.queues[net_rx_queue(pair)].next_avail -= (uint16_t)n->pairs[pair].rx->buffers;
+	virtq_unpop(&n->dev.queues[net_rx_queue(pair)], n->pairs[pair].rx->buffers);
 	net_rx_forget(n->pairs[pair].rx);
 }

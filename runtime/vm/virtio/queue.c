@@ -254,9 +254,9 @@ int virtq_pop(struct virtq *q, struct virtq_chain *ret)
 	return 1;
 }
 
-void virtq_unpop(struct virtq *q)
+void virtq_unpop(struct virtq *q, unsigned count)
 {
-	q->next_avail--;
+	q->next_avail = (uint16_t)(q->next_avail - count);
 }
 
 void virtq_stage(struct virtq *q, uint16_t head, uint32_t written)

@@ -99,10 +99,10 @@ uint16_t virtq_done(const struct virtq *q);
 int virtq_pop(struct virtq *q, struct virtq_chain *ret) must_check;
 
 /*
- * Undoes the last virtq_pop(), so that the next one takes the same request once more. The device
- * must have pushed all requests that it had taken before.
+ * Undoes the last `count` calls of virtq_pop() that took a request, so that the next calls take the
+ * same requests once more. The device must not have given any of these requests back.
  */
-void virtq_unpop(struct virtq *q);
+void virtq_unpop(struct virtq *q, unsigned count);
 
 /*
  * Reads the buffers of request `head`, which was taken and not given back, once more. Returns 0, or

@@ -95,8 +95,6 @@ static int serve_tx(struct virtio_net *n, unsigned pair, unsigned budget)
 	n->pairs[pair].tx_full = false;
 	virtq_disarm(q);
 	for (; budget > 0; budget--) {
-		struct virtq before = *q;
-
 		r = virtq_next(q, n->chain);
 		if (r <= 0)
 			break;
@@ -108,7 +106,7 @@ static int serve_tx(struct virtio_net *n, unsigned pair, unsigned budget)
 			break;
 		}
 		if (transmit_frame(n, pair) == 0) {
-			*q = before;
+			virtq_unpop(q, 1);
 			n->pairs[pair].tx_full = true;
 			break;
 		}

@@ -111,7 +111,7 @@ static int take_rooms(struct virtio_vsock *v, unsigned most, uint32_t credit, un
 			 * Puts back the buffer with which the read would have more than
 			 * VIRTQ_CHAIN_MAX parts, so that the next read uses it.
 			 */
-			v->dev.queues[VSOCK_QUEUE_RX].next_avail--;
+			virtq_unpop(&v->dev.queues[VSOCK_QUEUE_RX], 1);
 			break;
 		}
 		struct vsock_room *w = &v->rooms[n++];
@@ -166,7 +166,7 @@ static int send_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t cred
 	 * Puts the receive buffers that the read did not fill back into the queue, as if they had
 	 * not been taken.
 	 */
-	v->dev.queues[VSOCK_QUEUE_RX].next_avail -= (uint16_t)(n - used);
+	virtq_unpop(&v->dev.queues[VSOCK_QUEUE_RX], (unsigned)(n - used));
 	if (used > 0)
 		vsock_conn_sent_op(c, VIRTIO_VSOCK_OP_RW, 0);
 	vsock_conn_was_read(c, got, room);
