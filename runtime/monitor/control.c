@@ -318,10 +318,8 @@ static void hang_up(struct monitor *m, struct client *c)
 		log_debug("%s", err_msg());
 	if (c->process)
 		streams_withdraw(&m->streams, c->process);
-	const bool checkpoints = c->checkpoints, hotplugs = c->hotplugs;
+	const bool checkpoints = c->checkpoints;
 	client_close(c);
-	if (hotplugs)
-		hotplug_on_hang_up(m);
 	if (checkpoints)
 		checkpoint_on_hang_up(m);
 }

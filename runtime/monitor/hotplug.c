@@ -88,7 +88,6 @@ static void finish(struct monitor *m, int error, const char *why)
 	h->at = NULL;
 	h->deadline = 0;
 	h->error = 0;
-	h->abandoned = false;
 	agent_frame_release(&h->order);
 	h->order = (struct agent_frame){0};
 	if (c) {
@@ -148,6 +147,21 @@ static int unplug(struct monitor *m)
 	return engine_change(&m->engine, &h->change);
 }
 
+/*
+ * Takes a device out of its slot that the agent does not use. r is the result that the command
+ * gets: 0, or the error because of which the device was not attached, with its error message.
+ */
+static void unplug_with(struct monitor *m, int r)
+{
+	struct hotplug *h = &m->hotplug;
+
+	h->error = r < 0 ? -r : 0;
+	snprintf(h->why, sizeof(h->why), "%s", r < 0 ? err_msg() : "");
+	r = unplug(m);
+	if (r < 0)
+		finish_with(m, r);
+}
+
 static int let_go(struct monitor *m)
 {
 	m->hotplug.step = HOTPLUG_UNBINDING;
@@ -157,17 +171,10 @@ static int let_go(struct monitor *m)
 /* Asks the agent to take the device into use. If that cannot be asked, undoes what was done. */
 static void take_into_use(struct monitor *m)
 {
-	struct hotplug *h = &m->hotplug;
-
-	h->step = HOTPLUG_BINDING;
+	m->hotplug.step = HOTPLUG_BINDING;
 	int r = order_agent(m, "attach");
-	if (r >= 0)
-		return;
-	h->error = -r;
-	snprintf(h->why, sizeof(h->why), "%s", err_msg());
-	r = unplug(m);
 	if (r < 0)
-		finish_with(m, r);
+		unplug_with(m, r);
 }
 
 void hotplug_on_changed(struct monitor *m)
@@ -197,7 +204,7 @@ bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *
 		return false;
 	int r = agent_failure(f);
 	if (h->step == HOTPLUG_BINDING && r >= 0) {
-		if (!h->abandoned)
+		if (find_client(m))
 			finish(m, 0, "");
 		else if (let_go(m) < 0)
 			finish_with(m, -ENOTCONN);
@@ -208,19 +215,8 @@ bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *
 		return true;
 	}
 	/* The agent has released the device, or could not take it into use. */
-	h->error = r < 0 ? -r : 0;
-	snprintf(h->why, sizeof(h->why), "%s", r < 0 ? err_msg() : "");
-	r = unplug(m);
-	if (r < 0)
-		finish_with(m, r);
+	unplug_with(m, r);
 	return true;
-}
-
-void hotplug_on_hang_up(struct monitor *m)
-{
-	const enum hotplug_step step = m->hotplug.step;
-
-	m->hotplug.abandoned = step == HOTPLUG_PLUGGING || step == HOTPLUG_BINDING;
 }
 
 void hotplug_check_deadline(struct monitor *m, int64_t now)
