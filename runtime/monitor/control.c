@@ -318,7 +318,7 @@ static void hang_up(struct monitor *m, struct client *c)
 		log_debug("%s", err_msg());
 	if (c->process)
 		streams_withdraw(&m->streams, c->process);
-	const bool checkpoints = c->checkpoints;
+	const bool checkpoints = c->change == CHANGE_CHECKPOINT;
 	client_close(c);
 	if (checkpoints)
 		checkpoint_on_hang_up(m);

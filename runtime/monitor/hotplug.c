@@ -70,19 +70,11 @@ int hotplug_refuse(const struct monitor *m)
 
 /* --- ends of a request --- */
 
-static struct client *find_client(struct monitor *m)
-{
-	for (size_t i = 0; i < CLIENTS_MAX; i++)
-		if (m->clients[i].sock >= 0 && m->clients[i].hotplugs)
-			return &m->clients[i];
-	return NULL;
-}
-
 /* Ends the present change, and replies to the command if the command has not ended. */
 static void finish(struct monitor *m, int error, const char *why)
 {
 	struct hotplug *h = &m->hotplug;
-	struct client *c = find_client(m);
+	struct client *c = client_of_change(m, CHANGE_DEVICES);
 
 	h->step = HOTPLUG_NONE;
 	h->at = NULL;
@@ -91,7 +83,7 @@ static void finish(struct monitor *m, int error, const char *why)
 	agent_frame_release(&h->order);
 	h->order = (struct agent_frame){0};
 	if (c) {
-		c->hotplugs = false;
+		c->change = CHANGE_NONE;
 		client_reply(c, error, why);
 	}
 }
@@ -204,7 +196,7 @@ bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *
 		return false;
 	int r = agent_failure(f);
 	if (h->step == HOTPLUG_BINDING && r >= 0) {
-		if (find_client(m))
+		if (client_of_change(m, CHANGE_DEVICES))
 			finish(m, 0, "");
 		else if (let_go(m) < 0)
 			finish_with(m, -ENOTCONN);
@@ -413,7 +405,7 @@ int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 		return r;
 	h->order = *f;
 	*f = (struct agent_frame){0};
-	c->hotplugs = true;
+	c->change = CHANGE_DEVICES;
 	if (!detach && !h->at->plugged)
 		take_into_use(m);
 	r = detach ? let_go(m) : 0;

@@ -59,6 +59,14 @@
  */
 #define KILL_GRACE_MS 3000
 
+/* A change of the machine for which a command has asked. One change is made at a time. */
+enum client_change {
+	CHANGE_NONE,
+	CHANGE_CHECKPOINT,
+	CHANGE_DISK_SIZE, /* vm.image becomes larger */
+	CHANGE_DEVICES,   /* a device is attached or detached */
+};
+
 /* A caisson command that has connected to the monitor's control socket. */
 struct client {
 	int sock; /* socket of the connection; -EBADF: this entry of the table is free */
@@ -75,9 +83,7 @@ struct client {
 	 * memory ran out
 	 */
 	bool watches;
-	bool checkpoints; /* the command has asked for a checkpoint */
-	bool resizes;     /* the command has asked for a larger disk */
-	bool hotplugs;    /* the command waits until a device is attached or detached */
+	enum client_change change; /* the change that is under way for the command */
 	bool ended; /* the exec's process has exited with `status`; its output may still flow */
 	int status;
 	bool told; /* the exec's process got a signal that asks it to end */
@@ -425,6 +431,8 @@ void template_reap(struct monitor *m); /* Reaps the keeper if it has ended. */
  * clients.
  */
 void client_close(struct client *c);
+/* Finds the command for which a change is under way. NULL: the command has ended. */
+struct client *client_of_change(struct monitor *m, enum client_change change);
 /*
  * Forwards a frame of the agent protocol, which came from the guest, unchanged to the caisson
  * command that is connected as `c`.
