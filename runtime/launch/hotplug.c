@@ -196,21 +196,16 @@ static int add_option(struct disk *d, const char *option)
 
 static int parse_disk(struct container *c, const char *text, struct disk *ret)
 {
-	char *copy = arena_strdup(&c->arena, text), *target = copy ? strchr(copy, ':') : NULL;
-	char *options = target ? strchr(target + 1, ':') : NULL, *save;
-	int r = 0;
+	char *parts[3], *save;
 
-	if (!copy)
-		return -ENOMEM;
-	if (!target || target == copy || target[1] != '/')
-		return err_set(EINVAL,
-			"expected SOURCE:TARGET[:OPTIONS], with the path of a raw image or a block "
-			"device, and that of the node in the container, such as /dev/data");
-	*target++ = '\0';
-	if (options)
-		*options++ = '\0';
-	*ret = (struct disk){.source = copy, .target = target, .serial = ""};
-	for (char *o = options ? strtok_r(options, ",", &save) : NULL; o && r >= 0;
+	int r = live_list_split(&c->arena, text,
+		"SOURCE:TARGET[:OPTIONS], with the path of a raw image or a block device, and that "
+		"of the node in the container, such as /dev/data",
+		parts);
+	if (r < 0)
+		return r;
+	*ret = (struct disk){.source = parts[0], .target = parts[1], .serial = ""};
+	for (char *o = parts[2] ? strtok_r(parts[2], ",", &save) : NULL; o && r >= 0;
 		o = strtok_r(NULL, ",", &save))
 		r = add_option(ret, o);
 	return r;
