@@ -35,10 +35,7 @@ static int write_slot(const char *file, uint64_t slot)
 	char name[32];
 
 	snprintf(name, sizeof(name), "LNRO0005:%02x", (unsigned)slot);
-	_cleanup_fd_ int fd = open(file, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return err_sys("open %s", file);
-	return write(fd, name, strlen(name)) < 0 ? err_sys("write %s to %s", name, file) : 0;
+	return fd_write_file(AT_FDCWD, file, name);
 }
 
 static int bind_slot(uint64_t slot)
