@@ -402,7 +402,7 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.start_lock = a->start_lock;
 	m.control = a->control;
 	m.agent = m.starter = m.signals = m.clock = m.console = m.guest_log = -EBADF;
-	m.engine.ended = m.engine.events = m.engine.save_done = m.engine.change_done = -EBADF;
+	m.engine = (struct engine)ENGINE_INIT;
 	m.share.sock = m.share.seal = m.disk.sock = m.disk.control = -EBADF;
 	m.streams.agent = m.streams.changed = -EBADF;
 	m.template.found.fd = m.template.new.fd = m.template.new.keeper = -EBADF;
