@@ -295,8 +295,6 @@ static int handle_request(struct monitor *m, struct client *c, struct agent_fram
 		return err_set(EBUSY, "%s: a checkpoint of the container is under way", f->type);
 	if (streq(f->type, "attach") || streq(f->type, "detach"))
 		return hotplug_begin(m, c, f);
-	if (streq(f->type, "devices"))
-		return hotplug_list(m, c);
 	if (streq(f->type, "share"))
 		return hotplug_share(m, c);
 	if (streq(f->type, "exec"))

@@ -23,8 +23,6 @@
  *	detach {kind, name}                              reply, when the guest has released it
  *	continue {}                                      reply, when a machine that was paused after
  *	                                                 an error of its disk goes on
- *	devices {}                                       reply with devices: [{kind, name, share}],
- *	                                                 those that were attached
  *	grow {size}                                      reply, when the guest's disk is larger
  *	watch {}                                         oom {}, each time that the guest sends one
  *

@@ -430,28 +430,3 @@ int hotplug_share(struct monitor *m, struct client *c)
 	json_out_i64(&w.json, "pid", m->share.pid);
 	return agent_send(&w, c->sock, NULL, 0);
 }
-
-int hotplug_list(struct monitor *m, struct client *c)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-
-	int r = agent_begin(&w, "reply");
-	if (r < 0)
-		return r;
-	json_out_i64(&w.json, "errno", 0);
-	json_out_str(&w.json, "message", "");
-	json_out_array(&w.json, "devices");
-	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++) {
-		const struct attached *d = &m->hotplug.devices[i];
-		if (!d->kind)
-			continue;
-		json_out_object(&w.json, NULL);
-		json_out_str(&w.json, "kind", d->kind);
-		json_out_str(&w.json, "name", d->name);
-		if (d->share)
-			json_out_str(&w.json, "share", d->share);
-		json_out_end_object(&w.json);
-	}
-	json_out_end_array(&w.json);
-	return agent_send(&w, c->sock, NULL, 0);
-}

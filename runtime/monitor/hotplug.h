@@ -66,13 +66,11 @@ struct hotplug {
 };
 
 /*
- * hotplug_begin() handles the requests "attach" and "detach", hotplug_list() the request "devices",
- * and hotplug_share() the request "share". hotplug_on_changed() handles the end of the engine's
- * work, and hotplug_on_reply() the agent's reply (it returns whether the reply was to a message of
- * hotplug.c).
+ * hotplug_begin() handles the requests "attach" and "detach", and hotplug_share() the request
+ * "share". hotplug_on_changed() handles the end of the engine's work, and hotplug_on_reply() the
+ * agent's reply (it returns whether the reply was to a message of hotplug.c).
  */
 int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f) must_check;
-int hotplug_list(struct monitor *m, struct client *c) must_check;
 int hotplug_share(struct monitor *m, struct client *c) must_check;
 void hotplug_on_changed(struct monitor *m);
 bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f);
