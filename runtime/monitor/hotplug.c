@@ -112,7 +112,7 @@ static int order_agent(struct monitor *m, const char *type)
 	h->request = ++m->next_request;
 	h->deadline = clock_ms() + HOTPLUG_MS;
 	json_out_u64(&w.json, "id", h->request);
-	if (h->at->plugged)
+	if (h->at->fd >= 0)
 		json_out_u64(&w.json, "slot", h->at->slot);
 	if (h->at->share)
 		json_out_str(&w.json, "share", h->at->share);
@@ -128,7 +128,7 @@ static int unplug(struct monitor *m)
 {
 	struct hotplug *h = &m->hotplug;
 
-	if (!h->at->plugged) {
+	if (h->at->fd < 0) {
 		forget(h->at);
 		finish(m, h->error, h->why);
 		return 0;
@@ -341,29 +341,29 @@ static int begin_attach(struct monitor *m, const struct kind *k, struct agent_fr
 {
 	struct hotplug *h = &m->hotplug;
 	struct attached *at = find_free(m);
-	struct attached new = {.kind = k->name, .plugged = k->device, .fd = -EBADF};
+	struct attached new = {.kind = k->name, .fd = -EBADF};
+	const char *name = json_get_str(f->json, "name");
 
-	if (find_device(m, k->name, json_get_str(f->json, "name")))
-		return err_set(EEXIST, "%s %s is attached already", k->name,
-			json_get_str(f->json, "name"));
+	if (find_device(m, k->name, name))
+		return err_set(EEXIST, "%s %s is attached already", k->name, name);
 	if (!at)
 		return err_set(ENOSPC, "%d devices and mounts are attached, expected no more",
 			HOTPLUG_MAX);
-	if (f->nfds != new.plugged)
+	if (f->nfds != k->device)
 		return err_set(
-			EPROTO, "attach: %u descriptors came: expected %d", f->nfds, new.plugged);
-	new.name = strdup(json_get_str(f->json, "name"));
+			EPROTO, "attach: %u descriptors came: expected %d", f->nfds, k->device);
+	new.name = strdup(name);
 	if (!new.name)
 		return -ENOMEM;
 	h->change = (struct engine_change){0};
 	int r = k->read(m, f, &new, &h->change.device);
-	if (r >= 0 && new.plugged)
+	if (r >= 0 && k->device)
 		r = engine_change(&m->engine, &h->change);
 	if (r < 0) {
 		forget(&new);
 		return r;
 	}
-	if (new.plugged)
+	if (k->device)
 		new.fd = take_fd(&f->fds[0]);
 	*at = new;
 	h->at = at;
@@ -406,11 +406,11 @@ int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 	h->order = *f;
 	*f = (struct agent_frame){0};
 	c->change = CHANGE_DEVICES;
-	if (!detach && !h->at->plugged)
-		take_into_use(m);
 	r = detach ? let_go(m) : 0;
 	if (r < 0)
 		finish_with(m, r);
+	else if (!detach && !k->device)
+		take_into_use(m);
 	return 0;
 }
 

@@ -47,9 +47,12 @@ struct attached {
 	char *name;
 	char *share;    /* name of a mount in the share; NULL: it is no mount */
 	uint8_t mac[6]; /* MAC address of an interface */
-	bool plugged;   /* it is a device of the machine, and not a mount in the share */
 	unsigned slot;  /* the device's slot in the machine */
-	int fd;         /* the descriptor that the command has sent, or -EBADF */
+	/*
+	 * the device's descriptor, which the command has sent; -EBADF: it is a mount in the share,
+	 * and no device of the machine
+	 */
+	int fd;
 };
 
 struct hotplug {
