@@ -88,12 +88,10 @@ static void finish(struct monitor *m, int error, const char *why)
 	}
 }
 
-static void finish_with(struct monitor *m, int r)
+/* Ends the present change after the error r, with the error message. */
+static void fail(struct monitor *m, int r)
 {
-	char why[ERR_MAX];
-
-	snprintf(why, sizeof(why), "%s", r < 0 ? err_msg() : "");
-	finish(m, r < 0 ? -r : 0, why);
+	finish(m, -r, err_msg());
 }
 
 /* --- the steps --- */
@@ -151,7 +149,7 @@ static void unplug_with(struct monitor *m, int r)
 	snprintf(h->why, sizeof(h->why), "%s", r < 0 ? err_msg() : "");
 	r = unplug(m);
 	if (r < 0)
-		finish_with(m, r);
+		fail(m, r);
 }
 
 static int let_go(struct monitor *m)
@@ -181,7 +179,7 @@ void hotplug_on_changed(struct monitor *m)
 	}
 	if (r < 0) {
 		forget(h->at);
-		finish_with(m, r);
+		fail(m, r);
 		return;
 	}
 	h->at->slot = h->change.slot;
@@ -199,11 +197,11 @@ bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *
 		if (client_of_change(m, CHANGE_DEVICES))
 			finish(m, 0, "");
 		else if (let_go(m) < 0)
-			finish_with(m, -ENOTCONN);
+			fail(m, -ENOTCONN);
 		return true;
 	}
 	if (h->step == HOTPLUG_UNBINDING && r < 0) {
-		finish_with(m, r);
+		fail(m, r);
 		return true;
 	}
 	/* The agent has released the device, or could not take it into use. */
@@ -218,10 +216,10 @@ void hotplug_check_deadline(struct monitor *m, int64_t now)
 	if (!h->deadline || now < h->deadline)
 		return;
 	log_debug("microvm: the agent does not answer about %s %s", h->at->kind, h->at->name);
-	finish_with(m, err_set(ETIMEDOUT,
-			       "the guest did not answer in %d seconds: %s %s stays attached until "
-			       "it is detached",
-			       HOTPLUG_MS / 1000, h->at->kind, h->at->name));
+	fail(m, err_set(ETIMEDOUT,
+			"the guest did not answer in %d seconds: %s %s stays attached until "
+			"it is detached",
+			HOTPLUG_MS / 1000, h->at->kind, h->at->name));
 }
 
 /* --- requests --- */
@@ -408,7 +406,7 @@ int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 	c->change = CHANGE_DEVICES;
 	r = detach ? let_go(m) : 0;
 	if (r < 0)
-		finish_with(m, r);
+		fail(m, r);
 	else if (!detach && !k->device)
 		take_into_use(m);
 	return 0;
