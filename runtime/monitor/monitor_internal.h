@@ -408,13 +408,12 @@ int checkpoint_send_resume(struct monitor *m, bool random, bool streams) must_ch
  * The functions of template.c. template_choose() sets the machine's snapshot if there is a
  * template, or begins to make one. It changes nothing if the machine can have none.
  * template_on_hello() returns 1 if the agent is not ready for "create" yet; template.c then calls
- * monitor_send_create() later. template_on_reply() returns whether the reply was to "suspend".
+ * monitor_send_create() later. template_on_reply() returns 1 if the reply was to "suspend", else 0.
  */
 int template_choose(struct monitor *m, struct engine_description *d,
 	const struct guest_kernel *kernel) must_check;
 int template_on_hello(struct monitor *m, bool suspended) must_check;
-int template_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f, bool *ret_ours)
-	must_check;
+int template_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f) must_check;
 int template_on_saved(struct monitor *m) must_check;
 /*
  * Removes the template if the machine could not be started from it, so that the next start boots.
