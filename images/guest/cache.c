@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "images/guest/cache.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/file.h>
 #include <time.h>
 
+#include "base/data_dir.h"
+#include "base/dir.h"
 #include "base/fd.h"
 
 #define LOCK_POLL_MS 10
@@ -53,31 +53,13 @@ int cache_open_entry(int dir, const char *name)
 	return S_ISREG(st.st_mode) && is_ours(&st) && st.st_size > 0 ? take_fd(&fd) : -EPERM;
 }
 
-/* Makes the missing directories of the path, accessible only to this user. */
-static int make_dirs(const char *path)
-{
-	_cleanup_free_ char *copy = strdup(path);
-
-	if (!copy)
-		return err_set(ENOMEM, "out of memory");
-	for (char *p = copy + 1; *p; p++) {
-		if (*p != '/')
-			continue;
-		*p = '\0';
-		if (mkdir(copy, 0700) < 0 && errno != EEXIST)
-			return err_sys("make %s", copy);
-		*p = '/';
-	}
-	return mkdir(copy, 0700) < 0 && errno != EEXIST ? err_sys("make %s", copy) : 0;
-}
-
 int cache_open(const char *path)
 {
 	struct stat st;
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0 && errno == ENOENT) {
-		int r = make_dirs(path);
+		int r = data_dir_make(path);
 		if (r < 0)
 			return r;
 		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -123,8 +105,7 @@ static bool is_temporary(const char *name)
 void cache_drop_old(int dir, const char *prefix, size_t kept)
 {
 	for (;;) {
-		int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		DIR *d = copy < 0 ? NULL : fdopendir(copy);
+		DIR *d = dir_take_fd(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 		struct timespec oldest = {0};
 		char name[CACHE_NAME_SIZE] = "";
 		struct dirent *e;
@@ -132,7 +113,7 @@ void cache_drop_old(int dir, const char *prefix, size_t kept)
 		size_t n = 0;
 
 		if (!d)
-			return fd_close(&copy);
+			return;
 		while ((e = readdir(d))) {
 			if (!str_starts(e->d_name, prefix) || strlen(e->d_name) >= sizeof(name) ||
 				(is_temporary(e->d_name) && unlinkat(dir, e->d_name, 0) == 0) ||

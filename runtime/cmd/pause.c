@@ -2,6 +2,20 @@
 #include "cmd/cmd.h"
 #include "launch/vm_client.h"
 
+/*
+ * A machine can be paused for two reasons: an error of its disk, after which its monitor has to be
+ * told to go on, and `caisson pause`.
+ */
+static int set_vm_frozen(struct container *c, bool frozen)
+{
+	if (c->disk_error) {
+		int r = vm_continue(c);
+		if (r < 0 || !container_is_frozen(c))
+			return r;
+	}
+	return vm_freeze(c, frozen);
+}
+
 static int set_frozen(
 	const struct command *self, const struct globals *g, int argc, char **argv, bool frozen)
 {
@@ -25,12 +39,8 @@ static int set_frozen(
 			status == CONTAINER_STOPPED ? "container not running"
 			: frozen                    ? "container not running: it is paused already"
 						    : "container not paused");
-	if (c.vm && c.disk_error)
-		r = vm_continue(&c);
-	if (c.vm && (r < 0 || (c.disk_error && !container_is_frozen(&c))))
-		return r;
 	if (c.vm)
-		return vm_freeze(&c, frozen);
+		return set_vm_frozen(&c, frozen);
 	if (!c.cgroup.path)
 		return err_set(ENOTSUP, "cannot %s container \"%s\": it has no cgroup to freeze",
 			self->name, c.id);

@@ -6,14 +6,13 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/pidfd.h>
-#include <sys/stat.h>
 
 #include "cmd/run_image.h"
 
 #define LOG_TAIL 4096
 
+/* Opens the file in the bundle that gets the output of a container in the background. */
 static int open_log(const struct run_bundle *b)
 {
 	_cleanup_fd_ int dir = open(b->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -14,11 +14,9 @@
  *   container.
  */
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/process.h"
@@ -112,7 +110,6 @@ static int random_name(struct arena *a, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* Opens the file in the bundle that gets the output of a container in the background. */
 static int drop_input(void)
 {
 	_cleanup_fd_ int null = open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -193,20 +193,22 @@ static int settle_limits(struct container *c, struct cg_resources *res)
  */
 static int update_devices(struct container *c, const struct update_args *u)
 {
+	const struct {
+		const struct option_list *values;
+		int (*change)(struct container *c, const char *value);
+	} all[] = {
+		{&u->rm_nets, hotplug_remove_net},
+		{&u->add_nets, hotplug_add_net},
+		{&u->rm_disks, hotplug_remove_disk},
+		{&u->add_disks, hotplug_add_disk},
+		{&u->rm_mounts, live_mounts_remove},
+		{&u->add_mounts, live_mounts_add},
+	};
 	int r = 0;
 
-	for (size_t i = 0; r >= 0 && i < u->rm_nets.n; i++)
-		r = hotplug_remove_net(c, u->rm_nets.v[i]);
-	for (size_t i = 0; r >= 0 && i < u->add_nets.n; i++)
-		r = hotplug_add_net(c, u->add_nets.v[i]);
-	for (size_t i = 0; r >= 0 && i < u->rm_disks.n; i++)
-		r = hotplug_remove_disk(c, u->rm_disks.v[i]);
-	for (size_t i = 0; r >= 0 && i < u->add_disks.n; i++)
-		r = hotplug_add_disk(c, u->add_disks.v[i]);
-	for (size_t i = 0; r >= 0 && i < u->rm_mounts.n; i++)
-		r = live_mounts_remove(c, u->rm_mounts.v[i]);
-	for (size_t i = 0; r >= 0 && i < u->add_mounts.n; i++)
-		r = live_mounts_add(c, u->add_mounts.v[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		for (size_t k = 0; r >= 0 && k < all[i].values->n; k++)
+			r = all[i].change(c, all[i].values->v[k]);
 	return r;
 }
 

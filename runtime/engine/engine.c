@@ -3,8 +3,7 @@
 
 int engine_start(struct engine *ret, const struct engine_description *d)
 {
-	*ret = (struct engine){
-		.ended = -EBADF, .events = -EBADF, .save_done = -EBADF, .change_done = -EBADF};
+	*ret = (struct engine)ENGINE_INIT;
 	ret->ops = d->config->hypervisor == HYPERVISOR_KVM ? &engine_kvm : &engine_qemu;
 	int r = ret->ops->start(ret, d);
 	if (r < 0)
@@ -39,8 +38,7 @@ void engine_stop(struct engine *e)
 {
 	if (e->ops)
 		e->ops->stop(e);
-	*e = (struct engine){
-		.ended = -EBADF, .events = -EBADF, .save_done = -EBADF, .change_done = -EBADF};
+	*e = (struct engine)ENGINE_INIT;
 }
 
 int engine_next_event(struct engine *e, struct engine_event *ret)

@@ -212,6 +212,11 @@ struct engine {
 	void *state; /* private data of kvm.c or qemu.c */
 };
 
+#define ENGINE_INIT \
+	{ \
+		.ended = -EBADF, .events = -EBADF, .save_done = -EBADF, .change_done = -EBADF \
+	}
+
 int engine_start(struct engine *ret, const struct engine_description *d) must_check;
 /*
  * Starts the guest. The engine's threads enter the jail `jail`, which belongs to the caller and

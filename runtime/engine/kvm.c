@@ -22,6 +22,15 @@
  */
 #define DRAIN_MS 10000
 
+/*
+ * What a function of the devices' thread returned, for the monitor's thread. It has a copy of the
+ * error message, because each thread has an error message of its own (base/err.h).
+ */
+struct outcome {
+	int r;
+	char why[ERR_MAX]; /* the error message if r < 0 */
+};
+
 struct kvm_engine {
 	struct machine machine;
 	bool built, has_thread;
@@ -38,23 +47,28 @@ struct kvm_engine {
 	 */
 	atomic_int held;
 	uint64_t size; /* new size of vm.image for resize_now() */
-	/*
-	 * resized: resize_now() has ended with the errno resize_error, and the caller does not know
-	 * it yet
-	 */
+	/* resize_now() has ended with the outcome `resize`, and the caller does not know it yet */
 	atomic_bool resized;
-	int resize_error;
-	char resize_why[BLK_WHY_MAX];
-	int result;        /* return value of machine_run() */
-	char why[ERR_MAX]; /* error message if machine_run() failed */
+	struct outcome resize;
+	struct outcome run; /* of machine_run() */
 	/* what the engine saves in a snapshot, and into which files */
 	const struct engine_save *save;
-	int save_result; /* return value of write_snapshot(), whose error message is in save_why */
-	char save_why[ERR_MAX];
+	struct outcome saved;         /* of write_snapshot() */
 	struct engine_change *change; /* what the devices' thread changes in the machine */
-	int change_result; /* result of the change, whose error message is in change_why */
-	char change_why[ERR_MAX];
+	struct outcome changed;       /* of the change */
 };
+
+static void note_outcome(struct outcome *o, int r)
+{
+	o->r = r;
+	snprintf(o->why, sizeof(o->why), "%s", r < 0 ? err_msg() : "");
+}
+
+/* Returns the outcome in the monitor's thread, with the error message. */
+static int outcome(const struct outcome *o)
+{
+	return o->r < 0 ? err_set(-o->r, "%s", o->why) : o->r;
+}
 
 /* Notes that vm.image holds requests. The devices' thread calls this. */
 static void on_held(void *ctx, int error, bool write)
@@ -74,8 +88,8 @@ static int kvm_next_event(struct engine *e, struct engine_event *ret)
 	(void)eventfd_read(e->events, &n);
 	*ret = (struct engine_event){.kind = ENGINE_DISK_RESIZED};
 	if (atomic_exchange(&k->resized, false)) {
-		ret->error = k->resize_error;
-		memcpy(ret->why, k->resize_why, sizeof(ret->why));
+		ret->error = k->resize.r < 0 ? -k->resize.r : 0;
+		snprintf(ret->why, sizeof(ret->why), "%.*s", BLK_WHY_MAX - 1, k->resize.why);
 		return 1;
 	}
 	int error = atomic_exchange(&k->held, 0);
@@ -119,9 +133,7 @@ static void resize_now(struct machine *m, void *ctx)
 	struct engine *e = ctx;
 	struct kvm_engine *k = e->state;
 
-	int r = machine_resize_disk(m, k->size);
-	k->resize_error = r < 0 ? -r : 0;
-	snprintf(k->resize_why, sizeof(k->resize_why), "%s", r < 0 ? err_msg() : "");
+	note_outcome(&k->resize, machine_resize_disk(m, k->size));
 	atomic_store(&k->resized, true);
 	eventfd_write(e->events, 1);
 }
@@ -147,15 +159,10 @@ static void *devices_thread(void *arg)
 	struct engine *e = arg;
 	struct kvm_engine *k = e->state;
 
-	k->result = jail_enter_thread(e->jail, JAIL_DEVICES);
-	if (k->result >= 0)
-		k->result = machine_run(&k->machine);
-	/*
-	 * The error message is copied into `k`, from which the monitor's thread reads it, because
-	 * each thread has an error message of its own (base/err.h).
-	 */
-	if (k->result < 0)
-		snprintf(k->why, sizeof(k->why), "%s", err_msg());
+	int r = jail_enter_thread(e->jail, JAIL_DEVICES);
+	if (r >= 0)
+		r = machine_run(&k->machine);
+	note_outcome(&k->run, r);
 	/*
 	 * The devices' thread waits here until the program that reads the guest's output has read
 	 * all of it.
@@ -330,20 +337,20 @@ static int kvm_result(struct engine *e)
 
 	pthread_join(k->thread, NULL);
 	k->has_thread = false;
-	if (k->result < 0)
-		return err_set(-k->result, "%s", k->why);
-	if (k->result == VM_END_POWEROFF || k->result == VM_END_STOPPED)
+	int r = outcome(&k->run);
+	if (r < 0)
+		return r;
+	if (r == VM_END_POWEROFF || r == VM_END_STOPPED)
 		return 0;
 	/* If a foreign guest reboots, the machine ends, as QEMU ends it by -no-reboot. */
-	if (k->foreign && k->result == VM_END_RESET)
+	if (k->foreign && r == VM_END_RESET)
 		return 0;
 	/*
 	 * str_quote_end() makes one line of the text that says why the machine failed, because that
 	 * text may have several lines (a dump of the registers), and an error message has one line.
 	 */
 	str_quote_end(why, sizeof(why), k->machine.cpus.why, strlen(k->machine.cpus.why));
-	return err_set(
-		k->result == VM_END_LOST ? EPIPE : EIO, "%s", *why ? why : "it reset itself");
+	return err_set(r == VM_END_LOST ? EPIPE : EIO, "%s", *why ? why : "it reset itself");
 }
 
 static void kvm_stop(struct engine *e)
@@ -407,8 +414,7 @@ static void save_now(struct machine *m, void *ctx)
 	struct engine *e = ctx;
 	struct kvm_engine *k = e->state;
 
-	k->save_result = write_snapshot(m, k->save);
-	snprintf(k->save_why, sizeof(k->save_why), "%s", k->save_result < 0 ? err_msg() : "");
+	note_outcome(&k->saved, write_snapshot(m, k->save));
 	eventfd_write(e->save_done, 1);
 }
 
@@ -433,7 +439,7 @@ static int kvm_saved(struct engine *e)
 
 	(void)eventfd_read(e->save_done, &n);
 	k->save = NULL;
-	return k->save_result < 0 ? err_set(-k->save_result, "%s", k->save_why) : 0;
+	return outcome(&k->saved);
 }
 
 static void kvm_go_on(struct engine *e)
@@ -451,12 +457,12 @@ static void change_now(struct machine *m, void *ctx)
 	struct kvm_engine *k = e->state;
 	struct engine_change *c = k->change;
 
-	k->change_result = 0;
+	int r = 0;
 	if (c->detach)
 		machine_detach(m, c->slot);
 	else
-		k->change_result = machine_attach(m, &c->device, &c->slot);
-	snprintf(k->change_why, sizeof(k->change_why), "%s", k->change_result < 0 ? err_msg() : "");
+		r = machine_attach(m, &c->device, &c->slot);
+	note_outcome(&k->changed, r);
 	eventfd_write(e->change_done, 1);
 }
 
@@ -476,7 +482,7 @@ static int kvm_changed(struct engine *e)
 
 	(void)eventfd_read(e->change_done, &n);
 	k->change = NULL;
-	return k->change_result < 0 ? err_set(-k->change_result, "%s", k->change_why) : 0;
+	return outcome(&k->changed);
 }
 
 const struct engine_ops engine_kvm = {.start = kvm_start,

@@ -35,10 +35,7 @@ static int write_slot(const char *file, uint64_t slot)
 	char name[32];
 
 	snprintf(name, sizeof(name), "LNRO0005:%02x", (unsigned)slot);
-	_cleanup_fd_ int fd = open(file, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return err_sys("open %s", file);
-	return write(fd, name, strlen(name)) < 0 ? err_sys("write %s to %s", name, file) : 0;
+	return fd_write_file(AT_FDCWD, file, name);
 }
 
 static int bind_slot(uint64_t slot)
@@ -61,7 +58,7 @@ static int unbind_slot(uint64_t slot)
 	return r == -ENODEV ? 0 : r;
 }
 
-static int attach_net(struct guest *g, const struct agent_frame *f)
+static int attach_net(struct guest *g, const struct agent_frame *f, uint64_t slot)
 {
 	const struct process *container = process_find(g, 0);
 	_cleanup_arena_ struct arena a = {0};
@@ -128,7 +125,7 @@ static int share_path(const struct guest *g, const struct agent_frame *f, char r
 	return n < PATH_MAX ? 0 : err_set(ENAMETOOLONG, "the share's name is too long");
 }
 
-static int attach_mount(struct guest *g, const struct agent_frame *f)
+static int attach_mount(struct guest *g, const struct agent_frame *f, uint64_t slot)
 {
 	char path[PATH_MAX];
 	uint64_t flags;
@@ -159,7 +156,7 @@ static void forget_files(void)
 		err_clear();
 }
 
-static int detach_mount(struct guest *g, const struct agent_frame *f)
+static int detach_mount(struct guest *g, const struct agent_frame *f, uint64_t slot)
 {
 	char path[PATH_MAX];
 	struct stat st;
@@ -181,10 +178,10 @@ static int detach_mount(struct guest *g, const struct agent_frame *f)
 static const struct {
 	const char *kind;
 	bool device; /* it is a device of the machine, which a driver has to bind to */
-	/* Takes the device into use once the driver has it. */
-	int (*attach)(struct guest *g, const struct agent_frame *f);
+	/* Takes the device in the slot into use once the driver has it. A mount has no slot. */
+	int (*attach)(struct guest *g, const struct agent_frame *f, uint64_t slot);
 	/* Stops using the device, or fails with -EBUSY. NULL: unbinding the driver is enough. */
-	int (*detach)(struct guest *g, const struct agent_frame *f);
+	int (*detach)(struct guest *g, const struct agent_frame *f, uint64_t slot);
 } kinds[] = {
 	{"net", true, attach_net, NULL},
 	{"disk", true, hotplug_attach_disk, hotplug_detach_disk},
@@ -211,7 +208,7 @@ static int attach(struct guest *g, const struct agent_frame *f, struct json_out 
 	int r = k >= 0 && kinds[k].device ? bind_slot(slot) : k;
 	if (r < 0)
 		return r;
-	r = kinds[k].attach(g, f);
+	r = kinds[k].attach(g, f, slot);
 	if (r >= 0 || !kinds[k].device)
 		return r;
 	snprintf(why, sizeof(why), "%s", err_msg());
@@ -225,7 +222,7 @@ static int detach(struct guest *g, const struct agent_frame *f, struct json_out 
 	uint64_t slot = 0;
 
 	int k = find_kind(f, &slot);
-	int r = k >= 0 && kinds[k].detach ? kinds[k].detach(g, f) : k;
+	int r = k >= 0 && kinds[k].detach ? kinds[k].detach(g, f, slot) : k;
 	return r < 0 || !kinds[k].device ? r : unbind_slot(slot);
 }
 

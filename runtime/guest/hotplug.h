@@ -17,5 +17,5 @@ int hotplug_detach_mount(struct guest *g, const char *target, const struct stat 
  * hotplug_disk.c: gives the container the disk that the driver has found in the slot, and takes it
  * away, which fails with -EBUSY if the disk is in use.
  */
-int hotplug_attach_disk(struct guest *g, const struct agent_frame *f) must_check;
-int hotplug_detach_disk(struct guest *g, const struct agent_frame *f) must_check;
+int hotplug_attach_disk(struct guest *g, const struct agent_frame *f, uint64_t slot) must_check;
+int hotplug_detach_disk(struct guest *g, const struct agent_frame *f, uint64_t slot) must_check;

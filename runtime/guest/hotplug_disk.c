@@ -137,15 +137,14 @@ static int remove_rule(struct guest *g, uint64_t slot)
 
 /* --- the node in the container --- */
 
-int hotplug_attach_disk(struct guest *g, const struct agent_frame *f)
+int hotplug_attach_disk(struct guest *g, const struct agent_frame *f, uint64_t slot)
 {
 	const char *target = json_get_str(f->json, "name");
 	char node[48], why[ERR_MAX];
 	struct stat st;
-	uint64_t slot;
 
-	if (!target || json_get_u64(f->json, "slot", &slot) < 0)
-		return err_set(EPROTO, "attach: expected a slot and the path of a node");
+	if (!target)
+		return err_set(EPROTO, "attach: expected the path of a node");
 	int r = find_node(slot, node, &st);
 	if (r < 0)
 		return r;
@@ -181,15 +180,14 @@ static int check_unused(const char *node)
 			      : err_sys("open %s", node);
 }
 
-int hotplug_detach_disk(struct guest *g, const struct agent_frame *f)
+int hotplug_detach_disk(struct guest *g, const struct agent_frame *f, uint64_t slot)
 {
 	const char *target = json_get_str(f->json, "name");
 	char node[48];
 	struct stat st;
-	uint64_t slot;
 
-	if (!target || json_get_u64(f->json, "slot", &slot) < 0)
-		return err_set(EPROTO, "detach: expected a slot and the path of a node");
+	if (!target)
+		return err_set(EPROTO, "detach: expected the path of a node");
 	int r = find_node(slot, node, &st);
 	/* The driver has no disk in the slot if an earlier request was interrupted. */
 	if (r == -ENODEV) {

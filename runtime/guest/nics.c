@@ -17,11 +17,9 @@
 
 static int tell_driver(int driver, const char *file, const char *device)
 {
-	_cleanup_fd_ int fd = openat(driver, file, O_WRONLY | O_CLOEXEC);
+	int r = fd_write_file(driver, file, device);
 
-	return fd < 0 || write(fd, device, strlen(device)) < 0
-		       ? err_sys("write %s to " DRIVER "/%s", device, file)
-		       : 0;
+	return r < 0 ? err_ctx(r, DRIVER) : 0;
 }
 
 int nics_release(struct nics *n)

@@ -8,7 +8,6 @@
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "agent/agent.h"
@@ -50,13 +49,15 @@ static int begin(struct agent_writer *w, const char *type, const char *kind, con
 	return 0;
 }
 
-static bool in_other_userns(pid_t pid)
+/* Says whether the process is in another namespace than the caller; `type` is "user" or "mnt". */
+static bool in_other_namespace(pid_t pid, const char *type)
 {
 	struct stat ours, theirs;
-	char path[40];
+	char own[40], path[40];
 
-	snprintf(path, sizeof(path), "/proc/%d/ns/user", pid);
-	return stat("/proc/self/ns/user", &ours) == 0 && stat(path, &theirs) == 0 &&
+	snprintf(own, sizeof(own), "/proc/self/ns/%s", type);
+	snprintf(path, sizeof(path), "/proc/%d/ns/%s", pid, type);
+	return stat(own, &ours) == 0 && stat(path, &theirs) == 0 &&
 	       (ours.st_ino != theirs.st_ino || ours.st_dev != theirs.st_dev);
 }
 
@@ -67,7 +68,7 @@ static bool in_other_userns(pid_t pid)
 static int enter_network(struct container *c)
 {
 	_cleanup_fd_ int pidfd = container_pidfd(c);
-	const int flags = CLONE_NEWNET | (in_other_userns(c->pid) ? CLONE_NEWUSER : 0);
+	const int flags = CLONE_NEWNET | (in_other_namespace(c->pid, "user") ? CLONE_NEWUSER : 0);
 
 	if (pidfd < 0)
 		return pidfd;
@@ -79,14 +80,13 @@ static int send_net(int sock, const struct net_config *net, const struct net_tap
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
-	const struct iovec none[2] = {{0}};
 
 	int r = begin(&w, "attach", "net", net->interfaces[0].name);
 	if (r < 0)
 		return r;
 	json_out_u64(&w.json, "offloads", tap->offloads);
 	net_config_json(&w.json, "net", net);
-	r = agent_send_fds(&w, sock, none, tap->fds, 1);
+	r = control_send_fds(sock, &w, tap->fds, 1);
 	return r < 0 ? r : control_wait(sock, CALL_MS, &reply);
 }
 
@@ -196,21 +196,16 @@ static int add_option(struct disk *d, const char *option)
 
 static int parse_disk(struct container *c, const char *text, struct disk *ret)
 {
-	char *copy = arena_strdup(&c->arena, text), *target = copy ? strchr(copy, ':') : NULL;
-	char *options = target ? strchr(target + 1, ':') : NULL, *save;
-	int r = 0;
+	char *parts[3], *save;
 
-	if (!copy)
-		return -ENOMEM;
-	if (!target || target == copy || target[1] != '/')
-		return err_set(EINVAL,
-			"expected SOURCE:TARGET[:OPTIONS], with the path of a raw image or a block "
-			"device, and that of the node in the container, such as /dev/data");
-	*target++ = '\0';
-	if (options)
-		*options++ = '\0';
-	*ret = (struct disk){.source = copy, .target = target, .serial = ""};
-	for (char *o = options ? strtok_r(options, ",", &save) : NULL; o && r >= 0;
+	int r = live_list_split(&c->arena, text,
+		"SOURCE:TARGET[:OPTIONS], with the path of a raw image or a block device, and that "
+		"of the node in the container, such as /dev/data",
+		parts);
+	if (r < 0)
+		return r;
+	*ret = (struct disk){.source = parts[0], .target = parts[1], .serial = ""};
+	for (char *o = parts[2] ? strtok_r(parts[2], ",", &save) : NULL; o && r >= 0;
 		o = strtok_r(NULL, ",", &save))
 		r = add_option(ret, o);
 	return r;
@@ -235,7 +230,6 @@ static int send_disk(struct container *c, const struct disk *d, int fd)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
-	const struct iovec none[2] = {{0}};
 
 	_cleanup_fd_ int sock = control_connect(c->dir);
 	int r = sock < 0 ? sock : begin(&w, "attach", "disk", d->target);
@@ -243,7 +237,7 @@ static int send_disk(struct container *c, const struct disk *d, int fd)
 		return r;
 	json_out_str(&w.json, "serial", d->serial);
 	json_out_bool(&w.json, "readOnly", d->read_only);
-	r = agent_send_fds(&w, sock, none, &fd, 1);
+	r = control_send_fds(sock, &w, &fd, 1);
 	return r < 0 ? r : control_wait(sock, CALL_MS, &reply);
 }
 
@@ -295,8 +289,6 @@ int hotplug_remove_disk(struct container *c, const char *target)
 static int open_server(struct container *c)
 {
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
-	struct stat ours, theirs;
-	char path[40];
 	pid_t parent;
 	int64_t pid;
 
@@ -308,12 +300,10 @@ static int open_server(struct container *c)
 	_cleanup_fd_ int pidfd = pidfd_open((pid_t)pid, 0);
 	if (pidfd < 0)
 		return err_sys("the microVM's file server");
-	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)pid);
 	r = process_parent((pid_t)pid, &parent);
 	if (r < 0)
 		return r;
-	if (parent != c->pid || stat("/proc/self/ns/mnt", &ours) < 0 || stat(path, &theirs) < 0 ||
-		(ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev))
+	if (parent != c->pid || !in_other_namespace((pid_t)pid, "mnt"))
 		return err_set(EPROTO, "the monitor named a process that is not its file server");
 	return take_fd(&pidfd);
 }

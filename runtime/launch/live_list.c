@@ -93,7 +93,7 @@ static int check_text(const char *text)
 	return 0;
 }
 
-int live_list_write(struct container *c, const struct live_list *l)
+static int write_list(struct container *c, const struct live_list *l)
 {
 	_cleanup_json_out_ struct json_out o = {0};
 	const char *text;
@@ -139,7 +139,7 @@ int live_list_note(struct container *c, const struct live_entry *e)
 	if (l.n == LIVE_ENTRIES_MAX)
 		return err_set(ENOSPC, "expected at most %d devices and mounts", LIVE_ENTRIES_MAX);
 	l.v[l.n++] = *e;
-	r = live_list_write(c, &l);
+	r = write_list(c, &l);
 	return r < 0 ? r : 1;
 }
 
@@ -152,7 +152,7 @@ int live_list_forget(struct container *c, const char *kind, const char *target)
 	if (!e)
 		return r;
 	*e = l.v[--l.n];
-	return live_list_write(c, &l);
+	return write_list(c, &l);
 }
 
 int live_list_undo(struct container *c, const char *kind, const char *target, int r)
@@ -162,6 +162,21 @@ int live_list_undo(struct container *c, const char *kind, const char *target, in
 	if (live_list_forget(c, kind, target) < 0)
 		log_warn("%s", err_msg());
 	return err_set(-r, "%s", why ? why : "out of memory");
+}
+
+int live_list_split(struct arena *a, const char *text, const char *expected, char *ret[static 3])
+{
+	ret[0] = arena_strdup(a, text);
+	if (!ret[0])
+		return -ENOMEM;
+	ret[1] = strchr(ret[0], ':');
+	if (!ret[1] || ret[1] == ret[0] || ret[1][1] != '/')
+		return err_set(EINVAL, "expected %s", expected);
+	*ret[1]++ = '\0';
+	ret[2] = strchr(ret[1], ':');
+	if (ret[2])
+		*ret[2]++ = '\0';
+	return 0;
 }
 
 int live_list_describe(struct container *c)

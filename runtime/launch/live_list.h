@@ -28,7 +28,6 @@ struct live_list {
 };
 
 int live_list_read(struct container *c, struct live_list *ret) must_check;
-int live_list_write(struct container *c, const struct live_list *l) must_check;
 struct live_entry *live_list_find(struct live_list *l, const char *kind, const char *target);
 
 /*
@@ -39,6 +38,14 @@ int live_list_note(struct container *c, const struct live_entry *e) must_check;
 int live_list_forget(struct container *c, const char *kind, const char *target) must_check;
 /* Removes an entry after a failure r. Returns r with its error message. */
 int live_list_undo(struct container *c, const char *kind, const char *target, int r) must_check;
+
+/*
+ * Splits SOURCE:TARGET[:OPTIONS], the description of what is to be attached, into its parts, which
+ * are in the arena. ret[2] is NULL if there are no options. An error message says what was
+ * expected, with the text `expected`.
+ */
+int live_list_split(struct arena *a, const char *text, const char *expected, char *ret[static 3])
+	must_check;
 
 /* Sets c->attached to a text such as "mount /data, disk /dev/x"; NULL: the list is empty. */
 int live_list_describe(struct container *c) must_check;

@@ -59,22 +59,19 @@ static void return_to(const struct place *p)
 
 static int parse(struct container *c, const char *text, struct live_entry *ret, bool *ret_read_only)
 {
-	char *copy = arena_strdup(&c->arena, text), *target = copy ? strchr(copy, ':') : NULL;
-	char *option = target ? strchr(target + 1, ':') : NULL;
+	char *parts[3];
 
-	if (!copy)
-		return -ENOMEM;
-	if (!target || target == copy || target[1] != '/')
-		return err_set(EINVAL,
-			"expected SOURCE:TARGET[:ro], with the path of a directory or file of the "
-			"host, and an absolute path in the container");
-	*target++ = '\0';
-	if (option)
-		*option++ = '\0';
-	if (option && !streq(option, "ro") && !streq(option, "rw"))
+	int r = live_list_split(&c->arena, text,
+		"SOURCE:TARGET[:ro], with the path of a directory or file of the host, and an "
+		"absolute path in the container",
+		parts);
+	if (r < 0)
+		return r;
+	const char *option = parts[2] ? parts[2] : "rw";
+	if (!streq(option, "ro") && !streq(option, "rw"))
 		return err_set(EINVAL, "option %s: expected ro or rw", option);
-	*ret_read_only = option && streq(option, "ro");
-	*ret = (struct live_entry){.kind = LIVE_MOUNT, .source = copy, .target = target};
+	*ret_read_only = streq(option, "ro");
+	*ret = (struct live_entry){.kind = LIVE_MOUNT, .source = parts[0], .target = parts[1]};
 	return 0;
 }
 
@@ -125,27 +122,21 @@ static int name_in_share(struct container *c, struct live_entry *m)
 static int add(struct container *c, const char *text)
 {
 	bool read_only = false;
-	struct live_list l;
 	struct live_entry m;
 
 	int r = parse(c, text, &m, &read_only);
-	if (r >= 0)
-		r = live_list_read(c, &l);
 	if (r < 0)
 		return r;
-	if (live_list_find(&l, LIVE_MOUNT, m.target))
-		return err_set(
-			EEXIST, "a mount was added at %s already: remove it first", m.target);
-	if (l.n == LIVE_ENTRIES_MAX)
-		return err_set(ENOSPC, "expected at most %d mounts", LIVE_ENTRIES_MAX);
 	_cleanup_fd_ int tree = open_source(&m, read_only);
 	r = tree < 0 ? tree : name_in_share(c, &m);
+	if (r >= 0)
+		r = live_list_note(c, &m);
+	if (r == 0)
+		return err_set(
+			EEXIST, "a mount was added at %s already: remove it first", m.target);
 	if (r < 0)
 		return r;
-	l.v[l.n++] = m;
-	r = live_list_write(c, &l);
-	if (r >= 0)
-		r = attach(c, &m, tree, read_only);
+	r = attach(c, &m, tree, read_only);
 	return r < 0 && r != -ETIMEDOUT ? live_list_undo(c, LIVE_MOUNT, m.target, r) : r;
 }
 

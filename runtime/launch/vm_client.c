@@ -105,7 +105,7 @@ static int attach(struct container *c, const char *what, int sock)
 
 	int r = control < 0 ? control : agent_begin(&w, what);
 	if (r >= 0)
-		r = agent_send_fds(&w, control, (struct iovec[2]){0}, &sock, 1);
+		r = control_send_fds(control, &w, &sock, 1);
 	return r < 0 ? r : control_wait(control, CALL_TIMEOUT_MS, &reply);
 }
 
@@ -162,13 +162,12 @@ int vm_checkpoint(struct container *c, int state, int memory)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
-	const struct iovec none[2] = {{0}};
 	const int fds[] = {state, memory};
 	_cleanup_fd_ int sock = control_connect(c->dir);
 
 	int r = sock < 0 ? sock : agent_begin(&w, "checkpoint");
 	if (r >= 0)
-		r = agent_send_fds(&w, sock, none, fds, ARRAY_SIZE(fds));
+		r = control_send_fds(sock, &w, fds, ARRAY_SIZE(fds));
 	if (r >= 0)
 		r = control_wait(sock, CHECKPOINT_TIMEOUT_MS, &reply);
 	return r < 0 ? r : take_fd(&sock);

@@ -90,17 +90,9 @@ int checkpoint_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 		.memory = take_fd(&f->fds[1]),
 		.owner = &k->owner,
 		.owner_len = sizeof(k->owner)};
-	c->checkpoints = true;
+	c->change = CHANGE_CHECKPOINT;
 	hold_input(m, true);
 	return checkpoint_send_suspend(m, k->request, k->owner.agent_port);
-}
-
-static struct client *find_client(struct monitor *m)
-{
-	for (size_t i = 0; i < CLIENTS_MAX; i++)
-		if (m->clients[i].sock >= 0 && m->clients[i].checkpoints)
-			return &m->clients[i];
-	return NULL;
 }
 
 /*
@@ -130,12 +122,12 @@ static void go_on(struct monitor *m)
  */
 static void fail(struct monitor *m, int r)
 {
-	struct client *c = find_client(m);
+	struct client *c = client_of_change(m, CHANGE_CHECKPOINT);
 
 	if (c)
 		client_reply(c, -r, err_msg());
 	if (c)
-		c->checkpoints = false;
+		c->change = CHANGE_NONE;
 	go_on(m);
 }
 
@@ -160,7 +152,7 @@ bool checkpoint_on_reply(struct monitor *m, uint64_t id, const struct agent_fram
 void checkpoint_on_saved(struct monitor *m)
 {
 	int r = engine_saved(&m->engine);
-	struct client *c = find_client(m);
+	struct client *c = client_of_change(m, CHANGE_CHECKPOINT);
 
 	/* The machine is paused now, even if the engine could not save all of it. */
 	m->checkpoint.step = CHECKPOINT_SAVED;
@@ -185,7 +177,7 @@ void checkpoint_on_hang_up(struct monitor *m)
 
 int checkpoint_end(struct monitor *m, const struct client *c)
 {
-	if (!c->checkpoints || m->checkpoint.step != CHECKPOINT_SAVED)
+	if (c->change != CHANGE_CHECKPOINT || m->checkpoint.step != CHECKPOINT_SAVED)
 		return err_set(EPROTO, "end: there is no checkpoint");
 	/*
 	 * The container counts as killed by SIGKILL, as a container does whose processes CRIU has

@@ -16,6 +16,14 @@ void client_close(struct client *c)
 	*c = (struct client){.sock = -EBADF};
 }
 
+struct client *client_of_change(struct monitor *m, enum client_change change)
+{
+	for (size_t i = 0; i < CLIENTS_MAX; i++)
+		if (m->clients[i].sock >= 0 && m->clients[i].change == change)
+			return &m->clients[i];
+	return NULL;
+}
+
 static void send_frame(struct client *c, struct agent_writer *w, const void *blob, size_t len)
 {
 	if (agent_send(w, c->sock, blob, len) < 0)

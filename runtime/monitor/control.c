@@ -91,13 +91,26 @@ int control_wait(int sock, int timeout_ms, struct agent_frame *ret)
 	return r;
 }
 
+/* Says what it means that a request could not be sent. */
+static int send_error(int r)
+{
+	return r == -EPIPE || r == -ECONNRESET ? err_set(ESRCH, "container not running") : r;
+}
+
+int control_send_fds(int sock, struct agent_writer *w, const int *fds, unsigned n)
+{
+	const struct iovec none[2] = {{0}};
+	int r = agent_send_fds(w, sock, none, fds, n);
+
+	return r < 0 ? send_error(r) : 0;
+}
+
 int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, int timeout_ms,
 	struct agent_frame *ret)
 {
 	int r = agent_send(w, sock, blob ? blob->s : NULL, blob ? blob->len : 0);
-	if (r == -EPIPE || r == -ECONNRESET)
-		return err_set(ESRCH, "container not running");
-	return r < 0 ? r : control_wait(sock, timeout_ms, ret);
+
+	return r < 0 ? send_error(r) : control_wait(sock, timeout_ms, ret);
 }
 
 /*
@@ -282,8 +295,6 @@ static int handle_request(struct monitor *m, struct client *c, struct agent_fram
 		return err_set(EBUSY, "%s: a checkpoint of the container is under way", f->type);
 	if (streq(f->type, "attach") || streq(f->type, "detach"))
 		return hotplug_begin(m, c, f);
-	if (streq(f->type, "devices"))
-		return hotplug_list(m, c);
 	if (streq(f->type, "share"))
 		return hotplug_share(m, c);
 	if (streq(f->type, "exec"))
@@ -318,10 +329,8 @@ static void hang_up(struct monitor *m, struct client *c)
 		log_debug("%s", err_msg());
 	if (c->process)
 		streams_withdraw(&m->streams, c->process);
-	const bool checkpoints = c->checkpoints, hotplugs = c->hotplugs;
+	const bool checkpoints = c->change == CHANGE_CHECKPOINT;
 	client_close(c);
-	if (hotplugs)
-		hotplug_on_hang_up(m);
 	if (checkpoints)
 		checkpoint_on_hang_up(m);
 }

@@ -23,8 +23,6 @@
  *	detach {kind, name}                              reply, when the guest has released it
  *	continue {}                                      reply, when a machine that was paused after
  *	                                                 an error of its disk goes on
- *	devices {}                                       reply with devices: [{kind, name, share}],
- *	                                                 those that were attached
  *	grow {size}                                      reply, when the guest's disk is larger
  *	watch {}                                         oom {}, each time that the guest sends one
  *
@@ -60,6 +58,9 @@ int control_connect(int dir) must_check;
  */
 int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, int timeout_ms,
 	struct agent_frame *ret) must_check;
+
+/* Sends a request with n descriptors, without waiting for its reply. */
+int control_send_fds(int sock, struct agent_writer *w, const int *fds, unsigned n) must_check;
 
 /*
  * Waits up to timeout_ms for the reply to a request that the caller has sent. Returns what

@@ -9,22 +9,14 @@
  */
 #include "monitor/monitor_internal.h"
 
-static struct client *find_client(struct monitor *m)
-{
-	for (size_t i = 0; i < CLIENTS_MAX; i++)
-		if (m->clients[i].sock >= 0 && m->clients[i].resizes)
-			return &m->clients[i];
-	return NULL;
-}
-
 static void finish(struct monitor *m, int error, const char *why)
 {
-	struct client *c = find_client(m);
+	struct client *c = client_of_change(m, CHANGE_DISK_SIZE);
 
 	m->resizes_disk = false;
 	if (!c)
 		return;
-	c->resizes = false;
+	c->change = CHANGE_NONE;
 	client_reply(c, error, why);
 }
 
@@ -47,7 +39,8 @@ int disk_size_begin(struct monitor *m, struct client *c, const struct agent_fram
 				     : engine_resize_disk(&m->engine, size);
 	if (r < 0)
 		return r;
-	c->resizes = m->resizes_disk = true;
+	c->change = CHANGE_DISK_SIZE;
+	m->resizes_disk = true;
 	return 0;
 }
 

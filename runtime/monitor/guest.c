@@ -239,13 +239,11 @@ static int on_reply(struct monitor *m, const struct agent_frame *f)
 {
 	uint64_t id;
 
-	bool ours = false;
-
 	if (json_get_u64(f->json, "id", &id) < 0 || !id)
 		return 0;
-	int r = template_on_reply(m, id, f, &ours);
-	if (r < 0 || ours || checkpoint_on_reply(m, id, f) || hotplug_on_reply(m, id, f))
-		return r;
+	int r = template_on_reply(m, id, f);
+	if (r != 0 || checkpoint_on_reply(m, id, f) || hotplug_on_reply(m, id, f))
+		return r < 0 ? r : 0;
 	for (size_t i = 0; i < CLIENTS_MAX; i++) {
 		struct client *c = &m->clients[i];
 		if (c->sock < 0 || c->request != id)

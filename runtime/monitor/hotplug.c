@@ -70,39 +70,28 @@ int hotplug_refuse(const struct monitor *m)
 
 /* --- ends of a request --- */
 
-static struct client *find_client(struct monitor *m)
-{
-	for (size_t i = 0; i < CLIENTS_MAX; i++)
-		if (m->clients[i].sock >= 0 && m->clients[i].hotplugs)
-			return &m->clients[i];
-	return NULL;
-}
-
 /* Ends the present change, and replies to the command if the command has not ended. */
 static void finish(struct monitor *m, int error, const char *why)
 {
 	struct hotplug *h = &m->hotplug;
-	struct client *c = find_client(m);
+	struct client *c = client_of_change(m, CHANGE_DEVICES);
 
 	h->step = HOTPLUG_NONE;
 	h->at = NULL;
 	h->deadline = 0;
 	h->error = 0;
-	h->abandoned = false;
 	agent_frame_release(&h->order);
 	h->order = (struct agent_frame){0};
 	if (c) {
-		c->hotplugs = false;
+		c->change = CHANGE_NONE;
 		client_reply(c, error, why);
 	}
 }
 
-static void finish_with(struct monitor *m, int r)
+/* Ends the present change after the error r, with the error message. */
+static void fail(struct monitor *m, int r)
 {
-	char why[ERR_MAX];
-
-	snprintf(why, sizeof(why), "%s", r < 0 ? err_msg() : "");
-	finish(m, r < 0 ? -r : 0, why);
+	finish(m, -r, err_msg());
 }
 
 /* --- the steps --- */
@@ -121,7 +110,7 @@ static int order_agent(struct monitor *m, const char *type)
 	h->request = ++m->next_request;
 	h->deadline = clock_ms() + HOTPLUG_MS;
 	json_out_u64(&w.json, "id", h->request);
-	if (h->at->plugged)
+	if (h->at->fd >= 0)
 		json_out_u64(&w.json, "slot", h->at->slot);
 	if (h->at->share)
 		json_out_str(&w.json, "share", h->at->share);
@@ -137,7 +126,7 @@ static int unplug(struct monitor *m)
 {
 	struct hotplug *h = &m->hotplug;
 
-	if (!h->at->plugged) {
+	if (h->at->fd < 0) {
 		forget(h->at);
 		finish(m, h->error, h->why);
 		return 0;
@@ -146,6 +135,21 @@ static int unplug(struct monitor *m)
 	h->deadline = 0;
 	h->change = (struct engine_change){.detach = true, .slot = h->at->slot};
 	return engine_change(&m->engine, &h->change);
+}
+
+/*
+ * Takes a device out of its slot that the agent does not use. r is the result that the command
+ * gets: 0, or the error because of which the device was not attached, with its error message.
+ */
+static void unplug_with(struct monitor *m, int r)
+{
+	struct hotplug *h = &m->hotplug;
+
+	h->error = r < 0 ? -r : 0;
+	snprintf(h->why, sizeof(h->why), "%s", r < 0 ? err_msg() : "");
+	r = unplug(m);
+	if (r < 0)
+		fail(m, r);
 }
 
 static int let_go(struct monitor *m)
@@ -157,17 +161,10 @@ static int let_go(struct monitor *m)
 /* Asks the agent to take the device into use. If that cannot be asked, undoes what was done. */
 static void take_into_use(struct monitor *m)
 {
-	struct hotplug *h = &m->hotplug;
-
-	h->step = HOTPLUG_BINDING;
+	m->hotplug.step = HOTPLUG_BINDING;
 	int r = order_agent(m, "attach");
-	if (r >= 0)
-		return;
-	h->error = -r;
-	snprintf(h->why, sizeof(h->why), "%s", err_msg());
-	r = unplug(m);
 	if (r < 0)
-		finish_with(m, r);
+		unplug_with(m, r);
 }
 
 void hotplug_on_changed(struct monitor *m)
@@ -182,7 +179,7 @@ void hotplug_on_changed(struct monitor *m)
 	}
 	if (r < 0) {
 		forget(h->at);
-		finish_with(m, r);
+		fail(m, r);
 		return;
 	}
 	h->at->slot = h->change.slot;
@@ -197,30 +194,19 @@ bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *
 		return false;
 	int r = agent_failure(f);
 	if (h->step == HOTPLUG_BINDING && r >= 0) {
-		if (!h->abandoned)
+		if (client_of_change(m, CHANGE_DEVICES))
 			finish(m, 0, "");
 		else if (let_go(m) < 0)
-			finish_with(m, -ENOTCONN);
+			fail(m, -ENOTCONN);
 		return true;
 	}
 	if (h->step == HOTPLUG_UNBINDING && r < 0) {
-		finish_with(m, r);
+		fail(m, r);
 		return true;
 	}
 	/* The agent has released the device, or could not take it into use. */
-	h->error = r < 0 ? -r : 0;
-	snprintf(h->why, sizeof(h->why), "%s", r < 0 ? err_msg() : "");
-	r = unplug(m);
-	if (r < 0)
-		finish_with(m, r);
+	unplug_with(m, r);
 	return true;
-}
-
-void hotplug_on_hang_up(struct monitor *m)
-{
-	const enum hotplug_step step = m->hotplug.step;
-
-	m->hotplug.abandoned = step == HOTPLUG_PLUGGING || step == HOTPLUG_BINDING;
 }
 
 void hotplug_check_deadline(struct monitor *m, int64_t now)
@@ -230,10 +216,10 @@ void hotplug_check_deadline(struct monitor *m, int64_t now)
 	if (!h->deadline || now < h->deadline)
 		return;
 	log_debug("microvm: the agent does not answer about %s %s", h->at->kind, h->at->name);
-	finish_with(m, err_set(ETIMEDOUT,
-			       "the guest did not answer in %d seconds: %s %s stays attached until "
-			       "it is detached",
-			       HOTPLUG_MS / 1000, h->at->kind, h->at->name));
+	fail(m, err_set(ETIMEDOUT,
+			"the guest did not answer in %d seconds: %s %s stays attached until "
+			"it is detached",
+			HOTPLUG_MS / 1000, h->at->kind, h->at->name));
 }
 
 /* --- requests --- */
@@ -353,29 +339,29 @@ static int begin_attach(struct monitor *m, const struct kind *k, struct agent_fr
 {
 	struct hotplug *h = &m->hotplug;
 	struct attached *at = find_free(m);
-	struct attached new = {.kind = k->name, .plugged = k->device, .fd = -EBADF};
+	struct attached new = {.kind = k->name, .fd = -EBADF};
+	const char *name = json_get_str(f->json, "name");
 
-	if (find_device(m, k->name, json_get_str(f->json, "name")))
-		return err_set(EEXIST, "%s %s is attached already", k->name,
-			json_get_str(f->json, "name"));
+	if (find_device(m, k->name, name))
+		return err_set(EEXIST, "%s %s is attached already", k->name, name);
 	if (!at)
 		return err_set(ENOSPC, "%d devices and mounts are attached, expected no more",
 			HOTPLUG_MAX);
-	if (f->nfds != new.plugged)
+	if (f->nfds != k->device)
 		return err_set(
-			EPROTO, "attach: %u descriptors came: expected %d", f->nfds, new.plugged);
-	new.name = strdup(json_get_str(f->json, "name"));
+			EPROTO, "attach: %u descriptors came: expected %d", f->nfds, k->device);
+	new.name = strdup(name);
 	if (!new.name)
 		return -ENOMEM;
 	h->change = (struct engine_change){0};
 	int r = k->read(m, f, &new, &h->change.device);
-	if (r >= 0 && new.plugged)
+	if (r >= 0 && k->device)
 		r = engine_change(&m->engine, &h->change);
 	if (r < 0) {
 		forget(&new);
 		return r;
 	}
-	if (new.plugged)
+	if (k->device)
 		new.fd = take_fd(&f->fds[0]);
 	*at = new;
 	h->at = at;
@@ -417,12 +403,12 @@ int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 		return r;
 	h->order = *f;
 	*f = (struct agent_frame){0};
-	c->hotplugs = true;
-	if (!detach && !h->at->plugged)
-		take_into_use(m);
+	c->change = CHANGE_DEVICES;
 	r = detach ? let_go(m) : 0;
 	if (r < 0)
-		finish_with(m, r);
+		fail(m, r);
+	else if (!detach && !k->device)
+		take_into_use(m);
 	return 0;
 }
 
@@ -440,30 +426,5 @@ int hotplug_share(struct monitor *m, struct client *c)
 	json_out_i64(&w.json, "errno", 0);
 	json_out_str(&w.json, "message", "");
 	json_out_i64(&w.json, "pid", m->share.pid);
-	return agent_send(&w, c->sock, NULL, 0);
-}
-
-int hotplug_list(struct monitor *m, struct client *c)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-
-	int r = agent_begin(&w, "reply");
-	if (r < 0)
-		return r;
-	json_out_i64(&w.json, "errno", 0);
-	json_out_str(&w.json, "message", "");
-	json_out_array(&w.json, "devices");
-	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++) {
-		const struct attached *d = &m->hotplug.devices[i];
-		if (!d->kind)
-			continue;
-		json_out_object(&w.json, NULL);
-		json_out_str(&w.json, "kind", d->kind);
-		json_out_str(&w.json, "name", d->name);
-		if (d->share)
-			json_out_str(&w.json, "share", d->share);
-		json_out_end_object(&w.json);
-	}
-	json_out_end_array(&w.json);
 	return agent_send(&w, c->sock, NULL, 0);
 }

@@ -47,9 +47,12 @@ struct attached {
 	char *name;
 	char *share;    /* name of a mount in the share; NULL: it is no mount */
 	uint8_t mac[6]; /* MAC address of an interface */
-	bool plugged;   /* it is a device of the machine, and not a mount in the share */
 	unsigned slot;  /* the device's slot in the machine */
-	int fd;         /* the descriptor that the command has sent, or -EBADF */
+	/*
+	 * the device's descriptor, which the command has sent; -EBADF: it is a mount in the share,
+	 * and no device of the machine
+	 */
+	int fd;
 };
 
 struct hotplug {
@@ -60,24 +63,20 @@ struct hotplug {
 	struct agent_frame order;
 	uint64_t request; /* id of the message that waits for the agent's reply */
 	int64_t deadline; /* until when the agent has to reply (CLOCK_MONOTONIC, ms); 0: none */
-	bool abandoned; /* the command that asks for the device has ended before it was attached */
-	int error;      /* error of an attempt to attach that is being undone, or 0 */
+	int error;        /* error of an attempt to attach that is being undone, or 0 */
 	char why[ERR_MAX];
 	struct attached devices[HOTPLUG_MAX];
 };
 
 /*
- * hotplug_begin() handles the requests "attach" and "detach", hotplug_list() the request "devices",
- * and hotplug_share() the request "share". hotplug_on_changed() handles the end of the engine's
- * work, hotplug_on_reply() the agent's reply (it returns whether the reply was to a message of
- * hotplug.c), and hotplug_on_hang_up() the end of a command that waits.
+ * hotplug_begin() handles the requests "attach" and "detach", and hotplug_share() the request
+ * "share". hotplug_on_changed() handles the end of the engine's work, and hotplug_on_reply() the
+ * agent's reply (it returns whether the reply was to a message of hotplug.c).
  */
 int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f) must_check;
-int hotplug_list(struct monitor *m, struct client *c) must_check;
 int hotplug_share(struct monitor *m, struct client *c) must_check;
 void hotplug_on_changed(struct monitor *m);
 bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f);
-void hotplug_on_hang_up(struct monitor *m);
 /* Gives up an agent that has not replied until now, in ms of CLOCK_MONOTONIC. */
 void hotplug_check_deadline(struct monitor *m, int64_t now);
 /* Fails with -EBUSY and a message if a device is attached, or is being attached or detached. */

@@ -262,18 +262,23 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 	return r;
 }
 
+/* Returns the earlier of two deadlines, of which 0 is none. */
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return !a || (b && b < a) ? b : a;
+}
+
 /*
  * Does what is due at the deadlines that have passed. *ret_timeout is the time to the next deadline
  * in ms, or -1 if there is none.
  */
 static int check_deadlines(struct monitor *m, int *ret_timeout)
 {
-	int64_t next = m->boot.deadline;
+	const int64_t next =
+		earlier(earlier(m->boot.deadline, m->kill_deadline), m->hotplug.deadline);
 
 	*ret_timeout = m->awaits_output ? OUTPUT_LOOK_MS : -1;
-	if (m->hotplug.deadline && (!next || m->hotplug.deadline < next))
-		next = m->hotplug.deadline;
-	if (!next && !m->kill_deadline)
+	if (!next)
 		return 0;
 	int64_t now = clock_ms();
 	if (m->boot.deadline && now >= m->boot.deadline) {
@@ -290,8 +295,6 @@ static int check_deadlines(struct monitor *m, int *ret_timeout)
 		return 0;
 	}
 	hotplug_check_deadline(m, now);
-	if (m->kill_deadline && (!next || m->kill_deadline < next))
-		next = m->kill_deadline;
 	if (!m->awaits_output || next - now < OUTPUT_LOOK_MS)
 		*ret_timeout = next > now ? (int)(next - now) : 0;
 	return 0;
@@ -402,7 +405,7 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.start_lock = a->start_lock;
 	m.control = a->control;
 	m.agent = m.starter = m.signals = m.clock = m.console = m.guest_log = -EBADF;
-	m.engine.ended = m.engine.events = m.engine.save_done = m.engine.change_done = -EBADF;
+	m.engine = (struct engine)ENGINE_INIT;
 	m.share.sock = m.share.seal = m.disk.sock = m.disk.control = -EBADF;
 	m.streams.agent = m.streams.changed = -EBADF;
 	m.template.found.fd = m.template.new.fd = m.template.new.keeper = -EBADF;

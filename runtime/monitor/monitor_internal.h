@@ -59,6 +59,14 @@
  */
 #define KILL_GRACE_MS 3000
 
+/* A change of the machine for which a command has asked. One change is made at a time. */
+enum client_change {
+	CHANGE_NONE,
+	CHANGE_CHECKPOINT,
+	CHANGE_DISK_SIZE, /* vm.image becomes larger */
+	CHANGE_DEVICES,   /* a device is attached or detached */
+};
+
 /* A caisson command that has connected to the monitor's control socket. */
 struct client {
 	int sock; /* socket of the connection; -EBADF: this entry of the table is free */
@@ -75,9 +83,7 @@ struct client {
 	 * memory ran out
 	 */
 	bool watches;
-	bool checkpoints; /* the command has asked for a checkpoint */
-	bool resizes;     /* the command has asked for a larger disk */
-	bool hotplugs;    /* the command waits until a device is attached or detached */
+	enum client_change change; /* the change that is under way for the command */
 	bool ended; /* the exec's process has exited with `status`; its output may still flow */
 	int status;
 	bool told; /* the exec's process got a signal that asks it to end */
@@ -402,13 +408,12 @@ int checkpoint_send_resume(struct monitor *m, bool random, bool streams) must_ch
  * The functions of template.c. template_choose() sets the machine's snapshot if there is a
  * template, or begins to make one. It changes nothing if the machine can have none.
  * template_on_hello() returns 1 if the agent is not ready for "create" yet; template.c then calls
- * monitor_send_create() later. template_on_reply() returns whether the reply was to "suspend".
+ * monitor_send_create() later. template_on_reply() returns 1 if the reply was to "suspend", else 0.
  */
 int template_choose(struct monitor *m, struct engine_description *d,
 	const struct guest_kernel *kernel) must_check;
 int template_on_hello(struct monitor *m, bool suspended) must_check;
-int template_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f, bool *ret_ours)
-	must_check;
+int template_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f) must_check;
 int template_on_saved(struct monitor *m) must_check;
 /*
  * Removes the template if the machine could not be started from it, so that the next start boots.
@@ -425,6 +430,8 @@ void template_reap(struct monitor *m); /* Reaps the keeper if it has ended. */
  * clients.
  */
 void client_close(struct client *c);
+/* Finds the command for which a change is under way. NULL: the command has ended. */
+struct client *client_of_change(struct monitor *m, enum client_change change);
 /*
  * Forwards a frame of the agent protocol, which came from the guest, unchanged to the caisson
  * command that is connected as `c`.

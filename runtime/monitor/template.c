@@ -206,23 +206,29 @@ static int go_on(struct monitor *m, int r)
 	return sent < 0 ? sent : end(m, r);
 }
 
-int template_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f, bool *ret_ours)
+/* Begins to save the machine, whose agent has suspended. */
+static int save(struct monitor *m)
 {
 	struct template *t = &m->template;
 
-	*ret_ours = t->step == TEMPLATE_SUSPENDING && id == t->request;
-	if (!*ret_ours)
-		return 0;
-	int r = agent_failure(f);
-	if (r < 0)
-		return end(m, r);
 	t->save = (struct engine_save){.state = t->new.fd,
 		.memory = t->new.fd,
 		.owner = t->new.owner.s,
 		.owner_len = t->new.owner.len};
-	r = engine_save(&m->engine, &t->save);
+	int r = engine_save(&m->engine, &t->save);
 	t->step = TEMPLATE_SAVING;
 	return r < 0 ? go_on(m, r) : 0;
+}
+
+int template_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f)
+{
+	const struct template *t = &m->template;
+
+	if (t->step != TEMPLATE_SUSPENDING || id != t->request)
+		return 0;
+	int r = agent_failure(f);
+	r = r < 0 ? end(m, r) : save(m);
+	return r < 0 ? r : 1;
 }
 
 int template_on_saved(struct monitor *m)
