@@ -10,18 +10,19 @@
 /*
  * Returns whether a line of mountinfo is that of a pinned mount namespace that is mounted beneath
  * the directory. The fourth field of a line is the path within the file system, here mnt:[NUMBER],
- * and the fifth is the mount point. A mount point with escaped characters counts as beneath.
+ * and the fifth is the mount point.
  */
-static bool is_pinned_below(const char *line, const char *directory, size_t len)
+static bool is_pinned_below(char *line, const char *directory, size_t len)
 {
-	const char *root = strstr(line, " mnt:[");
-	const char *point = root ? strchr(root, ']') : NULL;
+	char *root = strstr(line, " mnt:[");
+	char *point = root ? strchr(root, ']') : NULL;
 
 	if (!point || !str_starts(point, "] /"))
 		return false;
 	point += 2;
-	return point[strcspn(point, " \\")] == '\\' ||
-	       (strncmp(point, directory, len) == 0 && point[len] == '/');
+	point[strcspn(point, " ")] = '\0';
+	str_unescape(point);
+	return strncmp(point, directory, len) == 0 && point[len] == '/';
 }
 
 static bool find_below(char *mounts, const char *path)
