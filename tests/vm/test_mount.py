@@ -186,13 +186,13 @@ def test_a_signal_before_the_mount(small, point, rt):
     assert [m[0] for m in mounted(point)] == ["tmpfs"] and rt("list", "--format", "json").json() in (None, [])
 
 
-def test_wrong(small, point, tmp):
+def test_wrong(small, point, tmp, rt):
     """The command itself reports what is wrong, although a process in the background finds it."""
     empty = put(tmp, "empty.raw", bytes(MiB))
     r = small("mount", empty, point).failed("nothing on the disk")
     assert not mounted(point), r
     small("mount", small.image, os.path.join(tmp, "nosuch")).failed("nosuch", "directory")
     small("mount", small.image, empty).failed("directory")
-    small("umount", point).failed("no disk")
-    small("umount", os.path.join(tmp, "nosuch")).failed("nosuch")
+    rt("disk", "umount", point).failed("no disk")
+    rt("disk", "umount", os.path.join(tmp, "nosuch")).failed("nosuch")
     assert stat.S_ISDIR(os.stat(point).st_mode)
