@@ -184,7 +184,6 @@ int disk_read_mapped(struct disk *d, const struct iovec *iov, int n, uint64_t of
 int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64_t offset)
 	must_check;
 
-/* Sets the error message "NAME: text" for this image and returns -code. */
 /*
  * Makes what was written to `fd`, a file of the disk, durable, unless the disk is `unsafe`. `what`
  * is the file's name in an error message. After its first failure the function fails each time,
@@ -193,6 +192,7 @@ int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64
  */
 int disk_sync(struct disk *d, int fd, const char *what) must_check;
 
+/* Sets the error message "NAME: text" for this image and returns -code. */
 #define disk_err(d, code, fmt, ...) err_set(code, "%s: " fmt, (d)->name, ##__VA_ARGS__)
 
 int disk_fact_text(struct disk_info *i, const char *key, const char *text) must_check;

@@ -14,11 +14,9 @@
 #define ARTIFACT_PREFIX "oci://"
 #define TITLE "org.opencontainers.image.title"
 #define REDIRECTS_MAX 5
-#define FILE_MAX_BYTES (UINT64_C(4) << 30) /* limit of a file whose digest the user does not name */
+#define FILE_MAX_BYTES (UINT64_C(4) << 30) /* size of the largest file that is fetched by HTTP */
 
 struct fetching {
-	const struct image_command *self;
-	const struct image_globals *g;
 	struct registry_arguments registry;
 	struct transfer_options options;
 	struct transfer_progress progress;
@@ -225,7 +223,7 @@ int image_cmd_fetch(
 {
 	_cleanup_arena_ struct arena a = {0};
 	_cleanup_store_ struct store s = STORE_INIT;
-	struct fetching f = {.self = self, .g = g, .store = &s, .arena = &a};
+	struct fetching f = {.store = &s, .arena = &a};
 	struct image_arguments args = {.min = 1, .max = 1};
 	struct digest d = {0};
 	const struct option_def defs[] = {REGISTRY_OPTIONS(&f.registry), {0}};

@@ -480,7 +480,7 @@ struct spec_user_maps {
  */
 int spec_write_default(struct json_out *o, const struct spec_user_maps *maps) must_check;
 /*
- * Writes linux.uidMappings or gidMappings (`key`) as a list of one entry, which maps the id 0 to
- * host_id.
+ * Writes linux.uidMappings or gidMappings (`key`) from the text `map`, which has the form of
+ * /proc/PID/uid_map.
  */
 void spec_write_id_map(struct json_out *o, const char *key, const char *map);
