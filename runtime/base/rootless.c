@@ -118,31 +118,38 @@ static int write_own_map(const char *path, const char *text)
 static int map_one_id(uid_t uid, gid_t gid)
 {
 	char map[64];
-	_cleanup_strbuf_ struct strbuf users = {0};
+	_cleanup_strbuf_ struct strbuf users = {0}, groups = {0};
 
 	int r = write_own_map("/proc/self/setgroups", "deny");
 	snprintf(map, sizeof(map), "0 %u 1", gid);
 	if (r >= 0)
 		r = write_own_map("/proc/self/gid_map", map);
 	if (r >= 0)
-		r = rootless_read_map(false, &users);
+		r = rootless_read_maps(&users, &groups);
 	if (r < 0 || users.len)
 		return r;
 	snprintf(map, sizeof(map), "0 %u 1", uid);
 	return write_own_map("/proc/self/uid_map", map);
 }
 
-/* Returns 1 if a map of ids maps one id only, else 0. */
-static int has_one_id(bool groups)
+/* Says whether the text `map`, from rootless_read_maps(), maps one id only. */
+static bool has_one_id(const struct strbuf *map)
 {
-	_cleanup_strbuf_ struct strbuf map = {0};
 	unsigned inside, outside, count;
-	int r = rootless_read_map(groups, &map);
 
-	if (r < 0)
-		return r;
-	return sscanf(strbuf_str(&map), "%u %u %u", &inside, &outside, &count) == 3 && count == 1 &&
-	       !strchr(strbuf_str(&map), '\n')[1];
+	return sscanf(strbuf_str(map), "%u %u %u", &inside, &outside, &count) == 3 && count == 1 &&
+	       !strchr(strbuf_str(map), '\n')[1];
+}
+
+/* Does what rootless_become_root() does, for a process with the user id 0. */
+static int look_at_maps(struct rootless *ret)
+{
+	_cleanup_strbuf_ struct strbuf users = {0}, groups = {0};
+	int r = rootless_read_maps(&users, &groups);
+
+	if (r >= 0 && (has_one_id(&users) || has_one_id(&groups)))
+		ret->one_id = outer_has_one;
+	return r;
 }
 
 int rootless_become_root(struct rootless *ret)
@@ -152,13 +159,8 @@ int rootless_become_root(struct rootless *ret)
 	gid_t gid = getegid();
 
 	*ret = (struct rootless){.entered = uid != 0};
-	if (uid == 0) {
-		int one = has_one_id(false);
-		if (one == 0)
-			one = has_one_id(true);
-		ret->one_id = one > 0 ? outer_has_one : NULL;
-		return one < 0 ? one : 0;
-	}
+	if (uid == 0)
+		return look_at_maps(ret);
 	int ranges = find_ranges(&maps);
 	int r = ranges > 0 ? enter_with_ranges(&maps) : ranges < 0 ? ranges : enter();
 	if (r < 0 || (ranges && r > 0))
@@ -167,13 +169,12 @@ int rootless_become_root(struct rootless *ret)
 	return map_one_id(uid, gid);
 }
 
-int rootless_read_map(bool groups, struct strbuf *ret)
+static int read_map(const char *path, struct strbuf *ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	unsigned inside, outside, count;
 	int used;
-	int r = fd_read_file(
-		AT_FDCWD, groups ? "/proc/self/gid_map" : "/proc/self/uid_map", &text, MAP_MAX);
+	int r = fd_read_file(AT_FDCWD, path, &text, MAP_MAX);
 
 	for (const char *p = strbuf_str(&text);
 		r >= 0 && sscanf(p, "%u %u %u%n", &inside, &outside, &count, &used) == 3; p += used)
@@ -181,13 +182,18 @@ int rootless_read_map(bool groups, struct strbuf *ret)
 	return r < 0 ? r : 0;
 }
 
+int rootless_read_maps(struct strbuf *users, struct strbuf *groups)
+{
+	int r = read_map("/proc/self/uid_map", users);
+
+	return r < 0 ? r : read_map("/proc/self/gid_map", groups);
+}
+
 int rootless_key(char ret[ROOTLESS_KEY_SIZE])
 {
 	_cleanup_strbuf_ struct strbuf users = {0}, groups = {0};
-	int r = rootless_read_map(false, &users);
+	int r = rootless_read_maps(&users, &groups);
 
-	if (r >= 0)
-		r = rootless_read_map(true, &groups);
 	if (r < 0)
 		return r;
 	ret[0] = '\0';

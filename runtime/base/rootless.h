@@ -39,7 +39,7 @@ int rootless_become_root(struct rootless *ret) must_check;
 int rootless_key(char ret[ROOTLESS_KEY_SIZE]) must_check;
 
 /*
- * Appends the lines of /proc/self/uid_map, or of gid_map if `groups` is set, each as three numbers
- * with one space in between.
+ * Appends the lines of /proc/self/uid_map to *users and those of gid_map to *groups, each as three
+ * numbers with one space in between.
  */
-int rootless_read_map(bool groups, struct strbuf *ret) must_check;
+int rootless_read_maps(struct strbuf *users, struct strbuf *groups) must_check;

@@ -190,9 +190,7 @@ static int default_config(struct arena *a, const struct unpacking *u, struct jso
 	int r = json_out_init(&o, false);
 
 	if (r >= 0)
-		r = rootless_read_map(false, &users);
-	if (r >= 0)
-		r = rootless_read_map(true, &groups);
+		r = rootless_read_maps(&users, &groups);
 	if (r < 0)
 		return r;
 	const struct spec_user_maps maps = {strbuf_str(&users), strbuf_str(&groups)};

@@ -317,9 +317,7 @@ static int become_root(struct preparing *p)
 	if (r != 0 || !rootless.entered)
 		return r;
 	run->rootless = true;
-	r = rootless_read_map(false, &users);
-	if (r >= 0)
-		r = rootless_read_map(true, &groups);
+	r = rootless_read_maps(&users, &groups);
 	if (r < 0)
 		return r;
 	run->maps = (struct spec_user_maps){arena_strdup(run->arena, strbuf_str(&users)),
