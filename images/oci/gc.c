@@ -4,12 +4,12 @@
  * others. The process holds the store's exclusive lock meanwhile, so no other process unpacks a
  * layer or makes a container.
  */
-#include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/dir.h"
 #include "base/remove.h"
 #include "images/oci/chain.h"
 #include "images/oci/container_dir.h"
@@ -146,14 +146,12 @@ static int mark_tags(struct marks *m)
  */
 static int sweep(int dir, const char *algorithm, const struct marks *m, struct store_freed *freed)
 {
-	_cleanup_fd_ int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = dir_take_fd(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	struct dirent *e;
 	struct stat st;
 
 	if (!d)
 		return err_sys("read the store's blobs");
-	(void)take_fd(&copy);
 	while ((e = readdir(d))) {
 		struct digest key;
 		if (e->d_name[0] == '.')
@@ -179,14 +177,12 @@ static int each_name(int dir,
 	int (*f)(struct marks *m, const char *name, struct store_freed *freed), struct marks *m,
 	struct store_freed *freed)
 {
-	_cleanup_fd_ int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = dir_take_fd(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	struct dirent *e;
 	int r = 0;
 
 	if (!d)
 		return err_sys("read a directory of the store %s", m->store->path);
-	(void)take_fd(&copy);
 	while (r >= 0 && (e = readdir(d)))
 		if (!streq(e->d_name, ".") && !streq(e->d_name, ".."))
 			r = f(m, e->d_name, freed);

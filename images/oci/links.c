@@ -7,12 +7,12 @@
  * although in a plain tree all of them would be one file. This code links the other names to the
  * copy too.
  */
-#include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/dir.h"
 #include "base/path.h"
 #include "images/oci/tree_internal.h"
 
@@ -62,15 +62,13 @@ static int add_name(struct links *l, uint64_t inode, const char *path)
 static int collect(struct links *l, int fd, char path[PATH_MAX], int depth)
 {
 	size_t len = strlen(path);
-	DIR *d = fdopendir(fd);
+	DIR *d = dir_take_fd(fd);
 	struct dirent *e;
 	struct stat st;
 	int r = 0;
 
-	if (!d) {
-		fd_close(&fd);
+	if (!d)
 		return err_sys("read the directory %s", path);
-	}
 	while (r >= 0 && (e = readdir(d))) {
 		int n = snprintf(path + len, PATH_MAX - len, "%s%s", len ? "/" : "", e->d_name);
 		if (streq(e->d_name, ".") || streq(e->d_name, "..") || n >= PATH_MAX - (int)len ||

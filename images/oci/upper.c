@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "images/oci/upper.h"
 
-#include <dirent.h>
 #include <linux/limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
+
+#include "base/dir.h"
 
 #define DEPTH_MAX 1000
 #define NAMES_MAX 4000000u /* largest number of names in one directory */
@@ -46,14 +47,12 @@ static int compare(const void *a, const void *b)
 
 static int read_names(int dir, const char *path, struct names *ret)
 {
-	_cleanup_fd_ int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = dir_take_fd(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	struct dirent *e;
 	int r = 0;
 
 	if (!d)
 		return err_sys("read the directory /%s", path);
-	(void)take_fd(&copy);
 	while (r >= 0 && (e = readdir(d)))
 		if (!streq(e->d_name, ".") && !streq(e->d_name, ".."))
 			r = add_name(ret, e->d_name);

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "base/copy.h"
+#include "base/dir.h"
 #include "base/json.h"
 #include "base/remove.h"
 #include "images/oci/store_internal.h"
@@ -198,15 +199,11 @@ int volume_make_disk(const struct store *s, const char *name, const char *const 
 /* Returns 1 if the directory `dir` is empty, else 0. */
 static int is_empty(int dir)
 {
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = dir_take_fd(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	int r = 1;
 
-	if (!d) {
-		r = err_sys("read the volume");
-		fd_close(&copy);
-		return r;
-	}
+	if (!d)
+		return err_sys("read the volume");
 	for (struct dirent *e; r == 1 && (e = readdir(d));)
 		if (!streq(e->d_name, ".") && !streq(e->d_name, ".."))
 			r = 0;

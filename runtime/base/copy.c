@@ -6,13 +6,13 @@
  */
 #include "base/copy.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include "base/dir.h"
 #include "base/fd.h"
 
 /* how many levels of directories are copied at most; each level needs two descriptors */
@@ -203,12 +203,9 @@ static int copy_dir(int from, int to, int depth)
 	if (depth > DEPTH_MAX)
 		return err_set(ELOOP, "more than %d levels of directories", DEPTH_MAX);
 	int fd = openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		r = err_sys("read the directory");
-		fd_close(&fd);
-		return r;
-	}
+	DIR *dir = dir_take_fd(fd);
+	if (!dir)
+		return err_sys("read the directory");
 	for (;;) {
 		errno = 0;
 		const struct dirent *e = readdir(dir);

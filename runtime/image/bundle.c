@@ -2,10 +2,10 @@
 /* Runs `caisson image unpack` and `caisson image bundle`. */
 #include "images/oci/bundle.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "base/dir.h"
 #include "base/log.h"
 #include "base/rootless.h"
 #include "image/image.h"
@@ -55,8 +55,7 @@ static int make_empty_dir(int at, const char *path, mode_t mode)
 	if (mkdirat(at, path, mode) < 0 && errno != EEXIST)
 		return err_sys("create %s", path);
 	_cleanup_fd_ int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int copy = fd < 0 ? -1 : openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = dir_take_fd(fd < 0 ? -EBADF : openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	struct dirent *e;
 	bool empty = true;
 

@@ -5,7 +5,6 @@
  */
 #include <archive.h>
 #include <archive_entry.h>
-#include <dirent.h>
 #include <limits.h>
 #include <search.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include "base/dir.h"
 #include "inside/inside.h"
 
 #define BUFFER (256u << 10)
@@ -231,7 +231,7 @@ static int pack_inside(struct pack *p, int dir, const char *name, const char *pa
 		return err_set(
 			ELOOP, "%.500s: more than %d directories in each other", path, DEPTH_MAX);
 	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	DIR *d = dir_take_fd(fd);
 	if (!d)
 		return err_sys("open the directory %.500s", path);
 	while (r >= 0 && (errno = 0, e = readdir(d))) {
