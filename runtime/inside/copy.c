@@ -12,6 +12,7 @@
  */
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,7 +67,12 @@ int inside_host_tar(
 	return inside_execute(&a, &run);
 }
 
-int inside_start_run(
+/*
+ * Starts `caisson run` with the bundle in a child process. A pipe is the child's standard input if
+ * `in` is set, else its standard output, and *ret_end is the other end of the pipe. Returns the
+ * child's pid.
+ */
+static int start_run(
 	struct arena *a, const struct inside_run *run, const char *bundle, bool in, int *ret_end)
 {
 	int ends[2];
@@ -87,7 +93,12 @@ int inside_start_run(
 	return pid < 0 ? err_sys("make a process") : pid;
 }
 
-int inside_end_run(pid_t pid, int r)
+/*
+ * Waits for the end of `caisson run`, which start_run() has started. r is the result of reading or
+ * writing the pipe. Returns r if `caisson run` succeeded, or if r is a failure that `caisson run`
+ * has not caused. Else returns the exit code of `caisson run`, which has printed why it failed.
+ */
+static int end_run(pid_t pid, int r)
 {
 	int status;
 
@@ -101,6 +112,15 @@ int inside_end_run(pid_t pid, int r)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
+/* A copy between the host and `caisson run`, which runs in a child process. */
+struct copying {
+	pid_t pid;
+	int child;     /* pidfd of the child process */
+	int pipe;      /* this process's end of the pipe to or from the child process */
+	int interrupt; /* signalfd from interrupt_block() */
+	pthread_t thread;
+};
+
 /*
  * If a signal comes, ends `caisson run`, which removes its bundle, and then this process. A thread
  * of its own does this, because the main thread may be busy, for example with a large hole of a
@@ -108,10 +128,10 @@ int inside_end_run(pid_t pid, int r)
  */
 static void *watch_signals(void *data)
 {
-	const struct inside_watch *w = data;
-	struct pollfd ended = {.fd = w->child, .events = POLLIN};
+	const struct copying *c = data;
+	struct pollfd ended = {.fd = c->child, .events = POLLIN};
 
-	if (interrupt_wait(w->interrupt, w->child) >= 0)
+	if (interrupt_wait(c->interrupt, c->child) >= 0)
 		return NULL;
 	/*
 	 * /dev/null takes the place of this process's end of the pipe, because `caisson run` does
@@ -119,37 +139,54 @@ static void *watch_signals(void *data)
 	 */
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null >= 0)
-		dup3(null, w->pipe, O_CLOEXEC);
+		dup3(null, c->pipe, O_CLOEXEC);
 	/*
 	 * The signal is sent again and again, because the guest's kernel drops a signal that comes
 	 * before the command in the guest has set its handlers.
 	 */
 	do
-		pidfd_send_signal(w->child, SIGTERM, NULL, 0);
+		pidfd_send_signal(c->child, SIGTERM, NULL, 0);
 	while (poll(&ended, 1, AGAIN_MS) <= 0);
 	fd_say(STDERR_FILENO, "caisson disk", err_msg());
 	_exit(1);
 }
 
-int inside_watch_start(struct inside_watch *w, pid_t pid, int pipe, int interrupt)
+/*
+ * Makes the bundle and starts `caisson run` with it, and a thread that ends both processes if
+ * SIGTERM, SIGINT, SIGHUP or SIGQUIT comes. `in` means the same as for start_run().
+ */
+static int begin_copy(struct arena *a, const struct inside_run *run, bool in, struct copying *c)
 {
-	*w = (struct inside_watch){
-		.interrupt = interrupt, .pipe = pipe, .child = pidfd_open(pid, 0)};
-	int r = w->child < 0 ? errno : pthread_create(&w->thread, NULL, watch_signals, w);
+	const char *bundle;
+	int r = inside_make_bundle(a, run, &bundle);
 
-	if (!r)
+	if (r < 0)
+		return r;
+	c->interrupt = interrupt_block();
+	if (c->interrupt < 0) {
+		inside_remove_bundle(bundle);
+		return c->interrupt;
+	}
+	c->pid = r = start_run(a, run, bundle, in, &c->pipe);
+	if (r < 0)
+		return r;
+	c->child = pidfd_open(c->pid, 0);
+	r = c->child < 0 ? errno : pthread_create(&c->thread, NULL, watch_signals, c);
+	if (r == 0)
 		return 0;
-	fd_close(&w->child);
-	kill(pid, SIGTERM);
-	return err_set(r, "watch for signals: %s", strerror(r));
+	kill(c->pid, SIGTERM);
+	close(c->pipe);
+	return end_run(c->pid, err_set(r, "watch for signals: %s", strerror(r)));
 }
 
-int inside_watch_end(struct inside_watch *w, int r)
+/* Ends a copy, whose result is r so far, and the thread, which ends after the child process. */
+static int end_copy(struct copying *c, int r)
 {
-	if (w->child < 0)
-		return r;
-	pthread_join(w->thread, NULL);
-	fd_close(&w->child);
+	close(c->pipe);
+	r = end_run(c->pid, r);
+	pthread_join(c->thread, NULL);
+	close(c->child);
+	close(c->interrupt);
 	return r;
 }
 
@@ -262,9 +299,7 @@ static int copy_out(
 {
 	_cleanup_arena_ struct arena a = {0};
 	struct inside_run run;
-	const char *bundle;
-	_cleanup_fd_ int from = -EBADF;
-	struct inside_watch watch;
+	struct copying c;
 	int n = argc - 2;
 	char **words = arena_array(&a, (size_t)n + 1, sizeof(*words));
 
@@ -286,22 +321,8 @@ static int copy_out(
 	}
 	run.words = words;
 	run.nwords = n + 1;
-	r = inside_make_bundle(&a, &run, &bundle);
-	if (r < 0)
-		return r;
-	_cleanup_fd_ int interrupt = interrupt_block();
-	if (interrupt < 0) {
-		inside_remove_bundle(bundle);
-		return interrupt;
-	}
-	pid_t pid = r = inside_start_run(&a, &run, bundle, false, &from);
-	if (r < 0)
-		return r;
-	r = inside_watch_start(&watch, pid, from, interrupt);
-	if (r >= 0)
-		r = unpack_copies(&a, o, from, root, words + 1, n);
-	fd_close(&from);
-	return inside_watch_end(&watch, inside_end_run(pid, r));
+	r = begin_copy(&a, &run, false, &c);
+	return r != 0 ? r : end_copy(&c, unpack_copies(&a, o, c.pipe, root, words + 1, n));
 }
 
 /*
@@ -349,9 +370,7 @@ static int copy_in(
 {
 	_cleanup_arena_ struct arena a = {0};
 	struct inside_run run;
-	const char *bundle;
-	_cleanup_fd_ int to = -EBADF;
-	struct inside_watch watch;
+	struct copying c;
 	int n = argc - 2;
 	char *count = arena_printf(&a, "%d", n);
 	char *words[] = {(char *)"in", argv[argc - 1] + 1, count};
@@ -367,23 +386,9 @@ static int copy_in(
 	run.write = true;
 	run.words = words;
 	run.nwords = 3;
-	r = inside_make_bundle(&a, &run, &bundle);
-	if (r < 0)
-		return r;
 	signal(SIGPIPE, SIG_IGN);
-	_cleanup_fd_ int interrupt = interrupt_block();
-	if (interrupt < 0) {
-		inside_remove_bundle(bundle);
-		return interrupt;
-	}
-	pid_t pid = r = inside_start_run(&a, &run, bundle, true, &to);
-	if (r < 0)
-		return r;
-	r = inside_watch_start(&watch, pid, to, interrupt);
-	if (r >= 0)
-		r = pack_sources(to, argv + 1, n);
-	fd_close(&to);
-	return inside_watch_end(&watch, inside_end_run(pid, r));
+	r = begin_copy(&a, &run, true, &c);
+	return r != 0 ? r : end_copy(&c, pack_sources(c.pipe, argv + 1, n));
 }
 
 int inside_host_cp(
@@ -437,7 +442,7 @@ int inside_take_boot(struct arena *a, const struct inside_options *o, const char
 		r = inside_make_bundle(a, &run, &bundle);
 	if (r < 0)
 		return r;
-	pid_t pid = r = inside_start_run(a, &run, bundle, false, &from);
+	pid_t pid = r = start_run(a, &run, bundle, false, &from);
 	if (r < 0)
 		return r;
 	/*
@@ -451,5 +456,5 @@ int inside_take_boot(struct arena *a, const struct inside_options *o, const char
 	else
 		r = inside_unpack(from, dir, &options, check_boot_entry, &seen);
 	fd_close(&from);
-	return inside_end_run(pid, r);
+	return end_run(pid, r);
 }

@@ -35,8 +35,6 @@
  * 	firmware.c the EFI firmware and its variables
  */
 #pragma once
-#include <pthread.h>
-
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/libexec.h"
@@ -133,34 +131,6 @@ int inside_become_run(struct arena *a, const struct inside_run *r, const char *b
  * after a failure.
  */
 int inside_execute(struct arena *a, const struct inside_run *r) must_check;
-/*
- * Starts `caisson run` with the bundle in a child process. A pipe is the child's standard input if
- * `in` is set, else its standard output, and *ret_end is the other end of the pipe. Returns the
- * child's pid.
- */
-int inside_start_run(struct arena *a, const struct inside_run *run, const char *bundle, bool in,
-	int *ret_end) must_check;
-/*
- * A thread that ends `caisson run` in the child process, and then this process, if SIGTERM, SIGINT,
- * SIGHUP or SIGQUIT comes while this process reads or writes the pipe.
- */
-struct inside_watch {
-	pthread_t thread;
-	int interrupt; /* signalfd from interrupt_block(), called before the child starts */
-	int child;     /* pidfd of the child process */
-	int pipe;      /* this process's end of the pipe */
-};
-
-int inside_watch_start(struct inside_watch *w, pid_t pid, int pipe, int interrupt) must_check;
-/* Waits for the thread, which ends after the child. Returns r. */
-int inside_watch_end(struct inside_watch *w, int r) must_check;
-/*
- * Waits for the end of `caisson run`, which inside_start_run() has started. r is the result of
- * reading or writing the pipe. Returns r if `caisson run` succeeded, or if r is a failure that
- * `caisson run` has not caused. Else returns the exit code of `caisson run`, which has printed why
- * it failed.
- */
-int inside_end_run(pid_t pid, int r) must_check;
 /* Fills *ret from the command and its options. `disk` is the command's argument DISK. */
 int inside_prepare(struct arena *a, const struct inside_command *c, const struct inside_options *o,
 	const char *disk, struct inside_run *ret) must_check;

@@ -19,6 +19,7 @@
 #include <linux/fuse.h>
 #include <mntent.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
