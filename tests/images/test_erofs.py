@@ -5,13 +5,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from harness import mode, rootfs
 from harness.oci import entry, tar, whiteout
+from harness.runtime import wait_for
 from test_ids import SEEN, STAT, accounts, user  # fixtures  # noqa: F401
 from test_run import Box
 
@@ -59,14 +59,6 @@ def fake(tmp, monkeypatch):
         os.chmod(d + "/mkfs.erofs", 0o755)
         monkeypatch.setenv("PATH", d + ":" + path)
     return fake
-
-
-def wait(what):
-    for _ in range(600):
-        if what():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not happen")
 
 
 def test_microvms(box):
@@ -151,13 +143,13 @@ def test_program_that_fails_beside_others(box, fake, tmp):
         return any("->" in line and f" {p.pid} " in line for line in open("/proc/locks"))
 
     first = start()
-    wait(lambda: made(1))
+    wait_for(lambda: made(1), "first call of mkfs.erofs", timeout=30)
     second = start()
-    wait(lambda: waits(second))
+    wait_for(lambda: waits(second), "second process at the lock", timeout=30)
     open(tmp + "/go", "w").close()
-    wait(lambda: made(2))
+    wait_for(lambda: made(2), "second call of mkfs.erofs", timeout=30)
     third = start()
-    wait(lambda: waits(third) or made(3))
+    wait_for(lambda: waits(third) or made(3), "third process at the lock", timeout=30)
     open(tmp + "/end", "w").close()
     assert [p.wait(60) for p in (first, second, third)] == [1, 0, 0]
     assert made(2) and not os.path.exists(tmp + "/overlap")
