@@ -102,15 +102,6 @@ static int enter_with_ranges(const struct maps *m)
 	return status == 0;
 }
 
-static int write_own_map(const char *path, const char *text)
-{
-	_cleanup_fd_ int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		return err_sys("write %s", path);
-	return 0;
-}
-
 /*
  * Maps the user's own ids in the user namespace that this process has entered. If newgidmap(1)
  * failed, newuidmap(1) may have written the map of users already.
@@ -120,16 +111,16 @@ static int map_one_id(uid_t uid, gid_t gid)
 	char map[64];
 	_cleanup_strbuf_ struct strbuf users = {0}, groups = {0};
 
-	int r = write_own_map("/proc/self/setgroups", "deny");
+	int r = fd_write_file(AT_FDCWD, "/proc/self/setgroups", "deny");
 	snprintf(map, sizeof(map), "0 %u 1", gid);
 	if (r >= 0)
-		r = write_own_map("/proc/self/gid_map", map);
+		r = fd_write_file(AT_FDCWD, "/proc/self/gid_map", map);
 	if (r >= 0)
 		r = rootless_read_maps(&users, &groups);
 	if (r < 0 || users.len)
 		return r;
 	snprintf(map, sizeof(map), "0 %u 1", uid);
-	return write_own_map("/proc/self/uid_map", map);
+	return fd_write_file(AT_FDCWD, "/proc/self/uid_map", map);
 }
 
 /* Says whether the text `map`, from rootless_read_maps(), maps one id only. */
