@@ -95,13 +95,6 @@ int cache_lock(int dir, const char *name, int wait_ms)
 	}
 }
 
-static bool is_temporary(const char *name)
-{
-	const size_t len = strlen(name), end = strlen(CACHE_TMP);
-
-	return len > end && streq(name + len - end, CACHE_TMP);
-}
-
 void cache_drop_old(int dir, const char *prefix, size_t kept)
 {
 	for (;;) {
@@ -116,7 +109,8 @@ void cache_drop_old(int dir, const char *prefix, size_t kept)
 			return;
 		while ((e = readdir(d))) {
 			if (!str_starts(e->d_name, prefix) || strlen(e->d_name) >= sizeof(name) ||
-				(is_temporary(e->d_name) && unlinkat(dir, e->d_name, 0) == 0) ||
+				(str_ends(e->d_name, CACHE_TMP) &&
+					unlinkat(dir, e->d_name, 0) == 0) ||
 				fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 				continue;
 			if (n++ == 0 || st.st_mtim.tv_sec < oldest.tv_sec ||

@@ -237,8 +237,7 @@ static int open_image(struct arena *a, const char *path, const char *said_by, st
 	ret->format = image.format;
 	ret->k.release = image.release;
 	ret->k.memory_end = image.memory_end;
-	size_t len = strlen(image.release), suffix = strlen(GUEST_KERNEL_SUFFIX);
-	ret->k.tuned = len > suffix && streq(image.release + len - suffix, GUEST_KERNEL_SUFFIX);
+	ret->k.tuned = str_ends(image.release, GUEST_KERNEL_SUFFIX);
 	return 0;
 }
 

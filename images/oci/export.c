@@ -153,11 +153,8 @@ static int export_oci_archive(const struct exported *e, const char *path)
 
 static const char *layer_name(struct arena *a, const struct descriptor *d)
 {
-	const char *type = d->media_type;
-	size_t len = strlen(type);
-	bool gzip = len > 4 && streq(type + len - 4, "gzip");
-
-	return arena_printf(a, "%s.tar%s", digest_hex(&d->digest), gzip ? ".gz" : "");
+	return arena_printf(a, "%s.tar%s", digest_hex(&d->digest),
+		str_ends(d->media_type, "gzip") ? ".gz" : "");
 }
 
 static bool same_image(const struct image *one, const struct image *other)

@@ -10,13 +10,6 @@
 
 #include "images/oci/http_internal.h"
 
-static bool ends_in(const char *name, const char *end)
-{
-	size_t len = strlen(name), n = strlen(end);
-
-	return len > n && streq(name + len - n, end);
-}
-
 /* Adds each *.crt of the registry's directory in certs.d to the CAs of the connection. */
 static CURLcode add_cas(CURL *c, void *context, void *data)
 {
@@ -29,7 +22,7 @@ static CURLcode add_cas(CURL *c, void *context, void *data)
 	if (!d)
 		return CURLE_OK;
 	while ((e = readdir(d))) {
-		if (!ends_in(e->d_name, ".crt"))
+		if (!str_ends(e->d_name, ".crt"))
 			continue;
 		if (snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) >= (int)sizeof(path) ||
 			SSL_CTX_load_verify_locations(context, path, NULL) != 1)
@@ -65,9 +58,9 @@ static int set_client(CURL *c, const char *dir)
 	bool found = false;
 
 	for (int i = 0; i < n; i++) {
-		if (r >= 0 && ends_in(names[i]->d_name, ".key"))
+		if (r >= 0 && str_ends(names[i]->d_name, ".key"))
 			r = check_key(dir, names[i]->d_name);
-		if (r >= 0 && !found && ends_in(names[i]->d_name, ".cert")) {
+		if (r >= 0 && !found && str_ends(names[i]->d_name, ".cert")) {
 			found = true;
 			int stem = (int)(strlen(names[i]->d_name) - strlen(".cert"));
 			if (snprintf(cert, sizeof(cert), "%s/%s", dir, names[i]->d_name) >=

@@ -15,13 +15,10 @@
 static bool is_disk_name(const char *name)
 {
 	static const char *const ends[] = {".qcow2", ".raw", ".img"};
-	size_t len = strlen(name);
 
-	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
-		size_t n = strlen(ends[i]);
-		if (len > n && streq(name + len - n, ends[i]))
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		if (str_ends(name, ends[i]))
 			return true;
-	}
 	return false;
 }
 

@@ -44,9 +44,7 @@ static int load_file(struct arena *a, struct registries *g, const char *path)
 
 static int is_conf(const struct dirent *e)
 {
-	size_t len = strlen(e->d_name);
-
-	return len > 5 && e->d_name[0] != '.' && streq(e->d_name + len - 5, ".conf");
+	return e->d_name[0] != '.' && str_ends(e->d_name, ".conf");
 }
 
 static int load_dir(struct arena *a, struct registries *g, const char *dir)

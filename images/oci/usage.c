@@ -14,13 +14,6 @@
  */
 #define LEVEL_ITEM 1
 
-static bool is_disk(const char *name)
-{
-	size_t len = strlen(name), suffix = strlen(CHAIN_EROFS_SUFFIX);
-
-	return len > suffix && streq(name + len - suffix, CHAIN_EROFS_SUFFIX);
-}
-
 /*
  * Adds a file to *u. The bytes of a file with several names are spread over its names, because all
  * of them are in the same directory of the store.
@@ -51,7 +44,8 @@ static int count(const struct store *s, const char *name, struct usage *ret, str
 		if (e->fts_level < LEVEL_ITEM || e->fts_info == FTS_DP || e->fts_info == FTS_NS ||
 			e->fts_info == FTS_ERR)
 			continue;
-		bool disk = disks && e->fts_level == LEVEL_ITEM && is_disk(e->fts_name);
+		bool disk = disks && e->fts_level == LEVEL_ITEM &&
+			    str_ends(e->fts_name, CHAIN_EROFS_SUFFIX);
 		add(disk ? disks : ret, e);
 	}
 	if (errno)

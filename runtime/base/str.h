@@ -22,6 +22,14 @@ static inline bool str_starts(const char *s, const char *prefix)
 	return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
+/* Returns whether s ends with `suffix` and has something before it. */
+static inline bool str_ends(const char *s, const char *suffix)
+{
+	size_t len = strlen(s), n = strlen(suffix);
+
+	return len > n && streq(s + len - n, suffix);
+}
+
 /*
  * A growing string that is always NUL-terminated. {0} initialises it; strbuf_release() releases it.
  */

@@ -71,9 +71,7 @@ static bool take_firmware(const struct json *d, struct firmware *ret)
 
 static int only_json(const struct dirent *e)
 {
-	size_t len = strlen(e->d_name);
-
-	return len > 5 && streq(e->d_name + len - 5, ".json");
+	return str_ends(e->d_name, ".json");
 }
 
 /* Looks for firmware in the descriptions in one directory. Returns 1 if there is some. */

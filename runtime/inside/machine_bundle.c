@@ -346,7 +346,6 @@ static int put_ssh(struct arena *a, const struct machine_options *o, const struc
 {
 	_cleanup_strbuf_ struct strbuf user = {0};
 	const char *path = o->cloud.ssh_key;
-	size_t len = path ? strlen(path) : 0;
 
 	if (!path)
 		return 0;
@@ -354,9 +353,9 @@ static int put_ssh(struct arena *a, const struct machine_options *o, const struc
 	if (r < 0)
 		return r;
 	json_out_str(out, "io.caisson.vm.ssh.user", strbuf_str(&user));
-	if (len < 5 || !streq(path + len - 4, ".pub"))
+	if (!str_ends(path, ".pub"))
 		return 0;
-	path = arena_strndup(a, path, len - 4);
+	path = arena_strndup(a, path, strlen(path) - strlen(".pub"));
 	_cleanup_free_ char *real = path ? realpath(path, NULL) : NULL;
 	if (real)
 		json_out_str(out, "io.caisson.vm.ssh.key", real);

@@ -128,11 +128,10 @@ static void put_namespaces(struct run *r, struct json_out *o)
 static int put_cgroup(struct run *r, struct json_out *o)
 {
 	const char *parent = r->o->cgroup_parent;
-	size_t len = parent ? strlen(parent) : 0;
-	bool slice = len > 6 && streq(parent + len - 6, ".slice");
 
 	if (!parent)
 		return 0;
+	bool slice = str_ends(parent, ".slice");
 	const char *path = slice ? arena_printf(r->arena, "%s:caisson:%s", parent, r->name)
 				 : arena_printf(r->arena, "%s%s/%s", *parent == '/' ? "" : "/",
 					   parent, r->name);
