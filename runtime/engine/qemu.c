@@ -250,14 +250,25 @@ static int make_sockets(
 	return d->config->foreign ? 0 : make_vsock(q, d->streams, &ret->vsock);
 }
 
+/* Sends a command. The event loop learns of a QEMU that has ended, and qemu_result() says why. */
+static int send_first(struct qemu *q, const char *command)
+{
+	int r = qmp_send(&q->commands.qmp, command);
+
+	if (r != -EPIPE)
+		return r;
+	err_clear();
+	return 0;
+}
+
 static int qemu_run(struct engine *e)
 {
 	struct qemu *q = e->state;
 
 	/* Only a foreign guest has waited for this command (qemu_args.c). */
-	int r = qmp_send(&q->commands.qmp, "{\"execute\":\"qmp_capabilities\"}\n");
+	int r = send_first(q, "{\"execute\":\"qmp_capabilities\"}\n");
 	if (r >= 0 && !q->has_vsock)
-		return qmp_send(&q->commands.qmp, "{\"execute\":\"cont\"}\n");
+		return send_first(q, "{\"execute\":\"cont\"}\n");
 	if (r < 0)
 		return r;
 	r = pthread_create(&q->thread, NULL, serve_vsock, e);

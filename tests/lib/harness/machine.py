@@ -4,8 +4,8 @@
 Theory of operation. enter() forks. The parent becomes a child subreaper: every process that a test orphans (a
 container's init, a runtime's helper) becomes its child, even after a double fork, and it reaps dead processes at once
 as an init does. So the processes that a test has left are exactly the parent's descendants, other than pytest. The
-child (pytest) then makes mount and network namespaces of its own, with fresh tmpfs on /run, /tmp, /dev/shm and the
-work directory. All mounts and interfaces that appear there belong to the tests: no other program on the machine
+child (pytest) then makes mount and network namespaces of its own, with fresh tmpfs on /run, /tmp, /dev/shm, /etc/caisson
+(the machine's networks) and the work directory. All mounts and interfaces that appear there belong to the tests: no other program on the machine
 disturbs the comparison, and they disappear if the test run is killed.
 
 cgroups cannot be private in the same way, because a runtime must use the machine's own hierarchy. So cgroup
@@ -108,8 +108,9 @@ def enter(work="/var/tmp", keep=()):
     unshare(CLONE_NEWNS | CLONE_NEWNET)
     mount(None, "/", flags=MS_REC | MS_PRIVATE)
     mount("tmpfs", "/run", "tmpfs", data="mode=755")
-    if os.path.isdir("/dev/shm"):
-        mount("tmpfs", "/dev/shm", "tmpfs")
+    for d in ("/dev/shm", "/etc/caisson"):
+        os.makedirs(d, exist_ok=True)
+        mount("tmpfs", d, "tmpfs", data="mode=755" if d == "/etc/caisson" else None)
     _private_tmp(keep)
     mount("tmpfs", WORK, "tmpfs", data="mode=755")
     if os.environ.get("CAISSON_TEST_PURE_CGROUP2"):
