@@ -27,6 +27,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/sys.h"
 #include "engine/engine.h"
@@ -50,6 +51,7 @@
  * how many threads QEMU may have besides its vCPUs; QEMU's thread pool for I/O alone has 64 threads
  */
 #define THREADS_MAX 256
+#define CAPABILITIES "{\"execute\":\"qmp_capabilities\"}\n" /* QMP's first command */
 
 struct qemu {
 	struct qemu_commands commands; /* has to be the first member (qemu_commands.h) */
@@ -250,26 +252,19 @@ static int make_sockets(
 	return d->config->foreign ? 0 : make_vsock(q, d->streams, &ret->vsock);
 }
 
-/* Sends a command. The event loop learns of a QEMU that has ended, and qemu_result() says why. */
-static int send_first(struct qemu *q, const char *command)
-{
-	int r = qmp_send(&q->commands.qmp, command);
-
-	if (r != -EPIPE)
-		return r;
-	err_clear();
-	return 0;
-}
-
 static int qemu_run(struct engine *e)
 {
 	struct qemu *q = e->state;
 
-	/* Only a foreign guest has waited for this command (qemu_args.c). */
-	int r = send_first(q, "{\"execute\":\"qmp_capabilities\"}\n");
-	if (r >= 0 && !q->has_vsock)
-		return send_first(q, "{\"execute\":\"cont\"}\n");
-	if (r < 0)
+	/* qemu_start() has waited until a foreign guest's QEMU takes commands (qemu_args.c). */
+	int r = qmp_send(
+		&q->commands.qmp, q->has_vsock ? CAPABILITIES : "{\"execute\":\"cont\"}\n");
+	if (r == -EPIPE) {
+		/* The event loop learns of QEMU's end, and qemu_result() then says why. */
+		err_clear();
+		r = 0;
+	}
+	if (r < 0 || !q->has_vsock)
 		return r;
 	r = pthread_create(&q->thread, NULL, serve_vsock, e);
 	q->has_thread = r == 0;
@@ -328,23 +323,36 @@ static int qemu_result(struct engine *e)
 }
 
 /*
- * Waits until QEMU takes commands. QEMU does so once it has made the machine and opened all files
- * that its arguments name.
+ * Waits until QEMU answers the first command. QEMU does so once it has made the machine and opened
+ * all files that its arguments name. Its greeting may come before that.
  */
 static int await_commands(struct engine *e, unsigned ms)
 {
 	struct qemu *q = e->state;
 	struct pollfd p[] = {
 		{.fd = q->commands.qmp.sock, .events = POLLIN}, {.fd = q->pidfd, .events = POLLIN}};
+	const int64_t end = clock_ms() + ms;
 
-	int n = poll(p, ARRAY_SIZE(p), (int)ms);
-	if (n < 0)
-		return err_sys("wait for QEMU");
-	if (n == 0)
-		return err_set(ETIMEDOUT, "QEMU has not made the machine after %u s", ms / 1000);
-	if (p[0].revents == POLLIN)
-		return 0;
-	int r = qemu_result(e);
+	int r = qmp_send(&q->commands.qmp, CAPABILITIES);
+	if (r < 0 && r != -EPIPE)
+		return r;
+	for (r = 0; r >= 0;) {
+		_cleanup_arena_ struct arena arena = {0};
+		struct json *message;
+		const int64_t now = clock_ms();
+		int n = poll(p, ARRAY_SIZE(p), now < end ? (int)(end - now) : 0);
+		if (n < 0 && errno != EINTR)
+			return err_sys("wait for QEMU");
+		if (n == 0)
+			return err_set(
+				ETIMEDOUT, "QEMU has not made the machine after %u s", ms / 1000);
+		r = n < 0 ? 0 : qmp_next(&q->commands.qmp, &arena, &message);
+		if (r > 0 && json_get(message, "return"))
+			return 0;
+		if (p[1].revents && r == 0)
+			r = -EPIPE;
+	}
+	r = qemu_result(e);
 	return r < 0 ? r : err_set(EIO, "QEMU has ended before it made the machine");
 }
 

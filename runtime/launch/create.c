@@ -249,8 +249,11 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 	network_close(l);
 	if (r >= 0)
 		r = delegate_cgroup(l);
+	/* A microVM's monitor that has ended has said why. INIT that waits for `start` was killed. */
 	if (r >= 0 && !is_from_criu(c, o) && has_ended(l))
-		r = err_set(ESRCH, "the container's first process was killed before its start");
+		r = c->vm ? launch_await(l, "")
+			  : err_set(ESRCH,
+				    "the container's first process was killed before its start");
 	if (r >= 0)
 		r = container_save(c);
 	if (r >= 0)
