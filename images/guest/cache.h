@@ -13,7 +13,7 @@
 #include "base/str.h"
 
 /* size of the buffer for the name of an entry */
-#define CACHE_NAME_SIZE 64
+#define CACHE_NAME_SIZE 80
 /* what the name of an entry ends with until the entry is complete */
 #define CACHE_TMP ".tmp"
 

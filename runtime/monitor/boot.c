@@ -361,9 +361,7 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 	if (r >= 0)
 		r = template_choose(m, d, &kernel);
 	if (r >= 0)
-		r = engine_start(&m->engine, d);
-	if (r < 0)
-		r = template_failed(m, r);
+		r = template_start(m, d, &kernel);
 	template_release(&m->template.found);
 	/*
 	 * If a restore has failed, the error message gets the file server's last lines of the log,

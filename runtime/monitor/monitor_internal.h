@@ -133,6 +133,7 @@ enum template_step {
 struct template
 {
 	enum template_step step;
+	bool failed; /* the machine could not be built from the template that was found */
 	struct template_found found;
 	struct template_new new;
 	uint32_t agent_port; /* vsock port at which a machine of the new template connects */
@@ -416,11 +417,11 @@ int template_on_hello(struct monitor *m, bool suspended) must_check;
 int template_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f) must_check;
 int template_on_saved(struct monitor *m) must_check;
 /*
- * Removes the template if the machine could not be started from it, so that the next start boots.
- * It cannot boot at once, because the file server has moved the mounts of the plan's slots, which
- * is possible once. Returns r, the error, with a message that says so.
+ * Builds the machine. If it cannot be built from its template, removes the template and builds a
+ * machine that boots.
  */
-int template_failed(struct monitor *m, int r) must_check;
+int template_start(struct monitor *m, struct engine_description *d,
+	const struct guest_kernel *kernel) must_check;
 /* Says whether the agent waits for a template to be made, and so has no container yet. */
 bool template_under_way(const struct monitor *m);
 void template_reap(struct monitor *m); /* Reaps the keeper if it has ended. */

@@ -18,11 +18,19 @@
  * the agent is suspended, no driver has the network devices, so each machine's driver reads that
  * machine's addresses (guest/nics.c).
  *
- * If a template cannot be used or made, the machine boots as it would without one.
+ * If a template cannot be used or made, the machine boots as it would without one. This holds too
+ * for a template that KVM or a device refuses to load: the engine has released the machine by then,
+ * and makes another one on the same connection to the file server. What the file server has loaded
+ * of the template is dropped at the guest's FUSE_INIT.
  */
+#include <limits.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include "base/fd.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "images/guest/cache.h"
 #include "monitor/monitor_internal.h"
@@ -31,42 +39,65 @@
 #define BOOT_ID_MAX 64
 #define FORMAT 1 /* has to be increased when the key or the contents of a template change */
 
-static int add_file(struct strbuf *key, const char *name, int fd)
+static uint32_t short_hash(uint64_t hash)
 {
-	struct stat st;
+	return (uint32_t)(hash ^ hash >> 32);
+}
 
-	if (fstat(fd, &st) < 0)
-		return err_sys("read the identity of the %s", name);
-	return cache_key_stat(key, name, &st);
+static uint64_t hash_text(uint64_t seed, const char *text)
+{
+	return hash_add(seed, text, strlen(text) + 1);
+}
+
+/* Writes the part of the key that the boot of the host and the files of the machine decide. */
+static int write_files(const struct guest_kernel *kernel, struct template_key *k)
+{
+	struct strbuf *text = &k->text;
+	struct stat self, file;
+	char path[PATH_MAX];
+
+	int r = fd_read_file(AT_FDCWD, BOOT_ID, text, BOOT_ID_MAX);
+	if (r < 0)
+		return r;
+	k->boot = short_hash(hash_add(HASH_START, text->s, text->len));
+	const size_t begin = text->len;
+	const ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	path[n < 0 ? 0 : n] = '\0';
+	if (stat("/proc/self/exe", &self) < 0)
+		return err_sys("read the identity of caisson");
+	if (fstat(kernel->kernel, &file) < 0)
+		return err_sys("read the identity of the kernel");
+	r = cache_key_stat(text, "caisson", &self);
+	if (r >= 0)
+		r = cache_key_stat(text, "kernel", &file);
+	if (r < 0)
+		return r;
+	k->files = short_hash(hash_text(hash_text(HASH_START, path), kernel->path));
+	k->build = short_hash(hash_add(HASH_START, text->s + begin, text->len - begin));
+	if (fstat(kernel->initramfs, &file) < 0)
+		return err_sys("read the identity of the initramfs");
+	return cache_key_stat(text, "initramfs", &file);
 }
 
 /*
  * Writes the key of the machine's template. The host's boot id stands for the host's kernel and its
  * CPUs, and the program's file for all that a new version of caisson may change.
  */
-static int write_key(
-	const struct engine_description *d, const struct guest_kernel *kernel, struct strbuf *key)
+static int write_key(const struct engine_description *d, const struct guest_kernel *kernel,
+	struct template_key *key)
 {
 	const struct machine_config *c = d->config;
-	struct stat self;
+	int r = write_files(kernel, key);
 
-	int r = strbuf_addf(key, "template %d, machine %d, snapshot %d, boot ", FORMAT, MACHINE_ABI,
-		SNAPSHOT_FORMAT);
 	if (r >= 0)
-		r = fd_read_file(AT_FDCWD, BOOT_ID, key, key->len + BOOT_ID_MAX);
-	if (r >= 0 && stat("/proc/self/exe", &self) < 0)
-		r = err_sys("read the identity of caisson");
+		r = strbuf_addf(&key->text, "template %d, machine %d, snapshot %d\n", FORMAT,
+			MACHINE_ABI, SNAPSHOT_FORMAT);
 	if (r >= 0)
-		r = cache_key_stat(key, "caisson", &self);
-	if (r >= 0)
-		r = add_file(key, "kernel", kernel->kernel);
-	if (r >= 0)
-		r = add_file(key, "initramfs", kernel->initramfs);
-	if (r >= 0)
-		r = strbuf_addf(key, "memory %llu, cpus %u, shares %d\n%s\nqueues of interfaces:",
+		r = strbuf_addf(&key->text,
+			"memory %llu, cpus %u, shares %d\n%s\nqueues of interfaces:",
 			(unsigned long long)c->memory, c->cpus, d->share >= 0, d->cmdline);
 	for (size_t i = 0; r >= 0 && i < d->nnics; i++)
-		r = strbuf_addf(key, " %u", d->nics[i].queues);
+		r = strbuf_addf(&key->text, " %u", d->nics[i].queues);
 	return r;
 }
 
@@ -105,7 +136,8 @@ static void use(struct monitor *m, struct engine_description *d)
 	d->snapshot_trusted = true;
 }
 
-static int find_or_make(struct monitor *m, struct engine_description *d, const struct strbuf *key)
+static int find_or_make(
+	struct monitor *m, struct engine_description *d, const struct template_key *key)
 {
 	struct template *t = &m->template;
 	const uint64_t memory = d->config->memory;
@@ -114,7 +146,7 @@ static int find_or_make(struct monitor *m, struct engine_description *d, const s
 
 	if (cache < 0)
 		return cache;
-	if (d->config->template != TEMPLATE_REFRESH)
+	if (d->config->template != TEMPLATE_REFRESH && !t->failed)
 		r = template_open(cache, key, memory, &t->found);
 	if (r >= 0) {
 		use(m, d);
@@ -133,7 +165,7 @@ static int find_or_make(struct monitor *m, struct engine_description *d, const s
 int template_choose(
 	struct monitor *m, struct engine_description *d, const struct guest_kernel *kernel)
 {
-	_cleanup_strbuf_ struct strbuf key = {0};
+	struct template_key key = {0};
 
 	if (!is_possible(m, d))
 		return 0;
@@ -146,22 +178,47 @@ int template_choose(
 	 */
 	if (r < 0)
 		log_debug("microvm: no template: cache %s: %s", d->config->cache, err_msg());
+	strbuf_release(&key.text);
 	err_clear();
 	return 0;
 }
 
-int template_failed(struct monitor *m, int r)
+/*
+ * Removes the template from which the machine could not be built, and makes the machine of which
+ * a new one is made.
+ */
+static int make_again(
+	struct monitor *m, struct engine_description *d, const struct guest_kernel *kernel)
 {
-	const struct template *t = &m->template;
-	char why[ERR_MAX];
+	struct template *t = &m->template;
+	_cleanup_fd_ int cache = cache_open(d->config->cache);
 
-	if (t->step != TEMPLATE_USED)
+	if (cache < 0 || (unlinkat(cache, t->found.name, 0) < 0 && errno != ENOENT))
+		log_warn("the template %s cannot be removed from %s", t->found.name,
+			d->config->cache);
+	err_clear();
+	template_release(&t->found);
+	t->step = TEMPLATE_UNUSED;
+	t->failed = true;
+	m->streams.agent_port = 0;
+	d->snapshot = NULL;
+	d->snapshot_memory = -EBADF;
+	d->snapshot_trusted = false;
+	int r = template_choose(m, d, kernel);
+	return r < 0 ? r : engine_start(&m->engine, d);
+}
+
+int template_start(
+	struct monitor *m, struct engine_description *d, const struct guest_kernel *kernel)
+{
+	int r = engine_start(&m->engine, d);
+
+	if (r >= 0 || m->template.step != TEMPLATE_USED)
 		return r;
-	snprintf(why, sizeof(why), "%s", err_msg());
-	_cleanup_fd_ int cache = cache_open(m->a->machine->cache);
-	if (cache < 0 || unlinkat(cache, t->found.name, 0) < 0)
-		return err_set(-r, "%s (--template off does without %s)", why, t->found.name);
-	return err_set(-r, "%s (the template %s was removed: try again)", why, t->found.name);
+	log_warn("the template %s: %s: the microVM boots, and the template is made again "
+		 "(--template off does without it)",
+		m->template.found.name, err_msg());
+	return make_again(m, d, kernel);
 }
 
 bool template_under_way(const struct monitor *m)

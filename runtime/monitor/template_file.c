@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "jail/jail.h"
 
@@ -47,15 +48,26 @@ static int read_snapshot(const struct strbuf *key, uint64_t memory, struct templ
 	return 0;
 }
 
-int template_open(int cache, const struct strbuf *key, uint64_t memory, struct template_found *ret)
+/* Makes the name of the template's file. */
+static void make_name(const struct template_key *k, char ret[static CACHE_NAME_SIZE])
+{
+	char prefix[sizeof(PREFIX) + 3 * 9];
+
+	snprintf(prefix, sizeof(prefix), PREFIX "%08" PRIx32 "-%08" PRIx32 "-%08" PRIx32 "-",
+		k->boot, k->files, k->build);
+	cache_name(prefix, &k->text, ret);
+}
+
+int template_open(
+	int cache, const struct template_key *key, uint64_t memory, struct template_found *ret)
 {
 	*ret = (struct template_found){.fd = -EBADF};
-	cache_name(PREFIX, key, ret->name);
+	make_name(key, ret->name);
 	ret->fd = cache_open_entry(cache, ret->name);
 	if (ret->fd == -ENOENT)
 		return -ENOENT;
 	int r = ret->fd < 0 ? err_set(-ret->fd, "%s", strerror(-ret->fd))
-			    : read_snapshot(key, memory, ret);
+			    : read_snapshot(&key->text, memory, ret);
 	if (r >= 0)
 		return 0;
 	template_release(ret);
@@ -124,6 +136,35 @@ static int start_keeper(int cache, int lock, const char *name, struct template_n
 	return 0;
 }
 
+/*
+ * Says whether no machine can use the template with this name any more: it was made before the host
+ * booted, or by files that are not those at their paths now. A template by other paths may be used
+ * by another caisson of this host.
+ */
+static bool is_stale(const char *name, const struct template_key *k)
+{
+	uint32_t boot, files, build;
+
+	if (!str_starts(name, PREFIX))
+		return false;
+	/* Earlier versions of caisson made templates with shorter names. */
+	if (sscanf(name, PREFIX "%8" SCNx32 "-%8" SCNx32 "-%8" SCNx32 "-", &boot, &files, &build) !=
+		3)
+		return true;
+	return boot != k->boot || (files == k->files && build != k->build);
+}
+
+static void drop_stale(int cache, const struct template_key *k)
+{
+	DIR *d = dir_take_fd(openat(cache, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+
+	for (struct dirent *e; d && (e = readdir(d));)
+		if (is_stale(e->d_name, k))
+			(void)unlinkat(cache, e->d_name, 0);
+	if (d)
+		closedir(d);
+}
+
 static int write_owner(const struct strbuf *key, uint32_t port, struct template_new *t)
 {
 	const struct template_owner o = {.made = time(NULL), .agent_port = port};
@@ -132,7 +173,7 @@ static int write_owner(const struct strbuf *key, uint32_t port, struct template_
 	return r < 0 ? r : strbuf_add(&t->owner, key->s, key->len);
 }
 
-int template_make(int cache, const struct strbuf *key, uint64_t memory, uint32_t port,
+int template_make(int cache, const struct template_key *key, uint64_t memory, uint32_t port,
 	struct template_new *ret)
 {
 	char name[CACHE_NAME_SIZE], tmp[CACHE_NAME_SIZE + 8];
@@ -141,10 +182,11 @@ int template_make(int cache, const struct strbuf *key, uint64_t memory, uint32_t
 	_cleanup_fd_ int lock = cache_lock(cache, LOCK, 0);
 	if (lock < 0)
 		return lock;
-	cache_name(PREFIX, key, name);
+	make_name(key, name);
 	snprintf(tmp, sizeof(tmp), "%s" CACHE_TMP, name);
+	drop_stale(cache, key);
 	cache_drop_old(cache, PREFIX, KEPT - 1);
-	int r = write_owner(key, port, ret);
+	int r = write_owner(&key->text, port, ret);
 	if (r < 0)
 		return r;
 	ret->fd = openat(cache, tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);

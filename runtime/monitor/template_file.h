@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The files of templates in the cache directory (images/guest/cache.h). A template is one file,
- * template-HASH: the guest's memory, and behind it the snapshot (vm/snapshot/format.h). HASH is the
- * hash of the key, which describes the machine, its kernel and this host's boot.
+ * template-BOOT-FILES-BUILD-HASH: the guest's memory, and behind it the snapshot
+ * (vm/snapshot/format.h). HASH is the hash of the key, which describes the machine, its kernel and
+ * this host's boot. The other parts are hashes too (struct template_key), by which template_make()
+ * finds the templates that no machine can use any more.
  *
  *	hit:  template_open() opens the file and checks it
- *	miss: template_make() takes the lock CACHE/template.lock, makes CACHE/template-HASH.tmp, and
- *	      starts a process, the keeper. The monitor is in its jail when the template is
- *	      complete. It then tells the keeper so, and the keeper renames the file.
+ *	miss: template_make() takes the lock CACHE/template.lock, makes the file with the suffix
+ *	      .tmp, and starts a process, the keeper. The monitor is in its jail when the
+ *	      template is complete. It then tells the keeper so, and the keeper renames the file.
  *
  * If the monitor ends without that, the keeper removes the .tmp file. If the keeper is killed too,
  * the next template_make() removes it. So the final name is always that of a complete file. The
@@ -21,6 +23,13 @@
 
 #include "images/guest/cache.h"
 #include "vm/snapshot/format.h"
+
+/* What a template is for. */
+struct template_key {
+	struct strbuf text; /* describes all that machines of the template have in common */
+	/* Hashes: of the host's boot, of the paths of caisson and of the kernel, of these files. */
+	uint32_t boot, files, build;
+};
 
 /* What a template says of itself, in the section SNAPSHOT_OWNER; the key follows. */
 struct template_owner {
@@ -55,14 +64,15 @@ struct template_new {
  * without a message if there is none, or another error with a message if the template cannot be
  * used.
  */
-int template_open(int cache, const struct strbuf *key, uint64_t memory, struct template_found *ret)
-	must_check;
+int template_open(int cache, const struct template_key *key, uint64_t memory,
+	struct template_found *ret) must_check;
 void template_release(struct template_found *t);
 
 /*
- * Begins a template, and starts its keeper. The port is for the member agent_port. Returns
- * -ETIMEDOUT with a message if another process makes a template.
+ * Begins a template, and starts its keeper. The port is for the member agent_port. Removes the
+ * templates of an earlier boot of the host, and those of files that the same paths led to before.
+ * Returns -ETIMEDOUT with a message if another process makes a template.
  */
-int template_make(int cache, const struct strbuf *key, uint64_t memory, uint32_t port,
+int template_make(int cache, const struct template_key *key, uint64_t memory, uint32_t port,
 	struct template_new *ret) must_check;
 void template_abandon(struct template_new *t);

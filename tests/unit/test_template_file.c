@@ -34,7 +34,7 @@
 
 static char dir[] = "/tmp/template-XXXXXX";
 static int cache;
-static struct strbuf key;
+static struct template_key key;
 
 /* Counts the files of the cache whose names begin with `prefix` and end with `suffix`. */
 static unsigned count(const char *prefix, const char *suffix)
@@ -77,7 +77,7 @@ static int wait_for_keeper(const struct template_new *t)
 	return status;
 }
 
-static void make(const struct strbuf *k)
+static void make(const struct template_key *k)
 {
 	struct template_new t;
 
@@ -137,7 +137,10 @@ static int set_up(void **state)
 	snprintf(dir + strlen(dir) - 6, 7, "XXXXXX");
 	assert_non_null(mkdtemp(dir));
 	cache = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return strbuf_addf(&key, "a machine\n");
+	key.boot = 1;
+	key.files = 2;
+	key.build = 3;
+	return strbuf_addf(&key.text, "a machine\n");
 }
 
 static int tear_down(void **state)
@@ -147,13 +150,13 @@ static int tear_down(void **state)
 	snprintf(command, sizeof(command), "rm -rf %s", dir);
 	assert_int_equal(system(command), 0);
 	fd_close(&cache);
-	strbuf_release(&key);
+	strbuf_release(&key.text);
 	return 0;
 }
 
 static void a_template_is_found_again(void **state)
 {
-	struct strbuf other = {0};
+	struct template_key other = {.boot = 1, .files = 2, .build = 3};
 	struct template_found f;
 	struct stat st;
 
@@ -163,9 +166,9 @@ static void a_template_is_found_again(void **state)
 	assert_int_equal(stat(path_of(), &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
 	assert_int_equal(count("template-", ".tmp"), 0);
-	OK(strbuf_addf(&other, "another machine\n"));
+	OK(strbuf_addf(&other.text, "another machine\n"));
 	assert_int_equal(template_open(cache, &other, MEMORY, &f), -ENOENT);
-	strbuf_release(&other);
+	strbuf_release(&other.text);
 }
 
 static void a_template_is_replaced(void **state)
@@ -202,18 +205,18 @@ static void a_changed_template_is_not_used(void **state)
 
 static void a_template_of_another_key_is_not_used(void **state)
 {
-	struct strbuf other = {0};
+	struct template_key other = {.boot = 1, .files = 2, .build = 3};
 	char path[512], theirs[512];
 
 	make(&key);
 	snprintf(path, sizeof(path), "%s", path_of());
 	assert_int_equal(unlink(path), 0);
-	OK(strbuf_addf(&other, "another machine\n"));
+	OK(strbuf_addf(&other.text, "another machine\n"));
 	make(&other);
 	snprintf(theirs, sizeof(theirs), "%s", path_of());
 	assert_int_equal(rename(theirs, path), 0);
 	open_fails(EBADMSG, "of another machine");
-	strbuf_release(&other);
+	strbuf_release(&other.text);
 }
 
 static void what_others_may_write_is_not_used(void **state)
@@ -269,10 +272,10 @@ static void a_killed_keeper_leaves_nothing_that_is_used(void **state)
 /* After the next boot of the host each machine has another key. */
 static void a_file_that_was_left_for_another_key_is_removed(void **state)
 {
-	struct strbuf other = {0};
+	struct template_key other = {.boot = 1, .files = 2, .build = 3};
 	struct template_new t;
 
-	OK(strbuf_addf(&other, "another machine\n"));
+	OK(strbuf_addf(&other.text, "another machine\n"));
 	OK(template_make(cache, &other, MEMORY, PORT, &t));
 	write_template(&t);
 	assert_int_equal(kill(t.pid, SIGKILL), 0);
@@ -282,7 +285,7 @@ static void a_file_that_was_left_for_another_key_is_removed(void **state)
 	assert_int_equal(count("template-", ".tmp"), 0);
 	assert_int_equal(count("template-", ""), 1);
 	opens();
-	strbuf_release(&other);
+	strbuf_release(&other.text);
 }
 
 static void only_one_process_makes_a_template(void **state)
@@ -304,14 +307,50 @@ static void only_one_process_makes_a_template(void **state)
 static void the_oldest_templates_are_removed(void **state)
 {
 	for (unsigned i = 0; i < 12; i++) {
-		struct strbuf k = {0};
+		struct template_key k = {.boot = 1, .files = 2, .build = 3};
 
-		OK(strbuf_addf(&k, "machine %u\n", i));
+		OK(strbuf_addf(&k.text, "machine %u\n", i));
 		make(&k);
-		strbuf_release(&k);
+		strbuf_release(&k.text);
 	}
 	make(&key);
 	assert_int_equal(count("template-", ""), 8);
+	opens();
+}
+
+/* Makes a template with these hashes and returns whether it is still there after another one. */
+static bool stays(uint32_t boot, uint32_t files, uint32_t build)
+{
+	struct template_key other = {.boot = boot, .files = files, .build = build};
+	struct template_found f;
+
+	OK(strbuf_addf(&other.text, "another machine\n"));
+	make(&other);
+	make(&key);
+	opens();
+	int r = template_open(cache, &other, MEMORY, &f);
+	if (r >= 0)
+		template_release(&f);
+	strbuf_release(&other.text);
+	assert_true(r == 0 || r == -ENOENT);
+	return r == 0;
+}
+
+static void templates_that_no_machine_can_use_are_removed(void **state)
+{
+	char old[64];
+
+	assert_true(stays(1, 2, 3));
+	assert_true(stays(1, 9, 9));  /* another caisson or kernel, which is still there */
+	assert_false(stays(1, 2, 9)); /* the same paths, and another build */
+	assert_false(stays(9, 2, 3)); /* before the host booted */
+	assert_false(stays(9, 9, 9));
+	/* the name of a template of an earlier version of caisson */
+	snprintf(old, sizeof(old), "template-%032d", 0);
+	_cleanup_fd_ int fd = openat(cache, old, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	make(&key);
+	assert_int_equal(faccessat(cache, old, F_OK, 0), -1);
 	opens();
 }
 
@@ -339,6 +378,7 @@ int main(void)
 		TEST(a_file_that_was_left_for_another_key_is_removed),
 		TEST(only_one_process_makes_a_template),
 		TEST(the_oldest_templates_are_removed),
+		TEST(templates_that_no_machine_can_use_are_removed),
 		TEST(a_cache_that_cannot_be_written),
 	};
 
