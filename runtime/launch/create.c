@@ -249,7 +249,7 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 	network_close(l);
 	if (r >= 0)
 		r = delegate_cgroup(l);
-	/* A microVM's monitor that has ended has said why. INIT that waits for `start` was killed. */
+	/* A microVM's monitor that has ended says why. INIT only ends here if it is killed. */
 	if (r >= 0 && !is_from_criu(c, o) && has_ended(l))
 		r = c->vm ? launch_await(l, "")
 			  : err_set(ESRCH,
