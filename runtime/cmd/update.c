@@ -69,6 +69,7 @@ struct update_args {
 	const char *limits[ARRAY_SIZE(limit_options)];
 	struct option_list add_nets, rm_nets, add_disks, rm_disks, add_mounts, rm_mounts;
 	const char *disk_size;
+	bool not_attached; /* set if the update failed because an option --rm-... names nothing */
 };
 
 static int parse_size(const char *text, int64_t *ret)
@@ -194,24 +195,27 @@ static int settle_limits(struct container *c, struct cg_resources *res)
  * Detaches and attaches devices. Detaching comes first, so that a device can take the place of
  * another one.
  */
-static int update_devices(struct container *c, const struct update_args *u)
+static int update_devices(struct container *c, struct update_args *u)
 {
 	const struct {
 		const struct option_list *values;
 		int (*change)(struct container *c, const char *value);
+		bool removes;
 	} all[] = {
-		{&u->rm_nets, hotplug_remove_net},
-		{&u->add_nets, hotplug_add_net},
-		{&u->rm_disks, hotplug_remove_disk},
-		{&u->add_disks, hotplug_add_disk},
-		{&u->rm_mounts, live_mounts_remove},
-		{&u->add_mounts, live_mounts_add},
+		{&u->rm_nets, hotplug_remove_net, true},
+		{&u->add_nets, hotplug_add_net, false},
+		{&u->rm_disks, hotplug_remove_disk, true},
+		{&u->add_disks, hotplug_add_disk, false},
+		{&u->rm_mounts, live_mounts_remove, true},
+		{&u->add_mounts, live_mounts_add, false},
 	};
 	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-		for (size_t k = 0; r >= 0 && k < all[i].values->n; k++)
+		for (size_t k = 0; r >= 0 && k < all[i].values->n; k++) {
 			r = all[i].change(c, all[i].values->v[k]);
+			u->not_attached = r == -ENOENT && all[i].removes;
+		}
 	return r;
 }
 
@@ -255,7 +259,7 @@ static int read_limits(struct container *c, const struct update_args *u, struct 
 	return r < 0 ? r : settle_limits(c, ret);
 }
 
-static int update_container(struct container *c, const struct update_args *u)
+static int update_container(struct container *c, struct update_args *u)
 {
 	const bool limits = has_limits(u);
 	struct cg_resources res = {0};
@@ -327,5 +331,11 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 	if (r != 0)
 		return r < 0 ? r : 0;
 	r = cmd_open(g, args.v[0], true, &c);
-	return r < 0 ? r : update_container(&c, &u);
+	if (r >= 0)
+		r = update_container(&c, &u);
+	if (r < 0 && u.not_attached) {
+		program_fail(r);
+		return PROGRAM_EXIT_NOT_ATTACHED;
+	}
+	return r;
 }
