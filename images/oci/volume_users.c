@@ -4,18 +4,21 @@
  * attached.
  */
 #include <dirent.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/hash.h"
 #include "images/oci/container_dir.h"
 #include "images/oci/store_internal.h"
 #include "images/oci/volumes_internal.h"
 
 #define ATTACHED "attached"
 #define CONFIG_JSON_MAX (16u << 20)
+#define NOTE_NAME_SIZE 17 /* size in bytes of a note's name, 16 hexadecimal digits with the NUL */
 
 static int open_attached(int dir)
 {
@@ -96,8 +99,17 @@ static int note_container(
 	return copy ? (int)note_mounts(config, copy, v, n) : -ENOMEM;
 }
 
-int volume_note_attached(const struct store *s, const char *name, const char *id, const char *list)
+/* Makes the name of the note about the container whose list of added mounts is at this path. */
+static void note_name(const char *list, char ret[static NOTE_NAME_SIZE])
 {
+	snprintf(ret, NOTE_NAME_SIZE, "%016" PRIx64, hash_add(HASH_START, list, strlen(list)));
+}
+
+int volume_note_attached(const struct store *s, const char *name, const char *list)
+{
+	char note[NOTE_NAME_SIZE];
+
+	note_name(list, note);
 	_cleanup_fd_ int dir = volume_open_dir(s, name);
 	if (dir < 0)
 		return dir;
@@ -106,33 +118,46 @@ int volume_note_attached(const struct store *s, const char *name, const char *id
 	_cleanup_fd_ int attached = open_attached(dir);
 	if (attached < 0)
 		return err_sys("open %s/volumes/%s/" ATTACHED, s->path, name);
-	return fd_replace_file(attached, id, list, strlen(list), 0600);
+	return fd_replace_file(attached, note, list, strlen(list), 0600);
 }
 
-int volume_forget_attached(const struct store *s, const char *name, const char *id)
+int volume_forget_attached(const struct store *s, const char *name, const char *list)
 {
+	char note[NOTE_NAME_SIZE];
+
+	note_name(list, note);
 	_cleanup_fd_ int dir = volume_open_dir(s, name);
 	_cleanup_fd_ int attached = dir < 0 ? dir : open_attached(dir);
 
 	if (dir < 0)
 		return dir;
-	if (attached < 0 || unlinkat(attached, id, 0) < 0)
-		return errno == ENOENT
-			       ? 0
-			       : err_sys("remove %s/volumes/%s/" ATTACHED "/%s", s->path, name, id);
+	if (attached < 0 || unlinkat(attached, note, 0) < 0)
+		return errno == ENOENT ? 0
+				       : err_sys("remove %s/volumes/%s/" ATTACHED "/%s", s->path,
+						 name, note);
 	return 0;
 }
 
+/* Returns the id of the container whose list of added mounts is at this path. */
+static const char *id_of_list(struct arena *a, const char *list)
+{
+	const char *end = strrchr(list, '/'), *start = end;
+
+	while (start && start > list && start[-1] != '/')
+		start--;
+	return arena_strndup(a, start ? start : list, start ? (size_t)(end - start) : strlen(list));
+}
+
 /*
- * Sets the user of the volume to the container `id` if that container's list of added mounts has a
- * mount of the volume. There is no list if the container was removed.
+ * Sets the user of the volume to the container that a note is about, if that container's list of
+ * added mounts has a mount of the volume. There is no list if the container was removed.
  */
-static int note_attached(int attached, struct arena *a, const char *id, struct volume *v)
+static int note_attached(int attached, struct arena *a, const char *note, struct volume *v)
 {
 	_cleanup_strbuf_ struct strbuf path = {0}, text = {0};
 	struct json *list;
 
-	int r = fd_read_file(attached, id, &path, PATH_MAX);
+	int r = fd_read_file(attached, note, &path, PATH_MAX);
 	if (r >= 0)
 		r = fd_read_file(AT_FDCWD, strbuf_str(&path), &text, CONFIG_JSON_MAX);
 	if (r == -ENOENT || r == -ENOTDIR) {
@@ -141,10 +166,10 @@ static int note_attached(int attached, struct arena *a, const char *id, struct v
 	}
 	if (r >= 0)
 		r = json_parse(a, strbuf_str(&text), text.len, strbuf_str(&path), &list);
-	const char *copy = arena_strdup(a, id);
-	if (r < 0 || !copy)
+	const char *id = id_of_list(a, strbuf_str(&path));
+	if (r < 0 || !id)
 		return r < 0 ? r : -ENOMEM;
-	note_mounts(list, copy, v, 1);
+	note_mounts(list, id, v, 1);
 	return 0;
 }
 

@@ -8,8 +8,12 @@
  *	STORE/volumes/NAME/data/        the content, of a volume in the pool "dir"
  *	STORE/volumes/NAME/disk.qcow2   the content, of a volume in the pool "qcow2": a disk with an
  *					ext4 file system, which only microVMs can mount
- *	STORE/volumes/NAME/attached/ID  path of a file that lists the mounts which were added to the
- *					running container ID, in the form {"mounts": [{"source"}]}
+ *	STORE/volumes/NAME/attached/KEY path of a file that lists the mounts which were added to a
+ *					running container, in the form {"mounts": [{"source"}]}. The
+ *					file is in the container's state directory, which has the
+ *					container's id as its name. KEY is a hash of the path,
+ *					because containers below two --root directories may have the
+ *					same id
  *	STORE/volumes/.lock             a process that is about to mount a volume locks this file
  *					in shared mode, and one that fills or removes a volume in
  *					exclusive mode
@@ -40,14 +44,13 @@ struct volume {
 int volumes_lock(const struct store *s, bool exclusive) must_check;
 
 /*
- * Notes that the running container `id` may mount the volume: it does so as long as the file at the
- * absolute path `list` has a mount of it. The caller holds the lock of volumes_lock() until that
- * file is written.
+ * Notes that a running container may mount the volume: it does so as long as the file at the
+ * absolute path `list`, in the container's state directory, has a mount of it. The caller holds the
+ * lock of volumes_lock() until that file is written.
  */
-int volume_note_attached(const struct store *s, const char *name, const char *id, const char *list)
-	must_check;
+int volume_note_attached(const struct store *s, const char *name, const char *list) must_check;
 /* Removes the note that volume_note_attached() has made. It is no error if there is none. */
-int volume_forget_attached(const struct store *s, const char *name, const char *id) must_check;
+int volume_forget_attached(const struct store *s, const char *name, const char *list) must_check;
 
 /* Returns the path of a volume's content, or NULL if there is no memory. */
 const char *volume_path(const struct store *s, struct arena *a, const char *name);

@@ -14,3 +14,9 @@ int program_print_json(struct json_out *o) must_check;
  * or the text of the errno if there is no message. Returns 1, the exit code of a failed command.
  */
 int program_fail(int r);
+
+/*
+ * Exit code of `caisson update` if a device or a mount that an option --rm-... names is not
+ * attached. caisson-net calls `caisson update` and takes this code for success.
+ */
+#define PROGRAM_EXIT_NOT_ATTACHED 3

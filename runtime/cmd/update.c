@@ -69,6 +69,7 @@ struct update_args {
 	const char *limits[ARRAY_SIZE(limit_options)];
 	struct option_list add_nets, rm_nets, add_disks, rm_disks, add_mounts, rm_mounts;
 	const char *disk_size;
+	bool not_attached; /* set if the update failed because an option --rm-... names nothing */
 };
 
 static int parse_size(const char *text, int64_t *ret)
@@ -157,18 +158,21 @@ static int update_rdt(struct container *c, const struct update_args *u)
 }
 
 /*
- * Sends the guest those limits in *res that its kernel enforces. Afterwards *res has only the
- * limits for the host's cgroup.
+ * Splits the limits into those that the guest's kernel enforces, if there is a guest, and those for
+ * the host's cgroup. Limits for the host are an error here if the container has no cgroup, before
+ * anything is changed.
  */
-static int update_guest(struct container *c, struct cg_resources *res)
+static int split_limits(
+	struct container *c, const struct cg_resources *res, struct plan_vm_limits *ret)
 {
-	struct plan_vm_limits limits;
+	int r = 0;
 
-	int r = plan_vm_split_limits(&c->arena, res, &limits);
-	if (r >= 0)
-		r = vm_update(c, &limits.guest);
-	*res = limits.host;
-	return r;
+	*ret = (struct plan_vm_limits){.host = *res};
+	if (c->vm)
+		r = plan_vm_split_limits(&c->arena, res, ret);
+	if (r < 0 || c->cgroup.path || (!cg_wants_limits(&ret->host) && !ret->host.ndevices))
+		return r;
+	return err_set(ENOTSUP, "cannot update container \"%s\": it has no cgroup", c->id);
 }
 
 /*
@@ -191,36 +195,38 @@ static int settle_limits(struct container *c, struct cg_resources *res)
  * Detaches and attaches devices. Detaching comes first, so that a device can take the place of
  * another one.
  */
-static int update_devices(struct container *c, const struct update_args *u)
+static int update_devices(struct container *c, struct update_args *u)
 {
 	const struct {
 		const struct option_list *values;
 		int (*change)(struct container *c, const char *value);
+		bool removes;
 	} all[] = {
-		{&u->rm_nets, hotplug_remove_net},
-		{&u->add_nets, hotplug_add_net},
-		{&u->rm_disks, hotplug_remove_disk},
-		{&u->add_disks, hotplug_add_disk},
-		{&u->rm_mounts, live_mounts_remove},
-		{&u->add_mounts, live_mounts_add},
+		{&u->rm_nets, hotplug_remove_net, true},
+		{&u->add_nets, hotplug_add_net, false},
+		{&u->rm_disks, hotplug_remove_disk, true},
+		{&u->add_disks, hotplug_add_disk, false},
+		{&u->rm_mounts, live_mounts_remove, true},
+		{&u->add_mounts, live_mounts_add, false},
 	};
 	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-		for (size_t k = 0; r >= 0 && k < all[i].values->n; k++)
+		for (size_t k = 0; r >= 0 && k < all[i].values->n; k++) {
 			r = all[i].change(c, all[i].values->v[k]);
+			u->not_attached = r == -ENOENT && all[i].removes;
+		}
 	return r;
 }
 
-/* Says whether the command line has an option besides --disk-size. */
-static bool changes_more(const struct update_args *u)
+/* Says whether the command line has limits for cgroups, and not only changes of devices. */
+static bool has_limits(const struct update_args *u)
 {
-	bool more = u->resources || u->l3 || u->membw || u->add_nets.n || u->rm_nets.n ||
-		    u->add_mounts.n || u->rm_mounts.n || u->add_disks.n || u->rm_disks.n;
+	bool limits = u->resources;
 
 	for (size_t i = 0; i < ARRAY_SIZE(limit_options); i++)
-		more |= u->limits[i] != NULL;
-	return more;
+		limits |= u->limits[i] != NULL;
+	return limits;
 }
 
 static int update_disk(struct container *c, const struct update_args *u)
@@ -240,9 +246,24 @@ static int update_disk(struct container *c, const struct update_args *u)
 	return err_ctx(vm_resize_disk(c, size), "--disk-size");
 }
 
-static int update_container(struct container *c, const struct update_args *u)
+/* Reads the new limits, from the file of --resources and from the other options. */
+static int read_limits(struct container *c, const struct update_args *u, struct cg_resources *ret)
 {
+	int r = 0;
+
+	if (u->resources)
+		r = spec_load_resources(&c->arena, u->resources, ret);
+	if (r < 0)
+		return err_ctx(r, "--resources %s", u->resources);
+	r = set_limits(u, ret);
+	return r < 0 ? r : settle_limits(c, ret);
+}
+
+static int update_container(struct container *c, struct update_args *u)
+{
+	const bool limits = has_limits(u);
 	struct cg_resources res = {0};
+	struct plan_vm_limits split;
 	enum container_status status;
 
 	int r = container_status(c, &status);
@@ -251,34 +272,19 @@ static int update_container(struct container *c, const struct update_args *u)
 	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING)
 		return err_set(
 			ESRCH, "cannot update container \"%s\": container not running", c->id);
-	if (u->resources)
-		r = spec_load_resources(&c->arena, u->resources, &res);
-	if (r < 0)
-		return err_ctx(r, "--resources %s", u->resources);
-	if (r >= 0)
-		r = set_limits(u, &res);
-	if (r >= 0)
-		r = settle_limits(c, &res);
+	r = read_limits(c, u, &res);
 	if (r >= 0)
 		r = check_rdt(c, u);
 	if (r >= 0)
+		r = split_limits(c, &res, &split);
+	if (r >= 0)
 		r = update_disk(c, u);
-	if (r < 0 || (u->disk_size && !changes_more(u)))
-		return r;
-	if (c->vm) {
-		r = update_guest(c, &res);
-		if (r < 0)
-			return r;
-	}
-	r = update_devices(c, u);
-	if (r < 0)
-		return r;
-	if (!c->cgroup.path)
-		return c->vm && !cg_wants_limits(&res)
-			       ? 0
-			       : err_set(ENOTSUP,
-					 "cannot update container \"%s\": it has no cgroup", c->id);
-	r = cg_apply(&c->cgroup, &res);
+	if (r >= 0 && limits && c->vm)
+		r = vm_update(c, &split.guest);
+	if (r >= 0)
+		r = update_devices(c, u);
+	if (r >= 0 && limits && c->cgroup.path)
+		r = cg_apply(&c->cgroup, &split.host);
 	return r < 0 ? r : update_rdt(c, u);
 }
 
@@ -325,5 +331,11 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 	if (r != 0)
 		return r < 0 ? r : 0;
 	r = cmd_open(g, args.v[0], true, &c);
-	return r < 0 ? r : update_container(&c, &u);
+	if (r >= 0)
+		r = update_container(&c, &u);
+	if (r < 0 && u.not_attached) {
+		program_fail(r);
+		return PROGRAM_EXIT_NOT_ATTACHED;
+	}
+	return r;
 }

@@ -5,6 +5,8 @@
  */
 #include "cmd/volume.h"
 
+#include <stdlib.h>
+
 #include "launch/live_mounts.h"
 #include "run/volumes.h"
 
@@ -14,6 +16,7 @@ struct target {
 	struct volume volume;
 	struct arena arena;
 	struct container c;
+	const char *list; /* path of the list of the mounts that were added to the container */
 };
 
 static void close_target(struct target *t)
@@ -29,6 +32,7 @@ static int open_target(
 	struct target *t, const struct globals *g, const char *store, char *const names[2])
 {
 	enum container_status status;
+	const char *root;
 
 	int r = run_volumes_open(&t->volumes, store, false);
 	if (r >= 0)
@@ -44,18 +48,24 @@ static int open_target(
 	if (r >= 0)
 		r = cmd_open(g, names[1], true, &t->c);
 	if (r >= 0)
+		r = container_root(&t->arena, g->root, &root);
+	if (r >= 0)
 		r = container_status(&t->c, &status);
 	if (r < 0)
 		return r;
 	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING)
 		return err_set(ESRCH, "container \"%s\" is %s: expected one that runs", t->c.id,
 			container_status_name(status));
-	return 0;
+	_cleanup_free_ char *real = realpath(root, NULL);
+	if (!real)
+		return err_sys("--root %s", root);
+	t->list = arena_printf(&t->arena, "%s/%s/" CONTAINER_ATTACHED, real, t->c.id);
+	return t->list ? 0 : -ENOMEM;
 }
 
-static int attach(struct target *t, const struct globals *g, const char *path, bool read_only)
+static int attach(struct target *t, const char *path, bool read_only)
 {
-	const char *root, *list, *text, *there;
+	const char *text, *there;
 
 	int r = live_mounts_find(&t->c, t->volume.path, &there);
 	if (r >= 0)
@@ -64,14 +74,10 @@ static int attach(struct target *t, const struct globals *g, const char *path, b
 	if (r != -ENOENT)
 		return r;
 	err_clear();
-	r = container_root(&t->arena, g->root, &root);
-	if (r < 0)
-		return r;
-	list = arena_printf(&t->arena, "%s/%s/" CONTAINER_ATTACHED, root, t->c.id);
 	text = arena_printf(&t->arena, "%s:%s%s", t->volume.path, path, read_only ? ":ro" : "");
-	if (!list || !text)
+	if (!text)
 		return -ENOMEM;
-	r = volume_note_attached(&t->volumes.store, t->volume.name, t->c.id, list);
+	r = volume_note_attached(&t->volumes.store, t->volume.name, t->list);
 	return r < 0 ? r : live_mounts_add(&t->c, text);
 }
 
@@ -96,7 +102,7 @@ int volume_attach(const struct command *self, const struct globals *g, int argc,
 		return err_set(EINVAL, "path %.200s: expected one without a colon", args.v[2]);
 	r = open_target(&t, g, store, args.v);
 	if (r >= 0)
-		r = attach(&t, g, args.v[2], read_only);
+		r = attach(&t, args.v[2], read_only);
 	return r < 0 ? err_ctx(r, "volume \"%.100s\"", args.v[0]) : 0;
 }
 
@@ -120,6 +126,6 @@ int volume_detach(const struct command *self, const struct globals *g, int argc,
 	if (r >= 0)
 		r = live_mounts_remove(&t.c, path);
 	if (r >= 0)
-		r = volume_forget_attached(&t.volumes.store, t.volume.name, t.c.id);
+		r = volume_forget_attached(&t.volumes.store, t.volume.name, t.list);
 	return r < 0 ? err_ctx(r, "volume \"%.100s\"", args.v[0]) : 0;
 }

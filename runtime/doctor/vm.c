@@ -49,6 +49,22 @@ static int check_tun(struct doctor_ctx *c)
 		errno == EACCES ? "let this user open it" : "modprobe tun");
 }
 
+/* Checks /dev/vhost-net, without which the frames of microVMs pass through their monitors. */
+static int check_vhost_net(struct doctor_ctx *c)
+{
+	_cleanup_fd_ int fd = open("/dev/vhost-net", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0)
+		return doctor_report(c, DOCTOR_OK, "vhost-net",
+			"/dev/vhost-net: this kernel moves the frames of microVMs' interfaces");
+	return doctor_report(c, DOCTOR_WARNING, "vhost-net",
+		"/dev/vhost-net: %s: slower networks in microVMs, whose frames pass through the "
+		"hypervisor's process; %s",
+		err_text(errno),
+		errno == EACCES ? "let this user open it (it often belongs to the group kvm)"
+				: "modprobe vhost_net");
+}
+
 /*
  * Tells root which ordinary users may open /dev/kvm. An ordinary user gets no such result, because
  * the check "kvm" says whether that user may open /dev/kvm.
@@ -79,6 +95,8 @@ int doctor_kvm(struct doctor_ctx *c)
 		r = check_guest_kernel(c);
 	if (r == 0)
 		r = check_tun(c);
+	if (r == 0)
+		r = check_vhost_net(c);
 	if (r == 0)
 		r = check_kvm_users(c);
 	return r < 0 ? r : doctor_rootless(c);
@@ -248,5 +266,7 @@ int doctor_qemu(struct doctor_ctx *c)
 		r = check_guest_kernel(c);
 	if (r == 0)
 		r = check_tun(c);
+	if (r == 0)
+		r = check_vhost_net(c);
 	return r < 0 ? r : doctor_rootless(c);
 }

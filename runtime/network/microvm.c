@@ -2,18 +2,19 @@
 #include "network/microvm.h"
 
 #include <stdlib.h>
+#include <sys/wait.h>
 
 #include "base/helper.h"
+#include "base/program.h"
 
 #define SAID_MAX 65536
 
 /*
- * Runs `caisson update OPTION INTERFACE ID`. *ret_said is the last line of its standard error, in
- * the arena. The lock of the networks' state is released meanwhile, because the guest may take
- * long, and other commands need not wait for it.
+ * Runs `caisson update OPTION INTERFACE ID`. Returns -ENODEV if the microVM has no interface to
+ * remove. The lock of the networks' state is released meanwhile, because the guest may take long,
+ * and other commands need not wait for it.
  */
-static int run_update(struct host *h, const struct tool_globals *g, const char *const words[3],
-	const char **ret_said)
+static int run_update(struct host *h, const struct tool_globals *g, const char *const words[3])
 {
 	const char *program = getenv(MICROVM_PROGRAM);
 	const char *const argv[] = {
@@ -38,33 +39,28 @@ static int run_update(struct host *h, const struct tool_globals *g, const char *
 		r = helper_read(&s, 2, &lines, SAID_MAX);
 	if (r < 0)
 		return r;
+	if (status == 0)
+		return 0;
 	const char *said = helper_last_line(&lines);
-	*ret_said = arena_strdup(&h->arena, str_starts(said, "caisson: ") ? said + 9 : said);
-	if (!*ret_said)
-		return -ENOMEM;
-	return status == 0 ? 0 : err_set(EIO, "%.500s", *ret_said);
+	if (str_starts(said, "caisson: "))
+		said += strlen("caisson: ");
+	const bool not_attached =
+		WIFEXITED(status) && WEXITSTATUS(status) == PROGRAM_EXIT_NOT_ATTACHED;
+	return err_set(not_attached ? ENODEV : EIO, "%.500s", said);
 }
 
 int microvm_add(struct host *h, const struct tool_globals *g, const char *id, const char *interface)
 {
-	const char *said;
-
-	return run_update(h, g, (const char *const[]){"--add-net", interface, id}, &said);
+	return run_update(h, g, (const char *const[]){"--add-net", interface, id});
 }
 
 int microvm_remove(
 	struct host *h, const struct tool_globals *g, const char *id, const char *interface)
 {
-	const char *said = "";
-	int r = run_update(h, g, (const char *const[]){"--rm-net", interface, id}, &said);
+	int r = run_update(h, g, (const char *const[]){"--rm-net", interface, id});
 
-	/*
-	 * The error message of monitor/hotplug.c has these words if the microVM does not have the
-	 * interface.
-	 */
-	if (r == -EIO && strstr(said, "was not attached")) {
-		err_clear();
-		return 0;
-	}
-	return r;
+	if (r != -ENODEV)
+		return r;
+	err_clear();
+	return 0;
 }

@@ -199,6 +199,20 @@ def test_no_kvm(rt):
     assert ("is not KVM" if rt.prefix else "is absent") in text
 
 
+@pytest.mark.parametrize("name, lacks", [("net/tun", "no network interfaces in microVMs"), ("vhost-net", "slower networks in microVMs")])
+@pytest.mark.parametrize("have, want", [("", "does not exist"), ("mknod {} c 1 3; chmod 600 {}", "let this user open it"), ("mknod {} c 1 3; chmod 666 {}", "")])
+def test_devices_of_networks(rt, name, lacks, have, want):
+    """doctor says for each device of microVMs' networks whether this user may open it, and what its absence costs."""
+    device = f"/dev/{name}"
+    rt.prefix = in_mounts("umask 0; mount -t tmpfs -o mode=755 none /dev; mkdir /dev/net; mknod /dev/null c 1 3; " + have.replace("{}", device))
+    rt.prefix += ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    j = report(rt)
+    for mode in ("vm-kvm", "vm-qemu"):
+        result, text = check(j, mode, os.path.basename(name))
+        assert result == ("warning" if want else "ok") and device in text and want in text, text
+        assert not want or lacks in text, text
+
+
 HIDE = """
 for d in /usr/local/lib/caisson /usr/lib/caisson /boot; do
 	[ ! -d $d ] || mount -t tmpfs none $d

@@ -348,6 +348,29 @@ def test_limits_without_a_cgroup(ctr):
     assert err.count("\n") == 1 and "linux.resources: the limits are not applied: the cgroup manager is disabled" in err, err
 
 
+def test_update_without_a_cgroup(ctr, tmp_path):
+    """An update without limits is no error for a container without a cgroup, and one with limits changes nothing."""
+    (tmp_path / "file").write_text("hello\n")
+    c = ctr("sleep", "1000")
+    c.rt.options = ["--cgroup-manager", "disabled"]
+    c.conf["root"]["readonly"] = False
+    c.create()
+    c.start()
+    try:
+        c.rt("update", c.id).ok()
+        c.rt("update", "--resources", "-", c.id, input="{}").ok()
+        c.rt("update", "--memory", "-1", c.id).ok()
+        c.rt("update", "--add-mount", f"{tmp_path}:/data", "--cpu-quota", "50000", c.id, timeout=120).failed("it has no cgroup")
+        c.exec("test", "!", "-e", "/data").ok()
+        r = c.rt("update", "--add-mount", f"{tmp_path}:/data", c.id, timeout=120).ok()
+        assert r.err == "" and c.exec("cat", "/data/file").ok().out == "hello\n"
+        c.rt("update", "--rm-mount", "/data", c.id, timeout=120).ok()
+    finally:
+        c.kill("KILL")
+        c.wait()
+        c.delete()
+
+
 @pytest.mark.parametrize("how", ["file", "stdin"])
 def test_update_devices_live(ctr, tmp, how):
     """update changes the device rules of a running container, from a file or standard input. Devices need no

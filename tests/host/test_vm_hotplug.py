@@ -85,7 +85,7 @@ def interfaces(vm):
 
     update(vm, "--add-net", "eth1").failed("eth1", "already")
     update(vm, "--add-net", "eth9").failed("--add-net eth9", "no interface eth9")
-    update(vm, "--rm-net", "eth9").failed("--rm-net eth9", "not attached")
+    assert update(vm, "--rm-net", "eth9").failed("--rm-net eth9", "not attached").rc == 3
     vm.rt("checkpoint", "--image-path", os.path.join(vm.bundle, "image"), vm.id, timeout=60).failed("eth1", "detach it")
 
     # The guest has another interface of this name, so it cannot take the new one, which stays the namespace's.
@@ -145,6 +145,11 @@ def networks(vm, tmp):
         assert "already" in net("attach", "web", vm.id).stderr
         done("detach", "web", vm.id)
         assert inside(vm, "ls", "/sys/class/net").ok().out.split() == ["lo"]
+        assert json.loads(done("inspect", "web"))["attachments"] == []
+        # The microVM no longer has the interface, as if `attach` had been killed before it gave it.
+        done("attach", "--interface", "web0", "web", vm.id)
+        update(vm, "--rm-net", "web0").ok()
+        done("detach", "web", vm.id)
         assert json.loads(done("inspect", "web"))["attachments"] == []
     finally:
         done("rm", "--force", "web")

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from harness.oci import entry, tar
-from harness.runtime import wait_for
+from harness.runtime import Runtime, wait_for
 from test_run import CONFIG, box, volumes  # noqa: F401
 
 
@@ -121,6 +121,28 @@ def test_attached_to_a_container_that_runs(box, volume):
     volume("rm", "data").ok()
     box.rt("rm", "-f", "b1").ok()
     volume("rm", "more").ok()  # the container and its mount have been removed
+
+
+def test_attached_to_two_containers_of_one_id(ctr, volume, rt, images, tmp):
+    """Containers below two --root directories may have the same id. The volume is in use until both have been detached from it."""
+    other = Runtime(rt.binary, os.path.join(tmp, "other"))
+
+    def in_other(command):  # --root may be relative
+        return Runtime(rt.binary, "other")("volume", command, "--store", images.store, "data", "twin", *["/data"][:command == "attach"], cwd=tmp)
+
+    for r in (rt, other):
+        c = ctr("sleep", "1000", id="twin", rt=r)
+        c.conf["root"]["readonly"] = False
+        c.conf["linux"]["cgroupsPath"] = f"/caisson-twin-{os.path.basename(r.root)}"
+        c.create()
+        c.start()
+    volume("create", "data").ok()
+    volume("attach", "data", "twin", "/data").ok()
+    in_other("attach").ok()
+    volume("detach", "data", "twin").ok()
+    volume("rm", "data").failed('the volume "data" is mounted in the container "twin"')
+    in_other("detach").ok()
+    volume("rm", "data").ok()
 
 
 def test_a_container_that_cannot_be_made_leaves_no_volume_of_a_wrong_option(box, volume):
