@@ -178,7 +178,7 @@ class Guests:
 
     def image(self, name):
         """Makes the image: whole, with random bytes that are all stored; or, for a qcow2 that is "new", empty."""
-        raw, path = self.work + "/whole.raw", f"{self.work}/image.{name}"
+        raw, path = self.work + "/whole.raw", f"{self.work}/{name.replace(',', '').replace(' ', '-')}.img"
         if not os.path.exists(raw):
             with open(raw, "wb") as f:
                 f.write(os.urandom(MiB) * self.args.guest_megabytes)
