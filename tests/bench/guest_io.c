@@ -12,6 +12,7 @@
  * idle    sleeps for ever, so that vm.py can look at the monitor's memory
  * blk     reads and writes /dev/vda, bypassing the guest's page cache: 1 MiB in sequence, 4 KiB at
  *         random
+ * blk2    does that of blk which keeps 16 requests under way, by two processes on two CPUs at once
  * fs      does the same with a file of 32 MiB on the virtio-fs share "bench", then with many small
  *         files
  * iperf3  gives eth0 the same address; iperf3 to 10.99.0.1, both ways
@@ -29,11 +30,13 @@
 #include <linux/aio_abi.h>
 #include <linux/vm_sockets.h>
 #include <net/if.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
@@ -131,9 +134,9 @@ static void at_random(const char *name, int fd, off_t len, int to_disk)
 
 /*
  * Reads or writes at random places of a disk or file, and keeps DEPTH requests under way at a time
- * (io_submit(2)).
+ * (io_submit(2)). Returns how many requests were done, and sets *ret_seconds.
  */
-static void at_depth(const char *name, int fd, off_t len, int to_disk)
+static double at_depth(const char *name, int fd, off_t len, int to_disk, double *ret_seconds)
 {
 	struct iocb cb[DEPTH] = {0};
 	struct io_event events[DEPTH];
@@ -168,25 +171,90 @@ static void at_depth(const char *name, int fd, off_t len, int to_disk)
 				die(name);
 		done += (double)ready;
 	}
-	say(name, done, now() - from);
+	*ret_seconds = now() - from;
 	syscall(SYS_io_destroy, ctx);
+	return done;
+}
+
+static void one_at_depth(const char *name, int fd, off_t len, int to_disk)
+{
+	double seconds, done = at_depth(name, fd, len, to_disk, &seconds);
+
+	say(name, done, seconds);
+}
+
+static void pin_to_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) < 0)
+		die("sched_setaffinity");
+}
+
+/*
+ * Does what at_depth() does in this process and in a child at once, each on a CPU of its own, so
+ * that a device with two queues uses both.
+ */
+static void two_at_depth(const char *name, int fd, off_t len, int to_disk)
+{
+	double *other = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	double seconds;
+	int status;
+
+	if (other == MAP_FAILED)
+		die("mmap");
+	pid_t pid = fork();
+	if (pid < 0)
+		die("fork");
+	pin_to_cpu(pid == 0);
+	for (int i = 0; pid == 0 && i < 1000; i++)
+		next_random();
+	double done = at_depth(name, fd, len, to_disk, &seconds);
+	if (pid == 0) {
+		*other = done;
+		_exit(0);
+	}
+	if (waitpid(pid, &status, 0) != pid || status != 0)
+		die(name);
+	say(name, done + *other, seconds);
+	munmap(other, PAGE);
+}
+
+static int open_disk(off_t *ret_len)
+{
+	if (mount("dev", "/dev", "devtmpfs", 0, NULL) < 0 && errno != EBUSY)
+		die("mount /dev");
+	int fd = open("/dev/vda", O_RDWR | O_DIRECT);
+	*ret_len = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+
+	if (*ret_len < 2 * MIB)
+		die("/dev/vda");
+	return fd;
 }
 
 static void test_blk(void)
 {
-	if (mount("dev", "/dev", "devtmpfs", 0, NULL) < 0)
-		die("mount /dev");
-	int fd = open("/dev/vda", O_RDWR | O_DIRECT);
-	off_t len = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+	off_t len;
+	int fd = open_disk(&len);
 
-	if (len < 2 * MIB)
-		die("/dev/vda");
 	sequence("blk-write-1M", fd, len, 1);
 	sequence("blk-read-1M", fd, len, 0);
 	at_random("blk-write-4k", fd, len, 1);
 	at_random("blk-read-4k", fd, len, 0);
-	at_depth("blk-write-4k-q16", fd, len, 1);
-	at_depth("blk-read-4k-q16", fd, len, 0);
+	one_at_depth("blk-write-4k-q16", fd, len, 1);
+	one_at_depth("blk-read-4k-q16", fd, len, 0);
+	close(fd);
+}
+
+static void test_blk2(void)
+{
+	off_t len;
+	int fd = open_disk(&len);
+
+	two_at_depth("blk-write-4k-2xq16", fd, len, 1);
+	two_at_depth("blk-read-4k-2xq16", fd, len, 0);
 	close(fd);
 }
 
@@ -384,6 +452,8 @@ int main(int argc, char **argv)
 				pause();
 		} else if (!strcmp(argv[i], "blk")) {
 			test_blk();
+		} else if (!strcmp(argv[i], "blk2")) {
+			test_blk2();
 		} else if (!strcmp(argv[i], "fs")) {
 			test_fs();
 		} else if (!strcmp(argv[i], "net")) {

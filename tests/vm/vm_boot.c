@@ -3,13 +3,15 @@
  * Boots the built-in machine without caisson, for tests on a host whose KVM runs Linux:
  *
  *	vm_boot [-m MIB] [-c CPUS] [-b PAGES] [-d DISK]... [-s TAG=SOCKET]... [-n TAP]...
- *		[-k TAP]... [-v SOCKET] KERNEL INITRAMFS CMDLINE
+ *		[-k TAP]... [-u FD]... [-q QUEUES] [-v SOCKET] KERNEL INITRAMFS CMDLINE
  *
  * -b: a balloon that asks the guest for PAGES pages. -n: a network device on that tap, which must
- * exist. -k: one that vhost-net serves. -v: each vsock stream that the guest opens is connected to
- * that Unix socket. The guest's console goes to standard output. The exit code is 0 if the guest
- * switched itself off, 3 if it ended otherwise, and 1 if the machine could not be built. The last
- * line on standard error says how the machine ended and after how many milliseconds.
+ * exist. -k: one that vhost-net serves. -u: a disk of a vhost-user back end, to which the inherited
+ * descriptor FD is connected, with as many queues as the -q before it says. -v: each vsock stream
+ * that the guest opens is connected to that Unix socket. The guest's console goes to standard
+ * output. The exit code is 0 if the guest switched itself off, 3 if it ended otherwise, and 1 if
+ * the machine could not be built. The last line on standard error says how the machine ended and
+ * after how many milliseconds.
  */
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -32,6 +34,7 @@ struct arguments {
 	struct virtio_net_options nics[MACHINE_NICS_MAX];
 	struct virtio_vsock_options vsock;
 	uint32_t balloon_pages;
+	unsigned queues; /* of the disks that back ends serve */
 };
 
 static int connect_to(const char *path)
@@ -72,6 +75,15 @@ static int add_disk(struct arguments *a, const char *path)
 	if (a->o.disk_count == MACHINE_DISKS_MAX)
 		return err_set(EINVAL, "-d %s: too many disks", path);
 	a->disks[a->o.disk_count++] = (struct machine_disk){.fd = fd, .serial = "vm_boot"};
+	return 0;
+}
+
+static int add_served_disk(struct arguments *a, const char *fd)
+{
+	if (a->o.disk_count == MACHINE_DISKS_MAX)
+		return err_set(EINVAL, "-u %s: too many disks", fd);
+	a->disks[a->o.disk_count++] = (struct machine_disk){
+		.fd = atoi(fd), .remote = true, .peer = "-u", .queues = a->queues, .serial = ""};
 	return 0;
 }
 
@@ -131,7 +143,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 {
 	int r = 0, c;
 
-	while (r >= 0 && (c = getopt(argc, argv, "m:c:b:d:s:n:k:v:")) >= 0) {
+	while (r >= 0 && (c = getopt(argc, argv, "m:c:b:d:u:q:s:n:k:v:")) >= 0) {
 		if (c == 'm')
 			a->o.memory.size = strtoull(optarg, NULL, 10) << 20;
 		else if (c == 'c')
@@ -140,6 +152,10 @@ static int parse(int argc, char **argv, struct arguments *a)
 			a->balloon_pages = (uint32_t)strtoul(optarg, NULL, 10);
 		else if (c == 'd')
 			r = add_disk(a, optarg);
+		else if (c == 'u')
+			r = add_served_disk(a, optarg);
+		else if (c == 'q')
+			a->queues = (unsigned)strtoul(optarg, NULL, 10);
 		else if (c == 's')
 			r = add_share(a, optarg);
 		else if (c == 'n')
