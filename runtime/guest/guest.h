@@ -277,6 +277,8 @@ void guest_attach(struct guest *g, const struct agent_frame *f);
 /* Appends the rules of the disks that were attached to the device rules of *res, in the arena. */
 int guest_add_disk_rules(struct arena *a, struct cg_resources *res) must_check;
 void guest_detach(struct guest *g, const struct agent_frame *f);
+/* Handles the message "cpus" (cpus.c). */
+void guest_set_cpus(struct guest *g, const struct agent_frame *f);
 
 /*
  * The functions of make.c handle the messages "clock", "create" and "exec". guest_copy_blob()
