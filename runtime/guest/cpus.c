@@ -59,5 +59,5 @@ static int set_cpus(struct guest *g, const struct agent_frame *f, struct json_ou
 
 void guest_set_cpus(struct guest *g, const struct agent_frame *f)
 {
-	guest_job(g, f, CPUS_MS, set_cpus);
+	guest_change(g, f, CPUS_MS, set_cpus);
 }
