@@ -32,6 +32,8 @@
  *		 command: the arguments, or [name]
  *	stats    {id}; the reply has stats: {...}, as cg_stats() writes it
  *	update   {id}; blob: agent_limits_pack()
+ *	cpus     {id, count}; the reply comes when the kernel has the first `count` CPUs on line and
+ *		 the others off line
  *	attach   {id, slot, kind: "net", name, net}; a device was attached to the running
  *		 machine: the reply comes when the container can use it. slot: the device's number
  *		 in the machine; net: see net_config.h, with this one interface

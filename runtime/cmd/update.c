@@ -4,7 +4,9 @@
 #include "launch/live_mounts.h"
 #include "launch/rdt.h"
 #include "launch/vm_client.h"
+#include "launch/vm_size.h"
 #include "plan/plan.h"
+#include "run/run.h"
 
 enum limit_kind {
 	LIMIT_COUNT,  /* target is a struct opt_u64; a number that is 0 or more */
@@ -62,7 +64,7 @@ static const struct limit_option limit_options[] = {
 };
 
 struct update_args {
-	const char *resources, *l3, *membw;
+	const char *resources, *l3, *membw, *cpus;
 	/*
 	 * the values of these options as given on the command line; NULL: the option was not given
 	 */
@@ -127,6 +129,40 @@ static int set_limits(const struct update_args *u, struct cg_resources *res)
 	return r;
 }
 
+static bool has_limit(const struct update_args *u, const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(limit_options); i++)
+		if (u->limits[i] && streq(limit_options[i].name, name))
+			return true;
+	return false;
+}
+
+/*
+ * Reads --cpus, which is a quota of CPU time and in a microVM the number of vCPUs. If config.json
+ * gives a microVM no quota, it has none afterwards either. *ret_quota is 0 without the option.
+ */
+static int set_cpus(struct container *c, const struct update_args *u, struct cg_resources *res,
+	int64_t *ret_quota)
+{
+	const struct spec *s = NULL;
+
+	*ret_quota = 0;
+	if (!u->cpus)
+		return 0;
+	if (has_limit(u, "cpu-quota") || has_limit(u, "cpu-period"))
+		return err_set(EINVAL,
+			"--cpus %.100s: --cpu-quota and --cpu-period say the same: leave them out",
+			u->cpus);
+	int r = run_parse_cpus(u->cpus, ret_quota);
+	if (r >= 0 && c->vm)
+		r = container_spec(c, &s);
+	if (r < 0 || (s && (!s->resources.cpu.quota.set || s->resources.cpu.quota.v <= 0)))
+		return r;
+	res->cpu.quota = (struct opt_i64){.set = true, .v = *ret_quota};
+	res->cpu.period = (struct opt_u64){.set = true, .v = RUN_CPU_PERIOD};
+	return 0;
+}
+
 /*
  * Checks the new limits for Intel RDT before anything is changed, so that an update that is sure to
  * fail changes nothing.
@@ -176,6 +212,20 @@ static int split_limits(
 }
 
 /*
+ * Changes the number of vCPUs, sends the guest the limits that its kernel enforces, and makes the
+ * balloon as large as they allow. *all are the limits of host and guest.
+ */
+static int update_guest(struct container *c, const struct cg_resources *all,
+	const struct cg_resources *guest, int64_t cpus_quota)
+{
+	int r = cpus_quota ? err_ctx(vm_size_set_cpus(c, cpus_quota, RUN_CPU_PERIOD), "--cpus")
+			   : vm_size_follow_quota(c, all);
+	if (r >= 0)
+		r = vm_update(c, guest);
+	return r < 0 ? r : vm_size_follow_memory(c, guest);
+}
+
+/*
  * Fills in the limits whose meaning depends on the version of the runtime specification, which
  * config.json names. config.json is read only if such a limit was given.
  */
@@ -222,7 +272,7 @@ static int update_devices(struct container *c, struct update_args *u)
 /* Says whether the command line has limits for cgroups, and not only changes of devices. */
 static bool has_limits(const struct update_args *u)
 {
-	bool limits = u->resources;
+	bool limits = u->resources || u->cpus;
 
 	for (size_t i = 0; i < ARRAY_SIZE(limit_options); i++)
 		limits |= u->limits[i] != NULL;
@@ -246,8 +296,12 @@ static int update_disk(struct container *c, const struct update_args *u)
 	return err_ctx(vm_resize_disk(c, size), "--disk-size");
 }
 
-/* Reads the new limits, from the file of --resources and from the other options. */
-static int read_limits(struct container *c, const struct update_args *u, struct cg_resources *ret)
+/*
+ * Reads the new limits, from the file of --resources and from the other options. *ret_quota is set
+ * as by set_cpus().
+ */
+static int read_limits(struct container *c, const struct update_args *u, struct cg_resources *ret,
+	int64_t *ret_quota)
 {
 	int r = 0;
 
@@ -256,6 +310,8 @@ static int read_limits(struct container *c, const struct update_args *u, struct 
 	if (r < 0)
 		return err_ctx(r, "--resources %s", u->resources);
 	r = set_limits(u, ret);
+	if (r >= 0)
+		r = set_cpus(c, u, ret, ret_quota);
 	return r < 0 ? r : settle_limits(c, ret);
 }
 
@@ -265,6 +321,7 @@ static int update_container(struct container *c, struct update_args *u)
 	struct cg_resources res = {0};
 	struct plan_vm_limits split;
 	enum container_status status;
+	int64_t quota = 0;
 
 	int r = container_status(c, &status);
 	if (r < 0)
@@ -272,7 +329,7 @@ static int update_container(struct container *c, struct update_args *u)
 	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING)
 		return err_set(
 			ESRCH, "cannot update container \"%s\": container not running", c->id);
-	r = read_limits(c, u, &res);
+	r = read_limits(c, u, &res, &quota);
 	if (r >= 0)
 		r = check_rdt(c, u);
 	if (r >= 0)
@@ -280,7 +337,7 @@ static int update_container(struct container *c, struct update_args *u)
 	if (r >= 0)
 		r = update_disk(c, u);
 	if (r >= 0 && limits && c->vm)
-		r = vm_update(c, &split.guest);
+		r = update_guest(c, &res, &split.guest, quota);
 	if (r >= 0)
 		r = update_devices(c, u);
 	if (r >= 0 && limits && c->cgroup.path)
@@ -315,11 +372,14 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 		{"disk-size", 0, OPTION_STRING, &u.disk_size, "SIZE",
 			"make the disk of a microVM (vm.image) larger while it runs"},
 	};
-	struct option_def defs[ARRAY_SIZE(limit_options) + ARRAY_SIZE(devices) + 4] = {resources};
+	const struct option_def cpus = {"cpus", 0, OPTION_STRING, &u.cpus, "NUMBER",
+		"CPUs to use, such as 1.5; in a microVM the number of vCPUs"};
+	struct option_def defs[ARRAY_SIZE(limit_options) + ARRAY_SIZE(devices) + 5] = {resources};
 	size_t n = 1;
 	for (size_t i = 0; i < ARRAY_SIZE(limit_options); i++)
 		defs[n++] = (struct option_def){limit_options[i].name, limit_options[i].letter,
 			OPTION_STRING, &u.limits[i], limit_options[i].arg, limit_options[i].help};
+	defs[n++] = cpus;
 	defs[n++] = l3;
 	defs[n++] = membw;
 	for (size_t i = 0; i < ARRAY_SIZE(devices); i++)

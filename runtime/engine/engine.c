@@ -61,6 +61,16 @@ int engine_resize_disk(struct engine *e, uint64_t size)
 	return e->ops->resize_disk(e, size);
 }
 
+int engine_set_balloon(struct engine *e, uint64_t bytes)
+{
+	return e->ops->set_balloon(e, bytes);
+}
+
+void engine_get_balloon(struct engine *e, struct engine_balloon *ret)
+{
+	e->ops->get_balloon(e, ret);
+}
+
 int engine_save(struct engine *e, const struct engine_save *s)
 {
 	if (!e->ops->save)

@@ -147,6 +147,12 @@ struct engine_save {
 	size_t owner_len;
 };
 
+/* Memory of the guest that the balloon gives to the host, in bytes. */
+struct engine_balloon {
+	uint64_t wanted; /* how much engine_set_balloon() has asked for */
+	uint64_t given;  /* how much the guest says that it has given */
+};
+
 /* What engine_change() changes in a machine that runs. */
 struct engine_change {
 	bool detach; /* the device in `slot` is detached; otherwise `device` is attached */
@@ -187,6 +193,9 @@ struct engine_ops {
 	int (*pause)(struct engine *e);
 	int (*retry)(struct engine *e);
 	int (*resize_disk)(struct engine *e, uint64_t size);
+	/* see engine_set_balloon() and engine_get_balloon() */
+	int (*set_balloon)(struct engine *e, uint64_t bytes);
+	void (*get_balloon)(struct engine *e, struct engine_balloon *ret);
 };
 
 extern const struct engine_ops engine_kvm, engine_qemu;
@@ -252,6 +261,13 @@ int engine_retry(struct engine *e) must_check;
  * a time, and not while engine_save() or engine_change() works.
  */
 int engine_resize_disk(struct engine *e, uint64_t size) must_check;
+
+/*
+ * Asks the guest to give the host `bytes` bytes of its memory in total, and to take the rest back.
+ * The guest does so when it can, and engine_get_balloon() tells how far it is.
+ */
+int engine_set_balloon(struct engine *e, uint64_t bytes) must_check;
+void engine_get_balloon(struct engine *e, struct engine_balloon *ret);
 
 /*
  * Begins to pause the machine and to save it. Once e->save_done is readable, engine_saved() returns

@@ -147,6 +147,22 @@ static int kvm_resize_disk(struct engine *e, uint64_t size)
 	return 0;
 }
 
+static int kvm_set_balloon(struct engine *e, uint64_t bytes)
+{
+	struct kvm_engine *k = e->state;
+
+	virtio_balloon_set_target(&k->machine.balloon, (uint32_t)(bytes / VIRTIO_BALLOON_PAGE));
+	return 0;
+}
+
+static void kvm_get_balloon(struct engine *e, struct engine_balloon *ret)
+{
+	struct virtio_balloon *b = &((struct kvm_engine *)e->state)->machine.balloon;
+
+	ret->wanted = (uint64_t)virtio_balloon_target(b) * VIRTIO_BALLOON_PAGE;
+	ret->given = (uint64_t)virtio_balloon_actual(b) * VIRTIO_BALLOON_PAGE;
+}
+
 static int enter_vcpu(void *ctx)
 {
 	const struct engine *e = ctx;
@@ -257,7 +273,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 	const struct machine_options o = {
 		.kvm = "/dev/kvm",
 		.memory = {.size = c->memory, .pages = c->pages, .mergeable = c->mergeable},
-		.cpus = c->cpus,
+		.cpus = c->max_cpus,
 		.nested = c->nested,
 		.kernel = d->kernel,
 		.initramfs = d->initramfs,
@@ -498,4 +514,6 @@ const struct engine_ops engine_kvm = {.start = kvm_start,
 	.next_event = kvm_next_event,
 	.pause = kvm_pause,
 	.retry = kvm_retry,
-	.resize_disk = kvm_resize_disk};
+	.resize_disk = kvm_resize_disk,
+	.set_balloon = kvm_set_balloon,
+	.get_balloon = kvm_get_balloon};

@@ -148,7 +148,7 @@ static int spawn_qemu(
 		.kernel = d->kernel,
 		.initramfs = d->initramfs,
 		.listener = q->relay.listener,
-		.threads = THREADS_MAX + d->config->cpus,
+		.threads = THREADS_MAX + d->config->max_cpus,
 		.user = jail_id(getpid()),
 		.monitor_pidfd = self};
 	struct clone_args ca = {.flags = QEMU_JAIL_FLAGS | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
@@ -370,6 +370,7 @@ static int qemu_start(struct engine *e, const struct engine_description *d)
 		memcpy(q->backends, d->backends, sizeof(q->backends));
 		q->nbackends = d->nbackends;
 		q->parameters = d->config->qemu_parameters.n > 0;
+		q->commands.memory = d->config->memory;
 		q->commands.image_size = d->image >= 0 ? (uint64_t)lseek(d->image, 0, SEEK_END) : 0;
 		q->relay = (struct relay)RELAY_INIT;
 		r = probe_backends(d);
@@ -433,4 +434,6 @@ const struct engine_ops engine_qemu = {.start = qemu_start,
 	.next_event = qemu_next_event,
 	.pause = qemu_pause,
 	.retry = qemu_retry,
-	.resize_disk = qemu_resize_disk};
+	.resize_disk = qemu_resize_disk,
+	.set_balloon = qemu_set_balloon,
+	.get_balloon = qemu_get_balloon};

@@ -102,6 +102,8 @@ static void add_firmware(struct qemu_args *a, const struct engine_description *d
 		   "auto-read-only=off");
 }
 
+#define TICKS_MIN 100 /* the fewest ticks in a second that a kernel can have (CONFIG_HZ) */
+
 static void add_kernel(struct qemu_args *a, const struct engine_description *d)
 {
 	add_arg(a, "-kernel");
@@ -120,8 +122,16 @@ static void add_kernel(struct qemu_args *a, const struct engine_description *d)
 	 * noreplace-smp keeps the lock prefixes in the code of a kernel that has only one CPU.
 	 * Removing them would change thousands of places of the kernel's code at boot, and QEMU
 	 * translates the code of a page again after each write to the page.
+	 *
+	 * lpj tells the kernel how far the TSC counts in one of its ticks. Each CPU but the first
+	 * would measure that when it is put on line. On a host whose CPUs are busy it can measure a
+	 * number so large that the next delay loop takes minutes. The number is that of a kernel
+	 * with TICKS_MIN ticks in a second. In a kernel with more ticks delays are longer, which
+	 * does no harm.
 	 */
-	add_arg(a, "%s noreplace-smp tsc=reliable tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
+	const uint64_t khz = tsc_khz();
+	add_arg(a, "%s noreplace-smp tsc=reliable tsc_early_khz=%" PRIu64 " lpj=%" PRIu64,
+		d->cmdline, khz, khz * 1000 / TICKS_MIN);
 }
 
 static void add_machine(struct qemu_args *a, const struct engine_description *d)
@@ -164,7 +174,7 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	 */
 	add_arg(a, "max,-erms,-fsrm,-la57%s", c->nested ? "" : ",-svm,-vmx");
 	add_arg(a, "-smp");
-	add_arg(a, "%u", c->cpus);
+	add_arg(a, "%u", c->max_cpus);
 	add_arg(a, "-m");
 	add_arg(a, "%" PRIu64 "M", c->memory >> 20);
 	add_arg(a, "-object");
@@ -291,7 +301,7 @@ static void add_devices(
 	add_arg(a, "-device");
 	add_arg(a, "virtio-rng-%s,rng=rng", bus(d));
 	add_arg(a, "-device");
-	add_arg(a, "virtio-balloon-%s,free-page-reporting=on", bus(d));
+	add_arg(a, "virtio-balloon-%s,free-page-reporting=on,deflate-on-oom=on", bus(d));
 	if (d->share >= 0) {
 		add_arg(a, "-chardev");
 		add_arg(a, "socket,id=fs,fd=%d", add_fd(a, d->share));

@@ -67,6 +67,37 @@ int qemu_resize_disk(struct engine *e, uint64_t size)
 	return send_command(e, command);
 }
 
+/* QEMU's command and its event have the memory that is left to the guest. */
+int qemu_set_balloon(struct engine *e, uint64_t bytes)
+{
+	struct qemu_commands *q = e->state;
+	char command[96];
+
+	snprintf(command, sizeof(command),
+		"{\"execute\":\"balloon\",\"arguments\":{\"value\":%llu}}\n",
+		(unsigned long long)(q->memory - bytes));
+	q->balloon.wanted = bytes;
+	return send_command(e, command);
+}
+
+void qemu_get_balloon(struct engine *e, struct engine_balloon *ret)
+{
+	const struct qemu_commands *q = e->state;
+
+	*ret = q->balloon;
+}
+
+/* Notes how large the balloon is, if the message is QEMU's event about the balloon. */
+static void note_balloon(struct qemu_commands *q, const struct json *message)
+{
+	const char *event = json_get_str(message, "event");
+	uint64_t left;
+
+	if (event && streq(event, "BALLOON_CHANGE") &&
+		json_get_u64(json_get(message, "data"), "actual", &left) >= 0 && left <= q->memory)
+		q->balloon.given = q->memory - left;
+}
+
 /* Says whether the message is QEMU's answer to the command that resizes the disk. */
 static bool is_resized(const struct json *message, struct engine_event *ret)
 {
@@ -120,5 +151,6 @@ int qemu_next_event(struct engine *e, struct engine_event *ret)
 			q->image_size = ret->error ? q->image_size : q->new_image_size;
 			return 1;
 		}
+		note_balloon(q, message);
 	}
 }

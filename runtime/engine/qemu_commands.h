@@ -15,6 +15,8 @@ struct qemu_commands {
 	 * size in bytes that QEMU was asked to give it
 	 */
 	uint64_t image_size, new_image_size;
+	uint64_t memory; /* memory of the guest, in bytes */
+	struct engine_balloon balloon;
 };
 
 int qemu_press_power(struct engine *e) must_check;
@@ -22,4 +24,6 @@ int qemu_add_viewer(struct engine *e, int sock) must_check;
 int qemu_pause(struct engine *e) must_check;
 int qemu_retry(struct engine *e) must_check;
 int qemu_resize_disk(struct engine *e, uint64_t size) must_check;
+int qemu_set_balloon(struct engine *e, uint64_t bytes) must_check;
+void qemu_get_balloon(struct engine *e, struct engine_balloon *ret);
 int qemu_next_event(struct engine *e, struct engine_event *ret) must_check;

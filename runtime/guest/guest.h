@@ -277,6 +277,8 @@ void guest_attach(struct guest *g, const struct agent_frame *f);
 /* Appends the rules of the disks that were attached to the device rules of *res, in the arena. */
 int guest_add_disk_rules(struct arena *a, struct cg_resources *res) must_check;
 void guest_detach(struct guest *g, const struct agent_frame *f);
+/* Handles the message "cpus" (cpus.c). */
+void guest_set_cpus(struct guest *g, const struct agent_frame *f);
 
 /*
  * The functions of make.c handle the messages "clock", "create" and "exec". guest_copy_blob()
@@ -340,6 +342,11 @@ void guest_unmount_share(struct guest *g);
  */
 typedef int job_fn(struct guest *g, const struct agent_frame *f, struct json_out *reply);
 void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn);
+/*
+ * As guest_job(), for a request that changes something. The job first waits for the end of the
+ * last such job, so that the changes are made in the order of their requests.
+ */
+void guest_change(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn);
 /* Reaps the child processes of job.c that have ended. */
 void jobs_reap(struct guest *g);
 /* Notes that the child with that pid was reaped. Does nothing if the child is no job's. */

@@ -228,10 +228,10 @@ static int detach(struct guest *g, const struct agent_frame *f, struct json_out 
 
 void guest_attach(struct guest *g, const struct agent_frame *f)
 {
-	guest_job(g, f, HOTPLUG_MS, attach);
+	guest_change(g, f, HOTPLUG_MS, attach);
 }
 
 void guest_detach(struct guest *g, const struct agent_frame *f)
 {
-	guest_job(g, f, HOTPLUG_MS, detach);
+	guest_change(g, f, HOTPLUG_MS, detach);
 }

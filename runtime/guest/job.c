@@ -6,8 +6,10 @@
  * for processes that are in a system call. Neither delay may stop the agent, because it must be
  * able to serve the request that kills all processes.
  */
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,7 +26,14 @@ struct job {
 	int out;
 	uint64_t id;
 	int64_t deadline;
+	bool changes; /* whether it changes something, so that the next change waits for its end */
 	struct strbuf reply;
+};
+
+struct job_kind {
+	int ms; /* how long the job may take */
+	job_fn *fn;
+	bool changes;
 };
 
 static void close_job(struct job *j)
@@ -56,6 +65,15 @@ static void on_reply(struct watch *w, uint32_t events)
 	close_job(j);
 }
 
+/* Waits for the end of the process to which pidfd refers, unless pidfd is -EBADF. */
+static void await_end(int pidfd)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	while (pidfd >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
+		;
+}
+
 _Noreturn static void run_job(
 	struct guest *g, const struct agent_frame *f, uint64_t id, job_fn *fn, int out)
 {
@@ -77,23 +95,44 @@ _Noreturn static void run_job(
 	_exit(agent_send(&w, 3, NULL, 0) < 0);
 }
 
-static int start_job(struct guest *g, const struct agent_frame *f, uint64_t id, int ms, job_fn *fn)
+/* Opens a pidfd for the newest job that changes something, or returns -EBADF if there is none. */
+static int open_last_change(const struct guest *g)
+{
+	for (const struct job *j = g->jobs; j; j = j->next)
+		if (j->changes && j->pid > 0) {
+			int fd = pidfd_open(j->pid, 0);
+			return fd < 0 ? err_sys("watch a job of the agent") : fd;
+		}
+	return -EBADF;
+}
+
+static int start_job(
+	struct guest *g, const struct agent_frame *f, uint64_t id, const struct job_kind *kind)
 {
 	int ends[2];
 
+	_cleanup_fd_ int before = kind->changes ? open_last_change(g) : -EBADF;
+	if (before < 0 && before != -EBADF)
+		return before;
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_sys("make a pipe");
 	_cleanup_fd_ int ours = ends[0], theirs = ends[1];
 	_cleanup_free_ struct job *j = calloc(1, sizeof(*j));
 	if (!j)
 		return err_set(ENOMEM, "out of memory");
-	*j = (struct job){.guest = g, .out = -EBADF, .id = id, .deadline = clock_ms() + ms};
+	*j = (struct job){.guest = g,
+		.out = -EBADF,
+		.id = id,
+		.deadline = clock_ms() + kind->ms,
+		.changes = kind->changes};
 	j->watch.ready = on_reply;
 	j->pid = fork();
 	if (j->pid < 0)
 		return err_sys("fork");
-	if (j->pid == 0)
-		run_job(g, f, id, fn, theirs);
+	if (j->pid == 0) {
+		await_end(before);
+		run_job(g, f, id, kind->fn, theirs);
+	}
 	j->out = take_fd(&ours);
 	j->next = g->jobs;
 	g->jobs = j;
@@ -104,15 +143,25 @@ static int start_job(struct guest *g, const struct agent_frame *f, uint64_t id, 
 	return r;
 }
 
-void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn)
+static void answer(struct guest *g, const struct agent_frame *f, const struct job_kind *kind)
 {
 	uint64_t id;
 
 	if (json_get_u64(f->json, "id", &id) < 0)
 		return guest_log(g, "%s: expected an id", f->type);
-	int r = start_job(g, f, id, ms, fn);
+	int r = start_job(g, f, id, kind);
 	if (r < 0)
 		guest_say_reply(g, id, -r, err_msg());
+}
+
+void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn)
+{
+	answer(g, f, &(struct job_kind){.ms = ms, .fn = fn});
+}
+
+void guest_change(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn)
+{
+	answer(g, f, &(struct job_kind){.ms = ms, .fn = fn, .changes = true});
 }
 
 void jobs_note_end(struct guest *g, pid_t pid)

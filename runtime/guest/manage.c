@@ -81,7 +81,7 @@ static int freeze_container(struct guest *g, const struct agent_frame *f, struct
 
 void guest_freeze(struct guest *g, const struct agent_frame *f)
 {
-	guest_job(g, f, FREEZE_MS, freeze_container);
+	guest_change(g, f, FREEZE_MS, freeze_container);
 }
 
 /* --- the message "ps" --- */

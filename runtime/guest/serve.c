@@ -33,6 +33,7 @@ static void handle_message(struct guest *g, const struct agent_frame *f)
 		{"ps", guest_ps},
 		{"stats", guest_stats},
 		{"update", guest_update},
+		{"cpus", guest_set_cpus},
 		{"attach", guest_attach},
 		{"detach", guest_detach},
 		{"clock", guest_set_clock},

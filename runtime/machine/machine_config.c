@@ -10,6 +10,7 @@
 #include "machine/foreign.h"
 #include "machine/image.h"
 #include "machine/qemu.h"
+#include "machine/spare.h"
 #include "machine/template.h"
 #include "plan/plan.h"
 #include "vm/kvm.h"
@@ -24,8 +25,6 @@
 #define LOCKS "io.caisson.vm.locks"
 #define KSM "/sys/kernel/mm/ksm"
 #define HUGE_PAGES_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
-/* how many vCPUs the ACPI tables can list, because their APIC ids have 8 bits */
-#define CPUS_MAX 254
 
 static int decide_memory(const struct spec *s, struct machine_config *m)
 {
@@ -72,9 +71,9 @@ static int decide_cpus(const struct spec *s, struct machine_config *m)
 		wanted = ((uint64_t)res->cpu.quota.v + period - 1) / period;
 		wanted = wanted > online ? online : wanted;
 	}
-	if (!wanted || wanted > CPUS_MAX)
+	if (!wanted || wanted > MACHINE_CPUS_MAX)
 		return err_set(EINVAL, "%s: %llu vCPUs: expected 1 to %d", field,
-			(unsigned long long)wanted, CPUS_MAX);
+			(unsigned long long)wanted, MACHINE_CPUS_MAX);
 	if (wanted > 4 * online)
 		return err_set(EINVAL,
 			"%s: %llu vCPUs: this host has %llu CPUs, at most four vCPUs "
@@ -362,6 +361,8 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 		r = decide_locks(s, ret);
 	if (r >= 0)
 		r = decide_cpus(s, ret);
+	if (r >= 0)
+		r = machine_decide_max_cpus(s, ret);
 	if (r >= 0)
 		r = machine_read_bool(s, NESTED, &ret->nested);
 	if (r >= 0)

@@ -34,7 +34,9 @@ struct machine_config {
 	const char *why_not_kvm; /* what KVM lacks if `auto` has chosen QEMU; else NULL */
 	const char *qemu;        /* path of the QEMU program */
 	struct spec_strings qemu_parameters;
-	unsigned cpus;
+	unsigned cpus; /* how many vCPUs the guest starts with */
+	/* how many vCPUs the machine has, of which the guest keeps the others off line at first */
+	unsigned max_cpus;
 	bool nested;         /* whether the guest may run virtual machines of its own */
 	uint64_t memory;     /* memory of the guest in bytes, a multiple of 2 MiB */
 	enum vm_pages pages; /* size of the host's pages that back the guest's memory */
@@ -101,6 +103,11 @@ struct machine_config {
 	/* the same as in struct machine_request */
 	const char *cache;
 };
+
+/* how many vCPUs the ACPI tables can list, because their APIC ids have 8 bits */
+#define MACHINE_CPUS_MAX 254
+/* annotation with the number of vCPUs up to which `caisson update` may go */
+#define MACHINE_MAX_VCPUS "io.caisson.vm.max-vcpus"
 
 /* how many network interfaces the container's network namespace may have at most */
 #define MACHINE_INTERFACES_MAX 8

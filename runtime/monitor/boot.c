@@ -37,10 +37,14 @@
 
 static int build_cmdline(struct monitor *m, const char **ret)
 {
-	const struct spec_strings *more = &m->a->machine->kernel_parameters;
+	const struct machine_config *c = m->a->machine;
+	const struct spec_strings *more = &c->kernel_parameters;
 	_cleanup_strbuf_ struct strbuf b = {0};
 
 	int r = strbuf_addf(&b, "%s", foreign_here(m) ? FOREIGN_CMDLINE : CMDLINE);
+	/* The kernel leaves the spare vCPUs off line until the agent puts them on line. */
+	if (r >= 0 && c->max_cpus > c->cpus)
+		r = strbuf_addf(&b, " maxcpus=%u", c->cpus);
 	for (size_t i = 0; i < more->n && r >= 0; i++)
 		r = strbuf_addf(&b, " %s", more->v[i]);
 	/*

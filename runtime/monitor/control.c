@@ -312,6 +312,10 @@ static int handle_request(struct monitor *m, struct client *c, struct agent_fram
 			"%s: this connection waits for a reply already: expected one request at a "
 			"time",
 			f->type);
+	if (streq(f->type, "cpus"))
+		return machine_size_set_cpus(m, c, f);
+	if (streq(f->type, "memory"))
+		return machine_size_memory(m, c, f);
 	if (streq(f->type, "freeze") || streq(f->type, "ps") || streq(f->type, "stats") ||
 		streq(f->type, "update"))
 		return forward_request(m, c, f);

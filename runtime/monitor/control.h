@@ -10,6 +10,13 @@
  *	signal {signal, all}                             reply
  *	freeze {frozen}                                  reply
  *	ps, stats, update with its blob                  reply
+ *	cpus {count, clamp}                              reply, when so many vCPUs are on line;
+ *	                                                 clamp: a count above the maximum is the
+ *	                                                 maximum, and no error
+ *	memory {limit}                                   reply with wanted and given, the bytes
+ *	                                                 that the balloon is to have and has; limit:
+ *	                                                 the container's new memory limit, 0: none;
+ *	                                                 absent: the balloon is only read
  *	checkpoint {}, two empty files for state and     reply, when the machine is saved and paused
  *	  memory of the machine
  *	end {}, on the same connection                   none: the machine ends; if the connection

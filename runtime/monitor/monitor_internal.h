@@ -395,6 +395,12 @@ int disk_size_begin(struct monitor *m, struct client *c, const struct agent_fram
 void disk_size_on_engine(struct monitor *m, const struct engine_event *event);
 void disk_size_on_server(struct monitor *m, const struct blk_message *message);
 
+/* machine_size.c: these functions handle the requests "cpus" and "memory". */
+int machine_size_set_cpus(struct monitor *m, struct client *c, const struct agent_frame *f)
+	must_check;
+int machine_size_memory(struct monitor *m, struct client *c, const struct agent_frame *f)
+	must_check;
+
 /*
  * checkpoint_send_suspend() and checkpoint_send_resume() send the agent "suspend" and "resume",
  * which agent/protocol.h describes. With `random`, "resume" has random bytes, because other

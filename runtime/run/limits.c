@@ -7,7 +7,6 @@
 #include "run/run.h"
 #include "spec/spec.h"
 
-#define CPU_PERIOD 100000 /* period of the CPU quota, in microseconds */
 #define CAPABILITIES_MAX 64
 #define ULIMIT_NAME_MAX 32
 
@@ -99,19 +98,30 @@ static int put_memory(struct run *r, struct json_out *o)
 	return 0;
 }
 
-static int put_cpus(struct run *r, struct json_out *o)
+int run_parse_cpus(const char *text, int64_t *ret_quota)
 {
 	char *end;
 
-	if (!r->o->cpus)
-		return 0;
-	double cpus = strtod(r->o->cpus, &end);
+	double cpus = strtod(text, &end);
 	if (*end || !(cpus >= 0.01) || cpus > 100000)
 		return err_set(EINVAL,
-			"--cpus %.100s: expected a number such as 1.5, at least 0.01", r->o->cpus);
+			"--cpus %.100s: expected a number such as 1.5, at least 0.01", text);
+	*ret_quota = (int64_t)(cpus * RUN_CPU_PERIOD);
+	return 0;
+}
+
+static int put_cpus(struct run *r, struct json_out *o)
+{
+	int64_t quota;
+
+	if (!r->o->cpus)
+		return 0;
+	int failed = run_parse_cpus(r->o->cpus, &quota);
+	if (failed < 0)
+		return failed;
 	json_out_object(o, "cpu");
-	json_out_u64(o, "period", CPU_PERIOD);
-	json_out_i64(o, "quota", (int64_t)(cpus * CPU_PERIOD));
+	json_out_u64(o, "period", RUN_CPU_PERIOD);
+	json_out_i64(o, "quota", quota);
 	json_out_end_object(o);
 	return 0;
 }

@@ -130,6 +130,12 @@ const char *run_network_path(const struct run_options *o);
 /* limits.c: computes the program's capabilities from the options. */
 int run_capabilities(struct run *r) must_check;
 /*
+ * limits.c: reads the number of CPUs of --cpus, such as "1.5", as a quota of CPU time in a period
+ * of RUN_CPU_PERIOD microseconds.
+ */
+#define RUN_CPU_PERIOD 100000
+int run_parse_cpus(const char *text, int64_t *ret_quota) must_check;
+/*
  * limits.c: run_put_limits() writes linux.resources with the devices, and run_put_rlimits() writes
  * process.rlimits.
  */

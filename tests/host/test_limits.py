@@ -92,6 +92,9 @@ def test_every_limit_and_every_flag_of_update(ctr, devices):
     assert files(c, want) == want
     less = {"memory": {"limit": 4096, "checkBeforeUpdate": True}}
     c.rt("update", "--resources", "-", c.id, input=json.dumps(less)).failed("linux.resources.memory.limit", "checkBeforeUpdate")
+    c.rt("update", "--cpus", "1.5", "--resources", "-", c.id, input=json.dumps({"cpu": {"quota": 1000}})).ok()  # --cpus overrides
+    want.update(lines(cpu__max="150000 100000"))
+    assert files(c, want) == want
     c.rt("update", "--cpu-rt-runtime", "1000", c.id).failed("cpu.realtimeRuntime", "cgroup v2")
     c.rt("update", "--cpu-rt-period", "1000", c.id).failed("cpu.realtimePeriod", "cgroup v2")
     assert files(c, want) == want

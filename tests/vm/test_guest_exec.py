@@ -4,6 +4,7 @@ import signal
 import time
 
 import pytest
+from harness import machine
 from agent_fixtures import guest, process_of, running, status_exit  # noqa: F401 (fixtures too)
 
 
@@ -148,6 +149,18 @@ def test_freeze(running):
     assert h.ask("freeze", frozen=False)["errno"] == 0
     s[1].sock.settimeout(5)
     assert s[1].sock.recv(1)
+
+
+def test_changes_keep_their_order(running):
+    """Requests that change something are done one after another, in the order in which they came."""
+    h, _ = running
+    ids = range(1000, 1060)
+    for n in ids:
+        h.send("freeze", id=n, frozen=n % 2 == 0)
+    replies = [h.expect("reply") for _ in ids]
+    assert [r["id"] for r in replies] == list(ids) and not any(r["errno"] for r in replies)
+    with open(machine.cgroup2_mount() + h.cgroup + "/cgroup.freeze", encoding="ascii") as f:
+        assert f.read() == "0\n"
 
 
 def test_exec_while_frozen(running):

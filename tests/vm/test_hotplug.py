@@ -82,7 +82,10 @@ def unanswered(c, store):
     pid = c.rt("state", c.id).json()["pid"]
     qemu, = subprocess.run(["pgrep", "-P", str(pid), "qemu"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     os.kill(int(qemu), signal.SIGSTOP)
+    others = [c.rt.popen("update", *args, c.id, stderr=subprocess.PIPE, text=True) for args in (("--cpus", "1"), ("--memory", "64m"))]
     volume("attach", c.id, "/late").failed("--add-mount", "did not answer", "stays attached until it is detached")
+    for p in others:
+        assert "the microVM does not answer" in p.communicate(timeout=120)[1] and p.returncode == 1
     os.kill(int(qemu), signal.SIGCONT)
     assert c.rt("state", c.id).json()["annotations"]["io.caisson.attached"] == "mount /late"
     volume("detach", c.id).ok()

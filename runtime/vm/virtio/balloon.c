@@ -265,6 +265,14 @@ void virtio_balloon_set_target(struct virtio_balloon *b, uint32_t pages)
 	pthread_mutex_unlock(&d->lock);
 }
 
+uint32_t virtio_balloon_target(struct virtio_balloon *b)
+{
+	pthread_mutex_lock(&b->dev.lock);
+	uint32_t pages = le32toh(b->config.num_pages);
+	pthread_mutex_unlock(&b->dev.lock);
+	return pages;
+}
+
 uint32_t virtio_balloon_actual(struct virtio_balloon *b)
 {
 	pthread_mutex_lock(&b->dev.lock);

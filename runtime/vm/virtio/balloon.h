@@ -51,11 +51,10 @@ void virtio_balloon_init(struct virtio_balloon *b, const struct vm_memory *m);
 /*
  * Asks the guest to give the host `pages` pages of VIRTIO_BALLOON_PAGE bytes in total; 0 returns
  * all pages to the guest. Any thread may call this.
- *
- * So far only tests call this function and virtio_balloon_actual(), because the guest already
- * reports the pages that it does not use. A machine whose memory can grow and shrink needs both.
  */
 void virtio_balloon_set_target(struct virtio_balloon *b, uint32_t pages);
+/* Returns the number of pages that virtio_balloon_set_target() has asked for. */
+uint32_t virtio_balloon_target(struct virtio_balloon *b);
 
 /* Returns how many pages the guest says it has given to the host. */
 uint32_t virtio_balloon_actual(struct virtio_balloon *b);

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/vm_size.h"
+
+#include <poll.h>
+
+#include "agent/agent.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "machine/machine_config.h"
+#include "monitor/control.h"
+#include "plan/plan.h"
+
+/* how long, in ms, the guest may take; the guest's agent gives up earlier (guest/cpus.c) */
+#define CALL_MS 30000
+#define PERIOD_DEFAULT 100000 /* period of a quota of CPU time, in microseconds */
+
+static int send_cpus(struct container *c, uint64_t count, bool clamp)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+	_cleanup_fd_ int sock = control_connect(c->dir);
+
+	int r = sock < 0 ? sock : agent_begin(&w, "cpus");
+	if (r < 0)
+		return r;
+	json_out_u64(&w.json, "count", count);
+	json_out_bool(&w.json, "clamp", clamp);
+	return control_call(sock, &w, NULL, CALL_MS, &reply);
+}
+
+static uint64_t whole_cpus(int64_t quota, uint64_t period)
+{
+	return ((uint64_t)quota + period - 1) / period;
+}
+
+int vm_size_set_cpus(struct container *c, int64_t quota, uint64_t period)
+{
+	return send_cpus(c, whole_cpus(quota, period), false);
+}
+
+int vm_size_follow_quota(struct container *c, const struct cg_resources *limits)
+{
+	const struct opt_u64 *period = &limits->cpu.period;
+	const struct spec *s;
+
+	if (!limits->cpu.quota.set || limits->cpu.quota.v <= 0)
+		return 0;
+	int r = container_spec(c, &s);
+	if (r < 0)
+		return r;
+	if (!spec_annotation(s, MACHINE_MAX_VCPUS) || (s->vm && s->vm->vcpus.set))
+		return 0;
+	if (!period->set)
+		period = &s->resources.cpu.period;
+	return send_cpus(c,
+		whole_cpus(
+			limits->cpu.quota.v, period->set && period->v ? period->v : PERIOD_DEFAULT),
+		true);
+}
+
+/* --- memory --- */
+
+/* how long, in ms, the guest may take without giving or taking any memory, and in all */
+#define STUCK_MS 20000
+#define MEMORY_MS 300000
+#define ASK_AGAIN_MS 20
+
+/* What the balloon has and is to have, in bytes. */
+struct balloon {
+	uint64_t wanted, given;
+};
+
+/*
+ * Asks the monitor how large the balloon is. If `limit` is not NULL, first asks it to make the
+ * balloon as large as this limit of the container allows.
+ */
+static int ask_balloon(struct container *c, const uint64_t *limit, struct balloon *ret)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+	_cleanup_fd_ int sock = control_connect(c->dir);
+
+	int r = sock < 0 ? sock : agent_begin(&w, "memory");
+	if (r < 0)
+		return r;
+	if (limit)
+		json_out_u64(&w.json, "limit", *limit);
+	r = control_call(sock, &w, NULL, CALL_MS, &reply);
+	if (r < 0)
+		return r;
+	if (json_get_u64(reply.json, "wanted", &ret->wanted) < 0 ||
+		json_get_u64(reply.json, "given", &ret->given) < 0)
+		return err_set(EPROTO, "the monitor did not say how large the balloon is");
+	return 0;
+}
+
+/* Waits until the guest has filled or emptied the balloon as it was asked. */
+static int await_balloon(struct container *c, struct balloon *b)
+{
+	const int64_t begin = clock_ms();
+	int64_t moved = begin;
+
+	while (b->given != b->wanted) {
+		const uint64_t before = b->given;
+		const int64_t now = clock_ms();
+
+		if (now - moved > STUCK_MS || now - begin > MEMORY_MS)
+			return err_set(ETIMEDOUT,
+				"the limit is set, but of the %llu MiB that the guest should give "
+				"to the host it has given %llu, and it does not go on",
+				(unsigned long long)(b->wanted >> 20),
+				(unsigned long long)(b->given >> 20));
+		poll(NULL, 0, ASK_AGAIN_MS);
+		int r = ask_balloon(c, NULL, b);
+		if (r < 0)
+			return r;
+		if (b->given != before)
+			moved = clock_ms();
+	}
+	return 0;
+}
+
+/* Says whether these limits have a memory limit; -1 and "max", which lift it, are limits too. */
+static bool has_memory_limit(const struct cg_resources *limits, const char *field)
+{
+	return limits->memory.limit.set || strstr(field, "unified");
+}
+
+int vm_size_follow_memory(struct container *c, const struct cg_resources *limits)
+{
+	const char *field, *of_config;
+	uint64_t limit = plan_vm_memory_limit(limits, &field);
+	struct balloon b;
+	const struct spec *s;
+
+	if (!has_memory_limit(limits, field))
+		return 0;
+	int r = container_spec(c, &s);
+	if (r < 0)
+		return r;
+	/*
+	 * Engines send the limit of config.json with every update. The machine was made for that
+	 * limit, so it means all of the machine's memory.
+	 */
+	if (limit == plan_vm_memory_limit(&s->resources, &of_config))
+		limit = 0;
+	r = ask_balloon(c, &limit, &b);
+	if (r >= 0)
+		r = await_balloon(c, &b);
+	return r < 0 ? err_ctx(r, "%s", field) : 0;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Changes how many vCPUs and how much memory a microVM has while it runs. */
+#pragma once
+#include "launch/container.h"
+
+/*
+ * Gives the microVM the vCPUs for `quota` microseconds of CPU time in each `period`: as many whole
+ * ones as that is, at least one.
+ */
+int vm_size_set_cpus(struct container *c, int64_t quota, uint64_t period) must_check;
+
+/*
+ * Does the same for new limits of the container, which an engine may have given. Does nothing if
+ * the limits have no quota, or if config.json does not let the number of vCPUs follow the quota. A
+ * microVM that cannot have so many vCPUs gets as many as it can.
+ */
+int vm_size_follow_quota(struct container *c, const struct cg_resources *limits) must_check;
+
+/*
+ * Gives memory of the microVM to the host, or gives it back, so that the guest has as much as the
+ * container's new memory limit and its kernel need. Does nothing if `limits` has no memory limit.
+ * Returns -ETIMEDOUT if the guest does not follow.
+ */
+int vm_size_follow_memory(struct container *c, const struct cg_resources *limits) must_check;

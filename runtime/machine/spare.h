@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Decides what a machine can get more of while it runs. */
+#pragma once
+#include "machine/machine_config.h"
+
+/* Sets m->max_cpus, once m->cpus and m->foreign are set. */
+int machine_decide_max_cpus(const struct spec *s, struct machine_config *m) must_check;

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests vCPUs and memory that a microVM gets and loses while it runs, on the test host's KVM."""
+import glob
+import json
+import os
+import subprocess
+
+import pytest
+from harness import config, mode, rootfs
+from harness.runtime import wait_for
+
+BOOT = 300
+KVM = ("--hypervisor", "kvm")
+# Three programs work, and then the statistics of the third CPU follow: its name and its time in programs.
+BUSY = "a() { i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; }; a & a & a & wait; grep '^cpu2 ' /proc/stat"
+MAX_VCPUS = "io.caisson.vm.max-vcpus"
+
+
+@pytest.fixture
+def vm(ctr):
+    made = []
+
+    def make():
+        c = config.default("sleep", "100000")
+        c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(BOOT), MAX_VCPUS: "3"}
+        c["linux"]["resources"] = {"cpu": {"quota": 100000, "period": 100000}}
+        c["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}, "hwConfig": {"memory": 320 << 20}}
+        made.append(ctr(conf=c))
+        return made[-1]
+    yield make
+    for c in made:
+        c.rt("delete", "--force", c.id, timeout=60).ok()
+
+
+def start(c):
+    """Starts the container. Returns whether its microVM started from a template."""
+    log = os.path.join(c.bundle, "log")
+    c.write()
+    c.rt("--debug", "--log", log, "create", *KVM, "--bundle", c.bundle, c.id, timeout=BOOT + 60).ok()
+    c.start(timeout=60)
+    with open(log, encoding="utf-8") as f:
+        return "microvm: starts from a template" in f.read()
+
+
+def update(c, *args, **kw):
+    return c.rt("update", *args, c.id, timeout=120, **kw)
+
+
+def resources(c, **members):
+    return update(c, "--resources", "-", input=json.dumps(members))
+
+
+def cpus(c):
+    return int(c.exec("nproc", timeout=60).ok().out)
+
+
+def has_cpus(c, number):
+    wait_for(lambda: cpus(c) == number, f"{number} CPUs", timeout=60)
+
+
+def cgroup(c, name):
+    """Returns what a file of the machine's cgroup on the host says."""
+    with open(f"/proc/{c.pid()}/cgroup", encoding="ascii") as f:
+        path = f.read().strip().split("::")[1]
+    with open(f"/sys/fs/cgroup{path}/{name}", encoding="ascii") as f:
+        return f.read().strip()
+
+
+def numbers_of_vcpus(c):
+    update(c, "--cpus", "2.5").ok()
+    has_cpus(c, 3)
+    assert cgroup(c, "cpu.max") == "250000 100000"
+    wait_for(lambda: int(c.exec("sh", "-c", BUSY, timeout=120).ok().out.split()[1]) > 0, "a program on the third CPU", timeout=120)
+    update(c, "--cpus", "4").failed("--cpus", "4 vCPUs", "at most 3", MAX_VCPUS)
+    assert cgroup(c, "cpu.max") == "250000 100000"
+    resources(c, cpu={"quota": 150000, "period": 100000}).ok()
+    has_cpus(c, 2)
+    resources(c, cpu={"quota": 500000, "period": 100000}).ok()  # five: as many as there are
+    has_cpus(c, 3)
+    resources(c, cpu={"quota": -1}).ok()
+    assert cpus(c) == 3
+    update(c, "--cpus", "1").ok()
+    has_cpus(c, 1)
+
+
+def free(c):
+    """Returns how much memory the guest has free, in MiB."""
+    lines = dict(line.split(":") for line in c.exec("cat", "/proc/meminfo", timeout=60).ok().out.splitlines())
+    return int(lines["MemFree"].split()[0]) // 1024
+
+
+def sizes_of_memory(c):
+    """Without a limit the guest has 320 MiB. With one it keeps that, 128 MiB and a 64th part of 320 MiB."""
+    before = free(c)
+    resources(c, memory={"limit": 64 << 20}).ok()
+    assert before - free(c) > 80
+    update(c, "--memory", "1g").failed("memory.limit", "at most the memory of the microVM")
+    update(c, "--memory", "-1").ok()
+    assert before - free(c) < 40
+    update(c, "--memory", "64m").ok()
+    assert before - free(c) > 80
+
+
+def killed_commands(c):
+    """What a command has told the guest before it was killed stays, and a later command can change it."""
+    for delay in (0.02, 0.2):
+        p = c.rt.popen("update", "--cpus", "3", "--memory", "100m", c.id)
+        try:
+            p.communicate(timeout=delay)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.communicate()
+
+        def changed():
+            update(c, "--cpus", "2", "--memory", "64m").ok()
+            return cpus(c) == 2
+        wait_for(changed, "two CPUs", timeout=60)
+
+
+def test_size(vm):
+    """vCPUs and memory come and go while the guest runs; a checkpoint keeps both, and a template starts with what config.json says."""
+    c = vm()
+    start(c)
+    assert cpus(c) == 1
+    numbers_of_vcpus(c)
+    sizes_of_memory(c)
+    killed_commands(c)
+    image = os.path.join(c.bundle, "image")
+    c.rt("checkpoint", "--image-path", image, c.id, timeout=BOOT).ok()
+    assert not c.exists()
+    c.rt("restore", "--detach", "--image-path", image, "--bundle", c.bundle, c.id, timeout=BOOT).ok()
+    assert cpus(c) == 2
+    before = free(c)
+    update(c, "--cpus", "3", "--memory", "-1").ok()
+    has_cpus(c, 3)
+    assert free(c) - before > 80
+    assert glob.glob("/var/cache/caisson/template-*")
+    other = vm()
+    assert start(other) and cpus(other) == 1
+    update(other, "--cpus", "2").ok()
+    has_cpus(other, 2)

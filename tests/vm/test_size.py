@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests vCPUs and memory that a microVM gets and loses while it runs, on QEMU. tests/host/test_vm_size.py tests the built-in machine."""
+import pytest
+
+from hypervisor import BOOT, QEMU, kernel, rt, up, vm  # noqa: F401 (fixtures too)
+from harness.runtime import wait_for
+
+MAX = "io.caisson.vm.max-vcpus"
+
+
+def update(c, *args):
+    return c.rt("update", *args, c.id, timeout=120)
+
+
+def cpus(c):
+    return int(c.exec("nproc", timeout=60).ok().out)
+
+
+def test_vcpus(vm):
+    """`update --cpus` puts vCPUs on and off line, up to the maximum, and refuses what it cannot do before it changes anything."""
+    c = up(vm("sleep", "100000", annotations={MAX: "3"}))
+    assert cpus(c) == 1
+    update(c, "--cpus", "2.5").ok()
+    wait_for(lambda: cpus(c) == 3, "three CPUs", timeout=60)
+    update(c, "--cpus", "4").failed("--cpus", "4 vCPUs", "at most 3", MAX)
+    update(c, "--cpus", "2", "--cpu-quota", "1000").failed("--cpus 2", "--cpu-quota")
+    for text in ("0", "-1", "two", "nan"):
+        update(c, "--cpus", text).failed(f"--cpus {text}", "expected a number")
+    assert cpus(c) == 3
+    update(c, "--cpus", "1").ok()
+    wait_for(lambda: cpus(c) == 1, "one CPU", timeout=60)
+    c.kill("KILL")
+    c.wait(timeout=60)
+    c.delete()
+
+
+@pytest.mark.parametrize("text", ["0", "1", "two", "", "100000"])
+def test_maximum_refused(vm, text):
+    vm(annotations={MAX: text}, vm={"hwConfig": {"vcpus": 2}}).run(*QEMU).failed(f"annotation {MAX}", f'"{text}"', "from 2")
+
+
+def free(c):
+    """Returns how much memory the guest has free, in MiB."""
+    lines = dict(line.split(":") for line in c.exec("cat", "/proc/meminfo", timeout=60).ok().out.splitlines())
+    return int(lines["MemFree"].split()[0]) // 1024
+
+
+def test_memory(vm):
+    """A limit below the machine's memory makes the guest give the rest to the host, and one above the machine's is refused."""
+    c = up(vm("sleep", "100000", vm={"hwConfig": {"memory": 512 << 20}}))
+    before = free(c)
+    assert before > 350
+    update(c, "--memory", "100m").ok()  # the kernel keeps 128 MiB and a 64th part of 512 MiB
+    assert 100 < before - free(c) and free(c) < 512 - 270
+    update(c, "--memory", "600m").failed("memory.limit", "at most the memory of the microVM")
+    assert free(c) < 512 - 270
+    update(c, "--memory", "200m").ok()
+    assert free(c) > before - 200
+    update(c, "--memory", "-1").ok()
+    assert free(c) > before - 60
+    update(c, "--pids-limit", "100").ok()
+    c.kill("KILL")
+    c.wait(timeout=60)
+    c.delete()
