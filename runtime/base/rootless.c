@@ -24,6 +24,9 @@
 static const char no_ranges[] =
 	"this user has no range of ids in " SUBIDS_USERS " and " SUBIDS_GROUPS
 	" (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER)";
+static const char no_ranges_elsewhere[] = SUBIDS_PROGRAM
+	" of the package uidmap names no ranges of ids for this user (another source "
+	"than files is named by \"subid\" in /etc/nsswitch.conf)";
 static const char not_mapped[] =
 	"newuidmap and newgidmap of the package uidmap did not map this user's ranges of ids";
 static const char outer_has_one[] = "this user namespace maps one id only";
@@ -48,9 +51,9 @@ static int find_ranges(struct maps *m)
 		r = strbuf_addf(&m->groups, "0 %u 1\n", getegid());
 	size_t groups = m->groups.len;
 	if (r >= 0)
-		r = subids_add(SUBIDS_USERS, geteuid(), &m->users);
+		r = subids_add(SUBIDS_OF_USERS, geteuid(), &m->users);
 	if (r >= 0)
-		r = subids_add(SUBIDS_GROUPS, geteuid(), &m->groups);
+		r = subids_add(SUBIDS_OF_GROUPS, geteuid(), &m->groups);
 	return r < 0 ? r : m->users.len > users && m->groups.len > groups;
 }
 
@@ -156,7 +159,9 @@ int rootless_become_root(struct rootless *ret)
 	int r = ranges > 0 ? enter_with_ranges(&maps) : ranges < 0 ? ranges : enter();
 	if (r < 0 || (ranges && r > 0))
 		return r < 0 ? r : 0;
-	ret->one_id = ranges ? not_mapped : no_ranges;
+	ret->one_id = ranges                   ? not_mapped
+		      : subids_are_elsewhere() ? no_ranges_elsewhere
+					       : no_ranges;
 	return map_one_id(uid, gid);
 }
 

@@ -4,16 +4,21 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/arena.h"
 #include "base/fd.h"
+#include "base/helper.h"
 #include "base/process.h"
 #include "base/user.h"
 
 #define FILE_MAX ((size_t)4 * 1024 * 1024)
 #define RANGES_MAX 339 /* the kernel takes 340 lines, and one maps the user's own id */
 #define NUMBER_MAX 12
+#define NSSWITCH "/etc/nsswitch.conf"
+#define NSSWITCH_MAX ((size_t)1024 * 1024)
+#define PRINTED_MAX (64 * 1024) /* bytes that getsubids(1) or getent(1) may print */
 
 /* Parses the number in the first `len` bytes of s. */
 static bool parse_number(const char *s, size_t len, uint64_t max, uint32_t *ret)
@@ -71,12 +76,30 @@ bool subids_next(
 	return false;
 }
 
-int subids_add(const char *path, uid_t uid, struct strbuf *map)
+/* An id map to which ranges are appended. */
+struct growing {
+	struct strbuf *map;
+	uint64_t inside; /* the id in the user namespace at which the next range begins */
+	int ranges;
+};
+
+/* Appends a range. Leaves out what is more than the kernel takes. */
+static int add_range(struct growing *g, uint32_t first, uint32_t count)
+{
+	if (g->ranges == RANGES_MAX || g->inside + count > UINT32_MAX)
+		return 0;
+	int r = strbuf_addf(g->map, "%u %u %u\n", (uint32_t)g->inside, first, count);
+	g->inside += count;
+	g->ranges++;
+	return r < 0 ? r : 0;
+}
+
+static int add_from_file(const char *path, uid_t uid, struct strbuf *map)
 {
 	_cleanup_user_names_ struct user_names names = {0};
 	_cleanup_strbuf_ struct strbuf text = {0};
+	struct growing g = {.map = map, .inside = 1};
 	uint32_t first, count;
-	uint64_t inside = 1;
 	int r = fd_read_file(AT_FDCWD, path, &text, FILE_MAX);
 
 	if (r < 0) {
@@ -84,16 +107,151 @@ int subids_add(const char *path, uid_t uid, struct strbuf *map)
 		return r == -ENOMEM ? r : 0;
 	}
 	const char *pos = strbuf_str(&text), *name = user_name(&names, uid);
-	for (int i = 0; i < RANGES_MAX && subids_next(&pos, name, uid, &first, &count); i++) {
-		if (inside + count > UINT32_MAX)
-			break;
-		r = strbuf_addf(map, "%u %u %u\n", (uint32_t)inside, first, count);
-		if (r < 0)
-			return r;
-		inside += count;
-	}
-	return 0;
+	while (r >= 0 && subids_next(&pos, name, uid, &first, &count))
+		r = add_range(&g, first, count);
+	return r;
 }
+
+/* --- ranges of another source, by getsubids(1) --- */
+
+bool subids_names_source(const char *text)
+{
+	static const char key[] = "subid:";
+
+	while (*text) {
+		const char *line = text;
+		size_t len = strcspn(line, "\n");
+		text += len + (line[len] == '\n');
+		if (strncasecmp(line, key, strlen(key)) != 0)
+			continue;
+		const char *word = line + strlen(key);
+		word += strspn(word, " \t");
+		size_t n = strcspn(word, " \t\n");
+		if (n > 0)
+			return !is_word(word, n, "files");
+	}
+	return false;
+}
+
+bool subids_are_elsewhere(void)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+
+	if (fd_read_file(AT_FDCWD, NSSWITCH, &text, NSSWITCH_MAX) < 0) {
+		err_clear();
+		return false;
+	}
+	return subids_names_source(strbuf_str(&text));
+}
+
+/* Parses a line "NUMBER: USER FIRST COUNT" of getsubids(1). */
+static bool parse_printed(const char *line, size_t len, uint32_t *ret_first, uint32_t *ret_count)
+{
+	const char *end = line + len, *words[4];
+	size_t lengths[4], n = 0;
+
+	for (const char *p = line; n < 4; n++) {
+		const char *space = memchr(p, ' ', (size_t)(end - p));
+		words[n] = p;
+		lengths[n] = (size_t)((space && n < 3 ? space : end) - p);
+		if (!space || n == 3)
+			break;
+		p = space + 1;
+	}
+	uint32_t number;
+	return n == 3 && lengths[0] > 1 && words[0][lengths[0] - 1] == ':' &&
+	       parse_number(words[0], lengths[0] - 1, UINT32_MAX, &number) && lengths[1] > 0 &&
+	       parse_number(words[2], lengths[2], UINT32_MAX - 1, ret_first) &&
+	       parse_number(words[3], lengths[3], UINT32_MAX - *ret_first, ret_count) &&
+	       *ret_count > 0;
+}
+
+int subids_add_printed(const char *text, struct strbuf *map)
+{
+	struct growing g = {.map = map, .inside = 1};
+	uint32_t first, count;
+	int r = 0;
+
+	while (r >= 0 && *text) {
+		const char *line = text;
+		size_t len = strcspn(line, "\n");
+		text += len + (line[len] == '\n');
+		if (!parse_printed(line, len, &first, &count))
+			return err_set(EPROTO,
+				SUBIDS_PROGRAM " printed \"%.*s\": expected lines "
+					       "\"NUMBER: USER FIRST COUNT\" with ids below 2^32",
+				(int)(len < 100 ? len : 100), line);
+		r = add_range(&g, first, count);
+	}
+	return r;
+}
+
+/*
+ * Runs a program and reads what it prints. Returns 0 and an empty text if the program is not there
+ * or fails.
+ */
+static int ask(const char *const *argv, struct strbuf *ret)
+{
+	_cleanup_helper_streams_ struct helper_streams s = HELPER_STREAMS_INIT;
+	int status;
+	int r = helper_streams_open(&s, "", 0);
+
+	if (r >= 0)
+		r = helper_run(&s, argv[0], argv, &status);
+	if (r < 0 || status != 0)
+		return r;
+	r = helper_read(&s, 1, ret, PRINTED_MAX);
+	if (r == -EFBIG)
+		return err_set(EPROTO, "%s printed more than %d bytes", argv[0], PRINTED_MAX);
+	if (r >= 0 && strlen(strbuf_str(ret)) != ret->len)
+		return err_set(EPROTO, "%s printed a NUL byte", argv[0]);
+	return r;
+}
+
+/*
+ * Finds the user's name, which the source of ranges knows the user by. The source may be a
+ * directory service whose users are not in /etc/passwd, so getent(1) is asked for these. A user
+ * without a name is named by number.
+ */
+static int find_name(uid_t uid, char ret[static USER_NAME_MAX])
+{
+	_cleanup_user_names_ struct user_names names = {0};
+	_cleanup_strbuf_ struct strbuf line = {0};
+	const char *known = user_name(&names, uid);
+	char number[NUMBER_MAX];
+
+	snprintf(number, sizeof(number), "%u", uid);
+	snprintf(ret, USER_NAME_MAX, "%s", known ? known : number);
+	if (known)
+		return 0;
+	int r = ask((const char *const[]){"getent", "passwd", number, NULL}, &line);
+	if (r >= 0 && !user_find(strbuf_str(&line), uid, ret))
+		snprintf(ret, USER_NAME_MAX, "%s", number);
+	return r;
+}
+
+static int add_from_program(enum subids_kind kind, uid_t uid, struct strbuf *map)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	char name[USER_NAME_MAX];
+	int r = find_name(uid, name);
+
+	if (r >= 0)
+		r = ask(kind == SUBIDS_OF_USERS
+				? (const char *const[]){SUBIDS_PROGRAM, name, NULL}
+				: (const char *const[]){SUBIDS_PROGRAM, "-g", name, NULL},
+			&text);
+	return r < 0 ? r : subids_add_printed(strbuf_str(&text), map);
+}
+
+int subids_add(enum subids_kind kind, uid_t uid, struct strbuf *map)
+{
+	if (subids_are_elsewhere())
+		return add_from_program(kind, uid, map);
+	return add_from_file(kind == SUBIDS_OF_USERS ? SUBIDS_USERS : SUBIDS_GROUPS, uid, map);
+}
+
+/* --- newuidmap(1) and newgidmap(1) --- */
 
 /*
  * Executes the program in the child process of subids_write_map(). Closes all descriptors above 2

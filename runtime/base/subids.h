@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The ranges of ids that an ordinary user may map in a user namespace: subuid(5) and subgid(5), and
- * the set-uid programs newuidmap(1) and newgidmap(1), which write the maps. Only the two files are
- * read, because a static program cannot use the name service switch.
+ * the set-uid programs newuidmap(1) and newgidmap(1), which write the maps. A static program cannot
+ * load the plug-ins of the name service switch. So if nsswitch.conf(5) names another source of
+ * ranges than the two files, such as "subid: sss", the program getsubids(1) is asked for them.
  */
 #pragma once
 #include <sys/types.h>
@@ -11,21 +12,40 @@
 
 #define SUBIDS_USERS "/etc/subuid"
 #define SUBIDS_GROUPS "/etc/subgid"
+#define SUBIDS_PROGRAM "getsubids"
+
+enum subids_kind {
+	SUBIDS_OF_USERS,  /* what subuid(5) is about */
+	SUBIDS_OF_GROUPS, /* what subgid(5) is about */
+};
+
+/* Says whether nsswitch.conf(5) names another source of ranges than the two files. */
+bool subids_are_elsewhere(void);
 
 /*
- * Appends the ranges that the file `path` gives to the user `uid` to an id map, in the form of
- * /proc/PID/uid_map. The first range begins at the id 1 of the user namespace, because the user
- * becomes the id 0. Appends nothing if the file cannot be read or gives the user no range.
+ * Appends the ranges of the user `uid` to an id map, in the form of /proc/PID/uid_map. The first
+ * range begins at the id 1 of the user namespace, because the user becomes the id 0. Appends
+ * nothing if the user has no range, if the file cannot be read, or if getsubids(1) is not there or
+ * fails. Returns -EPROTO if getsubids(1) prints something else than ranges.
  */
-int subids_add(const char *path, uid_t uid, struct strbuf *map) must_check;
+int subids_add(enum subids_kind kind, uid_t uid, struct strbuf *map) must_check;
 
 /*
  * Finds the user's next range in the text of subuid(5), from *pos on. Returns false if there is no
  * further range. `name` is NULL for a user without a name. The function is declared here for the
- * unit tests.
+ * unit tests, and so are the next two.
  */
 bool subids_next(
 	const char **pos, const char *name, uid_t uid, uint32_t *ret_first, uint32_t *ret_count);
+
+/* Appends the ranges that getsubids(1) has printed in `text` to an id map. */
+int subids_add_printed(const char *text, struct strbuf *map) must_check;
+
+/*
+ * Says whether the text of nsswitch.conf(5) names another source of ranges than the two files. As
+ * newuidmap(1) does, the function takes the first word of the first line "subid:" that has one.
+ */
+bool subids_names_source(const char *text);
 
 /*
  * Runs newuidmap(1) or newgidmap(1), which write an id map of the process `pid` after they have

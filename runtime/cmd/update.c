@@ -71,6 +71,7 @@ struct update_args {
 	const char *limits[ARRAY_SIZE(limit_options)];
 	struct option_list add_nets, rm_nets, add_disks, rm_disks, add_mounts, rm_mounts;
 	const char *disk_size;
+	bool force;
 	bool not_attached; /* set if the update failed because an option --rm-... names nothing */
 };
 
@@ -252,7 +253,7 @@ static int update_devices(struct container *c, struct update_args *u)
 		int (*change)(struct container *c, const char *value);
 		bool removes;
 	} all[] = {
-		{&u->rm_nets, hotplug_remove_net, true},
+		{&u->rm_nets, u->force ? hotplug_force_net : hotplug_remove_net, true},
 		{&u->add_nets, hotplug_add_net, false},
 		{&u->rm_disks, hotplug_remove_disk, true},
 		{&u->add_disks, hotplug_add_disk, false},
@@ -369,6 +370,8 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 			"mount a directory or file of the host into the running container"},
 		{"rm-mount", 0, OPTION_LIST, &u.rm_mounts, "TARGET",
 			"remove a mount that was added"},
+		{"force", 0, OPTION_FLAG, &u.force, NULL,
+			"with --rm-net: even if the guest does not let go"},
 		{"disk-size", 0, OPTION_STRING, &u.disk_size, "SIZE",
 			"make the disk of a microVM (vm.image) larger while it runs"},
 	};
@@ -391,6 +394,8 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 	if (r != 0)
 		return r < 0 ? r : 0;
 	r = cmd_open(g, args.v[0], true, &c);
+	if (r >= 0 && u.force && !u.rm_nets.n)
+		r = err_set(EINVAL, "--force: expected --rm-net with it");
 	if (r >= 0)
 		r = update_container(&c, &u);
 	if (r < 0 && u.not_attached) {

@@ -196,16 +196,44 @@ static int check_overlay(struct doctor_ctx *c)
 }
 
 /*
- * Says whether the file `path`, /etc/subuid or /etc/subgid, gives ids to this user or, if this user
- * is root, to any user.
+ * Says whether this user has ids or, if this user is root, whether any user has ids in the file
+ * `path`, /etc/subuid or /etc/subgid. If ids are not in files, root gets the answer yes, because no
+ * program lists the ids of all users.
  */
-static bool has_ids(const char *path)
+static int has_ids(enum subids_kind kind, const char *path)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
-	int r = geteuid() == 0 ? fd_read_file(AT_FDCWD, path, &text, SUBID_MAX)
-			       : subids_add(path, geteuid(), &text);
 
-	return r >= 0 && strpbrk(strbuf_str(&text), ": ");
+	if (geteuid() != 0) {
+		int r = subids_add(kind, geteuid(), &text);
+		return r < 0 ? r : text.len > 0;
+	}
+	return subids_are_elsewhere() || (fd_read_file(AT_FDCWD, path, &text, SUBID_MAX) >= 0 &&
+						 strchr(strbuf_str(&text), ':'));
+}
+
+/* Reports whether `who` may map more than one id. */
+static int check_ranges(struct doctor_ctx *c, const char *who)
+{
+	const bool elsewhere = subids_are_elsewhere();
+	int r = has_ids(SUBIDS_OF_USERS, SUBIDS_USERS);
+
+	if (r > 0)
+		r = has_ids(SUBIDS_OF_GROUPS, SUBIDS_GROUPS);
+	if (r < 0)
+		return doctor_report(c, DOCTOR_WARNING, "rootless",
+			"the ranges of %s are not known: %s", who, err_msg());
+	if (r == 0)
+		return doctor_report(c, DOCTOR_WARNING, "rootless", "%s can map one id only: %s",
+			who,
+			elsewhere ? SUBIDS_PROGRAM
+				" of the package uidmap names no ranges, of the source that "
+				"\"subid\" in /etc/nsswitch.conf names"
+				  : "no range in /etc/subuid and /etc/subgid; usermod "
+				    "--add-subuids 100000-165535 --add-subgids 100000-165535 USER");
+	return doctor_report(c, DOCTOR_OK, "rootless", "newuidmap and newgidmap, and ranges %s",
+		elsewhere ? "of the source that \"subid\" in /etc/nsswitch.conf names"
+			  : "in /etc/subuid and /etc/subgid");
 }
 
 int doctor_rootless(struct doctor_ctx *c)
@@ -230,13 +258,7 @@ int doctor_rootless(struct doctor_ctx *c)
 			"%s can map one id only: newuidmap and newgidmap are not there; install "
 			"the package uidmap (or shadow-utils)",
 			who);
-	if (!has_ids(SUBIDS_USERS) || !has_ids(SUBIDS_GROUPS))
-		return doctor_report(c, DOCTOR_WARNING, "rootless",
-			"%s can map one id only: no range in /etc/subuid and /etc/subgid; usermod "
-			"--add-subuids 100000-165535 --add-subgids 100000-165535 USER",
-			who);
-	return doctor_report(c, DOCTOR_OK, "rootless",
-		"newuidmap and newgidmap, and ranges in /etc/subuid and /etc/subgid");
+	return check_ranges(c, who);
 }
 
 int doctor_ns(struct doctor_ctx *c)

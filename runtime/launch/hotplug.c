@@ -131,13 +131,15 @@ int hotplug_add_net(struct container *c, const char *name)
 	return r < 0 ? err_ctx(r, "--add-net %.32s", name) : 0;
 }
 
-static int detach(struct container *c, const char *kind, const char *name)
+static int detach(struct container *c, const char *kind, const char *name, bool force)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
 	_cleanup_fd_ int sock = control_connect(c->dir);
 
 	int r = sock < 0 ? sock : begin(&w, "detach", kind, name);
+	if (r >= 0 && force)
+		json_out_bool(&w.json, "force", true);
 	return r < 0 ? r : control_call(sock, &w, NULL, CALL_MS, &reply);
 }
 
@@ -152,12 +154,12 @@ static int sweep_taps(struct container *c)
 	return r < 0 ? r : net_tap_sweep(-EBADF);
 }
 
-int hotplug_remove_net(struct container *c, const char *name)
+static int remove_net(struct container *c, const char *name, bool force)
 {
 	int r = refuse_namespaces(c, "--rm-net");
 
 	if (r >= 0)
-		r = detach(c, "net", name);
+		r = detach(c, "net", name, force);
 	if (r >= 0)
 		r = sweep_taps(c);
 	if (r >= 0)
@@ -169,6 +171,16 @@ int hotplug_remove_net(struct container *c, const char *name)
 	if (sweep_taps(c) < 0)
 		log_warn("%s", err_msg());
 	return err_set(ENOENT, "--rm-net %.32s: %s", name, why ? why : "out of memory");
+}
+
+int hotplug_remove_net(struct container *c, const char *name)
+{
+	return remove_net(c, name, false);
+}
+
+int hotplug_force_net(struct container *c, const char *name)
+{
+	return remove_net(c, name, true);
 }
 
 /* --- disks --- */
@@ -271,7 +283,7 @@ int hotplug_remove_disk(struct container *c, const char *target)
 	int r = refuse_namespaces(c, "--rm-disk");
 
 	if (r >= 0)
-		r = detach(c, "disk", target);
+		r = detach(c, "disk", target, false);
 	if (r == -ENOENT)
 		r = live_list_undo(c, LIVE_DISK, target, r);
 	else if (r >= 0)
@@ -459,7 +471,7 @@ int hotplug_add_mount(struct container *c, const struct hotplug_mount *m)
 
 int hotplug_remove_mount(struct container *c, const char *share, const char *target)
 {
-	int r = detach(c, "mount", target);
+	int r = detach(c, "mount", target, false);
 
 	/* The monitor does not know a mount whose command was killed before it told the monitor. */
 	if (r < 0 && r != -ENOENT)

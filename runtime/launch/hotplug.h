@@ -20,6 +20,8 @@ int hotplug_add_net(struct container *c, const char *name) must_check;
  * Returns -ENOENT if it was not added.
  */
 int hotplug_remove_net(struct container *c, const char *name) must_check;
+/* Does the same even if the guest refuses, or does not answer in five seconds. */
+int hotplug_force_net(struct container *c, const char *name) must_check;
 
 /*
  * Gives the microVM a disk: SOURCE:TARGET[:OPTIONS]. SOURCE is a raw image or a block device,

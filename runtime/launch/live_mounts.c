@@ -3,18 +3,26 @@
 
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/bounded.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "launch/hotplug.h"
 #include "launch/live_list.h"
 #include "step/live_mount.h"
 #include "step/mnt.h"
+
+/*
+ * how long, in ms, the file systems of a container in namespaces may hold up the look-up of a
+ * target
+ */
+#define LOOKUP_MS 10000
 
 /* --- the caller's place, to which each function returns from the container's namespaces --- */
 
@@ -98,13 +106,51 @@ static int open_source(struct live_entry *m, bool read_only)
 	return take_fd(&tree);
 }
 
+/* A change of the mounts of a container in namespaces. */
+struct change {
+	int ns;   /* pidfd of the container's process */
+	int tree; /* the mount to attach; -EBADF: the mount of *entry is detached */
+	const struct live_entry *entry;
+};
+
+static int make_change(void *data)
+{
+	const struct change *ch = data;
+	const struct stat is = {.st_dev = ch->entry->dev, .st_ino = ch->entry->ino};
+
+	return ch->tree >= 0 ? live_mount_attach(ch->ns, ch->tree, ch->entry->target)
+			     : live_mount_detach(ch->ns, ch->entry->target, &is);
+}
+
+/*
+ * Makes the change in a process of its own, because the container may have mounted a FUSE file
+ * system that never answers. That process keeps the container's lock, so that no other command
+ * makes a change before the process has ended if this command is killed. If the process takes too
+ * long, the lock is given back.
+ */
+static int change_mounts(struct container *c, int tree, const struct live_entry *m)
+{
+	_cleanup_fd_ int pidfd = container_pidfd(c);
+	struct change change = {.ns = pidfd, .tree = tree, .entry = m};
+
+	if (pidfd < 0)
+		return pidfd;
+	int r = bounded_run(&(struct bounded){.fn = make_change,
+		.data = &change,
+		.keep = {pidfd, tree, c->dir},
+		.nkeep = 3,
+		.timeout_ms = LOOKUP_MS});
+	if (r == -ETIMEDOUT || r == -EINTR)
+		(void)flock(c->dir, LOCK_UN);
+	return r;
+}
+
 static int attach(struct container *c, const struct live_entry *m, int tree, bool read_only)
 {
 	if (m->share)
 		return hotplug_add_mount(
 			c, &(struct hotplug_mount){m->share, m->target, tree, read_only});
-	_cleanup_fd_ int pidfd = container_pidfd(c);
-	return pidfd < 0 ? pidfd : live_mount_attach(pidfd, tree, m->target);
+	return change_mounts(c, tree, m);
 }
 
 static int name_in_share(struct container *c, struct live_entry *m)
@@ -137,7 +183,10 @@ static int add(struct container *c, const char *text)
 	if (r < 0)
 		return r;
 	r = attach(c, &m, tree, read_only);
-	return r < 0 && r != -ETIMEDOUT ? live_list_undo(c, LIVE_MOUNT, m.target, r) : r;
+	/* After these two errors nobody knows whether the mount is attached, so it stays noted. */
+	if (r == -ETIMEDOUT || r == -EINTR)
+		return r;
+	return r < 0 ? live_list_undo(c, LIVE_MOUNT, m.target, r) : 0;
 }
 
 int live_mounts_add(struct container *c, const char *text)
@@ -156,12 +205,8 @@ int live_mounts_add(struct container *c, const char *text)
 
 static int detach(struct container *c, const struct live_entry *m)
 {
-	const struct stat is = {.st_dev = m->dev, .st_ino = m->ino};
-
-	if (m->share)
-		return hotplug_remove_mount(c, m->share, m->target);
-	_cleanup_fd_ int pidfd = container_pidfd(c);
-	return pidfd < 0 ? pidfd : live_mount_detach(pidfd, m->target, &is);
+	return m->share ? hotplug_remove_mount(c, m->share, m->target)
+			: change_mounts(c, -EBADF, m);
 }
 
 static int remove_mount(struct container *c, const char *target)

@@ -27,7 +27,8 @@
  *	  the descriptor of the raw image
  *	attach {kind: "mount", name, share, attr}        reply, when the container has the mount
  *	share {}                                         reply with pid, that of the file server
- *	detach {kind, name}                              reply, when the guest has released it
+ *	detach {kind, name, force}                       reply, when the guest has released it, or
+ *	                                                 with "force" a device that it should have
  *	continue {}                                      reply, when a machine that was paused after
  *	                                                 an error of its disk goes on
  *	grow {size}                                      reply, when the guest's disk is larger

@@ -8,11 +8,14 @@
  * are CREATED, RUNNING and EXITED, and the machine's power-off is what ends the container, with
  * exit code 0. Signals that ask a process to end press the machine's power button, to which the
  * guest reacts as its configuration says. SIGKILL switches the machine off. Other signals are
- * refused.
+ * refused. Signals come from `caisson kill`, and directly from the command `run`, which hands its
+ * own signals on. A guest that hangs would keep `run` from ending, so a second signal of the latter
+ * kind switches the machine off.
  */
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "monitor/console.h"
@@ -21,6 +24,11 @@
 
 /* SIGRTMIN+3, which podman and docker send to a container whose program is systemd, to stop it */
 #define SIG_SYSTEMD_HALT 37
+/*
+ * how long, in ms, after a signal has pressed the power button a further signal to the monitor does
+ * nothing more than that; a terminal or a supervisor can send one signal twice
+ */
+#define SAME_PRESS_MS 2000
 
 bool foreign_here(const struct monitor *m)
 {
@@ -59,7 +67,7 @@ static bool presses_power(int sig)
 	       sig == SIGPWR || sig == SIG_SYSTEMD_HALT;
 }
 
-int foreign_signal(struct monitor *m, int sig)
+static int act_on_signal(struct monitor *m, int sig)
 {
 	if (sig == 0)
 		return 0;
@@ -82,6 +90,22 @@ int foreign_signal(struct monitor *m, int sig)
 		"signals of the host: expected TERM or INT (its power button) or KILL (power off "
 		"at once)",
 		sig);
+}
+
+int foreign_signal(struct monitor *m, int sig)
+{
+	if (m->phase == PHASE_RUNNING && presses_power(sig)) {
+		const int64_t now = clock_ms();
+		if (m->power_pressed && now - m->power_pressed >= SAME_PRESS_MS) {
+			log_debug("microvm: a second signal, switched off");
+			m->status = sig;
+			monitor_advance(m, PHASE_CUT);
+			return 0;
+		}
+		if (!m->power_pressed)
+			m->power_pressed = now;
+	}
+	return act_on_signal(m, sig);
 }
 
 int foreign_ended(struct monitor *m)
@@ -142,7 +166,7 @@ int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f)
 	} else if (streq(f->type, "signal")) {
 		if (json_get_u64(f->json, "signal", &sig) < 0 || sig > 64)
 			return err_set(EPROTO, "signal: expected a number from 0 to 64");
-		r = foreign_signal(m, (int)sig);
+		r = act_on_signal(m, (int)sig);
 	} else if (streq(f->type, "watch")) {
 		/*
 		 * The command waits for messages that never come, because a foreign guest's kernel

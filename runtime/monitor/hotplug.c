@@ -15,6 +15,8 @@
 
 /* how long, in ms, the agent may take until it uses a device, or until it has released one */
 #define HOTPLUG_MS 30000
+/* the same for a device that is taken away in any case (--force) */
+#define FORCE_MS 5000
 
 /* --- the table of the devices that were attached --- */
 
@@ -80,6 +82,7 @@ static void finish(struct monitor *m, int error, const char *why)
 	h->at = NULL;
 	h->deadline = 0;
 	h->error = 0;
+	h->force = false;
 	agent_frame_release(&h->order);
 	h->order = (struct agent_frame){0};
 	if (c) {
@@ -116,7 +119,7 @@ static int order_agent(struct monitor *m, const char *type)
 		json_out_str(&w.json, "share", h->at->share);
 	for (const struct json *j = h->order.json->first; j; j = j->next)
 		if (!streq(j->key, "type") && !streq(j->key, "id") && !streq(j->key, "slot") &&
-			!streq(j->key, "share"))
+			!streq(j->key, "share") && !streq(j->key, "force"))
 			json_out_node(&w.json, j->key, j);
 	return agent_send(&w, m->agent, NULL, 0);
 }
@@ -154,8 +157,13 @@ static void unplug_with(struct monitor *m, int r)
 
 static int let_go(struct monitor *m)
 {
-	m->hotplug.step = HOTPLUG_UNBINDING;
-	return order_agent(m, "detach");
+	struct hotplug *h = &m->hotplug;
+
+	h->step = HOTPLUG_UNBINDING;
+	int r = order_agent(m, "detach");
+	if (h->force)
+		h->deadline = clock_ms() + FORCE_MS;
+	return r;
 }
 
 /* Asks the agent to take the device into use. If that cannot be asked, undoes what was done. */
@@ -200,12 +208,12 @@ bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *
 			fail(m, -ENOTCONN);
 		return true;
 	}
-	if (h->step == HOTPLUG_UNBINDING && r < 0) {
+	if (h->step == HOTPLUG_UNBINDING && r < 0 && !h->force) {
 		fail(m, r);
 		return true;
 	}
-	/* The agent has released the device, or could not take it into use. */
-	unplug_with(m, r);
+	/* The agent has released the device or should have, or could not take it into use. */
+	unplug_with(m, h->step == HOTPLUG_UNBINDING ? 0 : r);
 	return true;
 }
 
@@ -216,6 +224,10 @@ void hotplug_check_deadline(struct monitor *m, int64_t now)
 	if (!h->deadline || now < h->deadline)
 		return;
 	log_debug("microvm: the agent does not answer about %s %s", h->at->kind, h->at->name);
+	if (h->force) {
+		unplug_with(m, 0);
+		return;
+	}
 	fail(m, err_set(ETIMEDOUT,
 			"the guest did not answer in %d seconds: %s %s stays attached until "
 			"it is detached",
@@ -403,6 +415,7 @@ int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 		return r;
 	h->order = *f;
 	*f = (struct agent_frame){0};
+	h->force = detach && k->device && json_get_true(h->order.json, "force");
 	c->change = CHANGE_DEVICES;
 	r = detach ? let_go(m) : 0;
 	if (r < 0)

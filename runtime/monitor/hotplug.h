@@ -63,6 +63,7 @@ struct hotplug {
 	struct agent_frame order;
 	uint64_t request; /* id of the message that waits for the agent's reply */
 	int64_t deadline; /* until when the agent has to reply (CLOCK_MONOTONIC, ms); 0: none */
+	bool force;       /* the device is detached even if the agent refuses or does not reply */
 	int error;        /* error of an attempt to attach that is being undone, or 0 */
 	char why[ERR_MAX];
 	struct attached devices[HOTPLUG_MAX];

@@ -219,6 +219,11 @@ struct monitor {
 	 * SIGKILL
 	 */
 	int64_t kill_deadline;
+	/*
+	 * when a signal to the monitor pressed a foreign guest's power button for the first time
+	 * (CLOCK_MONOTONIC, ms); 0: none has
+	 */
+	int64_t power_pressed;
 	/* a positive errno: the machine is paused after this error of vm.image; 0: it is not */
 	int disk_error;
 	bool resizes_disk; /* vm.image is being made larger */
@@ -341,7 +346,7 @@ int monitor_make_seed(struct monitor *m, int *ret) must_check;
 bool foreign_here(const struct monitor *m);
 int foreign_created(struct monitor *m) must_check;
 int foreign_start(struct monitor *m) must_check;
-int foreign_signal(struct monitor *m, int sig) must_check;
+int foreign_signal(struct monitor *m, int sig) must_check; /* a signal that the monitor got */
 int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f) must_check;
 int foreign_ended(struct monitor *m) must_check; /* handles the machine's end */
 

@@ -254,6 +254,45 @@ int tool_attach(
 	return program_print_json(&out);
 }
 
+/*
+ * Says whether the attachment belongs to another container than *t, one with the same ID below
+ * another --root. A record that names the namespace by a path of the user's says nothing of that.
+ */
+static bool is_of_another(const struct attachment *a, const struct target *t)
+{
+	return t->netns && str_starts(a->netns, "/proc/") && !streq(a->netns, t->netns);
+}
+
+/* Detaches those of the n attachments that are of the container `word` and have the interface. */
+static int detach_some(struct host *h, const struct tool_globals *g, const char *word,
+	const char *interface, const struct attachment *const *found, size_t n)
+{
+	struct target t = {.key = word};
+	size_t own = 0, others = 0;
+
+	/* A container that has ended needs no distinction, and neither does a namespace. */
+	if (!strchr(word, '/') && find_container(h, g, word, &t) < 0)
+		err_clear();
+	for (size_t i = 0; i < n; i++) {
+		if (interface && !streq(interface, found[i]->interface))
+			continue;
+		if (is_of_another(found[i], &t)) {
+			others++;
+			continue;
+		}
+		own++;
+		int r = detach(h, g, found[i]);
+		if (r < 0)
+			return r;
+	}
+	return others && !own
+		       ? err_set(ENOENT,
+				 "container \"%s\" below %s is not attached, but another container "
+				 "with this ID is: give its --root",
+				 word, g->root)
+		       : 0;
+}
+
 int tool_detach(
 	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv)
 {
@@ -287,9 +326,8 @@ int tool_detach(
 		r = -ENOMEM;
 	if (r >= 0)
 		r = attachment_list(&h, key, all ? NULL : args.v[0], &found, &n);
-	for (size_t i = 0; r >= 0 && i < n; i++)
-		if (!interface || streq(interface, found[i]->interface))
-			r = detach(&h, g, found[i]);
+	if (r >= 0)
+		r = detach_some(&h, g, word, interface, found, n);
 	if (r >= 0 && n == 0)
 		r = host_tidy(&h);
 	return r < 0 ? r : tool_finish(&h, json);

@@ -156,6 +156,26 @@ def test_subordinate_ids(rt, tmp):
             os.unlink(p)
 
 
+@pytest.mark.parametrize("prints, want, said", [("0: far 7000 9", "ok", "of the source that"), ("lots", "warning", "getsubids printed"),
+                                                ("", "warning", "names no ranges")])
+def test_subordinate_ids_of_another_source(rt, tmp, prints, want, said):
+    """nsswitch.conf says where the ranges are, and getsubids what they are. The user is in no file, and getent tells its name."""
+    bin, conf = os.path.join(tmp, "bin"), os.path.join(tmp, "nsswitch.conf")
+    os.mkdir(bin)
+    for n, script in (("newuidmap", ""), ("newgidmap", ""), ("getent", '[ "$*" = "passwd 4321" ] && echo far:x:4321:4321::/:/bin/sh'),
+                      ("getsubids", f'case "$*" in far|"-g far") [ -z "{prints}" ] || echo "{prints}";; *) exit 1;; esac')):
+        with open(os.path.join(bin, n), "w", opener=lambda p, f: os.open(p, f, 0o755)) as f:
+            f.write(f"#!/bin/sh\n{script}\n")
+    with open(conf, "w") as f:
+        f.write("passwd: files\nsubid: sss\n")
+    env = {**os.environ, "PATH": f"{bin}:{os.environ['PATH']}"}
+    rt.prefix = in_mounts(f"mount --bind {conf} /etc/nsswitch.conf")
+    assert "of the source that" in check(report(rt, env=env), "ns", "rootless")[1]
+    rt.prefix += ["setpriv", "--reuid", "4321", "--regid", "4321", "--clear-groups"]
+    result, text = check(report(rt, env=env), "ns", "rootless")
+    assert result == want and said in text, text
+
+
 @pytest.mark.parametrize("user, want", [([], "warning"), (["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"], "no")])
 def test_microvms_of_a_user_need_a_user_namespace(rt, tmp, user, want):
     """Root's do not, so that for root it is a warning about other users."""

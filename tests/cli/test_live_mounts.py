@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests `caisson update --add-mount` and `--rm-mount`: directories and files of the host, mounted into a container that runs."""
+import ctypes
 import os
+import signal
+import struct
 import subprocess
 import time
 
 import pytest
 
+from harness import machine, mode
 from harness.runtime import wait_for
 
 
@@ -148,3 +152,74 @@ def test_a_link_does_not_lead_to_another_mount(running, source):
             line for line in before.splitlines(True) if " /data" not in line)
     finally:
         subprocess.run(["umount", "-R", source / "other/proc"], check=True)
+
+
+def serve_silence(ns, at, say):
+    """Mounts a FUSE file system in the mount namespace, takes all its requests, and answers none after INIT."""
+    fd = os.open("/dev/fuse", os.O_RDWR)
+    if ctypes.CDLL(None).setns(ns, 0) != 0:
+        return
+    machine.mount("silent", at, "fuse", 0, f"fd={fd},rootmode=40000,user_id=0,group_id=0")
+    unique, = struct.unpack_from("<Q", os.read(fd, 1 << 16), 8)
+    # struct fuse_init_out of version 7.31, with the largest write
+    os.write(fd, struct.pack("<IiQ", 80, 0, unique) + struct.pack("<IIIIII", 7, 31, 0, 0, 0, 4096) + bytes(40))
+    os.write(say, b"m")
+    while os.read(fd, 1 << 16):
+        pass
+
+
+@pytest.fixture
+def silence(running):
+    """A running container has a file system at /hang that never answers. Its value is a function that ends the file system."""
+    hear, say = os.pipe()
+    running.exec("mkdir", "/hang").ok()
+    with open(f"/proc/{running.pid()}/ns/mnt", "rb") as ns:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                serve_silence(ns.fileno(), "/hang", say)
+            finally:
+                os._exit(1)
+    os.close(say)
+    assert os.read(hear, 1) == b"m"
+
+    def end():
+        nonlocal pid
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            pid = 0
+    os.close(hear)
+    yield end
+    end()
+
+
+def of_update(c):
+    """The processes of `caisson update` for the container."""
+    return [p for p in os.listdir("/proc") if p.isdigit() and c.id in (words := machine.cmdline(int(p))) and " update " in words]
+
+
+@pytest.mark.skipif(mode.VM, reason="in a microVM the look-up is the guest's")
+def test_a_file_system_that_never_answers(running, source, silence):
+    """A container that mounts FUSE holds up the look-up of a target, but neither the command nor what the command locks."""
+    c, end = running, silence
+    p = c.rt.popen("update", "--add-mount", f"{source}:/hang/x", c.id, stderr=subprocess.PIPE)
+    try:
+        said = p.communicate(timeout=120)[1].decode()
+    except subprocess.TimeoutExpired:
+        end()  # a process that waits for the file system cannot be killed
+        p.kill()
+        p.communicate()
+        raise
+    assert p.returncode == 1 and "--add-mount" in said and "a file system did not answer" in said, said
+    update(c, "--add-mount", f"{source}:/data").ok()
+    p = c.rt.popen("update", "--add-mount", f"{source}:/hang/y", c.id, stderr=subprocess.PIPE)
+    wait_for(lambda: len(of_update(c)) == 3, "the command, and the processes that look up", timeout=60)
+    p.send_signal(signal.SIGTERM)
+    assert "ended by signal" in p.communicate(timeout=60)[1].decode() and p.returncode == 1
+    assert c.exec("cat", "/data/file").ok().out == "hello\n"
+    end()
+    wait_for(lambda: not of_update(c), "the end of the processes that looked up", timeout=60)
+    # The file system is an error now, so nothing is mounted there.
+    update(c, "--rm-mount", "/data").ok()
+    assert c.exec("sh", "-c", "grep -c source /proc/mounts").out in ("", "0\n")

@@ -148,7 +148,9 @@ def networks(vm, tmp):
         assert json.loads(done("inspect", "web"))["attachments"] == []
         # The microVM no longer has the interface, as if `attach` had been killed before it gave it.
         done("attach", "--interface", "web0", "web", vm.id)
-        update(vm, "--rm-net", "web0").ok()
+        update(vm, "--force").failed("--force", "--rm-net")
+        update(vm, "--force", "--rm-net", "web0").ok()
+        assert update(vm, "--force", "--rm-net", "web0").failed("not attached").rc == 3
         done("detach", "web", vm.id)
         assert json.loads(done("inspect", "web"))["attachments"] == []
     finally:

@@ -89,6 +89,88 @@ def user(binary, layout, template, tmp, accounts):
         u("rm", "-f", name)
 
 
+# A plug-in for `subid` in nsswitch.conf, as sssd's, with one range for the user (shadow's subid.h has the types).
+PLUG_IN = """
+#include <pwd.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct subid_range {
+	unsigned long start, count;
+};
+
+int shadow_subid_has_range(const char *owner, unsigned long start, unsigned long count, int type, bool *result)
+{
+	*result = strcmp(owner, USER) == 0 && start >= FIRST && start + count <= FIRST + 65536;
+	return 0;
+}
+
+int shadow_subid_list_owner_ranges(const char *owner, int type, struct subid_range **ranges, int *count)
+{
+	if (strcmp(owner, USER) != 0)
+		return 1;
+	*ranges = malloc(sizeof(**ranges));
+	**ranges = (struct subid_range){FIRST, 65536};
+	*count = 1;
+	return 0;
+}
+
+int shadow_subid_find_subid_owners(unsigned long id, int type, uid_t **uids, int *count)
+{
+	return 3;
+}
+
+void shadow_subid_free(void *p)
+{
+	free(p);
+}
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp, user, accounts):
+    """nsswitch.conf names a plug-in as the source of ranges. The test puts the plug-in where set-uid programs find it, by an overlay."""
+    accounts(False)
+    conf, plug_ins = os.path.join(tmp, "nsswitch.conf"), os.path.join(tmp, "plug-ins")
+    os.mkdir(plug_ins, 0o755)
+    with open("/etc/nsswitch.conf", encoding="utf-8") as real, open(conf, "w", encoding="utf-8") as f:
+        f.write("subid: stub\n" + real.read())
+    os.chmod(conf, 0o644)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-x", "c", f'-DUSER="{ordinary.NAME}"', f"-DFIRST={SUBIDS}", "-o", f"{plug_ins}/libsubid_stub.so", "-"],
+                   input=PLUG_IN, text=True, check=True)
+    libraries = os.path.dirname(os.path.realpath(subprocess.run(["gcc", "-print-file-name=libc.so.6"], stdout=subprocess.PIPE, text=True, check=True)
+                                                 .stdout.strip()))
+    subprocess.run(["mount", "-t", "overlay", "-o", f"ro,lowerdir={plug_ins}:{libraries}", "stub", libraries], check=True)
+    machine.mount(conf, "/etc/nsswitch.conf", flags=4096)
+    yield user
+    machine.umount("/etc/nsswitch.conf")
+    subprocess.run(["umount", "--lazy", libraries], check=True)
+
+
+def test_ranges_of_a_plug_in(elsewhere):
+    """The ranges are not in /etc/subuid, but where nsswitch.conf says: an image has its owners, as with ranges in the files."""
+    assert elsewhere.box(STAT).splitlines() == SEEN
+    f, = (x for x in elsewhere.files("f") if "/www/" in x)
+    assert os.stat(f).st_uid == SUBIDS + 32
+
+
+@pytest.mark.parametrize("script, rc, said", [
+    ("echo 'Error fetching ranges' >&2; exit 1", 0, "getsubids of the package uidmap names no ranges of ids for this user"),
+    ("echo 0: $1 lots", 1, "getsubids printed"),
+    ("yes", 1, "getsubids printed"),
+])
+def test_getsubids_that_fails_or_prints_something_else(elsewhere, tmp, script, rc, said):
+    bin = os.path.join(tmp, "stub-bin")
+    os.mkdir(bin, 0o755)
+    with open(os.path.join(bin, "getsubids"), "w", opener=lambda p, f: os.open(p, f, 0o755), encoding="ascii") as f:
+        f.write("#!/bin/sh\n" + ("yes | head -c 1000000\n" if script == "yes" else script + "\n"))
+    os.chmod(os.path.join(bin, "getsubids"), 0o755)
+    elsewhere.env["PATH"] = bin + ":" + elsewhere.env["PATH"]
+    p = elsewhere.call("run", "--image", "box", "--rm", "--network", "none", "id", "-u", rc=rc)
+    assert said in p.stderr and (p.stdout == "0\n") == (rc == 0), p
+
+
 def vm_options():
     kernel = mode.guest_kernel(rootfs.CACHE)
     return ["--isolation", "vm", "--kernel", kernel] if kernel else None

@@ -208,6 +208,14 @@ def test_same_id_under_another_root(host, ctr, rt, tmp):
         else:
             call(rt.binary, *other, "delete", "--force", "twin").ok()
         assert (state(), records(host, "twin")) == kept
+    with open(twin.log, "ab") as log:
+        subprocess.run([rt.binary, *other, "create", "--bundle", twin.bundle, "twin"], stdout=log, stderr=log, check=True)
+    call(host.binary, "net", *other, "detach", "--all", "twin").failed("another container with this ID", "--root")
+    assert records(host, "twin") == kept[1]
+    call(rt.binary, *other, "delete", "--force", "twin").ok()
+    assert (state(), records(host, "twin")) == kept
+    call(host.binary, "net", "--root", c.rt.root, "detach", "--all", "twin").ok()
+    assert records(host, "twin") == {}
     c.delete("--force")
     host("rm", "caisson").ok()
 

@@ -296,6 +296,36 @@ static void guest_never_answers(void **state)
 	tear_down();
 }
 
+/* With "force" the device of a guest that refuses, or never answers, is detached on the host. */
+static void guest_is_forced(void **state)
+{
+	static const char request[] = "{\"type\":\"detach\",\"kind\":\"disk\","
+				      "\"name\":\"/dev/x\",\"force\":true}";
+
+	for (int answers = 0; answers < 2; answers++) {
+		set_up();
+		attach();
+		answer(told("attach"), 0, "");
+		replied(0, "");
+		ask(request, -1);
+		uint64_t late = told("detach");
+		hotplug_check_deadline(&m, clock_ms());
+		assert_null(fake.pending);
+		if (answers)
+			answer(late, EBUSY, "a program has it open");
+		else
+			hotplug_check_deadline(&m, clock_ms() + 3600000);
+		silent(command);
+		hotplug_on_changed(&m);
+		replied(0, "");
+		assert_int_equal(fake.detached, 1);
+		assert_int_equal(hotplug_refuse(&m), 0);
+		answer(late, 0, "");
+		silent(command);
+		tear_down();
+	}
+}
+
 static void hang_up(void)
 {
 	fd_close(&command);
@@ -475,6 +505,7 @@ int main(void)
 		cmocka_unit_test(busy),
 		cmocka_unit_test(guest_cannot),
 		cmocka_unit_test(guest_never_answers),
+		cmocka_unit_test(guest_is_forced),
 		cmocka_unit_test(killed_commands),
 		cmocka_unit_test(bad_requests),
 		cmocka_unit_test(vcpus_refused),

@@ -54,12 +54,61 @@ static void test_numbers_that_are_no_range(void **state)
 	check("anna:4294967294:1", "anna", 4294967294, 1);
 }
 
+static void test_source(void **state)
+{
+	static const char *const files[] = {"", "subid:", "subid: files\n", "subid:\tfiles sss\n",
+		"# subid: sss\n", "passwd: sss\nsubid: files", "asubid: sss",
+		"subid:\nsubid: files"};
+	static const char *const others[] = {"subid: sss", "passwd: files\nsubid:sss\n",
+		"SUBID: filesystem\n", "subid: \nsubid: sss files\n"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		assert_false(subids_names_source(files[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+		assert_true(subids_names_source(others[i]));
+}
+
+static void test_printed(void **state)
+{
+	static const char *const wrong[] = {"Error", "\n", "0: anna 1", "0: anna 1 0",
+		"0: anna 1 5 ", "0: anna 1 5 6", "0 anna 1 5", ": anna 1 5", "x: anna 1 5",
+		"0:  1 5", "0: anna -1 5", "0: anna 4294967295 1", "0: anna 4294967290 6",
+		"0: anna 0x1 5", "0: anna 1 5\n\n", "0: anna 1 5\r\n", "0: anna\t1 5\n"};
+	_cleanup_strbuf_ struct strbuf map = {0};
+
+	assert_int_equal(subids_add_printed("", &map), 0);
+	assert_int_equal(map.len, 0);
+	assert_int_equal(subids_add_printed("0: anna 100 5\n1: anna 4294967294 1\n", &map), 0);
+	assert_string_equal(strbuf_str(&map), "1 100 5\n6 4294967294 1\n");
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		assert_int_equal(subids_add_printed(wrong[i], &map), -EPROTO);
+		assert_non_null(strstr(err_msg(), "getsubids printed"));
+	}
+}
+
+/* The kernel takes 340 lines, of which the caller writes one. */
+static void test_more_ranges_than_the_kernel_takes(void **state)
+{
+	_cleanup_strbuf_ struct strbuf text = {0}, map = {0};
+	size_t lines = 0;
+
+	for (int i = 0; i < 500; i++)
+		assert_int_equal(strbuf_addf(&text, "%d: anna %d 1\n", i, 1000 + 2 * i), 0);
+	assert_int_equal(subids_add_printed(strbuf_str(&text), &map), 0);
+	for (const char *p = strbuf_str(&map); *p; p++)
+		lines += *p == '\n';
+	assert_int_equal(lines, 339);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lines),
 		cmocka_unit_test(test_several_ranges),
 		cmocka_unit_test(test_numbers_that_are_no_range),
+		cmocka_unit_test(test_source),
+		cmocka_unit_test(test_printed),
+		cmocka_unit_test(test_more_ranges_than_the_kernel_takes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

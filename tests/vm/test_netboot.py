@@ -5,6 +5,7 @@ and its initramfs to the serial port, and resets the machine."""
 import hashlib
 import http.server
 import os
+import signal
 import ssl
 import threading
 
@@ -13,7 +14,7 @@ import pytest
 from harness import oci, registry
 from harness.pvh import pvh_kernel
 from test_inside import put
-from test_machine import machines  # pylint: disable=unused-import
+from test_machine import machines, until  # pylint: disable=unused-import
 
 class Server(http.server.ThreadingHTTPServer):
     """A web server in memory: {path: bytes or (status, location)}. `seen` has the paths that were asked for."""
@@ -90,6 +91,24 @@ def test_pvh_of_32_bits(machines, tmp):
     """A PVH kernel may be a 32-bit ELF, as Xen's own test kernels are."""
     r = machines.run("--kernel", put(tmp, "k", pvh_kernel(32)), "--append", "c", timeout=120)
     assert r.rc == 0 and "PVH: " in r.out and " + " in r.out, r
+
+
+def test_a_machine_that_hangs(machines, tmp):
+    """The first signal to `run` presses the power button. A guest that hangs ignores it, and a later signal switches the machine off."""
+    output = os.path.join(tmp, "output")
+    with open(output, "wb") as f:
+        p = machines.rt.popen(*machines.words("--kernel", put(tmp, "k", pvh_kernel(hangs=True)), "--append", "c", "m1"), stdout=f)
+    try:
+        until(lambda: b"PVH: " in open(output, "rb").read() and machines.status("m1") == "running", 120, 0.1)
+        p.send_signal(signal.SIGTERM)
+        assert machines.status("m1") == "running" and p.poll() is None
+        machines.rt("kill", "m1", "TERM").ok()
+        assert machines.status("m1") == "running"
+        until(lambda: p.poll() is not None or p.send_signal(signal.SIGTERM), 60, 0.5)
+        assert p.wait() == 128 + signal.SIGTERM and os.listdir(machines.dir) == []
+    finally:
+        p.kill()
+        p.wait()
 
 
 def test_artifact(images):

@@ -6,9 +6,9 @@ import struct
 LOAD = 0x200000
 
 
-def pvh_kernel(bits=64):
+def pvh_kernel(bits=64, hangs=False):
     """Returns an ELF whose only entry is XEN_ELFNOTE_PHYS32_ENTRY. The code is 32-bit, as PVH starts it, with EBX at the start
-    information."""
+    information. With `hangs` it halts the CPU forever in place of the reset."""
     message = b"PVH: "
     text = LOAD + 0x100
     put_string = bytes.fromhex("66baf803 ac 84c0 7403 ee ebf8 c3")  # mov dx,0x3f8; lodsb; test al,al; jz; out; jmp; ret
@@ -20,10 +20,12 @@ def pvh_kernel(bits=64):
     code = put_string + b"\xbc" + struct.pack("<I", LOAD + 0x10000)  # mov esp: PVH gives no stack
     for piece in (b"\xbe" + struct.pack("<I", text), None, bytes.fromhex("8b7318"), None, b"\xbe" + struct.pack("<I", text + 16), None):
         code += call(len(code)) if piece is None else piece  # the message, the command line, " + "
-    code += bytes.fromhex("837b0c00 7409 8b4310 8b30")  # without modules: to the end; esi: the first module's address
+    code += bytes.fromhex("837b0c00 7414 8b4310 8b30")  # without modules: to the end; esi: the first module's address
     code += call(len(code))
     code += b"\xbe" + struct.pack("<I", text + 24)
     code += call(len(code))
+    if hangs:
+        code += bytes.fromhex("fa f4 ebfc")  # cli; hlt; jmp to the cli
     code += b"\x0f\x01\x1d" + struct.pack("<I", text + 32) + b"\xcc"  # an empty IDT and a breakpoint: a triple fault
     entry = LOAD
     body = (code.ljust(0x100, b"\0") + message.ljust(16, b"\0") + b" + ".ljust(8, b"\0") + b" end\r\n".ljust(8, b"\0")).ljust(0x200, b"\0")
