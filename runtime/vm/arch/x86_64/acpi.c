@@ -179,39 +179,77 @@ static void aml_crs(struct table *t, const struct acpi_device *d)
 	aml_close(t, buffer);
 }
 
+static void aml_string(struct table *t, const char *name, const char *value)
+{
+	aml_name(t, name);
+	add_int(t, 0x0d, 1); /* AML: StringPrefix */
+	add_bytes(t, value, strlen(value) + 1);
+}
+
 static void aml_hid(struct table *t, const char *id)
 {
-	aml_name(t, "_HID");
-	add_int(t, 0x0d, 1); /* AML: StringPrefix */
-	add_bytes(t, id, strlen(id) + 1);
+	aml_string(t, "_HID", id);
 }
 
 /*
- * Adds a power button and the Generic Event Device (ACPI 6.4, 5.6.9) whose only interrupt says that
- * the button was pressed. _EVT need not ask which event it was.
+ * Adds a Generic Event Device (ACPI 6.4, 5.6.9). Its only interrupt notifies the device
+ * \_SB.TARGET of the event 0x80, so _EVT need not ask which interrupt it was.
  */
-static void aml_button(struct table *t, unsigned gsi)
+static void aml_ged(struct table *t, unsigned index, unsigned gsi, const char *target)
 {
 	const struct acpi_device interrupt = {.gsi = gsi};
+	const char name[4] = {'G', 'E', 'D', (char)('0' + index)};
 
 	add_bytes(t, "\x5b\x82", 2); /* AML: DeviceOp */
 	size_t device = aml_open(t);
-	add_bytes(t, "PWRB", 4);
-	aml_hid(t, "PNP0C0C");
-	aml_close(t, device);
-	add_bytes(t, "\x5b\x82", 2); /* AML: DeviceOp */
-	device = aml_open(t);
-	add_bytes(t, "GED_", 4);
+	add_bytes(t, name, 4);
 	aml_hid(t, "ACPI0013");
+	aml_name(t, "_UID");
+	aml_dword(t, index);
 	aml_crs(t, &interrupt);
 	add_int(t, 0x14, 1); /* AML: MethodOp */
 	size_t method = aml_open(t);
 	add_bytes(t, "_EVT", 4);
 	add_int(t, 0x09, 1); /* AML: one argument, serialized */
 	/* AML: NotifyOp, root, two names, and the value 0x80 */
-	add_bytes(t, "\x86\x5c\x2e_SB_PWRB\x0a\x80", 13);
+	add_bytes(t, "\x86\x5c\x2e_SB_", 7);
+	add_bytes(t, target, 4);
+	add_int(t, 0x800a, 2);
 	aml_close(t, method);
 	aml_close(t, device);
+}
+
+static void aml_button(struct table *t, unsigned gsi)
+{
+	add_bytes(t, "\x5b\x82", 2); /* AML: DeviceOp */
+	size_t device = aml_open(t);
+	add_bytes(t, "PWRB", 4);
+	aml_hid(t, "PNP0C0C");
+	aml_close(t, device);
+	aml_ged(t, 0, gsi, "PWRB");
+}
+
+/*
+ * Adds the device that says where the generation id is. Guests recognize the device by _CID or by
+ * _DDN, and ADDR has the two halves of the id's address.
+ */
+static void aml_genid(struct table *t, unsigned gsi)
+{
+	add_bytes(t, "\x5b\x82", 2); /* AML: DeviceOp */
+	size_t device = aml_open(t);
+	add_bytes(t, "VGEN", 4);
+	aml_hid(t, "CAIS0001");
+	aml_string(t, "_CID", "VM_Gen_Counter");
+	aml_string(t, "_DDN", "VM_Gen_Counter");
+	aml_name(t, "ADDR");
+	add_int(t, 0x12, 1); /* AML: PackageOp */
+	size_t package = aml_open(t);
+	add_int(t, 2, 1);
+	aml_dword(t, ARCH_GENID);
+	aml_dword(t, 0);
+	aml_close(t, package);
+	aml_close(t, device);
+	aml_ged(t, 1, gsi, "VGEN");
 }
 
 static void aml_serial(struct table *t)
@@ -253,6 +291,8 @@ static void build_dsdt(struct table *t, const struct acpi_machine *machine)
 		aml_serial(t);
 	if (machine->button_gsi)
 		aml_button(t, machine->button_gsi);
+	if (machine->genid_gsi)
+		aml_genid(t, machine->genid_gsi);
 	aml_close(t, scope);
 	aml_name(t, "_S5_");
 	add_int(t, 0x12, 1); /* AML opcode: Package, here with the value of SLP_TYP */
