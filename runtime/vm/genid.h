@@ -14,5 +14,8 @@
 
 #define VM_GENID_LEN 16
 
-/* Writes a new id to guest memory. The caller raises the interrupt if the guest has run before. */
+/*
+ * Writes a new id to guest memory, and the page of VMClock (vm/vmclock.h), which is another way to
+ * tell the same. No vCPU may run. The caller raises the interrupt if the guest has run before.
+ */
 int vm_genid_renew(const struct vm_memory *m) must_check;

@@ -25,6 +25,7 @@
 #include "vm/arch/x86_64/arch.h"
 #include "vm/boot/boot.h"
 #include "vm/genid.h"
+#include "vm/vmclock.h"
 
 #define MEMORY (64 * MIB)
 #define PAGE 4096
@@ -115,6 +116,49 @@ static void each_id_is_new(void **state)
 	vm_memory_release(&m);
 	assert_int_equal(vm_genid_renew(&none), -EFAULT);
 	assert_non_null(strstr(err_msg(), "generation id"));
+}
+
+static const struct vmclock_page *clock_of(const struct vm_memory *m)
+{
+	const struct vmclock_page *page = vm_memory_at(m, ARCH_VMCLOCK, PAGE);
+
+	assert_non_null(page);
+	return page;
+}
+
+/*
+ * The page of VMClock must be the one that Linux's driver accepts, also after the guest has
+ * overwritten it, and its members must have new values each time.
+ */
+static void each_clock_is_new(void **state)
+{
+	/* The bytes before seq_count, as uapi/linux/vmclock-abi.h has them. */
+	static const uint8_t head[] = "VCLK\0\x10\0\0\1\0\xff\0";
+	static const uint8_t flags[] = "\0\3\0\0\0\0\0";
+	struct vmclock_page before;
+	struct vm_memory m;
+
+	OK(vm_memory_init(&m, &(struct vm_memory_options){.size = 2 * MIB}));
+	OK(vm_genid_renew(&m));
+	for (unsigned i = 0; i < 4; i++) {
+		memcpy(&before, clock_of(&m), sizeof(before));
+		if (i > 1) {
+			memset(&before, i == 2 ? 0xff : 0x55, sizeof(before));
+			OK(vm_memory_write(&m, ARCH_VMCLOCK, &before, sizeof(before), "page"));
+		}
+		OK(vm_genid_renew(&m));
+		const struct vmclock_page *p = clock_of(&m);
+		assert_memory_equal(p, head, 12);
+		assert_memory_equal((const uint8_t *)p + 0x18, flags, 8);
+		assert_int_equal(p->clock_status, 0);
+		assert_int_equal(p->seq_count % 2, 0);
+		assert_int_not_equal(p->seq_count, before.seq_count);
+		assert_true(p->disruption_marker != before.disruption_marker);
+		assert_true(p->vm_generation_counter != before.vm_generation_counter);
+		for (size_t at = 0; at < sizeof(p->time); at++)
+			assert_int_equal(p->time[at], 0);
+	}
+	vm_memory_release(&m);
 }
 
 /* --- whole machines --- */
@@ -234,6 +278,7 @@ static void saved_id(uint8_t ret[VM_GENID_LEN])
 static void each_machine_has_its_own(void **state)
 {
 	uint8_t ids[4][VM_GENID_LEN];
+	uint64_t clocks[4] = {0};
 	struct snapshot s;
 
 	begin(&s, MACHINE_ABI);
@@ -242,8 +287,11 @@ static void each_machine_has_its_own(void **state)
 		build(&s, i == 3);
 		assert_int_equal(h.m.memory.mapped, i < 3);
 		memcpy(ids[i], id_of(&h.m.memory), VM_GENID_LEN);
-		for (size_t other = 0; other < i; other++)
+		clocks[i] = clock_of(&h.m.memory)->vm_generation_counter;
+		for (size_t other = 0; other < i; other++) {
 			assert_memory_not_equal(ids[i], ids[other], VM_GENID_LEN);
+			assert_true(clocks[i] != clocks[other]);
+		}
 		expect_irq();
 		machine_release(&h.m);
 	}
@@ -281,6 +329,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest plain[] = {
 		cmocka_unit_test(tables_as_in_earlier_commits),
 		cmocka_unit_test(each_id_is_new),
+		cmocka_unit_test(each_clock_is_new),
 	};
 	const struct CMUnitTest with_kvm[] = {
 		cmocka_unit_test(each_machine_has_its_own),

@@ -26,7 +26,8 @@
  * version, also if it is saved again:
  *
  *	2	the oldest that can be restored, MACHINE_ABI_OLDEST
- *	3	has a generation id (vm/genid.h): ACPI device VGEN, interrupt VM_GSI_GENID
+ *	3	has a generation id (vm/genid.h) and VMClock (vm/vmclock.h): ACPI devices VGEN
+ *		and VCLK, interrupt VM_GSI_GENID
  */
 #pragma once
 #include <stdint.h>

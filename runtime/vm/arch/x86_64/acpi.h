@@ -2,7 +2,7 @@
 /*
  * Describes the machine to the guest's kernel in ACPI tables (6.4, hardware-reduced): RSDP, XSDT,
  * FADT, MADT, and a DSDT with \_S5, one LNRO0005 device for each virtio-mmio device, and, if the
- * machine has them, a serial port, a power button, and a generation id. A
+ * machine has them, a serial port, a power button, and a generation id with VMClock. A
  * distribution's kernel needs no more than these to find the machine's devices.
  */
 #pragma once
@@ -22,7 +22,8 @@ struct acpi_machine {
 	unsigned button_gsi;
 	bool serial; /* there is the serial port of vm/uart.h */
 	/*
-	 * interrupt number of the generation id (vm/genid.h), edge-triggered; 0: there is no id
+	 * interrupt number of the generation id and VMClock (vm/genid.h), edge-triggered; 0: there
+	 * is neither
 	 */
 	unsigned genid_gsi;
 };

@@ -22,8 +22,9 @@
  * reserves all from ARCH_LOW_END to ARCH_KERNEL.
  */
 #define ARCH_ACPI 0xe0000
-#define ARCH_ACPI_END 0xff000
-#define ARCH_GENID 0xff000 /* guest address of the page with the generation id (vm/genid.h) */
+#define ARCH_ACPI_END 0xfe000
+#define ARCH_VMCLOCK 0xfe000 /* guest address of the page of VMClock (vm/vmclock.h) */
+#define ARCH_GENID 0xff000   /* guest address of the page with the generation id (vm/genid.h) */
 #define ARCH_KERNEL 0x100000
 
 /* The virtio-mmio devices lie in the hole below 4 GiB. Each device has one page. */
