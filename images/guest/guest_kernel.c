@@ -47,6 +47,8 @@ static const struct {
 	{"crc32c_generic", NULL, NULL},
 	{"crc32c_intel", NULL, NULL},
 	{"erofs", NULL, NULL},
+	/* the driver of VMClock (vm/vmclock.h) since Linux 6.13 */
+	{"ptp_vmclock", NULL, NULL},
 };
 
 /* A kernel that was examined, and how its modules are to be packed. */

@@ -4,6 +4,7 @@
 
 #include "vm/arch/x86_64/acpi.h"
 #include "vm/arch/x86_64/arch.h"
+#include "vm/genid.h"
 #include "vm/hotplug.h"
 #include "vm/machine.h"
 #include "vm/power.h"
@@ -225,6 +226,16 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 	return r < 0 ? r : plug_spares(m, o);
 }
 
+/* Adds the interrupt of the generation id, unless the machine is of a version without that id. */
+static int plug_genid(struct machine *m)
+{
+	if (m->abi < MACHINE_ABI_GENID)
+		return 0;
+	int r = vm_irq_init_gsi(&m->genid, &m->kvm, VM_GSI_GENID);
+	m->has_genid = r >= 0;
+	return r;
+}
+
 static int write_acpi(const struct machine *m, uint64_t *ret_rsdp)
 {
 	struct acpi_device devices[MACHINE_DEVICES_MAX];
@@ -233,7 +244,7 @@ static int write_acpi(const struct machine *m, uint64_t *ret_rsdp)
 		devices[i] = (struct acpi_device){
 			m->slots[i].base, VIRTIO_MMIO_LEN, m->slots[i].irq.gsi};
 	const struct acpi_machine machine = {m->cpus.count, devices, m->slot_count,
-		m->has_button ? m->button.gsi : 0, m->has_uart};
+		m->has_button ? m->button.gsi : 0, m->has_uart, m->has_genid ? m->genid.gsi : 0};
 	return acpi_write(&m->memory, &machine, ret_rsdp);
 }
 
@@ -247,6 +258,8 @@ static int load_guest(struct machine *m, const struct machine_options *o)
 		r = boot_load_initramfs(&m->memory, &kernel, o->initramfs, &info.initramfs);
 	if (r >= 0)
 		r = write_acpi(m, &info.rsdp);
+	if (r >= 0 && m->has_genid)
+		r = vm_genid_renew(&m->memory);
 	if (r >= 0)
 		r = boot_write_info(&m->memory, &kernel, &info);
 	if (r < 0)
@@ -303,6 +316,7 @@ static int build_parts(struct machine *m, const struct machine_options *o)
 	if (o->snapshot && !shares_memory(o) && !memory.mergeable &&
 		memory.pages != VM_PAGES_HUGETLB)
 		memory.file = o->snapshot_memory;
+	m->abi = o->snapshot ? o->snapshot->abi : MACHINE_ABI;
 	pthread_mutex_init(&m->pending_lock, NULL);
 	m->calls = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (r >= 0 && m->calls < 0)
@@ -319,6 +333,8 @@ static int build_parts(struct machine *m, const struct machine_options *o)
 		r = vm_irq_init(&m->button, &m->kvm, m->slot_count);
 		m->has_button = r >= 0;
 	}
+	if (r >= 0)
+		r = plug_genid(m);
 	if (r >= 0)
 		r = o->snapshot ? machine_load(m, o) : load_guest(m, o);
 	return r;
@@ -369,6 +385,9 @@ void machine_release(struct machine *m)
 	if (m->has_button)
 		vm_irq_release(&m->button);
 	m->has_button = false;
+	if (m->has_genid)
+		vm_irq_release(&m->genid);
+	m->has_genid = false;
 	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++)
 		machine_release_disk(&m->disks[i]);
 	for (unsigned i = 0; i < MACHINE_SHARES_MAX; i++)

@@ -3,19 +3,24 @@
 
 #include <sys/eventfd.h>
 
+int vm_irq_init_gsi(struct vm_irq *ret, const struct vm_kvm *k, unsigned gsi)
+{
+	_cleanup_fd_ int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0)
+		return err_sys("create an eventfd for an interrupt");
+	int r = vm_kvm_irqfd(k, fd, gsi);
+	if (r < 0)
+		return r;
+	*ret = (struct vm_irq){.fd = take_fd(&fd), .gsi = gsi};
+	return 0;
+}
+
 int vm_irq_init(struct vm_irq *ret, const struct vm_kvm *k, unsigned index)
 {
 	if (index >= VM_GSI_COUNT)
 		return err_set(ENOSPC, "device %u: the machine has %u interrupt lines for devices",
 			index, VM_GSI_COUNT);
-	_cleanup_fd_ int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (fd < 0)
-		return err_sys("create an eventfd for an interrupt");
-	int r = vm_kvm_irqfd(k, fd, VM_GSI_FIRST + index);
-	if (r < 0)
-		return r;
-	*ret = (struct vm_irq){.fd = take_fd(&fd), .gsi = VM_GSI_FIRST + index};
-	return 0;
+	return vm_irq_init_gsi(ret, k, VM_GSI_FIRST + index);
 }
 
 void vm_irq_release(struct vm_irq *irq)

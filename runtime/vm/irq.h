@@ -13,6 +13,8 @@
  */
 #define VM_GSI_FIRST 5
 #define VM_GSI_COUNT 19
+/* GSI of the generation id (vm/genid.h), at the pin that a PC has for its second serial port */
+#define VM_GSI_GENID 3
 
 struct vm_irq {
 	int fd; /* eventfd of the line; a vhost-user back end writes to it too */
@@ -24,5 +26,7 @@ struct vm_irq {
  * higher.
  */
 int vm_irq_init(struct vm_irq *ret, const struct vm_kvm *k, unsigned index) must_check;
+/* Makes the interrupt line of this GSI, which is none of those of the devices. */
+int vm_irq_init_gsi(struct vm_irq *ret, const struct vm_kvm *k, unsigned gsi) must_check;
 void vm_irq_release(struct vm_irq *irq);
 void vm_irq_raise(const struct vm_irq *irq);

@@ -179,6 +179,10 @@ struct machine {
 	unsigned slot_count;
 	struct vm_irq button; /* interrupt of the power button */
 	bool has_button;
+	/* the version of the machine, which is the snapshot's if the machine starts from one */
+	uint32_t abi;
+	struct vm_irq genid; /* interrupt of the generation id (vm/genid.h) */
+	bool has_genid;
 	struct uart uart;
 	bool has_uart;
 	struct virtio_console console;

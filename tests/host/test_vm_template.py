@@ -126,6 +126,43 @@ def test_two_machines_of_one_template(vm):
     assert run(vm("true"))[1]
 
 
+FORK = "random: crng reseeded due to virtual machine fork"
+# Waits until the kernel has said so ${1} times, and prints how often it has and which devices have the driver.
+FORKS = f"""n=0; while [ $(dmesg | grep -c "{FORK}") -lt $1 ] && [ $n -lt 60 ]; do n=$((n+1)); sleep 1; done
+dmesg | grep -c "{FORK}"; cd /sys/bus/acpi/drivers/vmgenid; echo CAIS*"""
+
+
+def test_the_generation_id(vm):
+    """The kernel of each machine that starts from a template or a checkpoint gets a new generation id, and draws new random numbers."""
+    def make(*args):
+        c = vm(*args, memory=256)
+        # Debian's kernel for clouds has no driver for the id, and the test host's has it built in.
+        c.conf["vm"]["kernel"]["path"] = os.path.join(rootfs.CACHE, "kernel-" + os.uname().release, "vmlinux")
+        for s in ("bounding", "effective", "permitted"):
+            c.conf["process"]["capabilities"][s] = config.CAPS + ["CAP_SYSLOG"]
+        return c
+
+    def forks(n):
+        assert c.exec("sh", "-c", FORKS, "sh", str(n), timeout=120).ok().out == f"{n}\nCAIS0001:00\n"
+
+    before = templates()
+    out, from_template, log = run(make("sh", "-c", FORKS, "sh", "0"))
+    assert out == "0\nCAIS0001:00\n" and not from_template, log
+    c = make("sleep", "1000")
+    c.create(*KVM, timeout=BOOT + 60)
+    c.start(timeout=60)
+    forks(1)
+    image = ("--image-path", os.path.join(c.bundle, "image"))
+    c.rt("checkpoint", *image, c.id, timeout=300).ok()
+    c.rt("restore", "--detach", *image, "--bundle", c.bundle, c.id, stdout=subprocess.DEVNULL, timeout=300).ok()
+    forks(2)
+    c.kill("KILL")
+    c.wait(timeout=60)
+    c.delete()
+    for name in set(templates()) - set(before):
+        os.unlink(name)
+
+
 def test_killed_while_a_template_is_made(vm):
     """Whenever the monitor is killed, the old template stays as it was, and no incomplete template is left."""
     c = vm("true")

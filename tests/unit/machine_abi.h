@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The devices of the machine as they were when MACHINE_ABI and SNAPSHOT_FORMAT got their present
- * numbers (vm/snapshot/format.h): what a guest sees of each, and a snapshot that an earlier commit
- * made of it after one request. test_vm_every_device.c compares the devices of today with them.
+ * The devices of the machine as they were when MACHINE_ABI was ABI_OF_DEVICES and SNAPSHOT_FORMAT
+ * got its present number (vm/snapshot/format.h): what a guest sees of each, and a snapshot that an
+ * earlier commit made of it after one request. test_vm_every_device.c compares the devices of today
+ * with them. Later versions of the machine have the same devices.
  *
  * A line here never changes alone: if a device changes so that a line does not hold any more, the
- * number of the ABI or of the format changes too, and with it all lines.
+ * number of the ABI or of the format changes too, and with it all lines. machine_tables.h has the
+ * ACPI tables.
  */
 #pragma once
 

@@ -141,7 +141,17 @@ static void versions(void **state)
 	put32(&w, 12, MACHINE_ABI + 1);
 	reseal(&w, 0, 0);
 	expect_error(
-		snapshot_open(&s, w.bytes.s, w.bytes.len), -ENOTSUP, "is of machine version 3");
+		snapshot_open(&s, w.bytes.s, w.bytes.len), -ENOTSUP, "is of machine version 4");
+	put32(&w, 12, MACHINE_ABI_OLDEST - 1);
+	reseal(&w, 0, 0);
+	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -ENOTSUP,
+		"is of machine version 1: this caisson has machine versions 2 to 3");
+	for (uint32_t abi = MACHINE_ABI_OLDEST; abi <= MACHINE_ABI; abi++) {
+		put32(&w, 12, abi);
+		reseal(&w, 0, 0);
+		OK(snapshot_open(&s, w.bytes.s, w.bytes.len));
+		assert_int_equal(s.abi, abi);
+	}
 	put32(&w, 0, 0);
 	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -EBADMSG, "is no snapshot");
 	snapshot_release(&w);

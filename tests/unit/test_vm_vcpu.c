@@ -418,7 +418,8 @@ static void acpi_tables(void **state)
 	struct acpi_device many[VM_GSI_COUNT];
 	for (unsigned i = 0; i < VM_GSI_COUNT; i++)
 		many[i] = devices[0];
-	OK(acpi_write(&m, &(struct acpi_machine){VCPUS_MAX, many, VM_GSI_COUNT, 23, true}, &rsdp));
+	OK(acpi_write(
+		&m, &(struct acpi_machine){VCPUS_MAX, many, VM_GSI_COUNT, 23, true, 3}, &rsdp));
 	vm_memory_release(&m);
 }
 

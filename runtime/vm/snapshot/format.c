@@ -54,7 +54,7 @@ int snapshot_begin(struct snapshot_writer *w)
 {
 	const struct header h = {0};
 
-	*w = (struct snapshot_writer){0};
+	*w = (struct snapshot_writer){.abi = MACHINE_ABI};
 	return strbuf_add(&w->bytes, &h, sizeof(h));
 }
 
@@ -114,7 +114,7 @@ int snapshot_finish(struct snapshot_writer *w)
 	memcpy(&h, w->bytes.s, sizeof(h));
 	memcpy(h.magic, magic, sizeof(magic));
 	h.format = htole32(SNAPSHOT_FORMAT);
-	h.abi = htole32(MACHINE_ABI);
+	h.abi = htole32(w->abi);
 	h.length = htole64(w->bytes.len);
 	h.sections = htole32(h.sections);
 	h.crc = header_crc(&h);
@@ -139,12 +139,12 @@ static int check_header(const struct header *h, size_t len)
 			le32toh(h->format), SNAPSHOT_FORMAT);
 	if (h->crc != header_crc(h))
 		return err_set(EBADMSG, "the snapshot is damaged: its header has a wrong checksum");
-	if (le32toh(h->abi) != MACHINE_ABI)
+	if (le32toh(h->abi) < MACHINE_ABI_OLDEST || le32toh(h->abi) > MACHINE_ABI)
 		return err_set(ENOTSUP,
 			"the snapshot is of machine version %" PRIu32
-			": this caisson has machine version %d only; restore it with the caisson "
-			"that made it",
-			le32toh(h->abi), MACHINE_ABI);
+			": this caisson has machine versions %d to %d only; restore it with the "
+			"caisson that made it",
+			le32toh(h->abi), MACHINE_ABI_OLDEST, MACHINE_ABI);
 	if (le64toh(h->length) != len)
 		return err_set(EBADMSG,
 			"the snapshot is damaged: it has %zu bytes, and says that it has %" PRIu64,
@@ -228,7 +228,7 @@ int snapshot_open(struct snapshot *ret, const void *bytes, size_t len)
 	int r = check_header(&h, len);
 	if (r < 0)
 		return r;
-	*ret = (struct snapshot){.bytes = bytes, .len = len};
+	*ret = (struct snapshot){.bytes = bytes, .len = len, .abi = le32toh(h.abi)};
 	return check_sections(ret, le32toh(h.sections));
 }
 

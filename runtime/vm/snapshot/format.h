@@ -3,7 +3,8 @@
  * The format of a machine's snapshot: a file with the state of everything but guest memory. Guest
  * memory is a file of its own (vm/snapshot/memory.h), so that it can be mapped.
  *
- *	header    magic, SNAPSHOT_FORMAT, MACHINE_ABI, length of the file, number of sections, CRC
+ *	header    magic, SNAPSHOT_FORMAT, version of the machine, length of the file, number of
+ *	          sections, CRC
  *	section   kind, index, length, CRC; its bytes, padded with zeros to a multiple of 8
  *	...       in rising order of kind and index, so that no section comes twice
  *
@@ -20,7 +21,13 @@
  * caller of snapshot_get() checks what the bytes mean.
  *
  * A change of what a section contains needs a new SNAPSHOT_FORMAT. A change of what the guest sees
- * of the machine (devices, their order, addresses, interrupts, CPUID) needs a new MACHINE_ABI.
+ * of the machine (devices, their order, addresses, interrupts, CPUID) needs a new MACHINE_ABI, the
+ * version of the machine. A machine that starts from a snapshot of an earlier version keeps that
+ * version, also if it is saved again:
+ *
+ *	2	the oldest that can be restored, MACHINE_ABI_OLDEST
+ *	3	has a generation id (vm/genid.h) and VMClock (vm/vmclock.h): ACPI devices VGEN
+ *		and VCLK, interrupt VM_GSI_GENID
  */
 #pragma once
 #include <stdint.h>
@@ -28,7 +35,9 @@
 #include "base/str.h"
 
 #define SNAPSHOT_FORMAT 1
-#define MACHINE_ABI 2
+#define MACHINE_ABI 3
+#define MACHINE_ABI_OLDEST 2
+#define MACHINE_ABI_GENID 3 /* the first version with a generation id */
 /*
  * The longest file in bytes. There is room for 254 vCPUs with 64 KiB each, and for the checksums of
  * 1 TiB of memory.
@@ -55,6 +64,8 @@ struct snapshot_writer {
 	struct strbuf bytes;
 	/* offset of the header of the section that is being written; 0: there is none */
 	size_t section;
+	/* the machine's version; snapshot_begin() sets MACHINE_ABI */
+	uint32_t abi;
 };
 
 int snapshot_begin(struct snapshot_writer *w) must_check;
@@ -67,6 +78,7 @@ struct snapshot {
 	/* bytes of the file, which the caller owns and keeps while the snapshot is used */
 	const uint8_t *bytes;
 	size_t len;
+	uint32_t abi; /* the machine's version, MACHINE_ABI_OLDEST to MACHINE_ABI */
 };
 
 /* The bytes of a section that snapshot_get() has not taken yet. */

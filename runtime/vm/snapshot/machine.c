@@ -14,6 +14,7 @@
 #include <sys/eventfd.h>
 
 #include "vm/arch/x86_64/arch.h"
+#include "vm/genid.h"
 #include "vm/hotplug.h"
 #include "vm/machine.h"
 #include "vm/snapshot/memory.h"
@@ -73,6 +74,7 @@ int machine_save(struct machine *m, struct snapshot_writer *w, int memory)
 	if (machine_has_attached(m))
 		return err_set(ENOTSUP, "a machine to which a device was attached while it ran "
 					"cannot be saved: detach the device first");
+	w->abi = m->abi;
 	vcpus_pause(&m->cpus);
 	int r = snapshot_section(w, SNAPSHOT_SHAPE, 0);
 	if (r >= 0)
@@ -195,6 +197,17 @@ static int load_devices(struct machine *m, const struct snapshot *s)
 	return r;
 }
 
+/* Tells the guest that from now on another machine may have the same state. */
+static int renew_genid(struct machine *m)
+{
+	if (!m->has_genid)
+		return 0;
+	int r = vm_genid_renew(&m->memory);
+	if (r >= 0)
+		vm_irq_raise(&m->genid);
+	return r;
+}
+
 int machine_load(struct machine *m, const struct machine_options *o)
 {
 	int r = check_devices(m, o->snapshot);
@@ -207,5 +220,5 @@ int machine_load(struct machine *m, const struct machine_options *o)
 		r = load_devices(m, o->snapshot);
 	for (unsigned i = 0; r >= 0 && i < m->slot_count; i++)
 		virtio_mmio_nudge(&m->slots[i].mmio);
-	return r;
+	return r < 0 ? r : renew_genid(m);
 }

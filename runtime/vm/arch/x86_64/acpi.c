@@ -8,6 +8,7 @@
 #include "vm/arch/x86_64/arch.h"
 #include "vm/power.h"
 #include "vm/uart.h"
+#include "vm/vmclock.h"
 
 #define LAPIC_ADDRESS 0xfee00000
 #define IOAPIC_ADDRESS 0xfec00000
@@ -147,6 +148,23 @@ static void add_ports(struct table *t, const struct acpi_device *d)
 	add_int(t, d->len, 1);
 }
 
+/* Begins _CRS, whose descriptors have `len` bytes in all, and aml_close_crs() ends it. */
+static size_t aml_open_crs(struct table *t, size_t len)
+{
+	aml_name(t, "_CRS");
+	add_int(t, 0x11, 1); /* AML: BufferOp */
+	size_t buffer = aml_open(t);
+	add_int(t, 0x0a, 1);
+	add_int(t, len + CRS_END_LEN, 1);
+	return buffer;
+}
+
+static void aml_close_crs(struct table *t, size_t buffer)
+{
+	add_int(t, 0x79, 2); /* AML resource: end tag without checksum */
+	aml_close(t, buffer);
+}
+
 /*
  * Adds _CRS with one interrupt. Registers below 64 KiB are I/O ports, and a device without
  * registers has a `base` of 0.
@@ -155,17 +173,10 @@ static void aml_crs(struct table *t, const struct acpi_device *d)
 {
 	bool memory = d->base >= 0x10000, ports = d->base && !memory;
 
-	aml_name(t, "_CRS");
-	add_int(t, 0x11, 1);
-	size_t buffer = aml_open(t);
-	add_int(t, 0x0a, 1);
-	/* number of bytes of the descriptors that follow */
-	add_int(t,
-		(memory         ? CRS_MEMORY_LEN
-			: ports ? CRS_PORTS_LEN
-				: 0) +
-			CRS_INTERRUPT_LEN + CRS_END_LEN,
-		1);
+	size_t crs = aml_open_crs(t, (memory         ? CRS_MEMORY_LEN
+					     : ports ? CRS_PORTS_LEN
+						     : 0) +
+					     CRS_INTERRUPT_LEN);
 	if (memory)
 		add_memory(t, d);
 	if (ports)
@@ -175,42 +186,91 @@ static void aml_crs(struct table *t, const struct acpi_device *d)
 	add_int(t, 3, 1);
 	add_int(t, 1, 1);
 	add_int(t, d->gsi, 4);
-	add_int(t, 0x79, 2); /* AML resource: end tag without checksum */
-	aml_close(t, buffer);
+	aml_close_crs(t, crs);
 }
 
-static void aml_hid(struct table *t, const char *id)
+static void aml_string(struct table *t, const char *name, const char *value)
 {
-	aml_name(t, "_HID");
+	aml_name(t, name);
 	add_int(t, 0x0d, 1); /* AML: StringPrefix */
-	add_bytes(t, id, strlen(id) + 1);
+	add_bytes(t, value, strlen(value) + 1);
+}
+
+/* Begins a device with a name of four characters, and aml_close() ends it. */
+static size_t aml_open_device(struct table *t, const char *name, const char *hid)
+{
+	add_bytes(t, "\x5b\x82", 2); /* AML: DeviceOp */
+	size_t device = aml_open(t);
+	add_bytes(t, name, 4);
+	aml_string(t, "_HID", hid);
+	return device;
 }
 
 /*
- * Adds a power button and the Generic Event Device (ACPI 6.4, 5.6.9) whose only interrupt says that
- * the button was pressed. _EVT need not ask which event it was.
+ * Adds a Generic Event Device (ACPI 6.4, 5.6.9). Its only interrupt notifies all devices of \_SB
+ * whose names, of four characters each, are in `targets`, of the event 0x80. So _EVT need not ask
+ * which interrupt it was.
  */
-static void aml_button(struct table *t, unsigned gsi)
+static void aml_ged(struct table *t, unsigned index, unsigned gsi, const char *targets)
 {
 	const struct acpi_device interrupt = {.gsi = gsi};
+	const char name[4] = {'G', 'E', 'D', (char)('0' + index)};
 
-	add_bytes(t, "\x5b\x82", 2); /* AML: DeviceOp */
-	size_t device = aml_open(t);
-	add_bytes(t, "PWRB", 4);
-	aml_hid(t, "PNP0C0C");
-	aml_close(t, device);
-	add_bytes(t, "\x5b\x82", 2); /* AML: DeviceOp */
-	device = aml_open(t);
-	add_bytes(t, "GED_", 4);
-	aml_hid(t, "ACPI0013");
+	size_t device = aml_open_device(t, name, "ACPI0013");
+	aml_name(t, "_UID");
+	aml_dword(t, index);
 	aml_crs(t, &interrupt);
 	add_int(t, 0x14, 1); /* AML: MethodOp */
 	size_t method = aml_open(t);
 	add_bytes(t, "_EVT", 4);
 	add_int(t, 0x09, 1); /* AML: one argument, serialized */
-	/* AML: NotifyOp, root, two names, and the value 0x80 */
-	add_bytes(t, "\x86\x5c\x2e_SB_PWRB\x0a\x80", 13);
+	for (; *targets; targets += 4) {
+		/* AML: NotifyOp, root, two names, and the value 0x80 */
+		add_bytes(t, "\x86\x5c\x2e_SB_", 7);
+		add_bytes(t, targets, 4);
+		add_int(t, 0x800a, 2);
+	}
 	aml_close(t, method);
+	aml_close(t, device);
+}
+
+static void aml_button(struct table *t, unsigned gsi)
+{
+	size_t device = aml_open_device(t, "PWRB", "PNP0C0C");
+	aml_close(t, device);
+	aml_ged(t, 0, gsi, "PWRB");
+}
+
+/*
+ * Adds the device that says where the generation id is. Guests recognize the device by _CID or by
+ * _DDN, and ADDR has the two halves of the id's address.
+ */
+static void aml_genid(struct table *t)
+{
+	size_t device = aml_open_device(t, "VGEN", "CAIS0001");
+	aml_string(t, "_CID", "VM_Gen_Counter");
+	aml_string(t, "_DDN", "VM_Gen_Counter");
+	aml_name(t, "ADDR");
+	add_int(t, 0x12, 1); /* AML: PackageOp */
+	size_t package = aml_open(t);
+	add_int(t, 2, 1);
+	aml_dword(t, ARCH_GENID);
+	aml_dword(t, 0);
+	aml_close(t, package);
+	aml_close(t, device);
+}
+
+/* Adds VMClock, whose page is a memory resource of the device. */
+static void aml_vmclock(struct table *t)
+{
+	const struct acpi_device page = {ARCH_VMCLOCK, VM_VMCLOCK_LEN, 0};
+
+	size_t device = aml_open_device(t, "VCLK", "AMZNC10C");
+	aml_string(t, "_CID", "VMCLOCK");
+	aml_string(t, "_DDN", "VMCLOCK");
+	size_t crs = aml_open_crs(t, CRS_MEMORY_LEN);
+	add_memory(t, &page);
+	aml_close_crs(t, crs);
 	aml_close(t, device);
 }
 
@@ -218,10 +278,7 @@ static void aml_serial(struct table *t)
 {
 	const struct acpi_device port = {UART_PORT, UART_LEN, UART_GSI};
 
-	add_bytes(t, "\x5b\x82", 2); /* AML: DeviceOp */
-	size_t device = aml_open(t);
-	add_bytes(t, "COM1", 4);
-	aml_hid(t, "PNP0501");
+	size_t device = aml_open_device(t, "COM1", "PNP0501");
 	aml_crs(t, &port);
 	aml_close(t, device);
 }
@@ -231,10 +288,7 @@ static void aml_virtio(struct table *t, const struct acpi_device *d, unsigned in
 	static const char hex[] = "0123456789ABCDEF";
 	char name[4] = {'V', 'I', hex[index >> 4 & 15], hex[index & 15]};
 
-	add_bytes(t, "\x5b\x82", 2); /* AML opcode: DeviceOp */
-	size_t device = aml_open(t);
-	add_bytes(t, name, 4);
-	aml_hid(t, "LNRO0005");
+	size_t device = aml_open_device(t, name, "LNRO0005");
 	aml_name(t, "_UID");
 	aml_dword(t, index);
 	aml_crs(t, d);
@@ -253,6 +307,11 @@ static void build_dsdt(struct table *t, const struct acpi_machine *machine)
 		aml_serial(t);
 	if (machine->button_gsi)
 		aml_button(t, machine->button_gsi);
+	if (machine->genid_gsi) {
+		aml_genid(t);
+		aml_vmclock(t);
+		aml_ged(t, 1, machine->genid_gsi, "VGENVCLK");
+	}
 	aml_close(t, scope);
 	aml_name(t, "_S5_");
 	add_int(t, 0x12, 1); /* AML opcode: Package, here with the value of SLP_TYP */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Describes the machine to the guest's kernel in ACPI tables (6.4, hardware-reduced): RSDP, XSDT,
- * FADT, MADT, and a DSDT with \_S5, one LNRO0005 device for each virtio-mmio device, and a power
- * button if the machine has one. A
+ * FADT, MADT, and a DSDT with \_S5, one LNRO0005 device for each virtio-mmio device, and, if the
+ * machine has them, a serial port, a power button, and a generation id with VMClock. A
  * distribution's kernel needs no more than these to find the machine's devices.
  */
 #pragma once
@@ -21,6 +21,11 @@ struct acpi_machine {
 	/* interrupt number of the power button, edge-triggered; 0: there is none */
 	unsigned button_gsi;
 	bool serial; /* there is the serial port of vm/uart.h */
+	/*
+	 * interrupt number of the generation id and VMClock (vm/genid.h), edge-triggered; 0: there
+	 * is neither
+	 */
+	unsigned genid_gsi;
 };
 
 /*

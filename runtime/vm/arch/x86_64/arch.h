@@ -17,9 +17,14 @@
 #define ARCH_CMDLINE 0x20000 /* guest address of the kernel's command line (up to 64 KiB) */
 #define ARCH_CMDLINE_MAX 0x10000
 #define ARCH_LOW_END 0x9fc00 /* end of the memory below 640 KiB that the kernel may use */
-/* guest address of the ACPI tables, which end below 1 MiB; old kernels search for the RSDP here */
+/*
+ * guest address of the ACPI tables; old kernels search for the RSDP here. The guest's memory map
+ * reserves all from ARCH_LOW_END to ARCH_KERNEL.
+ */
 #define ARCH_ACPI 0xe0000
-#define ARCH_ACPI_END 0x100000
+#define ARCH_ACPI_END 0xfe000
+#define ARCH_VMCLOCK 0xfe000 /* guest address of the page of VMClock (vm/vmclock.h) */
+#define ARCH_GENID 0xff000   /* guest address of the page with the generation id (vm/genid.h) */
 #define ARCH_KERNEL 0x100000
 
 /* The virtio-mmio devices lie in the hole below 4 GiB. Each device has one page. */
