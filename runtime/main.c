@@ -107,6 +107,9 @@ static const struct command commands[] = {
 		"  caisson run --image postgres -d --name db -v db:/var/lib/postgresql/data\n"
 		"  caisson volume ls",
 		cmd_volume},
+	{"machine", "COMMAND [options] DISK", "Prepare the disk of a machine for `run --disk`.",
+		"A machine is an operating system of its own, which `caisson run --disk` boots.",
+		cmd_machine},
 	{"doctor", "[options]", "Say which isolation modes this host can run, and why not.",
 		"Prints a line for each check: ok, no, or warning (it runs, with a limit),\n"
 		"with what was found and what to do. Changes nothing. The exit code is 0 if\n"

@@ -19,6 +19,13 @@
  *	guest to host   send it with guest_send() in guest/; handle it in monitor/guest.c
  *			(monitor_on_frame())
  *
+ * In a machine with an operating system of its own the agent is a service (guest/service.c), which
+ * `caisson machine install-agent` has put into the disk. It connects from a vsock port below 1024,
+ * may connect again after its connection has ended, and has no process 0. It handles exec, signal,
+ * resize, ps, clock and stop, and sends hello, running, failed, exited, reply and log. Because it
+ * may come from another build of caisson, the blob of its "exec" is that of agent/program.h, and a
+ * change of these messages needs another AGENT_VERSION.
+ *
  * Host to guest. The "id" of a request comes back in its "reply".
  *	create   {process: 0, net, stdio, time}; blob: agent_orders_pack(). time: nanoseconds since
  *		 1970. net: see net_config.h; if it is absent, there is only lo
@@ -50,7 +57,8 @@
  *	resume   {time} in the machine that was saved, {stdio, time} in one that was restored, with
  *		 a blob of random bytes. For a template, which is saved before "create", it is
  *		 {time} with random bytes in both machines
- *	stop     {}; the guest writes its disks (sync) and powers off
+ *	stop     {}; the guest writes its disks (sync) and powers off; a service asks the operating
+ *		 system to power off
  *
  * Guest to host:
  *	hello    {version: AGENT_VERSION, kernel: "6.1.0", clock}. clock: CLOCK_MONOTONIC of the

@@ -152,6 +152,7 @@ bool cmd_is_foreign(const struct container *c);
  * Returns only after a failure.
  */
 int cmd_exec_foreign(struct container *c, int argc, char **argv, bool tty) must_check;
+int cmd_machine(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_console(const struct command *self, const struct globals *g, int argc, char **argv);
 
 /*

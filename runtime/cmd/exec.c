@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
 #include "cmd/cmd.h"
 #include "launch/attend.h"
 #include "launch/launch.h"
+#include "launch/vm_client.h"
 
 struct exec_args {
 	const char *process_file, *cwd, *user, *apparmor, *label;
@@ -164,8 +167,48 @@ static int process_from_file(
 }
 
 /*
- * Refuses those options of `exec` that a foreign guest cannot fulfil, because its commands go by
- * ssh, which can do less than caisson's agent. Then executes the command by ssh.
+ * Describes the process that `exec` runs by caisson's agent in a machine with an operating system
+ * of its own, which has no process in config.json that the new one could resemble. Refuses the
+ * options that the agent cannot fulfil there.
+ */
+static int process_in_foreign(struct container *c, const struct exec_args *x,
+	const struct exec_options *o, struct arguments *args, const struct spec_process **ret)
+{
+	const struct {
+		bool given;
+		const char *option;
+	} options[] = {{x->process_file, "--process"}, {o->timeline, "--timeline"},
+		{o->cgroup, "--cgroup"}, {x->caps.n, "--cap"}, {x->apparmor, "--apparmor"},
+		{x->label, "--process-label"}};
+	const char *term = getenv("TERM");
+	const struct spec_process *asked;
+
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		if (options[i].given)
+			return err_set(ENOTSUP,
+				"%s: container \"%s\" is a machine with an operating system of "
+				"its own, where caisson's agent can't do that: leave it out",
+				options[i].option, c->id);
+	int r = process_from_options(c, x, args->n - 1, args->v + 1, &asked);
+	const char **env = arena_array(&c->arena, x->env.n + 3, sizeof(*env));
+	struct spec_process *p = arena_alloc(&c->arena, sizeof(*p));
+	if (r < 0 || !env || !p)
+		return r < 0 ? r : -ENOMEM;
+	*p = *asked;
+	*ret = p;
+	size_t n = 0;
+	env[n++] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	if (x->tty && term)
+		env[n++] = arena_printf(&c->arena, "TERM=%s", term);
+	for (size_t i = 0; i < x->env.n; i++)
+		env[n++] = x->env.v[i];
+	p->env = (struct spec_strings){.v = env, .n = n};
+	return 0;
+}
+
+/*
+ * Refuses those options of `exec` that a foreign guest without an agent cannot fulfil, because its
+ * commands go by ssh, which can do less than caisson's agent. Then executes the command by ssh.
  */
 static int exec_in_foreign(const struct exec_args *x, const struct exec_options *o,
 	struct container *c, struct arguments *args)
@@ -196,9 +239,10 @@ static int exec_in_foreign(const struct exec_args *x, const struct exec_options 
 		if (options[i].given)
 			return err_set(ENOTSUP,
 				"%s: container \"%s\" is a machine with an operating system of "
-				"its own, into which commands go by ssh, which can't do that: "
-				"leave it out, and use a program in the machine, such as env or "
-				"sudo",
+				"its own, in which no agent of caisson answers (`caisson machine "
+				"install-agent` puts it into a disk), so commands go by ssh, which "
+				"can't do that: leave it out, and use a program in the machine, "
+				"such as env or sudo",
 				options[i].option, c->id);
 	return cmd_exec_foreign(c, args->n - 1, args->v + 1, x->tty);
 }
@@ -214,8 +258,14 @@ static int prepare_exec(const struct globals *g, const struct exec_args *x, stru
 		r = cmd_open(g, args->v[0], false, c);
 	if (r < 0)
 		return r;
-	if (cmd_is_foreign(c))
-		return exec_in_foreign(x, o, c, args);
+	if (cmd_is_foreign(c)) {
+		bool agent;
+		r = vm_has_agent(c, VM_ASK_TIMEOUT_MS, &agent);
+		if (r < 0)
+			return r;
+		return agent ? process_in_foreign(c, x, o, args, &o->process)
+			     : exec_in_foreign(x, o, c, args);
+	}
 	return x->process_file ? process_from_file(c, x, &o->process)
 			       : process_from_options(c, x, args->n - 1, args->v + 1, &o->process);
 }

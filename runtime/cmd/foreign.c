@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Implements the commands for a machine with an operating system of its own: `run --disk`,
- * `console`, and `exec`, which goes by ssh.
+ * `console`, `machine`, and `exec`, which goes to caisson's agent in the machine if one answers,
+ * else by ssh.
  */
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <termios.h>
 #include <unistd.h>
@@ -17,6 +19,7 @@
 
 #define CONSOLE_LEAVE 0x1d /* Ctrl-], which leaves `caisson console` */
 #define BUFFER 4096
+#define NO_AGENT "no agent of caisson answers (`caisson machine install-agent` puts it into a disk)"
 #define SSH_USER "io.caisson.vm.ssh.user"
 #define SSH_KEY "io.caisson.vm.ssh.key"
 
@@ -35,6 +38,29 @@ int cmd_run_disk(const struct command *self, const struct globals *g, int argc, 
 	for (int i = 0; i < argc; i++)
 		words[n++] = argv[i];
 	return cmd_execute("caisson-inside", "libarchive", words);
+}
+
+int cmd_machine(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	if (argc == 0 || streq(argv[0], "--help") || streq(argv[0], "-h") ||
+		streq(argv[0], "help")) {
+		printf("Usage: caisson %s %s\n\n%s\n\n%s\n\nCommands:\n"
+		       "  install-agent  Put caisson's agent into the operating system of a "
+		       "disk.\n\n"
+		       "`caisson machine COMMAND --help` says more; caisson-machine(7) says all.\n",
+			self->name, self->usage, self->summary, self->text);
+		return 0;
+	}
+	if (!streq(argv[0], "install-agent"))
+		return err_set(EINVAL,
+			"unknown command \"machine %.100s\": `caisson machine --help` lists them",
+			argv[0]);
+	int r = cmd_set_runtime(g);
+	/*
+	 * argv[-1] is the word "machine", which cmd_execute() replaces, and the list ends in NULL,
+	 * as that of main() does.
+	 */
+	return r < 0 ? r : cmd_execute("caisson-inside", "libarchive", argv - 1);
 }
 
 bool cmd_is_foreign(const struct container *c)
@@ -205,9 +231,9 @@ static int find_address(struct container *c, const char **ret)
 		return *ret ? 0 : -ENOMEM;
 	}
 	return err_set(ENOTSUP,
-		"exec: container \"%s\" is a machine with an operating system of its own, into "
-		"which commands go by ssh, and it has no network: start it with --network, or "
-		"log in with `caisson console %s`",
+		"exec: container \"%s\" is a machine with an operating system of its own, in "
+		"which " NO_AGENT ", so commands go by ssh, and it has no network: start it with "
+		"--network, or log in with `caisson console %s`",
 		c->id, c->id);
 }
 
@@ -240,8 +266,8 @@ int cmd_exec_foreign(struct container *c, int argc, char **argv, bool tty)
 	if (!user)
 		return err_set(ENOTSUP,
 			"exec: container \"%s\" is a machine with an operating system of its own, "
-			"into which commands go by ssh: start it with --ssh-key, or log in with "
-			"`caisson console %s`",
+			"in which " NO_AGENT ", so commands go by ssh: start it with --ssh-key, or "
+			"log in with `caisson console %s`",
 			c->id, c->id);
 	int r = find_address(c, &address);
 	if (r >= 0)

@@ -1,6 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
 #include "launch/live_list.h"
+#include "launch/vm_client.h"
+
+/* how long, in ms, `caisson state` waits for the monitor of a machine */
+#define ASK_MS 1000
+
+/*
+ * Finds out whether caisson's agent answers in a machine with an operating system of its own. If
+ * the monitor does not say, nothing is told of the agent, because `state` has to succeed all the
+ * same.
+ */
+static void describe_agent(struct container *c, enum container_status status)
+{
+	bool answers;
+
+	if (status != CONTAINER_RUNNING || !cmd_is_foreign(c))
+		return;
+	if (vm_has_agent(c, ASK_MS, &answers) < 0)
+		err_clear();
+	else
+		c->agent = answers ? "answers" : "does not answer";
+}
 
 int cmd_state(const struct command *self, const struct globals *g, int argc, char **argv)
 {
@@ -22,6 +43,7 @@ int cmd_state(const struct command *self, const struct globals *g, int argc, cha
 		r = json_out_init(&out, true);
 	if (r < 0)
 		return r;
+	describe_agent(&c, status);
 	container_put_state(
 		&c, container_status_name(status), status == CONTAINER_STOPPED ? 0 : c.pid, &out);
 	return program_print_json(&out);

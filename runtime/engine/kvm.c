@@ -34,7 +34,7 @@ struct outcome {
 struct kvm_engine {
 	struct machine machine;
 	bool built, has_thread;
-	bool foreign; /* whether the guest is a foreign one, which has no vsock device */
+	bool foreign; /* whether the guest is a foreign one */
 	pthread_t thread;
 	/*
 	 * duplicates of the descriptors in the description, because the caller may close its own
@@ -183,7 +183,7 @@ static void *devices_thread(void *arg)
 	 * The devices' thread waits here until the program that reads the guest's output has read
 	 * all of it.
 	 */
-	if (!k->foreign && virtio_vsock_drain(&k->machine.vsock, DRAIN_MS) < 0)
+	if (virtio_vsock_drain(&k->machine.vsock, DRAIN_MS) < 0)
 		log_warn("%s", err_msg());
 	eventfd_write(e->ended, 1);
 	return NULL;
@@ -288,7 +288,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.nics = nics,
 		.nic_count = nnics,
 		.remote_nic = remote.peer ? &remote : NULL,
-		.vsock = c->foreign ? NULL : &vsock,
+		.vsock = &vsock,
 		.power_button = c->foreign,
 		.balloon = true,
 		.spares = c->foreign ? 0 : count_spares(ndisks + nshares + d->nnics),
@@ -299,7 +299,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.enter_ctx = e,
 	};
 
-	d->streams->device = c->foreign ? NULL : &k->machine.vsock;
+	d->streams->device = &k->machine.vsock;
 	return machine_build(&k->machine, &o);
 }
 

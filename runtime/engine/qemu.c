@@ -8,8 +8,10 @@
  * monitor (qmp.h) is on a socket pair with this process.
  *
  * A thread of the monitor serves the vsock device over vhost-user, so that the guest's streams end
- * in the monitor's process, as with the built-in machine. The kernel kills QEMU when the monitor
- * ends, and the monitor learns of QEMU's end by a pidfd.
+ * in the monitor's process, as with the built-in machine. A foreign guest runs only when `start`
+ * asks for it, and until then the monitor must have one thread only. So its one thread serves the
+ * vsock device too, up to the moment at which QEMU has made the machine. The kernel kills QEMU when
+ * the monitor ends, and the monitor learns of QEMU's end by a pidfd.
  *
  * QEMU's microvm machine describes its devices by ACPI, as the built-in machine does, because
  * distribution kernels accept no virtio-mmio devices on the command line. The machine has no timer
@@ -25,9 +27,9 @@
 #include <sys/eventfd.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/sys.h"
 #include "engine/engine.h"
@@ -57,10 +59,15 @@ struct qemu {
 	struct qemu_commands commands; /* has to be the first member (qemu_commands.h) */
 	struct virtio_vsock vsock;
 	bool has_vsock, has_thread;
+	bool waits; /* whether QEMU waits for a command before it runs the guest */
 	pthread_t thread;
+	struct vhost_backend *served; /* the connection by which QEMU uses the vsock device */
 	int vsock_sock, stop;
 	int pidfd;
-	/* eventfd, readable when the vsock device or a network device is no longer served */
+	/*
+	 * eventfd, readable when a device is no longer served on which the machine depends: vsock,
+	 * unless the guest is a foreign one, or a network device
+	 */
 	int lost;
 	/*
 	 * why the vsock device is no longer served; written by the vsock thread before `lost` is
@@ -171,11 +178,21 @@ static void *serve_vsock(void *arg)
 	struct qemu *q = e->state;
 
 	int r = jail_enter_thread(e->jail, JAIL_DEVICES);
+	/*
+	 * A machine with a foreign guest goes on without its vsock device, because it does not
+	 * depend on the agent in the guest. Its end is the end of QEMU, which closes the connection
+	 * to the device some time before.
+	 */
+	const bool ends_machine = r < 0 || !q->waits;
 	if (r >= 0)
-		r = vhost_serve(&q->vsock.dev, q->vsock_sock, q->stop);
+		r = vhost_continue(q->served, q->stop);
 	snprintf(q->why, sizeof(q->why), "%s",
 		r < 0 ? err_msg() : "QEMU closed its connection to the vsock device");
-	eventfd_write(q->lost, 1);
+	/* The guest's connections are closed, so that the monitor does not wait for the agent. */
+	vhost_close(q->served);
+	q->served = NULL;
+	if (ends_machine)
+		eventfd_write(q->lost, 1);
 	return NULL;
 }
 
@@ -198,7 +215,8 @@ static int make_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
 	q->vsock_sock = socks[0];
 	*ret_theirs = socks[1];
 	q->stop = eventfd(0, EFD_CLOEXEC);
-	return q->stop < 0 ? err_sys("create an eventfd") : 0;
+	return q->stop < 0 ? err_sys("create an eventfd")
+			   : vhost_open(&q->vsock.dev, q->vsock_sock, &q->served);
 }
 
 /*
@@ -229,10 +247,7 @@ static int make_relay(struct qemu *q, const struct engine_description *d)
 	return 0;
 }
 
-/*
- * Makes the sockets of QEMU's devices and the one for commands to QEMU. A foreign guest, which has
- * no agent, has no vsock device.
- */
+/* Makes the sockets of QEMU's devices and the one for commands to QEMU. */
 static int make_sockets(
 	struct engine *e, const struct engine_description *d, struct qemu_sockets *ret)
 {
@@ -249,7 +264,7 @@ static int make_sockets(
 		return err_sys("make a socket pair");
 	e->events = q->commands.qmp.sock = socks[0];
 	ret->qmp = socks[1];
-	return d->config->foreign ? 0 : make_vsock(q, d->streams, &ret->vsock);
+	return make_vsock(q, d->streams, &ret->vsock);
 }
 
 static int qemu_run(struct engine *e)
@@ -257,14 +272,13 @@ static int qemu_run(struct engine *e)
 	struct qemu *q = e->state;
 
 	/* qemu_start() has waited until a foreign guest's QEMU takes commands (qemu_args.c). */
-	int r = qmp_send(
-		&q->commands.qmp, q->has_vsock ? CAPABILITIES : "{\"execute\":\"cont\"}\n");
+	int r = qmp_send(&q->commands.qmp, q->waits ? "{\"execute\":\"cont\"}\n" : CAPABILITIES);
 	if (r == -EPIPE) {
 		/* The event loop learns of QEMU's end, and qemu_result() then says why. */
 		err_clear();
 		r = 0;
 	}
-	if (r < 0 || !q->has_vsock)
+	if (r < 0)
 		return r;
 	r = pthread_create(&q->thread, NULL, serve_vsock, e);
 	q->has_thread = r == 0;
@@ -323,34 +337,52 @@ static int qemu_result(struct engine *e)
 }
 
 /*
- * Waits until QEMU answers the first command. QEMU does so once it has made the machine and opened
- * all files that its arguments name. Its greeting may come before that.
+ * Waits until QEMU answers the first command, and serves the vsock device meanwhile. QEMU answers
+ * once it has made the machine and opened all files that its arguments name. Its greeting may come
+ * before that.
  */
 static int await_commands(struct engine *e, unsigned ms)
 {
 	struct qemu *q = e->state;
-	struct pollfd p[] = {
-		{.fd = q->commands.qmp.sock, .events = POLLIN}, {.fd = q->pidfd, .events = POLLIN}};
-	const int64_t end = clock_ms() + ms;
+	const struct itimerspec limit = {.it_value = {.tv_sec = (time_t)(ms / 1000),
+						 .tv_nsec = (long)(ms % 1000) * 1000000 + 1}};
+	_cleanup_fd_ int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	_cleanup_fd_ int any = epoll_create1(EPOLL_CLOEXEC);
+	struct pollfd p[] = {{.fd = q->commands.qmp.sock, .events = POLLIN},
+		{.fd = q->pidfd, .events = POLLIN}, {.fd = timer, .events = POLLIN}};
+	struct epoll_event in = {.events = EPOLLIN};
 
+	if (any < 0 || timer < 0 || timerfd_settime(timer, 0, &limit, NULL) < 0)
+		return err_sys("make a timer");
+	for (size_t i = 0; i < ARRAY_SIZE(p); i++)
+		if (epoll_ctl(any, EPOLL_CTL_ADD, p[i].fd, &in) < 0)
+			return err_sys("watch QEMU");
 	int r = qmp_send(&q->commands.qmp, CAPABILITIES);
 	if (r < 0 && r != -EPIPE)
 		return r;
 	for (r = 0; r >= 0;) {
 		_cleanup_arena_ struct arena arena = {0};
 		struct json *message;
-		const int64_t now = clock_ms();
-		int n = poll(p, ARRAY_SIZE(p), now < end ? (int)(end - now) : 0);
+		r = vhost_continue(q->served, any);
+		if (r < 0)
+			return r;
+		/*
+		 * If none of the descriptors is readable, QEMU has closed its connection to the
+		 * vsock device, because QEMU has ended or is about to end.
+		 */
+		int n = poll(p, ARRAY_SIZE(p), GRACE_MS);
 		if (n < 0 && errno != EINTR)
 			return err_sys("wait for QEMU");
-		if (n == 0)
+		r = n == 0 ? -EPIPE : n < 0 ? 0 : qmp_next(&q->commands.qmp, &arena, &message);
+		while (r > 0 && !json_get(message, "return"))
+			r = qmp_next(&q->commands.qmp, &arena, &message);
+		if (r > 0)
+			return 0;
+		if (r == 0 && n > 0 && p[1].revents)
+			r = -EPIPE;
+		if (r == 0 && n > 0 && p[2].revents)
 			return err_set(
 				ETIMEDOUT, "QEMU has not made the machine after %u s", ms / 1000);
-		r = n < 0 ? 0 : qmp_next(&q->commands.qmp, &arena, &message);
-		if (r > 0 && json_get(message, "return"))
-			return 0;
-		if (p[1].revents && r == 0)
-			r = -EPIPE;
 	}
 	r = qemu_result(e);
 	return r < 0 ? r : err_set(EIO, "QEMU has ended before it made the machine");
@@ -373,6 +405,7 @@ static int qemu_start(struct engine *e, const struct engine_description *d)
 		q->commands.memory = d->config->memory;
 		q->commands.image_size = d->image >= 0 ? (uint64_t)lseek(d->image, 0, SEEK_END) : 0;
 		q->relay = (struct relay)RELAY_INIT;
+		q->waits = d->config->foreign;
 		r = probe_backends(d);
 	}
 	if (r >= 0)
@@ -412,6 +445,8 @@ static void qemu_stop(struct engine *e)
 	}
 	(void)relay_stop(&q->relay);
 	relay_release(&q->relay);
+	if (q->served)
+		vhost_close(q->served);
 	if (q->has_vsock)
 		virtio_vsock_release(&q->vsock);
 	fd_close(&q->vsock_sock);

@@ -312,7 +312,7 @@ static void add_devices(
 		add_arg(a, "-chardev");
 		add_arg(a, "socket,id=vsock,fd=%d", add_fd(a, s->vsock));
 		add_arg(a, "-device");
-		add_arg(a, "vhost-user-vsock-device,chardev=vsock");
+		add_arg(a, "vhost-user-vsock-%s,chardev=vsock", bus(d));
 	}
 	for (size_t i = 0; i < d->nnics; i++)
 		add_nic(a, d, i);

@@ -13,6 +13,8 @@
 #include "vm/virtio/vsock.h"
 
 #define PORT_FIRST 0x10000u
+/* the last of the vsock ports that only a privileged program of the guest can have */
+#define RESERVED_LAST 1023
 
 int streams_init(struct streams *s)
 {
@@ -216,19 +218,23 @@ int streams_take_agent(struct streams *s)
 	return fd;
 }
 
-static int connect_agent(struct streams *s)
+static int connect_agent(struct streams *s, uint32_t guest_port)
 {
 	int ends[2];
+
+	if (s->agent_is_service && guest_port > RESERVED_LAST)
+		return -ECONNREFUSED;
 
 	/*
 	 * A second connection to the agent's port is refused, because caisson-guest connects first,
 	 * so a later connection comes from another program in the guest.
 	 */
-	if (s->agent_met)
+	if (s->agent_met && !s->agent_is_service)
 		return -ECONNREFUSED;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
 		return -errno;
 	s->agent_met = true;
+	fd_close(&s->agent);
 	s->agent = ends[0];
 	return ends[1];
 }
@@ -240,7 +246,7 @@ int streams_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *
 
 	pthread_mutex_lock(&s->lock);
 	if (port == (s->agent_port ? s->agent_port : AGENT_PORT)) {
-		fd = connect_agent(s);
+		fd = connect_agent(s, guest_port);
 	} else {
 		struct stream *e = find_port(s, STREAM_WAITING, port);
 		if (e) {

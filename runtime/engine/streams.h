@@ -46,6 +46,12 @@ struct streams {
 	/* the vsock device; the engine sets it before the guest runs */
 	struct virtio_vsock *device;
 	bool agent_met; /* whether the agent has connected, which is allowed only once */
+	/*
+	 * Whether the agent is a service of an operating system. It has to connect from a port that
+	 * only a privileged program of the guest can have, and may connect again, because its
+	 * operating system may start it again.
+	 */
+	bool agent_is_service;
 	/* vsock port at which the agent connects; 0: AGENT_PORT */
 	uint32_t agent_port;
 	struct stream stream[STREAMS_MAX];
@@ -87,7 +93,7 @@ void streams_withdraw(struct streams *s, uint32_t process);
 uint32_t streams_new_port(void);
 /*
  * Returns the monitor's end of the agent's stream if the agent has connected, else -EBADF. Returns
- * the descriptor only once.
+ * the descriptor of each connection only once.
  */
 int streams_take_agent(struct streams *s);
 

@@ -70,6 +70,10 @@ struct guest_config {
 	const char *dir;
 	const char *cgroup; /* absolute path of the container's cgroup in the guest */
 	const char *disk;   /* path of the block device that holds vm.image */
+	/*
+	 * whether the agent is a service of an operating system, and has no container (service.c)
+	 */
+	bool service;
 };
 
 /* When a step of the plan was done, in ns of CLOCK_MONOTONIC (steps.c). */
@@ -289,6 +293,16 @@ void *guest_copy_blob(struct arena *a, const struct agent_frame *f);
 void guest_set_clock(struct guest *g, const struct agent_frame *f);
 void process_create(struct guest *g, const struct agent_frame *f);
 void process_exec(struct guest *g, const struct agent_frame *f);
+
+/*
+ * The functions of service.c are for an agent that is a service of an operating system.
+ * service_take_exec() makes the plan of an exec, service_power_off() asks the operating system to
+ * power off, and service_pids() lists all its processes.
+ */
+int service_adopt_orphans(void) must_check;
+int service_take_exec(struct process *p, const struct agent_frame *f) must_check;
+void service_power_off(struct guest *g);
+int service_pids(struct arena *a, pid_t **ret, size_t *ret_n) must_check;
 
 /* The functions of process.c handle events in the life of a process. */
 /*

@@ -4,6 +4,10 @@
  * monitor on the host by vsock(7), serves the monitor, and powers the machine off. If caisson-guest
  * has to end because of an error, its last line on the console says why, and the monitor shows that
  * line.
+ *
+ * With the argument --service, caisson-guest is a service of the operating system of a whole
+ * machine instead (service.c), and sets up and powers off nothing. `caisson machine install-agent`
+ * copies the program into the disk of the machine.
  */
 #include <fcntl.h>
 #include <linux/random.h>
@@ -33,8 +37,30 @@
 #define RETRY_MAX_MS 64
 #define ENTROPY_MAX 256 /* how many bytes of entropy the monitor sends after a restore at most */
 #define SHARE_TAG "caisson"
+#define SERVICE "--service"
+/*
+ * The first and the last vsock port from which the agent of an operating system connects. A program
+ * needs CAP_NET_BIND_SERVICE for a port below 1024, so the monitor knows by the port that no
+ * ordinary user of the operating system poses as the agent.
+ */
+#define RESERVED_FIRST 512
+#define RESERVED_LAST 1023
 
-static int connect_once(uint32_t port, int flags)
+/* Binds the socket to a free port that only a privileged program can have. */
+static int bind_reserved(int fd)
+{
+	struct sockaddr_vm here = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY};
+
+	for (here.svm_port = RESERVED_LAST; here.svm_port >= RESERVED_FIRST; here.svm_port--) {
+		if (bind(fd, (const struct sockaddr *)&here, sizeof(here)) == 0)
+			return 0;
+		if (errno != EADDRINUSE)
+			break;
+	}
+	return -errno;
+}
+
+static int connect_once(uint32_t port, int flags, bool reserved)
 {
 	const struct sockaddr_vm host = {
 		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port};
@@ -45,6 +71,9 @@ static int connect_once(uint32_t port, int flags)
 		return -errno;
 	if (setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &wait, sizeof(wait)) < 0)
 		return -errno;
+	int r = reserved ? bind_reserved(fd) : 0;
+	if (r < 0)
+		return r;
 	if (connect(fd, (const struct sockaddr *)&host, sizeof(host)) < 0 && errno != EINPROGRESS)
 		return -errno;
 	return take_fd(&fd);
@@ -55,15 +84,15 @@ static int connect_once(uint32_t port, int flags)
  * device was loaded just before, and the device may not be there yet. If the kernel does not know
  * vsock sockets, gives up at once, because waiting would not help.
  */
-static int connect_agent(uint32_t port)
+static int connect_agent(uint32_t port, bool reserved)
 {
-	int fd = connect_once(port, 0);
+	int fd = connect_once(port, 0, reserved);
 
 	for (int waited = 0, ms = 1; fd < 0 && fd != -EAFNOSUPPORT && waited < CONNECT_WAIT_MS;
 		waited += ms) {
 		nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
 		ms = ms < RETRY_MAX_MS ? 2 * ms : ms;
-		fd = connect_once(port, 0);
+		fd = connect_once(port, 0, reserved);
 	}
 	if (fd == -EAFNOSUPPORT)
 		return err_set(EAFNOSUPPORT,
@@ -80,8 +109,8 @@ static int connect_agent(uint32_t port)
 static int connect_vsock(void *data, uint32_t port)
 {
 	if (port == AGENT_PORT)
-		return connect_agent(port);
-	int fd = connect_once(port, SOCK_NONBLOCK);
+		return connect_agent(port, false);
+	int fd = connect_once(port, SOCK_NONBLOCK, false);
 	return fd < 0 ? err_set(-fd, "connect to vsock port %u: %s", port, strerror(-fd)) : fd;
 }
 
@@ -113,7 +142,7 @@ static void set_clock(void *data, uint64_t nanoseconds)
 
 static int reconnect_agent(void *data, uint32_t port)
 {
-	return connect_agent(port);
+	return connect_agent(port, false);
 }
 
 static void add_entropy(void *data, const void *bytes, size_t len)
@@ -170,12 +199,49 @@ static int run_guest(void)
 	return guest_serve(&config);
 }
 
-int main(void)
+/*
+ * Does what connect_vsock() does, for a service. *data becomes true once the monitor was reached.
+ */
+static int connect_service(void *data, uint32_t port)
 {
+	bool *met = data;
+
+	if (port != AGENT_PORT)
+		return connect_vsock(NULL, port);
+	int fd = connect_agent(port, true);
+	*met = fd >= 0;
+	return fd;
+}
+
+/*
+ * Serves the monitor from within an operating system. Returns the exit code: 0 if there is no
+ * monitor, because the machine was not started by caisson; then the init must not start the service
+ * again.
+ */
+static int run_service(void)
+{
+	bool met = false;
+	const struct guest_config config = {.data = &met,
+		.connect = connect_service,
+		.dir = "/run/caisson-agent",
+		.service = true};
+
+	if (guest_serve(&config) >= 0)
+		return 0;
+	dprintf(STDERR_FILENO, "caisson-agent: %s%s\n", err_msg(),
+		met ? "" : ": this machine was not started by caisson");
+	return met;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && streq(argv[1], SERVICE) && getpid() != 1)
+		return run_service();
 	if (getpid() != 1) {
 		dprintf(STDERR_FILENO,
 			"caisson-guest: this program runs only as the first process of a microVM's "
-			"guest, where caisson starts it\n");
+			"guest, where caisson starts it, and with " SERVICE
+			" as a service of a whole machine\n");
 		return 1;
 	}
 	if (run_guest() < 0) {

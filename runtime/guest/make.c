@@ -204,6 +204,8 @@ static int take_exec(struct process *p, const struct agent_frame *f)
 {
 	const struct process *c = process_find(p->guest, 0);
 
+	if (p->guest->config->service)
+		return service_take_exec(p, f);
 	if (!c || c->exited || c->failed || c->child.pid <= 0)
 		return err_set(ESRCH, "container not running");
 	int r = take_orders(p, &p->arena, f);

@@ -205,8 +205,8 @@ static int write_processes(struct guest *g, const struct agent_frame *f, struct 
 	pid_t *pids;
 	size_t n, len = 0;
 
-	int r = check_cgroup(g);
-	if (r >= 0)
+	int r = g->config->service ? service_pids(&a, &pids, &n) : check_cgroup(g);
+	if (r >= 0 && !g->config->service)
 		r = cg_pids(&a, &g->cgroup, &pids, &n);
 	if (r < 0)
 		return r;

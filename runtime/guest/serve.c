@@ -15,7 +15,11 @@
 
 static void on_stop(struct guest *g, const struct agent_frame *f)
 {
-	g->stop = true;
+	/* The agent of an operating system goes on until the init ends it by SIGTERM. */
+	if (g->config->service)
+		service_power_off(g);
+	else
+		g->stop = true;
 }
 
 static void handle_message(struct guest *g, const struct agent_frame *f)
@@ -23,27 +27,29 @@ static void handle_message(struct guest *g, const struct agent_frame *f)
 	static const struct {
 		const char *type;
 		void (*handle)(struct guest *g, const struct agent_frame *f);
+		bool of_service; /* an agent without a container handles the message too */
 	} handlers[] = {
 		{"create", process_create},
 		{"start", process_start},
-		{"exec", process_exec},
-		{"signal", guest_signal},
-		{"resize", process_resize},
+		{"exec", process_exec, true},
+		{"signal", guest_signal, true},
+		{"resize", process_resize, true},
 		{"freeze", guest_freeze},
-		{"ps", guest_ps},
+		{"ps", guest_ps, true},
 		{"stats", guest_stats},
 		{"update", guest_update},
 		{"cpus", guest_set_cpus},
 		{"attach", guest_attach},
 		{"detach", guest_detach},
-		{"clock", guest_set_clock},
+		{"clock", guest_set_clock, true},
 		{"suspend", guest_suspend},
 		{"resume", guest_resume},
-		{"stop", on_stop},
+		{"stop", on_stop, true},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(handlers); i++)
-		if (streq(f->type, handlers[i].type))
+		if (streq(f->type, handlers[i].type) &&
+			(handlers[i].of_service || !g->config->service))
 			return handlers[i].handle(g, f);
 	guest_log(g, "the agent of the guest does not know the message \"%s\"", f->type);
 }
@@ -82,8 +88,10 @@ static void on_signal(struct watch *w, uint32_t events)
 	 * All children that have ended are reaped, because one SIGCHLD may stand for several: the
 	 * agent's own children, and orphans that process 1 adopted.
 	 */
-	while (read(g->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
-		g->child_ended = true;
+	while (read(g->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		g->child_ended |= info.ssi_signo == SIGCHLD;
+		g->stop |= info.ssi_signo == SIGTERM;
+	}
 }
 
 int guest_say_hello(struct guest *g)
@@ -110,6 +118,9 @@ static int open_signals(struct guest *g)
 	sigfillset(&all);
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
+	/* The init of the operating system ends its services by SIGTERM. */
+	if (g->config->service)
+		sigaddset(&child, SIGTERM);
 	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
 		return err_sys("block signals");
 	g->signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -127,6 +138,8 @@ static int start_agent(struct guest *g)
 		r = loop_open(&g->loop);
 	if (r >= 0)
 		r = open_signals(g);
+	if (r >= 0 && g->config->service)
+		r = service_adopt_orphans();
 	if (r >= 0)
 		r = g->control = g->config->connect(g->config->data, AGENT_PORT);
 	if (r >= 0)
@@ -163,7 +176,8 @@ int guest_serve(const struct guest_config *config)
 	}
 	processes_release(&g);
 	jobs_release(&g);
-	sync();
+	if (!config->service)
+		sync();
 	guest_unmount_share(&g);
 	agent_reader_release(&g.reader);
 	fd_close(&g.control);

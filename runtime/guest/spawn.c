@@ -63,7 +63,7 @@ int guest_clone(struct process *p, const struct step *s)
 	const struct process *c = p->number ? process_find(p->guest, 0) : NULL;
 	int socks[2];
 
-	if (p->number && !c)
+	if (p->number && !c && !p->guest->config->service)
 		return err_set(ESRCH, "container not running");
 	p->proc = path_open_proc();
 	if (p->proc < 0)

@@ -67,8 +67,8 @@ static int print_help(const struct inside_command *c, const struct option_def *d
 {
 	_cleanup_strbuf_ struct strbuf out = {0};
 
-	int r = strbuf_addf(&out, "Usage: caisson disk %s %s\n\n%s\n\n%s\n", c->name, c->usage,
-		c->summary, c->text);
+	int r = strbuf_addf(&out, "Usage: caisson %s %s %s\n\n%s\n\n%s\n", inside_group(c->name),
+		c->name, c->usage, c->summary, c->text);
 	if (r >= 0 && c->guest)
 		r = strbuf_addf(&out, "\nOptions:\n");
 	if (r >= 0 && c->guest)
@@ -176,8 +176,9 @@ int inside_host(const struct inside_command *c, int argc, char **argv)
 	if (help)
 		return print_help(c, d.v);
 	if (n < 1 + c->min || (c->max >= 0 && n > 1 + c->max))
-		return err_set(EINVAL, "%s: %s arguments. Usage: caisson disk %s %s", c->name,
-			n < 1 + c->min ? "missing" : "too many", c->name, c->usage);
+		return err_set(EINVAL, "%s: %s arguments. Usage: caisson %s %s %s", c->name,
+			n < 1 + c->min ? "missing" : "too many", inside_group(c->name), c->name,
+			c->usage);
 	if (o.keys.n > INSIDE_KEYS_MAX)
 		return err_set(E2BIG, "--key: given %zu times, expected at most %d", o.keys.n,
 			INSIDE_KEYS_MAX);

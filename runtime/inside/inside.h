@@ -25,6 +25,7 @@
  * 	boot.c     what the operating system boots
  * 	mount.c    mount and umount on the host
  * 	export.c   mount in the guest
+ * 	agent.c    `caisson machine install-agent`, which looks into a disk as `caisson disk` does
  *
  * `caisson run --disk` is the same program too, on the host only:
  *
@@ -42,8 +43,9 @@
 
 /* path of this program, caisson-inside, in the guest */
 #define INSIDE_PROGRAM "/inside/caisson-inside"
-#define INSIDE_GUEST "--in-guest" /* first argument of caisson-inside in the guest */
-#define INSIDE_BOOT "boot"        /* name of the command that boot.c implements */
+#define INSIDE_GUEST "--in-guest"    /* first argument of caisson-inside in the guest */
+#define INSIDE_BOOT "boot"           /* name of the command that boot.c implements */
+#define INSIDE_AGENT "install-agent" /* name of the command that agent.c implements */
 /* first argument of caisson-inside if `caisson run --disk` executes it */
 #define INSIDE_MACHINE "--machine"
 #define INSIDE_MODULES "/modules" /* directory in the guest with the modules of its kernel */
@@ -93,6 +95,12 @@ struct inside_command {
 
 extern const struct inside_command inside_commands[];
 
+/* Returns the command of caisson to which the subcommand `name` belongs: "disk" or "machine". */
+static inline const char *inside_group(const char *name)
+{
+	return streq(name, INSIDE_AGENT) ? "machine" : "disk";
+}
+
 /* --- functions on the host --- */
 
 /*
@@ -140,6 +148,8 @@ int inside_host_cp(const struct inside_command *self, struct inside_options *o, 
 int inside_host_mount(const struct inside_command *self, struct inside_options *o, int argc,
 	char **argv) must_check;
 int inside_host_umount(const struct inside_command *self, struct inside_options *o, int argc,
+	char **argv) must_check;
+int inside_host_agent(const struct inside_command *self, struct inside_options *o, int argc,
 	char **argv) must_check;
 int inside_host_tar(const struct inside_command *self, struct inside_options *o, int argc,
 	char **argv) must_check;
@@ -291,4 +301,5 @@ int guest_tar_in(struct inside_guest *g, int argc, char **argv) must_check;
 int guest_cp(struct inside_guest *g, int argc, char **argv) must_check;
 int guest_mount(struct inside_guest *g, int argc, char **argv) must_check;
 int guest_boot(struct inside_guest *g, int argc, char **argv) must_check;
+int guest_install_agent(struct inside_guest *g, int argc, char **argv) must_check;
 int guest_inspect(struct inside_guest *g, int argc, char **argv) must_check;

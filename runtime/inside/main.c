@@ -55,6 +55,16 @@ const struct inside_command inside_commands[] = {
 		1, 1, INSIDE_WRITE | INSIDE_ALLOW_OTHER, false, inside_host_mount, guest_mount},
 	{"umount", "DIR", "Unmount a disk, and wait until everything is written to it.",
 		"  caisson disk umount /mnt", 0, 0, 0, false, inside_host_umount, NULL},
+	{INSIDE_AGENT, "[options] DISK", "Put caisson's agent into the operating system of a disk.",
+		"A machine that `caisson run --disk` boots from the disk then takes `exec`, `ps` "
+		"and\n"
+		"`stop` by the agent, without ssh and without a network. The agent is a service "
+		"of\n"
+		"systemd or OpenRC. The command replaces an older agent. The disk must not be in "
+		"use.\n\n"
+		"  caisson machine install-agent debian.qcow2\n"
+		"  caisson run --isolation vm --disk debian.qcow2 -d web && caisson exec web id",
+		0, 0, 0, true, inside_host_agent, guest_install_agent},
 	/* not for users; inside_take_boot() runs it */
 	{INSIDE_BOOT, "", "", "", 0, 0, 0, false, NULL, guest_boot},
 	{0},
@@ -78,7 +88,9 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
-	const char *who = argc > 1 && streq(argv[1], INSIDE_MACHINE) ? "caisson" : "caisson disk";
+	const char *who = argc > 1 && streq(argv[1], INSIDE_MACHINE)            ? "caisson"
+			  : argc > 1 && streq(inside_group(argv[1]), "machine") ? "caisson machine"
+										: "caisson disk";
 	fd_say(STDERR_FILENO, who, *err_msg() ? err_msg() : strerror(-r));
 	return 1;
 }

@@ -16,6 +16,8 @@
 #define PAUSED "io.caisson.vm.paused"
 /* annotation that lists what was attached while the container ran */
 #define ATTACHED "io.caisson.attached"
+/* annotation that says whether caisson's agent in a machine answers */
+#define AGENT "io.caisson.vm.agent"
 
 #define STATE_MAX ((size_t)4 * 1024 * 1024)
 #define ID_MAX NAME_MAX /* longest container ID in bytes: the ID is the name of a directory */
@@ -304,10 +306,13 @@ static void put_annotations(const struct container *c, struct json_out *o)
 	json_out_object(o, "annotations");
 	for (const struct json *j = c->annotations ? c->annotations->first : NULL; j; j = j->next)
 		if ((!c->disk_error || !streq(j->key, PAUSED)) &&
-			(!c->attached || !streq(j->key, ATTACHED)))
+			(!c->attached || !streq(j->key, ATTACHED)) &&
+			(!c->agent || !streq(j->key, AGENT)))
 			json_out_node(o, j->key, j);
 	if (c->attached)
 		json_out_str(o, ATTACHED, c->attached);
+	if (c->agent)
+		json_out_str(o, AGENT, c->agent);
 	if (c->disk_error)
 		json_out_str(o, PAUSED, c->disk_error);
 	json_out_end_object(o);
@@ -333,7 +338,7 @@ void container_put_state(
 	if (c->created)
 		json_out_str(o, "created", c->created);
 	json_out_str(o, "owner", user_name_or_number(&names, c->owner));
-	if (c->disk_error || c->attached || (c->annotations && c->annotations->count))
+	if (c->disk_error || c->attached || c->agent || (c->annotations && c->annotations->count))
 		put_annotations(c, o);
 	json_out_end_object(o);
 }

@@ -63,6 +63,8 @@ struct container {
 	const char *disk_error;
 	/* what was attached while the container ran, if live_list_describe() was called, or NULL */
 	const char *attached;
+	/* text of `state` on whether the agent in a machine answers, or NULL */
+	const char *agent;
 	int dir; /* descriptor of the state directory, whether it is locked or not */
 	bool locked;
 	int root_dir; /* descriptor of ROOT, the directory that contains all state directories */

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 
 #include "agent/orders.h"
+#include "agent/program.h"
 #include "base/fd.h"
 #include "base/libexec.h"
 #include "base/log.h"
@@ -204,6 +205,9 @@ static int make_exec_orders(struct launch *l, struct strbuf *ret)
 {
 	struct agent_orders o;
 
+	/* The agent of a foreign guest may be of another build, which could not read the orders. */
+	if (spec_guest_is_foreign(l->spec))
+		return agent_program_pack(l->plan.process, ret);
 	int r = agent_orders_for_exec(&l->c->arena, &l->plan, l->spec, &o);
 	o.subgroup = l->exec.subgroup;
 	o.tell_steps = l->timeline != NULL;

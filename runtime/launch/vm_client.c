@@ -10,7 +10,7 @@
 #include "base/fd.h"
 #include "monitor/control.h"
 
-#define CALL_TIMEOUT_MS 10000
+#define CALL_TIMEOUT_MS VM_ASK_TIMEOUT_MS
 #define KILL_TIMEOUT_MS 3000
 /* how long, in ms, a disk may take to become larger, which can move tables in its image */
 #define DISK_SIZE_TIMEOUT_MS 60000
@@ -95,6 +95,18 @@ int vm_ask(struct container *c, const char *what, struct agent_frame *ret)
 
 	int r = agent_begin(&w, what);
 	return r < 0 ? r : call_monitor(c, &w, NULL, CALL_TIMEOUT_MS, ret);
+}
+
+int vm_has_agent(struct container *c, int timeout_ms, bool *ret)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+
+	int r = agent_begin(&w, "address");
+	if (r >= 0)
+		r = call_monitor(c, &w, NULL, timeout_ms, &reply);
+	*ret = r >= 0 && json_get_true(reply.json, "agent");
+	return r;
 }
 
 static int attach(struct container *c, const char *what, int sock)

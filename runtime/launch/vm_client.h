@@ -28,6 +28,13 @@ int vm_attach_viewer(struct container *c, int sock) must_check;
  */
 int vm_ask(struct container *c, const char *what, struct agent_frame *ret) must_check;
 
+/*
+ * Finds out whether caisson's agent in a foreign guest answers, and so can run commands. Waits up
+ * to timeout_ms milliseconds for the microVM's monitor.
+ */
+int vm_has_agent(struct container *c, int timeout_ms, bool *ret) must_check;
+#define VM_ASK_TIMEOUT_MS 10000
+
 /* Sends the guest new limits for the container's cgroup in the guest. */
 int vm_update(struct container *c, const struct cg_resources *guest) must_check;
 

@@ -284,7 +284,7 @@ static int handle_request(struct monitor *m, struct client *c, struct agent_fram
 
 	if (r <= 0)
 		return r;
-	if (foreign_here(m))
+	if (foreign_here(m) && !foreign_agent_answers(m, c, f))
 		return foreign_request(m, c, f);
 	if (streq(f->type, "checkpoint"))
 		return checkpoint_begin(m, c, f);

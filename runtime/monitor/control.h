@@ -36,7 +36,9 @@
  *
  * A foreign guest's monitor (foreign.c) answers signal, and these:
  *
- * 	address {}                                       reply with net (net_config.h)
+ * 	address {}                                       reply with net (net_config.h), and agent:
+ * 	                                                 whether an agent in the guest answers exec
+ * 	                                                 and ps
  * 	console {}, the descriptor of a stream socket    reply; output flows out of the socket's
  * 	  that does not block                            other end, and input into it
  *

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of a machine with a foreign guest: an operating system that starts its own init, and has
- * no agent of caisson.
+ * The life of a machine with a foreign guest: an operating system that starts its own init. It may
+ * have an agent of caisson (foreign_agent.c), on which nothing here depends.
  *
  * Theory of operation. The container is "created" once the machine is built, and its CPUs run from
  * `start` on, because the guest has no process of caisson that could wait for `start`. The phases
  * are CREATED, RUNNING and EXITED, and the machine's power-off is what ends the container, with
- * exit code 0. Signals that ask a process to end press the machine's power button, to which the
- * guest reacts as its configuration says. SIGKILL switches the machine off. Other signals are
- * refused. Signals come from `caisson kill`, and directly from the command `run`, which hands its
- * own signals on. A guest that hangs would keep `run` from ending, so a second signal of the latter
- * kind switches the machine off.
+ * exit code 0. The first signal that asks a process to end goes to the agent, which asks the
+ * operating system to power off. Without an agent, and at each further signal, the machine's power
+ * button is pressed, to which the guest reacts as its configuration says. SIGKILL switches the
+ * machine off. Other signals are refused. Signals come from `caisson kill`, and directly from the
+ * command `run`, which hands its own signals on. A guest that hangs would keep `run` from ending,
+ * so a second signal of the latter kind switches the machine off.
  */
 #include <signal.h>
 #include <unistd.h>
@@ -83,7 +84,9 @@ static int act_on_signal(struct monitor *m, int sig)
 		 */
 		if (m->phase >= PHASE_EXITED)
 			monitor_advance(m, PHASE_CUT);
-		return m->phase == PHASE_RUNNING ? engine_press_power(&m->engine) : 0;
+		if (m->phase != PHASE_RUNNING || foreign_shut_down(m) > 0)
+			return 0;
+		return engine_press_power(&m->engine);
 	}
 	return err_set(ENOTSUP,
 		"signal %d: the machine runs an operating system of its own, which takes no "
@@ -126,8 +129,8 @@ int foreign_ended(struct monitor *m)
 }
 
 /*
- * Answers the request "address" with the addresses of the container's network interfaces, of which
- * ssh needs one to reach the guest.
+ * Answers the request "address": says whether an agent in the guest runs commands, and with which
+ * addresses of the container's network interfaces ssh reaches the guest.
  */
 static int reply_address(struct monitor *m, struct client *c)
 {
@@ -138,8 +141,27 @@ static int reply_address(struct monitor *m, struct client *c)
 		return r;
 	json_out_i64(&w.json, "errno", 0);
 	json_out_str(&w.json, "message", "");
+	json_out_bool(&w.json, "agent", m->agent >= 0 && m->agent_greeted);
 	net_config_json(&w.json, "net", &m->boot.net);
 	return agent_send(&w, c->sock, NULL, 0);
+}
+
+/*
+ * Returns the error for a request that needs an agent in the guest, or more than the agent can do.
+ */
+static int refuse(const struct monitor *m, const char *request)
+{
+	if (m->agent >= 0 && m->agent_greeted)
+		return err_set(ENOTSUP,
+			"%s: the machine runs an operating system of its own, in which caisson's "
+			"agent can't do that",
+			request);
+	return err_set(ENOTSUP,
+		"%s: the machine runs an operating system of its own, in which no agent of caisson "
+		"answers (`caisson machine install-agent` puts it into a disk): log in with "
+		"`caisson console`, or give `caisson run` an --ssh-key, and then `caisson exec` "
+		"goes by ssh",
+		request);
 }
 
 int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f)
@@ -174,11 +196,7 @@ int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f)
 		 */
 		return 0;
 	} else {
-		return err_set(ENOTSUP,
-			"%s: the machine runs an operating system of its own, in which caisson has "
-			"no agent: log in with `caisson console`, or give `caisson run` an "
-			"--ssh-key, and then `caisson exec` goes by ssh",
-			f->type);
+		return refuse(m, f->type);
 	}
 	if (r >= 0)
 		client_reply(c, 0, "");

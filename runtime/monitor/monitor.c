@@ -102,6 +102,10 @@ static int on_agent(struct monitor *m)
 {
 	struct pollfd p = {.fd = m->engine.ended, .events = POLLIN};
 
+	if (foreign_here(m)) {
+		foreign_on_agent(m);
+		return 0;
+	}
 	int r = agent_reader_receive(&m->reader, m->agent);
 
 	/*
@@ -131,7 +135,9 @@ static void on_streams(struct monitor *m)
 	eventfd_t n;
 
 	(void)eventfd_read(m->streams.changed, &n);
-	if (m->agent < 0)
+	if (foreign_here(m))
+		foreign_take_agent(m);
+	else if (m->agent < 0)
 		m->agent = streams_take_agent(&m->streams);
 }
 
@@ -229,7 +235,7 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 		r = disk_error_on_engine(m);
 	if (r >= 0 && p[P_DISK].revents)
 		r = disk_error_on_server(m);
-	if (r >= 0 && p[P_AGENT].revents)
+	if (r >= 0 && p[P_AGENT].revents && m->agent == p[P_AGENT].fd)
 		r = on_agent(m);
 	if (r >= 0 && p[P_SIGNALS].revents)
 		r = on_signals(m, &child);

@@ -8,7 +8,8 @@
  * 	boot.c        makes the machine
  * 	last_words.c  explains why a machine failed
  * 	control.c     requests of commands
- * 	foreign.c     the machine of a foreign guest, which has no agent
+ * 	foreign.c     the machine of a foreign guest, an operating system with an init of its own
+ * 	foreign_agent.c  the agent in a foreign guest, if it has one
  * 	console.c     the console of a foreign guest
  * 	seed.c        the disk by which cloud-init configures a foreign guest
  * 	clock.c       the guest's time of day
@@ -197,6 +198,7 @@ struct monitor {
 	struct agent_reader reader;
 	struct client clients[CLIENTS_MAX];
 	int agent; /* connection to the guest's agent; -EBADF: the agent is not connected */
+	bool agent_greeted; /* whether the agent of a foreign guest has sent "hello" */
 	/* socket to the runtime that creates the container; -EBADF once the container is created */
 	int channel;
 	/* connection of the command that waits for the program's start (`start` or `run`) */
@@ -339,9 +341,9 @@ int monitor_name_other(const struct monitor *m, int r) must_check;
 int monitor_make_seed(struct monitor *m, int *ret) must_check;
 
 /*
- * foreign.c: the functions that the monitor's loop calls for a foreign guest, which has no agent of
- * caisson. foreign_created() is called once the machine is built, and foreign_start() when the
- * command `start` asks for the guest's start.
+ * foreign.c: the functions that the monitor's loop calls for a foreign guest. foreign_created() is
+ * called once the machine is built, and foreign_start() when the command `start` asks for the
+ * guest's start.
  */
 bool foreign_here(const struct monitor *m);
 int foreign_created(struct monitor *m) must_check;
@@ -349,6 +351,18 @@ int foreign_start(struct monitor *m) must_check;
 int foreign_signal(struct monitor *m, int sig) must_check; /* a signal that the monitor got */
 int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f) must_check;
 int foreign_ended(struct monitor *m) must_check; /* handles the machine's end */
+
+/*
+ * The functions of foreign_agent.c. foreign_take_agent() handles a new connection of the agent, and
+ * foreign_on_agent() what the agent has sent. foreign_agent_answers() says whether the agent and
+ * not foreign.c handles the request. foreign_shut_down() lets the agent ask the operating system to
+ * power off, and returns 1, or 0 if there is no agent that could.
+ */
+void foreign_take_agent(struct monitor *m);
+void foreign_on_agent(struct monitor *m);
+bool foreign_agent_answers(
+	const struct monitor *m, const struct client *c, const struct agent_frame *f);
+int foreign_shut_down(struct monitor *m) must_check;
 
 /*
  * The functions of control.c. monitor_accept() handles a new connection of a command.

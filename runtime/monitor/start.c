@@ -216,6 +216,7 @@ int monitor_start(struct monitor *m)
 	int r = close_inherited(m);
 	if (r >= 0)
 		r = streams_init(&m->streams);
+	m->streams.agent_is_service = foreign_here(m);
 	if (r >= 0)
 		r = impersonate_signals(&m->signals);
 	spans_mark(m, "close descriptors, and take signals", false);

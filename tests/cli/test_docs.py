@@ -17,7 +17,7 @@ COMPLETION = os.path.join(REPO, "runtime/man/caisson.bash-completion")
 README = os.path.join(REPO, "README.md")
 TOP_FOLDERS = ["cgroups", "images", "netsetup", "runtime", "tests"]
 READMES = ["README.md", *(f"{d}/README.md" for d in TOP_FOLDERS), "tests/bench/README.md", "tests/host/README.md", "tests/plugin/README.md"]
-COMMANDS = "create start run exec state list ps kill stop logs rm pause resume checkpoint restore update events delete console spec plan features image net volume doctor disk".split()
+COMMANDS = "create start run exec state list ps kill stop logs rm pause resume checkpoint restore update events delete console spec plan features image net volume machine doctor disk".split()
 ANY = {("--help", "-h", "")}  # these options are not listed for each command, but in GLOBAL OPTIONS
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests that the built-in machine boots a cloud image: its serial port, its disks and its power button, with the kernel,
-the initramfs and the init of a Debian. The image is that of tests/vm/test_machine.py, which tests the rest on QEMU.
+"""Tests that the built-in machine boots a cloud image: its serial port, its disks, caisson's agent in it and its end by the
+agent, with the kernel, the initramfs and the init of a Debian. The image is that of tests/vm/test_machine.py, which tests the rest on QEMU.
 cloud-init is left out, because it takes ten minutes here."""
 import glob
 import os
@@ -17,13 +17,18 @@ BOOT = 1500
 
 
 def test_cloud_image(rt, tmp, monkeypatch):
-    """The console works from the kernel's first line to the login prompt, takes input, and the power button ends it."""
-    (disk,) = glob.glob(f"{CACHE}/debian-disk-*.qcow2")
+    """The console works from the kernel's first line to the login prompt, and takes input. The agent runs commands, lists
+    the processes, and powers the machine off."""
+    (image,) = glob.glob(f"{CACHE}/debian-disk-*.qcow2")
     monkeypatch.setenv("CAISSON_MACHINES", os.path.join(tmp, "machines"))
     monkeypatch.setenv("TMPDIR", tmp)
+    disk = os.path.join(tmp, "disk.qcow2")
+    rt("disk", "create", "-f", "qcow2", "-b", image, "-F", "qcow2", disk).ok()
+    rt("machine", "install-agent", "--hypervisor", "kvm", "--kernel", mode.packaged_kernel(rootfs.CACHE), "--backing", "/", disk,
+       timeout=BOOT).ok()
     p = subprocess.Popen(
         rt.argv("run", "--isolation", "vm", "--hypervisor", "kvm", "--inspect-kernel", mode.packaged_kernel(rootfs.CACHE), "--disk", disk,
-                "--size", "4G", "--append", "cloud-init=disabled systemd.mask=systemd-networkd-wait-online.service", "m1"),
+                "--backing", "/", "--size", "4G", "--append", "cloud-init=disabled systemd.mask=systemd-networkd-wait-online.service", "m1"),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     os.set_blocking(p.stdout.fileno(), False)
     said, end, asked = b"", time.monotonic() + BOOT, 0
@@ -39,7 +44,16 @@ def test_cloud_image(rt, tmp, monkeypatch):
         assert said.count(b" login: ") >= 2, (said[-4000:], p.poll() is not None and p.stderr.read())
         assert b"Linux version" in said and b"EXT4-fs (vda1): mounted" in said
         assert rt("list").out.count("running") == 1
-        rt("ps", "m1").failed("operating system of its own")
+        while rt("exec", "m1", "true", timeout=BOOT).rc:
+            assert time.monotonic() < end and p.poll() is None
+            time.sleep(1)
+        assert rt("exec", "m1", "sh", "-c", "cat; id -u; exit 7", input="in ", timeout=BOOT).raw == b"in 0\n"
+        while b"caisson-agent --service" not in rt("ps", "m1").raw:
+            assert time.monotonic() < end
+            time.sleep(1)
+        rt("pause", "m1").failed("operating system of its own", "agent")
+        # Without logind nothing in the machine reacts to its power button.
+        rt("exec", "m1", "systemctl", "mask", "--runtime", "--now", "systemd-logind", timeout=BOOT).ok()
         rt("kill", "m1", "TERM").ok()
         out, err = b"", b""
         os.set_blocking(p.stdout.fileno(), True)

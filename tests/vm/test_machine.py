@@ -95,6 +95,81 @@ def console_says(rt, name, typed, wanted, seconds=60):
     return said
 
 
+# A program in the machine that poses as the agent: first an ordinary user, whom the kernel gives no port below 1024 and the
+# monitor refuses, then root, who sends what no agent may send.
+IMPOSTOR = r"""
+import os, socket, struct, sys
+def say(port, *bodies):
+    s = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    s.settimeout(60)
+    if port:
+        s.bind((socket.VMADDR_CID_ANY, port))
+    s.connect((2, 1024))
+    for b in bodies:
+        s.sendall(struct.pack("<II", len(b), 0) + b)
+    assert s.recv(1) == b""
+HELLO = b'{"type":"hello","version":3,"kernel":"x","clock":1}'
+if os.getuid():
+    for port, error in ((700, PermissionError), (0, ConnectionResetError)):
+        try:
+            say(port, HELLO)
+        except error:
+            print("refused")
+    sys.exit()
+say(701, b"{}")
+say(702, b'{"type":"ps"}')
+say(703, b'{"type":"hello","version":99}')
+say(704, HELLO, HELLO)
+for i, body in enumerate((b'{"type":"exited","process":0,"status":0}', b'{"type":"reached","process":0,"barrier":"created"}',
+                          b'{"type":"running","process":0}', b'{"type":"resumed"}', b'{"type":"failed","process":"x"}')):
+    say(705 + i, HELLO, body)
+open("/run/impostor-done", "w").close()
+"""
+
+
+def check_agent(m, name, tmp):
+    """What the commands do by the agent, without ssh."""
+    rt = m.rt
+
+    def inside(*words, options=(), **kw):
+        return rt("exec", *options, name, *words, timeout=SSH, **kw)
+
+    agent = lambda: rt("state", name).json()["annotations"]["io.caisson.vm.agent"]
+    assert inside("id", "-un").ok().out == "root\n" and agent() == "answers"
+    assert inside("sh", "-c", "exit 7").rc == 7 and inside("sh", "-c", "kill -9 $$").rc == 137
+    assert inside("echo", "a  b", "$HOME", "it's", "*").ok().out == "a  b $HOME it's *\n"
+    inside("nosuch").failed("nosuch", "not found")
+    inside("true", options=("--cwd", "/nosuch")).failed("/nosuch")
+    options = ("--user", "65534:65534", "--additional-gids", "5", "--cwd", "/tmp", "--env", "A=b c", "--env", "B=\udcff")
+    out = inside("sh", "-c", 'id; pwd; echo "$A $HOME"; printf %s "$B"; grep CapEff /proc/self/status', options=options).ok().raw
+    assert out == (b"uid=65534(nobody) gid=65534(nogroup) groups=65534(nogroup),5(tty)\n/tmp\nb c /nonexistent\n"
+                   b"\xffCapEff:\t0000000000000000\n"), out
+    data = os.urandom(MiB)
+    assert inside("cat", input=data).ok().raw == data
+    for option in (("--cap", "CAP_NET_RAW"), ("--cgroup", "x"), ("--timeline", "x.json")):
+        inside("true", options=option).failed(option[0], "agent")
+    rt("pause", name).failed("agent")
+    inside("sleep", "1000", options=("--detach",)).ok()
+    # A busy machine may not make the list in time.
+    out = until(lambda: rt("ps", name).out, BOOT)
+    assert "/sbin/init" in out and "caisson-agent --service" in out and "sleep 1000" in out
+    assert 1 in json.loads(until(lambda: rt("ps", "--format", "json", name).out, BOOT))
+    # Another program in the machine is not the agent, whatever it says, and does the machine no harm.
+    inside("tee", "/run/impostor", input=IMPOSTOR).ok()
+    words = ("python3", "/run/impostor")
+    assert inside(*words, options=("--user", "65534:65534")).ok().out == "refused\nrefused\n"
+    inside(*words, options=("--detach",)).ok()
+    until(lambda: inside("cat", "/run/impostor-done").rc == 0, BOOT)
+    assert m.status(name) == "running"
+    # The execs of an agent that ends do not end, and the next agent takes its place.
+    inside("systemctl", "restart", "caisson-agent")
+    until(lambda: inside("true").rc == 0, BOOT)
+    assert "sleep 1000" in until(lambda: rt("ps", name).out, BOOT)
+    inside("systemctl", "stop", "caisson-agent")
+    until(lambda: "no agent of caisson answers" in rt("ps", name).err, BOOT)
+    until(lambda: agent() == "does not answer", BOOT)
+
+
 def check_life(m, name):
     """What the commands say of a machine without an agent."""
     rt = m.rt
@@ -137,19 +212,33 @@ def check_inside(m, name, tmp):
     assert data["v1"]["instance_id"] == "007"
 
 
+def with_agent(m, disk, tmp):
+    """Returns an overlay of the disk into which the agent was put."""
+    overlay = os.path.join(tmp, "agent.qcow2")
+    m.rt("disk", "create", "-f", "qcow2", "-b", disk, "-F", "qcow2", overlay).ok()
+    r = m.rt("machine", "install-agent", "--hypervisor", mode.HYPERVISOR, "--kernel", mode.packaged_kernel(rootfs.CACHE),
+             "--backing", "/", overlay, timeout=LOOK)
+    assert r.rc == 0 and r.out == "put the agent into Debian GNU/Linux 12 (bookworm)\n", r
+    return overlay
+
+
 def test_machine(machines, debian_disk, tmp):
     """A cloud image boots by one command, takes its seed, grows its file system, serves ssh at a published port, and ends
-    by its power button. The image is not changed."""
+    by its agent, not by its power button. Commands go by the agent, and by ssh when there is none. The image is not
+    changed."""
     m, rt = machines, machines.rt
     before = digest(debian_disk)
+    disk = with_agent(m, debian_disk, tmp)
     key = os.path.join(tmp, "id")
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
     data = put(tmp, "user-data", USER_DATA)
-    m.run("--disk", debian_disk, "--size", "4G", "--cloud-init", data, "--ssh-key", key + ".pub", "--hostname", "web-1",
+    m.run("--disk", disk, "--backing", "/", "--size", "4G", "--cloud-init", data, "--ssh-key", key + ".pub", "--hostname", "web-1",
           "-p", "2222:22", "-m", "1200M", "-d", "007").ok()
-    check_life(m, "007")
     # The image is the machine's backing file, so no one may write to it, and others may read it.
     m.run("--disk", debian_disk, "other").failed("--disk", "another process", "--overlay")
+    until(lambda: rt("exec", "007", "true", timeout=SSH).rc == 0, BOOT)
+    check_agent(m, "007", tmp)
+    check_life(m, "007")
     until(lambda: rt("exec", "007", "true", timeout=SSH).rc == 0, BOOT)
     check_inside(m, "007", tmp)
     by_port = subprocess.run(["ssh", "-p", "2222", "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
@@ -158,6 +247,10 @@ def test_machine(machines, debian_disk, tmp):
     assert by_port.returncode == 0 and by_port.stdout.startswith("12"), by_port
     said = console_says(rt, "007", b"\n", b"web-1 login:", SSH)
     assert b"Linux version" in said and b"web-1 login:" in said
+    rt("exec", "007", "sudo", "systemctl", "start", "caisson-agent", timeout=SSH).ok()
+    until(lambda: rt("exec", "007", "id", "-un", timeout=SSH).out == "root\n", BOOT)
+    # Without logind nothing in the machine reacts to its power button.
+    rt("exec", "007", "systemctl", "mask", "--runtime", "--now", "systemd-logind", timeout=SSH).ok()
     rt("kill", "007").ok()
     until(lambda: m.status("007") == "stopped", BOOT)
     rt("exec", "007", "true").failed("not running")

@@ -230,15 +230,16 @@ static int serve_front_end(struct vhost_backend *b)
 	}
 }
 
-static int serve_device(struct virtio_device *d, int sock, int stop_fd, bool threads)
+int vhost_open(struct virtio_device *d, int sock, struct vhost_backend **ret)
 {
 	struct vhost_backend *b = calloc(1, sizeof(*b));
 
+	*ret = b;
 	if (!b)
 		return err_set(ENOMEM, "vhost-user: out of memory");
 	*b = (struct vhost_backend){.device = d,
 		.sock = sock,
-		.stop_fd = stop_fd,
+		.stop_fd = -EBADF,
 		.memory = VM_MEMORY_NONE,
 		.requests = -EBADF,
 		.state_fd = -EBADF};
@@ -249,9 +250,19 @@ static int serve_device(struct virtio_device *d, int sock, int stop_fd, bool thr
 	d->signal = vhost_signal;
 	d->transport = b;
 	pthread_mutex_unlock(&d->lock);
-	int r = threads ? vhost_threads_start(b) : 0;
-	if (r >= 0)
-		r = serve_front_end(b);
+	return 0;
+}
+
+int vhost_continue(struct vhost_backend *b, int stop_fd)
+{
+	b->stop_fd = stop_fd;
+	return serve_front_end(b);
+}
+
+void vhost_close(struct vhost_backend *b)
+{
+	struct virtio_device *d = b->device;
+
 	vhost_threads_end(b);
 	pthread_mutex_lock(&d->lock);
 	vhost_reset(b);
@@ -267,6 +278,19 @@ static int serve_device(struct virtio_device *d, int sock, int stop_fd, bool thr
 	fd_close(&b->state_fd);
 	vm_memory_release(&b->memory);
 	free(b);
+}
+
+static int serve_device(struct virtio_device *d, int sock, int stop_fd, bool threads)
+{
+	struct vhost_backend *b;
+	int r = vhost_open(d, sock, &b);
+
+	if (r < 0)
+		return r;
+	r = threads ? vhost_threads_start(b) : 0;
+	if (r >= 0)
+		r = vhost_continue(b, stop_fd);
+	vhost_close(b);
 	return r;
 }
 

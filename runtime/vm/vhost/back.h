@@ -38,6 +38,17 @@
 int vhost_serve(struct virtio_device *d, int sock, int stop_fd) must_check;
 
 /*
+ * vhost_open(), vhost_continue() and vhost_close() together do what vhost_serve() does, for a
+ * caller that serves one connection with pauses, perhaps in different threads. vhost_continue()
+ * returns as vhost_serve() does. If it has returned because stop_fd was readable, it may be called
+ * again. The device must not be released before vhost_close().
+ */
+struct vhost_backend;
+int vhost_open(struct virtio_device *d, int sock, struct vhost_backend **ret) must_check;
+int vhost_continue(struct vhost_backend *b, int stop_fd) must_check;
+void vhost_close(struct vhost_backend *b);
+
+/*
  * Serves the device like vhost_serve(), but each queue in a thread of its own, which this function
  * starts and ends. The calling thread only handles messages. So ops->serve() runs for several
  * queues at a time, without the device's lock; no other function of the device runs meanwhile: the

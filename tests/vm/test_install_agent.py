@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests `caisson machine install-agent` on small disks: what it writes, and what it refuses. That the agent works is tested by
+tests/vm/test_machine.py, and on the built-in machine by tests/host/test_vm_machine.py."""
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from harness import mode, rootfs
+from test_inside import MiB, put, run
+from test_machine import LOOK
+
+RELEASE = 'PRETTY_NAME="Tiny \x1b[31m1"\n'
+
+
+@pytest.fixture
+def install(rt, binary, tmp, monkeypatch):
+    """install({PATH: CONTENT or (LINK,)}) makes a disk with those files, puts the agent into it, and returns the result. The
+    disk is install.disk, and install.say(COMMAND) asks debugfs."""
+    monkeypatch.setenv("TMPDIR", tmp)
+    disk, tree = os.path.join(tmp, "disk.raw"), os.path.join(tmp, "tree")
+
+    def install(files):
+        shutil.rmtree(tree, ignore_errors=True)
+        for name, content in {"etc/os-release": RELEASE, "bin/.x": "", **files}.items():
+            if isinstance(content, tuple):
+                os.makedirs(os.path.dirname(os.path.join(tree, name)), exist_ok=True)
+                os.symlink(content[0], os.path.join(tree, name))
+            else:
+                put(tree, name, content, 0o755)
+        with open(disk, "wb") as f:
+            f.truncate(32 * MiB)
+        run("mke2fs", "-F", "-t", "ext4", "-d", tree, disk)
+        return rt("machine", "install-agent", "--hypervisor", mode.HYPERVISOR, "--kernel", mode.packaged_kernel(rootfs.CACHE), disk,
+                  timeout=LOOK)
+
+    def say(command):
+        return subprocess.run(["debugfs", "-R", command, disk], check=True, capture_output=True).stdout
+
+    install.disk, install.say = disk, say
+    return install
+
+
+def program(machine=62):
+    """The beginning of a program for a machine type of ELF: 62 is x86-64, 183 is AArch64."""
+    return b"\x7fELF\x02\x01\x01" + b"\0" * 9 + b"\x02\0" + machine.to_bytes(2, "little") + b"\0" * 100
+
+
+def agent_of(binary):
+    with open(os.path.join(os.path.dirname(binary), "guest", "caisson-guest"), "rb") as f:
+        return f.read()
+
+
+def test_openrc_and_selinux(install, binary, tmp):
+    """Links on the disk stay in the disk, even absolute ones. An older agent is replaced. With SELinux the files are labelled."""
+    r = install({"bin/sh": program(), "sbin/openrc-run": "", "etc/selinux/config": "SELINUX=enforcing\n", "usr/local": ("/data/local",),
+                 "data/local/lib/caisson/caisson-agent": "old", "etc/init.d/x": ""})
+    assert r.rc == 0 and r.out == "put the agent into Tiny ?[31m1\n", r
+    agent = "/data/local/lib/caisson/caisson-agent"
+    assert install.say(f"cat {agent}") == agent_of(binary)
+    assert b"Mode:  0755" in install.say(f"stat {agent}") and b"User:     0" in install.say(f"stat {agent}")
+    assert b"system_u:object_r:bin_t:s0" in install.say(f"ea_get {agent} security.selinux")
+    script = put(tmp, "script", install.say("cat /etc/init.d/caisson-agent"))
+    run("sh", "-n", script)
+    with open(script, encoding="utf-8") as f:
+        text = f.read()
+    assert text.startswith("#!/sbin/openrc-run\n") and "/usr/local/lib/caisson/caisson-agent" in text
+    assert b"system_u:object_r:initrc_exec_t:s0" in install.say("ea_get /etc/init.d/caisson-agent security.selinux")
+    assert b"/etc/init.d/caisson-agent" in install.say("stat /etc/runlevels/default/caisson-agent")
+
+
+def test_what_is_refused(install):
+    """The message says what the disk has and what to do. What is no file is not overwritten."""
+    systemd = {"usr/lib/systemd/systemd": ""}
+    install({"bin/sh": program()}).failed("systemd", "OpenRC")
+    install({"bin/sh": program(183), **systemd}).failed("aarch64", "x86_64")
+    install({"bin/sh": program(), **systemd, "usr/local/lib/caisson/caisson-agent": ("/etc/shadow",), "etc/shadow": "secret"}).failed(
+        "/usr/local/lib/caisson/caisson-agent", "remove it")
+    assert install.say("cat /etc/shadow") == b"secret"
+    assert b"not found" in install.say("stat /etc/systemd/system/caisson-agent.service") or \
+        install.say("stat /etc/systemd/system/caisson-agent.service") == b""
+
+
+def test_wrong_words(rt, tmp):
+    """A mistake on the command line is told before anything starts."""
+    disk = put(tmp, "d.raw", b"\0" * MiB)
+    rt("machine", "install").failed("machine install", "caisson machine --help")
+    rt("machine", "install-agent").failed("missing arguments", "caisson machine install-agent [options] DISK")
+    rt("machine", "install-agent", disk, "x").failed("too many arguments")
+    rt("machine", "install-agent", tmp + "/nosuch.raw").failed("nosuch.raw")
+    rt("machine", "install-agent", put(tmp, "d.img")).failed("-f")
+    assert "install-agent" in rt("machine").ok().out and "systemd" in rt("machine", "install-agent", "--help").ok().out
