@@ -268,38 +268,11 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 	return r;
 }
 
-/*
- * Reserves descriptors that undoing a failed `create` will need. They are duplicates of standard
- * error, because duplicates count towards the process's limit of open files as well.
- */
-static int reserve_descriptors(struct launch *l)
-{
-	for (size_t i = 0; i < LAUNCH_RESERVED; i++) {
-		int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
-		if (fd < 0)
-			return err_sys(
-				"keep %d descriptors for undoing: raise this process's limit of "
-				"open files (ulimit -n)",
-				LAUNCH_RESERVED);
-		l->create.reserved[i] = fd;
-	}
-	return 0;
-}
-
-static void release_reserved(struct launch *l)
-{
-	for (size_t i = 0; i < LAUNCH_RESERVED; i++) {
-		if (l->create.reserved[i])
-			close(l->create.reserved[i]);
-		l->create.reserved[i] = 0;
-	}
-}
-
 static void undo_create(struct launch *l)
 {
 	_cleanup_free_ char *msg = strdup(err_msg());
 
-	release_reserved(l);
+	launch_release_reserved(l);
 	/*
 	 * If undoing a failed `create` fails too, its errors are only logged, because the first
 	 * error is the one to report.
@@ -364,7 +337,7 @@ static int try_make_container(
 	struct container *c = l->c;
 	const char *root;
 
-	int r = reserve_descriptors(l);
+	int r = launch_reserve_descriptors(l);
 	if (r >= 0)
 		r = load_bundle(c, o, attached, b);
 	timeline_mark(l->timeline, "read config.json");
@@ -495,7 +468,7 @@ int launch_run(const struct launch_options *o, int *ret_status)
 		undo_create(&l);
 		return r;
 	}
-	release_reserved(&l);
+	launch_release_reserved(&l);
 	if (!o->keep)
 		r = launch_end(&c, l.spec);
 	return r < 0 ? r : launch_read_failure(&l);

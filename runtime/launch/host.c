@@ -437,3 +437,26 @@ int launch_walk_to(struct launch *l, const char *barrier)
 	}
 	return 0;
 }
+
+int launch_reserve_descriptors(struct launch *l)
+{
+	for (size_t i = 0; i < LAUNCH_RESERVED; i++) {
+		int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+		if (fd < 0)
+			return err_sys(
+				"keep %d descriptors for undoing: raise this process's limit of "
+				"open files (ulimit -n)",
+				LAUNCH_RESERVED);
+		l->create.reserved[i] = fd;
+	}
+	return 0;
+}
+
+void launch_release_reserved(struct launch *l)
+{
+	for (size_t i = 0; i < LAUNCH_RESERVED; i++) {
+		if (l->create.reserved[i])
+			close(l->create.reserved[i]);
+		l->create.reserved[i] = 0;
+	}
+}

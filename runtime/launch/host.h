@@ -241,3 +241,11 @@ void launch_allow_devices(void *launch);
 
 /* Kills INIT, the container's first process, and reaps it. */
 void launch_kill_init(struct launch *l);
+
+/*
+ * Reserves descriptors that undoing a failed `create` will need. They are duplicates of standard
+ * error, because duplicates count towards the process's limit of open files as well.
+ */
+int launch_reserve_descriptors(struct launch *l) must_check;
+/* Closes them, before a failed `create` is undone, or once the container is made. */
+void launch_release_reserved(struct launch *l);
