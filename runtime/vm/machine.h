@@ -93,6 +93,11 @@ struct machine_options {
 	bool balloon;
 	const struct machine_disk *disks;
 	size_t disk_count;
+	/*
+	 * machine_build() does not make the disks, because the machine starts without them, and
+	 * machine_place_disks() (vm/hotplug.h) makes them later
+	 */
+	bool late_disks;
 	const struct machine_share *shares;
 	size_t share_count;
 	const struct virtio_net_options *nics;
@@ -233,6 +238,12 @@ void machine_disconnect_kicks(struct machine *m, struct machine_slot *s, unsigne
 int machine_init_disk(struct machine_blk *b, const struct vm_memory *m,
 	const struct machine_disk *d, struct virtio_device **ret) must_check;
 void machine_release_disk(struct machine_blk *b);
+/*
+ * Makes the disk `d` in m->disks[index], for a slot of the machine, and sets *ret to its device.
+ * The machine ends if a back end that serves the disk is lost.
+ */
+int machine_make_disk(struct machine *m, size_t index, const struct machine_disk *d,
+	struct virtio_device **ret) must_check;
 
 /* Presses the power button. Any thread may call this. */
 void machine_press_power(struct machine *m);
@@ -276,7 +287,10 @@ void machine_go_on(struct machine *m);
  * as the one in the snapshot, before any part is made.
  */
 int machine_check_shape(const struct machine_options *options) must_check;
-/* Reads how many spare slots the machine of the snapshot has. */
-int machine_read_spares(const struct snapshot *s, unsigned *ret) must_check;
+/*
+ * Reads how many spare slots the machine of the snapshot has, and whether its disks are in the
+ * first ones of them (machine_place_disks()).
+ */
+int machine_read_spares(const struct snapshot *s, unsigned *ret, bool *ret_disks) must_check;
 /* Loads the state of all parts into a machine that has not run yet. */
 int machine_load(struct machine *m, const struct machine_options *options) must_check;
