@@ -75,13 +75,14 @@ def start(b, base, d):
 
 
 def kib(pid):
-    """Returns the process's memory in KiB: what it has for itself, what of that it has written, and what it shares."""
+    """Returns the process's memory in KiB: what it has for itself, what it has written, and what it shares. The pages of
+    a template in a tmpfs count as its own too if no other process maps them, so what it has written is more telling."""
     own = written = common = 0
     with open(f"/proc/{pid}/smaps_rollup") as f:
         for line in f:
             word = line.split()
             own += int(word[1]) if word[0] in ("Private_Clean:", "Private_Dirty:") else 0
-            written += int(word[1]) if word[0] == "Private_Dirty:" else 0
+            written += int(word[1]) if word[0] == "Anonymous:" else 0
             common += int(word[1]) if word[0] in ("Shared_Clean:", "Shared_Dirty:") else 0
     return own, written, common
 
