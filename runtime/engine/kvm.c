@@ -184,14 +184,17 @@ static unsigned count_spares(size_t others)
 
 /*
  * Lists the disks: vm.image, then those of vhost-user servers, then a foreign guest's second disk.
+ * Returns their number.
  */
-static void list_disks(struct engine *e, const struct engine_description *d)
+static size_t list_disks(
+	struct engine *e, const struct engine_description *d, struct machine_disk *ret)
 {
-	struct kvm_engine *k = e->state;
+	const struct kvm_engine *k = e->state;
 	const struct machine_config *c = d->config;
+	size_t n = 0;
 
 	if (k->image >= 0)
-		k->disks[k->ndisks++] = (struct machine_disk){.fd = k->image,
+		ret[n++] = (struct machine_disk){.fd = k->image,
 			.read_only = c->image_read_only,
 			.write_through = c->image_write_through,
 			.serial = IMAGE_SERIAL,
@@ -200,15 +203,16 @@ static void list_disks(struct engine *e, const struct engine_description *d)
 		const struct engine_backend *b = &d->backends[i];
 
 		if (!b->tag)
-			k->disks[k->ndisks++] = (struct machine_disk){.fd = b->sock,
+			ret[n++] = (struct machine_disk){.fd = b->sock,
 				.remote = true,
 				.peer = b->field,
 				.reconnect = b->reconnect,
 				.queues = b->queues};
 	}
 	if (k->seed >= 0)
-		k->disks[k->ndisks++] = (struct machine_disk){
+		ret[n++] = (struct machine_disk){
 			.fd = k->seed, .read_only = true, .serial = ENGINE_SEED_SERIAL};
+	return n;
 }
 
 static int build_machine(struct engine *e, const struct engine_description *d)
@@ -221,6 +225,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.closed = streams_on_closed,
 		.ctx = d->streams};
 	struct machine_share shares[1 + ENGINE_BACKENDS_MAX];
+	struct machine_disk disks[2 + ENGINE_BACKENDS_MAX];
 	size_t nshares = 0;
 	struct virtio_net_options nics[ENGINE_NICS_MAX];
 	struct virtio_net_remote_options remote = {0};
@@ -232,9 +237,9 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 			shares[nshares++] = (struct machine_share){.tag = d->backends[i].tag,
 				.sock = d->backends[i].sock,
 				.peer = d->backends[i].field};
-	list_disks(e, d);
+	const size_t ndisks = list_disks(e, d, disks);
 	const size_t nnics = sort_nics(d, nics, &remote);
-	const size_t others = (d->late_disks ? 0 : k->ndisks) + nshares + d->nnics;
+	const size_t others = (d->late_disks ? 0 : ndisks) + nshares + d->nnics;
 	const struct machine_options o = {
 		.kvm = "/dev/kvm",
 		.memory = {.size = c->memory, .pages = c->pages, .mergeable = c->mergeable},
@@ -246,8 +251,8 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.console_in = c->foreign ? k->log : -EBADF,
 		.console_out = k->log,
 		.serial = c->foreign,
-		.disks = k->disks,
-		.disk_count = k->ndisks,
+		.disks = disks,
+		.disk_count = ndisks,
 		.late_disks = d->late_disks,
 		.shares = shares,
 		.share_count = nshares,
@@ -268,10 +273,10 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 	d->streams->device = c->foreign ? NULL : &k->machine.vsock;
 	int r = machine_build(&k->machine, &o);
 	k->built = r >= 0;
-	e->disk_count = d->late_disks ? k->ndisks : 0;
+	e->disk_count = d->late_disks ? ndisks : 0;
 	/* A machine of which a template is made first gets its disks by kvm_place_disks(). */
 	if (r >= 0 && d->late_disks && d->snapshot)
-		r = machine_place_disks(&k->machine, k->disks, k->ndisks, e->disk_slots);
+		r = machine_place_disks(&k->machine, e->disk_slots);
 	return r;
 }
 

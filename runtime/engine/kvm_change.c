@@ -129,7 +129,7 @@ static void place_disks_now(struct machine *m, void *ctx)
 	struct engine *e = ctx;
 	struct kvm_engine *k = e->state;
 
-	kvm_note(&k->changed, machine_place_disks(m, k->disks, k->ndisks, e->disk_slots));
+	kvm_note(&k->changed, machine_place_disks(m, e->disk_slots));
 	eventfd_write(e->change_done, 1);
 }
 

@@ -26,9 +26,6 @@ struct kvm_engine {
 	 * descriptors while the devices still use them; -EBADF: the machine has no such file
 	 */
 	int log, image, seed;
-	/* the disks, in their order; if they are late, kvm_place_disks() makes them */
-	struct machine_disk disks[2 + ENGINE_BACKENDS_MAX];
-	size_t ndisks;
 	/*
 	 * the error after which vm.image holds requests: errno after a failed write, -errno after a
 	 * failed read; 0: the caller knows of every such error

@@ -159,26 +159,21 @@ void machine_release_disk(struct machine_blk *b)
 		vhost_user_release(&b->remote);
 }
 
-int machine_make_disk(
-	struct machine *m, size_t index, const struct machine_disk *d, struct virtio_device **ret)
-{
-	struct machine_blk *b = &m->disks[index];
-
-	int r = machine_init_disk(b, &m->memory, d, ret);
-	b->remote.lost = end_machine_lost;
-	b->remote.lost_ctx = &m->cpus;
-	return r;
-}
-
-static int plug_disks(struct machine *m, const struct machine_options *o)
+/* Makes the disks. Late ones are only listed in m->late. */
+static int plug_disks(struct machine *m, const struct machine_options *o, bool late)
 {
 	int r = 0;
 
 	for (size_t i = 0; r >= 0 && i < o->disk_count; i++) {
+		struct machine_blk *b = &m->disks[i];
 		struct virtio_device *device;
 
-		r = machine_make_disk(m, i, &o->disks[i], &device);
-		if (r >= 0)
+		r = machine_init_disk(b, &m->memory, &o->disks[i], &device);
+		b->remote.lost = end_machine_lost;
+		b->remote.lost_ctx = &m->cpus;
+		if (r >= 0 && late)
+			m->late[m->late_count++] = device;
+		else if (r >= 0)
 			r = plug_device(m, device);
 		if (r < 0)
 			err_ctx(r, "disk %zu", i);
@@ -224,8 +219,8 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 		virtio_balloon_init(&m->balloon, &m->memory);
 		r = plug_device(m, &m->balloon.dev);
 	}
-	if (r >= 0 && !o->late_disks && !spare_disks)
-		r = plug_disks(m, o);
+	if (r >= 0)
+		r = plug_disks(m, o, o->late_disks || spare_disks);
 	if (r >= 0)
 		r = plug_shares(m, o);
 	if (r >= 0)
@@ -241,7 +236,7 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 	if (r >= 0)
 		r = plug_spares(m, spares);
 	if (r >= 0 && !o->late_disks && spare_disks)
-		r = machine_place_disks(m, o->disks, o->disk_count, slots);
+		r = machine_place_disks(m, slots);
 	return r;
 }
 

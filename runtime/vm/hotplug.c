@@ -98,36 +98,19 @@ static int plug(struct machine *m, unsigned spare, struct virtio_device *d)
 	return 0;
 }
 
-static int place_disk(struct machine *m, size_t index, const struct machine_disk *d, unsigned *ret)
+int machine_place_disks(struct machine *m, unsigned ret_slots[static MACHINE_DISKS_MAX])
 {
-	struct virtio_device *device;
-	unsigned spare;
+	for (size_t i = 0; i < m->late_count; i++) {
+		unsigned spare;
 
-	int r = find_free(m, &spare);
-	if (r >= 0)
-		r = machine_make_disk(m, index, d, &device);
-	if (r < 0)
-		return r;
-	r = plug(m, spare, device);
-	if (r < 0)
-		virtio_release(device);
-	*ret = slot_of(m, spare);
-	return r;
-}
-
-int machine_place_disks(struct machine *m, const struct machine_disk *disks, size_t count,
-	unsigned ret_slots[static MACHINE_DISKS_MAX])
-{
-	int r = count > MACHINE_DISKS_MAX ? err_set(EINVAL, "%zu disks: expected %d at most", count,
-						    MACHINE_DISKS_MAX)
-					  : 0;
-
-	for (size_t i = 0; r >= 0 && i < count; i++) {
-		r = place_disk(m, i, &disks[i], &ret_slots[i]);
+		int r = find_free(m, &spare);
+		if (r >= 0)
+			r = plug(m, spare, m->late[i]);
 		if (r < 0)
 			return err_ctx(r, "disk %zu", i);
+		ret_slots[i] = slot_of(m, spare);
 	}
-	return r;
+	return 0;
 }
 
 int machine_attach(struct machine *m, const struct machine_device *d, unsigned *ret_slot)

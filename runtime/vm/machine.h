@@ -94,8 +94,8 @@ struct machine_options {
 	const struct machine_disk *disks;
 	size_t disk_count;
 	/*
-	 * machine_build() does not make the disks, because the machine starts without them, and
-	 * machine_place_disks() (vm/hotplug.h) makes them later
+	 * the machine starts without the disks: machine_build() makes them, and
+	 * machine_place_disks() (vm/hotplug.h) puts them into slots
 	 */
 	bool late_disks;
 	const struct machine_share *shares;
@@ -194,6 +194,9 @@ struct machine {
 	struct virtio_rng rng;
 	struct virtio_balloon balloon;
 	struct machine_blk disks[MACHINE_DISKS_MAX];
+	/* the devices of the disks that are not in their slots from the beginning */
+	struct virtio_device *late[MACHINE_DISKS_MAX];
+	size_t late_count;
 	struct virtio_fs shares[MACHINE_SHARES_MAX];
 	struct virtio_net nics[MACHINE_NICS_MAX];
 	size_t nic_count;
@@ -238,13 +241,6 @@ void machine_disconnect_kicks(struct machine *m, struct machine_slot *s, unsigne
 int machine_init_disk(struct machine_blk *b, const struct vm_memory *m,
 	const struct machine_disk *d, struct virtio_device **ret) must_check;
 void machine_release_disk(struct machine_blk *b);
-/*
- * Makes the disk `d` in m->disks[index], for a slot of the machine, and sets *ret to its device.
- * The machine ends if a back end that serves the disk is lost.
- */
-int machine_make_disk(struct machine *m, size_t index, const struct machine_disk *d,
-	struct virtio_device **ret) must_check;
-
 /* Presses the power button. Any thread may call this. */
 void machine_press_power(struct machine *m);
 
