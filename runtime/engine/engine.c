@@ -112,3 +112,8 @@ int engine_changed(struct engine *e)
 {
 	return e->ops->changed(e);
 }
+
+int engine_place_disks(struct engine *e)
+{
+	return e->ops->place_disks(e);
+}

@@ -108,6 +108,11 @@ struct engine_description {
 	const struct snapshot *snapshot;
 	int snapshot_memory;
 	bool snapshot_trusted; /* the same as in struct machine_options */
+	/*
+	 * the machine starts without its disks: one that starts from a snapshot gets them before it
+	 * runs, and another one by engine_place_disks()
+	 */
+	bool late_disks;
 	struct engine_nic nics[ENGINE_NICS_MAX];
 	size_t nnics;
 	struct engine_backend backends[ENGINE_BACKENDS_MAX];
@@ -188,6 +193,7 @@ struct engine_ops {
 	 */
 	int (*change)(struct engine *e, struct engine_change *c);
 	int (*changed)(struct engine *e);
+	int (*place_disks)(struct engine *e);
 	/* see engine_next_event(), engine_pause() and engine_retry() */
 	int (*next_event)(struct engine *e, struct engine_event *ret);
 	int (*pause)(struct engine *e);
@@ -215,6 +221,9 @@ struct engine {
 	 * attach devices
 	 */
 	int change_done;
+	/* the slots of the late disks, once the machine has them; disk_count is 0 without any */
+	unsigned disk_slots[MACHINE_DISKS_MAX];
+	size_t disk_count;
 	pid_t pid; /* pid of QEMU's process, a child of the monitor; 0: there is no such process */
 	/* the jail (jail/jail.h) that the engine's threads enter before the guest runs */
 	const struct jail *jail;
@@ -286,3 +295,9 @@ void engine_go_on(struct engine *e);
  */
 int engine_change(struct engine *e, struct engine_change *c) must_check;
 int engine_changed(struct engine *e) must_check;
+
+/*
+ * Begins to give the machine its late disks. Once e->change_done is readable, engine_changed()
+ * returns the result. No other change of the machine is under way at the same time.
+ */
+int engine_place_disks(struct engine *e) must_check;

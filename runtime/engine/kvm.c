@@ -3,7 +3,8 @@
  * Runs the built-in machine (runtime/vm) in threads of the monitor: one for the devices, and one
  * for each vCPU.
  */
-#include <stdatomic.h>
+#include "engine/kvm_internal.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -11,64 +12,14 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "engine/disk_server.h"
-#include "engine/engine.h"
 #include "engine/share.h"
 #include "engine/streams.h"
-#include "vm/machine.h"
 
 /*
  * How long, in ms, the vsock device goes on after the guest has ended, so that a program that reads
  * the guest's output slowly still gets all of it.
  */
 #define DRAIN_MS 10000
-
-/*
- * What a function of the devices' thread returned, for the monitor's thread. It has a copy of the
- * error message, because each thread has an error message of its own (base/err.h).
- */
-struct outcome {
-	int r;
-	char why[ERR_MAX]; /* the error message if r < 0 */
-};
-
-struct kvm_engine {
-	struct machine machine;
-	bool built, has_thread;
-	bool foreign; /* whether the guest is a foreign one */
-	pthread_t thread;
-	/*
-	 * duplicates of the descriptors in the description, because the caller may close its own
-	 * descriptors while the devices still use them; -EBADF: the machine has no such file
-	 */
-	int log, image, seed;
-	/*
-	 * the error after which vm.image holds requests: errno after a failed write, -errno after a
-	 * failed read; 0: the caller knows of every such error
-	 */
-	atomic_int held;
-	uint64_t size; /* new size of vm.image for resize_now() */
-	/* resize_now() has ended with the outcome `resize`, and the caller does not know it yet */
-	atomic_bool resized;
-	struct outcome resize;
-	struct outcome run; /* of machine_run() */
-	/* what the engine saves in a snapshot, and into which files */
-	const struct engine_save *save;
-	struct outcome saved;         /* of write_snapshot() */
-	struct engine_change *change; /* what the devices' thread changes in the machine */
-	struct outcome changed;       /* of the change */
-};
-
-static void note_outcome(struct outcome *o, int r)
-{
-	o->r = r;
-	snprintf(o->why, sizeof(o->why), "%s", r < 0 ? err_msg() : "");
-}
-
-/* Returns the outcome in the monitor's thread, with the error message. */
-static int outcome(const struct outcome *o)
-{
-	return o->r < 0 ? err_set(-o->r, "%s", o->why) : o->r;
-}
 
 /* Notes that vm.image holds requests. The devices' thread calls this. */
 static void on_held(void *ctx, int error, bool write)
@@ -133,7 +84,7 @@ static void resize_now(struct machine *m, void *ctx)
 	struct engine *e = ctx;
 	struct kvm_engine *k = e->state;
 
-	note_outcome(&k->resize, machine_resize_disk(m, k->size));
+	kvm_note(&k->resize, machine_resize_disk(m, k->size));
 	atomic_store(&k->resized, true);
 	eventfd_write(e->events, 1);
 }
@@ -178,7 +129,7 @@ static void *devices_thread(void *arg)
 	int r = jail_enter_thread(e->jail, JAIL_DEVICES);
 	if (r >= 0)
 		r = machine_run(&k->machine);
-	note_outcome(&k->run, r);
+	kvm_note(&k->run, r);
 	/*
 	 * The devices' thread waits here until the program that reads the guest's output has read
 	 * all of it.
@@ -231,6 +182,39 @@ static unsigned count_spares(size_t others)
 	return left < MACHINE_SPARES_MAX ? (unsigned)left : MACHINE_SPARES_MAX;
 }
 
+/*
+ * Lists the disks: vm.image, then those of vhost-user servers, then a foreign guest's second disk.
+ * Returns their number.
+ */
+static size_t list_disks(
+	struct engine *e, const struct engine_description *d, struct machine_disk *ret)
+{
+	const struct kvm_engine *k = e->state;
+	const struct machine_config *c = d->config;
+	size_t n = 0;
+
+	if (k->image >= 0)
+		ret[n++] = (struct machine_disk){.fd = k->image,
+			.read_only = c->image_read_only,
+			.write_through = c->image_write_through,
+			.serial = IMAGE_SERIAL,
+			.errors = {c->image_werror, c->image_rerror, on_held, e}};
+	for (size_t i = 0; i < d->nbackends; i++) {
+		const struct engine_backend *b = &d->backends[i];
+
+		if (!b->tag)
+			ret[n++] = (struct machine_disk){.fd = b->sock,
+				.remote = true,
+				.peer = b->field,
+				.reconnect = b->reconnect,
+				.queues = b->queues};
+	}
+	if (k->seed >= 0)
+		ret[n++] = (struct machine_disk){
+			.fd = k->seed, .read_only = true, .serial = ENGINE_SEED_SERIAL};
+	return n;
+}
+
 static int build_machine(struct engine *e, const struct engine_description *d)
 {
 	struct kvm_engine *k = e->state;
@@ -242,34 +226,20 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.ctx = d->streams};
 	struct machine_share shares[1 + ENGINE_BACKENDS_MAX];
 	struct machine_disk disks[2 + ENGINE_BACKENDS_MAX];
-	size_t nshares = 0, ndisks = 0;
+	size_t nshares = 0;
 	struct virtio_net_options nics[ENGINE_NICS_MAX];
 	struct virtio_net_remote_options remote = {0};
 
 	if (d->share >= 0)
 		shares[nshares++] = (struct machine_share){.tag = SHARE_TAG, .sock = d->share};
-	if (k->image >= 0)
-		disks[ndisks++] = (struct machine_disk){.fd = k->image,
-			.read_only = c->image_read_only,
-			.write_through = c->image_write_through,
-			.serial = IMAGE_SERIAL,
-			.errors = {c->image_werror, c->image_rerror, on_held, e}};
-	for (size_t i = 0; i < d->nbackends; i++) {
-		const struct engine_backend *b = &d->backends[i];
-		if (b->tag)
-			shares[nshares++] = (struct machine_share){
-				.tag = b->tag, .sock = b->sock, .peer = b->field};
-		else
-			disks[ndisks++] = (struct machine_disk){.fd = b->sock,
-				.remote = true,
-				.peer = b->field,
-				.reconnect = b->reconnect,
-				.queues = b->queues};
-	}
-	if (k->seed >= 0)
-		disks[ndisks++] = (struct machine_disk){
-			.fd = k->seed, .read_only = true, .serial = ENGINE_SEED_SERIAL};
+	for (size_t i = 0; i < d->nbackends; i++)
+		if (d->backends[i].tag)
+			shares[nshares++] = (struct machine_share){.tag = d->backends[i].tag,
+				.sock = d->backends[i].sock,
+				.peer = d->backends[i].field};
+	const size_t ndisks = list_disks(e, d, disks);
 	const size_t nnics = sort_nics(d, nics, &remote);
+	const size_t others = (d->late_disks ? 0 : ndisks) + nshares + d->nnics;
 	const struct machine_options o = {
 		.kvm = "/dev/kvm",
 		.memory = {.size = c->memory, .pages = c->pages, .mergeable = c->mergeable},
@@ -283,6 +253,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.serial = c->foreign,
 		.disks = disks,
 		.disk_count = ndisks,
+		.late_disks = d->late_disks,
 		.shares = shares,
 		.share_count = nshares,
 		.nics = nics,
@@ -291,7 +262,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.vsock = &vsock,
 		.power_button = c->foreign,
 		.balloon = true,
-		.spares = c->foreign ? 0 : count_spares(ndisks + nshares + d->nnics),
+		.spares = c->foreign ? 0 : count_spares(others),
 		.snapshot = d->snapshot,
 		.snapshot_memory = d->snapshot_memory,
 		.snapshot_trusted = d->snapshot_trusted,
@@ -300,7 +271,13 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 	};
 
 	d->streams->device = &k->machine.vsock;
-	return machine_build(&k->machine, &o);
+	int r = machine_build(&k->machine, &o);
+	k->built = r >= 0;
+	e->disk_count = d->late_disks ? ndisks : 0;
+	/* A machine of which a template is made first gets its disks by kvm_place_disks(). */
+	if (r >= 0 && d->late_disks && d->snapshot)
+		r = machine_place_disks(&k->machine, e->disk_slots);
+	return r;
 }
 
 static int kvm_start(struct engine *e, const struct engine_description *d)
@@ -325,9 +302,7 @@ static int kvm_start(struct engine *e, const struct engine_description *d)
 		k->seed = fcntl(d->seed, F_DUPFD_CLOEXEC, 3);
 	if (k->log < 0 || (d->image >= 0 && k->image < 0) || (d->seed >= 0 && k->seed < 0))
 		return err_sys("duplicate the machine's descriptors");
-	int r = build_machine(e, d);
-	k->built = r >= 0;
-	return r;
+	return build_machine(e, d);
 }
 
 static int kvm_run(struct engine *e)
@@ -353,7 +328,7 @@ static int kvm_result(struct engine *e)
 
 	pthread_join(k->thread, NULL);
 	k->has_thread = false;
-	int r = outcome(&k->run);
+	int r = kvm_outcome(&k->run);
 	if (r < 0)
 		return r;
 	if (r == VM_END_POWEROFF || r == VM_END_STOPPED)
@@ -400,107 +375,6 @@ static int kvm_press_power(struct engine *e)
 	return 0;
 }
 
-/* --- snapshots of the machine --- */
-
-static int write_snapshot(struct machine *m, const struct engine_save *s)
-{
-	struct snapshot_writer w;
-
-	int r = snapshot_begin(&w);
-	if (r >= 0)
-		r = machine_save(m, &w, s->memory);
-	if (r >= 0)
-		r = snapshot_section(&w, SNAPSHOT_OWNER, 0);
-	if (r >= 0)
-		r = snapshot_put(&w, s->owner, s->owner_len);
-	if (r >= 0)
-		r = snapshot_finish(&w);
-	if (r >= 0 && fd_write_all(s->state, w.bytes.s, w.bytes.len) < 0)
-		r = err_sys("write the snapshot");
-	snapshot_release(&w);
-	return r;
-}
-
-/*
- * Pauses the machine and writes the snapshot, in the devices' thread, which is the only one that
- * may call machine_save().
- */
-static void save_now(struct machine *m, void *ctx)
-{
-	struct engine *e = ctx;
-	struct kvm_engine *k = e->state;
-
-	note_outcome(&k->saved, write_snapshot(m, k->save));
-	eventfd_write(e->save_done, 1);
-}
-
-static void go_on_now(struct machine *m, void *ctx)
-{
-	machine_go_on(m);
-}
-
-static int kvm_save(struct engine *e, const struct engine_save *s)
-{
-	struct kvm_engine *k = e->state;
-
-	k->save = s;
-	machine_call(&k->machine, save_now, e);
-	return 0;
-}
-
-static int kvm_saved(struct engine *e)
-{
-	struct kvm_engine *k = e->state;
-	eventfd_t n;
-
-	(void)eventfd_read(e->save_done, &n);
-	k->save = NULL;
-	return outcome(&k->saved);
-}
-
-static void kvm_go_on(struct engine *e)
-{
-	struct kvm_engine *k = e->state;
-
-	machine_call(&k->machine, go_on_now, NULL);
-}
-
-/* --- devices that are attached to the running machine, and detached from it --- */
-
-static void change_now(struct machine *m, void *ctx)
-{
-	struct engine *e = ctx;
-	struct kvm_engine *k = e->state;
-	struct engine_change *c = k->change;
-
-	int r = 0;
-	if (c->detach)
-		machine_detach(m, c->slot);
-	else
-		r = machine_attach(m, &c->device, &c->slot);
-	note_outcome(&k->changed, r);
-	eventfd_write(e->change_done, 1);
-}
-
-static int kvm_change(struct engine *e, struct engine_change *c)
-{
-	struct kvm_engine *k = e->state;
-
-	k->change = c;
-	machine_call(&k->machine, change_now, e);
-	return 0;
-}
-
-static int kvm_changed(struct engine *e)
-{
-	struct kvm_engine *k = e->state;
-	eventfd_t n;
-
-	(void)eventfd_read(e->change_done, &n);
-	k->change = NULL;
-	return outcome(&k->changed);
-}
-
 const struct engine_ops engine_kvm = {.start = kvm_start,
 	.run = kvm_run,
 	.stop = kvm_stop,
@@ -511,6 +385,7 @@ const struct engine_ops engine_kvm = {.start = kvm_start,
 	.go_on = kvm_go_on,
 	.change = kvm_change,
 	.changed = kvm_changed,
+	.place_disks = kvm_place_disks,
 	.next_event = kvm_next_event,
 	.pause = kvm_pause,
 	.retry = kvm_retry,

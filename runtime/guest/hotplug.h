@@ -19,3 +19,9 @@ int hotplug_detach_mount(struct guest *g, const char *target, const struct stat 
  */
 int hotplug_attach_disk(struct guest *g, const struct agent_frame *f, uint64_t slot) must_check;
 int hotplug_detach_disk(struct guest *g, const struct agent_frame *f, uint64_t slot) must_check;
+
+/*
+ * hotplug.c: makes the driver look at the slots, [{slot}, ...], in which the machine has got
+ * its disks after the kernel booted. NULL: there are none.
+ */
+int hotplug_find_disks(const struct json *slots) must_check;

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "guest/guest.h"
+#include "guest/hotplug.h"
 #include "netsetup/net.h"
 
 void *guest_copy_blob(struct arena *a, const struct agent_frame *f)
@@ -175,6 +176,8 @@ void process_create(struct guest *g, const struct agent_frame *f)
 	p->asked_at = clock_ns();
 	guest_set_clock(g, f);
 	int r = take_container(p, f);
+	if (r >= 0)
+		r = hotplug_find_disks(json_get(f->json, "disks"));
 	if (r >= 0)
 		r = network_create(p, json_get(f->json, "net"));
 	if (r >= 0)

@@ -31,6 +31,13 @@ int monitor_send_create(struct monitor *m)
 	 * connects to the host's. The guest opens /dev/null for a stream that is not listed.
 	 */
 	streams_json(&m->streams, 0, &w.json);
+	json_out_array(&w.json, "disks");
+	for (size_t i = 0; i < m->engine.disk_count; i++) {
+		json_out_object(&w.json, NULL);
+		json_out_u64(&w.json, "slot", m->engine.disk_slots[i]);
+		json_out_end_object(&w.json);
+	}
+	json_out_end_array(&w.json);
 	spans_asked(m);
 	r = agent_send(&w, m->agent, m->a->orders->s, m->a->orders->len);
 	/*

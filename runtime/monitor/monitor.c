@@ -247,8 +247,11 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 		r = template_on_saved(m);
 	else if (r >= 0 && p[P_SAVED].revents)
 		checkpoint_on_saved(m);
-	if (r >= 0 && p[P_CHANGED].revents)
-		hotplug_on_changed(m);
+	if (r >= 0 && p[P_CHANGED].revents) {
+		r = template_on_changed(m);
+		if (r == 0)
+			hotplug_on_changed(m);
+	}
 	if (r >= 0 && p[P_CHANNEL].revents)
 		r = on_channel(m);
 	else if (r >= 0 && p[P_START].revents)

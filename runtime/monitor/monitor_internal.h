@@ -128,6 +128,7 @@ enum template_step {
 	TEMPLATE_WANTED,     /* a template will be made once the agent has sent "hello" */
 	TEMPLATE_SUSPENDING, /* the agent has been asked to suspend, and has not answered yet */
 	TEMPLATE_SAVING,     /* the engine saves the machine */
+	TEMPLATE_PLACING,    /* the machine has been saved, and the engine gives it its disks */
 };
 
 /* the template from which the machine starts, or that is being made of it */
@@ -441,6 +442,11 @@ int template_choose(struct monitor *m, struct engine_description *d,
 int template_on_hello(struct monitor *m, bool suspended) must_check;
 int template_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f) must_check;
 int template_on_saved(struct monitor *m) must_check;
+/*
+ * Handles the end of a change of the machine. Returns 1 if it was the machine's disks that were
+ * placed, 0 if it was another change, or -errno.
+ */
+int template_on_changed(struct monitor *m) must_check;
 /*
  * Builds the machine. If it cannot be built from its template, removes the template and builds a
  * machine that boots.

@@ -18,6 +18,10 @@
  * the agent is suspended, no driver has the network devices, so each machine's driver reads that
  * machine's addresses (guest/nics.c).
  *
+ * A template has no disks, so that it serves machines with any. The machine of which it is made
+ * boots without its disks too. A machine gets its disks in spare slots (vm/hotplug.h), before it
+ * runs or after it was saved, and the message "create" tells the agent of the slots.
+ *
  * If a template cannot be used or made, the machine boots as it would without one. This holds too
  * for a template that KVM or a device refuses to load: the engine has released the machine by then,
  * and makes another one on the same connection to the file server. What the file server has loaded
@@ -109,19 +113,26 @@ static bool has_remote_nic(const struct engine_description *d)
 	return false;
 }
 
+/* Says whether a process other than the file server serves a share of the machine. */
+static bool has_remote_share(const struct engine_description *d)
+{
+	for (size_t i = 0; i < d->nbackends; i++)
+		if (d->backends[i].tag)
+			return true;
+	return false;
+}
+
 /*
- * Says whether the machine can have a template. The kernel reads from its disks when it boots, and
- * what it has read would be in the template, so a machine with disks boots. Guest memory of a
- * template is private, so a machine boots too if a process other than the file server serves one of
- * its devices.
+ * Says whether the machine can have a template. A share or an interface that another process serves
+ * would have to be as it was when the template was made, so a machine with one boots.
  */
 static bool is_possible(const struct monitor *m, const struct engine_description *d)
 {
 	const struct machine_config *c = d->config;
 
 	return c->template != TEMPLATE_OFF && c->cache && c->hypervisor == HYPERVISOR_KVM &&
-	       !c->foreign && !c->nested && !m->a->restore && d->nbackends == 0 && d->image < 0 &&
-	       d->seed < 0 && !has_remote_nic(d);
+	       !c->foreign && !c->nested && !m->a->restore && d->seed < 0 && !has_remote_share(d) &&
+	       !has_remote_nic(d);
 }
 
 static void use(struct monitor *m, struct engine_description *d)
@@ -130,6 +141,7 @@ static void use(struct monitor *m, struct engine_description *d)
 
 	log_debug("microvm: starts from a template");
 	t->step = TEMPLATE_USED;
+	d->late_disks = true;
 	m->streams.agent_port = t->found.owner.agent_port;
 	d->snapshot = &t->found.snapshot;
 	d->snapshot_memory = t->found.fd;
@@ -159,6 +171,7 @@ static int find_or_make(
 	if (r < 0)
 		return r;
 	t->step = TEMPLATE_WANTED;
+	d->late_disks = true;
 	return 0;
 }
 
@@ -203,7 +216,7 @@ static int make_again(
 	m->streams.agent_port = 0;
 	d->snapshot = NULL;
 	d->snapshot_memory = -EBADF;
-	d->snapshot_trusted = false;
+	d->snapshot_trusted = d->late_disks = false;
 	int r = template_choose(m, d, kernel);
 	return r < 0 ? r : engine_start(&m->engine, d);
 }
@@ -223,7 +236,7 @@ int template_start(
 
 bool template_under_way(const struct monitor *m)
 {
-	return m->template.step == TEMPLATE_SUSPENDING || m->template.step == TEMPLATE_SAVING;
+	return m->template.step >= TEMPLATE_SUSPENDING;
 }
 
 int template_on_hello(struct monitor *m, bool suspended)
@@ -243,16 +256,38 @@ int template_on_hello(struct monitor *m, bool suspended)
 	return r < 0 ? r : 1;
 }
 
-/* Gives up the template if r is an error, and lets the agent make the container. */
+/* Lets the agent make the container. */
+static int create(struct monitor *m)
+{
+	m->template.step = TEMPLATE_UNUSED;
+	int r = monitor_send_create(m);
+	/* The agent has dropped the size that on_hello() sent, because it had no process then. */
+	return r < 0 ? r : monitor_send_size(m);
+}
+
+/*
+ * Gives up the template if r is an error. Lets the agent make the container, once the machine has
+ * its disks.
+ */
 static int end(struct monitor *m, int r)
 {
 	if (r < 0)
 		log_notice("the microVM's template could not be made: %s", err_msg());
-	m->template.step = TEMPLATE_UNUSED;
 	template_abandon(&m->template.new);
-	r = monitor_send_create(m);
-	/* The agent has dropped the size that on_hello() sent, because it had no process then. */
-	return r < 0 ? r : monitor_send_size(m);
+	if (!m->engine.disk_count)
+		return create(m);
+	m->template.step = TEMPLATE_PLACING;
+	return engine_place_disks(&m->engine);
+}
+
+int template_on_changed(struct monitor *m)
+{
+	if (m->template.step != TEMPLATE_PLACING)
+		return 0;
+	int r = engine_changed(&m->engine);
+	if (r >= 0)
+		r = create(m);
+	return r < 0 ? r : 1;
 }
 
 /* Lets the agent, which has suspended, go on. */

@@ -159,15 +159,26 @@ void machine_release_disk(struct machine_blk *b)
 		vhost_user_release(&b->remote);
 }
 
-static int plug_disk(struct machine *m, size_t i, const struct machine_disk *d)
+/* Makes the disks. Late ones are only listed in m->late. */
+static int plug_disks(struct machine *m, const struct machine_options *o, bool late)
 {
-	struct machine_blk *b = &m->disks[i];
-	struct virtio_device *device;
+	int r = 0;
 
-	int r = machine_init_disk(b, &m->memory, d, &device);
-	b->remote.lost = end_machine_lost;
-	b->remote.lost_ctx = &m->cpus;
-	return r < 0 ? r : plug_device(m, device);
+	for (size_t i = 0; r >= 0 && i < o->disk_count; i++) {
+		struct machine_blk *b = &m->disks[i];
+		struct virtio_device *device;
+
+		r = machine_init_disk(b, &m->memory, &o->disks[i], &device);
+		b->remote.lost = end_machine_lost;
+		b->remote.lost_ctx = &m->cpus;
+		if (r >= 0 && late)
+			m->late[m->late_count++] = device;
+		else if (r >= 0)
+			r = plug_device(m, device);
+		if (r < 0)
+			err_ctx(r, "disk %zu", i);
+	}
+	return r;
 }
 
 static int plug_console(struct machine *m, const struct machine_options *o)
@@ -180,16 +191,13 @@ static int plug_console(struct machine *m, const struct machine_options *o)
 }
 
 /* Adds the spare slots, which come last, so that they change nothing of the other devices. */
-static int plug_spares(struct machine *m, const struct machine_options *o)
+static int plug_spares(struct machine *m, unsigned count)
 {
-	unsigned count = o->spares;
-	int r = o->snapshot ? machine_read_spares(o->snapshot, &count) : 0;
-
-	if (r >= 0 && count > MACHINE_SPARES_MAX)
-		r = err_set(
+	if (count > MACHINE_SPARES_MAX)
+		return err_set(
 			EINVAL, "%u spare slots: expected %d at most", count, MACHINE_SPARES_MAX);
-	if (r >= 0)
-		machine_init_spares(m, count);
+	machine_init_spares(m, count);
+	int r = 0;
 	for (unsigned i = 0; r >= 0 && i < count; i++)
 		r = plug_device(m, &m->spares[i].absent);
 	return r;
@@ -197,7 +205,12 @@ static int plug_spares(struct machine *m, const struct machine_options *o)
 
 static int plug_devices(struct machine *m, const struct machine_options *o)
 {
-	int r = plug_console(m, o);
+	unsigned spares = o->spares, slots[MACHINE_DISKS_MAX];
+	bool spare_disks = false;
+
+	int r = o->snapshot ? machine_read_spares(o->snapshot, &spares, &spare_disks) : 0;
+	if (r >= 0)
+		r = plug_console(m, o);
 	if (r < 0)
 		return r;
 	virtio_rng_init(&m->rng, &m->memory);
@@ -206,11 +219,8 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 		virtio_balloon_init(&m->balloon, &m->memory);
 		r = plug_device(m, &m->balloon.dev);
 	}
-	for (size_t i = 0; r >= 0 && i < o->disk_count; i++) {
-		r = plug_disk(m, i, &o->disks[i]);
-		if (r < 0)
-			err_ctx(r, "disk %zu", i);
-	}
+	if (r >= 0)
+		r = plug_disks(m, o, o->late_disks || spare_disks);
 	if (r >= 0)
 		r = plug_shares(m, o);
 	if (r >= 0)
@@ -223,7 +233,11 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 		if (r >= 0)
 			r = plug_device(m, &m->vsock.dev);
 	}
-	return r < 0 ? r : plug_spares(m, o);
+	if (r >= 0)
+		r = plug_spares(m, spares);
+	if (r >= 0 && !o->late_disks && spare_disks)
+		r = machine_place_disks(m, slots);
+	return r;
 }
 
 /* Adds the interrupt of the generation id, unless the machine is of a version without that id. */

@@ -62,7 +62,7 @@ static unsigned slot_of(const struct machine *m, unsigned spare)
 static int find_free(struct machine *m, unsigned *ret)
 {
 	for (*ret = 0; *ret < m->spare_count; ++*ret)
-		if (!m->spares[*ret].device)
+		if (m->slots[slot_of(m, *ret)].device == &m->spares[*ret].absent)
 			return 0;
 	if (!m->spare_count)
 		return err_set(ENOSPC, "the machine was made without room for further devices");
@@ -83,6 +83,36 @@ static bool pause_cpus(struct machine *m)
 	return ran;
 }
 
+/* Puts the device into the free spare slot. The vCPUs are paused for that if they run. */
+static int plug(struct machine *m, unsigned spare, struct virtio_device *d)
+{
+	struct machine_slot *slot = &m->slots[slot_of(m, spare)];
+
+	int r = machine_connect_kicks(m, slot, d->queue_count);
+	if (r < 0)
+		return r;
+	const bool ran = pause_cpus(m);
+	put_in(slot, d);
+	if (ran)
+		vcpus_resume(&m->cpus);
+	return 0;
+}
+
+int machine_place_disks(struct machine *m, unsigned ret_slots[static MACHINE_DISKS_MAX])
+{
+	for (size_t i = 0; i < m->late_count; i++) {
+		unsigned spare;
+
+		int r = find_free(m, &spare);
+		if (r >= 0)
+			r = plug(m, spare, m->late[i]);
+		if (r < 0)
+			return err_ctx(r, "disk %zu", i);
+		ret_slots[i] = slot_of(m, spare);
+	}
+	return 0;
+}
+
 int machine_attach(struct machine *m, const struct machine_device *d, unsigned *ret_slot)
 {
 	unsigned spare;
@@ -91,21 +121,16 @@ int machine_attach(struct machine *m, const struct machine_device *d, unsigned *
 	if (r < 0)
 		return r;
 	struct machine_spare *s = &m->spares[spare];
-	struct machine_slot *slot = &m->slots[slot_of(m, spare)];
 	r = init_device(m, s, d);
 	if (r < 0) {
 		s->device = NULL;
 		return r;
 	}
-	r = machine_connect_kicks(m, slot, s->device->queue_count);
+	r = plug(m, spare, s->device);
 	if (r < 0) {
 		release_device(s);
 		return r;
 	}
-	const bool ran = pause_cpus(m);
-	put_in(slot, s->device);
-	if (ran)
-		vcpus_resume(&m->cpus);
 	*ret_slot = slot_of(m, spare);
 	return 0;
 }

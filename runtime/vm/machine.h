@@ -93,6 +93,11 @@ struct machine_options {
 	bool balloon;
 	const struct machine_disk *disks;
 	size_t disk_count;
+	/*
+	 * the machine starts without the disks: machine_build() makes them, and
+	 * machine_place_disks() (vm/hotplug.h) puts them into slots
+	 */
+	bool late_disks;
 	const struct machine_share *shares;
 	size_t share_count;
 	const struct virtio_net_options *nics;
@@ -189,6 +194,9 @@ struct machine {
 	struct virtio_rng rng;
 	struct virtio_balloon balloon;
 	struct machine_blk disks[MACHINE_DISKS_MAX];
+	/* the devices of the disks that are not in their slots from the beginning */
+	struct virtio_device *late[MACHINE_DISKS_MAX];
+	size_t late_count;
 	struct virtio_fs shares[MACHINE_SHARES_MAX];
 	struct virtio_net nics[MACHINE_NICS_MAX];
 	size_t nic_count;
@@ -233,7 +241,6 @@ void machine_disconnect_kicks(struct machine *m, struct machine_slot *s, unsigne
 int machine_init_disk(struct machine_blk *b, const struct vm_memory *m,
 	const struct machine_disk *d, struct virtio_device **ret) must_check;
 void machine_release_disk(struct machine_blk *b);
-
 /* Presses the power button. Any thread may call this. */
 void machine_press_power(struct machine *m);
 
@@ -276,7 +283,10 @@ void machine_go_on(struct machine *m);
  * as the one in the snapshot, before any part is made.
  */
 int machine_check_shape(const struct machine_options *options) must_check;
-/* Reads how many spare slots the machine of the snapshot has. */
-int machine_read_spares(const struct snapshot *s, unsigned *ret) must_check;
+/*
+ * Reads how many spare slots the machine of the snapshot has, and whether its disks are in the
+ * first ones of them (machine_place_disks()).
+ */
+int machine_read_spares(const struct snapshot *s, unsigned *ret, bool *ret_disks) must_check;
 /* Loads the state of all parts into a machine that has not run yet. */
 int machine_load(struct machine *m, const struct machine_options *options) must_check;

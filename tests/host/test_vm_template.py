@@ -227,6 +227,31 @@ def test_network_interfaces(vm):
         assert os.stat(only).st_ino != inode
 
 
+def test_disks(vm):
+    """One template serves machines with disks and without, and no disk is in it: each reads and writes its own."""
+    for name in templates():
+        os.unlink(name)
+    for i, form in enumerate(("raw", None, "qcow2")):
+        c = vm("sh", "-c", "cat /name /shared/name; echo written >>/name; sync", hostname=f"disk{i}")
+        c.conf["root"]["readonly"] = False
+        with open(os.path.join(c.rootfs, "name"), "w") as f:
+            f.write(f"root {i}\n")
+        config.add_mount(c, "/shared", source=c.rootfs, options=("rbind", "ro"))
+        image = os.path.join(c.bundle, "disk")
+        if form:
+            subprocess.run(["mkfs.ext4", "-q", "-d", c.rootfs, image, "48M"], check=True)
+            if form == "qcow2":
+                subprocess.run(["qemu-img", "convert", "-O", form, image, image + ".2"], check=True)
+                os.rename(image + ".2", image)
+            c.conf["vm"]["image"] = {"path": image, "format": form}
+        out, from_template, log = run(c)
+        assert out == f"root {i}\n" * 2 and from_template == (i > 0), log
+        if form == "raw":
+            said = subprocess.run(["debugfs", "-R", "cat /name", image], check=True, capture_output=True, text=True).stdout
+            assert said == f"root {i}\nwritten\n"
+    assert len(templates()) == 1
+
+
 def test_off(vm):
     """A microVM of which the option or the annotation says "off" boots, and makes no template."""
     for name in templates():

@@ -95,7 +95,7 @@ static void note_call(struct machine *m, void *ctx)
 	strncat(called, ctx, sizeof(called) - strlen(called) - 1);
 }
 
-static int build(unsigned spares)
+static int build_with(unsigned spares, const struct machine_disk *late)
 {
 	struct virtio_vsock_options vsock = {
 		.cid = 3, .event_queue = true, .connect = host_on_connect, .ctx = &h};
@@ -107,10 +107,18 @@ static int build(unsigned spares)
 		.cmdline = "H",
 		.console_in = h.keys[0],
 		.console_out = h.console[1],
+		.disks = late,
+		.disk_count = late ? 1 : 0,
+		.late_disks = true,
 		.spares = spares,
 		.vsock = &vsock};
 
 	return machine_build(&h.m, &o);
+}
+
+static int build(unsigned spares)
+{
+	return build_with(spares, NULL);
 }
 
 static void attached_and_detached(void **state)
@@ -175,9 +183,41 @@ static void released(void **state)
 	host_close(&h);
 }
 
+/* A late disk is made with the machine, takes the first spare slot, and is no attached device. */
+static void late_disk(void **state)
+{
+	struct machine_disk late = {.fd = -EBADF, .serial = "late"};
+	unsigned slots[MACHINE_DISKS_MAX], spare;
+
+	host_open(&h, guest_path);
+	const struct machine_device other = {
+		.kind = MACHINE_DISK, .disk = {.fd = h.disk, .serial = "other"}};
+	assert_true(build_with(2, &late) < 0); /* a descriptor that is not open */
+	late.fd = h.disk;
+	assert_int_equal(build_with(2, &late), 0);
+	const unsigned first = h.m.slot_count - 2;
+	assert_int_equal(h.m.slots[first].device->id, 0);
+	assert_int_equal(machine_place_disks(&h.m, slots), 0);
+	assert_int_equal(slots[0], first);
+	assert_ptr_equal(h.m.slots[first].device, &h.m.disks[0].local.dev);
+	assert_false(machine_has_attached(&h.m));
+	machine_detach(&h.m, first); /* changes nothing */
+	assert_ptr_equal(h.m.slots[first].device, &h.m.disks[0].local.dev);
+	assert_int_equal(machine_attach(&h.m, &other, &spare), 0);
+	assert_int_equal(spare, first + 1);
+	assert_int_equal(machine_attach(&h.m, &other, &spare), -ENOSPC);
+	machine_release(&h.m);
+	/* There is no room for the disk. */
+	assert_int_equal(build_with(0, &late), 0);
+	assert_int_equal(machine_place_disks(&h.m, slots), -ENOSPC);
+	machine_release(&h.m);
+	host_close(&h);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(late_disk),
 		cmocka_unit_test(attached_and_detached),
 		cmocka_unit_test(released),
 	};

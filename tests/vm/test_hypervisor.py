@@ -331,6 +331,12 @@ def test_locks_in_shares(vm, lock, where):
         "ready", f"flock of the host: {host}", f"posix of the host: {host}"]
 
 
+def test_files_are_read_ahead(vm):
+    """One request to the file server reads much of a file, which makes a program of the share start sooner."""
+    out = vm("sh", "-c", "read _ _ device _ </proc/self/mountinfo; cat /sys/class/bdi/$device/read_ahead_kb").run(*QEMU, timeout=BOOT).ok().out
+    assert out == "512\n"
+
+
 def test_unknown_place_for_locks(vm):
     vm(annotations={"io.caisson.vm.locks": "here"}).run(*QEMU).failed("annotation io.caisson.vm.locks", '"here"', "guest", "host")
 

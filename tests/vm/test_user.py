@@ -294,6 +294,31 @@ def test_user_who_may_not_open_kvm(vm, tmp):
             os.unlink(KVM)
 
 
+@pytest.mark.skipif(mode.HYPERVISOR != "kvm", reason="only a microVM on KVM can be saved")
+def test_checkpoint_and_restore(vm, ranges):
+    """An ordinary user saves and restores a microVM: memory, an open file and output go on, and the files are the user's."""
+    if not ranges:
+        return  # nothing of it depends on the ids, and each microVM takes long
+    c = vm("sh", "-c", "exec 3>>/counts; i=0; while :; do i=$((i+1)); echo $i >&3; echo $i; sleep 0.3; done")
+    c.conf["root"]["readonly"] = False
+    c.up(*VM, timeout=BOOT)
+    image = os.path.join(c.bundle, "image")
+    runtime.wait_for(lambda: len(c.output().split()) > 1, "the counter", BOOT)
+    c.rt("checkpoint", "--image-path", image, c.id, timeout=BOOT).ok()
+    assert not c.exists()
+    assert {os.stat(os.path.join(image, "vm", f)).st_uid for f in ("state", "memory")} == {UID}
+    with open(c.log, "ab") as log:
+        c.rt("restore", "--detach", "--image-path", image, "--bundle", c.bundle, c.id, stdout=log, timeout=BOOT).ok()
+    before = len(c.output().split())
+    runtime.wait_for(lambda: len(c.output().split()) > before + 1, "the counter to go on", BOOT)
+    c.kill("KILL")
+    c.wait(timeout=60)
+    numbers = [int(n) for n in read(c.path("counts")).split()]
+    assert len(numbers) > before and numbers == list(range(1, len(numbers) + 1))
+    assert os.stat(c.path("counts")).st_uid == UID
+    c.delete()
+
+
 def test_ids_that_are_not_the_users(vm):
     c = vm("true")
     c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 500000, "size": 9}]

@@ -11,6 +11,7 @@
  * Guest memory is saved last, because saving a device may change it.
  */
 #include <inttypes.h>
+#include <linux/virtio_ids.h>
 #include <sys/eventfd.h>
 
 #include "vm/arch/x86_64/arch.h"
@@ -130,12 +131,14 @@ int machine_check_shape(const struct machine_options *o)
 	return 0;
 }
 
-int machine_read_spares(const struct snapshot *snapshot, unsigned *ret)
+int machine_read_spares(const struct snapshot *snapshot, unsigned *ret, bool *ret_disks)
 {
+	bool spare = false;
 	struct shape s;
 	int r = read_shape(snapshot, &s);
 
 	*ret = 0;
+	*ret_disks = false;
 	for (uint32_t i = 0; r >= 0 && i < s.devices && i < MACHINE_DEVICES_MAX; i++) {
 		struct snapshot_part p;
 		uint32_t id = 0;
@@ -143,7 +146,10 @@ int machine_read_spares(const struct snapshot *snapshot, unsigned *ret)
 		r = snapshot_find(snapshot, SNAPSHOT_DEVICE, i, &p);
 		if (r >= 0)
 			r = virtio_mmio_read_id(&p, &id);
-		*ret += r >= 0 && id == 0;
+		*ret += spare;
+		*ret_disks |= spare && id == VIRTIO_ID_BLOCK;
+		/* The spare slots are those behind the vsock device (plug_devices() of build.c). */
+		spare |= id == VIRTIO_ID_VSOCK;
 	}
 	return r;
 }

@@ -24,6 +24,8 @@
 #define MSR_TSC 0x10
 #define MSR_TSC_DEADLINE 0x6e0
 #define MSRS_MAX 2048
+/* a value that the TSC of no guest comes near to, whatever its frequency */
+#define TSC_FAR (UINT64_C(1) << 63)
 /*
  * The longest XSAVE area that a snapshot may have, in bytes. The area with AMX, the longest today,
  * has 11 KiB.
@@ -184,6 +186,20 @@ static int load_msr(int vcpu, const struct kvm_msr_entry *e)
 		"KVM does not accept the value 0x%" PRIx64 " for MSR 0x%" PRIx32
 		": the snapshot is of another CPU or kernel",
 		(uint64_t)e->data, e->index);
+}
+
+/*
+ * Makes KVM take the TSC of the snapshot as it is. If a value is within a second of what the TSC of
+ * the machine's vCPUs would be now, KVM before Linux 6.7 takes the write for one that synchronizes
+ * vCPUs, and leaves the TSC as it was. That is meant for the other vCPUs, whose TSC then stays in
+ * step with that of the first one. But the TSC of a new machine begins at 0, so the TSC of a guest
+ * that was saved in its first second would go back, and its timers would be late.
+ */
+static int leave_tsc(int vcpu)
+{
+	const struct kvm_msr_entry far = {.index = MSR_TSC, .data = TSC_FAR};
+
+	return load_msr(vcpu, &far);
 }
 
 static int load_msrs(int vcpu, struct snapshot_part *p, uint32_t count)
@@ -363,6 +379,8 @@ int arch_load_vcpu(
 		r = call_all(vcpu, &xcrs, 1, "set");
 	if (r >= 0)
 		r = call_all(vcpu, after, ARRAY_SIZE(after), "set");
+	if (r >= 0 && cpu->index == 0)
+		r = leave_tsc(vcpu);
 	if (r >= 0)
 		r = load_msrs(vcpu, p, f.msr_count);
 	if (r >= 0 && ioctl(vcpu, KVM_SET_VCPU_EVENTS, &f.events) < 0)
