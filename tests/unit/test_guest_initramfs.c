@@ -130,6 +130,14 @@ static void test_contents(void **state)
 			       "/modules/vsock.ko\n/modules/vmw_vsock_virtio_transport.ko\n"));
 	assert_non_null(strstr(list.s, "/modules/ext4.ko\n;init 100755=#!init;"));
 	assert_null(strstr(list.s, "unrelated"));
+	assert_null(strstr(list.s, "ptp_vmclock"));
+
+	/* A driver that is not required must be packed if the kernel has it as a module. */
+	put_text("root/lib/modules/6.1/k/ptp_vmclock.ko", "ptp_vmclock");
+	put_text("root/lib/modules/6.1/modules.dep", DEP "k/ptp_vmclock.ko:\n");
+	open_with(&q, &got, NULL);
+	list_archive(&got, &list);
+	assert_non_null(strstr(list.s, "/modules/ext4.ko\n/modules/ptp_vmclock.ko\n;init "));
 
 	/*
 	 * A kernel that was built for guests needs no modules, so its initramfs must contain only
