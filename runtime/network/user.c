@@ -416,6 +416,23 @@ static bool has_slirp(struct arena *a, const char **ret)
 	return false;
 }
 
+/*
+ * Refuses a container whose ID another container below another --root has, if pasta or slirp4netns
+ * serves the other container, because both would have the directory `dir`.
+ */
+static int refuse_twin(const char *dir, const struct user_join *j)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+
+	if (read_text(dir, "record", &text) < 0 || streq(strbuf_str(&text), j->record) ||
+		!find_process(dir, strbuf_str(&text)))
+		return 0;
+	return err_set(EEXIST,
+		"--network: a container \"%.100s\" below another --root has a network already: "
+		"expected another ID",
+		j->id);
+}
+
 int user_join(const struct tool_globals *g, const struct user_join *args)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -429,6 +446,8 @@ int user_join(const struct tool_globals *g, const struct user_join *args)
 		r = parse_ports(&a, j.ports, &ports);
 	if (r >= 0)
 		r = state_dir(&a, g, j.id, &dir);
+	if (r >= 0)
+		r = refuse_twin(dir, &j);
 	if (r >= 0)
 		r = make_dir(dir);
 	if (r < 0)

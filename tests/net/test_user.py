@@ -216,6 +216,23 @@ def test_goes_with_the_container(user, program, way):
     assert left(user) == []
 
 
+def test_same_id_under_another_root(user):
+    """A container of the same ID, which may join no network then, leaves the first one's network alone."""
+    other = ["--root", user.bundle + "/other"]
+    user.start("while :; do sleep 0.1; done", "-p", "8080:8000").ok()
+    kept = helpers()
+    assert "pasta" in kept
+    user(*other, "run", "-d", "--bundle", user.bundle, "--network", "user", "mine").failed("--network", '"mine"', "another --root")
+    user(*other, "run", "-d", "--bundle", user.bundle, "mine").ok()
+    user(*other, "delete", "--force", "mine").ok()
+    until(lambda: helpers() == kept)
+    user("delete", "--force", "mine").ok()
+    until(lambda: left(user) == [])
+    user(*other, "run", "-d", "--bundle", user.bundle, "--network", "user", "mine").ok()
+    user(*other, "delete", "--force", "mine").ok()
+    until(lambda: left(user) == [])
+
+
 def test_whichever_is_there(user, tmp):
     """-p alone: pasta, else slirp4netns, else the message says what to install."""
     user.start("sleep 100", "-p", "8080:8000").ok()
