@@ -3,6 +3,7 @@
  * Fuzzes the readers of subuid(5), of what getsubids(1) prints, and of nsswitch.conf(5). A range
  * must have ids, all below 2^32 - 1, and a map at most 339 lines.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/arena.h"
