@@ -4,11 +4,14 @@
  * database of rpm has several binary forms, so the host's rpm(8) reads it, if the host has this
  * program.
  */
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "inside/inside.h"
 
 #define DATABASE_MAX (256u << 20)
+#define RPM_COPY "/tmp/rpm" /* directory in the guest to which the database of rpm is copied */
 
 struct package {
 	const char *name, *epoch, *version, *release, *arch;
@@ -22,17 +25,31 @@ static bool has(const struct inside_guest *g, const char *path)
 	return system_read(g, path, &text, DATABASE_MAX) >= 0;
 }
 
+/* Returns the directory of the disk's rpm database, or NULL if the disk has none. */
+static const char *rpm_directory(const struct inside_guest *g)
+{
+	static const char *const rpm[][2] = {{"/usr/lib/sysimage/rpm", "rpmdb.sqlite"},
+		{"/usr/lib/sysimage/rpm", "Packages.db"}, {"/var/lib/rpm", "rpmdb.sqlite"},
+		{"/var/lib/rpm", "Packages.db"}, {"/var/lib/rpm", "Packages"}};
+	const char *found = NULL;
+	char path[64];
+
+	for (size_t i = 0; i < ARRAY_SIZE(rpm) && !found; i++) {
+		snprintf(path, sizeof(path), "%s/%s", rpm[i][0], rpm[i][1]);
+		if (has(g, path))
+			found = rpm[i][0];
+	}
+	err_clear();
+	return found;
+}
+
 const char *packages_format(const struct inside_guest *g)
 {
-	static const char *const rpm[] = {"/usr/lib/sysimage/rpm/rpmdb.sqlite",
-		"/var/lib/rpm/rpmdb.sqlite", "/var/lib/rpm/Packages.db", "/var/lib/rpm/Packages"};
 	const char *found = has(g, "/var/lib/dpkg/status")    ? "deb"
 			    : has(g, "/lib/apk/db/installed") ? "apk"
+			    : rpm_directory(g)                ? "rpm"
 							      : NULL;
 
-	for (size_t i = 0; i < ARRAY_SIZE(rpm) && !found; i++)
-		if (has(g, rpm[i]))
-			found = "rpm";
 	err_clear();
 	return found;
 }
@@ -158,13 +175,55 @@ static uint64_t put_paragraphs(struct json_out *o, const char *text, bool deb)
 	}
 }
 
+static int make_file(const char *path, const struct strbuf *text)
+{
+	_cleanup_fd_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return err_sys("create %s", path);
+	int r = fd_write_all(fd, strbuf_str(text), text->len);
+	return r < 0 ? err_set(-r, "write %s: %s", path, strerror(-r)) : 0;
+}
+
+/*
+ * Copies the database of rpm into the guest's memory. SQLite makes a log beside a database that it
+ * opens if there is none, and it cannot do that on a disk that is mounted read-only.
+ */
+static int copy_rpm(const struct inside_guest *g)
+{
+	static const char *const names[] = {
+		"rpmdb.sqlite", "rpmdb.sqlite-wal", "Packages.db", "Index.db", "Packages"};
+	const char *directory = rpm_directory(g);
+	char path[64], copy[64];
+	int r = 0;
+
+	/* The copy of another system of this disk may be there. */
+	(void)unlink(RPM_COPY "/rpmdb.sqlite-shm");
+	if (mkdir(RPM_COPY, 0700) < 0 && errno != EEXIST)
+		return err_sys("create " RPM_COPY);
+	for (size_t i = 0; i < ARRAY_SIZE(names) && r >= 0; i++) {
+		_cleanup_strbuf_ struct strbuf text = {0};
+
+		snprintf(path, sizeof(path), "%s/%s", directory, names[i]);
+		snprintf(copy, sizeof(copy), RPM_COPY "/%s", names[i]);
+		(void)unlink(copy);
+		if (system_read(g, path, &text, DATABASE_MAX) >= 0)
+			r = make_file(copy, &text);
+	}
+	if (r >= 0)
+		err_clear();
+	return r;
+}
+
 static int put_rpm(struct inside_guest *g, struct json_out *o, uint64_t *ret, bool *ret_known)
 {
-	const char *const argv[] = {"rpm", "--root", SYSROOT, "-qa", "--qf",
+	const char *const argv[] = {"rpm", "--dbpath", RPM_COPY, "-qa", "--qf",
 		"%{NAME}\t%|EPOCH?{%{EPOCH}}:{}|\t%{VERSION}\t%{RELEASE}\t%{ARCH}\n", NULL};
 	_cleanup_strbuf_ struct strbuf out = {0};
 
-	int r = guest_run(argv, &out);
+	int r = copy_rpm(g);
+	if (r >= 0)
+		r = guest_run(argv, &out);
 	*ret_known = r == 0;
 	if (r != 0)
 		return r < 0 ? r : 0;
