@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -410,6 +411,24 @@ unsigned machine_room_for_nics(const struct machine_config *c, size_t backends)
 	return room < MACHINE_INTERFACES_MAX ? room : MACHINE_INTERFACES_MAX;
 }
 
+/*
+ * Makes a rule that allows the image if it is a block device of the host. A file that cannot be
+ * found is no error here, because the monitor reports it. Returns the number of rules.
+ */
+static size_t allow_image(const struct machine_config *m, struct cg_device_rule *rule)
+{
+	struct stat st;
+
+	if (!m->image || stat(m->image, &st) < 0 || !S_ISBLK(st.st_mode))
+		return 0;
+	*rule = (struct cg_device_rule){.allow = true,
+		.type = 'b',
+		.major = major(st.st_rdev),
+		.minor = minor(st.st_rdev),
+		.access = "rw"};
+	return 1;
+}
+
 int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	const struct machine_config *m, struct cg_resources *ret)
 {
@@ -432,9 +451,13 @@ int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	int r = plan_vm_split_limits(a, res, &limits);
 	if (r < 0)
 		return r;
+	struct cg_device_rule *all = arena_array(a, ARRAY_SIZE(rules) + 1, sizeof(*all));
+	if (!all)
+		return -ENOMEM;
+	memcpy(all, rules, sizeof(rules));
 	*ret = limits.host;
-	ret->devices = rules;
-	ret->ndevices = ARRAY_SIZE(rules);
+	ret->devices = all;
+	ret->ndevices = ARRAY_SIZE(rules) + allow_image(m, &all[ARRAY_SIZE(rules)]);
 	/*
 	 * The cgroup's memory limit leaves room for the monitor, the file server and QEMU besides
 	 * the guest's memory. A host that cannot set the limit causes no error, because the guest's
