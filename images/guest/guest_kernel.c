@@ -49,6 +49,7 @@ static const struct {
 	{"erofs", NULL, NULL},
 	/* the driver of VMClock (vm/vmclock.h) since Linux 6.13 */
 	{"ptp_vmclock", NULL, NULL},
+	{"virtio_mem", NULL, NULL},
 };
 
 /* A kernel that was examined, and how its modules are to be packed. */

@@ -40,7 +40,8 @@
  *		 stime: its start, seconds since 1970; time: CPU seconds; tty: "pts/0" or "?";
  *		 command: the arguments, or [name]
  *	stats    {id}; the reply has stats: {...}, as cg_stats() writes it
- *	update   {id}; blob: agent_limits_pack()
+ *	update   {id, grown: bool}; blob: agent_limits_pack(). grown: the machine has got enough
+ *		 memory for the limits while it ran
  *	cpus     {id, count}; the reply comes when the kernel has the first `count` CPUs on line and
  *		 the others off line
  *	attach   {id, slot, kind: "net", name, net}; a device was attached to the running

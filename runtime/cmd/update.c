@@ -214,7 +214,7 @@ static int split_limits(
 
 /*
  * Changes the number of vCPUs, sends the guest the limits that its kernel enforces, and makes the
- * balloon as large as they allow. *all are the limits of host and guest.
+ * machine's memory as large as they need it. *all are the limits of host and guest.
  */
 static int update_guest(struct container *c, const struct cg_resources *all,
 	const struct cg_resources *guest, int64_t cpus_quota)
@@ -222,8 +222,10 @@ static int update_guest(struct container *c, const struct cg_resources *all,
 	int r = cpus_quota ? err_ctx(vm_size_set_cpus(c, cpus_quota, RUN_CPU_PERIOD), "--cpus")
 			   : vm_size_follow_quota(c, all);
 	if (r >= 0)
-		r = vm_update(c, guest);
-	return r < 0 ? r : vm_size_follow_memory(c, guest);
+		r = vm_size_follow_memory(c, guest, true);
+	if (r >= 0)
+		r = vm_update(c, guest, r > 0);
+	return r < 0 ? r : vm_size_follow_memory(c, guest, false);
 }
 
 /*

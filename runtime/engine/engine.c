@@ -71,6 +71,19 @@ void engine_get_balloon(struct engine *e, struct engine_balloon *ret)
 	e->ops->get_balloon(e, ret);
 }
 
+void engine_request_memory(struct engine *e, uint64_t bytes)
+{
+	if (e->ops->request_memory)
+		e->ops->request_memory(e, bytes);
+}
+
+void engine_get_memory(struct engine *e, struct engine_hot_memory *ret)
+{
+	*ret = (struct engine_hot_memory){0};
+	if (e->ops->get_memory)
+		e->ops->get_memory(e, ret);
+}
+
 int engine_save(struct engine *e, const struct engine_save *s)
 {
 	if (!e->ops->save)

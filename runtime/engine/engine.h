@@ -158,6 +158,12 @@ struct engine_balloon {
 	uint64_t given;  /* how much the guest says that it has given */
 };
 
+/* Memory of the guest beyond what it has started with, in bytes. */
+struct engine_hot_memory {
+	uint64_t requested; /* how much engine_request_memory() has asked for */
+	uint64_t plugged;   /* how much the guest has taken */
+};
+
 /* What engine_change() changes in a machine that runs. */
 struct engine_change {
 	bool detach; /* the device in `slot` is detached; otherwise `device` is attached */
@@ -202,6 +208,12 @@ struct engine_ops {
 	/* see engine_set_balloon() and engine_get_balloon() */
 	int (*set_balloon)(struct engine *e, uint64_t bytes);
 	void (*get_balloon)(struct engine *e, struct engine_balloon *ret);
+	/*
+	 * see engine_request_memory() and engine_get_memory(); NULL: the engine's machines keep
+	 * their size
+	 */
+	void (*request_memory)(struct engine *e, uint64_t bytes);
+	void (*get_memory)(struct engine *e, struct engine_hot_memory *ret);
 };
 
 extern const struct engine_ops engine_kvm, engine_qemu;
@@ -277,6 +289,14 @@ int engine_resize_disk(struct engine *e, uint64_t size) must_check;
  */
 int engine_set_balloon(struct engine *e, uint64_t bytes) must_check;
 void engine_get_balloon(struct engine *e, struct engine_balloon *ret);
+
+/*
+ * Asks the guest to have `bytes` bytes more than it has started with, up to hot_memory of struct
+ * machine_config. The guest takes or gives them when it can, and engine_get_memory() tells how far
+ * it is.
+ */
+void engine_request_memory(struct engine *e, uint64_t bytes);
+void engine_get_memory(struct engine *e, struct engine_hot_memory *ret);
 
 /*
  * Begins to pause the machine and to save it. Once e->save_done is readable, engine_saved() returns

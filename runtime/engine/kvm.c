@@ -114,6 +114,22 @@ static void kvm_get_balloon(struct engine *e, struct engine_balloon *ret)
 	ret->given = (uint64_t)virtio_balloon_actual(b) * VIRTIO_BALLOON_PAGE;
 }
 
+static void kvm_request_memory(struct engine *e, uint64_t bytes)
+{
+	struct kvm_engine *k = e->state;
+
+	if (k->machine.mem.dev.ops)
+		virtio_mem_request(&k->machine.mem, bytes);
+}
+
+static void kvm_get_memory(struct engine *e, struct engine_hot_memory *ret)
+{
+	struct kvm_engine *k = e->state;
+
+	if (k->machine.mem.dev.ops)
+		virtio_mem_read(&k->machine.mem, &ret->requested, &ret->plugged);
+}
+
 static int enter_vcpu(void *ctx)
 {
 	const struct engine *e = ctx;
@@ -239,10 +255,13 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 				.peer = d->backends[i].field};
 	const size_t ndisks = list_disks(e, d, disks);
 	const size_t nnics = sort_nics(d, nics, &remote);
-	const size_t others = (d->late_disks ? 0 : ndisks) + nshares + d->nnics;
+	const size_t others = (d->late_disks ? 0 : ndisks) + nshares + d->nnics + !!c->hot_memory;
 	const struct machine_options o = {
 		.kvm = "/dev/kvm",
-		.memory = {.size = c->memory, .pages = c->pages, .mergeable = c->mergeable},
+		.memory = {.size = c->memory,
+			.hot = c->hot_memory,
+			.pages = c->pages,
+			.mergeable = c->mergeable},
 		.cpus = c->max_cpus,
 		.nested = c->nested,
 		.kernel = d->kernel,
@@ -391,4 +410,6 @@ const struct engine_ops engine_kvm = {.start = kvm_start,
 	.retry = kvm_retry,
 	.resize_disk = kvm_resize_disk,
 	.set_balloon = kvm_set_balloon,
-	.get_balloon = kvm_get_balloon};
+	.get_balloon = kvm_get_balloon,
+	.request_memory = kvm_request_memory,
+	.get_memory = kvm_get_memory};

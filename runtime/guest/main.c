@@ -219,6 +219,7 @@ static int run_guest(void)
 	if (r < 0)
 		return r;
 	setup_limits();
+	setup_memory();
 	return guest_serve(&config);
 }
 

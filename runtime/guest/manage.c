@@ -352,7 +352,8 @@ void guest_update(struct guest *g, const struct agent_frame *f)
 	void *bytes = guest_copy_blob(&a, f);
 	if (r >= 0)
 		r = bytes ? agent_limits_unpack(bytes, f->blob_len, &limits) : -ENOMEM;
-	if (r >= 0)
+	/* The kernel may not have put memory on line yet that the guest has just got. */
+	if (r >= 0 && !json_get_true(f->json, "grown"))
 		r = check_memory(g, limits);
 	if (r >= 0)
 		r = guest_limit(g, limits, false);

@@ -106,6 +106,14 @@ int setup_modules(void)
 	return 0;
 }
 
+void setup_memory(void)
+{
+	/* The kernel has no such file if it cannot take further memory. */
+	if (fd_write_file(AT_FDCWD, "/sys/devices/system/memory/auto_online_blocks",
+		    "online_movable") < 0)
+		err_clear();
+}
+
 static int enter_new_root(void)
 {
 	int r = make_mount("tmpfs", NEW_ROOT, 0, "mode=0755");

@@ -28,6 +28,11 @@ int setup_modules(void) must_check;
 int setup_root(void) must_check;
 /* Sets those limits of the kernel that other init systems set too, because programs expect them. */
 void setup_limits(void);
+/*
+ * Lets the kernel use memory that the machine gets while it runs, in a zone from which it can be
+ * taken away again.
+ */
+void setup_memory(void);
 
 /* The network devices that nics_release() has taken from their driver, by their names in sysfs. */
 #define NICS_MAX 16

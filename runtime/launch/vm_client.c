@@ -157,7 +157,7 @@ int vm_watch_read(int sock, struct agent_reader *reader)
 	return r < 0 && r != -EAGAIN ? r : events;
 }
 
-int vm_update(struct container *c, const struct cg_resources *guest)
+int vm_update(struct container *c, const struct cg_resources *guest, bool grown)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
@@ -166,6 +166,7 @@ int vm_update(struct container *c, const struct cg_resources *guest)
 	int r = agent_begin(&w, "update");
 	if (r < 0)
 		return r;
+	json_out_bool(&w.json, "grown", grown);
 	r = agent_limits_pack(guest, &limits);
 	return r < 0 ? r : call_monitor(c, &w, &limits, CALL_TIMEOUT_MS, &reply);
 }

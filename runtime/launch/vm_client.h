@@ -35,8 +35,11 @@ int vm_ask(struct container *c, const char *what, struct agent_frame *ret) must_
 int vm_has_agent(struct container *c, int timeout_ms, bool *ret) must_check;
 #define VM_ASK_TIMEOUT_MS 10000
 
-/* Sends the guest new limits for the container's cgroup in the guest. */
-int vm_update(struct container *c, const struct cg_resources *guest) must_check;
+/*
+ * Sends the guest new limits for the container's cgroup in the guest. `grown`: the guest has got
+ * enough memory for them while it ran.
+ */
+int vm_update(struct container *c, const struct cg_resources *guest, bool grown) must_check;
 
 /*
  * Returns a socket that becomes readable when the guest's kernel has killed a process because

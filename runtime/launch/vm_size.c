@@ -6,6 +6,7 @@
 #include "agent/agent.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "machine/machine_config.h"
 #include "monitor/control.h"
 #include "plan/plan.h"
@@ -64,17 +65,23 @@ int vm_size_follow_quota(struct container *c, const struct cg_resources *limits)
 #define STUCK_MS 20000
 #define MEMORY_MS 300000
 #define ASK_AGAIN_MS 20
+/*
+ * after how long without a change, in ms, the guest is asked again; Linux drops what it has begun
+ * when it is asked, so this is not short
+ */
+#define REMIND_MS 8000
 
-/* What the balloon has and is to have, in bytes. */
-struct balloon {
+/* How large the balloon is, and how much memory the guest has got, in bytes. */
+struct memory {
 	uint64_t wanted, given;
+	uint64_t requested, plugged;
 };
 
 /*
- * Asks the monitor how large the balloon is. If `limit` is not NULL, first asks it to make the
- * balloon as large as this limit of the container allows.
+ * Asks the monitor how far the guest is. If `limit` is not NULL, first asks it to make the machine
+ * as large as this limit of the container needs it.
  */
-static int ask_balloon(struct container *c, const uint64_t *limit, struct balloon *ret)
+static int ask_memory(struct container *c, const uint64_t *limit, bool grow, struct memory *ret)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
@@ -83,38 +90,69 @@ static int ask_balloon(struct container *c, const uint64_t *limit, struct balloo
 	int r = sock < 0 ? sock : agent_begin(&w, "memory");
 	if (r < 0)
 		return r;
-	if (limit)
+	if (limit) {
 		json_out_u64(&w.json, "limit", *limit);
+		json_out_bool(&w.json, "grow", grow);
+	}
 	r = control_call(sock, &w, NULL, CALL_MS, &reply);
 	if (r < 0)
 		return r;
 	if (json_get_u64(reply.json, "wanted", &ret->wanted) < 0 ||
-		json_get_u64(reply.json, "given", &ret->given) < 0)
-		return err_set(EPROTO, "the monitor did not say how large the balloon is");
+		json_get_u64(reply.json, "given", &ret->given) < 0 ||
+		json_get_u64(reply.json, "requested", &ret->requested) < 0 ||
+		json_get_u64(reply.json, "plugged", &ret->plugged) < 0)
+		return err_set(EPROTO, "the monitor did not say how much memory the guest has");
 	return 0;
 }
 
-/* Waits until the guest has filled or emptied the balloon as it was asked. */
-static int await_balloon(struct container *c, struct balloon *b)
+/*
+ * Says what the guest has not done. It is only a warning if the guest has not given back all memory
+ * that it has got while it ran: Linux can do that only as far as it can move what is in a block, it
+ * goes on trying by itself, and the limit holds all the same.
+ */
+static int stuck(const struct memory *m)
+{
+	if (m->plugged > m->requested && m->given == m->wanted) {
+		log_warn(
+			"the limit is set, but the guest has not yet given back %llu MiB of memory "
+			"that it cannot free: it goes on trying",
+			(unsigned long long)((m->plugged - m->requested) >> 20));
+		return 0;
+	}
+	if (m->plugged < m->requested)
+		return err_set(ETIMEDOUT,
+			"of the %llu MiB beyond those of its start the guest has %llu, and it does "
+			"not go on (its kernel needs the driver virtio_mem)",
+			(unsigned long long)(m->requested >> 20),
+			(unsigned long long)(m->plugged >> 20));
+	return err_set(ETIMEDOUT,
+		"the limit is set, but of the %llu MiB that the guest should give to the host it "
+		"has given %llu, and it does not go on",
+		(unsigned long long)(m->wanted >> 20), (unsigned long long)(m->given >> 20));
+}
+
+/*
+ * Waits until the guest has got and given the memory that it was asked for. Asks it again while it
+ * does not go on, because a page that could not be freed can be free a moment later.
+ */
+static int await_memory(struct container *c, const uint64_t *limit, bool grow, struct memory *m)
 {
 	const int64_t begin = clock_ms();
-	int64_t moved = begin;
+	int64_t moved = begin, asked = begin;
 
-	while (b->given != b->wanted) {
-		const uint64_t before = b->given;
+	while (m->plugged != m->requested || (!grow && m->given != m->wanted)) {
+		const struct memory before = *m;
 		const int64_t now = clock_ms();
 
 		if (now - moved > STUCK_MS || now - begin > MEMORY_MS)
-			return err_set(ETIMEDOUT,
-				"the limit is set, but of the %llu MiB that the guest should give "
-				"to the host it has given %llu, and it does not go on",
-				(unsigned long long)(b->wanted >> 20),
-				(unsigned long long)(b->given >> 20));
+			return stuck(m);
 		poll(NULL, 0, ASK_AGAIN_MS);
-		int r = ask_balloon(c, NULL, b);
+		const bool again = now - asked > REMIND_MS && now - moved > REMIND_MS;
+		int r = ask_memory(c, again ? limit : NULL, grow, m);
 		if (r < 0)
 			return r;
-		if (b->given != before)
+		asked = again ? now : asked;
+		if (m->given != before.given || m->plugged != before.plugged)
 			moved = clock_ms();
 	}
 	return 0;
@@ -126,11 +164,11 @@ static bool has_memory_limit(const struct cg_resources *limits, const char *fiel
 	return limits->memory.limit.set || strstr(field, "unified");
 }
 
-int vm_size_follow_memory(struct container *c, const struct cg_resources *limits)
+int vm_size_follow_memory(struct container *c, const struct cg_resources *limits, bool grow)
 {
 	const char *field, *of_config;
 	uint64_t limit = plan_vm_memory_limit(limits, &field);
-	struct balloon b;
+	struct memory m;
 	const struct spec *s;
 
 	if (!has_memory_limit(limits, field))
@@ -140,12 +178,14 @@ int vm_size_follow_memory(struct container *c, const struct cg_resources *limits
 		return r;
 	/*
 	 * Engines send the limit of config.json with every update. The machine was made for that
-	 * limit, so it means all of the machine's memory.
+	 * limit, so it means all of the memory with which the machine has started, and no more.
 	 */
-	if (limit == plan_vm_memory_limit(&s->resources, &of_config))
+	if (limit == 0)
+		limit = UINT64_MAX;
+	else if (limit == plan_vm_memory_limit(&s->resources, &of_config))
 		limit = 0;
-	r = ask_balloon(c, &limit, &b);
+	r = ask_memory(c, &limit, grow, &m);
 	if (r >= 0)
-		r = await_balloon(c, &b);
-	return r < 0 ? err_ctx(r, "%s", field) : 0;
+		r = await_memory(c, &limit, grow, &m);
+	return r < 0 ? err_ctx(r, "%s", field) : m.requested > 0;
 }

@@ -377,6 +377,8 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 	if (r >= 0)
 		r = decide_reconnect(s, ret);
 	if (r >= 0)
+		r = machine_decide_max_memory(s, ret);
+	if (r >= 0)
 		r = machine_decide_template(s, q->template, ret);
 	if (r >= 0)
 		r = check_mergeable(a, s, ret);
@@ -400,14 +402,14 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 
 unsigned machine_room_for_nics(const struct machine_config *c, size_t backends)
 {
-	unsigned room =
-		MACHINE_LINES - MACHINE_DEVICES_OWN - !!c->image - !!c->seed - (unsigned)backends;
+	unsigned room = MACHINE_LINES - MACHINE_DEVICES_OWN - !!c->image - !!c->seed -
+			!!c->hot_memory - (unsigned)backends;
 
 	/*
 	 * A foreign guest has two devices more than MACHINE_DEVICES_OWN says, a power button and a
 	 * seed, and two less, the vsock device and the share.
 	 */
-	_Static_assert(MACHINE_LINES > MACHINE_DEVICES_OWN + 2 + PLAN_BACKENDS_MAX, "room for one");
+	_Static_assert(MACHINE_LINES > MACHINE_DEVICES_OWN + 3 + PLAN_BACKENDS_MAX, "room for one");
 	return room < MACHINE_INTERFACES_MAX ? room : MACHINE_INTERFACES_MAX;
 }
 
@@ -464,8 +466,8 @@ int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	 * kernel enforces the container's limit anyway.
 	 */
 	if (plan_vm_memory_limit(res, &field) > 0) {
-		ret->memory.limit =
-			(struct opt_i64){.set = true, .v = (int64_t)(m->memory + MACHINE_OVERHEAD)};
+		ret->memory.limit = (struct opt_i64){
+			.set = true, .v = (int64_t)(m->memory + m->hot_memory + MACHINE_OVERHEAD)};
 		ret->memory.upper_bound = true;
 	}
 	return 0;

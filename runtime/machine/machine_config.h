@@ -37,8 +37,10 @@ struct machine_config {
 	unsigned cpus; /* how many vCPUs the guest starts with */
 	/* how many vCPUs the machine has, of which the guest keeps the others off line at first */
 	unsigned max_cpus;
-	bool nested;         /* whether the guest may run virtual machines of its own */
-	uint64_t memory;     /* memory of the guest in bytes, a multiple of 2 MiB */
+	bool nested;     /* whether the guest may run virtual machines of its own */
+	uint64_t memory; /* memory of the guest in bytes, a multiple of 2 MiB */
+	/* how many bytes more the guest can get while it runs, a multiple of 2 MiB */
+	uint64_t hot_memory;
 	enum vm_pages pages; /* size of the host's pages that back the guest's memory */
 	bool mergeable;      /* whether the host's KSM may merge pages of the guest's memory */
 	/*
@@ -108,6 +110,8 @@ struct machine_config {
 #define MACHINE_CPUS_MAX 254
 /* annotation with the number of vCPUs up to which `caisson update` may go */
 #define MACHINE_MAX_VCPUS "io.caisson.vm.max-vcpus"
+/* annotation with the size of memory up to which `caisson update` may go */
+#define MACHINE_MAX_MEMORY "io.caisson.vm.max-memory"
 
 /* how many network interfaces the container's network namespace may have at most */
 #define MACHINE_INTERFACES_MAX 8

@@ -13,10 +13,14 @@
  *	cpus {count, clamp}                              reply, when so many vCPUs are on line;
  *	                                                 clamp: a count above the maximum is the
  *	                                                 maximum, and no error
- *	memory {limit}                                   reply with wanted and given, the bytes
- *	                                                 that the balloon is to have and has; limit:
- *	                                                 the container's new memory limit, 0: none;
- *	                                                 absent: the balloon is only read
+ *	memory {limit, grow}                             reply with wanted and given, the bytes
+ *	                                                 that the balloon is to have and has, and
+ *	                                                 requested and plugged, those that the guest
+ *	                                                 is to have and has beyond those at its
+ *	                                                 start. limit: the container's new memory
+ *	                                                 limit; 0: that of config.json; 2^64-1: no
+ *	                                                 limit; absent: nothing changes. grow: the
+ *	                                                 guest gets memory, and gives none
  *	checkpoint {}, two empty files for state and     reply, when the machine is saved and paused
  *	  memory of the machine
  *	end {}, on the same connection                   none: the machine ends; if the connection

@@ -6,9 +6,10 @@
  * The machine has all its vCPUs from the beginning (machine/spare.h), and the guest's kernel puts
  * them on line and off line, so only the agent has something to do.
  *
- * If the machine is to have less memory than at its start, the balloon has the rest. The guest's
- * driver fills and empties the balloon when it can, so the monitor only says how far the guest is,
- * and the command asks again (launch/vm_size.c).
+ * If the machine is to have less memory than at its start, the balloon has the rest. If it is to
+ * have more, the memory device (vm/virtio/mem.h) has that. The guest's drivers follow when they
+ * can, so the monitor only says how far the guest is, and the command asks again
+ * (launch/vm_size.c).
  */
 #include "monitor/monitor_internal.h"
 
@@ -52,10 +53,52 @@ static uint64_t size_of_balloon(uint64_t all, uint64_t limit)
 	return (all - kernel - limit) / VIRTIO_BALLOON_PAGE * VIRTIO_BALLOON_PAGE;
 }
 
+/*
+ * Computes how much memory the guest needs for this limit beyond what it has started with, in
+ * blocks of the memory device.
+ */
+static int size_of_growth(const struct machine_config *c, uint64_t limit, uint64_t *ret)
+{
+	const uint64_t block = VIRTIO_MEM_BLOCK;
+
+	*ret = 0;
+	if (!c->hot_memory || !limit)
+		return 0;
+	if (limit > c->memory + c->hot_memory)
+		return err_set(EINVAL,
+			"%llu bytes: expected at most %llu, which the "
+			"annotation " MACHINE_MAX_MEMORY " of config.json sets",
+			(unsigned long long)limit, (unsigned long long)(c->memory + c->hot_memory));
+	if (limit + MACHINE_MEMORY_GUEST > c->memory)
+		*ret = (limit + MACHINE_MEMORY_GUEST - c->memory + block - 1) / block * block;
+	*ret = *ret < c->hot_memory ? *ret : c->hot_memory;
+	return 0;
+}
+
+/*
+ * Makes the machine as large as this limit of the container needs it. With `grow` the guest only
+ * gets memory and gives none, because its own limit is not changed yet.
+ */
+static int resize(struct monitor *m, uint64_t limit, bool grow)
+{
+	const struct machine_config *c = m->a->machine;
+	struct engine_hot_memory now;
+	uint64_t growth;
+
+	engine_get_memory(&m->engine, &now);
+	int r = size_of_growth(c, limit == UINT64_MAX ? 0 : limit, &growth);
+	if (r < 0)
+		return r;
+	if (limit == UINT64_MAX || (grow && growth < now.requested))
+		growth = now.requested;
+	engine_request_memory(&m->engine, growth);
+	return grow ? 0 : engine_set_balloon(&m->engine, size_of_balloon(c->memory, limit));
+}
+
 int machine_size_memory(struct monitor *m, struct client *c, const struct agent_frame *f)
 {
-	const uint64_t all = m->a->machine->memory;
 	_cleanup_agent_writer_ struct agent_writer w = {0};
+	struct engine_hot_memory memory;
 	struct engine_balloon balloon;
 	uint64_t limit;
 	int r = 0;
@@ -65,16 +108,19 @@ int machine_size_memory(struct monitor *m, struct client *c, const struct agent_
 	if (json_get(f->json, "limit")) {
 		if (json_get_u64(f->json, "limit", &limit) < 0)
 			return err_set(EPROTO, "memory: expected a limit in bytes");
-		r = engine_set_balloon(&m->engine, size_of_balloon(all, limit));
+		r = resize(m, limit, json_get_true(f->json, "grow"));
 	}
 	if (r >= 0)
 		r = agent_begin(&w, "reply");
 	if (r < 0)
 		return r;
 	engine_get_balloon(&m->engine, &balloon);
+	engine_get_memory(&m->engine, &memory);
 	json_out_i64(&w.json, "errno", 0);
 	json_out_str(&w.json, "message", "");
 	json_out_u64(&w.json, "wanted", balloon.wanted);
 	json_out_u64(&w.json, "given", balloon.given);
+	json_out_u64(&w.json, "requested", memory.requested);
+	json_out_u64(&w.json, "plugged", memory.plugged);
 	return agent_send(&w, c->sock, NULL, 0);
 }

@@ -98,8 +98,9 @@ static int write_key(const struct engine_description *d, const struct guest_kern
 			MACHINE_ABI, SNAPSHOT_FORMAT);
 	if (r >= 0)
 		r = strbuf_addf(&key->text,
-			"memory %llu, cpus %u, shares %d\n%s\nqueues of interfaces:",
-			(unsigned long long)c->memory, c->max_cpus, d->share >= 0, d->cmdline);
+			"memory %llu + %llu, cpus %u, shares %d\n%s\nqueues of interfaces:",
+			(unsigned long long)c->memory, (unsigned long long)c->hot_memory,
+			c->max_cpus, d->share >= 0, d->cmdline);
 	for (size_t i = 0; r >= 0 && i < d->nnics; i++)
 		r = strbuf_addf(&key->text, " %u", d->nics[i].queues);
 	return r;

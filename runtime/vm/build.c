@@ -227,6 +227,12 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 		r = plug_nics(m, o);
 	if (r >= 0 && o->remote_nic)
 		r = plug_remote_nic(m, o->remote_nic);
+	if (r >= 0 && o->memory.hot) {
+		r = virtio_mem_init(&m->mem, &m->memory);
+		if (r >= 0)
+			r = plug_device(m, &m->mem.dev);
+	}
+	/* The devices behind the vsock device are the spare slots (machine_read_spares()). */
 	if (r >= 0 && o->vsock) {
 		r = virtio_vsock_init(&m->vsock, &m->memory, o->vsock);
 		m->has_vsock = r >= 0;
@@ -414,6 +420,7 @@ void machine_release(struct machine *m)
 	if (m->has_vsock)
 		virtio_vsock_release(&m->vsock);
 	m->has_vsock = false;
+	virtio_mem_release(&m->mem);
 	vm_kvm_release(&m->kvm);
 	vm_memory_release(&m->memory);
 	fd_close(&m->calls);

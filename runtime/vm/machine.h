@@ -31,6 +31,7 @@
 #include "vm/virtio/blk_file.h"
 #include "vm/virtio/devices.h"
 #include "vm/virtio/fs.h"
+#include "vm/virtio/mem.h"
 #include "vm/virtio/mmio.h"
 #include "vm/virtio/vhost_net.h"
 #include "vm/virtio/vsock.h"
@@ -41,7 +42,7 @@
 /* how many devices can be attached to a machine that runs (vm/hotplug.h) */
 #define MACHINE_SPARES_MAX 8
 #define MACHINE_DEVICES_MAX \
-	(4 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + MACHINE_NICS_MAX + MACHINE_SPARES_MAX)
+	(5 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + MACHINE_NICS_MAX + MACHINE_SPARES_MAX)
 
 enum machine_kind { MACHINE_NIC, MACHINE_DISK, MACHINE_SHARE };
 
@@ -193,6 +194,7 @@ struct machine {
 	struct virtio_console console;
 	struct virtio_rng rng;
 	struct virtio_balloon balloon;
+	struct virtio_mem mem; /* the device of the memory's hot region, if it has one */
 	struct machine_blk disks[MACHINE_DISKS_MAX];
 	/* the devices of the disks that are not in their slots from the beginning */
 	struct virtio_device *late[MACHINE_DISKS_MAX];

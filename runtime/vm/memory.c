@@ -21,6 +21,13 @@ static int check_options(const struct vm_memory_options *o)
 			" bytes: expected a multiple of 2 MiB from %" PRIu64 " MiB to %" PRIu64
 			" MiB",
 			o->size, VM_MEMORY_MIN >> 20, VM_MEMORY_MAX >> 20);
+	if (o->hot > VM_MEMORY_MAX || o->hot % HUGE_PAGE ||
+		(o->hot && o->pages == VM_PAGES_HUGETLB))
+		return err_set(EINVAL,
+			"guest memory that is added later, %" PRIu64
+			" bytes: expected a multiple of 2 MiB up to %" PRIu64
+			" MiB, and no reserved huge pages",
+			o->hot, VM_MEMORY_MAX >> 20);
 	if (o->mergeable && o->pages == VM_PAGES_HUGETLB)
 		return err_set(EINVAL, "guest memory: the kernel cannot merge huge pages (KSM); "
 				       "choose either merging or huge pages");
@@ -153,13 +160,41 @@ static int map_file(uint8_t *ram, uint64_t size, int fd)
 	}
 }
 
+/*
+ * Adds the hot region. It follows RAM in this process's memory and in the RAM's file, and begins in
+ * the guest at a multiple of 1 GiB, because Linux adds memory in blocks of 128 MiB or more.
+ */
+static void add_hot(struct vm_memory *m, uint64_t size)
+{
+	const struct vm_memory_region *last = &m->regions[m->count - 1];
+	const uint64_t end = last->guest + last->size, unit = UINT64_C(1) << 30;
+
+	if (!size)
+		return;
+	m->regions[m->count] = (struct vm_memory_region){
+		.guest = end < VM_HOLE_END ? VM_HOLE_END : (end + unit - 1) / unit * unit,
+		.size = size,
+		.offset = m->size,
+		.host = m->regions[0].host + m->size,
+		.hot = true,
+	};
+	m->count++;
+}
+
+const struct vm_memory_region *vm_memory_hot(const struct vm_memory *m)
+{
+	const struct vm_memory_region *last = m->count ? &m->regions[m->count - 1] : NULL;
+
+	return last && last->hot ? last : NULL;
+}
+
 static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 {
-	uint8_t *ram = reserve_range(m->size, HUGE_PAGE, &m->map, &m->map_len);
+	const uint64_t all = m->size + o->hot;
+	uint8_t *ram = reserve_range(all, HUGE_PAGE, &m->map, &m->map_len);
 
 	if (!ram)
-		return err_sys(
-			"reserve %" PRIu64 " MiB of address space for the guest", m->size >> 20);
+		return err_sys("reserve %" PRIu64 " MiB of address space for the guest", all >> 20);
 	int flags =
 		MAP_FIXED | MAP_NORESERVE | (m->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
 	if (o->pages == VM_PAGES_HUGETLB)
@@ -169,9 +204,9 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 		 * raise SIGBUS.
 		 */
 		flags &= ~MAP_NORESERVE;
-	uint8_t *host = mmap(ram, m->size, PROT_READ | PROT_WRITE, flags, m->fd, 0);
+	uint8_t *host = mmap(ram, all, PROT_READ | PROT_WRITE, flags, m->fd, 0);
 	if (host == MAP_FAILED)
-		return err_sys("map %" PRIu64 " MiB of guest memory%s", m->size >> 20,
+		return err_sys("map %" PRIu64 " MiB of guest memory%s", all >> 20,
 			o->pages == VM_PAGES_HUGETLB
 				? " (see /proc/sys/vm/nr_hugepages for the pool of huge pages)"
 				: "");
@@ -184,17 +219,18 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 			.offset = low,
 			.host = host + low,
 		};
-	if (o->pages == VM_PAGES_TRANSPARENT && madvise(host, m->size, MADV_HUGEPAGE) < 0)
+	add_hot(m, o->hot);
+	if (o->pages == VM_PAGES_TRANSPARENT && madvise(host, all, MADV_HUGEPAGE) < 0)
 		return err_sys("advise huge pages for guest memory");
 	if (o->file) {
 		int r = map_file(host, m->size, o->file);
 		if (r < 0)
 			return r;
 	}
-	if (o->mergeable && madvise(host, m->size, MADV_MERGEABLE) < 0)
+	if (o->mergeable && madvise(host, all, MADV_MERGEABLE) < 0)
 		return err_sys("let KSM merge guest memory");
 	/* Keeps guest memory out of core dumps, because it may hold secrets and is large. */
-	if (madvise(host, m->size, MADV_DONTDUMP) < 0)
+	if (madvise(host, all, MADV_DONTDUMP) < 0)
 		return err_sys("keep guest memory out of core dumps");
 	return 0;
 }
@@ -207,7 +243,7 @@ int vm_memory_init(struct vm_memory *ret, const struct vm_memory_options *option
 		return r;
 	*ret = (struct vm_memory){.fd = -EBADF, .mapped = options->file > 0, .size = options->size};
 	if (!options->mergeable && !options->file) {
-		ret->fd = open_ram(options->size, options->pages);
+		ret->fd = open_ram(options->size + options->hot, options->pages);
 		if (ret->fd < 0)
 			return ret->fd;
 	}

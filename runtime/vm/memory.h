@@ -51,6 +51,11 @@ enum vm_pages {
 
 struct vm_memory_options {
 	uint64_t size; /* size of guest RAM in bytes, a multiple of 2 MiB */
+	/*
+	 * size in bytes, a multiple of 2 MiB, of a region behind RAM for memory that the guest gets
+	 * while it runs (virtio/mem.h); 0: there is none
+	 */
+	uint64_t hot;
 	enum vm_pages pages;
 	/*
 	 * Lets KSM merge equal pages. KSM merges private pages only, so this RAM is anonymous
@@ -69,7 +74,7 @@ struct vm_memory_options {
 	int file;
 };
 
-/* a vhost-user message describes at most 8 regions; a machine that caisson builds has 1 or 2 */
+/* a vhost-user message describes at most 8 regions; a machine that caisson builds has up to 3 */
 #define VM_MEMORY_REGIONS_MAX 8
 
 struct vm_memory_region {
@@ -78,16 +83,18 @@ struct vm_memory_region {
 	uint64_t offset; /* offset of the region in its file */
 	uint64_t user;   /* attached regions only: the region's address in the monitor's process */
 	uint8_t *host;
+	bool hot; /* the region is for memory that the guest gets while it runs, and not RAM */
 	/* attached regions only: address range reserved for the region, with guard pages */
 	void *map;
 	size_t map_len;
 };
 
 struct vm_memory {
-	int fd;      /* descriptor of the RAM's file; -EBADF if the RAM is private or attached */
-	bool mapped; /* the RAM is a private mapping of vm_memory_options.file */
-	uint64_t size;
-	unsigned count; /* number of regions: 1, or 2 if RAM continues above the hole */
+	int fd;        /* descriptor of the RAM's file; -EBADF if the RAM is private or attached */
+	bool mapped;   /* the RAM is a private mapping of vm_memory_options.file */
+	uint64_t size; /* of RAM, without the hot region */
+	/* number of regions: 1, one more if RAM continues above the hole, and the hot one */
+	unsigned count;
 	struct vm_memory_region regions[VM_MEMORY_REGIONS_MAX];
 	void *map; /* reserved address range: guard page, RAM, guard page */
 	size_t map_len;
@@ -121,6 +128,9 @@ int vm_memory_from_user(const struct vm_memory *m, uint64_t user, uint64_t *ret_
  * address stands for.
  */
 void *vm_memory_at(const struct vm_memory *m, uint64_t guest, uint64_t len) must_check;
+
+/* Returns the hot region, or NULL. */
+const struct vm_memory_region *vm_memory_hot(const struct vm_memory *m);
 
 /*
  * Frees the host's memory behind the bytes [host, host + len) of guest RAM, which must be whole

@@ -22,13 +22,18 @@
 
 #include "unit/rig/virtio.h"
 #include "vm/virtio/balloon.h"
+#include "vm/virtio/mem.h"
 #include "vm/virtio/virtio_net.h"
 
 #define DISK_LEN (64 * 512)
 #define USO 0x60 /* the flags TUN_F_USO4 and TUN_F_USO6, which exist since Linux 6.2 */
 #define OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN | USO)
 
-enum kind { RNG, CONSOLE, DISK, NET, BALLOON, DIRECT_DISK, NET_OFFLOADS, NET_PAIRS, KINDS };
+/* blocks of the memory device, and how much the guest is asked to take */
+#define MEM_BLOCKS 64
+#define MEM_REQUESTED (40 * VIRTIO_MEM_BLOCK)
+
+enum kind { RNG, CONSOLE, DISK, NET, BALLOON, DIRECT_DISK, NET_OFFLOADS, NET_PAIRS, MEM, KINDS };
 
 struct input {
 	const uint8_t *p;
@@ -164,6 +169,7 @@ union any {
 	};
 	struct virtio_net net;
 	struct virtio_balloon balloon;
+	struct virtio_mem mem;
 };
 
 static struct virtio_device *make(
@@ -184,6 +190,11 @@ static struct virtio_device *make(
 	case BALLOON:
 		virtio_balloon_init(&a->balloon, m);
 		return &a->balloon.dev;
+	case MEM:
+		if (virtio_mem_init(&a->mem, m) < 0)
+			return NULL;
+		virtio_mem_request(&a->mem, MEM_REQUESTED);
+		return &a->mem.dev;
 	case NET:
 	case NET_OFFLOADS:
 	case NET_PAIRS:
@@ -209,7 +220,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size == 0)
 		return 0;
-	rig_memory(&g);
+	rig_memory_with(&g, kind == MEM ? MEM_BLOCKS * VIRTIO_MEM_BLOCK : 0);
 	_cleanup_fd_ int disk = open_disk(kind == DIRECT_DISK);
 	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0 ||
 		socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, second) < 0)
@@ -226,6 +237,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	bring_up(&g, 0);
 	if (get(&g, VIRTIO_MMIO_STATUS) != 15 || get(&g, VIRTIO_MMIO_INTERRUPT_STATUS) != 0)
 		abort();
+	if (kind == MEM) {
+		uint64_t requested, plugged;
+
+		virtio_mem_read(&any.mem, &requested, &plugged);
+		if (requested != MEM_REQUESTED || plugged > requested || plugged % VIRTIO_MEM_BLOCK)
+			abort();
+		virtio_mem_release(&any.mem);
+	}
 	if (kind == NET || kind == NET_OFFLOADS || kind == NET_PAIRS)
 		virtio_net_release(&any.net);
 	if (kind == DISK || kind == DIRECT_DISK) {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests vCPUs and memory that a microVM gets and loses while it runs, on the test host's KVM."""
 import glob
+import hashlib
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ BOOT = 300
 KVM = ("--hypervisor", "kvm")
 # Three programs work, and then the statistics of the third CPU follow: its name and its time in programs.
 BUSY = "a() { i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; }; a & a & a & wait; grep '^cpu2 ' /proc/stat"
-MAX_VCPUS = "io.caisson.vm.max-vcpus"
+MAX_VCPUS, MAX_MEMORY = "io.caisson.vm.max-vcpus", "io.caisson.vm.max-memory"
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def vm(ctr):
 
     def make():
         c = config.default("sleep", "100000")
-        c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(BOOT), MAX_VCPUS: "3"}
+        c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(BOOT), MAX_VCPUS: "3", MAX_MEMORY: "960m"}
         c["linux"]["resources"] = {"cpu": {"quota": 100000, "period": 100000}}
         c["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}, "hwConfig": {"memory": 320 << 20}}
         made.append(ctr(conf=c))
@@ -83,10 +84,14 @@ def numbers_of_vcpus(c):
     has_cpus(c, 1)
 
 
-def free(c):
-    """Returns how much memory the guest has free, in MiB."""
+def meminfo(c, name):
+    """Returns a number of the guest's /proc/meminfo in MiB."""
     lines = dict(line.split(":") for line in c.exec("cat", "/proc/meminfo", timeout=60).ok().out.splitlines())
-    return int(lines["MemFree"].split()[0]) // 1024
+    return int(lines[name].split()[0]) // 1024
+
+
+def free(c):
+    return meminfo(c, "MemFree")
 
 
 def sizes_of_memory(c):
@@ -94,11 +99,35 @@ def sizes_of_memory(c):
     before = free(c)
     resources(c, memory={"limit": 64 << 20}).ok()
     assert before - free(c) > 80
-    update(c, "--memory", "1g").failed("memory.limit", "at most the memory of the microVM")
+    update(c, "--memory", "1g").failed("memory.limit", "at most 1006632960", MAX_MEMORY)
     update(c, "--memory", "-1").ok()
     assert before - free(c) < 40
     update(c, "--memory", "64m").ok()
     assert before - free(c) > 80
+
+
+def reads_into_it(c):
+    """The kernel reads files into the memory that can be taken away again, so devices and the file server have to reach it."""
+    data = os.urandom(8 << 20)
+    with open(os.path.join(c.rootfs, "random"), "wb") as f:
+        f.write(data)
+    assert c.exec("md5sum", "/random", timeout=120).ok().out.split()[0] == hashlib.md5(data).hexdigest()
+
+
+def more_memory(c):
+    """Above 320 MiB the guest gets memory that a program can use, and a limit below that is set again at once."""
+    use = ("dd", "if=/dev/zero", "of=/dev/null", "bs=400M", "count=1")
+    total = meminfo(c, "MemTotal")
+    assert c.exec(*use, timeout=120).rc != 0
+    update(c, "--memory", "600m").ok()
+    wait_for(lambda: meminfo(c, "MemTotal") == total + 600 + 128 - 320, "the memory on line", timeout=60)
+    c.exec(*use, timeout=120).ok()
+    c.rt("checkpoint", "--image-path", os.path.join(c.bundle, "image"), c.id, timeout=BOOT).failed("memory was added")
+    update(c, "--memory", "-1").ok()  # no limit: what the guest has
+    assert meminfo(c, "MemTotal") == total + 600 + 128 - 320
+    # Linux gives back what it can free at once, and tries the rest again after minutes, for which the test does not wait.
+    update(c, "--memory", "150m").ok()
+    assert meminfo(c, "MemTotal") <= total + 600 + 128 - 320
 
 
 def killed_commands(c):
@@ -134,8 +163,17 @@ def test_size(vm):
     update(c, "--cpus", "3", "--memory", "-1").ok()
     has_cpus(c, 3)
     assert free(c) - before > 80
+    more_memory(c)
     assert glob.glob("/var/cache/caisson/template-*")
     other = vm()
     assert start(other) and cpus(other) == 1
-    update(other, "--cpus", "2").ok()
+    update(other, "--cpus", "2", "--memory", "400m").ok()
     has_cpus(other, 2)
+    reads_into_it(other)
+
+
+@pytest.mark.parametrize("text", ["400m", "much", "2t", "", "-1"])
+def test_maximum_of_memory_refused(vm, text):
+    c = vm()
+    c.conf["annotations"][MAX_MEMORY] = text
+    c.run(*KVM).failed(f"annotation {MAX_MEMORY}", f'"{text}"', "expected a size", "from 469762048")

@@ -23,10 +23,14 @@
 #include "unit/rig/vhost_device.h"
 #include "vm/virtio/balloon.h"
 #include "vm/virtio/fs.h"
+#include "vm/virtio/mem.h"
 #include "vm/virtio/virtio_net.h"
 #include "vm/virtio/vsock.h"
 
 #define STATES 7
+
+/* what the memory device can give: a part of the machine, which other devices do not see */
+#define MEM_RANGE (4 * VIRTIO_MEM_BLOCK)
 
 struct every {
 	struct wired w;
@@ -40,6 +44,7 @@ struct every {
 		struct virtio_net net;
 		struct virtio_vsock vsock;
 		struct virtio_balloon balloon;
+		struct virtio_mem mem;
 		struct virtio_fs fs;
 	};
 	struct back back;
@@ -134,6 +139,17 @@ static struct virtio_device *make_balloon(struct every *e)
 	return &e->balloon.dev;
 }
 
+static struct virtio_device *make_mem(struct every *e)
+{
+	OK(virtio_mem_init(&e->mem, &e->w.g.memory));
+	return &e->mem.dev;
+}
+
+static void release_mem(struct every *e)
+{
+	virtio_mem_release(&e->mem);
+}
+
 static struct virtio_device *make_fs(struct every *e)
 {
 	e->back = (struct back){.features = BACK_V1 | BACK_PROTOCOL_BIT | BACK_RINGS,
@@ -158,12 +174,13 @@ static const struct kind kinds[] = {
 	{"vsock", make_vsock, release_vsock, 1, 44, 0, 0, 0},
 	{"balloon", make_balloon, NULL, 0, 4, 0, offsetof(struct virtio_balloon_config, actual), 4},
 	{"fs", make_fs, release_fs, 0, 0, 0, 0, 0},
+	{"mem", make_mem, release_mem, 0, 24, 10, 0, 0},
 };
 
 static void begin(struct every *e, const struct kind *k)
 {
 	*e = (struct every){.fds = {-EBADF, -EBADF}};
-	rig_memory(&e->w.g);
+	rig_memory_with(&e->w.g, MEM_RANGE);
 	struct virtio_device *d = k->make(e);
 	if (d->remote_queues > 0) {
 		wired_attach(&e->w, (struct vhost_user *)d);

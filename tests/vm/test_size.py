@@ -39,6 +39,10 @@ def test_maximum_refused(vm, text):
     vm(annotations={MAX: text}, vm={"hwConfig": {"vcpus": 2}}).run(*QEMU).failed(f"annotation {MAX}", f'"{text}"', "from 2")
 
 
+def test_more_memory_needs_kvm(vm):
+    vm(annotations={"io.caisson.vm.max-memory": "1g"}).run(*QEMU).failed("annotation io.caisson.vm.max-memory", "no virtio-mem", "--hypervisor kvm")
+
+
 def free(c):
     """Returns how much memory the guest has free, in MiB."""
     lines = dict(line.split(":") for line in c.exec("cat", "/proc/meminfo", timeout=60).ok().out.splitlines())

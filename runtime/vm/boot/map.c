@@ -13,7 +13,7 @@ unsigned boot_map(const struct vm_memory *m, struct boot_map_entry ret[BOOT_MAP_
 	ret[n++] = (struct boot_map_entry){0, ARCH_LOW_END, BOOT_RAM};
 	ret[n++] = (struct boot_map_entry){ARCH_LOW_END, ARCH_KERNEL - ARCH_LOW_END, BOOT_RESERVED};
 	ret[n++] = (struct boot_map_entry){ARCH_KERNEL, m->regions[0].size - ARCH_KERNEL, BOOT_RAM};
-	for (unsigned i = 1; i < m->count; i++)
+	for (unsigned i = 1; i < m->count && !m->regions[i].hot; i++)
 		ret[n++] =
 			(struct boot_map_entry){m->regions[i].guest, m->regions[i].size, BOOT_RAM};
 	return n;

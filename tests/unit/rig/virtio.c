@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "unit/rig/virtio.h"
 
-void rig_memory(struct rig *g)
+void rig_memory_with(struct rig *g, uint64_t hot)
 {
 	*g = (struct rig){.size = RIG_SIZE};
-	if (vm_memory_init(&g->memory, &(struct vm_memory_options){.size = RIG_RAM}) < 0)
+	if (vm_memory_init(&g->memory, &(struct vm_memory_options){.size = RIG_RAM, .hot = hot}) <
+		0)
 		abort();
+}
+
+void rig_memory(struct rig *g)
+{
+	rig_memory_with(g, 0);
 }
 
 void rig_attach(struct rig *g, struct virtio_device *dev)

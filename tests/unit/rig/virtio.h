@@ -34,6 +34,8 @@ static inline void rig_raise(void *irq)
 }
 
 void rig_memory(struct rig *g);
+/* Also makes a hot region of `hot` bytes, for a memory device. */
+void rig_memory_with(struct rig *g, uint64_t hot);
 void rig_attach(struct rig *g, struct virtio_device *dev);
 
 static inline void rig_release(struct rig *g)
