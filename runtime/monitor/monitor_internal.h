@@ -448,8 +448,8 @@ int template_on_saved(struct monitor *m) must_check;
  */
 int template_on_changed(struct monitor *m) must_check;
 /*
- * Builds the machine. If it cannot be built from its template, removes the template and builds a
- * machine that boots.
+ * Builds the machine. If it cannot be built from its template, builds a machine that boots. If that
+ * can be built, the template is at fault, and is removed.
  */
 int template_start(struct monitor *m, struct engine_description *d,
 	const struct guest_kernel *kernel) must_check;

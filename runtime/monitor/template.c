@@ -198,19 +198,19 @@ int template_choose(
 }
 
 /*
- * Removes the template from which the machine could not be built, and makes the machine of which
- * a new one is made.
+ * Makes the machine without its template, which is called `name`, after a start from the template
+ * has failed. *why is the error message of that start. If this start succeeds, the fault was in the
+ * template, which is removed, and a new one is made of the machine. If it fails too, the fault is
+ * elsewhere, such as in a disk, and the template stays for other machines.
  */
-static int make_again(
-	struct monitor *m, struct engine_description *d, const struct guest_kernel *kernel)
+static int boot_instead(struct monitor *m, struct engine_description *d,
+	const struct guest_kernel *kernel, const char *why)
 {
 	struct template *t = &m->template;
 	_cleanup_fd_ int cache = cache_open(d->config->cache);
+	char name[CACHE_NAME_SIZE];
 
-	if (cache < 0 || (unlinkat(cache, t->found.name, 0) < 0 && errno != ENOENT))
-		log_warn("the template %s cannot be removed from %s", t->found.name,
-			d->config->cache);
-	err_clear();
+	memcpy(name, t->found.name, sizeof(name));
 	template_release(&t->found);
 	t->step = TEMPLATE_UNUSED;
 	t->failed = true;
@@ -219,20 +219,29 @@ static int make_again(
 	d->snapshot_memory = -EBADF;
 	d->snapshot_trusted = d->late_disks = false;
 	int r = template_choose(m, d, kernel);
-	return r < 0 ? r : engine_start(&m->engine, d);
+	if (r >= 0)
+		r = engine_start(&m->engine, d);
+	if (r < 0)
+		return r;
+	log_warn("the template %s: %s: the microVM boots, and the template is made again "
+		 "(--template off does without it)",
+		name, why);
+	if (cache < 0 || (unlinkat(cache, name, 0) < 0 && errno != ENOENT))
+		log_warn("the template %s cannot be removed from %s", name, d->config->cache);
+	err_clear();
+	return 0;
 }
 
 int template_start(
 	struct monitor *m, struct engine_description *d, const struct guest_kernel *kernel)
 {
+	char why[ERR_MAX];
 	int r = engine_start(&m->engine, d);
 
 	if (r >= 0 || m->template.step != TEMPLATE_USED)
 		return r;
-	log_warn("the template %s: %s: the microVM boots, and the template is made again "
-		 "(--template off does without it)",
-		m->template.found.name, err_msg());
-	return make_again(m, d, kernel);
+	snprintf(why, sizeof(why), "%s", err_msg());
+	return boot_instead(m, d, kernel, why);
 }
 
 bool template_under_way(const struct monitor *m)

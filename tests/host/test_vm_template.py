@@ -249,7 +249,25 @@ def test_disks(vm):
         if form == "raw":
             said = subprocess.run(["debugfs", "-R", "cat /name", image], check=True, capture_output=True, text=True).stdout
             assert said == f"root {i}\nwritten\n"
-    assert len(templates()) == 1
+    only = templates()
+    assert len(only) == 1
+
+    # A disk that cannot be used is no fault of the template, which stays for other machines.
+    inode = os.stat(only[0]).st_ino
+    c = vm("true", hostname="small")
+    config.add_mount(c, "/shared", source=c.rootfs, options=("rbind", "ro"))
+    image = os.path.join(c.bundle, "disk")
+    with open(image, "wb") as f:
+        f.write(bytes(100))
+    c.conf["vm"]["image"] = {"path": image, "format": "raw"}
+    c.write()
+    log = os.path.join(c.bundle, "log")
+    c.rt("--debug", "--log", log, "run", *KVM, "--bundle", c.bundle, c.id, timeout=BOOT + 60).failed("disk image of 100 bytes")
+    assert USED in read(log) and "the template" not in read(log).replace(USED, ""), read(log)
+    wait_for(lambda: templates() == only, "the keeper to remove the new template", timeout=60)
+    assert os.stat(only[0]).st_ino == inode
+    out, from_template, log = run(vm("echo", "used"))
+    assert out == "used\n" and from_template, log
 
 
 def test_off(vm):
