@@ -42,7 +42,7 @@ static void lose_agent(struct monitor *m)
 	fd_close(&m->agent);
 	agent_reader_release(&m->reader);
 	m->reader = (struct agent_reader){0};
-	m->agent_greeted = m->told = false;
+	m->agent_greeted = false;
 	end_requests(m);
 }
 
@@ -130,8 +130,9 @@ int foreign_shut_down(struct monitor *m)
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
 	/*
-	 * Only the first signal goes to the agent. At a further one the power button is pressed,
-	 * because the agent of a hostile or broken guest may do nothing.
+	 * Only the first signal goes to an agent. At a further one the power button is pressed,
+	 * even if another agent has connected meanwhile, because the agents of a hostile or broken
+	 * guest may do nothing.
 	 */
 	if (m->agent < 0 || !m->agent_greeted || m->told)
 		return 0;

@@ -61,6 +61,21 @@ def test_rpm(disk, tmp, folder):
     assert system["packages"] == [{"name": "kettle", "epoch": "3", "version": "1.2~rc1", "release": "4.el9", "arch": "noarch"}], system
 
 
+@pytest.mark.parametrize("name,size,problem", [
+    ("lib/rpm/rpmdb.sqlite", 257 * MiB, "larger than"), ("lib/dpkg/status", 257 * MiB, "larger than"), ("lib/rpm/Packages.db", 100, "found no package")])
+def test_package_database_that_cannot_be_read(disk, tmp, name, size, problem):
+    """`inspect` says why there are no packages, and tells the rest of what it knows of the disk."""
+    tree = os.path.join(tmp, "tree")
+    put(tree, "etc/os-release", 'ID=fedora\nVERSION_ID=39\nPRETTY_NAME="Fedora Linux 39"\n')
+    put(tree, "etc/fstab", "/dev/sda / ext4 defaults 0 1\n")
+    os.makedirs(tree + "/bin")
+    os.truncate(put(tree, "var/" + name), size)
+    image = ext4(os.path.join(tmp, "disk.raw"), tree, 32)
+    (system,) = json.loads(disk("inspect", "--json", image).ok().out)["operating_systems"]
+    assert (system["distro"], system["packages"]) == ("fedora", []), system
+    assert problem in system["packages_problem"], system
+
+
 def md_superblock(number, sectors):
     """Returns the superblock of one half of a RAID 1, in version 1.2: 8 sectors behind the start, as mdadm writes it. (struct mdp_superblock_1 of
     Linux; the build machine's kernel has no md with which mdadm could make it.)"""
