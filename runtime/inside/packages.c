@@ -192,8 +192,8 @@ static int make_file(const char *path, const struct strbuf *text)
 }
 
 /*
- * Copies the database of rpm into the guest's memory. SQLite makes a log beside a database that it
- * opens if there is none, and it cannot do that on a disk that is mounted read-only.
+ * Copies the database of rpm into the guest's memory. If there is no log beside a database, SQLite
+ * makes one when it opens the database, and that fails on a disk that is mounted read-only.
  */
 static int copy_rpm(const struct inside_guest *g)
 {

@@ -256,7 +256,8 @@ int tool_attach(
 
 /*
  * Says whether the attachment belongs to another container than *t, one with the same ID below
- * another --root. A record that names the namespace by a path of the user's says nothing of that.
+ * another --root. The function returns false if the record names the namespace by a path that the
+ * user has given, because the path does not tell the two containers apart.
  */
 static bool is_of_another(const struct attachment *a, const struct target *t)
 {
@@ -270,7 +271,7 @@ static int detach_some(struct host *h, const struct tool_globals *g, const char 
 	struct target t = {.key = word};
 	size_t own = 0, others = 0;
 
-	/* A container that has ended needs no distinction, and neither does a namespace. */
+	/* For the path of a namespace, or a container that has ended, t.netns stays NULL. */
 	if (!strchr(word, '/') && find_container(h, g, word, &t) < 0)
 		err_clear();
 	for (size_t i = 0; i < n; i++) {

@@ -201,7 +201,7 @@ def test_readers_read_our_overlay(disk, source, reader):
 
 
 def test_overlay_larger_than_its_backing_file(disk, source, imago, dissect):
-    """Behind the end of the backing file are zeros. imago reads them so. dissect.hypervisor leaves them out, so that all that follows is at
+    """Behind the end of the backing file are zeros. imago reads these zeros. dissect.hypervisor leaves them out, so that all that follows is at
     a wrong place, and the disk ends early."""
     image = overlay_of(disk, source, os.path.getsize(source) + MiB)
     ours = read(disk, image, "qcow2", "--backing", "on")
