@@ -178,7 +178,8 @@ int vm_size_follow_memory(struct container *c, const struct cg_resources *limits
 		return r;
 	/*
 	 * Engines send the limit of config.json with every update. The machine was made for that
-	 * limit, so the limit means all of the memory with which the machine has started, and no more.
+	 * limit, so the limit means all of the memory with which the machine has started, and no
+	 * more.
 	 */
 	if (limit == 0)
 		limit = UINT64_MAX;
