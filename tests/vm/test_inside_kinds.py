@@ -39,7 +39,7 @@ def ext4(path, tree, megabytes):
 
 @pytest.mark.parametrize("folder", ["usr/lib/sysimage/rpm", "var/lib/rpm"])
 def test_rpm(disk, tmp, folder):
-    """The host's rpm reads the database of the disk, wherever that is, and not one where the host's own would be."""
+    """The host's rpm reads the database of the disk, wherever that is, and not a database at the place of the host's own."""
     tree = os.path.join(tmp, "tree")
     put(tree, "etc/os-release", 'ID=fedora\nVERSION_ID=39\nPRETTY_NAME="Fedora Linux 39"\n')
     put(tree, "etc/fstab", "/dev/sda / ext4 defaults 0 1\n")
@@ -92,7 +92,7 @@ def md_superblock(number, sectors):
 
 @pytest.mark.parametrize("missing", [False, True])
 def test_raid(disk, tmp, missing):
-    """Two partitions are the halves of a RAID 1. One is enough."""
+    """Two partitions are the halves of a RAID 1. caisson reads it also if one half is missing."""
     tree, image = os.path.join(tmp, "tree"), put(tmp, "raid.raw")
     put(tree, "file", "on both\n")
     half = ext4(os.path.join(tmp, "half"), tree, 16)
