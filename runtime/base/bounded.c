@@ -16,7 +16,7 @@
 #include "base/fd.h"
 #include "base/interrupt.h"
 
-/* What the new process reports. It shares the memory of this structure with the caller. */
+/* What the new process reports. The new process and the caller share the structure's memory. */
 struct answer {
 	int result;
 	char message[ERR_MAX];
@@ -86,8 +86,8 @@ static int wait_for(int pidfd, int interrupt, int timeout_ms)
 			return r;
 		if (left <= 0)
 			return err_set(ETIMEDOUT,
-				"a file system did not answer in %d seconds, which is one of the "
-				"container's, such as FUSE",
+				"a file system of the container, such as FUSE, did not answer in "
+				"%d seconds",
 				timeout_ms / 1000);
 	}
 }
@@ -103,7 +103,10 @@ static int run(const struct bounded *b, int interrupt, struct answer *a)
 	_cleanup_fd_ int pidfd = pidfd_open(pid, 0);
 	int r = pidfd < 0 ? err_sys("open a process") : wait_for(pidfd, interrupt, b->timeout_ms);
 	if (r < 0) {
-		/* The process may not end for long, so it is left to whoever reaps orphans. */
+		/*
+		 * The killed process may wait for a file system for long, so this process does not
+		 * wait for its end, but leaves it to the process that reaps orphans.
+		 */
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, WNOHANG);
 		return r;
@@ -121,7 +124,8 @@ int bounded_run(const struct bounded *b)
 	if (a == MAP_FAILED)
 		return err_sys("get memory for a process");
 	a->result = -ESRCH;
-	snprintf(a->message, sizeof(a->message), "the process that was to do it was killed");
+	snprintf(a->message, sizeof(a->message),
+		"the process that should make the change was killed");
 	_cleanup_fd_ int interrupt = interrupt_block();
 	int r = interrupt < 0 ? interrupt : run(b, interrupt, a);
 	interrupt_unblock();

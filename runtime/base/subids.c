@@ -209,9 +209,9 @@ static int ask(const char *const *argv, struct strbuf *ret)
 }
 
 /*
- * Finds the user's name, which the source of ranges knows the user by. The source may be a
- * directory service whose users are not in /etc/passwd, so getent(1) is asked for these. A user
- * without a name is named by number.
+ * Finds the name by which the source of ranges knows the user. The source may be a directory
+ * service whose users are not in /etc/passwd, so the function asks getent(1) for such a user. A
+ * user who has no name gets the number as the name.
  */
 static int find_name(uid_t uid, char ret[static USER_NAME_MAX])
 {

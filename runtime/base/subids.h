@@ -3,7 +3,7 @@
  * The ranges of ids that an ordinary user may map in a user namespace: subuid(5) and subgid(5), and
  * the set-uid programs newuidmap(1) and newgidmap(1), which write the maps. A static program cannot
  * load the plug-ins of the name service switch. So if nsswitch.conf(5) names another source of
- * ranges than the two files, such as "subid: sss", the program getsubids(1) is asked for them.
+ * ranges than the two files, such as "subid: sss", caisson asks the program getsubids(1) for them.
  */
 #pragma once
 #include <sys/types.h>

@@ -8,8 +8,8 @@
 
 /*
  * Finds out whether caisson's agent answers in a machine with an operating system of its own. If
- * the monitor does not say, nothing is told of the agent, because `state` has to succeed all the
- * same.
+ * the monitor does not answer, `state` says nothing of the agent, because `state` has to succeed
+ * all the same.
  */
 static void describe_agent(struct container *c, enum container_status status)
 {

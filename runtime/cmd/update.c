@@ -72,7 +72,8 @@ struct update_args {
 	struct option_list add_nets, rm_nets, add_disks, rm_disks, add_mounts, rm_mounts;
 	const char *disk_size;
 	bool force;
-	bool not_attached; /* set if the update failed because an option --rm-... names nothing */
+	/* set if the update failed because what an option --rm-... names is not attached */
+	bool not_attached;
 };
 
 static int parse_size(const char *text, int64_t *ret)
@@ -140,7 +141,7 @@ static bool has_limit(const struct update_args *u, const char *name)
 
 /*
  * Reads --cpus, which is a quota of CPU time and in a microVM the number of vCPUs. If config.json
- * gives a microVM no quota, it has none afterwards either. *ret_quota is 0 without the option.
+ * gives a microVM no quota, the microVM gets none here either. *ret_quota is 0 without the option.
  */
 static int set_cpus(struct container *c, const struct update_args *u, struct cg_resources *res,
 	int64_t *ret_quota)
@@ -373,7 +374,7 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 		{"rm-mount", 0, OPTION_LIST, &u.rm_mounts, "TARGET",
 			"remove a mount that was added"},
 		{"force", 0, OPTION_FLAG, &u.force, NULL,
-			"with --rm-net: even if the guest does not let go"},
+			"with --rm-net: remove it even if the guest does not release it"},
 		{"disk-size", 0, OPTION_STRING, &u.disk_size, "SIZE",
 			"make the disk of a microVM (vm.image) larger while it runs"},
 	};

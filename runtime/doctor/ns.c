@@ -197,8 +197,8 @@ static int check_overlay(struct doctor_ctx *c)
 
 /*
  * Says whether this user has ids or, if this user is root, whether any user has ids in the file
- * `path`, /etc/subuid or /etc/subgid. If ids are not in files, root gets the answer yes, because no
- * program lists the ids of all users.
+ * `path`, /etc/subuid or /etc/subgid. If another source than the files has the ids, the answer for
+ * root is yes, because no program lists the ids of all users.
  */
 static int has_ids(enum subids_kind kind, const char *path)
 {

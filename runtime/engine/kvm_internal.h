@@ -19,7 +19,7 @@ struct outcome {
 struct kvm_engine {
 	struct machine machine;
 	bool built, has_thread;
-	bool foreign; /* whether the guest is a foreign one, which has no vsock device */
+	bool foreign; /* whether the guest is a foreign one, whose reset ends the machine */
 	pthread_t thread;
 	/*
 	 * duplicates of the descriptors in the description, because the caller may close its own

@@ -26,7 +26,7 @@ struct job {
 	int out;
 	uint64_t id;
 	int64_t deadline;
-	bool changes; /* whether it changes something, so that the next change waits for its end */
+	bool changes; /* the job changes something, and the next such job waits for its end */
 	struct strbuf reply;
 };
 

@@ -32,7 +32,8 @@ int service_adopt_orphans(void)
 }
 
 /*
- * The steps of an exec, in the order of plan_build_exec(), of which it leaves out the namespaces.
+ * Fills `steps` with the steps of an exec, in the order of plan_build_exec(), without those for
+ * namespaces.
  */
 static void add_steps(const struct spec_process *program, struct step *steps, size_t *ret_n)
 {

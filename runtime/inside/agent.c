@@ -207,8 +207,8 @@ int guest_install_agent(struct inside_guest *g, int argc, char **argv)
 		is_there(g, "/lib/systemd/systemd") || is_there(g, "/usr/lib/systemd/systemd");
 	if (!systemd && !is_there(g, "/sbin/openrc-run"))
 		return err_set(ENOTSUP,
-			"found an operating system whose init is neither systemd nor OpenRC, which "
-			"could start the agent");
+			"found an operating system with neither systemd nor OpenRC: expected one "
+			"of them, because it has to start the agent");
 	const char *arch = system_arch(g);
 	if (!arch || !streq(arch, "x86_64"))
 		return err_set(ENOTSUP,

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/path.h"
 #include "inside/inside.h"
 
 #define DATABASE_MAX (256u << 20)
@@ -18,11 +19,16 @@ struct package {
 	size_t name_len, epoch_len, version_len, release_len, arch_len;
 };
 
+/*
+ * Says whether the disk has this file. The function does not read the file, because a database that
+ * cannot be read is there all the same.
+ */
 static bool has(const struct inside_guest *g, const char *path)
 {
-	_cleanup_strbuf_ struct strbuf text = {0};
+	_cleanup_fd_ int fd = path_open(g->root, path, O_PATH);
+	struct stat st;
 
-	return system_read(g, path, &text, DATABASE_MAX) >= 0;
+	return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 }
 
 /* Returns the directory of the disk's rpm database, or NULL if the disk has none. */
@@ -186,8 +192,8 @@ static int make_file(const char *path, const struct strbuf *text)
 }
 
 /*
- * Copies the database of rpm into the guest's memory. SQLite makes a log beside a database that it
- * opens if there is none, and it cannot do that on a disk that is mounted read-only.
+ * Copies the database of rpm into the guest's memory. If there is no log beside a database, SQLite
+ * makes one when it opens the database, and that fails on a disk that is mounted read-only.
  */
 static int copy_rpm(const struct inside_guest *g)
 {
@@ -207,15 +213,22 @@ static int copy_rpm(const struct inside_guest *g)
 		snprintf(path, sizeof(path), "%s/%s", directory, names[i]);
 		snprintf(copy, sizeof(copy), RPM_COPY "/%s", names[i]);
 		(void)unlink(copy);
-		if (system_read(g, path, &text, DATABASE_MAX) >= 0)
+		r = system_read(g, path, &text, DATABASE_MAX);
+		if (r >= 0)
 			r = make_file(copy, &text);
+		else if (r == -ENOENT)
+			r = 0;
 	}
 	if (r >= 0)
 		err_clear();
 	return r;
 }
 
-static int put_rpm(struct inside_guest *g, struct json_out *o, uint64_t *ret, bool *ret_known)
+/*
+ * Writes the packages of a database of rpm. Returns 0, -errno, or above 0 if there is no rpm that
+ * reads the database.
+ */
+static int put_rpm(struct inside_guest *g, struct json_out *o, uint64_t *ret)
 {
 	const char *const argv[] = {"rpm", "--dbpath", RPM_COPY, "-qa", "--qf",
 		"%{NAME}\t%|EPOCH?{%{EPOCH}}:{}|\t%{VERSION}\t%{RELEASE}\t%{ARCH}\n", NULL};
@@ -224,9 +237,8 @@ static int put_rpm(struct inside_guest *g, struct json_out *o, uint64_t *ret, bo
 	int r = copy_rpm(g);
 	if (r >= 0)
 		r = guest_run(argv, &out);
-	*ret_known = r == 0;
 	if (r != 0)
-		return r < 0 ? r : 0;
+		return r;
 	for (const char *line = strbuf_str(&out); *line; line++) {
 		const char *field[5] = {line};
 		size_t len[5] = {0}, i = 0;
@@ -253,8 +265,7 @@ int packages_write(struct inside_guest *g, struct json_out *o, uint64_t *ret)
 {
 	const char *format = packages_format(g);
 	_cleanup_strbuf_ struct strbuf text = {0};
-	bool known = true;
-	int r = 0;
+	int r;
 
 	*ret = 0;
 	if (!format)
@@ -262,7 +273,7 @@ int packages_write(struct inside_guest *g, struct json_out *o, uint64_t *ret)
 	json_out_str(o, "package_format", format);
 	json_out_array(o, "packages");
 	if (streq(format, "rpm")) {
-		r = put_rpm(g, o, ret, &known);
+		r = put_rpm(g, o, ret);
 	} else {
 		bool deb = streq(format, "deb");
 		r = system_read(g, deb ? "/var/lib/dpkg/status" : "/lib/apk/db/installed", &text,
@@ -271,8 +282,15 @@ int packages_write(struct inside_guest *g, struct json_out *o, uint64_t *ret)
 			*ret = put_paragraphs(o, strbuf_str(&text), deb);
 	}
 	json_out_end_array(o);
-	if (!known)
+	/* The rest of what is known of the disk is told although its list of packages is not. */
+	if (r != 0)
 		json_out_str(o, "packages_problem",
-			"the host has no rpm that reads the database: install rpm");
-	return r < 0 ? r : 0;
+			r < 0 ? err_msg()
+			      : "the host has no rpm that reads the database: install rpm");
+	else if (!*ret && streq(format, "rpm"))
+		json_out_str(o, "packages_problem",
+			"the host's rpm found no package, and may not know the form of the "
+			"database: expected a version of rpm that does");
+	err_clear();
+	return 0;
 }

@@ -24,7 +24,7 @@
  */
 #define LOOKUP_MS 10000
 
-/* --- the caller's place, to which each function returns from the container's namespaces --- */
+/* --- the caller's place, to which each function returns from the file server's namespace --- */
 
 struct place {
 	int ns, root, cwd;
@@ -46,8 +46,8 @@ static int open_place(struct place *ret)
 }
 
 /*
- * Returns to the caller's mount namespace. If that fails, ends the process, because the process
- * would take paths in the container for paths on the host.
+ * Returns to the caller's mount namespace from that of a microVM's file server. If that fails, ends
+ * the process, because the process would take paths of the file server for paths on the host.
  */
 static void return_to(const struct place *p)
 {
@@ -126,7 +126,7 @@ static int make_change(void *data)
  * Makes the change in a process of its own, because the container may have mounted a FUSE file
  * system that never answers. That process keeps the container's lock, so that no other command
  * makes a change before the process has ended if this command is killed. If the process takes too
- * long, the lock is given back.
+ * long, or a signal comes, this function releases the lock.
  */
 static int change_mounts(struct container *c, int tree, const struct live_entry *m)
 {

@@ -66,8 +66,8 @@ int vm_size_follow_quota(struct container *c, const struct cg_resources *limits)
 #define MEMORY_MS 300000
 #define ASK_AGAIN_MS 20
 /*
- * after how long without a change, in ms, the guest is asked again; Linux drops what it has begun
- * when it is asked, so this is not short
+ * after how long without a change, in ms, the command asks the guest again; this is not short,
+ * because Linux drops what it has begun when it is asked
  */
 #define REMIND_MS 8000
 
@@ -106,9 +106,9 @@ static int ask_memory(struct container *c, const uint64_t *limit, bool grow, str
 }
 
 /*
- * Says what the guest has not done. It is only a warning if the guest has not given back all memory
- * that it has got while it ran: Linux can do that only as far as it can move what is in a block, it
- * goes on trying by itself, and the limit holds all the same.
+ * Says what the guest has not done. If the guest has not given back all memory that it has got
+ * while it ran, the function only warns, because Linux gives back only the blocks whose contents it
+ * can move, goes on trying by itself, and the limit holds all the same.
  */
 static int stuck(const struct memory *m)
 {
@@ -121,19 +121,19 @@ static int stuck(const struct memory *m)
 	}
 	if (m->plugged < m->requested)
 		return err_set(ETIMEDOUT,
-			"of the %llu MiB beyond those of its start the guest has %llu, and it does "
-			"not go on (its kernel needs the driver virtio_mem)",
-			(unsigned long long)(m->requested >> 20),
-			(unsigned long long)(m->plugged >> 20));
+			"the guest has taken %llu of the %llu MiB more than at its start, and "
+			"takes no more: its kernel needs the driver virtio_mem",
+			(unsigned long long)(m->plugged >> 20),
+			(unsigned long long)(m->requested >> 20));
 	return err_set(ETIMEDOUT,
-		"the limit is set, but of the %llu MiB that the guest should give to the host it "
-		"has given %llu, and it does not go on",
+		"the limit is set, but the guest should give %llu MiB of its memory to the host, "
+		"gives %llu MiB, and makes no progress",
 		(unsigned long long)(m->wanted >> 20), (unsigned long long)(m->given >> 20));
 }
 
 /*
- * Waits until the guest has got and given the memory that it was asked for. Asks it again while it
- * does not go on, because a page that could not be freed can be free a moment later.
+ * Waits until the guest has got and given the memory that it was asked for. Asks the guest again
+ * while it makes no progress, because it may be able to free a page a moment later.
  */
 static int await_memory(struct container *c, const uint64_t *limit, bool grow, struct memory *m)
 {
@@ -178,7 +178,8 @@ int vm_size_follow_memory(struct container *c, const struct cg_resources *limits
 		return r;
 	/*
 	 * Engines send the limit of config.json with every update. The machine was made for that
-	 * limit, so it means all of the memory with which the machine has started, and no more.
+	 * limit, so the limit means all of the memory with which the machine has started, and no
+	 * more.
 	 */
 	if (limit == 0)
 		limit = UINT64_MAX;

@@ -3,11 +3,11 @@
  * The agent of caisson in a foreign guest: a service of the guest's operating system, which
  * `caisson machine install-agent` has put into the disk.
  *
- * Theory of operation. The machine does not depend on the agent. It runs before the agent connects,
- * after the agent has ended, and without any agent. So an error of the agent never ends the
- * machine, but only the connection: the monitor closes it, ends the requests and the execs that are
- * under way, and waits until an agent connects. A new connection takes the place of the old one,
- * because the guest's operating system may have been started again without closing the old one.
+ * Theory of operation. The machine does not depend on the agent. The machine runs before the agent
+ * connects, after the agent has ended, and without any agent. So an error of the agent never ends
+ * the machine, but only the connection: the monitor closes it, ends the requests and the execs that
+ * are under way, and waits until an agent connects. A new connection takes the place of the old
+ * one, because the guest's init may start a new agent before the old connection is closed.
  *
  * The agent is as hostile as the disk that it comes from. From it the monitor takes only answers to
  * requests of commands and messages about execs, and no message about the container's own process.
@@ -42,7 +42,7 @@ static void lose_agent(struct monitor *m)
 	fd_close(&m->agent);
 	agent_reader_release(&m->reader);
 	m->reader = (struct agent_reader){0};
-	m->agent_greeted = m->told = false;
+	m->agent_greeted = false;
 	end_requests(m);
 }
 
@@ -91,7 +91,7 @@ static int on_frame(struct monitor *m, const struct agent_frame *f)
 		if (r < 0)
 			return r;
 		return process ? monitor_on_frame(m, f)
-			       : err_set(EPROTO, "\"%s\" of process 0, which a machine has not",
+			       : err_set(EPROTO, "\"%s\" of process 0: expected an exec's",
 					 f->type);
 	}
 	return err_set(EPROTO, "unknown message \"%s\"", f->type);
@@ -130,8 +130,9 @@ int foreign_shut_down(struct monitor *m)
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
 	/*
-	 * Only the first signal goes to the agent. At a further one the power button is pressed,
-	 * because the agent of a hostile or broken guest may do nothing.
+	 * Only the first signal goes to an agent. At a further one the power button is pressed,
+	 * even if another agent has connected meanwhile, because the agents of a hostile or broken
+	 * guest may do nothing.
 	 */
 	if (m->agent < 0 || !m->agent_greeted || m->told)
 		return 0;

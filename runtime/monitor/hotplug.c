@@ -161,9 +161,12 @@ static int let_go(struct monitor *m)
 
 	h->step = HOTPLUG_UNBINDING;
 	int r = order_agent(m, "detach");
-	if (h->force)
-		h->deadline = clock_ms() + FORCE_MS;
-	return r;
+	if (!h->force)
+		return r;
+	h->deadline = clock_ms() + FORCE_MS;
+	if (r < 0)
+		unplug_with(m, 0);
+	return 0;
 }
 
 /* Asks the agent to take the device into use. If that cannot be asked, undoes what was done. */
@@ -194,13 +197,26 @@ void hotplug_on_changed(struct monitor *m)
 	take_into_use(m);
 }
 
+/*
+ * Returns the error of the agent's reply, or 0. The commands do more for three errors than to print
+ * them: ENOENT means that the monitor knows no such device, ETIMEDOUT and EINTR that nobody knows
+ * whether the change was made. The guest cannot say so in place of the monitor, so these errors of
+ * the guest become EIO.
+ */
+static int read_reply(const struct agent_frame *f)
+{
+	int r = agent_failure(f);
+
+	return r == -ENOENT || r == -ETIMEDOUT || r == -EINTR ? -EIO : r;
+}
+
 bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f)
 {
 	struct hotplug *h = &m->hotplug;
 
 	if ((h->step != HOTPLUG_BINDING && h->step != HOTPLUG_UNBINDING) || id != h->request)
 		return false;
-	int r = agent_failure(f);
+	int r = read_reply(f);
 	if (h->step == HOTPLUG_BINDING && r >= 0) {
 		if (client_of_change(m, CHANGE_DEVICES))
 			finish(m, 0, "");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Changes how many vCPUs and how much memory the machine has while it runs, for the requests "cpus"
- * and "memory". A command that is killed leaves what it has asked for.
+ * and "memory". What a command has asked for stays if the command is killed.
  *
  * The machine has all its vCPUs from the beginning (machine/spare.h), and the guest's kernel puts
  * them on line and off line, so only the agent has something to do.

@@ -24,8 +24,8 @@
  *
  * If a template cannot be used or made, the machine boots as it would without one. This holds too
  * for a template that KVM or a device refuses to load: the engine has released the machine by then,
- * and makes another one on the same connection to the file server. What the file server has loaded
- * of the template is dropped at the guest's FUSE_INIT.
+ * and makes another one on the same connection to the file server. The file server drops what it
+ * has loaded of the template when the guest sends FUSE_INIT.
  */
 #include <limits.h>
 #include <stdio.h>

@@ -24,7 +24,7 @@
 #include "images/guest/cache.h"
 #include "vm/snapshot/format.h"
 
-/* What a template is for. */
+/* Says which machines can start from a template. */
 struct template_key {
 	struct strbuf text; /* describes all that machines of the template have in common */
 	/* Hashes: of the host's boot, of the paths of caisson and of the kernel, of these files. */

@@ -256,11 +256,19 @@ int tool_attach(
 
 /*
  * Says whether the attachment belongs to another container than *t, one with the same ID below
- * another --root. A record that names the namespace by a path of the user's says nothing of that.
+ * another --root. The function returns false if the record names the namespace by a path that the
+ * user has given, because the path does not tell the two containers apart. It also returns false if
+ * the namespace has gone, because the record is then of a container that has ended.
  */
 static bool is_of_another(const struct attachment *a, const struct target *t)
 {
-	return t->netns && str_starts(a->netns, "/proc/") && !streq(a->netns, t->netns);
+	uint64_t cookie;
+
+	if (!t->netns || !str_starts(a->netns, "/proc/") || streq(a->netns, t->netns))
+		return false;
+	const bool lives = netns_cookie(a->netns, &cookie) >= 0;
+	err_clear();
+	return lives;
 }
 
 /* Detaches those of the n attachments that are of the container `word` and have the interface. */
@@ -270,7 +278,7 @@ static int detach_some(struct host *h, const struct tool_globals *g, const char 
 	struct target t = {.key = word};
 	size_t own = 0, others = 0;
 
-	/* A container that has ended needs no distinction, and neither does a namespace. */
+	/* For the path of a namespace, or a container that has ended, t.netns stays NULL. */
 	if (!strchr(word, '/') && find_container(h, g, word, &t) < 0)
 		err_clear();
 	for (size_t i = 0; i < n; i++) {

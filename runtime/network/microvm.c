@@ -11,8 +11,8 @@
 
 /*
  * Runs `caisson update OPTION INTERFACE ID`. Returns -ENODEV if the microVM has no interface to
- * remove. The lock of the networks' state is released meanwhile, because the guest may take long,
- * and other commands need not wait for it.
+ * remove. The function releases the lock of the networks' state meanwhile, because the guest
+ * may take long, and other commands need not wait for the guest.
  */
 static int run_update(struct host *h, const struct tool_globals *g, const char *const words[3])
 {

@@ -16,7 +16,6 @@ Rounds are interleaved, so that other load on the machine affects all alike; the
 how many times as fast caisson is: more is better. The script asserts nothing about times.
 """
 import argparse
-import atexit
 import json
 import os
 import shutil

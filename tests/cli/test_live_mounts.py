@@ -211,7 +211,7 @@ def test_a_file_system_that_never_answers(running, source, silence):
         p.kill()
         p.communicate()
         raise
-    assert p.returncode == 1 and "--add-mount" in said and "a file system did not answer" in said, said
+    assert p.returncode == 1 and "--add-mount" in said and "a file system of the container, such as FUSE, did not answer" in said, said
     update(c, "--add-mount", f"{source}:/data").ok()
     p = c.rt.popen("update", "--add-mount", f"{source}:/hang/y", c.id, stderr=subprocess.PIPE)
     wait_for(lambda: machine.descendants(p.pid), "the process that looks up", timeout=60)

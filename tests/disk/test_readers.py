@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -17,12 +18,12 @@ from test_foreign import MATRIX, make, qemu_io, read
 
 QCOW2 = [(opts, compressed) for compressed in (False, True) for opts in (
     "compat=0.10", "", "cluster_size=512", "cluster_size=2M", "lazy_refcounts=on", "refcount_bits=1", "refcount_bits=64")]
-
-
 HERE = os.path.dirname(os.path.abspath(__file__))
-DISSECT = ("dissect.hypervisor==3.21", "dissect.cstruct==4.7", "dissect.util==3.24", "defusedxml==0.7.1", "backports.zstd==1.8.0")
-UNREACHABLE = ("Could not resolve", "Couldn't resolve", "Temporary failure in name resolution", "Network is unreachable", "Connection refused",
-               "Could not connect", "Failed to connect", "timed out")
+DISSECT = ("dissect.hypervisor==3.21", "dissect.cstruct==4.7", "dissect.util==3.24", "defusedxml==0.7.1", "backports.zstd==1.8.0; python_version < '3.14'")
+UNREACHABLE = ("Could not resolve", "Couldn't resolve", "Temporary failure in name resolution", "Name or service not known", "No address associated",
+               "Network is unreachable", "No route to host", "Connection refused", "Connection reset", "Could not connect", "Failed to connect",
+               "Cannot connect to proxy", "timed out")
+CARGO = (1, 78)  # the first cargo that reads version 4 of Cargo.lock
 PIECE = 64 << 10  # not longer than a block of any format
 
 
@@ -30,14 +31,20 @@ def fetch(name, argv, *made_from):
     """Runs a command that makes a directory from what a package registry has, once for all runs. Returns the directory's path."""
     key = hashlib.sha256(b"\0".join(made_from)).hexdigest()[:16]
     path = os.path.join(rootfs.CACHE, f"{name}-{key}")
-    if not os.path.exists(path):
-        os.makedirs(rootfs.CACHE, exist_ok=True)
-        shutil.rmtree(path + ".new", ignore_errors=True)
-        r = machine.outside([*argv, path + ".new"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900)
+    if os.path.exists(path):
+        return path
+    os.makedirs(rootfs.CACHE, exist_ok=True)
+    # Another run on this machine may make the same directory at the same time.
+    with tempfile.TemporaryDirectory(dir=rootfs.CACHE, prefix=f"{name}-{key}.", ignore_cleanup_errors=True) as work:
+        r = machine.outside([*argv, work + "/new"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900)
         if r.returncode and any(text in r.stdout for text in UNREACHABLE):
             pytest.skip(f"{name}: its package registry cannot be reached")
         assert r.returncode == 0, r.stdout
-        os.rename(path + ".new", path)
+        try:
+            os.rename(work + "/new", path)
+        except OSError:
+            if not os.path.exists(path):
+                raise
     return path
 
 
@@ -54,6 +61,9 @@ def imago():
     """Reads an image by the program in imago/, which is built with the Rust crate from crates.io."""
     if not shutil.which("cargo"):
         pytest.skip("there is no cargo to build imago_read with")
+    version = machine.outside(["cargo", "--version"], stdout=subprocess.PIPE, text=True, timeout=100).stdout.split()
+    if tuple(int(n) for n in version[1].split(".")[:2]) < CARGO:
+        pytest.skip(f"cargo {version[1]} is too old to build imago_read")
     files = []
     for name in ("Cargo.toml", "Cargo.lock", "src/main.rs"):
         with open(f"{HERE}/imago/{name}", "rb") as f:
@@ -191,7 +201,7 @@ def test_readers_read_our_overlay(disk, source, reader):
 
 
 def test_overlay_larger_than_its_backing_file(disk, source, imago, dissect):
-    """Behind the end of the backing file are zeros. imago reads them so. dissect.hypervisor leaves them out, so that all that follows is at
+    """Behind the end of the backing file are zeros. imago reads these zeros. dissect.hypervisor leaves them out, so that all that follows is at
     a wrong place, and the disk ends early."""
     image = overlay_of(disk, source, os.path.getsize(source) + MiB)
     ours = read(disk, image, "qcow2", "--backing", "on")

@@ -95,7 +95,7 @@ def free(c):
 
 
 def sizes_of_memory(c):
-    """Without a limit the guest has 320 MiB. With one it keeps that, 128 MiB and a 64th part of 320 MiB."""
+    """Without a limit the guest has 320 MiB. With a limit the guest keeps the limit, 128 MiB and a 64th part of 320 MiB."""
     before = free(c)
     resources(c, memory={"limit": 64 << 20}).ok()
     assert before - free(c) > 80

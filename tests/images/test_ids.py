@@ -149,7 +149,7 @@ def elsewhere(tmp, user, accounts):
 
 
 def test_ranges_of_a_plug_in(elsewhere):
-    """The ranges are not in /etc/subuid, but where nsswitch.conf says: an image has its owners, as with ranges in the files."""
+    """The ranges come from the plug-in that nsswitch.conf names: an image's files have their owners, as with ranges in /etc/subuid."""
     assert elsewhere.box(STAT).splitlines() == SEEN
     f, = (x for x in elsewhere.files("f") if "/www/" in x)
     assert os.stat(f).st_uid == SUBIDS + 32

@@ -220,6 +220,27 @@ def test_same_id_under_another_root(host, ctr, rt, tmp):
     host("rm", "caisson").ok()
 
 
+def test_record_of_a_container_that_has_ended(host, ctr):
+    """A record that was left by a container with the same ID, which has ended, belongs to the container that runs now."""
+    host("create", "web").ok()
+    before = state()
+    c = ctr.idle().up()
+    call(host.binary, "net", "--root", c.rt.root, "attach", "web", c.id).ok()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    path = f"{host.state}/containers/{c.id}/eth0.json"
+    with open(path) as f:
+        record = json.load(f)
+    record["netns"] = f"/proc/{ended.pid}/ns/net"
+    with open(path, "w") as f:
+        json.dump(record, f)
+    call(host.binary, "net", "--root", c.rt.root, "detach", "web", c.id).ok()
+    assert records(host, c.id) == {}
+    c.stop()
+    assert state() == before
+    host("rm", "web").ok()
+
+
 def test_attached_by_hand_goes_with_the_container(host, ctr):
     """`caisson net attach` needs no `detach` before `delete`."""
     host("create", "web").ok()

@@ -217,7 +217,7 @@ def test_goes_with_the_container(user, program, way):
 
 
 def test_same_id_under_another_root(user):
-    """A container of the same ID, which may join no network then, leaves the first one's network alone."""
+    """A second container with the same ID may join no network, and leaves the first one's network alone."""
     other = ["--root", user.bundle + "/other"]
     user.start("while :; do sleep 0.1; done", "-p", "8080:8000").ok()
     kept = helpers()

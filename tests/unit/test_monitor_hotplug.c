@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -137,6 +138,29 @@ static void busy(void **state)
 	tear_down();
 }
 
+/* A guest cannot make a command believe that a device was never attached, or may be attached. */
+static void guest_lies(void **state)
+{
+	static const int codes[] = {ENOENT, ETIMEDOUT, EINTR};
+
+	for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
+		set_up();
+		attach();
+		answer(told("attach"), codes[i], "a lie");
+		hotplug_on_changed(&m);
+		replied(EIO, "a lie");
+		attach();
+		answer(told("attach"), 0, "");
+		replied(0, "");
+		ask(NO_DISK, -1);
+		answer(told("detach"), codes[i], "a lie");
+		replied(EIO, "a lie");
+		assert_int_equal(fake.detached, 1);
+		assert_true(hotplug_refuse(&m) < 0);
+		tear_down();
+	}
+}
+
 static void guest_cannot(void **state)
 {
 	set_up();
@@ -183,18 +207,17 @@ static void guest_never_answers(void **state)
 	tear_down();
 }
 
+#define FORCED "{\"type\":\"detach\",\"kind\":\"disk\",\"name\":\"/dev/x\",\"force\":true}"
+
 /* With "force" the device of a guest that refuses, or never answers, is detached on the host. */
 static void guest_is_forced(void **state)
 {
-	static const char request[] = "{\"type\":\"detach\",\"kind\":\"disk\","
-				      "\"name\":\"/dev/x\",\"force\":true}";
-
 	for (int answers = 0; answers < 2; answers++) {
 		set_up();
 		attach();
 		answer(told("attach"), 0, "");
 		replied(0, "");
-		ask(request, -1);
+		ask(FORCED, -1);
 		uint64_t late = told("detach");
 		hotplug_check_deadline(&m, clock_ms());
 		assert_null(fake.pending);
@@ -211,6 +234,23 @@ static void guest_is_forced(void **state)
 		silent(command);
 		tear_down();
 	}
+}
+
+/* "force" does the same if the agent cannot even be asked, because it has ended its connection. */
+static void guest_is_forced_without_agent(void **state)
+{
+	set_up();
+	attach();
+	answer(told("attach"), 0, "");
+	replied(0, "");
+	fd_close(&guest);
+	ask(FORCED, -1);
+	assert_non_null(fake.pending);
+	hotplug_on_changed(&m);
+	replied(0, "");
+	assert_int_equal(fake.detached, 1);
+	assert_int_equal(hotplug_refuse(&m), 0);
+	tear_down();
 }
 
 static void hang_up(void)
@@ -297,12 +337,15 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(attached_and_detached),
 		cmocka_unit_test(busy),
+		cmocka_unit_test(guest_lies),
 		cmocka_unit_test(guest_cannot),
 		cmocka_unit_test(guest_never_answers),
 		cmocka_unit_test(guest_is_forced),
+		cmocka_unit_test(guest_is_forced_without_agent),
 		cmocka_unit_test(killed_commands),
 		cmocka_unit_test(bad_requests),
 	};
 
+	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

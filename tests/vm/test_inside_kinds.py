@@ -39,7 +39,7 @@ def ext4(path, tree, megabytes):
 
 @pytest.mark.parametrize("folder", ["usr/lib/sysimage/rpm", "var/lib/rpm"])
 def test_rpm(disk, tmp, folder):
-    """The host's rpm reads the database of the disk, wherever that is, and not one where the host's own would be."""
+    """The host's rpm reads the database of the disk, wherever that is, and not a database at the place of the host's own."""
     tree = os.path.join(tmp, "tree")
     put(tree, "etc/os-release", 'ID=fedora\nVERSION_ID=39\nPRETTY_NAME="Fedora Linux 39"\n')
     put(tree, "etc/fstab", "/dev/sda / ext4 defaults 0 1\n")
@@ -61,6 +61,27 @@ def test_rpm(disk, tmp, folder):
     assert system["packages"] == [{"name": "kettle", "epoch": "3", "version": "1.2~rc1", "release": "4.el9", "arch": "noarch"}], system
 
 
+def test_package_databases_that_cannot_be_read(disk, tmp):
+    """`inspect` says of each system on the disk why there are no packages, and tells the rest of what it knows of the system."""
+    systems = [("lib/rpm/rpmdb.sqlite", 257 * MiB, "larger than"), ("lib/dpkg/status", 257 * MiB, "larger than"), ("lib/rpm/Packages.db", 100, "found no package")]
+    image = put(tmp, "disk.raw")
+    os.truncate(image, 64 * MiB)
+    run("sfdisk", image, input=b"label: gpt\n" + b"".join(b"start=%dMiB, size=16MiB\n" % (1 + 17 * i) for i in range(len(systems))))
+    for i, (name, size, _problem) in enumerate(systems):
+        tree = os.path.join(tmp, f"tree{i}")
+        put(tree, "etc/os-release", f"ID=system{i}\nVERSION_ID=1\n")
+        put(tree, "etc/fstab", f"/dev/sda{i + 1} / ext4 defaults 0 1\n")
+        os.makedirs(tree + "/bin")
+        os.truncate(put(tree, "var/" + name), size)
+        with open(ext4(os.path.join(tmp, f"part{i}"), tree, 16), "rb") as data, open(image, "r+b") as f:
+            f.seek((1 + 17 * i) * MiB)
+            f.write(data.read())
+    found = {s["distro"]: s for s in json.loads(disk("inspect", "--json", image).ok().out)["operating_systems"]}
+    assert sorted(found) == ["system0", "system1", "system2"], found
+    for i, (_name, _size, problem) in enumerate(systems):
+        assert found[f"system{i}"]["packages"] == [] and problem in found[f"system{i}"]["packages_problem"], found
+
+
 def md_superblock(number, sectors):
     """Returns the superblock of one half of a RAID 1, in version 1.2: 8 sectors behind the start, as mdadm writes it. (struct mdp_superblock_1 of
     Linux; the build machine's kernel has no md with which mdadm could make it.)"""
@@ -77,7 +98,7 @@ def md_superblock(number, sectors):
 
 @pytest.mark.parametrize("missing", [False, True])
 def test_raid(disk, tmp, missing):
-    """Two partitions are the halves of a RAID 1. One is enough."""
+    """Two partitions are the halves of a RAID 1. caisson reads it also if one half is missing."""
     tree, image = os.path.join(tmp, "tree"), put(tmp, "raid.raw")
     put(tree, "file", "on both\n")
     half = ext4(os.path.join(tmp, "half"), tree, 16)

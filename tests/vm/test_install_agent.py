@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests `caisson machine install-agent` on small disks: what it writes, and what it refuses. That the agent works is tested by
-tests/vm/test_machine.py, and on the built-in machine by tests/host/test_vm_machine.py."""
+"""Tests `caisson machine install-agent` on small disks: what it writes, and what it refuses. tests/vm/test_machine.py tests that
+the agent works, and tests/host/test_vm_machine.py tests that on the built-in machine."""
 import os
 import shutil
 import subprocess
@@ -71,7 +71,7 @@ def test_openrc_and_selinux(install, binary, tmp):
 
 
 def test_what_is_refused(install):
-    """The message says what the disk has and what to do. What is no file is not overwritten."""
+    """The message says what the disk has and what to do. The command overwrites nothing that is not a file."""
     systemd = {"usr/lib/systemd/systemd": ""}
     install({"bin/sh": program()}).failed("systemd", "OpenRC")
     install({"bin/sh": program(183), **systemd}).failed("aarch64", "x86_64")
@@ -83,7 +83,7 @@ def test_what_is_refused(install):
 
 
 def test_wrong_words(rt, tmp):
-    """A mistake on the command line is told before anything starts."""
+    """The command reports a mistake on the command line before anything starts."""
     disk = put(tmp, "d.raw", b"\0" * MiB)
     rt("machine", "install").failed("machine install", "caisson machine --help")
     rt("machine", "install-agent").failed("missing arguments", "caisson machine install-agent [options] DISK")

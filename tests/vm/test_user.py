@@ -298,7 +298,7 @@ def test_user_who_may_not_open_kvm(vm, tmp):
 def test_checkpoint_and_restore(vm, ranges):
     """An ordinary user saves and restores a microVM: memory, an open file and output go on, and the files are the user's."""
     if not ranges:
-        return  # nothing of it depends on the ids, and each microVM takes long
+        return  # nothing in this test depends on the ids, and each microVM takes long
     c = vm("sh", "-c", "exec 3>>/counts; i=0; while :; do i=$((i+1)); echo $i >&3; echo $i; sleep 0.3; done")
     c.conf["root"]["readonly"] = False
     c.up(*VM, timeout=BOOT)

@@ -82,7 +82,7 @@ struct qcow2_packer {
 	z_stream z;
 	bool z_ready;
 	ZSTD_CCtx *zstd;
-	/* output of zstd, which is slower if the result might not fit */
+	/* output of zstd; has room for any result, because zstd is slower if one might not fit */
 	uint8_t *out;
 	size_t out_len;
 };
