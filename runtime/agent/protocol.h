@@ -20,11 +20,11 @@
  *			(monitor_on_frame())
  *
  * In a machine with an operating system of its own the agent is a service (guest/service.c), which
- * `caisson machine install-agent` has put into the disk. It connects from a vsock port below 1024,
- * may connect again after its connection has ended, and has no process 0. It handles exec, signal,
- * resize, ps, clock and stop, and sends hello, running, failed, exited, reply and log. Because it
- * may come from another build of caisson, the blob of its "exec" is that of agent/program.h, and a
- * change of these messages needs another AGENT_VERSION.
+ * `caisson machine install-agent` has put into the disk. It connects to AGENT_SERVICE_PORT, from a
+ * vsock port below 1024, may connect again after its connection has ended, and has no process 0. It
+ * handles exec, signal, resize, ps, clock and stop, and sends hello, running, failed, exited, reply
+ * and log. Because it may come from another build of caisson, the blob of its "exec" is that of
+ * agent/program.h, and a change of these messages needs another AGENT_VERSION.
  *
  * Host to guest. The "id" of a request comes back in its "reply".
  *	create   {process: 0, net, stdio, time, disks}; blob: agent_orders_pack(). time: nanoseconds
@@ -105,6 +105,12 @@
 
 #define AGENT_VERSION 3
 #define AGENT_PORT 1024
+/*
+ * The agent of an operating system runs all that the other end of its connection asks for, as root.
+ * If another hypervisor boots the disk, the other end is the kernel of that host, where only a
+ * privileged program can listen at a port below 1024.
+ */
+#define AGENT_SERVICE_PORT 1023
 
 #define AGENT_STDIN 0
 #define AGENT_STDOUT 1

@@ -239,13 +239,20 @@ static int connect_agent(struct streams *s, uint32_t guest_port)
 	return ends[1];
 }
 
+static uint32_t agent_port(const struct streams *s)
+{
+	if (s->agent_port)
+		return s->agent_port;
+	return s->agent_is_service ? AGENT_SERVICE_PORT : AGENT_PORT;
+}
+
 int streams_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret_use)
 {
 	struct streams *s = ctx;
 	int fd = -ECONNREFUSED;
 
 	pthread_mutex_lock(&s->lock);
-	if (port == (s->agent_port ? s->agent_port : AGENT_PORT)) {
+	if (port == agent_port(s)) {
 		fd = connect_agent(s, guest_port);
 	} else {
 		struct stream *e = find_port(s, STREAM_WAITING, port);

@@ -52,7 +52,7 @@ struct streams {
 	 * operating system may start it again.
 	 */
 	bool agent_is_service;
-	/* vsock port at which the agent connects; 0: AGENT_PORT */
+	/* vsock port at which the agent connects; 0: AGENT_PORT, or AGENT_SERVICE_PORT */
 	uint32_t agent_port;
 	struct stream stream[STREAMS_MAX];
 };

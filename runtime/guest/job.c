@@ -74,17 +74,25 @@ static void await_end(int pidfd)
 		;
 }
 
-_Noreturn static void run_job(
-	struct guest *g, const struct agent_frame *f, uint64_t id, job_fn *fn, int out)
+/* What a job has: the pipe for its reply, and the pidfd of the change before it, or -EBADF. */
+struct job_fds {
+	int out, before;
+};
+
+_Noreturn static void run_job(struct guest *g, const struct agent_frame *f, uint64_t id, job_fn *fn,
+	const struct job_fds *fds)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
+	const int keep[] = {fds->out, fds->before};
 
 	/*
-	 * The child closes all descriptors that it inherited. Among them are writing ends of pipes,
-	 * and the readers of these pipes wait until every writing end is closed.
+	 * The child closes all descriptors that it inherited, before it waits for anything. Among
+	 * them are writing ends of pipes, and the readers of these pipes wait until every writing
+	 * end is closed.
 	 */
-	if (dup2(out, 3) < 0 || close_range(4, ~0U, 0) < 0)
+	if (fd_close_all_but(keep, ARRAY_SIZE(keep)) < 0)
 		_exit(1);
+	await_end(fds->before);
 	int r = agent_begin(&w, "reply");
 	if (r < 0)
 		_exit(1);
@@ -92,7 +100,7 @@ _Noreturn static void run_job(
 	r = fn(g, f, &w.json);
 	json_out_i64(&w.json, "errno", r < 0 ? -r : 0);
 	json_out_str(&w.json, "message", r < 0 ? err_msg() : "");
-	_exit(agent_send(&w, 3, NULL, 0) < 0);
+	_exit(agent_send(&w, fds->out, NULL, 0) < 0);
 }
 
 /* Opens a pidfd for the newest job that changes something, or returns -EBADF if there is none. */
@@ -129,10 +137,8 @@ static int start_job(
 	j->pid = fork();
 	if (j->pid < 0)
 		return err_sys("fork");
-	if (j->pid == 0) {
-		await_end(before);
-		run_job(g, f, id, kind->fn, theirs);
-	}
+	if (j->pid == 0)
+		run_job(g, f, id, kind->fn, &(struct job_fds){theirs, before});
 	j->out = take_fd(&ours);
 	j->next = g->jobs;
 	g->jobs = j;

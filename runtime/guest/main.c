@@ -230,7 +230,7 @@ static int connect_service(void *data, uint32_t port)
 {
 	bool *met = data;
 
-	if (port != AGENT_PORT)
+	if (port != AGENT_SERVICE_PORT)
 		return connect_vsock(NULL, port);
 	int fd = connect_agent(port, true);
 	*met = fd >= 0;

@@ -141,7 +141,8 @@ static int start_agent(struct guest *g)
 	if (r >= 0 && g->config->service)
 		r = service_adopt_orphans();
 	if (r >= 0)
-		r = g->control = g->config->connect(g->config->data, AGENT_PORT);
+		r = g->control = g->config->connect(
+			g->config->data, g->config->service ? AGENT_SERVICE_PORT : AGENT_PORT);
 	if (r >= 0)
 		r = guest_say_hello(g);
 	g->control_watch.ready = on_control;

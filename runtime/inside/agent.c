@@ -115,6 +115,19 @@ static int label(int dir, const char *name, const char *type)
 		       : 0;
 }
 
+/*
+ * Waits until the file `name` in the directory `dir` and its entry there are on the disk. So the
+ * service never starts a program that is not whole, and the command says that it is done only when
+ * it is.
+ */
+static int sync_file(int dir, const char *name)
+{
+	_cleanup_fd_ int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 || fsync(fd) < 0 || fsync(dir) < 0 ? err_sys("write %s to the disk", name)
+							 : 0;
+}
+
 struct file {
 	const char *dir, *name;
 	const void *data;
@@ -123,35 +136,43 @@ struct file {
 	const char *type; /* type of the file in SELinux policies */
 };
 
+/* Opens a directory of the disk, which it makes if it is missing. */
+static int open_dir(struct inside_guest *g, const char *path)
+{
+	_cleanup_fd_ int at = path_mkdirs(g->root, path);
+	int fd = at < 0 ? at : openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (at < 0)
+		return err_ctx(at, "%s", path);
+	return fd < 0 ? err_sys("open %s", path) : fd;
+}
+
 static int write_file(struct inside_guest *g, const struct file *f)
 {
-	_cleanup_fd_ int at = path_mkdirs(g->root, f->dir);
-	_cleanup_fd_ int dir = at < 0 ? at : openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_fd_ int dir = open_dir(g, f->dir);
 	struct stat st;
 
 	if (dir < 0)
-		return at < 0 ? err_ctx(at, "%s", f->dir) : err_sys("open %s", f->dir);
+		return dir;
 	/* The file may be a link into nowhere, or to another file of the operating system. */
 	if (fstatat(dir, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode))
 		return err_set(EEXIST, "%s/%s on the disk is no file: remove it", f->dir, f->name);
 	int r = fd_replace_file(dir, f->name, f->data, f->len, f->mode);
-	if (r >= 0 && fsync(dir) < 0)
-		r = err_sys("write %s/%s", f->dir, f->name);
 	if (r >= 0 && has_selinux(g))
 		r = label(dir, f->name, f->type);
-	return r;
+	return r < 0 ? r : sync_file(dir, f->name);
 }
 
 /* Makes the link `name` in the directory `dir` of the disk, by which the init starts a service. */
 static int enable(struct inside_guest *g, const char *dir, const char *name, const char *target)
 {
-	_cleanup_fd_ int at = path_mkdirs(g->root, dir);
+	_cleanup_fd_ int at = open_dir(g, dir);
 
 	if (at < 0)
-		return err_ctx(at, "%s", dir);
+		return at;
 	if (symlinkat(target, at, name) < 0 && errno != EEXIST)
 		return err_sys("link %s/%s", dir, name);
-	return 0;
+	return fsync(at) < 0 ? err_sys("write %s/%s to the disk", dir, name) : 0;
 }
 
 static int install_unit(struct inside_guest *g)

@@ -164,11 +164,30 @@ static int refuse(const struct monitor *m, const char *request)
 		request);
 }
 
+/*
+ * Handles a signal or a terminal's size from the proxy of an exec while no agent takes it. It is
+ * for the exec's process and never for the machine. The process has ended, and the proxy only waits
+ * until its output is read; a signal that asks the process to end limits that wait.
+ */
+static int request_of_exec(struct client *c, const struct agent_frame *f)
+{
+	uint64_t sig;
+
+	if (!c->ended)
+		return err_set(ESRCH, "container not running");
+	if (streq(f->type, "signal") && json_get_u64(f->json, "signal", &sig) >= 0 && sig <= 64 &&
+		monitor_is_end((int)sig))
+		c->give_up = clock_ms();
+	return 0;
+}
+
 int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f)
 {
 	uint64_t sig;
 	int r;
 
+	if (c->process && (streq(f->type, "signal") || streq(f->type, "resize")))
+		return request_of_exec(c, f);
 	if (streq(f->type, "address"))
 		return reply_address(m, c);
 	if (streq(f->type, "console")) {

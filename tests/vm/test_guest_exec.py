@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests the guest's agent with a running container: exec, signals, freeze, ps, stats, update."""
+import os
 import signal
+import subprocess
+import tempfile
 import time
 
 import pytest
 from harness import machine
+from harness.runtime import wait_for
 from agent_fixtures import guest, process_of, running, status_exit  # noqa: F401 (fixtures too)
 
 
@@ -161,6 +165,50 @@ def test_changes_keep_their_order(running):
     assert [r["id"] for r in replies] == list(ids) and not any(r["errno"] for r in replies)
     with open(machine.cgroup2_mount() + h.cgroup + "/cgroup.freeze", encoding="ascii") as f:
         assert f.read() == "0\n"
+
+
+@pytest.fixture
+def stuck():
+    """A process in a system call that ends only with the process: a look at a file system that no one serves."""
+    at = tempfile.mkdtemp(prefix="stuck.", dir="/tmp")
+    fuse = os.open("/dev/fuse", os.O_RDWR)
+    machine.mount("stuck", at, "fuse", 0, f"fd={fuse},rootmode=40000,user_id=0,group_id=0")
+    p = subprocess.Popen(["stat", "-f", at], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: machine.proc_stat(p.pid)[1] == "D", "the process that waits for the file system")
+        yield p
+    finally:
+        p.kill()
+        p.wait()
+        os.close(fuse)
+        machine.umount(at)
+        os.rmdir(at)
+
+
+def test_change_that_waits_holds_no_descriptors(running, stuck):
+    """A change that waits for the one before it does not keep the streams of other processes open."""
+    h, _ = running
+    with open(machine.cgroup2_mount() + h.cgroup + "/cgroup.procs", "w", encoding="ascii") as f:
+        f.write(str(stuck.pid))
+    agent, = machine._children(h.process.pid)
+    before = set(machine._children(agent))
+    h.send("freeze", id=1, frozen=True)
+    wait_for(lambda: len(set(machine._children(agent)) - before) == 1, "the first change")
+    first, = set(machine._children(agent)) - before
+    # Stopped, the change does not end when its time is over, and the agent does not kill it then.
+    os.kill(first, signal.SIGSTOP)
+    h.send("freeze", id=2, frozen=False)
+    wait_for(lambda: len(set(machine._children(agent)) - before) == 2, "the second change")
+    second, = set(machine._children(agent)) - before - {first}
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        # Its standard streams, the pipe for its reply, and the change for which it waits.
+        wait_for(lambda: len(os.listdir(f"/proc/{second}/fd")) == 5, "a change without the descriptors of others")
+    finally:
+        stuck.kill()
+        for pid in (first, agent):
+            os.kill(pid, signal.SIGCONT)
+    assert [h.expect("reply")["id"] for _ in range(2)] == [1, 2]
 
 
 def test_exec_while_frozen(running):

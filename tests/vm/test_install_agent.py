@@ -2,6 +2,7 @@
 """Tests `caisson machine install-agent` on small disks: what it writes, and what it refuses. tests/vm/test_machine.py tests that
 the agent works, and tests/host/test_vm_machine.py tests that on the built-in machine."""
 import os
+import resource
 import shutil
 import subprocess
 
@@ -80,6 +81,37 @@ def test_what_is_refused(install):
     assert install.say("cat /etc/shadow") == b"secret"
     assert b"not found" in install.say("stat /etc/systemd/system/caisson-agent.service") or \
         install.say("stat /etc/systemd/system/caisson-agent.service") == b""
+
+
+@pytest.fixture
+def file_limit():
+    """Sets the largest file that programs may write; None: as before."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size or before[0], before[1]))
+    yield limit
+    limit(None)
+
+
+def test_done_is_on_the_disk(rt, tmp, file_limit, monkeypatch):
+    """If the host cannot write the agent's data, the command does not say that it is done, and no service starts half an agent."""
+    monkeypatch.setenv("TMPDIR", tmp)
+    tree, raw, disk = (os.path.join(tmp, n) for n in ("tree", "disk.raw", "disk.qcow2"))
+    for name, content in {"etc/os-release": RELEASE, "bin/sh": program(), "usr/lib/systemd/systemd": "", "fill": ""}.items():
+        put(tree, name, content, 0o755)
+    with open(raw, "wb") as f:
+        f.truncate(2048 * MiB)
+    run("mke2fs", "-F", "-b", "4096", "-t", "ext4", "-d", tree, raw)
+    # Only the disk's end is free, and its journal is before it. The image's file has the disk's order.
+    run("debugfs", "-w", "-R", "fallocate /fill 0 440000", raw)
+    run("qemu-img", "convert", "-O", "qcow2", "-o", "preallocation=metadata", raw, disk)
+    file_limit(1700 * MiB)
+    r = rt("machine", "install-agent", "--hypervisor", mode.HYPERVISOR, "--kernel", mode.packaged_kernel(rootfs.CACHE), disk, timeout=LOOK)
+    file_limit(None)
+    assert r.rc != 0 and r.out == "", r
+    run("qemu-img", "convert", "-O", "raw", disk, raw)
+    subprocess.run(["e2fsck", "-fy", raw], check=False, capture_output=True)
+    say = lambda command: subprocess.run(["debugfs", "-R", command, raw], check=True, capture_output=True).stdout
+    assert b"Type: regular" in say("stat /fill") and b"Inode" not in say("stat /etc/systemd/system/caisson-agent.service")
 
 
 def test_wrong_words(rt, tmp):
