@@ -132,6 +132,29 @@ static int stuck(const struct memory *m)
 }
 
 /*
+ * Asks for no more than the guest has taken, because its limit will not be raised. Otherwise it
+ * could take the rest later, and until then no checkpoint of it could be made.
+ */
+static void withdraw(struct container *c)
+{
+	const uint64_t no_limit = UINT64_MAX;
+	struct memory m;
+
+	if (ask_memory(c, &no_limit, true, &m) < 0)
+		log_debug("%s", err_msg());
+}
+
+/*
+ * Says whether the guest has got and given the memory that it was asked for. With `grow` it need
+ * not give any: it may have more than it should, because it could not free a block earlier.
+ */
+static bool is_done(const struct memory *m, bool grow)
+{
+	return grow ? m->plugged >= m->requested
+		    : m->plugged == m->requested && m->given == m->wanted;
+}
+
+/*
  * Waits until the guest has got and given the memory that it was asked for. Asks the guest again
  * while it makes no progress, because it may be able to free a page a moment later.
  */
@@ -140,12 +163,15 @@ static int await_memory(struct container *c, const uint64_t *limit, bool grow, s
 	const int64_t begin = clock_ms();
 	int64_t moved = begin, asked = begin;
 
-	while (m->plugged != m->requested || (!grow && m->given != m->wanted)) {
+	while (!is_done(m, grow)) {
 		const struct memory before = *m;
 		const int64_t now = clock_ms();
 
-		if (now - moved > STUCK_MS || now - begin > MEMORY_MS)
+		if (now - moved > STUCK_MS || now - begin > MEMORY_MS) {
+			if (grow)
+				withdraw(c);
 			return stuck(m);
+		}
 		poll(NULL, 0, ASK_AGAIN_MS);
 		const bool again = now - asked > REMIND_MS && now - moved > REMIND_MS;
 		int r = ask_memory(c, again ? limit : NULL, grow, m);

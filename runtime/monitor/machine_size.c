@@ -77,7 +77,9 @@ static int size_of_growth(const struct machine_config *c, uint64_t limit, uint64
 
 /*
  * Makes the machine as large as this limit of the container needs it. With `grow` the guest only
- * gets memory and gives none, because its own limit is not changed yet.
+ * gets memory and gives none, because its own limit is not changed yet. What the guest was asked
+ * for earlier and has not taken is not asked for again, because a guest without a driver never
+ * takes any, and each later limit would wait for it.
  */
 static int resize(struct monitor *m, uint64_t limit, bool grow)
 {
@@ -89,8 +91,9 @@ static int resize(struct monitor *m, uint64_t limit, bool grow)
 	int r = size_of_growth(c, limit == UINT64_MAX ? 0 : limit, &growth);
 	if (r < 0)
 		return r;
-	if (limit == UINT64_MAX || (grow && growth < now.requested))
-		growth = now.requested;
+	const uint64_t kept = now.plugged < now.requested ? now.plugged : now.requested;
+	if (limit == UINT64_MAX || (grow && growth < kept))
+		growth = kept;
 	engine_request_memory(&m->engine, growth);
 	return grow ? 0 : engine_set_balloon(&m->engine, size_of_balloon(c->memory, limit));
 }

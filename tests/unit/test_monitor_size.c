@@ -170,6 +170,7 @@ static void growth(void **state)
 	assert_int_equal(growth_for(384 * MIB + 1, false), 2 * MIB);
 	assert_int_equal(growth_for(500 * MIB, false), 116 * MIB);
 	assert_int_equal(growth_for(768 * MIB, false), 256 * MIB);
+	fake.memory.plugged = 256 * MIB;
 	assert_int_equal(fake.balloon.wanted, 0);
 	assert_int_equal(growth_for(500 * MIB, true), 256 * MIB); /* it gives none yet */
 	assert_int_equal(growth_for(UINT64_MAX, false), 256 * MIB);
@@ -188,9 +189,28 @@ static void growth(void **state)
 	tear_down();
 }
 
+/* Memory that the guest was asked to take and has not taken is not kept for a later limit. */
+static void growth_that_the_guest_does_not_follow(void **state)
+{
+	set_up();
+	assert_int_equal(growth_for(768 * MIB, true), 256 * MIB);
+	fake.memory.plugged = 2 * MIB; /* of 256 */
+	assert_int_equal(growth_for(500 * MIB, true), 116 * MIB);
+	assert_int_equal(growth_for(100 * MIB, true), 2 * MIB);
+	assert_int_equal(growth_for(768 * MIB, true), 256 * MIB);
+	assert_int_equal(growth_for(UINT64_MAX, true), 2 * MIB);
+	assert_int_equal(growth_for(100 * MIB, false), 0);
+	/* It could not free two blocks: it is not to keep them, nor to take them again. */
+	fake.memory.plugged = 4 * MIB;
+	assert_int_equal(growth_for(100 * MIB, true), 0);
+	assert_int_equal(growth_for(UINT64_MAX, false), 0);
+	tear_down();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(growth_that_the_guest_does_not_follow),
 		cmocka_unit_test(vcpus_refused),
 		cmocka_unit_test(vcpus_changed),
 		cmocka_unit_test(balloon),

@@ -144,6 +144,23 @@ static void plugs_and_unplugs(void **state)
 	}
 }
 
+/* A driver that has not plugged all that was requested learns that it need not go on. */
+static void a_request_is_withdrawn(void **state)
+{
+	struct mem t;
+
+	begin(&t, false);
+	virtio_mem_request(&t.v, 3 * BLOCK);
+	assert_int_equal(ask(&t, VIRTIO_MEM_REQ_PLUG, t.addr, 1), VIRTIO_MEM_RESP_ACK);
+	const unsigned before = t.g.interrupts;
+	const uint32_t generation = t.v.dev.generation;
+	virtio_mem_request(&t.v, BLOCK);
+	assert_true(t.g.interrupts > before);
+	assert_int_not_equal(t.v.dev.generation, generation);
+	assert_int_equal(ask(&t, VIRTIO_MEM_REQ_PLUG, t.addr + BLOCK, 1), VIRTIO_MEM_RESP_NACK);
+	end(&t);
+}
+
 /* The host's memory behind a block is free once it is unplugged. */
 static void frees_memory(void **state)
 {
@@ -215,6 +232,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(range),
 		cmocka_unit_test(plugs_and_unplugs),
+		cmocka_unit_test(a_request_is_withdrawn),
 		cmocka_unit_test(frees_memory),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(broken),

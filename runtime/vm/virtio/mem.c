@@ -215,8 +215,10 @@ void virtio_mem_release(struct virtio_mem *v)
 void virtio_mem_request(struct virtio_mem *v, uint64_t bytes)
 {
 	pthread_mutex_lock(&v->dev.lock);
+	const bool new = v->config.requested_size != htole64(bytes);
 	v->config.requested_size = htole64(bytes);
-	if (v->config.plugged_size != v->config.requested_size)
+	/* A driver that has not plugged all blocks yet has to learn too that it need not go on. */
+	if (new || v->config.plugged_size != v->config.requested_size)
 		virtio_config_changed(&v->dev);
 	pthread_mutex_unlock(&v->dev.lock);
 }

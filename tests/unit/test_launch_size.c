@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tests how `caisson update --memory` follows a microVM's guest (launch/vm_size.h), with a monitor
+ * of the test.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/agent.h"
+#include "base/fd.h"
+#include "launch/vm_size.h"
+#include "monitor/control.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+/* What the test's monitor says of the guest, and what it was asked. */
+static struct {
+	int listener, stop;
+	pthread_t thread;
+	/* The guest has so much, and takes what it is asked for if it follows. */
+	uint64_t wanted, given, requested, plugged;
+	bool follows;
+	unsigned requests;
+	uint64_t limit; /* the last one that came, with `grow` */
+	bool grow;
+} monitor;
+
+static struct container c;
+static char dir[] = "/tmp/launch-size-XXXXXX";
+
+/* Does what resize() of monitor/machine_size.c does for a machine of 512 MiB. */
+static void take_limit(const struct agent_frame *f)
+{
+	if (json_get_u64(f->json, "limit", &monitor.limit) < 0)
+		return;
+	monitor.grow = json_get_true(f->json, "grow");
+	if (monitor.limit == UINT64_MAX)
+		monitor.requested = monitor.plugged;
+	else
+		monitor.requested = monitor.limit > 384 * MIB ? monitor.limit - 384 * MIB : 0;
+	if (monitor.follows)
+		monitor.plugged = monitor.requested;
+}
+
+static void reply(int sock)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame f = {0};
+	struct agent_reader reader = {0};
+
+	if (agent_reader_receive(&reader, sock) != 1 || agent_reader_next(&reader, &f) != 1 ||
+		agent_begin(&w, "reply") < 0)
+		abort();
+	monitor.requests++;
+	take_limit(&f);
+	json_out_i64(&w.json, "errno", 0);
+	json_out_str(&w.json, "message", "");
+	json_out_u64(&w.json, "wanted", monitor.wanted);
+	json_out_u64(&w.json, "given", monitor.given);
+	json_out_u64(&w.json, "requested", monitor.requested);
+	json_out_u64(&w.json, "plugged", monitor.plugged);
+	if (agent_send(&w, sock, NULL, 0) < 0)
+		abort();
+	agent_reader_release(&reader);
+}
+
+static void *serve(void *unused)
+{
+	struct pollfd p[] = {
+		{.fd = monitor.listener, .events = POLLIN}, {.fd = monitor.stop, .events = POLLIN}};
+
+	while (poll(p, ARRAY_SIZE(p), -1) > 0 && !p[1].revents) {
+		_cleanup_fd_ int sock = accept4(monitor.listener, NULL, NULL, SOCK_CLOEXEC);
+
+		if (sock >= 0)
+			reply(sock);
+	}
+	return NULL;
+}
+
+static int set_up(void **state)
+{
+	static const struct spec spec;
+
+	memset(&monitor, 0, sizeof(monitor));
+	snprintf(dir + strlen(dir) - 6, 7, "XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	c = (struct container){.id = "size", .spec = &spec, .vm = true, .root_dir = -EBADF};
+	c.dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	monitor.listener = control_listen(c.dir);
+	monitor.stop = eventfd(0, EFD_CLOEXEC);
+	assert_true(monitor.listener >= 0 && monitor.stop >= 0);
+	return pthread_create(&monitor.thread, NULL, serve, NULL);
+}
+
+static int tear_down(void **state)
+{
+	eventfd_write(monitor.stop, 1);
+	pthread_join(monitor.thread, NULL);
+	fd_close(&monitor.listener);
+	fd_close(&monitor.stop);
+	unlinkat(c.dir, CONTROL_SOCKET, 0);
+	fd_close(&c.dir);
+	return rmdir(dir);
+}
+
+/* Sets a memory limit in the two steps of `caisson update`, and returns the first error. */
+static int follow(uint64_t limit, bool grow)
+{
+	const struct cg_resources limits = {.memory.limit = {.set = true, .v = (int64_t)limit}};
+
+	err_clear();
+	return vm_size_follow_memory(&c, &limits, grow);
+}
+
+static void the_guest_follows(void **state)
+{
+	monitor.follows = true;
+	assert_int_equal(follow(500 * MIB, true), 1);
+	assert_int_equal(monitor.requests, 1);
+	assert_true(monitor.grow);
+	assert_int_equal(follow(500 * MIB, false), 1);
+	assert_false(monitor.grow);
+	assert_int_equal(monitor.plugged, 116 * MIB);
+	assert_int_equal(follow(300 * MIB, false), 0);
+	assert_int_equal(monitor.plugged, 0);
+}
+
+/*
+ * A guest that still has memory which it could not give back earlier, or whose balloon is not as
+ * large as it was to be, has enough for the new limit, so nothing is waited for before the limit is
+ * set.
+ */
+static void a_guest_that_has_more_does_not_delay_a_limit(void **state)
+{
+	monitor.plugged = 64 * MIB;
+	monitor.wanted = 10 * MIB;
+	assert_int_equal(follow(200 * MIB, true), 0);
+	assert_int_equal(monitor.requests, 1);
+	assert_int_equal(follow(400 * MIB, true), 1);
+	assert_int_equal(monitor.requests, 2);
+}
+
+/* A growth that the guest does not follow is an error, after which nothing more is asked for. */
+static void a_growth_that_the_guest_does_not_follow_is_withdrawn(void **state)
+{
+	monitor.plugged = 2 * MIB;
+	assert_int_equal(follow(500 * MIB, true), -ETIMEDOUT);
+	assert_non_null(strstr(err_msg(), "taken 2 of the 116 MiB"));
+	assert_true(monitor.grow);
+	assert_int_equal(monitor.limit, UINT64_MAX);
+	assert_int_equal(monitor.requested, 2 * MIB);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+		TEST(the_guest_follows),
+		TEST(a_guest_that_has_more_does_not_delay_a_limit),
+		TEST(a_growth_that_the_guest_does_not_follow_is_withdrawn),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
