@@ -160,7 +160,9 @@ static int write_file(struct inside_guest *g, const struct file *f)
 	int r = fd_replace_file(dir, f->name, f->data, f->len, f->mode);
 	if (r >= 0 && has_selinux(g))
 		r = label(dir, f->name, f->type);
-	return r < 0 ? r : sync_file(dir, f->name);
+	if (r >= 0)
+		r = sync_file(dir, f->name);
+	return r < 0 ? err_ctx(r, "%s", f->dir) : r;
 }
 
 /* Makes the link `name` in the directory `dir` of the disk, by which the init starts a service. */

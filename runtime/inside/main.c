@@ -88,9 +88,11 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
-	const char *who = argc > 1 && streq(argv[1], INSIDE_MACHINE)            ? "caisson"
-			  : argc > 1 && streq(inside_group(argv[1]), "machine") ? "caisson machine"
-										: "caisson disk";
+	const bool guest = argc > 2 && streq(argv[1], INSIDE_GUEST);
+	const char *command = guest ? argv[2] : argc > 1 ? argv[1] : "";
+	const char *who = streq(command, INSIDE_MACHINE)            ? "caisson"
+			  : streq(inside_group(command), "machine") ? "caisson machine"
+								    : "caisson disk";
 	fd_say(STDERR_FILENO, who, *err_msg() ? err_msg() : strerror(-r));
 	return 1;
 }

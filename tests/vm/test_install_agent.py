@@ -79,6 +79,8 @@ def test_what_is_refused(install):
     install({"bin/sh": program(), **systemd, "usr/local/lib/caisson/caisson-agent": ("/etc/shadow",), "etc/shadow": "secret"}).failed(
         "/usr/local/lib/caisson/caisson-agent", "remove it")
     assert install.say("cat /etc/shadow") == b"secret"
+    install({"bin/sh": program(), **systemd, "fill": "x" * (49 * MiB // 2)}).failed(
+        "caisson machine: /usr/local/lib/caisson: write caisson-agent: No space left")
     assert b"not found" in install.say("stat /etc/systemd/system/caisson-agent.service") or \
         install.say("stat /etc/systemd/system/caisson-agent.service") == b""
 
