@@ -36,6 +36,7 @@
  * default of 2 s is too short for a slow host
  */
 #define ANSWER_WAIT_S 600
+#define SERVICE_WAIT_S 30 /* the same for the agent of an operating system, which tries again */
 #define RETRY_MAX_MS 64
 #define ENTROPY_MAX 256 /* how many bytes of entropy the monitor sends after a restore at most */
 #define SHARE_TAG "caisson"
@@ -67,7 +68,7 @@ static int connect_once(uint32_t port, int flags, bool reserved)
 {
 	const struct sockaddr_vm host = {
 		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port};
-	const struct timeval wait = {.tv_sec = ANSWER_WAIT_S};
+	const struct timeval wait = {.tv_sec = reserved ? SERVICE_WAIT_S : ANSWER_WAIT_S};
 	_cleanup_fd_ int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 
 	if (fd < 0)
@@ -224,16 +225,17 @@ static int run_guest(void)
 }
 
 /*
- * Does what connect_vsock() does, for a service. *data becomes true once the monitor was reached.
+ * Does what connect_vsock() does, for a service. *data becomes false if there is no monitor: the
+ * kernel has no vsock, the machine no such device, or the host no listener.
  */
 static int connect_service(void *data, uint32_t port)
 {
-	bool *met = data;
+	bool *monitored = data;
 
 	if (port != AGENT_SERVICE_PORT)
 		return connect_vsock(NULL, port);
 	int fd = connect_agent(port, true);
-	*met = fd >= 0;
+	*monitored = fd != -EAFNOSUPPORT && fd != -ENODEV && fd != -ECONNRESET;
 	return fd;
 }
 
@@ -244,8 +246,8 @@ static int connect_service(void *data, uint32_t port)
  */
 static int run_service(void)
 {
-	bool met = false;
-	const struct guest_config config = {.data = &met,
+	bool monitored = true;
+	const struct guest_config config = {.data = &monitored,
 		.connect = connect_service,
 		.dir = "/run/caisson-agent",
 		.service = true};
@@ -253,8 +255,8 @@ static int run_service(void)
 	if (guest_serve(&config) >= 0)
 		return 0;
 	dprintf(STDERR_FILENO, "caisson-agent: %s%s\n", err_msg(),
-		met ? "" : ": this machine was not started by caisson");
-	return met;
+		monitored ? "" : ": this machine was not started by caisson");
+	return monitored;
 }
 
 int main(int argc, char **argv)

@@ -14,6 +14,7 @@ from harness.pvh import pvh_kernel
 
 CACHE = "/var/cache/caisson-tests"
 BOOT = 1500
+CALL = 300  # seconds for one command, whose program takes little, and for the shutdown
 
 
 def test_cloud_image(rt, tmp, monkeypatch):
@@ -44,20 +45,23 @@ def test_cloud_image(rt, tmp, monkeypatch):
         assert said.count(b" login: ") >= 2, (said[-4000:], p.poll() is not None and p.stderr.read())
         assert b"Linux version" in said and b"EXT4-fs (vda1): mounted" in said
         assert rt("list").out.count("running") == 1
-        while rt("exec", "m1", "true", timeout=BOOT).rc:
+        while rt("exec", "m1", "true", timeout=CALL).rc:
             assert time.monotonic() < end and p.poll() is None
             time.sleep(1)
-        assert rt("exec", "m1", "sh", "-c", "cat; id -u; exit 7", input="in ", timeout=BOOT).raw == b"in 0\n"
-        while b"caisson-agent --service" not in rt("ps", "m1").raw:
+        assert rt("exec", "m1", "sh", "-c", "cat; id -u; exit 7", input="in ", timeout=CALL).raw == b"in 0\n"
+        while b"caisson-agent --service" not in rt("ps", "m1", timeout=CALL).raw:
             assert time.monotonic() < end
             time.sleep(1)
         rt("pause", "m1").failed("operating system of its own", "agent")
         # Without logind nothing in the machine reacts to its power button.
-        rt("exec", "m1", "systemctl", "mask", "--runtime", "--now", "systemd-logind", timeout=BOOT).ok()
+        rt("exec", "m1", "systemctl", "mask", "--runtime", "--now", "systemd-logind", timeout=CALL).ok()
         rt("kill", "m1", "TERM").ok()
         out, err = b"", b""
         os.set_blocking(p.stdout.fileno(), True)
-        out, err = p.communicate(timeout=BOOT)
+        try:
+            out, err = p.communicate(timeout=CALL)
+        except subprocess.TimeoutExpired as e:
+            pytest.fail(f"it did not power off: {rt('state', 'm1').out} {(e.output or b'')[-4000:]}")
         assert p.returncode == 0 and b"reboot: Power down" in out, (out[-2000:], err)
     finally:
         if p.poll() is None:
