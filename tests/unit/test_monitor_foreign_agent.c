@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tests what the monitor of a machine does if the agent in it has gone while commands wait, from
- * where an agent may connect, and how the agent is asked to power off. tests/fuzz/fuzz_foreign_agent.c attacks it with messages.
+ * where an agent may connect, and how the agent is asked to power off.
+ * tests/fuzz/fuzz_foreign_agent.c attacks it with messages.
  */
 #include <setjmp.h>
 #include <stdarg.h>
