@@ -61,15 +61,10 @@ int vm_size_follow_quota(struct container *c, const struct cg_resources *limits)
 
 /* --- memory --- */
 
-/* how long, in ms, the guest may take without giving or taking any memory, and in all */
+/* how long, in ms, the guest may take no memory of a growth, and how long it may take in all */
 #define STUCK_MS 20000
 #define MEMORY_MS 300000
 #define ASK_AGAIN_MS 20
-/*
- * after how long without a change, in ms, the command asks the guest again; this is not short,
- * because Linux drops what it has begun when it is asked
- */
-#define REMIND_MS 8000
 
 /* How large the balloon is, and how much memory the guest has got, in bytes. */
 struct memory {
@@ -106,32 +101,6 @@ static int ask_memory(struct container *c, const uint64_t *limit, bool grow, str
 }
 
 /*
- * Says what the guest has not done. If the guest has not given back all memory that it has got
- * while it ran, the function only warns, because Linux gives back only the blocks whose contents it
- * can move, goes on trying by itself, and the limit holds all the same.
- */
-static int stuck(const struct memory *m)
-{
-	if (m->plugged > m->requested && m->given == m->wanted) {
-		log_warn(
-			"the limit is set, but the guest has not yet given back %llu MiB of memory "
-			"that it cannot free: it goes on trying",
-			(unsigned long long)((m->plugged - m->requested) >> 20));
-		return 0;
-	}
-	if (m->plugged < m->requested)
-		return err_set(ETIMEDOUT,
-			"the guest has taken %llu of the %llu MiB more than at its start, and "
-			"takes no more: its kernel needs the driver virtio_mem",
-			(unsigned long long)(m->plugged >> 20),
-			(unsigned long long)(m->requested >> 20));
-	return err_set(ETIMEDOUT,
-		"the limit is set, but the guest should give %llu MiB of its memory to the host, "
-		"gives %llu MiB, and makes no progress",
-		(unsigned long long)(m->wanted >> 20), (unsigned long long)(m->given >> 20));
-}
-
-/*
  * Asks for no more than the guest has taken, because its limit will not be raised. Otherwise it
  * could take the rest later, and until then no checkpoint of it could be made.
  */
@@ -144,41 +113,29 @@ static void withdraw(struct container *c)
 		log_debug("%s", err_msg());
 }
 
-/*
- * Says whether the guest has got and given the memory that it was asked for. With `grow` it need
- * not give any: it may have more than it should, because it could not free a block earlier.
- */
-static bool is_done(const struct memory *m, bool grow)
-{
-	return grow ? m->plugged >= m->requested
-		    : m->plugged == m->requested && m->given == m->wanted;
-}
-
-/*
- * Waits until the guest has got and given the memory that it was asked for. Asks the guest again
- * while it makes no progress, because it may be able to free a page a moment later.
- */
-static int await_memory(struct container *c, const uint64_t *limit, bool grow, struct memory *m)
+/* Waits until the guest has got the memory that it was asked to take. */
+static int await_growth(struct container *c, struct memory *m)
 {
 	const int64_t begin = clock_ms();
-	int64_t moved = begin, asked = begin;
+	int64_t moved = begin;
 
-	while (!is_done(m, grow)) {
-		const struct memory before = *m;
+	while (m->plugged < m->requested) {
+		const uint64_t before = m->plugged;
 		const int64_t now = clock_ms();
 
 		if (now - moved > STUCK_MS || now - begin > MEMORY_MS) {
-			if (grow)
-				withdraw(c);
-			return stuck(m);
+			withdraw(c);
+			return err_set(ETIMEDOUT,
+				"the guest has taken %llu of the %llu MiB more than at its start, "
+				"and takes no more: its kernel needs the driver virtio_mem",
+				(unsigned long long)(m->plugged >> 20),
+				(unsigned long long)(m->requested >> 20));
 		}
 		poll(NULL, 0, ASK_AGAIN_MS);
-		const bool again = now - asked > REMIND_MS && now - moved > REMIND_MS;
-		int r = ask_memory(c, again ? limit : NULL, grow, m);
+		int r = ask_memory(c, NULL, true, m);
 		if (r < 0)
 			return r;
-		asked = again ? now : asked;
-		if (m->given != before.given || m->plugged != before.plugged)
+		if (m->plugged != before)
 			moved = clock_ms();
 	}
 	return 0;
@@ -212,7 +169,16 @@ int vm_size_follow_memory(struct container *c, const struct cg_resources *limits
 	else if (limit == plan_vm_memory_limit(&s->resources, &of_config))
 		limit = 0;
 	r = ask_memory(c, &limit, grow, &m);
-	if (r >= 0)
-		r = await_memory(c, &limit, grow, &m);
-	return r < 0 ? err_ctx(r, "%s", field) : m.requested > 0;
+	/*
+	 * The command does not wait for memory that the guest gives: the guest's kernel goes on
+	 * trying by itself, may take long, and the limit holds all the same.
+	 */
+	if (r >= 0 && grow)
+		r = await_growth(c, &m);
+	if (r < 0)
+		return err_ctx(r, "%s", field);
+	log_debug("memory: the balloon has %llu of %llu MiB; %llu of %llu MiB were added",
+		(unsigned long long)(m.given >> 20), (unsigned long long)(m.wanted >> 20),
+		(unsigned long long)(m.plugged >> 20), (unsigned long long)(m.requested >> 20));
+	return m.requested > 0;
 }

@@ -17,10 +17,12 @@ int vm_size_set_cpus(struct container *c, int64_t quota, uint64_t period) must_c
 int vm_size_follow_quota(struct container *c, const struct cg_resources *limits) must_check;
 
 /*
- * Gives memory of the microVM to the host, or gives it more, so that the guest has as much as the
+ * Makes the guest give memory to the host, or gives it more, so that it has as much as the
  * container's new memory limit and its kernel need. With `grow` the guest only gets memory, because
- * its own limit is not changed yet. Does nothing if `limits` has no memory limit. Returns 1 if the
- * guest has more memory than at its start, else 0, and -ETIMEDOUT if the guest does not follow.
+ * its own limit is not changed yet, and the function waits until the guest has taken that memory.
+ * Memory that the guest gives is not waited for. Does nothing if `limits` has no memory limit.
+ * Returns 1 if the guest has more memory than at its start, else 0, and -ETIMEDOUT if the guest
+ * does not take the memory.
  */
 int vm_size_follow_memory(struct container *c, const struct cg_resources *limits, bool grow)
 	must_check;

@@ -98,12 +98,12 @@ def sizes_of_memory(c):
     """Without a limit the guest has 320 MiB. With a limit the guest keeps the limit, 128 MiB and a 64th part of 320 MiB."""
     before = free(c)
     resources(c, memory={"limit": 64 << 20}).ok()
-    assert before - free(c) > 80
+    wait_for(lambda: before - free(c) > 80, "a balloon", timeout=BOOT)
     update(c, "--memory", "1g").failed("memory.limit", "at most 1006632960", MAX_MEMORY)
     update(c, "--memory", "-1").ok()
-    assert before - free(c) < 40
+    wait_for(lambda: before - free(c) < 40, "an empty balloon", timeout=BOOT)
     update(c, "--memory", "64m").ok()
-    assert before - free(c) > 80
+    wait_for(lambda: before - free(c) > 80, "a balloon", timeout=BOOT)
 
 
 def reads_into_it(c):
@@ -125,9 +125,9 @@ def more_memory(c):
     c.rt("checkpoint", "--image-path", os.path.join(c.bundle, "image"), c.id, timeout=BOOT).failed("memory was added")
     update(c, "--memory", "-1").ok()  # no limit: what the guest has
     assert meminfo(c, "MemTotal") == total + 600 + 128 - 320
-    # Linux gives back what it can free at once, and tries the rest again after minutes, for which the test does not wait.
+    # Linux gives back what it can free, and tries the rest again after minutes, for which the test does not wait.
     update(c, "--memory", "150m").ok()
-    assert meminfo(c, "MemTotal") <= total + 600 + 128 - 320
+    wait_for(lambda: meminfo(c, "MemTotal") < total + 600 + 128 - 320, "less memory", timeout=BOOT)
 
 
 def killed_commands(c):
@@ -162,7 +162,7 @@ def test_size(vm):
     before = free(c)
     update(c, "--cpus", "3", "--memory", "-1").ok()
     has_cpus(c, 3)
-    assert free(c) - before > 80
+    wait_for(lambda: free(c) - before > 80, "an empty balloon", timeout=BOOT)
     more_memory(c)
     assert glob.glob("/var/cache/caisson/template-*")
     other = vm()

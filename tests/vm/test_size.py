@@ -55,13 +55,13 @@ def test_memory(vm):
     before = free(c)
     assert before > 350
     update(c, "--memory", "100m").ok()  # the kernel keeps 128 MiB and a 64th part of 512 MiB
-    assert 100 < before - free(c) and free(c) < 512 - 270
+    wait_for(lambda: 100 < before - free(c) and free(c) < 512 - 270, "a balloon", timeout=BOOT)
     update(c, "--memory", "600m").failed("memory.limit", "at most the memory of the microVM")
     assert free(c) < 512 - 270
     update(c, "--memory", "200m").ok()
-    assert free(c) > before - 200
+    wait_for(lambda: free(c) > before - 200, "a smaller balloon", timeout=BOOT)
     update(c, "--memory", "-1").ok()
-    assert free(c) > before - 60
+    wait_for(lambda: free(c) > before - 60, "an empty balloon", timeout=BOOT)
     update(c, "--pids-limit", "100").ok()
     c.kill("KILL")
     c.wait(timeout=60)
