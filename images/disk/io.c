@@ -7,7 +7,11 @@
 
 #include "images/disk/format.h"
 
-#define IOV_BATCH 64 /* how many buffers one system call gets at most */
+/*
+ * How many buffers one system call gets at most. A request of a guest has up to 254 buffers
+ * (SEGMENTS_MAX in runtime/vm/virtio/blk.c), because the pages of its memory are scattered.
+ */
+#define IOV_BATCH 256
 
 uint64_t iov_length(const struct iovec *iov, int n)
 {

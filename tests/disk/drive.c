@@ -7,6 +7,7 @@
  *	drive run FILE FORMAT SEED OPS THREADS DIR LOG
  *	drive verify FILE FORMAT SEED OPS THREADS DIR FLUSHED CLUSTER BACKED
  *	drive bytes FILE FORMAT SEED OPS THREADS
+ *	drive scattered FILE FORMAT SEED OPS THREADS
  *
  * The variable DRIVE_KEY of the environment is the passphrase of an encrypted image.
  *
@@ -27,6 +28,9 @@
  * `bytes` writes pieces that begin and end anywhere in a sector. Each thread has every THREADS-th
  * piece of the disk. Because a sector has pieces of several threads, a write that loses the bytes
  * of another thread is found when all threads have ended.
+ *
+ * `scattered` writes OPS requests of BUFFERS buffers, as a guest makes them whose memory is
+ * scattered, and reads each back into such buffers. It needs a disk of 1 MiB for each thread.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -44,6 +48,9 @@
  * sectors overlap
  */
 #define PIECE 100u
+/* how many buffers a request of the command `scattered` has, the most that virtio-blk allows */
+#define BUFFERS 254u
+#define BUFFER_LEN 4096u
 
 enum kind { WRITE, ZERO, DISCARD, FLUSH, READ };
 
@@ -197,6 +204,39 @@ static void *run_bytes(void *arg)
 		memset(buf, ++value[n], PIECE);
 		if (r >= 0 && !last)
 			r = disk_write(v->d, buf, PIECE, at);
+	}
+	if (r < 0) {
+		fprintf(stderr, "drive: thread %u: %s\n", p->thread, err_msg());
+		v->failed = 1;
+	}
+	return NULL;
+}
+
+/* Runs one thread of the command `scattered`. */
+static void *run_scattered(void *arg)
+{
+	struct runner *p = arg;
+	struct drive *v = p->v;
+	_cleanup_free_ uint8_t *want = malloc((size_t)BUFFERS * BUFFER_LEN);
+	_cleanup_free_ uint8_t *found = malloc((size_t)BUFFERS * BUFFER_LEN);
+	struct iovec out[BUFFERS], in[BUFFERS];
+	uint64_t at = (uint64_t)p->thread << 20;
+	int r = want && found ? 0 : -ENOMEM;
+
+	/* The first buffer of a request is the last one in memory. */
+	for (unsigned i = 0; i < BUFFERS && r >= 0; i++) {
+		out[i] = (struct iovec){want + (BUFFERS - 1 - i) * BUFFER_LEN, BUFFER_LEN};
+		in[i] = (struct iovec){found + (BUFFERS - 1 - i) * BUFFER_LEN, BUFFER_LEN};
+	}
+	for (uint64_t i = 0; i < v->ops && r >= 0; i++) {
+		for (size_t n = 0; n < (size_t)BUFFERS * BUFFER_LEN; n++)
+			want[n] = (uint8_t)hash(v->seed + i + n);
+		r = disk_writev(v->d, out, BUFFERS, at);
+		if (r >= 0)
+			r = disk_readv(v->d, in, BUFFERS, at);
+		if (r >= 0 && memcmp(want, found, (size_t)BUFFERS * BUFFER_LEN) != 0)
+			r = err_set(EIO, "request %llu: found other bytes than were written",
+				(unsigned long long)i);
 	}
 	if (r < 0) {
 		fprintf(stderr, "drive: thread %u: %s\n", p->thread, err_msg());
@@ -378,19 +418,22 @@ int main(int argc, char **argv)
 	if (argc == 4 && streq(argv[1], "fill"))
 		return make_backing(argv[2], strtoull(argv[3], NULL, 10)) < 0;
 	bool bytes = argc == 7 && streq(argv[1], "bytes");
-	bool run = bytes || (argc == 9 && streq(argv[1], "run"));
+	bool scattered = argc == 7 && streq(argv[1], "scattered");
+	bool run = bytes || scattered || (argc == 9 && streq(argv[1], "run"));
 	if (!run && (argc != 11 || !streq(argv[1], "verify")))
 		return 2;
 	v.seed = strtoull(argv[4], NULL, 10);
 	v.ops = strtoull(argv[5], NULL, 10);
 	v.threads = (unsigned)atoi(argv[6]);
-	if (run && !bytes && !streq(argv[8], "-"))
+	if (run && argc == 9 && !streq(argv[8], "-"))
 		v.log = open(argv[8], O_WRONLY | O_CREAT | O_APPEND, 0600);
 	int r = open_disk(&v, argv, run, &allowed);
 	if (r >= 0)
 		v.size = disk_size(v.d);
 	if (r >= 0)
-		r = run ? run_all(&v, bytes ? run_bytes : run_thread)
+		r = run ? run_all(&v, bytes       ? run_bytes
+				      : scattered ? run_scattered
+						  : run_thread)
 			: verify(&v, argv[8], strtoull(argv[10], NULL, 10),
 				  strtoull(argv[9], NULL, 10));
 	if (r < 0)

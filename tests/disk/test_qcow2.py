@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import MiB, pattern, qemu
+from conftest import MiB, call, pattern, qemu
 
 
 def io(image, *commands, fmt="qcow2"):
@@ -248,6 +249,19 @@ def test_convert_keeps_the_backing_file(disk, chain):
     assert content(disk, copy) == content(disk, chain)
     assert disk.info(copy)["backing-filename"] == "middle.qcow2"
     disk.sound(copy)
+
+
+@pytest.mark.parametrize("fmt", ["raw", "qcow2"])
+def test_a_scattered_request_is_one_call(disk, drive, fmt):
+    """A request of 254 buffers, the most of virtio-blk, is one system call for neighbouring clusters, whether they are new or not."""
+    image, ops, length = disk.path("image"), 3, 254 * 4096
+    disk("create", "-f", fmt, image, "4M").ok()
+    r = call("strace", "-f", "-qq", "-e", "trace=pwritev,preadv", drive_path(drive), "scattered", image, fmt, 1, ops, 1).ok()
+    for name in ("pwritev", "preadv"):
+        whole = re.findall(rf"{name}\(\d+, .*, 254, \d+\) += {length}\n", r.err)
+        assert len(whole) == ops, r
+    if fmt == "qcow2":
+        disk.sound(image)
 
 
 @pytest.mark.parametrize("raw_data", ["on", "off"])
