@@ -343,9 +343,9 @@ def test_resize_while_it_runs(disk, tmp, form):
 
     assert sectors() == 64 << 11
     assert resize("96M").ok().out == "Image resized.\n"
-    runtime.wait_for(lambda: sectors() == 96 << 11, "the guest to see the larger disk")
+    runtime.wait_for(lambda: sectors() == 96 << 11, "the guest to see the larger disk", timeout=60)
     resize("+4M").ok()
-    runtime.wait_for(lambda: sectors() == 100 << 11, "the guest to see the larger disk")
+    runtime.wait_for(lambda: sectors() == 100 << 11, "the guest to see the larger disk", timeout=60)
     c.exec("sh", "-c", "echo at the end | dd of=/dev/d bs=1M seek=99 conv=fsync 2>/dev/null").ok()
     resize("64M").failed("in use", "only grows")
     c.rt("update", "--disk-size", "64M", c.id).failed("--disk-size", "more")
