@@ -2,7 +2,6 @@
 #include "base/bounded.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,36 +21,17 @@ struct answer {
 	char message[ERR_MAX];
 };
 
-/* Returns the lowest descriptor to keep that is `from` or above, or UINT_MAX if there is none. */
-static unsigned next_kept(const struct bounded *b, unsigned from)
-{
-	unsigned next = UINT_MAX;
-
-	for (size_t i = 0; i < b->nkeep; i++)
-		if (b->keep[i] >= 0 && (unsigned)b->keep[i] >= from && (unsigned)b->keep[i] < next)
-			next = (unsigned)b->keep[i];
-	return next;
-}
-
 /* Closes all descriptors but those to keep. The standard streams become /dev/null. */
 static int close_others(const struct bounded *b)
 {
-	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	if (null < 0)
 		return err_sys("open /dev/null");
 	for (int i = 0; i <= STDERR_FILENO; i++)
 		if (dup2(null, i) < 0)
 			return err_sys("close the standard streams");
-	for (unsigned from = STDERR_FILENO + 1, kept; from != UINT_MAX; from = kept + 1) {
-		kept = next_kept(b, from);
-		if (kept > from && close_range(from, kept - 1, 0) < 0)
-			return err_sys("close descriptors");
-		if (kept == UINT_MAX)
-			break;
-	}
-	null = -EBADF;
-	return 0;
+	return fd_close_all_but(b->keep, b->nkeep);
 }
 
 static _Noreturn void answer(const struct bounded *b, pid_t parent, struct answer *a)
