@@ -24,6 +24,13 @@ struct client *client_of_change(struct monitor *m, enum client_change change)
 	return NULL;
 }
 
+int monitor_check_running(const struct monitor *m, bool agent)
+{
+	if (m->phase >= PHASE_CREATED && m->phase < PHASE_EXITED && (m->agent >= 0 || !agent))
+		return 0;
+	return err_set(ESRCH, "container not running");
+}
+
 static void send_frame(struct client *c, struct agent_writer *w, const void *blob, size_t len)
 {
 	if (agent_send(w, c->sock, blob, len) < 0)

@@ -194,9 +194,9 @@ static int on_exec(struct monitor *m, struct client *c, struct agent_frame *f)
 		return err_set(
 			EPROTO, "exec: this connection has a process already: expected one exec");
 	c->process = ++m->next_process;
-	if (m->agent < 0 || m->phase < PHASE_CREATED || m->phase >= PHASE_EXITED)
-		return err_set(ESRCH, "container not running");
-	int r = offer_streams(m, c->process, f);
+	int r = monitor_check_running(m, true);
+	if (r >= 0)
+		r = offer_streams(m, c->process, f);
 	if (r >= 0)
 		r = agent_begin(&w, "exec");
 	if (r < 0)

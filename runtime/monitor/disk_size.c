@@ -28,15 +28,16 @@ int disk_size_begin(struct monitor *m, struct client *c, const struct agent_fram
 		return err_set(EPROTO, "grow: expected a size");
 	if (!m->a->machine->image)
 		return err_set(EINVAL, "the machine has no disk: vm.image is not set");
-	if (m->phase < PHASE_CREATED || m->phase >= PHASE_EXITED)
-		return err_set(ESRCH, "container not running");
+	int r = monitor_check_running(m, false);
+	if (r < 0)
+		return r;
 	if (m->resizes_disk || m->checkpoint.step != CHECKPOINT_NONE ||
 		m->hotplug.step != HOTPLUG_NONE)
 		return err_set(EBUSY, "the machine is being saved or changed: try again");
 	if (m->a->machine->image_read_only)
 		return err_set(EROFS, "vm.image: the machine only reads it");
-	int r = m->disk.control >= 0 ? disk_server_resize(&m->disk, size)
-				     : engine_resize_disk(&m->engine, size);
+	r = m->disk.control >= 0 ? disk_server_resize(&m->disk, size)
+				 : engine_resize_disk(&m->engine, size);
 	if (r < 0)
 		return r;
 	c->change = CHANGE_DISK_SIZE;

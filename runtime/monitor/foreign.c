@@ -141,7 +141,7 @@ static int reply_address(struct monitor *m, struct client *c)
 		return r;
 	json_out_i64(&w.json, "errno", 0);
 	json_out_str(&w.json, "message", "");
-	json_out_bool(&w.json, "agent", m->agent >= 0 && m->agent_greeted);
+	json_out_bool(&w.json, "agent", m->agent_greeted);
 	net_config_json(&w.json, "net", &m->boot.net);
 	return agent_send(&w, c->sock, NULL, 0);
 }
@@ -151,7 +151,7 @@ static int reply_address(struct monitor *m, struct client *c)
  */
 static int refuse(const struct monitor *m, const char *request)
 {
-	if (m->agent >= 0 && m->agent_greeted)
+	if (m->agent_greeted)
 		return err_set(ENOTSUP,
 			"%s: the machine runs an operating system of its own, in which caisson's "
 			"agent can't do that",

@@ -119,7 +119,7 @@ void foreign_on_agent(struct monitor *m)
 bool foreign_agent_answers(
 	const struct monitor *m, const struct client *c, const struct agent_frame *f)
 {
-	if (m->agent < 0 || !m->agent_greeted || m->phase != PHASE_RUNNING)
+	if (!m->agent_greeted || m->phase != PHASE_RUNNING)
 		return false;
 	return streq(f->type, "exec") || streq(f->type, "ps") || streq(f->type, "resize") ||
 	       (c->process && streq(f->type, "signal"));
@@ -134,7 +134,7 @@ int foreign_shut_down(struct monitor *m)
 	 * even if another agent has connected meanwhile, because the agents of a hostile or broken
 	 * guest may do nothing.
 	 */
-	if (m->agent < 0 || !m->agent_greeted || m->told)
+	if (!m->agent_greeted || m->told)
 		return 0;
 	m->told = true;
 	int r = agent_begin(&w, "stop");

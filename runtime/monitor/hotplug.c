@@ -418,15 +418,16 @@ int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 	if (h->step != HOTPLUG_NONE)
 		return err_set(EBUSY, "another device is being attached to the microVM or detached "
 				      "from it: try again");
-	if (m->agent < 0 || m->phase < PHASE_CREATED || m->phase >= PHASE_EXITED)
-		return err_set(ESRCH, "container not running");
+	int r = monitor_check_running(m, true);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; kind && i < ARRAY_SIZE(kinds); i++)
 		if (streq(kind, kinds[i].name))
 			k = &kinds[i];
 	if (!k || !json_get_str(f->json, "name"))
 		return err_set(EPROTO, "%s: expected a kind and a name", f->type);
 	const bool detach = streq(f->type, "detach");
-	int r = detach ? begin_detach(m, k, f) : begin_attach(m, k, f);
+	r = detach ? begin_detach(m, k, f) : begin_attach(m, k, f);
 	if (r < 0)
 		return r;
 	h->order = *f;

@@ -26,9 +26,9 @@ int machine_size_set_cpus(struct monitor *m, struct client *c, const struct agen
 			"%llu vCPUs: expected at most %u, which the microVM was made with: the "
 			"annotation " MACHINE_MAX_VCPUS " of config.json sets the maximum",
 			(unsigned long long)count, max);
-	if (m->agent < 0 || m->phase < PHASE_CREATED || m->phase >= PHASE_EXITED)
-		return err_set(ESRCH, "container not running");
-	int r = agent_begin(&w, "cpus");
+	int r = monitor_check_running(m, true);
+	if (r >= 0)
+		r = agent_begin(&w, "cpus");
 	if (r < 0)
 		return r;
 	c->request = ++m->next_request;
@@ -104,11 +104,9 @@ int machine_size_memory(struct monitor *m, struct client *c, const struct agent_
 	struct engine_hot_memory memory;
 	struct engine_balloon balloon;
 	uint64_t limit;
-	int r = 0;
 
-	if (m->phase < PHASE_CREATED || m->phase >= PHASE_EXITED)
-		return err_set(ESRCH, "container not running");
-	if (json_get(f->json, "limit")) {
+	int r = monitor_check_running(m, false);
+	if (r >= 0 && json_get(f->json, "limit")) {
 		if (json_get_u64(f->json, "limit", &limit) < 0)
 			return err_set(EPROTO, "memory: expected a limit in bytes");
 		r = resize(m, limit, json_get_true(f->json, "grow"));

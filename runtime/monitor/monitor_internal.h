@@ -199,7 +199,8 @@ struct monitor {
 	struct agent_reader reader;
 	struct client clients[CLIENTS_MAX];
 	int agent; /* connection to the guest's agent; -EBADF: the agent is not connected */
-	bool agent_greeted; /* whether the agent of a foreign guest has sent "hello" */
+	/* whether the agent of a foreign guest is connected and has sent "hello" */
+	bool agent_greeted;
 	/* socket to the runtime that creates the container; -EBADF once the container is created */
 	int channel;
 	/* connection of the command that waits for the program's start (`start` or `run`) */
@@ -464,6 +465,11 @@ void template_reap(struct monitor *m); /* Reaps the keeper if it has ended. */
 void client_close(struct client *c);
 /* Finds the command for which a change is under way. NULL: the command has ended. */
 struct client *client_of_change(struct monitor *m, enum client_change change);
+/*
+ * client.c: returns -ESRCH with an error message if the container is not made yet or has ended, or,
+ * with `agent`, if no agent is connected.
+ */
+int monitor_check_running(const struct monitor *m, bool agent) must_check;
 /*
  * Forwards a frame of the agent protocol, which came from the guest, unchanged to the caisson
  * command that is connected as `c`.
