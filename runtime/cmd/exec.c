@@ -166,6 +166,25 @@ static int process_from_file(
 	return 0;
 }
 
+/* An option of `exec` that a machine with an operating system of its own may not fulfil. */
+struct exec_option {
+	bool given;
+	const char *name;
+};
+
+/* Refuses the first of the options that was given. `why` ends the error message. */
+static int refuse_options(
+	const struct container *c, const struct exec_option *options, size_t n, const char *why)
+{
+	for (size_t i = 0; i < n; i++)
+		if (options[i].given)
+			return err_set(ENOTSUP,
+				"%s: container \"%s\" is a machine with an operating system of "
+				"its own, %s",
+				options[i].name, c->id, why);
+	return 0;
+}
+
 /*
  * Describes the process that `exec` runs by caisson's agent in a machine with an operating system
  * of its own, which has no process in config.json that the new one could resemble. Refuses the
@@ -174,22 +193,16 @@ static int process_from_file(
 static int process_in_foreign(struct container *c, const struct exec_args *x,
 	const struct exec_options *o, struct arguments *args, const struct spec_process **ret)
 {
-	const struct {
-		bool given;
-		const char *option;
-	} options[] = {{x->process_file, "--process"}, {o->timeline, "--timeline"},
-		{o->cgroup, "--cgroup"}, {x->caps.n, "--cap"}, {x->apparmor, "--apparmor"},
-		{x->label, "--process-label"}};
+	const struct exec_option options[] = {{x->process_file, "--process"},
+		{o->timeline, "--timeline"}, {o->cgroup, "--cgroup"}, {x->caps.n, "--cap"},
+		{x->apparmor, "--apparmor"}, {x->label, "--process-label"}};
 	const char *term = getenv("TERM");
 	const struct spec_process *asked;
 
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
-		if (options[i].given)
-			return err_set(ENOTSUP,
-				"%s: container \"%s\" is a machine with an operating system of "
-				"its own, where caisson's agent can't do that: leave it out",
-				options[i].option, c->id);
-	int r = process_from_options(c, x, args->n - 1, args->v + 1, &asked);
+	int r = refuse_options(c, options, ARRAY_SIZE(options),
+		"where caisson's agent can't do that: leave it out");
+	if (r >= 0)
+		r = process_from_options(c, x, args->n - 1, args->v + 1, &asked);
 	const char **env = arena_array(&c->arena, x->env.n + 3, sizeof(*env));
 	struct spec_process *p = arena_alloc(&c->arena, sizeof(*p));
 	if (r < 0 || !env || !p)
@@ -213,10 +226,7 @@ static int process_in_foreign(struct container *c, const struct exec_args *x,
 static int exec_in_foreign(const struct exec_args *x, const struct exec_options *o,
 	struct container *c, struct arguments *args)
 {
-	const struct {
-		bool given;
-		const char *option;
-	} options[] = {
+	const struct exec_option options[] = {
 		{x->process_file, "--process"},
 		{o->detach, "--detach"},
 		{o->console_socket, "--console-socket"},
@@ -235,16 +245,11 @@ static int exec_in_foreign(const struct exec_args *x, const struct exec_options 
 		{x->label, "--process-label"},
 	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
-		if (options[i].given)
-			return err_set(ENOTSUP,
-				"%s: container \"%s\" is a machine with an operating system of "
-				"its own, in which no agent of caisson answers (`caisson machine "
-				"install-agent` puts it into a disk), so commands go by ssh, which "
-				"can't do that: leave it out, and use a program in the machine, "
-				"such as env or sudo",
-				options[i].option, c->id);
-	return cmd_exec_foreign(c, args->n - 1, args->v + 1, x->tty);
+	int r = refuse_options(c, options, ARRAY_SIZE(options),
+		"in which no agent of caisson answers (`caisson machine install-agent` puts it "
+		"into a disk), so commands go by ssh, which can't do that: leave it out, and use a "
+		"program in the machine, such as env or sudo");
+	return r < 0 ? r : cmd_exec_foreign(c, args->n - 1, args->v + 1, x->tty);
 }
 
 static int prepare_exec(const struct globals *g, const struct exec_args *x, struct container *c,
