@@ -51,9 +51,7 @@ static int find_ranges(struct maps *m)
 		r = strbuf_addf(&m->groups, "0 %u 1\n", getegid());
 	size_t groups = m->groups.len;
 	if (r >= 0)
-		r = subids_add(SUBIDS_OF_USERS, geteuid(), &m->users);
-	if (r >= 0)
-		r = subids_add(SUBIDS_OF_GROUPS, geteuid(), &m->groups);
+		r = subids_add(geteuid(), &m->users, &m->groups);
 	return r < 0 ? r : m->users.len > users && m->groups.len > groups;
 }
 

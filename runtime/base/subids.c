@@ -94,9 +94,8 @@ static int add_range(struct growing *g, uint32_t first, uint32_t count)
 	return r < 0 ? r : 0;
 }
 
-static int add_from_file(const char *path, uid_t uid, struct strbuf *map)
+static int add_from_file(const char *path, const char *name, uid_t uid, struct strbuf *map)
 {
-	_cleanup_user_names_ struct user_names names = {0};
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct growing g = {.map = map, .inside = 1};
 	uint32_t first, count;
@@ -106,7 +105,7 @@ static int add_from_file(const char *path, uid_t uid, struct strbuf *map)
 		err_clear();
 		return r == -ENOMEM ? r : 0;
 	}
-	const char *pos = strbuf_str(&text), *name = user_name(&names, uid);
+	const char *pos = strbuf_str(&text);
 	while (r >= 0 && subids_next(&pos, name, uid, &first, &count))
 		r = add_range(&g, first, count);
 	return r;
@@ -230,25 +229,30 @@ static int find_name(uid_t uid, char ret[static USER_NAME_MAX])
 	return r;
 }
 
-static int add_from_program(enum subids_kind kind, uid_t uid, struct strbuf *map)
+static int add_from_program(uid_t uid, struct strbuf *users, struct strbuf *groups)
 {
-	_cleanup_strbuf_ struct strbuf text = {0};
+	_cleanup_strbuf_ struct strbuf of_users = {0}, of_groups = {0};
 	char name[USER_NAME_MAX];
 	int r = find_name(uid, name);
 
 	if (r >= 0)
-		r = ask(kind == SUBIDS_OF_USERS
-				? (const char *const[]){SUBIDS_PROGRAM, name, NULL}
-				: (const char *const[]){SUBIDS_PROGRAM, "-g", name, NULL},
-			&text);
-	return r < 0 ? r : subids_add_printed(strbuf_str(&text), map);
+		r = ask((const char *const[]){SUBIDS_PROGRAM, name, NULL}, &of_users);
+	if (r >= 0)
+		r = subids_add_printed(strbuf_str(&of_users), users);
+	if (r >= 0)
+		r = ask((const char *const[]){SUBIDS_PROGRAM, "-g", name, NULL}, &of_groups);
+	return r < 0 ? r : subids_add_printed(strbuf_str(&of_groups), groups);
 }
 
-int subids_add(enum subids_kind kind, uid_t uid, struct strbuf *map)
+int subids_add(uid_t uid, struct strbuf *users, struct strbuf *groups)
 {
+	_cleanup_user_names_ struct user_names names = {0};
+
 	if (subids_are_elsewhere())
-		return add_from_program(kind, uid, map);
-	return add_from_file(kind == SUBIDS_OF_USERS ? SUBIDS_USERS : SUBIDS_GROUPS, uid, map);
+		return add_from_program(uid, users, groups);
+	const char *name = user_name(&names, uid);
+	int r = add_from_file(SUBIDS_USERS, name, uid, users);
+	return r < 0 ? r : add_from_file(SUBIDS_GROUPS, name, uid, groups);
 }
 
 /* --- newuidmap(1) and newgidmap(1) --- */

@@ -14,21 +14,17 @@
 #define SUBIDS_GROUPS "/etc/subgid"
 #define SUBIDS_PROGRAM "getsubids"
 
-enum subids_kind {
-	SUBIDS_OF_USERS,  /* what subuid(5) is about */
-	SUBIDS_OF_GROUPS, /* what subgid(5) is about */
-};
-
 /* Says whether nsswitch.conf(5) names another source of ranges than the two files. */
 bool subids_are_elsewhere(void);
 
 /*
- * Appends the ranges of the user `uid` to an id map, in the form of /proc/PID/uid_map. The first
- * range begins at the id 1 of the user namespace, because the user becomes the id 0. Appends
- * nothing if the user has no range, if the file cannot be read, or if getsubids(1) is not there or
- * fails. Returns -EPROTO if getsubids(1) prints something else than ranges.
+ * Appends the ranges of the user `uid` to the id maps of users and of groups, in the form of
+ * /proc/PID/uid_map. The first range begins at the id 1 of the user namespace, because the user
+ * becomes the id 0. Appends nothing if the user has no range, if the file cannot be read, or if
+ * getsubids(1) is not there or fails. Returns -EPROTO if getsubids(1) prints something else than
+ * ranges.
  */
-int subids_add(enum subids_kind kind, uid_t uid, struct strbuf *map) must_check;
+int subids_add(uid_t uid, struct strbuf *users, struct strbuf *groups) must_check;
 
 /*
  * Finds the user's next range in the text of subuid(5), from *pos on. Returns false if there is no

@@ -195,31 +195,36 @@ static int check_overlay(struct doctor_ctx *c)
 		"a kernel with CONFIG_OVERLAY_FS");
 }
 
-/*
- * Says whether this user has ids or, if this user is root, whether any user has ids in the file
- * `path`, /etc/subuid or /etc/subgid. If another source than the files has the ids, the answer for
- * root is yes, because no program lists the ids of all users.
- */
-static int has_ids(enum subids_kind kind, const char *path)
+/* Says whether any user has ids in the file `path`, /etc/subuid or /etc/subgid. */
+static bool names_ids(const char *path)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 
-	if (geteuid() != 0) {
-		int r = subids_add(kind, geteuid(), &text);
-		return r < 0 ? r : text.len > 0;
-	}
-	return subids_are_elsewhere() || (fd_read_file(AT_FDCWD, path, &text, SUBID_MAX) >= 0 &&
-						 strchr(strbuf_str(&text), ':'));
+	return fd_read_file(AT_FDCWD, path, &text, SUBID_MAX) >= 0 &&
+	       strchr(strbuf_str(&text), ':');
+}
+
+/*
+ * Says whether this user has ids or, if this user is root, whether any user has ids. If another
+ * source than the files has the ids, the answer for root is yes, because no program lists the ids
+ * of all users.
+ */
+static int has_ids(bool elsewhere)
+{
+	_cleanup_strbuf_ struct strbuf users = {0}, groups = {0};
+
+	if (geteuid() == 0)
+		return elsewhere || (names_ids(SUBIDS_USERS) && names_ids(SUBIDS_GROUPS));
+	int r = subids_add(geteuid(), &users, &groups);
+	return r < 0 ? r : users.len > 0 && groups.len > 0;
 }
 
 /* Reports whether `who` may map more than one id. */
 static int check_ranges(struct doctor_ctx *c, const char *who)
 {
 	const bool elsewhere = subids_are_elsewhere();
-	int r = has_ids(SUBIDS_OF_USERS, SUBIDS_USERS);
+	int r = has_ids(elsewhere);
 
-	if (r > 0)
-		r = has_ids(SUBIDS_OF_GROUPS, SUBIDS_GROUPS);
 	if (r < 0)
 		return doctor_report(c, DOCTOR_WARNING, "rootless",
 			"the ranges of %s are not known: %s", who, err_msg());
