@@ -89,26 +89,18 @@ static int read_footer(struct disk *d, const struct vpc *v, uint8_t *f)
 }
 
 /*
- * Returns the disk's size in bytes. Virtual PC and old versions of QEMU define the size by the
- * geometry, and newer programs by the size field; the creator's name in the footer tells the two
- * kinds of images apart, as in block/vpc.c of QEMU 7.2. If the geometry is zero, as hcsshim's
- * tar2ext4 writes it, the size field is used.
+ * Returns the disk's size in bytes. Virtual PC and QEMU without force_size define the size by the
+ * geometry, and every other program by the size field; the creator's name in the footer tells the
+ * kinds of images apart. QEMU decides so from version 10 on. QEMU 7.2 uses the geometry of
+ * programs that it does not know, such as VirtualBox, and so loses the end of their disks. If the
+ * geometry is zero, as hcsshim's tar2ext4 writes it, the size field is used.
  */
 static uint64_t disk_bytes(const uint8_t *f)
 {
-	static const char by_size[][4] = {
-		{'w', 'i', 'n', ' '},
-		{'q', 'e', 'm', '2'},
-		{'d', '2', 'v', ' '},
-		{'t', 'a', 'p'},
-		{'w', 'a'},
-	};
 	uint64_t geometry = (uint64_t)be16(f + 56) * f[58] * f[59];
+	bool by_geometry = memcmp(f + 28, "vpc ", 4) == 0 || memcmp(f + 28, "qemu", 4) == 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(by_size); i++)
-		if (memcmp(f + 28, by_size[i], 4) == 0)
-			return be64(f + 48);
-	if (geometry == 0 || geometry == GEOMETRY_MAX)
+	if (!by_geometry || geometry == 0 || geometry == GEOMETRY_MAX)
 		return be64(f + 48);
 	return geometry * SECTOR;
 }
