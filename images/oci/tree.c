@@ -214,10 +214,10 @@ static int white_out(struct tree *t, const char *parent_path, const char *name)
 		return err_set(EBADMSG, "a whiteout %s hides no name", name);
 	int parent = open_parent(t, parent_path, false);
 	/*
-	 * If the directory in which the whiteout hides a name does not exist, the whiteout has no
-	 * effect.
+	 * If the directory in which the whiteout hides a name does not exist, or is a file, the
+	 * whiteout has no effect. umoci writes such whiteouts when a directory became a file.
 	 */
-	if (parent == -ENOENT) {
+	if (parent == -ENOENT || parent == -ENOTDIR) {
 		err_clear();
 		return 0;
 	}

@@ -64,6 +64,15 @@ def test_whiteout_behind_a_file_of_its_layer(unpack):
     assert open(root + "/foo").read() == "new"
 
 
+def test_whiteouts_below_a_file(unpack):
+    """umoci 0.4.7 and 0.6.0 write whiteouts below a file that was a directory. They have no effect; docker, podman and containerd
+    refuse the layer."""
+    lower = [entry("d/", "dir"), entry("d/old"), entry("e/", "dir"), entry("e/s/", "dir"), entry("e/s/old")]
+    root = unpack(lower, [entry("d", data=b"file"), whiteout("d/.wh.old"), entry("e", "link", link="d"), whiteout("e/.wh.s"),
+                          whiteout("d/.wh..wh..opq")])
+    assert names(root) == ["d", "e"] and open(root + "/d").read() == "file"
+
+
 def test_whiteouts(unpack):
     """A whiteout removes a directory, or a link and not its target; it may name nothing, or be in a new directory."""
     root = unpack([entry("d/", "dir"), entry("d/e/", "dir"), entry("d/e/f"), entry("l", "link", link="keep"), entry("keep")],
