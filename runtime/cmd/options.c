@@ -81,7 +81,10 @@ struct words {
 
 static int unknown_option(const struct words *w)
 {
-	return err_set(EINVAL, "unknown option %s", w->argv[0]);
+	return err_set(EINVAL,
+		"unknown option %s (--help lists them; options of all commands, such as --debug, "
+		"go before the command)",
+		w->argv[0]);
 }
 
 /*
