@@ -148,7 +148,7 @@ def clean_machine(request):
 def rt(account, binary, root, tmp, clean_machine):
     r = runtime.Runtime(binary, root)
     if user.ALL:
-        r.prefix = user.prefix(root, account)
+        r.prefix = user.prefix(root, account, user.kvm_groups())
     yield r
     left = [n for n in (os.listdir(root) if os.path.isdir(root) else []) if not n.startswith(".")
             and n not in ("seccomp", "seccomp-cache")]

@@ -214,19 +214,27 @@ static int split_limits(
 }
 
 /*
- * Changes the number of vCPUs, sends the guest the limits that its kernel enforces, and makes the
- * machine's memory as large as they need it. *all are the limits of host and guest.
+ * Sends the guest the limits that its kernel enforces, makes the machine's memory as large as they
+ * need it, and changes the number of vCPUs. The vCPUs come last and are checked first, so that
+ * nothing has changed after an error. *all are the limits of host and guest.
  */
 static int update_guest(struct container *c, const struct cg_resources *all,
 	const struct cg_resources *guest, int64_t cpus_quota)
 {
-	int r = cpus_quota ? err_ctx(vm_size_set_cpus(c, cpus_quota, RUN_CPU_PERIOD), "--cpus")
-			   : vm_size_follow_quota(c, all);
+	uint64_t before;
+
+	int r = cpus_quota ? err_ctx(vm_size_check_cpus(c, cpus_quota, RUN_CPU_PERIOD), "--cpus")
+			   : 0;
 	if (r >= 0)
-		r = vm_size_follow_memory(c, guest, true);
-	if (r >= 0)
-		r = vm_update(c, guest, r > 0);
-	return r < 0 ? r : vm_size_follow_memory(c, guest, false);
+		r = vm_size_grow_memory(c, guest, &before);
+	if (r < 0)
+		return r;
+	r = vm_update(c, guest, r > 0);
+	if (r < 0)
+		return vm_size_undo_growth(c, before, r);
+	r = cpus_quota ? err_ctx(vm_size_set_cpus(c, cpus_quota, RUN_CPU_PERIOD), "--cpus")
+		       : vm_size_follow_quota(c, all);
+	return r < 0 ? r : vm_size_shrink_memory(c, guest);
 }
 
 /*

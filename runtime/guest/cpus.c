@@ -13,6 +13,7 @@
 #define CPU "/sys/devices/system/cpu/cpu%u"
 /* how long, in ms, a request may take; the command waits longer (launch/vm_size.c) */
 #define CPUS_MS 25000
+#define CANNOT "the guest's kernel cannot put CPU %u %s line (CONFIG_HOTPLUG_CPU)"
 
 /* Returns how many CPUs the kernel knows, on line or not. */
 static unsigned count_cpus(void)
@@ -33,10 +34,21 @@ static int set_online(unsigned cpu, bool online)
 	snprintf(path, sizeof(path), CPU "/online", cpu);
 	int r = fd_write_file(AT_FDCWD, path, online ? "1" : "0");
 	if (r == -ENOENT)
-		return err_set(EOPNOTSUPP,
-			"the guest's kernel cannot put CPU %u %s line (CONFIG_HOTPLUG_CPU)", cpu,
-			online ? "on" : "off");
+		return err_set(EOPNOTSUPP, CANNOT, cpu, online ? "on" : "off");
 	return r < 0 ? err_ctx(r, "put CPU %u %s line", cpu, online ? "on" : "off") : 0;
+}
+
+/* Checks that the kernel can put the CPUs from 1 to `known` on line and off line. */
+static int check_cpus(unsigned known)
+{
+	char path[64];
+
+	for (unsigned i = 1; i < known; i++) {
+		snprintf(path, sizeof(path), CPU "/online", i);
+		if (access(path, W_OK) < 0)
+			return err_set(EOPNOTSUPP, CANNOT, i, "on or off");
+	}
+	return 0;
 }
 
 static int set_cpus(struct guest *g, const struct agent_frame *f, struct json_out *reply)
@@ -50,6 +62,8 @@ static int set_cpus(struct guest *g, const struct agent_frame *f, struct json_ou
 	if (count > known)
 		return err_set(EINVAL, "%llu vCPUs: the guest's kernel knows of %u",
 			(unsigned long long)count, known);
+	if (json_get_true(f->json, "check"))
+		return check_cpus(known);
 	for (unsigned i = 1; r >= 0 && i < count; i++)
 		r = set_online(i, true);
 	for (unsigned i = known - 1; r >= 0 && i >= count; i--)

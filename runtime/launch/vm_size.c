@@ -2,6 +2,7 @@
 #include "launch/vm_size.h"
 
 #include <poll.h>
+#include <stdio.h>
 
 #include "agent/agent.h"
 #include "base/clock.h"
@@ -15,7 +16,7 @@
 #define CALL_MS 30000
 #define PERIOD_DEFAULT 100000 /* period of a quota of CPU time, in microseconds */
 
-static int send_cpus(struct container *c, uint64_t count, bool clamp)
+static int send_cpus(struct container *c, uint64_t count, bool clamp, bool check)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
@@ -26,6 +27,7 @@ static int send_cpus(struct container *c, uint64_t count, bool clamp)
 		return r;
 	json_out_u64(&w.json, "count", count);
 	json_out_bool(&w.json, "clamp", clamp);
+	json_out_bool(&w.json, "check", check);
 	return control_call(sock, &w, NULL, CALL_MS, &reply);
 }
 
@@ -34,9 +36,14 @@ static uint64_t whole_cpus(int64_t quota, uint64_t period)
 	return ((uint64_t)quota + period - 1) / period;
 }
 
+int vm_size_check_cpus(struct container *c, int64_t quota, uint64_t period)
+{
+	return send_cpus(c, whole_cpus(quota, period), false, true);
+}
+
 int vm_size_set_cpus(struct container *c, int64_t quota, uint64_t period)
 {
-	return send_cpus(c, whole_cpus(quota, period), false);
+	return send_cpus(c, whole_cpus(quota, period), false, false);
 }
 
 int vm_size_follow_quota(struct container *c, const struct cg_resources *limits)
@@ -56,7 +63,7 @@ int vm_size_follow_quota(struct container *c, const struct cg_resources *limits)
 	return send_cpus(c,
 		whole_cpus(
 			limits->cpu.quota.v, period->set && period->v ? period->v : PERIOD_DEFAULT),
-		true);
+		true, false);
 }
 
 /* --- memory --- */
@@ -70,13 +77,18 @@ int vm_size_follow_quota(struct container *c, const struct cg_resources *limits)
 struct memory {
 	uint64_t wanted, given;
 	uint64_t requested, plugged;
+	uint64_t before; /* what the guest was asked for before this request */
 };
 
-/*
- * Asks the monitor how far the guest is. If `limit` is not NULL, first asks it to make the machine
- * as large as this limit of the container needs it.
- */
-static int ask_memory(struct container *c, const uint64_t *limit, bool grow, struct memory *ret)
+/* What the monitor is asked to do before it says how far the guest is. */
+struct order {
+	const char *name; /* of the member of the request; NULL: nothing */
+	uint64_t value;
+	bool grow; /* the guest only gets memory */
+};
+
+/* Asks the monitor how far the guest is, and to do something before. */
+static int ask_memory(struct container *c, const struct order *o, struct memory *ret)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
@@ -85,13 +97,15 @@ static int ask_memory(struct container *c, const uint64_t *limit, bool grow, str
 	int r = sock < 0 ? sock : agent_begin(&w, "memory");
 	if (r < 0)
 		return r;
-	if (limit) {
-		json_out_u64(&w.json, "limit", *limit);
-		json_out_bool(&w.json, "grow", grow);
-	}
+	if (o->name)
+		json_out_u64(&w.json, o->name, o->value);
+	json_out_bool(&w.json, "grow", o->grow);
 	r = control_call(sock, &w, NULL, CALL_MS, &reply);
 	if (r < 0)
 		return r;
+	/* A monitor that was started by an earlier caisson does not say this. */
+	if (json_get_u64(reply.json, "before", &ret->before) < 0)
+		ret->before = VM_SIZE_UNKNOWN;
 	if (json_get_u64(reply.json, "wanted", &ret->wanted) < 0 ||
 		json_get_u64(reply.json, "given", &ret->given) < 0 ||
 		json_get_u64(reply.json, "requested", &ret->requested) < 0 ||
@@ -102,14 +116,13 @@ static int ask_memory(struct container *c, const uint64_t *limit, bool grow, str
 
 /*
  * Asks for no more than the guest has taken, because its limit will not be raised. Otherwise it
- * could take the rest later, and until then no checkpoint of it could be made.
+ * could take the rest later.
  */
 static void withdraw(struct container *c)
 {
-	const uint64_t no_limit = UINT64_MAX;
 	struct memory m;
 
-	if (ask_memory(c, &no_limit, true, &m) < 0)
+	if (ask_memory(c, &(struct order){"limit", UINT64_MAX, true}, &m) < 0)
 		log_debug("%s", err_msg());
 }
 
@@ -132,7 +145,7 @@ static int await_growth(struct container *c, struct memory *m)
 				(unsigned long long)(m->requested >> 20));
 		}
 		poll(NULL, 0, ASK_AGAIN_MS);
-		int r = ask_memory(c, NULL, true, m);
+		int r = ask_memory(c, &(struct order){0}, m);
 		if (r < 0)
 			return r;
 		if (m->plugged != before)
@@ -147,12 +160,19 @@ static bool has_memory_limit(const struct cg_resources *limits, const char *fiel
 	return limits->memory.limit.set || strstr(field, "unified");
 }
 
-int vm_size_follow_memory(struct container *c, const struct cg_resources *limits, bool grow)
+/*
+ * Makes the guest's memory follow these limits. *ret_before is what the guest was asked for before,
+ * beyond what it had at its start.
+ */
+static int follow_memory(
+	struct container *c, const struct cg_resources *limits, bool grow, uint64_t *ret_before)
 {
 	const char *field, *of_config;
 	uint64_t limit = plan_vm_memory_limit(limits, &field);
 	struct memory m;
 	const struct spec *s;
+
+	*ret_before = VM_SIZE_UNKNOWN;
 
 	if (!has_memory_limit(limits, field))
 		return 0;
@@ -168,11 +188,13 @@ int vm_size_follow_memory(struct container *c, const struct cg_resources *limits
 		limit = UINT64_MAX;
 	else if (limit == plan_vm_memory_limit(&s->resources, &of_config))
 		limit = 0;
-	r = ask_memory(c, &limit, grow, &m);
+	r = ask_memory(c, &(struct order){"limit", limit, grow}, &m);
 	/*
 	 * The command does not wait for memory that the guest gives: the guest's kernel goes on
 	 * trying by itself, may take long, and the limit holds all the same.
 	 */
+	if (r >= 0)
+		*ret_before = m.before;
 	if (r >= 0 && grow)
 		r = await_growth(c, &m);
 	if (r < 0)
@@ -181,4 +203,31 @@ int vm_size_follow_memory(struct container *c, const struct cg_resources *limits
 		(unsigned long long)(m.given >> 20), (unsigned long long)(m.wanted >> 20),
 		(unsigned long long)(m.plugged >> 20), (unsigned long long)(m.requested >> 20));
 	return m.requested > 0;
+}
+
+int vm_size_grow_memory(
+	struct container *c, const struct cg_resources *limits, uint64_t *ret_before)
+{
+	return follow_memory(c, limits, true, ret_before);
+}
+
+int vm_size_shrink_memory(struct container *c, const struct cg_resources *limits)
+{
+	uint64_t before;
+	int r = follow_memory(c, limits, false, &before);
+
+	return r < 0 ? r : 0;
+}
+
+int vm_size_undo_growth(struct container *c, uint64_t before, int error)
+{
+	char why[ERR_MAX];
+	struct memory m;
+
+	if (before == VM_SIZE_UNKNOWN)
+		return error;
+	snprintf(why, sizeof(why), "%s", err_msg());
+	if (ask_memory(c, &(struct order){"undo", before, false}, &m) < 0)
+		log_debug("%s", err_msg());
+	return err_set(-error, "%s", why);
 }

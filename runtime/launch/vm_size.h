@@ -4,6 +4,12 @@
 #include "launch/container.h"
 
 /*
+ * Checks that vm_size_set_cpus() can do what it would be asked for, as far as that is known before
+ * it is done.
+ */
+int vm_size_check_cpus(struct container *c, int64_t quota, uint64_t period) must_check;
+
+/*
  * Gives the microVM the vCPUs for `quota` microseconds of CPU time in each `period`: as many whole
  * ones as that is, at least one.
  */
@@ -16,13 +22,25 @@ int vm_size_set_cpus(struct container *c, int64_t quota, uint64_t period) must_c
  */
 int vm_size_follow_quota(struct container *c, const struct cg_resources *limits) must_check;
 
+#define VM_SIZE_UNKNOWN UINT64_MAX
+
 /*
- * Makes the guest give memory to the host, or gives it more, so that it has as much as the
- * container's new memory limit and its kernel need. With `grow` the guest only gets memory, because
- * its own limit is not changed yet, and the function waits until the guest has taken that memory.
- * Memory that the guest gives is not waited for. Does nothing if `limits` has no memory limit.
- * Returns 1 if the guest has more memory than at its start, else 0, and -ETIMEDOUT if the guest
- * does not take the memory.
+ * Gives the guest more memory if the container's new memory limit and its kernel need more than it
+ * has, and waits until the guest has taken it. Does nothing if `limits` has no memory limit.
+ * *ret_before is for vm_size_undo_growth(). Returns 1 if the guest has more memory than at its
+ * start, else 0, and -ETIMEDOUT if the guest does not take the memory; then it is offered no more.
  */
-int vm_size_follow_memory(struct container *c, const struct cg_resources *limits, bool grow)
-	must_check;
+int vm_size_grow_memory(
+	struct container *c, const struct cg_resources *limits, uint64_t *ret_before) must_check;
+
+/*
+ * Takes the memory back that vm_size_grow_memory() gave, because what followed has failed with
+ * `error`. Returns `error`, whose message stays.
+ */
+int vm_size_undo_growth(struct container *c, uint64_t before, int error) must_check;
+
+/*
+ * Makes the guest give memory to the host if the new limit, which has been set, and its kernel need
+ * less than it has. Does not wait for that memory. Does nothing if `limits` has no memory limit.
+ */
+int vm_size_shrink_memory(struct container *c, const struct cg_resources *limits) must_check;

@@ -89,3 +89,14 @@ bool monitor_send_exits(struct monitor *m)
 	}
 	return waits;
 }
+
+void monitor_end_start(struct monitor *m)
+{
+	/*
+	 * The lock goes first. `start` ends when its connection is closed, and releases the
+	 * container then. Another `start` that has waited for the container would otherwise still
+	 * find it "created", fail to connect, and kill it.
+	 */
+	fd_close(&m->start_lock);
+	fd_close(&m->starter);
+}

@@ -53,12 +53,7 @@ int foreign_start(struct monitor *m)
 		return r;
 	log_debug("microvm: running");
 	monitor_advance(m, PHASE_RUNNING);
-	/*
-	 * The monitor closes the connection to `start`, which `start` takes as success. Once the
-	 * lock on start.lock is released, other commands report the container as "running".
-	 */
-	fd_close(&m->starter);
-	fd_close(&m->start_lock);
+	monitor_end_start(m);
 	return 0;
 }
 

@@ -183,12 +183,7 @@ static int on_running(struct monitor *m)
 	log_debug("microvm: running");
 	spans_mark(m, "wait for the program to run", true);
 	monitor_advance(m, PHASE_RUNNING);
-	/*
-	 * The monitor closes the connection to `start`, which `start` takes as success. Once the
-	 * lock on start.lock is released, other commands report the container as "running".
-	 */
-	fd_close(&m->starter);
-	fd_close(&m->start_lock);
+	monitor_end_start(m);
 	return 0;
 }
 

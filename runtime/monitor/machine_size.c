@@ -34,6 +34,7 @@ int machine_size_set_cpus(struct monitor *m, struct client *c, const struct agen
 	c->request = ++m->next_request;
 	json_out_u64(&w.json, "id", c->request);
 	json_out_u64(&w.json, "count", count < max ? count : max);
+	json_out_bool(&w.json, "check", json_get_true(f->json, "check"));
 	return agent_send(&w, m->agent, NULL, 0);
 }
 
@@ -98,15 +99,33 @@ static int resize(struct monitor *m, uint64_t limit, bool grow)
 	return grow ? 0 : engine_set_balloon(&m->engine, size_of_balloon(c->memory, limit));
 }
 
+/*
+ * Asks the guest again for what it was asked for before a growth, because the command could not do
+ * the rest of what it was told to do.
+ */
+static int undo_growth(struct monitor *m, const struct agent_frame *f)
+{
+	uint64_t bytes;
+
+	if (json_get_u64(f->json, "undo", &bytes) < 0 || bytes % VIRTIO_MEM_BLOCK ||
+		bytes > m->a->machine->hot_memory)
+		return err_set(EPROTO, "memory: expected what the guest was asked for before");
+	engine_request_memory(&m->engine, bytes);
+	return 0;
+}
+
 int machine_size_memory(struct monitor *m, struct client *c, const struct agent_frame *f)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
-	struct engine_hot_memory memory;
+	struct engine_hot_memory memory, before;
 	struct engine_balloon balloon;
 	uint64_t limit;
 
 	int r = monitor_check_running(m, false);
-	if (r >= 0 && json_get(f->json, "limit")) {
+	engine_get_memory(&m->engine, &before);
+	if (r >= 0 && json_get(f->json, "undo")) {
+		r = undo_growth(m, f);
+	} else if (r >= 0 && json_get(f->json, "limit")) {
 		if (json_get_u64(f->json, "limit", &limit) < 0)
 			return err_set(EPROTO, "memory: expected a limit in bytes");
 		r = resize(m, limit, json_get_true(f->json, "grow"));
@@ -121,6 +140,7 @@ int machine_size_memory(struct monitor *m, struct client *c, const struct agent_
 	json_out_str(&w.json, "message", "");
 	json_out_u64(&w.json, "wanted", balloon.wanted);
 	json_out_u64(&w.json, "given", balloon.given);
+	json_out_u64(&w.json, "before", before.requested);
 	json_out_u64(&w.json, "requested", memory.requested);
 	json_out_u64(&w.json, "plugged", memory.plugged);
 	return agent_send(&w, c->sock, NULL, 0);

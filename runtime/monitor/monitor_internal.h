@@ -470,6 +470,8 @@ struct client *client_of_change(struct monitor *m, enum client_change change);
  * with `agent`, if no agent is connected.
  */
 int monitor_check_running(const struct monitor *m, bool agent) must_check;
+/* Tells the command `start` that the program runs, and other commands that the container does. */
+void monitor_end_start(struct monitor *m);
 /*
  * Forwards a frame of the agent protocol, which came from the guest, unchanged to the caisson
  * command that is connected as `c`.

@@ -8,6 +8,7 @@
 #include "vm/hotplug.h"
 #include "vm/machine.h"
 #include "vm/power.h"
+#include "vm/snapshot/memory.h"
 #include "vm/virtio/vhost_blk.h"
 
 static void raise_irq(void *irq)
@@ -333,6 +334,8 @@ static int build_parts(struct machine *m, const struct machine_options *o)
 	struct vm_memory_options memory = o->memory;
 	int r = o->snapshot ? machine_check_shape(o) : 0;
 
+	if (r >= 0 && o->snapshot)
+		r = snapshot_read_added(o->snapshot, memory.size, memory.hot, &memory.file_hot);
 	if (o->snapshot && !shares_memory(o) && !memory.mergeable &&
 		memory.pages != VM_PAGES_HUGETLB)
 		memory.file = o->snapshot_memory;

@@ -39,10 +39,16 @@ static int check_options(const struct vm_memory_options *o)
 				       "nor of reserved huge pages");
 	if (fstat(o->file, &st) < 0)
 		return err_sys("read the size of the file with guest memory");
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < o->size)
+	if (o->file_hot > o->hot || o->file_hot % HUGE_PAGE)
+		return err_set(EINVAL,
+			"guest memory from a file: it has %" PRIu64
+			" bytes of memory that was added: expected a multiple of 2 MiB up to "
+			"%" PRIu64,
+			o->file_hot, o->hot);
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < o->size + o->file_hot)
 		return err_set(EBADMSG,
 			"the file with guest memory has %" PRIu64 " bytes: expected %" PRIu64,
-			S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0, o->size);
+			S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0, o->size + o->file_hot);
 	return 0;
 }
 
@@ -223,7 +229,7 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 	if (o->pages == VM_PAGES_TRANSPARENT && madvise(host, all, MADV_HUGEPAGE) < 0)
 		return err_sys("advise huge pages for guest memory");
 	if (o->file) {
-		int r = map_file(host, m->size, o->file);
+		int r = map_file(host, m->size + o->file_hot, o->file);
 		if (r < 0)
 			return r;
 	}

@@ -68,10 +68,12 @@ struct vm_memory_options {
 	 * Descriptor of a file with the contents of the RAM, which is mapped privately: pages that
 	 * the guest does not write are those of the file's page cache, and the file never changes.
 	 * Such RAM cannot be shared with a vhost-user process. The file must be regular, have at
-	 * least `size` bytes, and keep them, because an access behind its end would kill this
-	 * process. 0: there is no file.
+	 * least `size` + `file_hot` bytes, and keep them, because an access behind its end would
+	 * kill this process. 0: there is no file.
 	 */
 	int file;
+	/* how many bytes of the hot region the file has behind those of RAM, a multiple of 2 MiB */
+	uint64_t file_hot;
 };
 
 /* a vhost-user message describes at most 8 regions; a machine that caisson builds has up to 3 */

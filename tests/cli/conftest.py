@@ -16,6 +16,17 @@ def why_no_kernel():
     return "no guest kernel: build the tuned one (images/kernel/build) or fetch Debian's (tests/lib/guest-kernel)"
 
 
+def pytest_configure():
+    if mode.LOG:
+        with open(mode.LOG, "a"):
+            os.chmod(mode.LOG, 0o666)  # an ordinary user's commands write it too
+
+
+def pytest_terminal_summary(terminalreporter):
+    if mode.LOG:
+        terminalreporter.write_line("microVMs: %d were built, %d of them from a template" % mode.starts())
+
+
 def pytest_collection_modifyitems(config, items):
     if not mode.VM:
         return

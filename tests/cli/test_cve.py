@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from harness import config, machine, mode
+from harness import config, machine, mode, user
 from harness.runtime import status_of, wait_for
 
 MAP = [{"containerID": 0, "hostID": 100000, "size": 65536}]
@@ -40,6 +40,8 @@ def victim(tmp):
     os.makedirs(os.path.join(d, "dir"))
     with open(os.path.join(d, "file"), "w") as f:
         f.write("precious\n")
+    if user.ALL:
+        user.own(d)  # otherwise the user's caisson could not change it, whatever it did
     before = tree(d)
     yield d
     assert tree(d) == before, "the host was changed"

@@ -15,8 +15,9 @@
 #include "base/crc32c.h"
 #include "fuzz/input.h"
 #include "unit/rig/virtio.h"
-#include "vm/snapshot/format.h"
+#include "vm/snapshot/memory.h"
 #include "vm/virtio/balloon.h"
+#include "vm/virtio/mem.h"
 #include "vm/virtio/virtio_net.h"
 #include "vm/virtio/vsock.h"
 
@@ -24,7 +25,9 @@
 #define HEADER 32
 #define SECTION 16
 
-enum kind { RNG, CONSOLE, DISK, NET, BALLOON, VSOCK, KINDS };
+#define HOT (UINT64_C(12) * VIRTIO_MEM_BLOCK) /* of a machine with a memory device */
+
+enum kind { RNG, CONSOLE, DISK, NET, BALLOON, VSOCK, MEM, KINDS };
 
 union any {
 	struct virtio_rng rng;
@@ -36,6 +39,7 @@ union any {
 	struct virtio_net net;
 	struct virtio_balloon balloon;
 	struct virtio_vsock vsock;
+	struct virtio_mem mem;
 };
 
 static int refuse(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret_use)
@@ -60,6 +64,8 @@ static struct virtio_device *make(
 	case BALLOON:
 		virtio_balloon_init(&a->balloon, m);
 		return &a->balloon.dev;
+	case MEM:
+		return virtio_mem_init(&a->mem, m) < 0 ? NULL : &a->mem.dev;
 	case NET:
 		return virtio_net_init(&a->net, m, &net) < 0 ? NULL : &a->net.dev;
 	case VSOCK:
@@ -79,6 +85,8 @@ static void release(union any *a, enum kind kind)
 		virtio_net_release(&a->net);
 	if (kind == VSOCK)
 		virtio_vsock_release(&a->vsock);
+	if (kind == MEM)
+		virtio_mem_release(&a->mem);
 	if (kind == DISK) {
 		virtio_blk_release(&a->blk);
 		blk_file_release(&a->file);
@@ -127,6 +135,17 @@ static void refused(int r)
 		abort();
 }
 
+/* Checks that the memory device is in a state in which a driver could have left it. */
+static void check_mem(const struct rig *g, struct virtio_mem *v)
+{
+	uint64_t requested, plugged;
+
+	virtio_mem_read(v, &requested, &plugged);
+	if (requested > HOT || requested % VIRTIO_MEM_BLOCK || plugged > virtio_mem_end(v) ||
+		plugged % VIRTIO_MEM_BLOCK || virtio_mem_end(v) > vm_memory_hot(&g->memory)->size)
+		abort();
+}
+
 /*
  * Loads the state of the device from the snapshot, and serves the requests that the state says are
  * under way.
@@ -162,6 +181,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static union any any;
 	struct snapshot s;
 	struct rig g;
+	uint64_t added = 0;
 	int pair[2];
 
 	if (size == 0)
@@ -175,7 +195,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		reseal(file, size - 1);
 	int r = snapshot_open(&s, file, size - 1);
 	refused(r);
-	rig_memory(&g);
+	rig_memory_with(&g, kind == MEM ? HOT : 0);
 	memset(at(&g, 0, 0x20000), 1, 0x10000);
 	_cleanup_fd_ int disk = memfd_create("disk", MFD_CLOEXEC);
 	if (ftruncate(disk, DISK_LEN) < 0 ||
@@ -188,6 +208,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	rig_attach(&g, d);
 	if (r >= 0)
 		load(&g, &s);
+	if (r >= 0)
+		refused(snapshot_read_added(&s, RIG_RAM, HOT, &added));
+	if (added > HOT || added % SNAPSHOT_CHUNK)
+		abort();
+	if (kind == MEM)
+		check_mem(&g, &any.mem);
 	bring_up(&g, 0);
 	if (get(&g, VIRTIO_MMIO_STATUS) != 15 || get(&g, VIRTIO_MMIO_INTERRUPT_STATUS) != 0)
 		abort();

@@ -25,6 +25,7 @@ def vm(ctr):
         c = config.default("sleep", "100000")
         c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(BOOT), MAX_VCPUS: "3", MAX_MEMORY: "960m"}
         c["linux"]["resources"] = {"cpu": {"quota": 100000, "period": 100000}}
+        c["mounts"].append({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"})
         c["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}, "hwConfig": {"memory": 320 << 20}}
         made.append(ctr(conf=c))
         return made[-1]
@@ -99,7 +100,8 @@ def sizes_of_memory(c):
     before = free(c)
     resources(c, memory={"limit": 64 << 20}).ok()
     wait_for(lambda: before - free(c) > 80, "a balloon", timeout=BOOT)
-    update(c, "--memory", "1g").failed("memory.limit", "at most 1006632960", MAX_MEMORY)
+    update(c, "--cpus", "2", "--memory", "1g").failed("memory.limit", "at most 1006632960", MAX_MEMORY)
+    assert cpus(c) == 1
     update(c, "--memory", "-1").ok()
     wait_for(lambda: before - free(c) < 40, "an empty balloon", timeout=BOOT)
     update(c, "--memory", "64m").ok()
@@ -114,6 +116,24 @@ def reads_into_it(c):
     assert c.exec("md5sum", "/random", timeout=120).ok().out.split()[0] == hashlib.md5(data).hexdigest()
 
 
+def checkpoint_and_restore(c):
+    image = os.path.join(c.bundle, "image")
+    c.rt("checkpoint", "--image-path", image, c.id, timeout=BOOT).ok()
+    assert not c.exists()
+    c.rt("restore", "--detach", "--image-path", image, "--bundle", c.bundle, c.id, timeout=BOOT).ok()
+    return image
+
+
+def restored_with_it(c):
+    """A checkpoint has the memory that was added, where Linux keeps its cache of files first."""
+    before = c.exec("sh", "-c", "yes caisson | head -c 16M >/mnt/f; md5sum /mnt/f", timeout=120).ok().out
+    image = checkpoint_and_restore(c)
+    with open(glob.glob(os.path.join(image, "*", "memory"))[0], "rb") as f:
+        os.lseek(f.fileno(), 320 << 20, os.SEEK_DATA)  # fails if there is none
+    assert c.exec("md5sum", "/mnt/f", timeout=120).ok().out == before
+    c.exec("rm", "/mnt/f", timeout=60).ok()
+
+
 def more_memory(c):
     """Above 320 MiB the guest gets memory that a program can use, and a limit below that is set again at once."""
     use = ("dd", "if=/dev/zero", "of=/dev/null", "bs=400M", "count=1")
@@ -122,7 +142,9 @@ def more_memory(c):
     update(c, "--memory", "600m").ok()
     wait_for(lambda: meminfo(c, "MemTotal") == total + 600 + 128 - 320, "the memory on line", timeout=60)
     c.exec(*use, timeout=120).ok()
-    c.rt("checkpoint", "--image-path", os.path.join(c.bundle, "image"), c.id, timeout=BOOT).failed("memory was added")
+    restored_with_it(c)
+    assert meminfo(c, "MemTotal") == total + 600 + 128 - 320
+    c.exec(*use, timeout=120).ok()
     update(c, "--memory", "-1").ok()  # no limit: what the guest has
     assert meminfo(c, "MemTotal") == total + 600 + 128 - 320
     # Linux gives back what it can free, and tries the rest again after minutes, for which the test does not wait.
@@ -154,10 +176,7 @@ def test_size(vm):
     numbers_of_vcpus(c)
     sizes_of_memory(c)
     killed_commands(c)
-    image = os.path.join(c.bundle, "image")
-    c.rt("checkpoint", "--image-path", image, c.id, timeout=BOOT).ok()
-    assert not c.exists()
-    c.rt("restore", "--detach", "--image-path", image, "--bundle", c.bundle, c.id, timeout=BOOT).ok()
+    checkpoint_and_restore(c)
     assert cpus(c) == 2
     before = free(c)
     update(c, "--cpus", "3", "--memory", "-1").ok()

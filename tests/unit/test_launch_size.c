@@ -33,19 +33,24 @@ static struct {
 	int listener, stop;
 	pthread_t thread;
 	/* The guest has so much, and takes what it is asked for if it follows. */
-	uint64_t wanted, given, requested, plugged;
+	uint64_t wanted, given, requested, plugged, before;
 	bool follows;
+	bool old; /* it is of a caisson that does not say what was asked for before */
 	unsigned requests;
 	uint64_t limit; /* the last one that came, with `grow` */
 	bool grow;
 } monitor;
 
 static struct container c;
+static uint64_t before; /* what vm_size_grow_memory() has said last */
 static char dir[] = "/tmp/launch-size-XXXXXX";
 
 /* Does what resize() of monitor/machine_size.c does for a machine of 512 MiB. */
 static void take_limit(const struct agent_frame *f)
 {
+	monitor.before = monitor.requested;
+	if (json_get_u64(f->json, "undo", &monitor.requested) >= 0)
+		return;
 	if (json_get_u64(f->json, "limit", &monitor.limit) < 0)
 		return;
 	monitor.grow = json_get_true(f->json, "grow");
@@ -74,6 +79,8 @@ static void reply(int sock)
 	json_out_u64(&w.json, "given", monitor.given);
 	json_out_u64(&w.json, "requested", monitor.requested);
 	json_out_u64(&w.json, "plugged", monitor.plugged);
+	if (!monitor.old)
+		json_out_u64(&w.json, "before", monitor.before);
 	if (agent_send(&w, sock, NULL, 0) < 0)
 		abort();
 	agent_reader_release(&reader);
@@ -125,7 +132,8 @@ static int follow(uint64_t limit, bool grow)
 	const struct cg_resources limits = {.memory.limit = {.set = true, .v = (int64_t)limit}};
 
 	err_clear();
-	return vm_size_follow_memory(&c, &limits, grow);
+	return grow ? vm_size_grow_memory(&c, &limits, &before)
+		    : vm_size_shrink_memory(&c, &limits);
 }
 
 static void the_guest_follows(void **state)
@@ -134,7 +142,7 @@ static void the_guest_follows(void **state)
 	assert_int_equal(follow(500 * MIB, true), 1);
 	assert_int_equal(monitor.requests, 1);
 	assert_true(monitor.grow);
-	assert_int_equal(follow(500 * MIB, false), 1);
+	assert_int_equal(follow(500 * MIB, false), 0);
 	assert_false(monitor.grow);
 	assert_int_equal(monitor.plugged, 116 * MIB);
 	assert_int_equal(follow(300 * MIB, false), 0);
@@ -167,6 +175,24 @@ static void a_growth_that_the_guest_does_not_follow_is_withdrawn(void **state)
 	assert_int_equal(monitor.requested, 2 * MIB);
 }
 
+/* What a command could not finish is undone, and the command fails with the first error. */
+static void a_growth_is_undone(void **state)
+{
+	monitor.follows = true;
+	assert_int_equal(follow(400 * MIB, true), 1);
+	assert_int_equal(follow(500 * MIB, true), 1);
+	assert_int_equal(monitor.requested, 116 * MIB);
+	assert_int_equal(vm_size_undo_growth(&c, before, err_set(EINVAL, "pids.limit")), -EINVAL);
+	assert_string_equal(err_msg(), "pids.limit");
+	assert_int_equal(monitor.requested, 16 * MIB);
+	/* The monitor of an earlier caisson cannot undo anything. */
+	monitor.old = true;
+	assert_int_equal(follow(500 * MIB, true), 1);
+	const unsigned requests = monitor.requests;
+	assert_int_equal(vm_size_undo_growth(&c, before, -EINVAL), -EINVAL);
+	assert_int_equal(monitor.requests, requests);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -174,6 +200,7 @@ int main(void)
 		TEST(the_guest_follows),
 		TEST(a_guest_that_has_more_does_not_delay_a_limit),
 		TEST(a_growth_that_the_guest_does_not_follow_is_withdrawn),
+		TEST(a_growth_is_undone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,9 +13,12 @@
 #include <cmocka.h>
 
 #include <endian.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -412,6 +415,47 @@ static void last_words(void **state)
 	tear_down(&g);
 }
 
+static int lock_again; /* another descriptor of the file that start.lock stands for */
+static volatile sig_atomic_t was_locked;
+
+static void on_connection_closed(int sig)
+{
+	was_locked = flock(lock_again, LOCK_EX | LOCK_NB) < 0;
+}
+
+/*
+ * When `start` sees the end of its connection, the lock is released, because another `start`, which
+ * waits for this one, would otherwise take the container for one that does not run. The kernel
+ * sends the signal before the monitor's call of close(2) returns.
+ */
+static void start_ends_after_the_lock(void **state)
+{
+	char path[] = "/tmp/start-lock-XXXXXX";
+	int starter[2];
+	struct rig g;
+
+	set_up(&g);
+	g.m->start_lock = mkstemp(path);
+	lock_again = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(g.m->start_lock >= 0 && lock_again >= 0 && unlink(path) == 0);
+	assert_int_equal(flock(g.m->start_lock, LOCK_EX), 0);
+	assert_int_equal(flock(lock_again, LOCK_EX | LOCK_NB), -1);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, starter), 0);
+	g.m->starter = starter[0];
+	was_locked = -1;
+	signal(SIGIO, on_connection_closed);
+	assert_int_equal(fcntl(starter[1], F_SETOWN, getpid()), 0);
+	assert_int_equal(fcntl(starter[1], F_SETFL, O_ASYNC), 0);
+	assert_int_equal(say(&g, HELLO), 0);
+	assert_int_equal(say(&g, CREATED), 0);
+	assert_int_equal(say(&g, RUNNING), 0);
+	assert_int_equal(was_locked, 0);
+	signal(SIGIO, SIG_DFL);
+	close(starter[1]);
+	fd_close(&lock_again);
+	tear_down(&g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -425,6 +469,7 @@ int main(void)
 		cmocka_unit_test(times_of_the_guest),
 		cmocka_unit_test(lies_about_steps),
 		cmocka_unit_test(last_words),
+		cmocka_unit_test(start_ends_after_the_lock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

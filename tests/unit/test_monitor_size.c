@@ -97,7 +97,8 @@ static void vcpus_refused(void **state)
 static void vcpus_changed(void **state)
 {
 	static const char *const requests[] = {"{\"type\":\"cpus\",\"count\":3}",
-		"{\"type\":\"cpus\",\"count\":18446744073709551615,\"clamp\":true}"};
+		"{\"type\":\"cpus\",\"count\":18446744073709551615,\"clamp\":true}",
+		"{\"type\":\"cpus\",\"count\":3,\"check\":true}"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
 		uint64_t id, count;
@@ -108,6 +109,7 @@ static void vcpus_changed(void **state)
 		assert_string_equal(f.type, "cpus");
 		assert_int_equal(json_get_u64(f.json, "count", &count), 0);
 		assert_int_equal(count, 3);
+		assert_int_equal(json_get_true(f.json, "check"), i == 2);
 		silent(command);
 		assert_int_equal(json_get_u64(f.json, "id", &id), 0);
 		answer(id, EIO, "it cannot");
@@ -207,6 +209,33 @@ static void growth_that_the_guest_does_not_follow(void **state)
 	tear_down();
 }
 
+/* A command that could not finish takes back what it gave; it can ask for no other size. */
+static void growth_undone(void **state)
+{
+	static const char *const bad[] = {"-1", "1", "268435457", "270532608", "\"2097152\""};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		char json[96];
+
+		set_up();
+		assert_int_equal(growth_for(500 * MIB, true), 116 * MIB);
+		snprintf(json, sizeof(json), "{\"type\":\"memory\",\"undo\":%s}", bad[i]);
+		assert_non_null(strstr(refusal(json), "expected what the guest was asked for"));
+		assert_int_equal(fake.memory.requested, 116 * MIB);
+		tear_down();
+	}
+	set_up();
+	fake.memory.plugged = 116 * MIB;
+	assert_int_equal(growth_for(768 * MIB, true), 256 * MIB);
+	ask("{\"type\":\"memory\",\"undo\":121634816}", -1);
+	uint64_t asked;
+	_cleanup_agent_frame_ struct agent_frame f = next(command);
+	assert_int_equal(json_get_u64(f.json, "before", &asked), 0);
+	assert_int_equal(asked, 256 * MIB);
+	assert_int_equal(fake.memory.requested, 116 * MIB);
+	tear_down();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -215,6 +244,7 @@ int main(void)
 		cmocka_unit_test(vcpus_changed),
 		cmocka_unit_test(balloon),
 		cmocka_unit_test(growth),
+		cmocka_unit_test(growth_undone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

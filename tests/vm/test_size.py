@@ -24,9 +24,13 @@ def test_vcpus(vm):
     wait_for(lambda: cpus(c) == 3, "three CPUs", timeout=60)
     update(c, "--cpus", "4").failed("--cpus", "4 vCPUs", "at most 3", MAX)
     update(c, "--cpus", "2", "--cpu-quota", "1000").failed("--cpus 2", "--cpu-quota")
+    # The guest says that it has less memory, and changes nothing else either.
+    update(c, "--cpus", "1", "--memory", "4g").failed("memory.limit", "at most the memory of the microVM")
+    update(c, "--cpus", "4", "--memory", "100m").failed("--cpus", "4 vCPUs", "at most 3", MAX)
     for text in ("0", "-1", "two", "nan"):
         update(c, "--cpus", text).failed(f"--cpus {text}", "expected a number")
     assert cpus(c) == 3
+    assert c.exec("cat", "/sys/fs/cgroup/memory.max", timeout=60).ok().out == "max\n"
     update(c, "--cpus", "1").ok()
     wait_for(lambda: cpus(c) == 1, "one CPU", timeout=60)
     c.kill("KILL")

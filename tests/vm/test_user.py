@@ -28,14 +28,6 @@ def ranges(request):
     return request.param == "ranges"
 
 
-def kvm_group():
-    """Returns the groups that let the user open /dev/kvm, which the test host keeps for root."""
-    if mode.HYPERVISOR != "kvm":
-        return ()
-    os.chmod(KVM, 0o660)
-    return (os.stat(KVM).st_gid,)
-
-
 @pytest.fixture
 def vm(installed, ranges, template, tmp, clean_machine):
     """Makes the user's containers, with a kernel in their config."""
@@ -45,7 +37,7 @@ def vm(installed, ranges, template, tmp, clean_machine):
         os.mkdir(d, 0o700)
         ordinary.own(d)
     rt = runtime.Runtime(installed, os.path.join(run, "caisson"))
-    rt.prefix = ordinary.prefix(run, home, kvm_group())
+    rt.prefix = ordinary.prefix(run, home, ordinary.kvm_groups())
     factory = ordinary.Factory(rt, template, home)
 
     def make(*args, **process):

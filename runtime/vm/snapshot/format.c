@@ -54,7 +54,7 @@ int snapshot_begin(struct snapshot_writer *w)
 {
 	const struct header h = {0};
 
-	*w = (struct snapshot_writer){.abi = MACHINE_ABI};
+	*w = (struct snapshot_writer){.abi = MACHINE_ABI, .format = SNAPSHOT_FORMAT_OLDEST};
 	return strbuf_add(&w->bytes, &h, sizeof(h));
 }
 
@@ -113,7 +113,7 @@ int snapshot_finish(struct snapshot_writer *w)
 	w->section = 0;
 	memcpy(&h, w->bytes.s, sizeof(h));
 	memcpy(h.magic, magic, sizeof(magic));
-	h.format = htole32(SNAPSHOT_FORMAT);
+	h.format = htole32(w->format);
 	h.abi = htole32(w->abi);
 	h.length = htole64(w->bytes.len);
 	h.sections = htole32(h.sections);
@@ -132,11 +132,12 @@ static int check_header(const struct header *h, size_t len)
 {
 	if (memcmp(h->magic, magic, sizeof(magic)) != 0)
 		return err_set(EBADMSG, "the file is no snapshot of a caisson machine");
-	if (le32toh(h->format) != SNAPSHOT_FORMAT)
+	if (le32toh(h->format) < SNAPSHOT_FORMAT_OLDEST || le32toh(h->format) > SNAPSHOT_FORMAT)
 		return err_set(ENOTSUP,
-			"the snapshot has format %" PRIu32 ": this caisson reads format %d only; "
-			"restore it with the caisson that made it",
-			le32toh(h->format), SNAPSHOT_FORMAT);
+			"the snapshot has format %" PRIu32
+			": this caisson reads formats %d to %d only; restore it with the caisson "
+			"that made it",
+			le32toh(h->format), SNAPSHOT_FORMAT_OLDEST, SNAPSHOT_FORMAT);
 	if (h->crc != header_crc(h))
 		return err_set(EBADMSG, "the snapshot is damaged: its header has a wrong checksum");
 	if (le32toh(h->abi) < MACHINE_ABI_OLDEST || le32toh(h->abi) > MACHINE_ABI)

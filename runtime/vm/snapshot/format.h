@@ -20,7 +20,15 @@
  * it returns, and snapshot_get() checks that the section has the bytes that it is asked for. The
  * caller of snapshot_get() checks what the bytes mean.
  *
- * A change of what a section contains needs a new SNAPSHOT_FORMAT. A change of what the guest sees
+ * A change of what a section contains needs a new SNAPSHOT_FORMAT. A file has the lowest format
+ * that can say all of it, so that an earlier caisson can read it if it knows that format:
+ *
+ *	1	the first
+ *	2	the guest has memory that was added while it ran: the memory device's section
+ *		says which blocks, and the file of guest memory is longer
+ *		(SNAPSHOT_FORMAT_ADDED)
+ *
+ * A change of what the guest sees
  * of the machine (devices, their order, addresses, interrupts, CPUID) needs a new MACHINE_ABI, the
  * version of the machine. A machine that starts from a snapshot of an earlier version keeps that
  * version, also if it is saved again:
@@ -34,7 +42,9 @@
 
 #include "base/str.h"
 
-#define SNAPSHOT_FORMAT 1
+#define SNAPSHOT_FORMAT 2
+#define SNAPSHOT_FORMAT_OLDEST 1
+#define SNAPSHOT_FORMAT_ADDED 2 /* the first format with memory that was added */
 #define MACHINE_ABI 3
 #define MACHINE_ABI_OLDEST 2
 #define MACHINE_ABI_GENID 3 /* the first version with a generation id */
@@ -66,6 +76,8 @@ struct snapshot_writer {
 	size_t section;
 	/* the machine's version; snapshot_begin() sets MACHINE_ABI */
 	uint32_t abi;
+	/* the file's format; snapshot_begin() sets SNAPSHOT_FORMAT_OLDEST */
+	uint32_t format;
 };
 
 int snapshot_begin(struct snapshot_writer *w) must_check;

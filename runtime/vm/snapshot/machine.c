@@ -85,7 +85,7 @@ int machine_save(struct machine *m, struct snapshot_writer *w, int memory)
 	if (r >= 0)
 		r = save_devices(m, w);
 	if (r >= 0)
-		r = snapshot_save_memory(w, &m->memory, memory);
+		r = snapshot_save_memory(w, &m->memory, virtio_mem_end(&m->mem), memory);
 	return r;
 }
 
@@ -203,6 +203,25 @@ static int load_devices(struct machine *m, const struct snapshot *s)
 	return r;
 }
 
+/*
+ * Checks that the file of guest memory has as much of the hot region as the memory device says that
+ * the guest has of it.
+ */
+static int check_added(const struct machine *m, const struct snapshot *s)
+{
+	const struct vm_memory_region *hot = vm_memory_hot(&m->memory);
+	const uint64_t end = virtio_mem_end(&m->mem);
+	uint64_t added;
+
+	int r = snapshot_read_added(s, m->memory.size, hot ? hot->size : 0, &added);
+	if (r >= 0 && added != end)
+		r = err_set(EBADMSG,
+			"the snapshot has %" PRIu64 " bytes of memory that was added: expected "
+			"%" PRIu64 ", up to the last block that the guest has",
+			added, end);
+	return r;
+}
+
 /* Tells the guest that from now on another machine may have the same state. */
 static int renew_genid(struct machine *m)
 {
@@ -224,6 +243,8 @@ int machine_load(struct machine *m, const struct machine_options *o)
 		r = load_cpus(m, o->snapshot);
 	if (r >= 0)
 		r = load_devices(m, o->snapshot);
+	if (r >= 0)
+		r = check_added(m, o->snapshot);
 	for (unsigned i = 0; r >= 0 && i < m->slot_count; i++)
 		virtio_mmio_nudge(&m->slots[i].mmio);
 	return r < 0 ? r : renew_genid(m);

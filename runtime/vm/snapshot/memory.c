@@ -129,18 +129,19 @@ static int save_chunk(
 	return 0;
 }
 
-int snapshot_save_memory(struct snapshot_writer *w, const struct vm_memory *m, int fd)
+int snapshot_save_memory(
+	struct snapshot_writer *w, const struct vm_memory *m, uint64_t added, int fd)
 {
-	const struct memory_state s = {m->size, SNAPSHOT_CHUNK};
-	struct extents e = extents_of(m->fd, m->size);
+	const struct memory_state s = {m->size + added, SNAPSHOT_CHUNK};
+	struct extents e = extents_of(m->fd, s.size);
 
 	int r = snapshot_section(w, SNAPSHOT_MEMORY, 0);
 	if (r >= 0)
 		r = snapshot_put(w, &s, sizeof(s));
-	if (r >= 0 && ftruncate(fd, (off_t)m->size) < 0)
+	if (r >= 0 && ftruncate(fd, (off_t)s.size) < 0)
 		r = err_sys("size the snapshot's file of guest memory to %" PRIu64 " MiB",
-			m->size >> 20);
-	for (uint64_t offset = 0; r >= 0 && offset < m->size; offset += SNAPSHOT_CHUNK) {
+			s.size >> 20);
+	for (uint64_t offset = 0; r >= 0 && offset < s.size; offset += SNAPSHOT_CHUNK) {
 		uint32_t crc = htole32(e.zero_crc);
 
 		if (!is_hole(&e, offset))
@@ -184,37 +185,62 @@ static int load_chunk(uint8_t *chunk, struct extents *e, uint64_t offset, int fd
 	return 0;
 }
 
-static int check_file(const struct vm_memory *m, const struct memory_state *s, int fd)
+/* Finds the checksums, behind the memory_state, which is checked. */
+static int find_checksums(const struct snapshot *s, uint64_t size, uint64_t hot,
+	struct snapshot_part *ret, struct memory_state *ret_state)
+{
+	int r = snapshot_find(s, SNAPSHOT_MEMORY, 0, ret);
+
+	if (r >= 0)
+		r = snapshot_get(ret, ret_state, sizeof(*ret_state));
+	if (r < 0)
+		return r;
+	if (ret_state->size < size || ret_state->size - size > hot ||
+		ret_state->size % SNAPSHOT_CHUNK || ret_state->chunk != SNAPSHOT_CHUNK)
+		return err_set(EBADMSG,
+			"the snapshot has checksums of %" PRIu64 " bytes of guest memory: expected "
+			"%" PRIu64 ", and up to %" PRIu64 " bytes more that were added",
+			ret_state->size, size, hot);
+	return 0;
+}
+
+int snapshot_read_added(const struct snapshot *s, uint64_t size, uint64_t hot, uint64_t *ret)
+{
+	struct memory_state state;
+	struct snapshot_part p;
+	int r = find_checksums(s, size, hot, &p, &state);
+
+	*ret = r < 0 ? 0 : state.size - size;
+	return r;
+}
+
+static int check_file(uint64_t size, int fd)
 {
 	struct stat st;
 
-	if (s->size != m->size || s->chunk != SNAPSHOT_CHUNK)
-		return err_set(EBADMSG,
-			"the snapshot has checksums of %" PRIu64 " bytes of guest memory: expected "
-			"%" PRIu64,
-			s->size, m->size);
 	if (fstat(fd, &st) < 0)
 		return err_sys("read the size of the file with guest memory");
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < m->size)
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < size)
 		return err_set(EBADMSG,
 			"the file with guest memory has %" PRIu64 " bytes: expected %" PRIu64,
-			S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0, m->size);
+			S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0, size);
 	return 0;
 }
 
 int snapshot_load_memory(const struct snapshot *s, const struct vm_memory *m, int fd)
 {
 	const int from = m->mapped ? -EBADF : fd;
-	struct extents e = extents_of(fd, m->size);
+	const struct vm_memory_region *hot = vm_memory_hot(m);
 	struct memory_state state;
 	struct snapshot_part p;
 
-	int r = snapshot_find(s, SNAPSHOT_MEMORY, 0, &p);
+	int r = find_checksums(s, m->size, hot ? hot->size : 0, &p, &state);
 	if (r >= 0)
-		r = snapshot_get(&p, &state, sizeof(state));
-	if (r >= 0)
-		r = check_file(m, &state, fd);
-	for (uint64_t offset = 0; r >= 0 && offset < m->size; offset += SNAPSHOT_CHUNK) {
+		r = check_file(state.size, fd);
+	if (r < 0)
+		return r;
+	struct extents e = extents_of(fd, state.size);
+	for (uint64_t offset = 0; r >= 0 && offset < state.size; offset += SNAPSHOT_CHUNK) {
 		uint32_t saved = 0, crc = htole32(e.zero_crc);
 
 		r = snapshot_get(&p, &saved, sizeof(saved));

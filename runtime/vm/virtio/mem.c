@@ -16,23 +16,29 @@ struct blocks {
 	uint64_t first, end;
 };
 
-static bool is_plugged(const struct virtio_mem *v, uint64_t block)
+static bool is_plugged(const uint8_t *plugged, uint64_t block)
 {
-	return v->plugged[block / 8] >> (block % 8) & 1;
+	return plugged[block / 8] >> (block % 8) & 1;
 }
 
-static uint64_t count_plugged(const struct virtio_mem *v, const struct blocks *b)
+static size_t bytes_of_blocks(const struct virtio_mem *v)
+{
+	return v->blocks / 8 + 1;
+}
+
+static uint64_t count_plugged(const uint8_t *plugged, const struct blocks *b)
 {
 	uint64_t n = 0;
 
 	for (uint64_t i = b->first; i < b->end; i++)
-		n += is_plugged(v, i);
+		n += is_plugged(plugged, i);
 	return n;
 }
 
 static void set_plugged(struct virtio_mem *v, const struct blocks *b, bool plugged)
 {
-	const uint64_t before = count_plugged(v, b), after = plugged ? b->end - b->first : 0;
+	const uint64_t before = count_plugged(v->plugged, b),
+		       after = plugged ? b->end - b->first : 0;
 	const uint64_t size = le64toh(v->config.plugged_size);
 
 	for (uint64_t i = b->first; i < b->end; i++) {
@@ -70,7 +76,7 @@ static uint16_t plug_blocks(struct virtio_mem *v, const struct blocks *b)
 {
 	const uint64_t has = le64toh(v->config.plugged_size);
 
-	if (count_plugged(v, b) > 0)
+	if (count_plugged(v->plugged, b) > 0)
 		return VIRTIO_MEM_RESP_ERROR;
 	if (has + (b->end - b->first) * VIRTIO_MEM_BLOCK > le64toh(v->config.requested_size))
 		return VIRTIO_MEM_RESP_NACK;
@@ -80,7 +86,7 @@ static uint16_t plug_blocks(struct virtio_mem *v, const struct blocks *b)
 
 static uint16_t unplug_blocks(struct virtio_mem *v, const struct blocks *b)
 {
-	if (count_plugged(v, b) < b->end - b->first)
+	if (count_plugged(v->plugged, b) < b->end - b->first)
 		return VIRTIO_MEM_RESP_ERROR;
 	unplug(v, b);
 	return VIRTIO_MEM_RESP_ACK;
@@ -88,7 +94,7 @@ static uint16_t unplug_blocks(struct virtio_mem *v, const struct blocks *b)
 
 static uint16_t state_of(const struct virtio_mem *v, const struct blocks *b)
 {
-	const uint64_t n = count_plugged(v, b);
+	const uint64_t n = count_plugged(v->plugged, b);
 
 	return n == 0                   ? VIRTIO_MEM_STATE_UNPLUGGED
 	       : n == b->end - b->first ? VIRTIO_MEM_STATE_PLUGGED
@@ -152,30 +158,85 @@ static int mem_serve(struct virtio_device *d, unsigned index, unsigned budget)
 	return budget == 0;
 }
 
-/* Refuses to save a device with plugged blocks, because a snapshot has RAM only. */
+/* The state is the configuration, and which blocks are plugged if any is or has been asked for. */
 static int mem_save(struct virtio_device *d, struct snapshot_writer *w)
 {
 	const struct virtio_mem *v = (const struct virtio_mem *)d;
 
-	if (v->config.plugged_size || v->config.requested_size)
-		return err_set(ENOTSUP,
-			"memory was added to the machine while it ran: give it back first");
-	return snapshot_put(w, &v->config, sizeof(v->config));
+	int r = snapshot_put(w, &v->config, sizeof(v->config));
+	if (r < 0 || (!v->config.plugged_size && !v->config.requested_size))
+		return r;
+	w->format = SNAPSHOT_FORMAT_ADDED;
+	return snapshot_put(w, v->plugged, bytes_of_blocks(v));
+}
+
+/* Checks the sizes and the blocks, which have been loaded and may be hostile. */
+static int check_blocks(
+	const struct virtio_mem *v, const struct virtio_mem_config *saved, const uint8_t *plugged)
+{
+	const uint64_t requested = le64toh(saved->requested_size);
+	const uint8_t rest = (uint8_t)(0xff << v->blocks % 8);
+	const uint64_t n = count_plugged(plugged, &(struct blocks){0, v->blocks});
+
+	if (requested % VIRTIO_MEM_BLOCK || requested > le64toh(v->config.region_size))
+		return err_set(EBADMSG,
+			"%llu bytes of memory were requested: expected a multiple of 2 MiB, up to "
+			"%llu",
+			(unsigned long long)requested,
+			(unsigned long long)le64toh(v->config.region_size));
+	if (plugged[v->blocks / 8] & rest || n * VIRTIO_MEM_BLOCK != le64toh(saved->plugged_size))
+		return err_set(EBADMSG,
+			"the guest has %llu blocks of memory, and %llu bytes: expected blocks of "
+			"2 MiB, of which there are %llu",
+			(unsigned long long)n, (unsigned long long)le64toh(saved->plugged_size),
+			(unsigned long long)v->blocks);
+	return 0;
+}
+
+static int load_blocks(
+	struct virtio_mem *v, const struct virtio_mem_config *saved, struct snapshot_part *p)
+{
+	_cleanup_free_ uint8_t *plugged = malloc(bytes_of_blocks(v));
+
+	if (!plugged)
+		return err_set(ENOMEM, "out of memory for the blocks of memory");
+	int r = snapshot_get(p, plugged, bytes_of_blocks(v));
+	if (r >= 0)
+		r = check_blocks(v, saved, plugged);
+	if (r < 0)
+		return r;
+	memcpy(v->plugged, plugged, bytes_of_blocks(v));
+	v->config.requested_size = saved->requested_size;
+	v->config.plugged_size = saved->plugged_size;
+	return 0;
 }
 
 static int mem_load(struct virtio_device *d, struct snapshot_part *p)
 {
-	const struct virtio_mem *v = (const struct virtio_mem *)d;
-	struct virtio_mem_config saved;
+	struct virtio_mem *v = (struct virtio_mem *)d;
+	struct virtio_mem_config saved, same;
 
 	int r = snapshot_get(p, &saved, sizeof(saved));
-	if (r >= 0 && memcmp(&saved, &v->config, sizeof(saved)) != 0)
-		r = err_set(ENOTSUP,
+	if (r < 0)
+		return r;
+	same = saved;
+	same.requested_size = v->config.requested_size;
+	same.plugged_size = v->config.plugged_size;
+	if (memcmp(&same, &v->config, sizeof(same)) != 0)
+		return err_set(ENOTSUP,
 			"the snapshot is of a machine with room for %llu MiB more memory: this one "
 			"has room for %llu",
 			(unsigned long long)le64toh(saved.region_size) >> 20,
 			(unsigned long long)le64toh(v->config.region_size) >> 20);
-	return r;
+	return saved.requested_size || saved.plugged_size ? load_blocks(v, &saved, p) : 0;
+}
+
+uint64_t virtio_mem_end(const struct virtio_mem *v)
+{
+	for (uint64_t i = v->blocks; i > 0; i--)
+		if (is_plugged(v->plugged, i - 1))
+			return i * VIRTIO_MEM_BLOCK;
+	return 0;
 }
 
 static const struct virtio_ops ops = {.serve = mem_serve, .save = mem_save, .load = mem_load};
@@ -198,7 +259,7 @@ int virtio_mem_init(struct virtio_mem *v, const struct vm_memory *m)
 			.usable_region_size = htole64(size)},
 		.host = g ? g->host : NULL,
 		.blocks = size / VIRTIO_MEM_BLOCK};
-	v->plugged = calloc(v->blocks / 8 + 1, 1);
+	v->plugged = calloc(bytes_of_blocks(v), 1);
 	if (!v->plugged)
 		return err_set(ENOMEM, "out of memory for %llu blocks of memory",
 			(unsigned long long)v->blocks);

@@ -22,7 +22,7 @@ struct virtio_mem {
 	struct virtio_mem_config config;
 	uint8_t *host;    /* the range in this process's memory */
 	uint64_t blocks;  /* number of blocks of the range */
-	uint8_t *plugged; /* a bit for each block */
+	uint8_t *plugged; /* a bit for each block, in blocks / 8 + 1 bytes */
 	struct virtq_chain chain;
 };
 
@@ -38,3 +38,8 @@ void virtio_mem_release(struct virtio_mem *v);
 void virtio_mem_request(struct virtio_mem *v, uint64_t bytes);
 /* Tells how many bytes were requested, and how many the guest has. Any thread may call this. */
 void virtio_mem_read(struct virtio_mem *v, uint64_t *ret_requested, uint64_t *ret_plugged);
+/*
+ * Returns where the last block that the guest has ends, in bytes from the beginning of the range.
+ * The caller is the thread that serves the device. Without a device there is no block.
+ */
+uint64_t virtio_mem_end(const struct virtio_mem *v);

@@ -60,7 +60,8 @@ class Runtime:
         self.prefix = []  # words in front of argv: strace, setpriv, ...
 
     def argv(self, *args):
-        return [*self.prefix, self.binary, "--root", self.root, *self.options, *map(str, args)]
+        log = mode.log_options(args[0]) if args else []
+        return [*self.prefix, self.binary, "--root", self.root, *self.options, *log, *map(str, args)]
 
     def popen(self, *args, **kw):
         kw.setdefault("stdin", subprocess.DEVNULL)

@@ -12,6 +12,7 @@ from . import machine, runtime
 UID = 23456
 NAME = "caisson-test"
 SUBIDS = 300000  # the first of the ids in /etc/subuid and /etc/subgid
+KVM_GID = 23460  # a number of the tests', because the group kvm comes with packages
 ALL = os.environ.get("CAISSON_USER") == "1"
 
 
@@ -65,6 +66,15 @@ def prefix(run, home, groups=()):
     extra = ["--groups", ",".join(map(str, groups))] if groups else ["--clear-groups"]
     return ["setpriv", "--reuid", str(UID), "--regid", str(UID), *extra, "--inh-caps=-all", "env",
             f"XDG_RUNTIME_DIR={run}", f"HOME={home}", f"USER={NAME}"]
+
+
+def kvm_groups():
+    """Returns the groups that let the user open /dev/kvm. On the test host only the group kvm may open it then, as on Debian."""
+    if not machine.ON_TEST_HOST:
+        return ()
+    os.chown("/dev/kvm", 0, KVM_GID)
+    os.chmod("/dev/kvm", 0o660)
+    return (KVM_GID,)
 
 
 def own(path):
