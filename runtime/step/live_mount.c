@@ -178,7 +178,7 @@ static int unmount_below(int proc, int parent, const char *name)
 {
 	_cleanup_arena_ struct arena a = {0};
 	_cleanup_strbuf_ struct strbuf text = {0};
-	struct lines lines;
+	struct lines lines = {0};
 	struct statx st;
 
 	_cleanup_fd_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -1,10 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Declares what the rest of the tree uses and musl 1.2.3 (in Debian 12), the C library of caisson
- * and caisson-init, lacks. The build with musl includes this file in front of every source
- * (-include); nothing else includes it. Each part is left out if the C library has it already.
+ * Declares what the rest of the tree uses and musl, the C library of caisson and caisson-init,
+ * lacks: version 1.2.3 in Debian 12, and 1.2.5 in Debian 13. The build with musl includes this file
+ * in front of every source (-include); nothing else includes it. Each part is left out if the C
+ * library has it already.
  */
 #pragma once
+
+/*
+ * musl 1.2.5 has a struct statx without the newer fields, such as stx_mnt_id. These names hide that
+ * struct and its function, so that those below take their place.
+ */
+#define statx musl_statx
+#define statx_timestamp musl_statx_timestamp
+#include <sys/stat.h>
+#undef statx
+#undef statx_timestamp
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +25,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -65,14 +76,12 @@ static inline int fspick(int dirfd, const char *path, unsigned flags)
 
 /* What follows are constants and calls for files that glibc has and musl 1.2.3 lacks. */
 
-#ifndef STATX_TYPE
 #include <linux/stat.h>
 
 static inline int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *ret)
 {
 	return (int)syscall(SYS_statx, dirfd, path, flags, mask, ret);
 }
-#endif
 
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE (1 << 0)
