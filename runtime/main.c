@@ -31,7 +31,8 @@ static const struct command commands[] = {
 		"capabilities and working directory of the process in config.json, as changed\n"
 		"by the options. --process FILE replaces all of these and the COMMAND. The\n"
 		"exit code is the command's, 128+N if signal N killed it, or 255 if it could\n"
-		"not be run.",
+		"not be run. In a machine of `run --disk` caisson's agent runs the command, else\n"
+		"qemu-guest-agent, else ssh: see caisson-machine(7).",
 		cmd_exec},
 	{"state", "ID", "Print a container's state in JSON.",
 		"status is creating, created, running, paused or stopped. pid is 0 once the\n"

@@ -222,7 +222,13 @@ static void *resize_memory(void *arena, void *old, size_t size)
 {
 	const struct chunk *c =
 		old ? (struct chunk *)((char *)old - offsetof(struct chunk, data)) : NULL;
-	void *p = c && c->size >= size ? old : get_memory(arena, size);
+	/*
+	 * A buffer that grows becomes at least twice as large, because the arena keeps the old
+	 * buffer, and yajl makes its stack larger by only 128 bytes at a time: a text of many "["
+	 * would cost the square of its length.
+	 */
+	const size_t room = c && size / 2 < c->size ? c->size * 2 : size;
+	void *p = c && c->size >= size ? old : get_memory(arena, room);
 
 	if (p && c && p != old)
 		memcpy(p, old, c->size);

@@ -147,6 +147,8 @@ int cmd_set_runtime(const struct globals *g) must_check;
  * agent of caisson.
  */
 bool cmd_is_foreign(const struct container *c);
+/* Returns whether `run` was told how ssh logs in to the foreign guest. */
+bool cmd_has_ssh(const struct container *c);
 /*
  * Implements `caisson exec` for a foreign guest: becomes ssh(1), which logs in to the guest.
  * Returns only after a failure.
@@ -185,3 +187,5 @@ int cmd_preserve(int *preserve_fds) must_check;
  * array of pids.
  */
 int cmd_ps_of_vm(struct container *c, bool json) must_check;
+/* Implements `ps` for a foreign guest in which only qemu-guest-agent answers (qga_ps.c). */
+int cmd_ps_by_qga(struct container *c, bool json) must_check;

@@ -1,17 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 
-#include "cmd/cmd.h"
+#include "cmd/exec.h"
 #include "launch/attend.h"
-#include "launch/launch.h"
 #include "launch/vm_client.h"
-
-struct exec_args {
-	const char *process_file, *cwd, *user, *apparmor, *label;
-	struct option_list env, caps, gids;
-	struct opt_bool no_new_privs;
-	bool tty;
-};
 
 static int parse_id(const char *text, const char *what, uint32_t *ret)
 {
@@ -166,14 +158,7 @@ static int process_from_file(
 	return 0;
 }
 
-/* An option of `exec` that a machine with an operating system of its own may not fulfil. */
-struct exec_option {
-	bool given;
-	const char *name;
-};
-
-/* Refuses the first of the options that was given. `why` ends the error message. */
-static int refuse_options(
+int exec_refuse_options(
 	const struct container *c, const struct exec_option *options, size_t n, const char *why)
 {
 	for (size_t i = 0; i < n; i++)
@@ -199,7 +184,7 @@ static int process_in_foreign(struct container *c, const struct exec_args *x,
 	const char *term = getenv("TERM");
 	const struct spec_process *asked;
 
-	int r = refuse_options(c, options, ARRAY_SIZE(options),
+	int r = exec_refuse_options(c, options, ARRAY_SIZE(options),
 		"where caisson's agent can't do that: leave it out");
 	if (r >= 0)
 		r = process_from_options(c, x, args->n - 1, args->v + 1, &asked);
@@ -210,7 +195,7 @@ static int process_in_foreign(struct container *c, const struct exec_args *x,
 	*p = *asked;
 	*ret = p;
 	size_t n = 0;
-	env[n++] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	env[n++] = EXEC_PATH;
 	if (x->tty && term)
 		env[n++] = arena_printf(&c->arena, "TERM=%s", term);
 	for (size_t i = 0; i < x->env.n; i++)
@@ -245,15 +230,37 @@ static int exec_in_foreign(const struct exec_args *x, const struct exec_options 
 		{x->label, "--process-label"},
 	};
 
-	int r = refuse_options(c, options, ARRAY_SIZE(options),
+	int r = exec_refuse_options(c, options, ARRAY_SIZE(options),
 		"in which no agent of caisson answers (`caisson machine install-agent` puts it "
 		"into a disk), so commands go by ssh, which can't do that: leave it out, and use a "
 		"program in the machine, such as env or sudo");
 	return r < 0 ? r : cmd_exec_foreign(c, args->n - 1, args->v + 1, x->tty);
 }
 
+/*
+ * Prepares an exec in a machine with an operating system of its own. Returns 1 if the command was
+ * run already, by qemu-guest-agent, and *ret_status is its exit code; or 0 if caisson's agent is to
+ * run it.
+ */
+static int prepare_in_foreign(const struct exec_args *x, struct container *c,
+	struct arguments *args, struct exec_options *o, int *ret_status)
+{
+	enum vm_agent agent;
+	int r = vm_find_agent(c, VM_ASK_TIMEOUT_MS, &agent);
+
+	if (r >= 0 && agent == VM_AGENT_CAISSON)
+		return process_in_foreign(c, x, o, args, &o->process);
+	if (r >= 0 && agent == VM_AGENT_QEMU) {
+		r = exec_by_qga(x, o, c, args, ret_status);
+		if (r == 0)
+			return 1;
+	}
+	return r < 0 ? r : exec_in_foreign(x, o, c, args);
+}
+
+/* Prepares what launch_exec() does. Returns 1 if nothing is left to do (prepare_in_foreign()). */
 static int prepare_exec(const struct globals *g, const struct exec_args *x, struct container *c,
-	struct arguments *args, struct exec_options *o)
+	struct arguments *args, struct exec_options *o, int *ret_status)
 {
 	if (!x->process_file && args->n < 2)
 		return err_set(
@@ -263,14 +270,8 @@ static int prepare_exec(const struct globals *g, const struct exec_args *x, stru
 		r = cmd_open(g, args->v[0], false, c);
 	if (r < 0)
 		return r;
-	if (cmd_is_foreign(c)) {
-		bool agent;
-		r = vm_has_agent(c, VM_ASK_TIMEOUT_MS, &agent);
-		if (r < 0)
-			return r;
-		return agent ? process_in_foreign(c, x, o, args, &o->process)
-			     : exec_in_foreign(x, o, c, args);
-	}
+	if (cmd_is_foreign(c))
+		return prepare_in_foreign(x, c, args, o, ret_status);
 	return x->process_file ? process_from_file(c, x, &o->process)
 			       : process_from_options(c, x, args->n - 1, args->v + 1, &o->process);
 }
@@ -322,8 +323,8 @@ int cmd_exec(const struct command *self, const struct globals *g, int argc, char
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = prepare_exec(g, &x, &c, &args, &o);
-	if (r >= 0)
+	r = prepare_exec(g, &x, &c, &args, &o, &status);
+	if (r == 0)
 		r = launch_exec(&c, &o, &status);
 	return r < 0 ? r : status;
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Implements the commands for a machine with an operating system of its own: `run --disk`,
- * `console`, `machine`, and `exec`, which goes to caisson's agent in the machine if one answers,
- * else by ssh.
+ * `console`, `machine`, and `exec` by ssh, which is used if no agent in the machine answers.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -19,7 +18,10 @@
 
 #define CONSOLE_LEAVE 0x1d /* Ctrl-], which leaves `caisson console` */
 #define BUFFER 4096
-#define NO_AGENT "no agent of caisson answers (`caisson machine install-agent` puts it into a disk)"
+#define NO_AGENT \
+	"no agent of caisson answers (`caisson machine install-agent` puts it into a disk) and " \
+	"no " \
+	"qemu-guest-agent"
 #define SSH_USER "io.caisson.vm.ssh.user"
 #define SSH_KEY "io.caisson.vm.ssh.key"
 
@@ -253,6 +255,11 @@ static int quote_words(int argc, char **argv, struct strbuf *ret)
 			r = strbuf_addf(ret, "'");
 	}
 	return r;
+}
+
+bool cmd_has_ssh(const struct container *c)
+{
+	return json_get_str(c->annotations, SSH_USER) != NULL;
 }
 
 int cmd_exec_foreign(struct container *c, int argc, char **argv, bool tty)

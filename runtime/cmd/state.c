@@ -13,14 +13,17 @@
  */
 static void describe_agent(struct container *c, enum container_status status)
 {
-	bool answers;
+	static const char *const texts[] = {[VM_AGENT_NONE] = "does not answer",
+		[VM_AGENT_CAISSON] = "answers",
+		[VM_AGENT_QEMU] = "qemu-guest-agent"};
+	enum vm_agent agent;
 
 	if (status != CONTAINER_RUNNING || !cmd_is_foreign(c))
 		return;
-	if (vm_has_agent(c, ASK_MS, &answers) < 0)
+	if (vm_find_agent(c, ASK_MS, &agent) < 0)
 		err_clear();
 	else
-		c->agent = answers ? "answers" : "does not answer";
+		c->agent = texts[agent];
 }
 
 int cmd_state(const struct command *self, const struct globals *g, int argc, char **argv)

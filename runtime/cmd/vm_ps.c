@@ -56,8 +56,13 @@ int cmd_ps_of_vm(struct container *c, bool json)
 {
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
 	_cleanup_strbuf_ struct strbuf out = {0};
+	enum vm_agent agent = VM_AGENT_CAISSON;
 
-	int r = vm_ask(c, "ps", &reply);
+	int r = cmd_is_foreign(c) ? vm_find_agent(c, VM_ASK_TIMEOUT_MS, &agent) : 0;
+	if (r >= 0 && agent == VM_AGENT_QEMU)
+		return cmd_ps_by_qga(c, json);
+	if (r >= 0)
+		r = vm_ask(c, "ps", &reply);
 	if (r < 0)
 		return r;
 	const struct json *processes = json_get(reply.json, "processes");

@@ -27,6 +27,11 @@ int engine_press_power(struct engine *e)
 	return e->ops->press_power(e);
 }
 
+bool engine_guest_agent_is_open(const struct engine *e)
+{
+	return e->ops && e->ops->guest_agent_is_open && e->ops->guest_agent_is_open(e);
+}
+
 int engine_add_viewer(struct engine *e, int sock)
 {
 	if (!e->ops->add_viewer)

@@ -32,6 +32,8 @@
  * configuration
  */
 #define ENGINE_SEED_SERIAL "caisson-seed"
+/* the name by which qemu-guest-agent finds its virtio-serial port */
+#define ENGINE_GUEST_AGENT_PORT "org.qemu.guest_agent.0"
 
 struct engine_nic {
 	/* field in config.json that names the vhost-user server; NULL: the interface has a tap */
@@ -102,6 +104,11 @@ struct engine_description {
 	 */
 	int log;
 	/*
+	 * socket to the port of qemu-guest-agent in a foreign guest, which does not block; -EBADF:
+	 * the machine has no such port
+	 */
+	int guest_agent;
+	/*
 	 * the snapshot from which the machine starts, and its file of guest memory; NULL: the
 	 * machine boots the kernel
 	 */
@@ -131,6 +138,8 @@ enum engine_event_kind {
 	/* the disk of vm.image holds requests after an error, so the machine has to pause */
 	ENGINE_DISK_HELD,
 	ENGINE_DISK_RESIZED, /* engine_resize_disk() has ended its work */
+	/* a program of the guest has opened or closed the port of qemu-guest-agent */
+	ENGINE_GUEST_AGENT,
 };
 
 struct engine_event {
@@ -184,6 +193,8 @@ struct engine_ops {
 	int (*result)(struct engine *e);
 	/* Presses the power button, which only a machine with a foreign guest has. */
 	int (*press_power)(struct engine *e);
+	/* see engine_guest_agent_is_open(); NULL: the engine's machines have no such port */
+	bool (*guest_agent_is_open)(const struct engine *e);
 	/* see engine_add_viewer(); NULL: the engine's machines have no screen */
 	int (*add_viewer)(struct engine *e, int sock);
 	/*
@@ -256,6 +267,8 @@ int engine_run(struct engine *e, const struct jail *jail) must_check;
 int engine_result(struct engine *e) must_check;
 /* Presses the machine's power button, so that a foreign guest ends by itself. */
 int engine_press_power(struct engine *e) must_check;
+/* Says whether a program of the guest has opened the port of qemu-guest-agent. */
+bool engine_guest_agent_is_open(const struct engine *e);
 /*
  * Gives the engine a copy of the socket `sock`, whose other end is a VNC viewer. The caller has
  * checked that the machine has a screen.

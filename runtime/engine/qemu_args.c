@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "engine/qemu_commands.h"
 #include "engine/qemu_jail.h"
 #include "engine/share.h"
 #include "machine/image.h"
@@ -277,6 +278,23 @@ static void add_screen(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "virtio-tablet-%s", bus(d));
 }
 
+/*
+ * Adds the virtio-serial port at which qemu-guest-agent of a foreign guest listens. The guest finds
+ * the port by its name.
+ */
+static void add_guest_agent(struct qemu_args *a, const struct engine_description *d)
+{
+	if (d->guest_agent < 0)
+		return;
+	add_arg(a, "-chardev");
+	add_arg(a, "socket,id=" QEMU_GUEST_AGENT ",fd=%d", add_fd(a, d->guest_agent));
+	add_arg(a, "-device");
+	add_arg(a, "virtio-serial-%s", bus(d));
+	add_arg(a, "-device");
+	add_arg(a, "virtserialport,id=" QEMU_GUEST_AGENT ",chardev=" QEMU_GUEST_AGENT
+		   ",name=" ENGINE_GUEST_AGENT_PORT);
+}
+
 static void add_devices(
 	struct qemu_args *a, const struct engine_description *d, const struct qemu_sockets *s)
 {
@@ -290,6 +308,7 @@ static void add_devices(
 	if (d->config->foreign) {
 		add_arg(a, "-serial");
 		add_arg(a, "chardev:console");
+		add_guest_agent(a, d);
 	} else {
 		add_arg(a, "-device");
 		add_arg(a, "virtio-serial-device");

@@ -19,6 +19,13 @@ int qemu_press_power(struct engine *e)
 	return send_command(e, "{\"execute\":\"system_powerdown\"}\n");
 }
 
+bool qemu_guest_agent_is_open(const struct engine *e)
+{
+	const struct qemu_commands *q = e->state;
+
+	return q->guest_agent_is_open;
+}
+
 int qemu_add_viewer(struct engine *e, int sock)
 {
 	static const char command[] =
@@ -98,6 +105,24 @@ static void note_balloon(struct qemu_commands *q, const struct json *message)
 		q->balloon.given = q->memory - left;
 }
 
+/*
+ * Says whether the message is QEMU's event that a program of the guest has opened or closed the
+ * port of qemu-guest-agent, and notes which.
+ */
+static bool is_guest_agent(
+	struct qemu_commands *q, const struct json *message, struct engine_event *ret)
+{
+	const char *event = json_get_str(message, "event");
+	const struct json *data = json_get(message, "data");
+	const char *id = json_get_str(data, "id");
+
+	if (!event || !streq(event, "VSERPORT_CHANGE") || !id || !streq(id, QEMU_GUEST_AGENT))
+		return false;
+	q->guest_agent_is_open = json_get_true(data, "open");
+	*ret = (struct engine_event){.kind = ENGINE_GUEST_AGENT};
+	return true;
+}
+
 /* Says whether the message is QEMU's answer to the command that resizes the disk. */
 static bool is_resized(const struct json *message, struct engine_event *ret)
 {
@@ -145,7 +170,7 @@ int qemu_next_event(struct engine *e, struct engine_event *ret)
 			e->events = -EBADF;
 		if (r <= 0)
 			return 0;
-		if (is_disk_error(message, ret))
+		if (is_disk_error(message, ret) || is_guest_agent(q, message, ret))
 			return 1;
 		if (is_resized(message, ret)) {
 			q->image_size = ret->error ? q->image_size : q->new_image_size;

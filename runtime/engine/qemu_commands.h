@@ -7,6 +7,9 @@
 #include "engine/engine.h"
 #include "engine/qmp.h"
 
+/* The id of the port of qemu-guest-agent on QEMU's command line, and in QEMU's events. */
+#define QEMU_GUEST_AGENT "agent"
+
 /* This is the first member of what e->state points to. */
 struct qemu_commands {
 	struct qmp qmp; /* connection for commands to QEMU and for its events */
@@ -17,9 +20,11 @@ struct qemu_commands {
 	uint64_t image_size, new_image_size;
 	uint64_t memory; /* memory of the guest, in bytes */
 	struct engine_balloon balloon;
+	bool guest_agent_is_open; /* a program of the guest has opened the port QEMU_GUEST_AGENT */
 };
 
 int qemu_press_power(struct engine *e) must_check;
+bool qemu_guest_agent_is_open(const struct engine *e);
 int qemu_add_viewer(struct engine *e, int sock) must_check;
 int qemu_pause(struct engine *e) must_check;
 int qemu_retry(struct engine *e) must_check;

@@ -97,7 +97,7 @@ int vm_ask(struct container *c, const char *what, struct agent_frame *ret)
 	return r < 0 ? r : call_monitor(c, &w, NULL, CALL_TIMEOUT_MS, ret);
 }
 
-int vm_has_agent(struct container *c, int timeout_ms, bool *ret)
+int vm_find_agent(struct container *c, int timeout_ms, enum vm_agent *ret)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
@@ -105,7 +105,11 @@ int vm_has_agent(struct container *c, int timeout_ms, bool *ret)
 	int r = agent_begin(&w, "address");
 	if (r >= 0)
 		r = call_monitor(c, &w, NULL, timeout_ms, &reply);
-	*ret = r >= 0 && json_get_true(reply.json, "agent");
+	*ret = VM_AGENT_NONE;
+	if (r >= 0 && json_get_true(reply.json, "agent"))
+		*ret = VM_AGENT_CAISSON;
+	else if (r >= 0 && json_get_true(reply.json, "guestAgent"))
+		*ret = VM_AGENT_QEMU;
 	return r;
 }
 

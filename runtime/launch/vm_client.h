@@ -28,11 +28,15 @@ int vm_attach_viewer(struct container *c, int sock) must_check;
  */
 int vm_ask(struct container *c, const char *what, struct agent_frame *ret) must_check;
 
-/*
- * Finds out whether caisson's agent in a foreign guest answers, and so can run commands. Waits up
- * to timeout_ms milliseconds for the microVM's monitor.
- */
-int vm_has_agent(struct container *c, int timeout_ms, bool *ret) must_check;
+/* The agent that can run commands in a foreign guest. */
+enum vm_agent {
+	VM_AGENT_NONE,
+	VM_AGENT_CAISSON,
+	VM_AGENT_QEMU, /* caisson's agent does not answer, but qemu-guest-agent is there */
+};
+
+/* Waits up to timeout_ms milliseconds for the microVM's monitor. */
+int vm_find_agent(struct container *c, int timeout_ms, enum vm_agent *ret) must_check;
 #define VM_ASK_TIMEOUT_MS 10000
 
 /*

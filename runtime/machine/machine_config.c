@@ -406,8 +406,8 @@ unsigned machine_room_for_nics(const struct machine_config *c, size_t backends)
 			!!c->hot_memory - (unsigned)backends;
 
 	/*
-	 * A foreign guest has two devices more than MACHINE_DEVICES_OWN says, a power button and a
-	 * seed, and two less, the vsock device and the share.
+	 * A foreign guest has two devices more than MACHINE_DEVICES_OWN says, a power button and
+	 * the port of qemu-guest-agent, and two less, the console and the share.
 	 */
 	_Static_assert(MACHINE_LINES > MACHINE_DEVICES_OWN + 3 + PLAN_BACKENDS_MAX, "room for one");
 	return room < MACHINE_INTERFACES_MAX ? room : MACHINE_INTERFACES_MAX;

@@ -193,6 +193,23 @@ static int open_log(struct monitor *m, int *ret_guest_end)
 }
 
 /*
+ * Makes the socket pair for the port of qemu-guest-agent in a foreign guest. A container needs no
+ * such port, because caisson's agent is in its guest.
+ */
+static int open_guest_agent(struct monitor *m, int *ret_guest_end)
+{
+	int socks[2];
+
+	if (!foreign_here(m) || m->a->machine->hypervisor != HYPERVISOR_QEMU)
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, socks) < 0)
+		return err_sys("make a socket pair");
+	foreign_qga_open(m, socks[0]);
+	*ret_guest_end = socks[1];
+	return 0;
+}
+
+/*
  * Refuses a machine whose memory is too small for its kernel and initramfs, because the kernel
  * would overwrite itself and never print an error.
  */
@@ -386,7 +403,7 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 
 int monitor_boot(struct monitor *m)
 {
-	_cleanup_fd_ int log = -EBADF;
+	_cleanup_fd_ int log = -EBADF, guest_agent = -EBADF;
 	struct engine_description d = {.config = m->a->machine,
 		.kernel = -EBADF,
 		.initramfs = -EBADF,
@@ -400,7 +417,10 @@ int monitor_boot(struct monitor *m)
 	int r = clock_watch(&m->clock);
 	if (r >= 0)
 		r = open_log(m, &log);
+	if (r >= 0)
+		r = open_guest_agent(m, &guest_agent);
 	d.log = log;
+	d.guest_agent = guest_agent;
 	if (r >= 0)
 		r = build_machine(m, &d);
 	fd_close(&d.image);

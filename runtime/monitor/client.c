@@ -13,6 +13,7 @@ void client_close(struct client *c)
 {
 	fd_close(&c->sock);
 	agent_reader_release(&c->reader);
+	qga_status_release(&c->qga.status);
 	*c = (struct client){.sock = -EBADF};
 }
 

@@ -40,11 +40,22 @@
  *
  * A foreign guest's monitor (foreign.c) answers signal, and these:
  *
- * 	address {}                                       reply with net (net_config.h), and agent:
+ * 	address {}                                       reply with net (net_config.h), agent:
  * 	                                                 whether an agent in the guest answers exec
- * 	                                                 and ps
+ * 	                                                 and ps, and guestAgent: whether
+ * 	                                                 qemu-guest-agent is there
  * 	console {}, the descriptor of a stream socket    reply; output flows out of the socket's
  * 	  that does not block                            other end, and input into it
+ * 	qgainfo {}                                       reply with version, that of
+ * 	                                                 qemu-guest-agent, and exec: whether it may
+ * 	                                                 run commands
+ * 	qgaexec {args, env, capture}, with standard      reply with pid, that in the guest.
+ * 	  input as the blob                              qemu-guest-agent runs the program
+ * 	qgastatus {}, on the same connection             reply with exited, and if it is true status
+ * 	                                                 (as of waitpid(2)), outTruncated and
+ * 	                                                 errTruncated
+ * 	qgaoutput {}, after that                         reply with stream and the next piece of the
+ * 	                                                 output as its blob; an empty one: the end
  *
  * After exec, the same connection takes signal {signal} and resize {rows, columns} for its process,
  * and the process is killed when the connection ends.

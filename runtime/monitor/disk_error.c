@@ -55,6 +55,8 @@ int disk_error_on_engine(struct monitor *m)
 	while (r >= 0 && engine_next_event(&m->engine, &event) > 0)
 		if (event.kind == ENGINE_DISK_HELD)
 			r = hold(m, event.error, event.write);
+		else if (event.kind == ENGINE_GUEST_AGENT)
+			foreign_qga_on_port(m);
 		else
 			disk_size_on_engine(m, &event);
 	return r;

@@ -8,7 +8,8 @@
  * are CREATED, RUNNING and EXITED, and the machine's power-off is what ends the container, with
  * exit code 0. The first signal that asks a process to end goes to the agent, which asks the
  * operating system to power off. Without an agent, and at each further signal, the machine's power
- * button is pressed, to which the guest reacts as its configuration says. SIGKILL switches the
+ * button is pressed, to which the guest reacts as its configuration says, and qemu-guest-agent, if
+ * it is there, is asked to power off. SIGKILL switches the
  * machine off. Other signals are refused. Signals come from `caisson kill`, and directly from the
  * command `run`, which hands its own signals on. A guest that hangs would keep `run` from ending,
  * so a second signal of the latter kind switches the machine off.
@@ -81,6 +82,7 @@ static int act_on_signal(struct monitor *m, int sig)
 			monitor_advance(m, PHASE_CUT);
 		if (m->phase != PHASE_RUNNING || foreign_shut_down(m) > 0)
 			return 0;
+		foreign_qga_shut_down(m);
 		return engine_press_power(&m->engine);
 	}
 	return err_set(ENOTSUP,
@@ -137,6 +139,7 @@ static int reply_address(struct monitor *m, struct client *c)
 	json_out_i64(&w.json, "errno", 0);
 	json_out_str(&w.json, "message", "");
 	json_out_bool(&w.json, "agent", m->agent_greeted);
+	json_out_bool(&w.json, "guestAgent", foreign_qga_answers(m));
 	net_config_json(&w.json, "net", &m->boot.net);
 	return agent_send(&w, c->sock, NULL, 0);
 }
@@ -185,6 +188,8 @@ int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f)
 		return request_of_exec(c, f);
 	if (streq(f->type, "address"))
 		return reply_address(m, c);
+	if (str_starts(f->type, "qga"))
+		return foreign_qga_request(m, c, f);
 	if (streq(f->type, "console")) {
 		r = f->nfds == 1 ? console_attach(&m->console_io, f->fds[0])
 				 : err_set(EPROTO, "console: %u descriptors came: expected one",

@@ -215,7 +215,7 @@ static int on_engine_end(struct monitor *m)
 /* --- the monitor's event loop --- */
 
 enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL, P_CLOCK, P_EVENTS };
-enum { P_DISK = P_EVENTS + 1, P_SAVED, P_CHANGED, P_CHANNEL, P_START, P_CONTROL, P_CLIENTS };
+enum { P_DISK = P_EVENTS + 1, P_SAVED, P_CHANGED, P_QGA, P_CHANNEL, P_START, P_CONTROL, P_CLIENTS };
 enum { P_CONSOLE = P_CLIENTS + CLIENTS_MAX, P_COUNT = P_CONSOLE + CONSOLE_FDS };
 
 static int serve_events(struct monitor *m, struct pollfd *p)
@@ -252,6 +252,8 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 		if (r == 0)
 			hotplug_on_changed(m);
 	}
+	if (p[P_QGA].revents && m->qga.sock == p[P_QGA].fd)
+		qga_serve(&m->qga, p[P_QGA].revents);
 	if (r >= 0 && p[P_CHANNEL].revents)
 		r = on_channel(m);
 	else if (r >= 0 && p[P_START].revents)
@@ -283,8 +285,8 @@ static int64_t earlier(int64_t a, int64_t b)
  */
 static int check_deadlines(struct monitor *m, int *ret_timeout)
 {
-	const int64_t next =
-		earlier(earlier(m->boot.deadline, m->kill_deadline), m->hotplug.deadline);
+	const int64_t next = earlier(earlier(m->boot.deadline, m->kill_deadline),
+		earlier(m->hotplug.deadline, m->qga.deadline));
 
 	*ret_timeout = m->awaits_output ? OUTPUT_LOOK_MS : -1;
 	if (!next)
@@ -304,6 +306,7 @@ static int check_deadlines(struct monitor *m, int *ret_timeout)
 		return 0;
 	}
 	hotplug_check_deadline(m, now);
+	qga_check_deadline(&m->qga, now);
 	if (!m->awaits_output || next - now < OUTPUT_LOOK_MS)
 		*ret_timeout = next > now ? (int)(next - now) : 0;
 	return 0;
@@ -336,6 +339,7 @@ static int wait_and_serve(struct monitor *m)
 	p[P_CLOCK].fd = m->clock;
 	p[P_SAVED].fd = m->engine.save_done;
 	p[P_CHANGED].fd = m->engine.change_done;
+	qga_poll(&m->qga, &p[P_QGA]);
 	p[P_CHANNEL].fd = m->channel;
 	p[P_START].fd = m->phase >= PHASE_CREATED && m->channel < 0 && m->starter < 0
 				? m->start_socket
@@ -372,6 +376,7 @@ static void clean_up(struct monitor *m)
 	share_stop(&m->share);
 	streams_release(&m->streams);
 	console_release(&m->console_io);
+	qga_release(&m->qga);
 	for (size_t i = 0; i < m->boot.net.interface_count && i < ENGINE_NICS_MAX; i++) {
 		if (m->phase >= PHASE_BOOTING)
 			net_tap_forget(&m->boot.taps[i]);
@@ -416,7 +421,7 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.agent = m.starter = m.signals = m.clock = m.console = m.guest_log = -EBADF;
 	m.engine = (struct engine)ENGINE_INIT;
 	m.share.sock = m.share.seal = m.disk.sock = m.disk.control = -EBADF;
-	m.streams.agent = m.streams.changed = -EBADF;
+	m.streams.agent = m.streams.changed = m.qga.sock = -EBADF;
 	m.template.found.fd = m.template.new.fd = m.template.new.keeper = -EBADF;
 	m.checkpoint.save.state = m.checkpoint.save.memory = -EBADF;
 	for (size_t i = 0; i < ENGINE_NICS_MAX; i++)

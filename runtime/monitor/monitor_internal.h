@@ -9,7 +9,10 @@
  * 	last_words.c  explains why a machine failed
  * 	control.c     requests of commands
  * 	foreign.c     the machine of a foreign guest, an operating system with an init of its own
- * 	foreign_agent.c  the agent in a foreign guest, if it has one
+ * 	foreign_agent.c  the agent of caisson in a foreign guest, if it has one
+ * 	foreign_qga.c qemu-guest-agent in a foreign guest, if it has one
+ * 	qga.c         the connection to qemu-guest-agent
+ * 	qga_messages.c  the requests to qemu-guest-agent, and its answers
  * 	console.c     the console of a foreign guest
  * 	seed.c        the disk by which cloud-init configures a foreign guest
  * 	clock.c       the guest's time of day
@@ -37,6 +40,8 @@
 #include "monitor/guest_steps.h"
 #include "monitor/hotplug.h"
 #include "monitor/monitor.h"
+#include "monitor/qga.h"
+#include "monitor/qga_messages.h"
 #include "monitor/template_file.h"
 #include "netsetup/net_tap.h"
 
@@ -68,6 +73,18 @@ enum client_change {
 	CHANGE_DEVICES,   /* a device is attached or detached */
 };
 
+/* What a command has asked qemu-guest-agent for. */
+enum qga_kind { QGA_INFO, QGA_EXEC, QGA_STATUS };
+
+/* What a command that uses qemu-guest-agent waits for, and the process that it has started. */
+struct client_qga {
+	uint64_t request; /* id of the request that is under way; 0: none */
+	enum qga_kind kind;
+	int64_t pid; /* of the process, which the guest has chosen; 0: it is not started */
+	struct qga_status status;
+	size_t taken; /* how many bytes of the status's output the command has taken */
+};
+
 /* A caisson command that has connected to the monitor's control socket. */
 struct client {
 	int sock; /* socket of the connection; -EBADF: this entry of the table is free */
@@ -85,6 +102,7 @@ struct client {
 	 */
 	bool watches;
 	enum client_change change; /* the change that is under way for the command */
+	struct client_qga qga;
 	bool ended; /* the exec's process has exited with `status`; its output may still flow */
 	int status;
 	bool told; /* the exec's process got a signal that asks it to end */
@@ -196,6 +214,8 @@ struct monitor {
 	struct checkpoint checkpoint;
 	struct hotplug hotplug;
 	struct template template;
+	struct qga qga;
+	bool qga_told; /* qemu-guest-agent was asked to power the machine off */
 	struct agent_reader reader;
 	struct client clients[CLIENTS_MAX];
 	int agent; /* connection to the guest's agent; -EBADF: the agent is not connected */
@@ -365,6 +385,20 @@ void foreign_on_agent(struct monitor *m);
 bool foreign_agent_answers(
 	const struct monitor *m, const struct client *c, const struct agent_frame *f);
 int foreign_shut_down(struct monitor *m) must_check;
+
+/*
+ * The functions of foreign_qga.c. foreign_qga_open() takes the socket to the port of
+ * qemu-guest-agent, and foreign_qga_answers() says whether an agent has opened the port.
+ * foreign_qga_request() handles the requests of commands that begin with "qga".
+ * foreign_qga_on_port() is called when the port was opened or closed. foreign_qga_shut_down() asks
+ * the agent to power off, if there is one that was not asked yet.
+ */
+void foreign_qga_open(struct monitor *m, int sock);
+bool foreign_qga_answers(const struct monitor *m);
+int foreign_qga_request(struct monitor *m, struct client *c, const struct agent_frame *f)
+	must_check;
+void foreign_qga_on_port(struct monitor *m);
+void foreign_qga_shut_down(struct monitor *m);
 
 /*
  * The functions of control.c. monitor_accept() handles a new connection of a command.

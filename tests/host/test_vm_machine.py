@@ -20,7 +20,8 @@ CALL = 300  # seconds for one command, whose program takes little, and for the s
 def test_cloud_image(rt, tmp, monkeypatch):
     """The console works from the kernel's first line to the login prompt, and takes input. The agent runs commands, lists
     the processes, and powers the machine off."""
-    (image,) = glob.glob(f"{CACHE}/debian-disk-*.qcow2")
+    # A cache that is older than tests/lib/debian-disk has more than one.
+    image = max(glob.glob(f"{CACHE}/debian-disk-*.qcow2"), key=os.path.getmtime)
     monkeypatch.setenv("CAISSON_MACHINES", os.path.join(tmp, "machines"))
     monkeypatch.setenv("TMPDIR", tmp)
     disk = os.path.join(tmp, "disk.qcow2")

@@ -59,6 +59,10 @@ class Machines:
         r.err = "".join(l for l in r.err.splitlines(keepends=True) if "runs in software" not in l)
         return r
 
+    def agent(self, name):
+        """Which agent in the machine `state` names."""
+        return self.rt("state", name).json()["annotations"].get("io.caisson.vm.agent")
+
     def status(self, name):
         return self.rt("state", name).json()["status"]
 
@@ -134,8 +138,8 @@ def check_agent(m, name, tmp):
     def inside(*words, options=(), **kw):
         return rt("exec", *options, name, *words, timeout=SSH, **kw)
 
-    agent = lambda: rt("state", name).json()["annotations"]["io.caisson.vm.agent"]
-    assert inside("id", "-un").ok().out == "root\n" and agent() == "answers"
+    until(lambda: m.agent(name) == "answers", BOOT)
+    assert inside("id", "-un").ok().out == "root\n"
     assert inside("sh", "-c", "exit 7").rc == 7 and inside("sh", "-c", "kill -9 $$").rc == 137
     assert inside("echo", "a  b", "$HOME", "it's", "*").ok().out == "a  b $HOME it's *\n"
     inside("nosuch").failed("nosuch", "not found")
@@ -166,8 +170,39 @@ def check_agent(m, name, tmp):
     until(lambda: inside("true").rc == 0, BOOT)
     assert "sleep 1000" in until(lambda: rt("ps", name).out, BOOT)
     inside("systemctl", "stop", "caisson-agent")
-    until(lambda: "no agent of caisson answers" in rt("ps", name).err, BOOT)
-    until(lambda: agent() == "does not answer", BOOT)
+    until(lambda: m.agent(name) == "qemu-guest-agent", BOOT)
+
+
+def check_qemu_agent(m, name):
+    """What the commands do by qemu-guest-agent, which Debian has started. They go by ssh if it may run no commands, or stops."""
+    rt = m.rt
+
+    def inside(*words, options=(), **kw):
+        return rt("exec", *options, name, *words, timeout=SSH, **kw)
+
+    r = inside("sh", "-c", 'cat; echo "$1 $A $HOME"; pwd; id -un; echo err >&2; exit 7', "x", "it's  a", options=("--env", "A=b c"), input="in ")
+    assert r.rc == 7 and r.out == "in it's  a b c /root\n/\nroot\n" and r.err == "err\n", r
+    assert inside("sh", "-c", "kill -9 $$").rc == 137
+    inside("nosuch").failed("nosuch", "qemu-guest-agent", "No such file")
+    data = os.urandom(300000)
+    assert inside("cat", input=data).ok().raw == data
+    inside("cat", input=b"x" * (4 * MiB + 1)).failed("standard input", "4194304", "install-agent")
+    inside("head", "-c", str(17 * MiB), "/dev/zero", stdout=subprocess.DEVNULL).failed("standard output", "16 MiB")
+    for option, hint in ((("--cwd", "/"), "env --chdir"), (("--user", "1"), "runuser"), (("--cap", "CAP_NET_RAW"), "can't"),
+                         (("--env", "A=\udcff"), "UTF-8")):
+        inside("true", options=option).failed(option[0], hint, "install-agent")
+    inside("sleep", "2000", options=("--detach",)).ok()
+    out = rt("ps", name, timeout=SSH).ok().out
+    assert out.startswith("UID") and "/sbin/init" in out and "qemu-ga" in out and "sleep 2000" in out and " ps " not in out
+    assert 1 in rt("ps", "--format", "json", name, timeout=SSH).ok().json()
+    inside("sh", "-c", "mkdir -p /etc/qemu; printf '[general]\nblock-rpcs=guest-exec\n' >/etc/qemu/qemu-ga.conf").ok()
+    inside("systemctl", "restart", "--no-block", "qemu-guest-agent", options=("--detach",)).ok()
+    until(lambda: "guest-exec" in rt("ps", name, timeout=SSH).err, BOOT)
+    assert m.agent(name) == "qemu-guest-agent" and inside("id", "-un").ok().out == "debian\n"
+    inside("sudo", "rm", "/etc/qemu/qemu-ga.conf").ok()
+    inside("sudo", "systemctl", "stop", "qemu-guest-agent").ok()
+    until(lambda: m.agent(name) == "does not answer", BOOT)
+    rt("ps", name).failed("no agent of caisson answers")
 
 
 def check_life(m, name):
@@ -224,7 +259,7 @@ def with_agent(m, disk, tmp):
 
 def test_machine(machines, debian_disk, tmp):
     """A cloud image boots by one command, takes its seed, grows its file system, serves ssh at a published port, and ends
-    by its agent, not by its power button. Commands go by the agent, and by ssh when there is none. The image is not
+    by qemu-guest-agent, not by its power button. Commands go by caisson's agent, by qemu-guest-agent, and by ssh when there is none. The image is not
     changed."""
     m, rt = machines, machines.rt
     before = digest(debian_disk)
@@ -238,6 +273,7 @@ def test_machine(machines, debian_disk, tmp):
     m.run("--disk", debian_disk, "other").failed("--disk", "another process", "--overlay")
     until(lambda: rt("exec", "007", "true", timeout=SSH).rc == 0, BOOT)
     check_agent(m, "007", tmp)
+    check_qemu_agent(m, "007")
     check_life(m, "007")
     until(lambda: rt("exec", "007", "true", timeout=SSH).rc == 0, BOOT)
     check_inside(m, "007", tmp)
@@ -247,10 +283,11 @@ def test_machine(machines, debian_disk, tmp):
     assert by_port.returncode == 0 and by_port.stdout.startswith("12"), by_port
     said = console_says(rt, "007", b"\n", b"web-1 login:", SSH)
     assert b"Linux version" in said and b"web-1 login:" in said
-    rt("exec", "007", "sudo", "systemctl", "start", "caisson-agent", timeout=SSH).ok()
+    rt("exec", "007", "sudo", "systemctl", "start", "qemu-guest-agent", timeout=SSH).ok()
     until(lambda: rt("exec", "007", "id", "-un", timeout=SSH).out == "root\n", BOOT)
-    # Without logind nothing in the machine reacts to its power button.
-    rt("exec", "007", "systemctl", "mask", "--runtime", "--now", "systemd-logind", timeout=SSH).ok()
+    # logind alone reacts to the power button. It is not masked, because shutdown(8), which the agent runs, needs it.
+    ignore = "mkdir -p /run/systemd/logind.conf.d; printf '[Login]\\nHandlePowerKey=ignore\\n' >/run/systemd/logind.conf.d/x.conf"
+    rt("exec", "007", "sh", "-c", ignore + "; systemctl restart systemd-logind", timeout=SSH).ok()
     rt("kill", "007").ok()
     until(lambda: m.status("007") == "stopped", BOOT)
     rt("exec", "007", "true").failed("not running")
