@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "version.h"
@@ -260,6 +261,7 @@ int main(int argc, char **argv)
 	 * the exit statuses of its children: of hooks, and of the container.
 	 */
 	signal(SIGCHLD, SIG_DFL);
+	fd_survive_size_limit();
 	/*
 	 * The options in front of the command's name are global. Options behind the command's name
 	 * belong to the command, where the same names may have other meanings.

@@ -95,7 +95,7 @@ def template(work, probe):
 @pytest.fixture(scope="session")
 def debian():
     """A Debian tree with nginx and redis: read-only, for overlays."""
-    return rootfs.debian(*rootfs.DEBIAN)
+    return rootfs.debian()
 
 
 @pytest.fixture

@@ -88,13 +88,11 @@ static void exec_unpacker(const char *program, int in, int out)
 {
 	const struct rlimit limit = {MODULE_MAX, MODULE_MAX};
 	char *const argv[] = {(char *)program, (char *)"-dc", NULL};
-	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	sigset_t none;
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (null < 0 || setrlimit(RLIMIT_FSIZE, &limit) < 0 || dup2(in, STDIN_FILENO) < 0 ||
-		dup2(out, STDOUT_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0)
+	if (setrlimit(RLIMIT_FSIZE, &limit) < 0 || fd_set_streams(in, out, -EBADF) < 0)
 		_exit(126);
 	close_range(3, ~0U, 0);
 	execvp(program, argv);

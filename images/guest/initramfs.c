@@ -46,7 +46,7 @@ static int write_bytes(struct initramfs *w, const char *name, const void *data, 
 	int r = fd_write_all(w->fd, data, len);
 
 	if (r < 0)
-		return err_set(-r, "%s: write %s: %s", w->what, name, strerror(-r));
+		return err_set(-r, "%s: write %s: %s", w->what, name, err_text(-r));
 	w->offset += len;
 	return 0;
 }
@@ -194,7 +194,7 @@ static int align_end(int fd, const char *what, uint64_t *ret)
 		return err_sys("%s: seek to its end", what);
 	r = fd_write_all(fd, zeros, (size_t)(-end & 3));
 	if (r < 0)
-		return err_set(-r, "%s: write: %s", what, strerror(-r));
+		return err_set(-r, "%s: write: %s", what, err_text(-r));
 	*ret = (uint64_t)(end + (-end & 3));
 	return 0;
 }

@@ -24,14 +24,9 @@ struct answer {
 /* Closes all descriptors but those to keep. The standard streams become /dev/null. */
 static int close_others(const struct bounded *b)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int r = fd_set_streams(-EBADF, -EBADF, -EBADF);
 
-	if (null < 0)
-		return err_sys("open /dev/null");
-	for (int i = 0; i <= STDERR_FILENO; i++)
-		if (dup2(null, i) < 0)
-			return err_sys("close the standard streams");
-	return fd_close_all_but(b->keep, b->nkeep);
+	return r < 0 ? r : fd_close_all_but(b->keep, b->nkeep);
 }
 
 static _Noreturn void answer(const struct bounded *b, pid_t parent, struct answer *a)

@@ -39,7 +39,12 @@ int err_set(int code, const char *fmt, ...)
 
 const char *err_text(int code)
 {
-	return code == ENOENT ? "does not exist" : strerror(code);
+	if (code == ENOENT)
+		return "does not exist";
+	if (code == EFBIG)
+		return "File too large: expected less than RLIMIT_FSIZE (ulimit -f) and than the "
+		       "largest file of the file system";
+	return strerror(code);
 }
 
 int err_sys(const char *fmt, ...)

@@ -38,7 +38,8 @@ int err_set(int code, const char *fmt, ...) printf_like(2, 3);
 /*
  * Returns strerror(code), except "does not exist" for ENOENT. An engine that finds the kernel's
  * words for ENOENT anywhere in a message concludes that the container's program is missing. So only
- * step/exec.c uses the kernel's words, to report exactly that.
+ * step/exec.c uses the kernel's words, to report exactly that. For EFBIG the text also names the
+ * limits that a file can exceed.
  */
 const char *err_text(int code);
 

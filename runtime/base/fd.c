@@ -2,6 +2,7 @@
 #include "base/fd.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -147,7 +148,7 @@ static int write_in_place(int dirfd, const char *path, const void *data, size_t 
 			errno == ENXIO ? "it is a FIFO that nobody reads, or a socket"
 				       : strerror(errno));
 	int r = fd_write_all(fd, data, len);
-	return r < 0 ? err_set(-r, "write %s: %s", path, strerror(-r)) : 0;
+	return r < 0 ? err_set(-r, "write %s: %s", path, err_text(-r)) : 0;
 }
 
 int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
@@ -162,7 +163,7 @@ int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, m
 		return fd;
 	int r = fd_write_all(fd, data, len);
 	if (r < 0)
-		r = err_set(-r, "write %s: %s", path, strerror(-r));
+		r = err_set(-r, "write %s: %s", path, err_text(-r));
 	else if (renameat(dirfd, tmp, dirfd, path) < 0)
 		r = err_sys("rename %s to %s", tmp, path);
 	if (r < 0)
@@ -178,7 +179,7 @@ int fd_write_new_file(int dirfd, const char *path, const void *data, size_t len,
 	if (fd < 0)
 		return err_sys("create %s", path);
 	int r = fd_write_all(fd, data, len);
-	return r < 0 ? err_set(-r, "write %s: %s", path, strerror(-r)) : 0;
+	return r < 0 ? err_set(-r, "write %s: %s", path, err_text(-r)) : 0;
 }
 
 int fd_close_all_but(const int *keep, size_t n)
@@ -197,6 +198,47 @@ int fd_close_all_but(const int *keep, size_t n)
 			return 0;
 		from = next + 1;
 	}
+}
+
+static void on_size_limit(int sig)
+{
+	(void)sig; /* write(2) returns EFBIG */
+}
+
+void fd_survive_size_limit(void)
+{
+	const struct sigaction survive = {.sa_handler = on_size_limit, .sa_flags = SA_RESTART};
+	struct sigaction old;
+
+	/* sigaction() cannot fail for this signal. */
+	if (sigaction(SIGXFSZ, NULL, &old) == 0 && old.sa_handler == SIG_DFL)
+		(void)sigaction(SIGXFSZ, &survive, NULL);
+}
+
+int fd_set_streams(int in, int out, int err)
+{
+	int streams[] = {in, out, err};
+	_cleanup_fd_ int null = -EBADF;
+
+	for (int i = 0; i <= STDERR_FILENO; i++) {
+		if (streams[i] >= 0)
+			continue;
+		if (null < 0)
+			null = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (null < 0)
+			return err_sys("open /dev/null");
+		streams[i] = null;
+	}
+	for (int i = 0; i <= STDERR_FILENO; i++) {
+		/* dup2() to the same number would leave the close-on-exec flag set. */
+		const int r = streams[i] == i ? fcntl(i, F_SETFD, 0) : dup2(streams[i], i);
+		if (r < 0)
+			return err_sys("replace the standard stream %d", i);
+	}
+	/* If a standard stream was closed, /dev/null has its number, and stays. */
+	if (null >= 0 && null <= STDERR_FILENO)
+		take_fd(&null);
+	return 0;
 }
 
 bool fd_is_null(int fd)

@@ -97,6 +97,21 @@ int fd_write_new_file(int dirfd, const char *path, const void *data, size_t len,
  */
 int fd_close_all_but(const int *keep, size_t n) must_check;
 
+/*
+ * Makes a write beyond RLIMIT_FSIZE fail with EFBIG in this process, where SIGXFSZ would otherwise
+ * end the process. A signal handler does this, because a program that this process executes gets
+ * the default action back then, which it would not if the signal were ignored. A caller's choice to
+ * ignore SIGXFSZ stays, also for such programs.
+ */
+void fd_survive_size_limit(void);
+
+/*
+ * Makes in, out and err the standard streams of this process. A negative number stands for
+ * /dev/null. The numbers may themselves be those of standard streams that are to stay:
+ * fd_set_streams(-EBADF, STDOUT_FILENO, STDERR_FILENO) only drops the standard input.
+ */
+int fd_set_streams(int in, int out, int err) must_check;
+
 /* Returns whether fd refers to /dev/null. A closed descriptor counts as /dev/null too. */
 bool fd_is_null(int fd);
 

@@ -21,16 +21,6 @@ static int open_log(const struct run_bundle *b)
 	return log < 0 ? err_sys("open %s/log", b->dir) : log;
 }
 
-static int redirect_to_log(int log)
-{
-	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0 ||
-		dup2(log, STDERR_FILENO) < 0)
-		return err_sys("redirect the output to the container's log");
-	return 0;
-}
-
 /*
  * Prints the log of a container that could not be started. The child of
  * run_image_detached() has written its error to the log, and the log itself is deleted with the
@@ -74,9 +64,8 @@ static _Noreturn void delete_later(struct image_run *r)
 	 * This process closes the standard streams of its caller. Otherwise a program that reads
 	 * the caller's output until its end would wait until the container ends.
 	 */
-	int null = open("/dev/null", O_RDWR);
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		dup2(null, fd);
+	if (fd_set_streams(-EBADF, -EBADF, -EBADF) < 0)
+		err_clear();
 	while (pidfd >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
 		;
 	int result = cmd_open_any(&r->globals, r->name, false, &c);
@@ -94,7 +83,7 @@ static _Noreturn void delete_later(struct image_run *r)
 static int launch_in_background(struct image_run *r, int log)
 {
 	struct launch_options l;
-	int status, result = redirect_to_log(log);
+	int status, result = fd_set_streams(-EBADF, log, log);
 
 	if (result >= 0)
 		result = run_image_options(r, &l);

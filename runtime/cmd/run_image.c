@@ -111,13 +111,6 @@ static int random_name(struct arena *a, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-static int drop_input(void)
-{
-	_cleanup_fd_ int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-
-	return null < 0 || dup2(null, STDIN_FILENO) < 0 ? err_sys("open /dev/null") : 0;
-}
-
 static int start(struct image_run *r)
 {
 	struct launch_options l;
@@ -126,7 +119,7 @@ static int start(struct image_run *r)
 	if (r->options.detach || r->create)
 		return run_image_detached(r);
 	if (!r->options.interactive && !r->options.tty)
-		result = drop_input();
+		result = fd_set_streams(-EBADF, STDOUT_FILENO, STDERR_FILENO);
 	if (result >= 0)
 		result = run_image_options(r, &l);
 	if (result >= 0)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of subcommands of `caisson disk`. */
+#include "base/fd.h"
 #include "base/libexec.h"
 #include "disk/tool.h"
 
@@ -140,6 +141,7 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	fd_survive_size_limit();
 	int r = run(argc, argv);
 
 	if (r >= 0)

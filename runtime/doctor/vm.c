@@ -106,10 +106,8 @@ int doctor_kvm(struct doctor_ctx *c)
 static void exec_version(const char *path, int out)
 {
 	char *const argv[] = {(char *)path, (char *)"-version", NULL};
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 ||
-		dup2(null, STDERR_FILENO) < 0)
+	if (fd_set_streams(-EBADF, out, -EBADF) < 0)
 		_exit(126);
 	close_range(3, ~0U, 0);
 	execv(path, argv);

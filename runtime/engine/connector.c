@@ -84,7 +84,7 @@ _Noreturn static void answer_requests(int channel, const struct sockaddr_un *to,
 {
 	char byte;
 
-	if (jail_leave_streams(-EBADF) < 0 || fd_close_all_but(&channel, 1) < 0 ||
+	if (fd_set_streams(-EBADF, -EBADF, -EBADF) < 0 || fd_close_all_but(&channel, 1) < 0 ||
 		drop_rights() < 0 || filter_calls() < 0)
 		_exit(1);
 	while (recv(channel, &byte, 1, 0) == 1) {

@@ -58,8 +58,8 @@ _Noreturn static void become_server(
 		words[n++] = "--write-through";
 	words[n++] = c->image;
 	words[n] = NULL;
-	if (jail_leave_streams(errors) < 0 || dup2(answer, STDOUT_FILENO) < 0 ||
-		fcntl(socks[0], F_SETFD, 0) < 0 || fcntl(socks[1], F_SETFD, 0) < 0)
+	if (fd_set_streams(-EBADF, answer, errors) < 0 || fcntl(socks[0], F_SETFD, 0) < 0 ||
+		fcntl(socks[1], F_SETFD, 0) < 0)
 		_exit(126);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

@@ -93,9 +93,7 @@ struct qemu {
  */
 _Noreturn static void become_qemu(const struct qemu_jail *jail, int errors)
 {
-	int null = open("/dev/null", O_RDWR);
-
-	if (null < 0 || dup2(null, 0) < 0 || dup2(errors, 1) < 0 || dup2(errors, 2) < 0)
+	if (fd_set_streams(-EBADF, errors, errors) < 0)
 		_exit(126);
 	if (qemu_jail_exec(jail) < 0)
 		dprintf(2, "%s", err_msg());

@@ -254,7 +254,8 @@ int share_start(
 			_exit(1);
 		fd_close(&ours);
 		fd_close(&our_seal);
-		int r = jail_leave_streams(o->errors);
+		/* The server must not hold the container's streams open. */
+		int r = fd_set_streams(-EBADF, -EBADF, o->errors);
 		if (r >= 0)
 			r = serve_share(plan, slots, theirs, their_seal, o);
 		if (r < 0)

@@ -42,16 +42,11 @@ static int make_mount(const char *type, const char *where, unsigned long flags, 
  */
 static int set_streams(int fd)
 {
-	if (fd < 0)
-		fd = open("/dev/null", O_RDWR);
-	if (fd < 0)
-		return err_sys("open /dev/null");
-	for (int i = 0; i < 3; i++)
-		if (dup2(fd, i) < 0)
-			return err_sys("make the console descriptor %d", i);
-	if (fd > 2)
+	int r = fd_set_streams(fd, fd, fd);
+
+	if (fd > STDERR_FILENO)
 		close(fd);
-	return 0;
+	return r;
 }
 
 int setup_console(void)

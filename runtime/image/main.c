@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/libexec.h"
 #include "base/log.h"
 #include "image/registry_commands.h"
@@ -166,6 +167,7 @@ int main(int argc, char **argv)
 	 * are set by fchmod(2).
 	 */
 	umask(022);
+	fd_survive_size_limit();
 	/*
 	 * A copy of the arguments is kept for caisson-registry, because image_parse_globals()
 	 * changes their order.

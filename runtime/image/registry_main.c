@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "image/registry_commands.h"
 #include "images/oci/http.h"
@@ -42,6 +43,7 @@ int main(int argc, char **argv)
 
 	umask(022);
 	signal(SIGPIPE, SIG_IGN);
+	fd_survive_size_limit();
 	int n = image_parse_globals(&g, argc - 1, argv + 1, &help);
 	if (n < 0)
 		return program_fail(n);

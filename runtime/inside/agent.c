@@ -42,19 +42,26 @@ static const char unit[] = "[Unit]\n"
 			   "[Install]\n"
 			   "WantedBy=sysinit.target\n";
 
-/* The service for OpenRC. */
+/*
+ * The service for OpenRC. supervise-daemon starts the agent again if it dies, and gives up after
+ * some tries in a minute, because it does that too after exit code 0, with which the agent ends if
+ * the machine was not started by caisson.
+ */
 static const char script[] = "#!/sbin/openrc-run\n"
 			     "description=\"Agent of caisson, which runs commands of the host\"\n"
 			     "command=" PROGRAM "\n"
 			     "command_args=--service\n"
-			     "command_background=true\n"
-			     "pidfile=/run/caisson-agent.pid\n\n"
+			     "supervisor=supervise-daemon\n"
+			     "pidfile=/run/caisson-agent.pid\n"
+			     "respawn_delay=5\n"
+			     "respawn_max=10\n"
+			     "respawn_period=60\n\n"
 			     "depend() {\n"
 			     "\tneed localmount\n"
 			     "\tafter modules\n"
 			     "}\n\n"
 			     "start_pre() {\n"
-			     "\tmodprobe -q vmw_vsock_virtio_transport || :\n"
+			     "\tmodprobe -q vmw_vsock_virtio_transport 2>/dev/null || :\n"
 			     "}\n";
 
 /* --- on the host --- */

@@ -30,9 +30,7 @@ int guest_run(const char *const *argv, struct strbuf *out)
 	if (pid < 0)
 		return err_sys("make a process");
 	if (pid == 0) {
-		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-		if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0 ||
-			dup2(to, STDOUT_FILENO) < 0)
+		if (fd_set_streams(-EBADF, to, -EBADF) < 0)
 			_exit(126);
 		execvp(argv[0], (char *const *)argv);
 		_exit(127);

@@ -2,6 +2,7 @@
 /* Holds the table of those commands of `caisson disk` that look into a disk. */
 #include <stdio.h>
 
+#include "base/fd.h"
 #include "inside/inside.h"
 
 const struct inside_command inside_commands[] = {
@@ -84,6 +85,7 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	fd_survive_size_limit();
 	int r = run(argc, argv);
 
 	if (r >= 0)

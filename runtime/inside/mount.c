@@ -268,20 +268,17 @@ static int relay_messages(struct relay *r)
 }
 
 /*
- * Tells the command that the mount is made, closes the caller's streams and leaves the caller's
- * directory, so that nothing waits for the end of this process.
+ * Leaves the caller's directory and closes the caller's streams, so that nothing waits for the end
+ * of this process. Then tells the command that the mount is made.
  */
 static int go_to_background(int ready)
 {
-	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int r = chdir("/") < 0 ? err_sys("go to the background")
+			       : fd_set_streams(-EBADF, -EBADF, -EBADF);
 
-	if (null < 0 || chdir("/") < 0)
-		return err_sys("go to the background");
-	if (write(ready, "", 1) != 1)
-		return err_sys("tell that the disk is mounted");
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		dup2(null, fd);
-	return 0;
+	if (r < 0)
+		return r;
+	return write(ready, "", 1) == 1 ? 0 : err_sys("tell that the disk is mounted");
 }
 
 /*

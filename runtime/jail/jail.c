@@ -58,16 +58,6 @@
 /* limit of the text of an id map that is read, in bytes; the kernel takes up to 340 lines */
 #define MAP_MAX (64 * 1024)
 
-int jail_leave_streams(int errors)
-{
-	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ||
-		dup2(errors < 0 ? null : errors, 2) < 0)
-		return err_sys("replace the standard streams of a child process");
-	return 0;
-}
-
 uid_t jail_choose_id(const char *uid_map, pid_t monitor)
 {
 	const uid_t usual = ID_BASE + (uid_t)monitor;

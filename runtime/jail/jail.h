@@ -52,13 +52,6 @@ struct jail {
 };
 
 /*
- * Gives the calling process, a child of the monitor, standard streams of its own, because it must
- * not hold the container's streams open. Standard error becomes the descriptor `errors`, or
- * /dev/null if `errors` is -EBADF.
- */
-int jail_leave_streams(int errors) must_check;
-
-/*
  * Returns the user id and group id as which this monitor and its children run. If root started the
  * monitor, no other monitor has the same id, because the id contains the monitor's pid. The range
  * of these ids is unused in systemd's list of ids (systemd.io/UIDS-GIDS).

@@ -293,6 +293,11 @@ _Noreturn static void become_criu(const struct criu_start *a, int parent)
 	/* The restored processes must not inherit the signals that caisson has blocked. */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	/*
+	 * SIGXFSZ would end criu, which then could not say that an image exceeds RLIMIT_FSIZE.
+	 * Restored processes get the actions that they had.
+	 */
+	signal(SIGXFSZ, SIG_IGN);
 	snprintf(number, sizeof(number), "%d", sock);
 	execlp("criu", "criu", "swrk", number, (char *)NULL);
 	if (errno == ENOENT)

@@ -343,5 +343,5 @@ void timeline_write(struct launch *l, const char *result)
 	if (r >= 0)
 		r = fd_write_all(t->fd, strbuf_str(&out), out.len);
 	if (r < 0)
-		log_warn("--timeline %s: not written: %s", t->path, strerror(-r));
+		log_warn("--timeline %s: not written: %s", t->path, err_text(-r));
 }

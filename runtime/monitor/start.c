@@ -112,28 +112,23 @@ static int open_terminal(struct monitor *m)
  */
 static int offer_stdio(struct monitor *m)
 {
-	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	const bool offered = !m->a->plan->terminal && !foreign_here(m);
 
-	if (null < 0)
-		return err_sys("open /dev/null");
-	for (int i = 0; i <= 2; i++) {
+	for (int i = 0; offered && i <= STDERR_FILENO; i++) {
 		/*
 		 * A restored guest is offered all standard streams, even those that are /dev/null
 		 * now, because they may have been something else when the guest was saved.
 		 */
-		if (!m->a->plan->terminal && !foreign_here(m) &&
-			(m->a->restore || !fd_is_null(i))) {
-			int fd = fcntl(i, F_DUPFD_CLOEXEC, 3);
-			if (fd < 0)
-				return err_sys("duplicate a standard stream");
-			int r = streams_offer(&m->streams, 0, (unsigned)i, fd);
-			if (r < 0)
-				return r;
-		}
-		if (dup2(null, i) < 0)
-			return err_sys("replace a standard stream by /dev/null");
+		if (!m->a->restore && fd_is_null(i))
+			continue;
+		int fd = fcntl(i, F_DUPFD_CLOEXEC, 3);
+		if (fd < 0)
+			return err_sys("duplicate a standard stream");
+		int r = streams_offer(&m->streams, 0, (unsigned)i, fd);
+		if (r < 0)
+			return r;
 	}
-	return 0;
+	return fd_set_streams(-EBADF, -EBADF, -EBADF);
 }
 
 /*

@@ -108,7 +108,7 @@ _Noreturn static void keep(int sock, int cache, int fd, int lock, const char *na
 	char tmp[CACHE_NAME_SIZE + 8], byte;
 
 	snprintf(tmp, sizeof(tmp), "%s" CACHE_TMP, name);
-	bool done = jail_leave_streams(-EBADF) >= 0 &&
+	bool done = fd_set_streams(-EBADF, -EBADF, -EBADF) >= 0 &&
 		    fd_close_all_but(ours, ARRAY_SIZE(ours)) >= 0 && confine_keeper() >= 0 &&
 		    recv(sock, &byte, 1, 0) == 1 && futimens(fd, times) == 0 &&
 		    renameat(cache, tmp, cache, name) == 0;

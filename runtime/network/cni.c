@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/fd.h"
 #include "network/cni.h"
 
 #define NEWEST "1.1.0"
@@ -306,6 +307,7 @@ int main(int argc, char **argv)
 	struct call c = {.h = HOST_INIT, .code = CNI_ENVIRONMENT};
 
 	umask(022);
+	fd_survive_size_limit();
 	if (argc > 1) {
 		printf("caisson-cni is a CNI plug-in, which containerd, CRI-O and others execute: "
 		       "see "

@@ -268,11 +268,10 @@ static _Noreturn void watch(const struct tool_globals *g, const struct join_opti
 		g->host.config ? g->host.config : "", "--state", g->host.state ? g->host.state : "",
 		"leave", "--record", o->record, o->id, NULL};
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	setsid();
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		dup2(null, fd);
+	if (fd_set_streams(-EBADF, -EBADF, -EBADF) < 0)
+		err_clear();
 	/*
 	 * Closes all other descriptors. One of them holds the lock of caisson's network state,
 	 * which this process would otherwise keep locked.

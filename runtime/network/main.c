@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "network/tool.h"
 
@@ -161,6 +162,7 @@ int main(int argc, char **argv)
 	};
 
 	umask(022);
+	fd_survive_size_limit();
 	int n = options_parse(defs, argc - 1, argv + 1, true, &help);
 	if (n < 0)
 		return program_fail(n);

@@ -319,13 +319,8 @@ static int publish(const char *socket, const struct port *ports, size_t n)
 
 static _Noreturn void become_slirp(const char *path, const char *const *words, int ready)
 {
-	int null = open("/dev/null", O_RDWR);
-
 	setsid();
-	dup2(null, STDIN_FILENO);
-	dup2(null, STDOUT_FILENO);
-	dup2(null, STDERR_FILENO);
-	if (dup2(ready, 3) == 3)
+	if (fd_set_streams(-EBADF, -EBADF, -EBADF) >= 0 && dup2(ready, 3) == 3)
 		execv(path, (char *const *)words);
 	_exit(127);
 }

@@ -172,6 +172,29 @@ def test_too_few_descriptors(ctr, out, command):
     assert 16 in reported and worked, (reported, worked)
 
 
+@pytest.mark.parametrize("command", ["create", "run"])
+def test_too_small_a_limit_of_file_sizes(ctr, out, command):
+    """Whatever RLIMIT_FSIZE (ulimit -f) is, a command works, or it prints one message that names the limit and leaves
+    nothing. SIGXFSZ never ends it."""
+    c = rich(ctr, out)
+    c.conf["process"]["args"] = ["true"]
+    c.write()
+    before, worked, reported = machine.Snapshot(), [], []
+    for limit in (1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 20, 1 << 40):  # the message itself may go to a file
+        r = c.rt(command, "--bundle", c.bundle, c.id, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+        if r.rc == 0:
+            worked.append(limit)
+            if command == "create":
+                c.delete("--force")
+        else:
+            r.failed("RLIMIT_FSIZE")
+            reported.append(limit)
+            assert not c.exists(), (limit, r)
+        left = machine.leftovers(before, wait=5)
+        assert not left, f"limit {limit}, exit {r.rc}, {r.err}: " + "; ".join(left)
+    assert 1 << 10 in reported and 1 << 40 in worked, (reported, worked)
+
+
 def test_call_failures_during_create(ctr, out, tmp):
     """If one call of any kind fails with ENOMEM or EIO, create prints an error, returns an exit code and leaves
     nothing, without any delete."""

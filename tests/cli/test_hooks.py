@@ -2,6 +2,7 @@
 """Tests the six kinds of hooks: order, namespaces, state on stdin, environment, failing, hanging."""
 import json
 import os
+import signal
 import time
 
 import pytest
@@ -55,6 +56,14 @@ def test_order(ctr, out):
     assert sorted(got[8:11]) == ["poststart1", "poststart2", "program"]
     c.delete()
     assert lines(out)[11:] == ["poststop1", "poststop2"]
+
+
+def test_a_large_file_ends_a_hook(ctr, out):
+    """caisson itself survives SIGXFSZ (test_faults), but hooks get its default action, as programs expect."""
+    c = with_hooks(ctr("true"), out, {k: [hook(f"echo {k} $(grep SigIgn /proc/self/status) >>{out}/log")] for k in KINDS})
+    c.run().ok()
+    got = lines(out)
+    assert got[::3] == KINDS and not any(int(s, 16) & 1 << (signal.SIGXFSZ - 1) for s in got[2::3]), got
 
 
 def test_order_in_run(ctr, out):

@@ -10,7 +10,7 @@ from harness.runtime import wait_for
 
 @pytest.fixture(scope="module")
 def tree():
-    return rootfs.debian("systemd", "systemd-sysv", "dbus", "procps", "iproute2")
+    return rootfs.debian()
 
 
 @pytest.fixture

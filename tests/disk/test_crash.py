@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests random requests by one and several threads, which run to the end or are killed: flushed data is there, and the
 tables are sound."""
+import contextlib
 import os
 import random
+import resource
 import signal
 import subprocess
 import time
@@ -92,6 +94,38 @@ def test_no_space(disk, drive):
         disk("convert", "-O", "qcow2", pattern_file(disk), os.path.join(small, "c.qcow2")).failed("c.qcow2", "No space left")
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+SIZE_LIMIT = 1 * MiB
+
+
+@pytest.mark.parametrize("command", [
+    ("create", "-f", "raw", "new", "9M"), ("create", "-f", "qcow2", "-o", "preallocation=full", "new", "9M"),
+    ("convert", "-O", "qcow2", "full", "new"), ("convert", "-O", "raw", "full", "new"), ("convert", "-O", "qcow2", "-c", "full", "new"),
+    ("resize", "-f", "raw", "small", "9M"), ("snapshot", "-f", "qcow2", "-c", "one", "wide.qcow2")], ids=lambda c: "-".join(c[:3]))
+def test_size_limit(disk, command):
+    """A file that would exceed RLIMIT_FSIZE (ulimit -f) is an error that names the limit, and not SIGXFSZ, which would end
+    the command without a word."""
+    pattern_file(disk)
+    with open(disk.path("small"), "wb") as f:
+        f.truncate(SIZE_LIMIT)
+    disk("create", "-f", "qcow2", disk.path("small.qcow2"), SIZE_LIMIT).ok()
+    disk("create", "-f", "qcow2", "-o", "cluster_size=512", disk.path("wide.qcow2"), "64G").ok()
+    words = [disk.path({"full": "full.raw"}.get(w, w)) if w in ("full", "new", "small", "small.qcow2", "wide.qcow2") else w for w in command]
+    with limited(SIZE_LIMIT):
+        disk(*words).failed("RLIMIT_FSIZE", "ulimit -f")
+    disk(*words).ok()
+
+
+@contextlib.contextmanager
+def limited(size):
+    """Limits the size of the files of this process and those that it starts."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
 def pattern_file(disk):

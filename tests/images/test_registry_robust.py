@@ -196,6 +196,23 @@ def test_no_room_for_the_tag(hostile, images, env, disk):
     images("tag", f"{hostile.host}/a:small", "other:1")
 
 
+@pytest.mark.parametrize("command", [["import", "oci:layout:big"], ["unpack", "big", "tree"], ["save", "-o", "tar", "big"],
+                                     ["pull", "big"]], ids=lambda c: c[0])
+def test_size_limit(hostile, images, layout, env, tmp, command):
+    """A file that would exceed RLIMIT_FSIZE (ulimit -f) is an error that names the limit, and SIGXFSZ ends no command."""
+    layers = [oci.tar(oci.entry("g", data=os.urandom(3 << 20)))]
+    layout.image(layers, "big")
+    hostile.image("big", layers=layers)
+    if command[0] in ("unpack", "save"):
+        images("import", f"oci:{layout.path}:big")
+    names = {"oci:layout:big": f"oci:{layout.path}:big", "tree": tmp + "/tree", "tar": tmp + "/tar"}
+    if command[0] == "pull":
+        names["big"] = f"{hostile.host}/a:big"
+    words = [names.get(w, w) for w in command]
+    images.fails(*words, saying="RLIMIT_FSIZE (ulimit -f)", env=env, prefix=["prlimit", "--fsize=1048576"])
+    images(*words, env=env)
+
+
 # ---- proxies
 
 @pytest.fixture(scope="session")

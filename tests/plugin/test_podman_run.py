@@ -30,7 +30,7 @@ def debian():
     """The cached Debian tree. tests/run makes it on the build machine, because the test host cannot reach the archive.
     """
     script = os.path.join(rootfs.TESTS, "lib", "debian-rootfs")
-    p = subprocess.run([script, "systemd", "dbus", "nginx-light"], stdout=subprocess.PIPE, text=True, check=True)
+    p = subprocess.run([script], stdout=subprocess.PIPE, text=True, check=True)
     return p.stdout.split()[-1]
 
 

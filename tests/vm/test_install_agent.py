@@ -53,7 +53,26 @@ def agent_of(binary):
         return f.read()
 
 
-def test_openrc_and_selinux(install, binary, tmp):
+# What OpenRC makes when it boots. It is not process 1 here, because the container is to end with the script.
+BOOTED = "for d in daemons exclusive options starting started stopping inactive wasinactive failed hotplugged scheduled tmp; do " \
+         "mkdir -p /run/openrc/$d; done; touch /run/openrc/softlevel; service() { rc-service --nodeps caisson-agent $1; }; "
+STARTS = 'agent() { while [ "$(wc -l </starts)" != $1 ] || ! kill -0 $(tail -n 1 /starts); do sleep 0.1; done 2>/dev/null; }; '
+
+
+def check_openrc(ctr, script):
+    """OpenRC of Debian starts the agent, starts it again after a kill, and ends it. A script stands for the agent."""
+    with rootfs.overlays(ctr) as over:
+        c = ctr("sh", "-c", BOOTED + STARTS + "service start || exit; agent 1; kill -9 $(cat /starts); agent 2; service status; "
+                "service stop; kill -0 $(tail -n 1 /starts) || cat /arguments", bundle=over(rootfs.debian()))
+        with open(script, "rb") as f:
+            put(c.bundle, "rootfs/etc/init.d/caisson-agent", f.read(), 0o755)
+        put(c.bundle, "rootfs/usr/local/lib/caisson/caisson-agent",
+            "#!/bin/sh\necho $* >/arguments\necho $$ >>/starts\nexec sleep 1000\n", 0o755)
+        out = c.run(timeout=60).ok().out
+        assert "status: started" in out and out.endswith("\n--service\n"), out
+
+
+def test_openrc_and_selinux(install, ctr, binary, tmp):
     """Links on the disk stay in the disk, even absolute ones. An older agent is replaced. With SELinux the files are labelled."""
     r = install({"bin/sh": program(), "sbin/openrc-run": "", "etc/selinux/config": "SELINUX=enforcing\n", "usr/local": ("/data/local",),
                  "data/local/lib/caisson/caisson-agent": "old", "etc/init.d/x": ""})
@@ -63,7 +82,7 @@ def test_openrc_and_selinux(install, binary, tmp):
     assert b"Mode:  0755" in install.say(f"stat {agent}") and b"User:     0" in install.say(f"stat {agent}")
     assert b"system_u:object_r:bin_t:s0" in install.say(f"ea_get {agent} security.selinux")
     script = put(tmp, "script", install.say("cat /etc/init.d/caisson-agent"))
-    run("sh", "-n", script)
+    check_openrc(ctr, script)
     with open(script, encoding="utf-8") as f:
         text = f.read()
     assert text.startswith("#!/sbin/openrc-run\n") and "/usr/local/lib/caisson/caisson-agent" in text

@@ -123,7 +123,7 @@ def test_postgres_in_a_checkpoint(postgres, tmp):
 
 
 def test_iperf3(ctr, debian, capsys):
-    b = debian("iperf3")
+    b = debian()
     rates = {}
     with network.veth("cai-vmreal", HOST_IP, IP) as path, \
          subprocess.Popen(["iperf3", "-s", "-B", HOST_IP], stdout=subprocess.DEVNULL) as server:
@@ -142,7 +142,7 @@ def test_iperf3(ctr, debian, capsys):
 
 
 def test_nginx(ctr, debian):
-    c = ctr("nginx", "-g", "daemon off; error_log stderr;", bundle=debian(*rootfs.DEBIAN))
+    c = ctr("nginx", "-g", "daemon off; error_log stderr;", bundle=debian())
     for s in ("bounding", "effective", "permitted"):
         c.conf["process"]["capabilities"][s] = config.CAPS + config.DAEMON_CAPS
     options = in_microvm(c)

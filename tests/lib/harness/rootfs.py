@@ -19,9 +19,6 @@ APPLETS = """sh ash cat echo ls id true false sleep mkdir rmdir touch rm ln mv c
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
 GROUP = "root:x:0:\nuser:x:1000:\naudio:x:29:user\nnogroup:x:65534:\n"
 
-# the packages that most suites ask for
-DEBIAN = ("nginx-light", "redis-server", "redis-tools", "iproute2", "procps", "curl")
-
 
 def build_probe(dest):
     subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Werror", "-o", dest, os.path.join(HERE, "probe.c")],
@@ -76,8 +73,8 @@ def overlays(ctr):
 
 
 def debian(*packages):
-    """Returns the path of a cached, unpacked Debian with these packages. Tests must not write to it: they use it as a
-    lower layer."""
+    """Returns the path of a cached, unpacked Debian with these packages, or, without packages, with those that most
+    tests share (lib/debian-rootfs). Tests must not write to it: they use it as a lower layer."""
     r = machine.outside([os.path.join(TESTS, "lib", "debian-rootfs"), *packages],
                         stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
     if r.returncode:
