@@ -298,8 +298,10 @@ static void begin_release(struct engine *e, struct qemu_hotplug *h)
 {
 	h->step = QEMU_RELEASING;
 	/* A command cannot be sent once QEMU has ended, and then the machine ends too. */
-	if (release(e, h->slot, h->kinds[h->slot]) < 0)
+	if (release(e, h->slot, h->kinds[h->slot]) < 0) {
+		err_clear();
 		finish(e, h, false);
+	}
 }
 
 static bool is_deleted(const struct qemu_hotplug *h, const struct json *message)
