@@ -209,8 +209,8 @@ static int has_types(const char *path, const char *const *types, size_t n, bool 
 
 static int check_devices(struct doctor_ctx *c, const char *path)
 {
-	static const char *const types[] = {
-		"microvm-machine", "vhost-user-fs-device", "vhost-user-vsock-device"};
+	static const char *const types[] = {"microvm-machine", "vhost-user-fs-device",
+		"vhost-user-vsock-device", "virtio-scsi-device"};
 	bool found[ARRAY_SIZE(types)] = {false};
 	int r = has_types(path, types, ARRAY_SIZE(types), found);
 

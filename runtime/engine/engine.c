@@ -95,8 +95,7 @@ int engine_save(struct engine *e, const struct engine_save *s)
 		/*
 		 * QEMU does not migrate a machine with its vhost-user-vsock device, because the
 		 * monitor has the state of this device. Up to QEMU 8.1 the same holds for
-		 * vhost-user-fs. caisson cannot unplug these devices before and plug them in again
-		 * afterwards, because QEMU unplugs no device on virtio-mmio.
+		 * vhost-user-fs.
 		 */
 		return err_set(ENOTSUP, "the microVM runs on QEMU, and no version of QEMU can save "
 					"a machine with a "
@@ -120,9 +119,6 @@ void engine_go_on(struct engine *e)
 
 int engine_change(struct engine *e, struct engine_change *c)
 {
-	if (!e->ops->change)
-		return err_set(ENOTSUP, "the microVM runs on QEMU: devices can be attached only to "
-					"a microVM on KVM, with the built-in monitor");
 	return e->ops->change(e, c);
 }
 

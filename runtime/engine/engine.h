@@ -205,8 +205,8 @@ struct engine_ops {
 	int (*saved)(struct engine *e);
 	void (*go_on)(struct engine *e);
 	/*
-	 * The functions that attach devices to the running machine, and detach them; NULL: the
-	 * engine cannot do that.
+	 * The functions that attach devices to the running machine, and detach them. QEMU has no
+	 * place_disks(), because its machines have no late disks.
 	 */
 	int (*change)(struct engine *e, struct engine_change *c);
 	int (*changed)(struct engine *e);
@@ -240,8 +240,7 @@ struct engine {
 	 */
 	int save_done;
 	/*
-	 * eventfd, readable once engine_change() has ended its work; -EBADF: the engine cannot
-	 * attach devices
+	 * eventfd, readable once engine_change() has ended its work
 	 */
 	int change_done;
 	/* the slots of the late disks, once the machine has them; disk_count is 0 without any */

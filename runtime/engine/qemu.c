@@ -59,7 +59,7 @@ struct qemu {
 	struct qemu_commands commands; /* has to be the first member (qemu_commands.h) */
 	struct virtio_vsock vsock;
 	bool has_vsock, has_thread;
-	bool waits; /* whether QEMU waits for a command before it runs the guest */
+	bool foreign; /* whether the guest is a foreign one */
 	pthread_t thread;
 	struct vhost_backend *served; /* the connection by which QEMU uses the vsock device */
 	int vsock_sock, stop;
@@ -181,7 +181,7 @@ static void *serve_vsock(void *arg)
 	 * depend on the agent in the guest. Its end is the end of QEMU, which closes the connection
 	 * to the device some time before.
 	 */
-	const bool ends_machine = r < 0 || !q->waits;
+	const bool ends_machine = r < 0 || !q->foreign;
 	if (r >= 0)
 		r = vhost_continue(q->served, q->stop);
 	snprintf(q->why, sizeof(q->why), "%s",
@@ -256,7 +256,8 @@ static int make_sockets(
 	if (ret->console < 0)
 		return err_sys("duplicate the guest's console");
 	q->lost = eventfd(0, EFD_CLOEXEC);
-	if (q->lost < 0)
+	e->change_done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (q->lost < 0 || e->change_done < 0)
 		return err_sys("create an eventfd");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, socks) < 0)
 		return err_sys("make a socket pair");
@@ -265,17 +266,31 @@ static int make_sockets(
 	return make_vsock(q, d->streams, &ret->vsock);
 }
 
+/* Makes QEMU run the guest. */
+static int command_run(const struct qemu *q)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+
+	/* qemu_start() has already sent the first command to a foreign guest's QEMU. */
+	int r = strbuf_addf(&text, "%s", q->foreign ? "" : CAPABILITIES);
+	if (r >= 0)
+		r = qemu_empty_spares(&text, q->commands.hotplug.spares);
+	if (r >= 0)
+		r = strbuf_addf(&text, "{\"execute\":\"cont\"}\n");
+	if (r >= 0)
+		r = qmp_send(&q->commands.qmp, text.s);
+	if (r != -EPIPE)
+		return r;
+	/* The event loop learns of QEMU's end, and qemu_result() then says why. */
+	err_clear();
+	return 0;
+}
+
 static int qemu_run(struct engine *e)
 {
 	struct qemu *q = e->state;
 
-	/* qemu_start() has waited until a foreign guest's QEMU takes commands (qemu_args.c). */
-	int r = qmp_send(&q->commands.qmp, q->waits ? "{\"execute\":\"cont\"}\n" : CAPABILITIES);
-	if (r == -EPIPE) {
-		/* The event loop learns of QEMU's end, and qemu_result() then says why. */
-		err_clear();
-		r = 0;
-	}
+	int r = command_run(q);
 	if (r < 0)
 		return r;
 	r = pthread_create(&q->thread, NULL, serve_vsock, e);
@@ -403,7 +418,8 @@ static int qemu_start(struct engine *e, const struct engine_description *d)
 		q->commands.memory = d->config->memory;
 		q->commands.image_size = d->image >= 0 ? (uint64_t)lseek(d->image, 0, SEEK_END) : 0;
 		q->relay = (struct relay)RELAY_INIT;
-		q->waits = d->config->foreign;
+		q->foreign = d->config->foreign;
+		q->commands.hotplug.spares = qemu_count_spares(d);
 		r = probe_backends(d);
 	}
 	if (r >= 0)
@@ -454,6 +470,7 @@ static void qemu_stop(struct engine *e)
 	fd_close(&q->lost);
 	fd_close(&q->commands.qmp.sock);
 	fd_close(&e->ended);
+	fd_close(&e->change_done);
 	free(q);
 	e->state = NULL;
 }
@@ -465,6 +482,8 @@ const struct engine_ops engine_qemu = {.start = qemu_start,
 	.press_power = qemu_press_power,
 	.guest_agent_is_open = qemu_guest_agent_is_open,
 	.add_viewer = qemu_add_viewer,
+	.change = qemu_change,
+	.changed = qemu_changed,
 	.next_event = qemu_next_event,
 	.pause = qemu_pause,
 	.retry = qemu_retry,

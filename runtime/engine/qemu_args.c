@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "engine/qemu_commands.h"
+#include "engine/qemu_hotplug.h"
 #include "engine/qemu_jail.h"
 #include "engine/share.h"
 #include "machine/image.h"
@@ -247,14 +248,13 @@ static void add_nic(struct qemu_args *a, const struct engine_description *d, siz
 }
 
 /*
- * Adds the socket on which QEMU takes commands. -S makes QEMU wait for a command before it runs a
- * foreign guest. Only the monitor has the other end of the socket, so no other process can command
+ * Adds the socket on which QEMU takes commands. -S makes QEMU wait for a command before it runs the
+ * guest. Only the monitor has the other end of the socket, so no other process can command
  * QEMU.
  */
-static void add_commands(struct qemu_args *a, int qmp, bool waits)
+static void add_commands(struct qemu_args *a, int qmp)
 {
-	if (waits)
-		add_arg(a, "-S");
+	add_arg(a, "-S");
 	add_arg(a, "-chardev");
 	add_arg(a, "socket,id=qmp,fd=%d", add_fd(a, qmp));
 	add_arg(a, "-mon");
@@ -293,6 +293,18 @@ static void add_guest_agent(struct qemu_args *a, const struct engine_description
 	add_arg(a, "-device");
 	add_arg(a, "virtserialport,id=" QEMU_GUEST_AGENT ",chardev=" QEMU_GUEST_AGENT
 		   ",name=" ENGINE_GUEST_AGENT_PORT);
+}
+
+/* Adds a placeholder for each spare transport (qemu_hotplug.h). */
+static void add_spares(struct qemu_args *a, const struct engine_description *d)
+{
+	const unsigned spares = qemu_count_spares(d);
+
+	for (unsigned i = 0; i < spares; i++) {
+		add_arg(a, "-device");
+		add_arg(a, QEMU_PLACEHOLDER ",id=" QEMU_SPARE "%u,bus=virtio-mmio-bus.%u", i,
+			QEMU_SPARE_TRANSPORT(i));
+	}
 }
 
 static void add_devices(
@@ -430,7 +442,8 @@ int qemu_args_build(
 	int r = add_sandbox(a, d->config);
 	if (r < 0)
 		return r;
-	add_commands(a, s->qmp, d->config->foreign);
+	add_commands(a, s->qmp);
+	add_spares(a, d);
 	add_devices(a, d, s);
 	add_disks(a, d);
 	if (d->config->vnc)

@@ -3,7 +3,7 @@
 #pragma once
 #include "engine/engine.h"
 
-#define QEMU_ARGS_MAX 128
+#define QEMU_ARGS_MAX 160
 #define QEMU_ARGS_FDS_MAX (32 + 2 * ENGINE_NICS_MAX * VIRTIO_NET_PAIRS_MAX)
 
 /* QEMU's command line. A zeroed struct is an empty one. The caller releases the arena. */
@@ -31,8 +31,7 @@ struct qemu_sockets {
 	 */
 	int console;
 	/*
-	 * socket on which QEMU takes commands (QMP), and waits for one before it runs the guest;
-	 * -EBADF: QEMU takes no commands
+	 * socket on which QEMU takes commands (QMP), and waits for one before it runs the guest
 	 */
 	int qmp;
 };

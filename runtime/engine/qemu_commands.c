@@ -177,5 +177,6 @@ int qemu_next_event(struct engine *e, struct engine_event *ret)
 			return 1;
 		}
 		note_balloon(q, message);
+		qemu_hotplug_on_message(e, message);
 	}
 }

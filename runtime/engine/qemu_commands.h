@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "engine/engine.h"
+#include "engine/qemu_hotplug.h"
 #include "engine/qmp.h"
 
 /* The id of the port of qemu-guest-agent on QEMU's command line, and in QEMU's events. */
@@ -21,6 +22,7 @@ struct qemu_commands {
 	uint64_t memory; /* memory of the guest, in bytes */
 	struct engine_balloon balloon;
 	bool guest_agent_is_open; /* a program of the guest has opened the port QEMU_GUEST_AGENT */
+	struct qemu_hotplug hotplug;
 };
 
 int qemu_press_power(struct engine *e) must_check;

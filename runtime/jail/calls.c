@@ -102,10 +102,11 @@ static const struct call calls[] = {
 	{SCMP_SYS(dup3), D},
 	/*
 	 * fstat(2) is used by vsock_stream.c to find out what kind of file a stream's descriptor
-	 * is, and by vhost/back_requests.c and memory.c to check descriptors that QEMU has sent.
+	 * is, by vhost/back_requests.c and memory.c to check descriptors that QEMU has sent, and by
+	 * qemu_hotplug.c for the size of a disk that QEMU gets.
 	 */
-	{SCMP_SYS(fstat), D},
-	{SCMP_SYS(newfstatat), D},
+	{SCMP_SYS(fstat), L | D},
+	{SCMP_SYS(newfstatat), L | D},
 	/* blk_file.c uses these calls to read, write, flush and discard blocks of a disk image. */
 	{SCMP_SYS(pread64), D},
 	{SCMP_SYS(pwrite64), D},

@@ -50,7 +50,8 @@ int qemu_exit_error(int code, const char *words, bool parameters)
 	if (code == 1 && lacks_something(words))
 		return err_set(ENOTSUP,
 			"QEMU ended with exit code 1: %s (needed: QEMU %d.%d or later with "
-			"microvm, vhost-user-fs and vhost-user-vsock, see caisson doctor%s)",
+			"microvm, vhost-user-fs, vhost-user-vsock and virtio-scsi, see caisson "
+			"doctor%s)",
 			words, QEMU_MAJOR, QEMU_MINOR,
 			parameters ? "; and look at vm.hypervisor.parameters" : "");
 	return err_set(EIO, "QEMU ended with exit code %d%s%s", code, *words ? ": " : "", words);

@@ -10,7 +10,7 @@ import pytest
 from harness import user as ordinary
 
 MODES = ("ns", "vm-kvm", "vm-qemu")
-TYPES = ("microvm-machine", "vhost-user-fs-device", "vhost-user-vsock-device")
+TYPES = ("microvm-machine", "vhost-user-fs-device", "vhost-user-vsock-device", "virtio-scsi-device")
 
 
 def report(rt, rc=None, **kw):

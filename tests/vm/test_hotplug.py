@@ -7,27 +7,11 @@ import subprocess
 
 import pytest
 
-from harness import mode, rootfs
+from harness import hotplug
+from harness.hotplug import update
 from harness.runtime import wait_for
 
 BOOT = 150
-
-
-@pytest.fixture
-def vm(ctr):
-    c = ctr("sleep", "100000")
-    c.conf["root"]["readonly"] = False
-    c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}}
-    c.create("--isolation", "vm", "--hypervisor", "qemu", timeout=BOOT)
-    c.start()
-    yield c
-    c.kill("KILL")
-    c.wait(timeout=60)
-    c.delete()
-
-
-def update(c, *args):
-    return c.rt("update", *args, c.id, timeout=120)
 
 
 def server_mounts(c):
@@ -95,9 +79,9 @@ def unanswered(c, store):
     assert (store / "volumes" / "v" / "data" / "file").exists()
 
 
-def test_mounts(vm, tmp_path):
+def mounts(c, tmp):
     """A directory and a file of the host are mounted, used, refused while busy, and removed; the file server keeps nothing."""
-    c, source = vm, tmp_path / "source"
+    source = tmp / "source"
     (source / "below").mkdir(parents=True)
     (source / "file").write_text("hello\n")
     before = server_mounts(c)
@@ -130,6 +114,18 @@ def test_mounts(vm, tmp_path):
     assert server_mounts(c) == before
     assert "hello" in (source / "file").read_text()
     revoked(c, source)
-    unanswered(c, tmp_path / "store")
-    update(c, "--add-net", "eth0").failed("--add-net eth0")
+    unanswered(c, tmp / "store")
     update(c, "--add-mount", f"{source}:/data").ok()  # ends with the container
+
+
+def test_all(ctr, tmp_path):
+    """All checks use one microVM, because its boot takes long."""
+    with hotplug.machine(ctr, "qemu", BOOT) as c:
+        hotplug.disks(c, tmp_path)
+        hotplug.interfaces(c)
+        hotplug.killed_commands(c, tmp_path)
+        hotplug.networks(c, tmp_path)
+        mounts(c, tmp_path)
+        update(c, "--add-net", "eth1", "--add-disk", f"{tmp_path}/other:/dev/data").ok()  # they end with the container
+        attached = c.rt("state", c.id).json()["annotations"]["io.caisson.attached"]
+        assert attached == "mount /data, net eth1, disk /dev/data"

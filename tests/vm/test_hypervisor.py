@@ -105,15 +105,16 @@ def test_hypervisor_is_no_program(vm, tmp):
 OLD = [
     "qemu-system-x86_64: -machine microvm,acpi=on: unsupported machine type\nUse -machine help to list supported machines",
     "qemu-system-x86_64: -device vhost-user-fs-device,chardev=fs: 'vhost-user-fs-device' is not a valid device model name",
+    "qemu-system-x86_64: -device virtio-scsi-device,id=spare0: 'virtio-scsi-device' is not a valid device model name",
     "qemu-system-x86_64: -accel tcg,thread=multi: invalid accelerator tcg",
 ]
 
 
-@pytest.mark.parametrize("text", OLD, ids=["machine", "device", "accelerator"])
+@pytest.mark.parametrize("text", OLD, ids=["machine", "device", "scsi", "accelerator"])
 def test_qemu_is_too_old(vm, fake, text):
     r = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "says", text]}}).run()
     r.failed("QEMU ended with exit code 1", *text.split("\n"), "QEMU 7.2 or later", "microvm", "vhost-user-fs",
-             "vhost-user-vsock", "caisson doctor", "vm.hypervisor.parameters")
+             "vhost-user-vsock", "virtio-scsi", "caisson doctor", "vm.hypervisor.parameters")
 
 
 def test_control_sequences_of_qemu_are_escaped(vm, fake):
@@ -394,7 +395,7 @@ def test_qemu_listens_to_nobody(vm, fake):
     assert p.wait(20) != 0
     options = {w for w in words if w.startswith("-")}
     assert options == {"-nodefaults", "-no-user-config", "-display", "-no-reboot", "-machine", "-global", "-accel", "-cpu",
-                       "-smp", "-m", "-object", "-kernel", "-initrd", "-append", "-sandbox", "-chardev", "-device", "-mon",
+                       "-smp", "-m", "-object", "-kernel", "-initrd", "-append", "-sandbox", "-chardev", "-device", "-mon", "-S",
                        "-fake"}, words
     chardevs = [re.fullmatch(r"socket,id=(\w+),fd=(\d+)", v) for o, v in zip(words, words[1:]) if o == "-chardev"]
     assert [m[1] for m in chardevs] == ["qmp", "console", "fs", "vsock"], words

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of devices that are attached to a microVM that runs, and detached from it. They hold on both hypervisors."""
+import contextlib
+import json
+import os
+import subprocess
+
+from . import config, mode, network, rootfs
+from .runtime import wait_for
+
+
+@contextlib.contextmanager
+def machine(ctr, hypervisor, boot):
+    """Runs a microVM in the network namespace "hot"."""
+    c = config.default("sleep", "100000")
+    c["root"]["readonly"] = False
+    c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(boot)}
+    c["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}, "hwConfig": {"memory": 256 << 20}}
+    for s in ("bounding", "effective", "permitted"):
+        c["process"]["capabilities"][s] = config.CAPS + ["CAP_NET_RAW", "CAP_NET_ADMIN"]
+    with network.namespace("hot") as netns:
+        network.ip("-n", "hot", "link", "set", "lo", "up")
+        config.namespaces(c, paths={"network": netns})
+        c = ctr(conf=c)
+        c.create("--hypervisor", hypervisor, timeout=boot + 60)
+        c.start(timeout=60)
+        yield c
+        c.kill("KILL")
+        c.wait(timeout=60)
+        c.delete()
+        for number in (1, 2, 3):
+            subprocess.run(["ip", "link", "del", f"hot{number}"], stderr=subprocess.DEVNULL, check=False)
+
+
+def add_veth(number):
+    """Makes an interface of the namespace, with 10.9.NUMBER.2 and a route. The other end of the veth pair is in the test's own namespace."""
+    network.ip("link", "add", f"hot{number}", "type", "veth", "peer", "name", f"eth{number}", "netns", "hot")
+    network.ip("addr", "add", f"10.9.{number}.1/24", "dev", f"hot{number}")
+    network.ip("link", "set", f"hot{number}", "up")
+    network.ip("-n", "hot", "addr", "add", f"10.9.{number}.2/24", "dev", f"eth{number}")
+    network.ip("-n", "hot", "link", "set", f"eth{number}", "up", "mtu", 1400 + number)
+    network.ip("-n", "hot", "route", "add", f"10.{number}.0.0/16", "via", f"10.9.{number}.1")
+
+
+def update(c, *args, timeout=120):
+    return c.rt("update", *args, c.id, timeout=timeout)
+
+
+def inside(c, *args):
+    return c.exec(*args, timeout=60)
+
+
+def answers(number, wait=5):
+    return subprocess.run(["busybox", "ping", "-c", "1", "-W", str(wait), f"10.9.{number}.2"],
+                          stdout=subprocess.DEVNULL).returncode == 0
+
+
+def traffic_control():
+    return subprocess.run(["tc", "-n", "hot", "qdisc", "show"], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def interfaces(vm):
+    """The interface has its addresses, MTU and routes in the guest, answers, and belongs to the namespace afterwards."""
+    add_veth(1)
+    add_veth(2)
+    assert inside(vm, "ls", "/sys/class/net").ok().out.split() == ["lo"]
+    update(vm, "--add-net", "eth1", "--add-net", "eth2").ok()
+    for number in (1, 2):
+        out = inside(vm, "ip", "addr", "show", f"eth{number}").ok().out
+        assert f"inet 10.9.{number}.2/24" in out and f"mtu {1400 + number}" in out and "UP" in out, out
+        assert f"10.{number}.0.0/16 via 10.9.{number}.1" in inside(vm, "ip", "route").ok().out
+    # Only the guest answers: its interface is set down, and the namespace's is not.
+    inside(vm, "ip", "link", "set", "eth1", "down").ok()
+    assert not answers(1, wait=1) and answers(2)
+    inside(vm, "ip", "link", "set", "eth1", "up").ok()
+    wait_for(lambda: answers(1), "an answer", timeout=30)
+
+    update(vm, "--add-net", "eth1").failed("eth1", "already")
+    update(vm, "--add-net", "eth9").failed("--add-net eth9", "no interface eth9")
+    assert update(vm, "--rm-net", "eth9").failed("--rm-net eth9", "not attached").rc == 3
+
+    # The guest has another interface of this name, so it cannot take the new one, which stays the namespace's.
+    add_veth(3)
+    for words in ("eth2 down", "eth2 name eth3"):
+        inside(vm, "ip", "link", "set", *words.split()).ok()
+    update(vm, "--add-net", "eth3").failed("--add-net eth3", "rename")
+    assert sorted(inside(vm, "ls", "/sys/class/net").ok().out.split()) == ["eth1", "eth3", "lo"] and answers(3)
+    for words in ("eth3 name eth2", "eth2 up"):
+        inside(vm, "ip", "link", "set", *words.split()).ok()
+
+    update(vm, "--rm-net", "eth1").ok()
+    assert sorted(inside(vm, "ls", "/sys/class/net").ok().out.split()) == ["eth2", "lo"]
+    assert "ingress ffff: dev eth1" not in traffic_control() and answers(1) and answers(2)
+    update(vm, "--rm-net", "eth2", "--add-net", "eth1").ok()  # again, in a slot that was used before
+    assert sorted(inside(vm, "ls", "/sys/class/net").ok().out.split()) == ["eth1", "lo"]
+    assert answers(1)
+    update(vm, "--rm-net", "eth1").ok()
+
+
+def killed_commands(vm, tmp):
+    """A command that is killed at any time leaves nothing, or a device that can be removed and added again."""
+    net, disk = ("net", "eth3", "eth3"), ("disk", f"{tmp}/image:/dev/data", "/dev/data")
+    for delay, (kind, what, name) in ((0.05, net), (0.3, net), (0.02, disk), (0.15, disk)):
+        p = vm.rt.popen("update", f"--add-{kind}", what, vm.id)
+        try:
+            p.communicate(timeout=delay)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.communicate()
+
+        def removed():
+            r = update(vm, f"--rm-{kind}", name)
+            return r.rc == 0 or "not attached" in r.err
+        wait_for(removed, "the end of the change", timeout=60)
+        assert inside(vm, "sh", "-c", "ls /sys/class/net /sys/block; cat /dev/data").out.split() == ["/sys/block:", "/sys/class/net:", "lo"]
+        assert answers(3)
+    both = ("--add-net", "eth3", "--add-disk", f"{tmp}/image:/dev/data")
+    update(vm, *both).ok()
+    assert "eth3" in inside(vm, "ls", "/sys/class/net").ok().out and answers(3)
+    update(vm, *(w.replace("add", "rm").split(":")[-1] for w in both)).ok()
+
+
+def networks(vm, tmp):
+    """`caisson net attach` gives a running microVM an interface of a network, and `detach` takes it away."""
+    def net(*args):
+        return subprocess.run([vm.rt.binary, "net", "--root", vm.rt.root, "--config", f"{tmp}/nets", "--state", f"{tmp}/net-state", *args],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+
+    def done(*args):
+        r = net(*args)
+        assert (r.returncode, r.stderr) == (0, ""), r
+        return r.stdout
+    done("create", "--subnet", "10.77.0.0/24", "web")
+    try:
+        record = json.loads(done("attach", "--json", "--interface", "web0", "-p", "8077:80", "web", vm.id))
+        address = record["addresses"][0]["address"]
+        assert record["microVM"] and f"inet {address}" in inside(vm, "ip", "addr", "show", "web0").ok().out
+        vm.rt("exec", "--detach", vm.id, "nc", "-l", "-p", "80", "-e", "echo", "served", timeout=60).ok()
+        wait_for(lambda: subprocess.run(["busybox", "nc", "-w", "5", "10.77.0.1", "8077"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        stdin=subprocess.DEVNULL, check=False).stdout == b"served\n", "an answer from port 8077", timeout=60)
+        assert "already" in net("attach", "web", vm.id).stderr
+        done("detach", "web", vm.id)
+        assert inside(vm, "ls", "/sys/class/net").ok().out.split() == ["lo"]
+        assert json.loads(done("inspect", "web"))["attachments"] == []
+        # The microVM no longer has the interface, as if `attach` had been killed before it gave it.
+        done("attach", "--interface", "web0", "web", vm.id)
+        update(vm, "--force").failed("--force", "--rm-net")
+        update(vm, "--force", "--rm-net", "web0").ok()
+        assert update(vm, "--force", "--rm-net", "web0").failed("not attached").rc == 3
+        done("detach", "web", vm.id)
+        assert json.loads(done("inspect", "web"))["attachments"] == []
+    finally:
+        done("rm", "--force", "web")
+
+
+def disks(vm, tmp):
+    """A raw image is a device node that only this container's rules allow, with its serial number; it is kept while it is in use."""
+    image, other = f"{tmp}/image", f"{tmp}/other"
+    for path in (image, other):
+        with open(path, "wb") as f:
+            f.write(b"hello disk" + bytes(4 << 20))
+    before = inside(vm, "ls", "/sys/block").ok().out
+    update(vm, "--add-disk", f"{image}:/dev/data:serial=number-1").ok()
+    assert inside(vm, "head", "-c", "10", "/dev/data").ok().out == "hello disk"
+    inside(vm, "sh", "-c", "printf HELLO | dd of=/dev/data conv=notrunc,fsync 2>/dev/null").ok()
+    with open(image, "rb") as f:
+        assert f.read(10) == b"HELLO disk"
+    assert inside(vm, "sh", "-c", "cat /sys/block/*/serial").ok().out.split() == ["number-1"]
+    assert inside(vm, "sh", "-c", "cat /sys/block/*/size").ok().out.split() == [str((4 << 20) // 512)]
+
+    update(vm, "--add-disk", f"{image}:/dev/more").failed("another process")
+    update(vm, "--add-disk", f"{other}:/dev/data").failed("/dev/data", "already")
+    update(vm, "--add-disk", f"{other}:/dev/null").failed("/dev/null")
+    assert vm.rt("state", vm.id).json()["annotations"]["io.caisson.attached"] == "disk /dev/data"
+    update(vm, "--add-disk", "/dev/zero:/dev/more").failed("expected a regular file or a block device")
+    update(vm, "--add-disk", f"{other}:/dev/x:serial=123456789012345678901").failed("serial", "20 bytes")
+    update(vm, "--add-disk", f"{other}:/dev/x:format=qcow2").failed("option format=qcow2")
+    update(vm, "--rm-disk", "/dev/more").failed("--rm-disk /dev/more", "not attached")
+    update(vm, "--add-disk", f"{other}:/dev/other:ro").ok()
+    assert "Operation not permitted" in inside(vm, "sh", "-c", "echo x > /dev/other").err
+    assert inside(vm, "head", "-c", "10", "/dev/other").ok().out == "hello disk"
+    # The container may not use the disk by a node of its own making: the rules name only what was attached.
+    assert inside(vm, "sh", "-c", "mknod /n b 7 0 2>/dev/null; cat /n").rc != 0
+
+    vm.rt("exec", "--detach", vm.id, "sh", "-c", "exec sleep 77777 < /dev/data", timeout=60).ok()
+    wait_for(lambda: "77777" in inside(vm, "sh", "-c", "cat /proc/[0-9]*/cmdline").out, "the process with the disk", timeout=30)
+    update(vm, "--rm-disk", "/dev/data").failed("--rm-disk /dev/data", "a process of the container uses it")
+    assert inside(vm, "head", "-c", "5", "/dev/data").ok().out == "HELLO"
+    inside(vm, "sh", "-c", "kill $(pidof sleep | tr ' ' '\\n' | grep -vx 1)").ok()
+    wait_for(lambda: update(vm, "--rm-disk", "/dev/data").rc == 0, "the end of that process", timeout=30)
+    assert not os.path.exists("/dev/data") and inside(vm, "cat", "/dev/data").out == ""
+    update(vm, "--rm-disk", "/dev/other").ok()
+    assert inside(vm, "ls", "/sys/block").ok().out == before
+    update(vm, "--add-disk", f"{image}:/dev/data").ok()  # works only if no process holds the image's lock any more
+    update(vm, "--rm-disk", "/dev/data").ok()
