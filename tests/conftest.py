@@ -59,8 +59,10 @@ def find_binary():
 
 @pytest.fixture(scope="session")
 def work():
-    """The session's directory, on a tmpfs of its own."""
+    """The session's directory, on a tmpfs of its own. If the last test is run again, the session begins again too."""
     d = os.path.join(machine.WORK, "session")
+    if os.path.exists(d):
+        d += "-again"
     os.makedirs(d)
     return d
 
@@ -112,12 +114,15 @@ def tmp(tmp_path):
 def account(work):
     """Makes the user as whom all containers run (CAISSON_USER=1). Returns the home directory."""
     if not user.ALL:
-        return None
+        yield None
+        return
     home = os.path.join(work, "home")
     os.mkdir(home, 0o700)
     user.own(home)
-    user.mount_accounts(user.make_accounts(work), True)
-    return home
+    mounted = user.mount_accounts(user.make_accounts(work), True)
+    yield home
+    for real in reversed(mounted):
+        machine.umount(real)
 
 
 @pytest.fixture

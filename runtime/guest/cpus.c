@@ -12,7 +12,7 @@
 
 #define CPU "/sys/devices/system/cpu/cpu%u"
 /* how long, in ms, a request may take; the command waits longer (launch/vm_size.c) */
-#define CPUS_MS 25000
+#define CPUS_MS 55000
 #define CANNOT "the guest's kernel cannot put CPU %u %s line (CONFIG_HOTPLUG_CPU)"
 
 /* Returns how many CPUs the kernel knows, on line or not. */

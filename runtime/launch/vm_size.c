@@ -12,8 +12,11 @@
 #include "monitor/control.h"
 #include "plan/plan.h"
 
-/* how long, in ms, the guest may take; the guest's agent gives up earlier (guest/cpus.c) */
-#define CALL_MS 30000
+/*
+ * How long, in ms, the guest may take. The guest's agent gives up earlier (guest/cpus.c). On a busy
+ * host a kernel may need ten seconds for one vCPU.
+ */
+#define CALL_MS 60000
 #define PERIOD_DEFAULT 100000 /* period of a quota of CPU time, in microseconds */
 
 static int send_cpus(struct container *c, uint64_t count, bool clamp, bool check)

@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from harness import config, machine, mode
+from harness import config, machine, mode, user
 from harness.runtime import wait_for
 
 COMMANDS = "create start state kill delete run exec ps list pause resume update events features spec plan doctor".split()
@@ -223,7 +223,9 @@ def test_features_tells_the_truth_about_mount_options(ctr, rt, tmp):
 def test_spec_runs_unchanged(ctr, rt):
     """This works on hybrid hosts too. The config's terminal is true, so the test's pty stands for the user's."""
     c = ctr("true")
-    rt("spec", "--bundle", c.bundle).ok()
+    if user.ALL:
+        user.own(c.bundle)
+    rt("spec", *["--rootless"] * user.ALL, "--bundle", c.bundle).ok()
     with open(os.path.join(c.bundle, "config.json")) as f:
         j = json.load(f)
     assert j["process"]["args"] == ["sh"] and j["process"]["terminal"] is True and j["root"]["path"] == "rootfs"
