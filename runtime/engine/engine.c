@@ -117,6 +117,11 @@ void engine_go_on(struct engine *e)
 		e->ops->go_on(e);
 }
 
+int engine_record_pages(struct engine *e, int pagemap, struct vm_page_run *runs, size_t max)
+{
+	return e->ops->record_pages ? e->ops->record_pages(e, pagemap, runs, max) : 0;
+}
+
 int engine_change(struct engine *e, struct engine_change *c)
 {
 	return e->ops->change(e, c);

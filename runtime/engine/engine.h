@@ -22,6 +22,7 @@
 #include "machine/machine_config.h"
 #include "plan/plan.h"
 #include "vm/hotplug.h"
+#include "vm/prefetch.h"
 #include "vm/virtio/virtio_net.h"
 #include "vm/virtio/vsock.h"
 
@@ -115,6 +116,9 @@ struct engine_description {
 	const struct snapshot *snapshot;
 	int snapshot_memory;
 	bool snapshot_trusted; /* the same as in struct machine_options */
+	/* the same as in struct machine_options */
+	const struct vm_page_run *prefetch;
+	size_t prefetch_count;
 	/*
 	 * the machine starts without its disks: one that starts from a snapshot gets them before it
 	 * runs, and another one by engine_place_disks()
@@ -204,6 +208,8 @@ struct engine_ops {
 	int (*save)(struct engine *e, const struct engine_save *s);
 	int (*saved)(struct engine *e);
 	void (*go_on)(struct engine *e);
+	/* see engine_record_pages(); NULL: the engine cannot start machines from a snapshot */
+	int (*record_pages)(struct engine *e, int pagemap, struct vm_page_run *runs, size_t max);
 	/*
 	 * The functions that attach devices to the running machine, and detach them. QEMU has no
 	 * place_disks(), because its machines have no late disks.
@@ -246,6 +252,7 @@ struct engine {
 	/* the slots of the late disks, once the machine has them; disk_count is 0 without any */
 	unsigned disk_slots[MACHINE_DISKS_MAX];
 	size_t disk_count;
+	bool maps_snapshot; /* guest memory is a private mapping of the snapshot's file */
 	pid_t pid; /* pid of QEMU's process, a child of the monitor; 0: there is no such process */
 	/* the jail (jail/jail.h) that the engine's threads enter before the guest runs */
 	const struct jail *jail;
@@ -327,6 +334,13 @@ void engine_go_on(struct engine *e);
  */
 int engine_change(struct engine *e, struct engine_change *c) must_check;
 int engine_changed(struct engine *e) must_check;
+
+/*
+ * Finds the pages that a machine which started from a snapshot has touched, as vm_pages_record()
+ * does (vm/prefetch.h).
+ */
+int engine_record_pages(struct engine *e, int pagemap, struct vm_page_run *runs, size_t max)
+	must_check;
 
 /*
  * Begins to give the machine its late disks. Once e->change_done is readable, engine_changed()

@@ -130,6 +130,13 @@ static void kvm_get_memory(struct engine *e, struct engine_hot_memory *ret)
 		virtio_mem_read(&k->machine.mem, &ret->requested, &ret->plugged);
 }
 
+static int kvm_record_pages(struct engine *e, int pagemap, struct vm_page_run *runs, size_t max)
+{
+	const struct kvm_engine *k = e->state;
+
+	return vm_pages_record(&k->machine.memory, pagemap, runs, max);
+}
+
 static int enter_vcpu(void *ctx)
 {
 	const struct engine *e = ctx;
@@ -285,6 +292,8 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.snapshot = d->snapshot,
 		.snapshot_memory = d->snapshot_memory,
 		.snapshot_trusted = d->snapshot_trusted,
+		.prefetch = d->prefetch,
+		.prefetch_count = d->prefetch_count,
 		.enter_vcpu = enter_vcpu,
 		.enter_ctx = e,
 	};
@@ -293,6 +302,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 	int r = machine_build(&k->machine, &o);
 	k->built = r >= 0;
 	e->disk_count = d->late_disks ? ndisks : 0;
+	e->maps_snapshot = r >= 0 && k->machine.memory.mapped;
 	/* A machine of which a template is made first gets its disks by kvm_place_disks(). */
 	if (r >= 0 && d->late_disks && d->snapshot)
 		r = machine_place_disks(&k->machine, e->disk_slots);
@@ -402,6 +412,7 @@ const struct engine_ops engine_kvm = {.start = kvm_start,
 	.save = kvm_save,
 	.saved = kvm_saved,
 	.go_on = kvm_go_on,
+	.record_pages = kvm_record_pages,
 	.change = kvm_change,
 	.changed = kvm_changed,
 	.place_disks = kvm_place_disks,

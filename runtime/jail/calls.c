@@ -107,8 +107,11 @@ static const struct call calls[] = {
 	 */
 	{SCMP_SYS(fstat), L | D},
 	{SCMP_SYS(newfstatat), L | D},
-	/* blk_file.c uses these calls to read, write, flush and discard blocks of a disk image. */
-	{SCMP_SYS(pread64), D},
+	/*
+	 * blk_file.c uses these calls to read, write, flush and discard blocks of a disk image.
+	 * vm/prefetch.c uses pread64(2) to read the monitor's own pagemap.
+	 */
+	{SCMP_SYS(pread64), L | D},
 	{SCMP_SYS(pwrite64), D},
 	{SCMP_SYS(preadv), D},
 	{SCMP_SYS(pwritev), D},

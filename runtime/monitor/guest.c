@@ -133,7 +133,9 @@ static int on_created(struct monitor *m)
 	log_debug("microvm: created");
 	monitor_advance(m, PHASE_CREATED);
 	m->boot.deadline = 0;
-	return channel_report(m->channel, "created");
+	int r = channel_report(m->channel, "created");
+	template_on_created(m);
+	return r;
 }
 
 int monitor_reach_created(struct monitor *m)

@@ -371,7 +371,7 @@ static void clean_up(struct monitor *m)
 	hotplug_release(m);
 	fd_close(&m->checkpoint.save.state);
 	fd_close(&m->checkpoint.save.memory);
-	template_abandon(&m->template.new);
+	template_end(m);
 	disk_server_stop(&m->disk);
 	share_stop(&m->share);
 	streams_release(&m->streams);
@@ -423,6 +423,7 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.share.sock = m.share.seal = m.disk.sock = m.disk.control = -EBADF;
 	m.streams.agent = m.streams.changed = m.qga.sock = -EBADF;
 	m.template.found.fd = m.template.new.fd = m.template.new.keeper = -EBADF;
+	m.template.record.fd = m.template.record.keeper = m.template.pagemap = -EBADF;
 	m.checkpoint.save.state = m.checkpoint.save.memory = -EBADF;
 	for (size_t i = 0; i < ENGINE_NICS_MAX; i++)
 		m.boot.taps[i] = (struct net_tap)NET_TAP_INIT;

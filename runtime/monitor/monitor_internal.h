@@ -19,6 +19,7 @@
  * 	guest.c       messages to and from the guest's agent
  * 	template.c    machines that start from a template
  * 	template_file.c  the files of templates in the cache
+ * 	template_pages.c  the files that say which pages of a template are used first
  * 	checkpoint.c  snapshots of the machine
  * 	hotplug.c     devices that commands attach to the running machine
  * 	disk_error.c  pauses the machine after an error of its disk on the host
@@ -42,7 +43,7 @@
 #include "monitor/monitor.h"
 #include "monitor/qga.h"
 #include "monitor/qga_messages.h"
-#include "monitor/template_file.h"
+#include "monitor/template.h"
 #include "netsetup/net_tap.h"
 
 /* how many of the last bytes of the guest's console output are stored for error messages */
@@ -138,27 +139,6 @@ struct checkpoint {
 	uint64_t request; /* id of the message "suspend" */
 	struct engine_save save;
 	struct checkpoint_owner owner;
-};
-
-enum template_step {
-	TEMPLATE_UNUSED,     /* the machine has booted, and no template is made of it */
-	TEMPLATE_USED,       /* the machine starts from a template */
-	TEMPLATE_WANTED,     /* a template will be made once the agent has sent "hello" */
-	TEMPLATE_SUSPENDING, /* the agent has been asked to suspend, and has not answered yet */
-	TEMPLATE_SAVING,     /* the engine saves the machine */
-	TEMPLATE_PLACING,    /* the machine has been saved, and the engine gives it its disks */
-};
-
-/* the template from which the machine starts, or that is being made of it */
-struct template
-{
-	enum template_step step;
-	bool failed; /* the machine could not be built from the template that was found */
-	struct template_found found;
-	struct template_new new;
-	uint32_t agent_port; /* vsock port at which a machine of the new template connects */
-	uint64_t request;    /* id of the message "suspend" */
-	struct engine_save save;
 };
 
 /*
@@ -465,32 +445,6 @@ int machine_size_memory(struct monitor *m, struct client *c, const struct agent_
  */
 int checkpoint_send_suspend(struct monitor *m, uint64_t request, uint32_t port) must_check;
 int checkpoint_send_resume(struct monitor *m, bool random, bool streams) must_check;
-
-/*
- * The functions of template.c. template_choose() sets the machine's snapshot if there is a
- * template, or begins to make one. It changes nothing if the machine can have none.
- * template_on_hello() returns 1 if the agent is not ready for "create" yet; template.c then calls
- * monitor_send_create() later. template_on_reply() returns 1 if the reply was to "suspend", else 0.
- */
-int template_choose(struct monitor *m, struct engine_description *d,
-	const struct guest_kernel *kernel) must_check;
-int template_on_hello(struct monitor *m, bool suspended) must_check;
-int template_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f) must_check;
-int template_on_saved(struct monitor *m) must_check;
-/*
- * Handles the end of a change of the machine. Returns 1 if it was the machine's disks that were
- * placed, 0 if it was another change, or -errno.
- */
-int template_on_changed(struct monitor *m) must_check;
-/*
- * Builds the machine. If it cannot be built from its template, builds a machine that boots. If that
- * can be built, the template is at fault, and is removed.
- */
-int template_start(struct monitor *m, struct engine_description *d,
-	const struct guest_kernel *kernel) must_check;
-/* Says whether the agent waits for a template to be made, and so has no container yet. */
-bool template_under_way(const struct monitor *m);
-void template_reap(struct monitor *m); /* Reaps the keeper if it has ended. */
 
 /*
  * client.c: closes a command's connection to the monitor, and frees its entry in the table of

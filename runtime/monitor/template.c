@@ -22,6 +22,10 @@
  * boots without its disks too. A machine gets its disks in spare slots (vm/hotplug.h), before it
  * runs or after it was saved, and the message "create" tells the agent of the slots.
  *
+ * The first machine that starts from a template records which pages of its memory it has touched
+ * when its container is created, into another file (monitor/template_pages.h). Later machines get
+ * these pages before they run.
+ *
  * If a template cannot be used or made, the machine boots as it would without one. This holds too
  * for a template that KVM or a device refuses to load: the engine has released the machine by then,
  * and makes another one on the same connection to the file server. The file server drops what it
@@ -29,6 +33,7 @@
  */
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -41,6 +46,7 @@
 
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
 #define BOOT_ID_MAX 64
+#define PAGEMAP "/proc/self/pagemap"
 #define FORMAT 1 /* has to be increased when the key or the contents of a template change */
 
 static uint32_t short_hash(uint64_t hash)
@@ -136,12 +142,28 @@ static bool is_possible(const struct monitor *m, const struct engine_description
 	       !has_remote_nic(d);
 }
 
-static void use(struct monitor *m, struct engine_description *d)
+/* Looks for the pages that a machine of the template touches first. */
+static void find_pages(struct monitor *m, struct engine_description *d, int cache)
+{
+	struct template *t = &m->template;
+	int r = template_pages_open(cache, &t->found, d->config->memory, &t->pages);
+
+	if (r < 0 && r != -ENOENT)
+		log_debug("microvm: %s: the pages are recorded again", err_msg());
+	if (r >= 0)
+		log_debug("microvm: prefetches %zu runs of pages", t->pages.n);
+	err_clear();
+	d->prefetch = t->pages.runs;
+	d->prefetch_count = t->pages.n;
+}
+
+static void use(struct monitor *m, struct engine_description *d, int cache)
 {
 	struct template *t = &m->template;
 
 	log_debug("microvm: starts from a template");
 	t->step = TEMPLATE_USED;
+	find_pages(m, d, cache);
 	d->late_disks = true;
 	m->streams.agent_port = t->found.owner.agent_port;
 	d->snapshot = &t->found.snapshot;
@@ -162,7 +184,7 @@ static int find_or_make(
 	if (d->config->template != TEMPLATE_REFRESH && !t->failed)
 		r = template_open(cache, key, memory, &t->found);
 	if (r >= 0) {
-		use(m, d);
+		use(m, d, cache);
 		return 0;
 	}
 	if (r != -ENOENT)
@@ -218,6 +240,7 @@ static int boot_instead(struct monitor *m, struct engine_description *d,
 	d->snapshot = NULL;
 	d->snapshot_memory = -EBADF;
 	d->snapshot_trusted = d->late_disks = false;
+	d->prefetch_count = 0;
 	int r = template_choose(m, d, kernel);
 	if (r >= 0)
 		r = engine_start(&m->engine, d);
@@ -232,13 +255,65 @@ static int boot_instead(struct monitor *m, struct engine_description *d,
 	return 0;
 }
 
+/*
+ * Begins the record of the machine's pages, before the monitor enters its jail. An error is only
+ * logged: another process that records pages at this time is the usual reason.
+ */
+static void begin_record(struct monitor *m, const struct engine_description *d)
+{
+	struct template *t = &m->template;
+	_cleanup_fd_ int cache = cache_open(d->config->cache);
+	int r = cache < 0 ? cache : template_pages_make(cache, &t->found, &t->record);
+
+	if (r >= 0) {
+		t->pagemap = open(PAGEMAP, O_RDONLY | O_CLOEXEC);
+		r = t->pagemap < 0 ? err_sys("open " PAGEMAP) : 0;
+	}
+	if (r >= 0)
+		return;
+	log_debug("microvm: its pages are not recorded: %s", err_msg());
+	err_clear();
+	template_abandon(&t->record);
+}
+
+void template_on_created(struct monitor *m)
+{
+	struct template *t = &m->template;
+	_cleanup_free_ struct vm_page_run *runs = NULL;
+
+	if (!m->engine.maps_snapshot || t->pagemap < 0)
+		return;
+	runs = calloc(TEMPLATE_RUNS_MAX, sizeof(*runs));
+	int n = runs ? engine_record_pages(&m->engine, t->pagemap, runs, TEMPLATE_RUNS_MAX)
+		     : -ENOMEM;
+	int r = n < 0 ? n : template_pages_write(&t->record, &t->found.owner, runs, (size_t)n);
+	if (r < 0)
+		log_debug("microvm: its pages are not recorded: %s", err_msg());
+	else
+		log_debug("microvm: %d runs of pages are recorded", n);
+	err_clear();
+	fd_close(&t->pagemap);
+	template_abandon(&t->record);
+}
+
+void template_end(struct monitor *m)
+{
+	template_abandon(&m->template.new);
+	template_abandon(&m->template.record);
+	fd_close(&m->template.pagemap);
+}
+
 int template_start(
 	struct monitor *m, struct engine_description *d, const struct guest_kernel *kernel)
 {
+	struct template *t = &m->template;
 	char why[ERR_MAX];
 	int r = engine_start(&m->engine, d);
 
-	if (r >= 0 || m->template.step != TEMPLATE_USED)
+	if (r >= 0 && m->engine.maps_snapshot && t->step == TEMPLATE_USED && !t->pages.runs)
+		begin_record(m, d);
+	template_pages_release(&t->pages);
+	if (r >= 0 || t->step != TEMPLATE_USED)
 		return r;
 	snprintf(why, sizeof(why), "%s", err_msg());
 	return boot_instead(m, d, kernel, why);
@@ -347,8 +422,9 @@ int template_on_saved(struct monitor *m)
 
 void template_reap(struct monitor *m)
 {
-	pid_t *pid = &m->template.new.pid;
+	pid_t *const pids[] = {&m->template.new.pid, &m->template.record.pid};
 
-	if (*pid > 0 && waitpid(*pid, NULL, WNOHANG) == *pid)
-		*pid = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(pids); i++)
+		if (*pids[i] > 0 && waitpid(*pids[i], NULL, WNOHANG) == *pids[i])
+			*pids[i] = 0;
 }

@@ -143,13 +143,16 @@ static int start_keeper(int cache, int lock, const char *name, struct template_n
  */
 static bool is_stale(const char *name, const struct template_key *k)
 {
+	const size_t prefix = str_starts(name, PREFIX)           ? strlen(PREFIX)
+			      : str_starts(name, TEMPLATE_PAGES) ? strlen(TEMPLATE_PAGES)
+								 : 0;
 	uint32_t boot, files, build;
 
-	if (!str_starts(name, PREFIX))
+	if (!prefix)
 		return false;
 	/* Earlier versions of caisson made templates with shorter names. */
-	if (sscanf(name, PREFIX "%8" SCNx32 "-%8" SCNx32 "-%8" SCNx32 "-", &boot, &files, &build) !=
-		3)
+	if (sscanf(name + prefix, "%8" SCNx32 "-%8" SCNx32 "-%8" SCNx32 "-", &boot, &files,
+		    &build) != 3)
 		return true;
 	return boot != k->boot || (files == k->files && build != k->build);
 }
@@ -173,27 +176,38 @@ static int write_owner(const struct strbuf *key, uint32_t port, struct template_
 	return r < 0 ? r : strbuf_add(&t->owner, key->s, key->len);
 }
 
+int template_keep(int cache, int lock, const char *name, struct template_new *t)
+{
+	char tmp[CACHE_NAME_SIZE + 8];
+
+	snprintf(tmp, sizeof(tmp), "%s" CACHE_TMP, name);
+	t->fd = openat(cache, tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return t->fd < 0 ? err_sys("create %s", tmp) : start_keeper(cache, lock, name, t);
+}
+
+void template_pages_name(const struct template_found *t, char ret[static CACHE_NAME_SIZE])
+{
+	snprintf(ret, CACHE_NAME_SIZE, TEMPLATE_PAGES "%s", t->name + strlen(PREFIX));
+}
+
 int template_make(int cache, const struct template_key *key, uint64_t memory, uint32_t port,
 	struct template_new *ret)
 {
-	char name[CACHE_NAME_SIZE], tmp[CACHE_NAME_SIZE + 8];
+	char name[CACHE_NAME_SIZE];
 
 	*ret = (struct template_new){.fd = -EBADF, .keeper = -EBADF};
 	_cleanup_fd_ int lock = cache_lock(cache, LOCK, 0);
 	if (lock < 0)
 		return lock;
 	make_name(key, name);
-	snprintf(tmp, sizeof(tmp), "%s" CACHE_TMP, name);
 	drop_stale(cache, key);
 	cache_drop_old(cache, PREFIX, KEPT - 1);
 	int r = write_owner(&key->text, port, ret);
 	if (r < 0)
 		return r;
-	ret->fd = openat(cache, tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	r = ret->fd < 0 || lseek(ret->fd, (off_t)memory, SEEK_SET) < 0 ? err_sys("create %s", tmp)
-								       : 0;
-	if (r >= 0)
-		r = start_keeper(cache, lock, name, ret);
+	r = template_keep(cache, lock, name, ret);
+	if (r >= 0 && lseek(ret->fd, (off_t)memory, SEEK_SET) < 0)
+		r = err_sys("seek in %s", name);
 	if (r < 0)
 		template_abandon(ret);
 	return r;

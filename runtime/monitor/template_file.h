@@ -76,3 +76,14 @@ void template_release(struct template_found *t);
 int template_make(int cache, const struct template_key *key, uint64_t memory, uint32_t port,
 	struct template_new *ret) must_check;
 void template_abandon(struct template_new *t);
+
+/*
+ * What template_make() and template_pages_make() share: makes the file `name` of the cache with the
+ * suffix .tmp, and starts its keeper, which holds the lock. t->owner begins with a struct
+ * template_owner, from which the keeper takes the time of the file's last change.
+ */
+int template_keep(int cache, int lock, const char *name, struct template_new *t) must_check;
+
+/* Prefix of the files of template_pages.h. Such a file has the rest of its template's name. */
+#define TEMPLATE_PAGES "pages-"
+void template_pages_name(const struct template_found *t, char ret[static CACHE_NAME_SIZE]);

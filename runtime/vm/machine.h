@@ -129,6 +129,9 @@ struct machine_options {
 	 * memory are not compared, and only the pages that the guest uses are read.
 	 */
 	bool snapshot_trusted;
+	/* pages that the guest will touch first (vm/prefetch.h) */
+	const struct vm_page_run *prefetch;
+	size_t prefetch_count;
 };
 
 /*

@@ -16,6 +16,7 @@ BOOT = 300
 CACHE = "/var/cache/caisson"
 KVM = ("--hypervisor", "kvm")
 USED = "microvm: starts from a template"
+RECORDED, PREFETCHED = "runs of pages are recorded", "microvm: prefetches"
 # Prints random numbers, identities of the kernel, the time, and the host name.
 DRAW = "head -c 32 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/boot_id; date +%s; hostname"
 
@@ -36,10 +37,24 @@ def templates(pattern="template-*"):
     return sorted(glob.glob(os.path.join(CACHE, pattern)))
 
 
+def record():
+    """Returns the path of the only record of the pages that machines of a template touch first, or None."""
+    return next((p for p in templates("pages-*") if not p.endswith(".tmp")), None)
+
+
+def processes(name):
+    return [int(p) for p in os.listdir("/proc") if p.isdigit() and read(f"/proc/{p}/comm") == name + "\n"]
+
+
 def monitor():
-    pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and read(f"/proc/{p}/comm") == "caisson-vm\n"]
+    pids = processes("caisson-vm")
     assert len(pids) == 1
     return pids[0]
+
+
+def wait_for_keeper():
+    """Waits until no process keeps a file of the cache: such a process gives the file its name, and then ends."""
+    wait_for(lambda: not processes("caisson-keep"), "the keeper to end", timeout=60)
 
 
 def read(path):
@@ -101,12 +116,14 @@ def clear_the_memory(f, _):
 
 def test_two_machines_of_one_template(vm):
     """Two machines of one template, and the machine of which it was made, share no random number and no identity, and know the time."""
-    for name in templates():
+    for name in templates() + templates("pages-*"):
         os.unlink(name)
     drawn = []
     for i, used in enumerate((False, True, True)):
         out, from_template, log = run(vm("sh", "-c", DRAW, hostname=f"host{i}"))
         assert from_template == used, log
+        assert (RECORDED in log, PREFETCHED in log) == (i == 1, i == 2), log
+        wait_for_keeper()
         drawn.append(out.split("\n"))
         assert abs(int(drawn[-1][-3]) - time.time()) < 20
         assert drawn[-1][-2] == f"host{i}"
@@ -115,7 +132,17 @@ def test_two_machines_of_one_template(vm):
     only = templates()
     assert len(only) == 1 and os.stat(only[0]).st_mode & 0o7777 == 0o600
 
-    # A template that was changed is made again.
+    # A record of pages that was damaged is made again.
+    with open(record(), "r+b") as f:
+        f.seek(40)
+        f.write(b"\xff")
+    before = os.stat(record()).st_ino
+    _, from_template, log = run(vm("true"))
+    assert from_template and "wrong checksum" in log and RECORDED in log and PREFETCHED not in log, log
+    wait_for_keeper()
+    assert os.stat(record()).st_ino != before
+
+    # A template that was changed is made again, and then the record is of another one.
     before = os.stat(only[0]).st_ino
     with open(only[0], "r+b") as f:
         f.seek(1 << 20)
@@ -123,7 +150,8 @@ def test_two_machines_of_one_template(vm):
     _, from_template, log = run(vm("true"))
     assert not from_template and "was changed after it was made" in log
     assert templates() == only and os.stat(only[0]).st_ino != before
-    assert run(vm("true"))[1]
+    _, from_template, log = run(vm("true"))
+    assert from_template and "of another template" in log and RECORDED in log, log
 
 
 FORK = "random: crng reseeded due to virtual machine fork"

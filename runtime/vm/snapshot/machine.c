@@ -18,6 +18,7 @@
 #include "vm/genid.h"
 #include "vm/hotplug.h"
 #include "vm/machine.h"
+#include "vm/prefetch.h"
 #include "vm/snapshot/memory.h"
 
 struct shape {
@@ -247,5 +248,8 @@ int machine_load(struct machine *m, const struct machine_options *o)
 		r = check_added(m, o->snapshot);
 	for (unsigned i = 0; r >= 0 && i < m->slot_count; i++)
 		virtio_mmio_nudge(&m->slots[i].mmio);
+	if (r >= 0)
+		vm_prefetch(
+			&m->memory, &m->kvm, vcpus_fd(&m->cpus, 0), o->prefetch, o->prefetch_count);
 	return r < 0 ? r : renew_genid(m);
 }
