@@ -16,6 +16,9 @@
 #include "base/log.h"
 #include "monitor/monitor_internal.h"
 
+/* the monitor's words for a request that its version of caisson does not have */
+#define UNKNOWN "unknown request"
+
 /*
  * Makes a socket, and the address of CONTROL_SOCKET in the directory `dir`. The address goes
  * through /proc/self/fd, because a socket's path is limited to 107 bytes, and the path of `dir` may
@@ -110,7 +113,14 @@ int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, in
 {
 	int r = agent_send(w, sock, blob ? blob->s : NULL, blob ? blob->len : 0);
 
-	return r < 0 ? send_error(r) : control_wait(sock, timeout_ms, ret);
+	if (r < 0)
+		return send_error(r);
+	r = control_wait(sock, timeout_ms, ret);
+	if (r == -EPROTO && str_starts(err_msg(), UNKNOWN))
+		return err_set(EPROTO,
+			"%s: the microVM was started by another version of caisson: start it anew",
+			err_msg());
+	return r;
 }
 
 /*
@@ -319,7 +329,7 @@ static int handle_request(struct monitor *m, struct client *c, struct agent_fram
 	if (streq(f->type, "freeze") || streq(f->type, "ps") || streq(f->type, "stats") ||
 		streq(f->type, "update"))
 		return forward_request(m, c, f);
-	return err_set(EPROTO, "unknown request \"%s\"", f->type);
+	return err_set(EPROTO, UNKNOWN " \"%s\"", f->type);
 }
 
 /*

@@ -4,9 +4,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "monitor/control.h"
 #include "unit/rig/monitor.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -236,6 +239,34 @@ static void growth_undone(void **state)
 	tear_down();
 }
 
+/* Sends the request "memory" to a monitor that gives this answer. */
+static void expect_error(const char *answer, const char *text)
+{
+	_cleanup_agent_writer_ struct agent_writer told = {0}, asked = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+	int socks[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks), 0);
+	assert_int_equal(agent_begin(&told, "reply"), 0);
+	json_out_u64(&told.json, "errno", EPROTO);
+	json_out_str(&told.json, "message", answer);
+	assert_true(agent_send(&told, socks[1], NULL, 0) >= 0);
+	assert_int_equal(agent_begin(&asked, "memory"), 0);
+	assert_int_equal(control_call(socks[0], &asked, NULL, 10000, &reply), -EPROTO);
+	assert_string_equal(err_msg(), text);
+	close(socks[0]);
+	close(socks[1]);
+}
+
+/* A monitor that was started by an older caisson does not know the request. */
+static void older_monitor(void **state)
+{
+	expect_error("unknown request \"memory\"",
+		"unknown request \"memory\": the microVM was started by another version of "
+		"caisson: start it anew");
+	expect_error("cpus: something else", "cpus: something else");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -245,6 +276,7 @@ int main(void)
 		cmocka_unit_test(balloon),
 		cmocka_unit_test(growth),
 		cmocka_unit_test(growth_undone),
+		cmocka_unit_test(older_monitor),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
