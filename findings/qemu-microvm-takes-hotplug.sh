@@ -17,14 +17,20 @@
 #   device_del: done
 #   after DEVICE_DELETED the bus has 0 devices
 set -euo pipefail
-command -v qemu-system-x86_64 >/dev/null || apt-get install -y -q qemu-system-x86 >/dev/null
-exec python3 - <<'PY'
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir"
+apt-get download -q qemu-system-{x86,common}="1:7.2+dfsg-7+deb12u18+b3" seabios >/dev/null 2>&1
+for deb in *.deb; do dpkg -x "$deb" root; done
+# The libraries of QEMU are those of any Debian 12 that has qemu-system-x86's dependencies.
+export QEMU_MODULE_DIR=$dir/root/usr/lib/x86_64-linux-gnu/qemu
+found=$(python3 - <<'PY'
 import json
 import socket
 import subprocess
 
 ours, theirs = socket.socketpair()
-qemu = subprocess.Popen(["qemu-system-x86_64", "-nodefaults", "-display", "none", "-machine", "microvm,acpi=on", "-accel", "tcg",
+qemu = subprocess.Popen(["root/usr/bin/qemu-system-x86_64", "-L", "root/usr/share/seabios", "-nodefaults", "-display", "none", "-machine", "microvm,acpi=on", "-accel", "tcg",
                          "-device", "virtio-scsi-device,id=hba,bus=virtio-mmio-bus.23", "-chardev", f"socket,id=qmp,fd={theirs.fileno()}",
                          "-mon", "chardev=qmp,mode=control"], pass_fds=[theirs.fileno()])
 theirs.close()
@@ -51,3 +57,9 @@ finally:
     qemu.kill()
     qemu.wait()
 PY
+)
+echo "$found"
+[ "$found" = "device_add: Bus 'virtio-mmio-bus.0' does not support hotplugging
+device_add with a handler: done
+device_del: done
+after DEVICE_DELETED the bus has 0 devices" ]
