@@ -31,6 +31,25 @@ static void on_held(void *ctx, int error, bool write)
 	eventfd_write(e->events, 1);
 }
 
+/*
+ * Notes that a program of the guest has opened or closed its port. The devices' thread calls this.
+ */
+static void on_port(void *ctx)
+{
+	struct engine *e = ctx;
+	struct kvm_engine *k = e->state;
+
+	atomic_store(&k->port_changed, true);
+	eventfd_write(e->events, 1);
+}
+
+static bool kvm_guest_agent_is_open(const struct engine *e)
+{
+	const struct kvm_engine *k = e->state;
+
+	return k->machine.has_port && virtio_port_is_open(&k->machine.port);
+}
+
 static int kvm_next_event(struct engine *e, struct engine_event *ret)
 {
 	struct kvm_engine *k = e->state;
@@ -43,6 +62,9 @@ static int kvm_next_event(struct engine *e, struct engine_event *ret)
 		snprintf(ret->why, sizeof(ret->why), "%.*s", BLK_WHY_MAX - 1, k->resize.why);
 		return 1;
 	}
+	*ret = (struct engine_event){.kind = ENGINE_GUEST_AGENT};
+	if (atomic_exchange(&k->port_changed, false))
+		return 1;
 	int error = atomic_exchange(&k->held, 0);
 	*ret = (struct engine_event){
 		.kind = ENGINE_DISK_HELD, .error = abs(error), .write = error > 0};
@@ -260,6 +282,10 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 			shares[nshares++] = (struct machine_share){.tag = d->backends[i].tag,
 				.sock = d->backends[i].sock,
 				.peer = d->backends[i].field};
+	const struct virtio_port_options port = {.name = ENGINE_GUEST_AGENT_PORT,
+		.sock = k->guest_agent,
+		.changed = on_port,
+		.ctx = e};
 	const size_t ndisks = list_disks(e, d, disks);
 	const size_t nnics = sort_nics(d, nics, &remote);
 	const size_t others = (d->late_disks ? 0 : ndisks) + nshares + d->nnics + !!c->hot_memory;
@@ -277,6 +303,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.console_in = c->foreign ? k->log : -EBADF,
 		.console_out = k->log,
 		.serial = c->foreign,
+		.port = k->guest_agent >= 0 ? &port : NULL,
 		.disks = disks,
 		.disk_count = ndisks,
 		.late_disks = d->late_disks,
@@ -316,7 +343,7 @@ static int kvm_start(struct engine *e, const struct engine_description *d)
 	e->state = k;
 	if (!k)
 		return -ENOMEM;
-	k->log = k->image = k->seed = -EBADF;
+	k->log = k->image = k->seed = k->guest_agent = -EBADF;
 	k->foreign = d->config->foreign;
 	e->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->save_done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -329,7 +356,10 @@ static int kvm_start(struct engine *e, const struct engine_description *d)
 		k->image = fcntl(d->image, F_DUPFD_CLOEXEC, 3);
 	if (k->log >= 0 && d->seed >= 0)
 		k->seed = fcntl(d->seed, F_DUPFD_CLOEXEC, 3);
-	if (k->log < 0 || (d->image >= 0 && k->image < 0) || (d->seed >= 0 && k->seed < 0))
+	if (k->log >= 0 && d->guest_agent >= 0)
+		k->guest_agent = fcntl(d->guest_agent, F_DUPFD_CLOEXEC, 3);
+	if (k->log < 0 || (d->image >= 0 && k->image < 0) || (d->seed >= 0 && k->seed < 0) ||
+		(d->guest_agent >= 0 && k->guest_agent < 0))
 		return err_sys("duplicate the machine's descriptors");
 	return build_machine(e, d);
 }
@@ -388,6 +418,7 @@ static void kvm_stop(struct engine *e)
 	fd_close(&k->log);
 	fd_close(&k->image);
 	fd_close(&k->seed);
+	fd_close(&k->guest_agent);
 	fd_close(&e->ended);
 	fd_close(&e->save_done);
 	fd_close(&e->change_done);
@@ -409,6 +440,7 @@ const struct engine_ops engine_kvm = {.start = kvm_start,
 	.stop = kvm_stop,
 	.result = kvm_result,
 	.press_power = kvm_press_power,
+	.guest_agent_is_open = kvm_guest_agent_is_open,
 	.save = kvm_save,
 	.saved = kvm_saved,
 	.go_on = kvm_go_on,

@@ -25,7 +25,9 @@ struct kvm_engine {
 	 * duplicates of the descriptors in the description, because the caller may close its own
 	 * descriptors while the devices still use them; -EBADF: the machine has no such file
 	 */
-	int log, image, seed;
+	int log, image, seed, guest_agent;
+	/* a program of the guest has opened or closed its port, and the caller does not know yet */
+	atomic_bool port_changed;
 	/*
 	 * the error after which vm.image holds requests: errno after a failed write, -errno after a
 	 * failed read; 0: the caller knows of every such error

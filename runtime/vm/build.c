@@ -233,6 +233,11 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 		if (r >= 0)
 			r = plug_device(m, &m->mem.dev);
 	}
+	m->has_port = o->port && o->serial;
+	if (r >= 0 && m->has_port) {
+		virtio_port_init(&m->port, &m->memory, o->port);
+		r = plug_device(m, &m->port.console.dev);
+	}
 	/* The devices behind the vsock device are the spare slots (machine_read_spares()). */
 	if (r >= 0 && o->vsock) {
 		r = virtio_vsock_init(&m->vsock, &m->memory, o->vsock);

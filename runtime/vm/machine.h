@@ -91,6 +91,11 @@ struct machine_options {
 	int console_in, console_out;
 	/* the console is a serial port, in place of a virtio device */
 	bool serial;
+	/*
+	 * a named port for a program of the guest, which only a machine with `serial` has; NULL:
+	 * none
+	 */
+	const struct virtio_port_options *port;
 	bool balloon;
 	const struct machine_disk *disks;
 	size_t disk_count;
@@ -195,6 +200,8 @@ struct machine {
 	struct uart uart;
 	bool has_uart;
 	struct virtio_console console;
+	struct virtio_port port;
+	bool has_port;
 	struct virtio_rng rng;
 	struct virtio_balloon balloon;
 	struct virtio_mem mem; /* the device of the memory's hot region, if it has one */

@@ -93,12 +93,16 @@ static int serve_events(struct machine *m)
 {
 	struct pollfd p[FDS_MAX];
 	nfds_t n = 0;
-	bool input = !m->has_uart && virtio_console_wants_input(&m->console);
-	bool output = !m->has_uart && virtio_console_wants_output(&m->console);
+	/* the device whose descriptors the loop polls, a console or a port, or NULL */
+	struct virtio_console *c = !m->has_uart  ? &m->console
+				   : m->has_port ? &m->port.console
+						 : NULL;
+	bool input = c && virtio_console_wants_input(c);
+	bool output = c && virtio_console_wants_output(c);
 
 	p[n++] = (struct pollfd){m->cpus.ended, POLLIN, 0};
-	p[n++] = (struct pollfd){input ? m->console.in : -1, POLLIN, 0};
-	p[n++] = (struct pollfd){output ? m->console.out : -1, POLLOUT, 0};
+	p[n++] = (struct pollfd){input ? c->in : -1, POLLIN, 0};
+	p[n++] = (struct pollfd){output ? c->out : -1, POLLOUT, 0};
 	p[n++] = (struct pollfd){m->calls, POLLIN, 0};
 	if (m->has_uart)
 		uart_poll(&m->uart, p + n);
@@ -116,9 +120,9 @@ static int serve_events(struct machine *m)
 	if (p[0].revents)
 		return 1;
 	if (p[1].revents)
-		(void)virtio_console_input(&m->console);
+		(void)virtio_console_input(c);
 	if (p[2].revents)
-		(void)virtio_console_output(&m->console);
+		(void)virtio_console_output(c);
 	/*
 	 * The function that another thread has set may exchange devices. The events that poll(2)
 	 * has found may belong to a device that was exchanged, so they are ignored, and the next

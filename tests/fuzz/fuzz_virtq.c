@@ -33,7 +33,19 @@
 #define MEM_BLOCKS 64
 #define MEM_REQUESTED (40 * VIRTIO_MEM_BLOCK)
 
-enum kind { RNG, CONSOLE, DISK, NET, BALLOON, DIRECT_DISK, NET_OFFLOADS, NET_PAIRS, MEM, KINDS };
+enum kind {
+	RNG,
+	CONSOLE,
+	DISK,
+	NET,
+	BALLOON,
+	DIRECT_DISK,
+	NET_OFFLOADS,
+	NET_PAIRS,
+	MEM,
+	PORT,
+	KINDS
+};
 
 struct input {
 	const uint8_t *p;
@@ -72,8 +84,9 @@ static void put_chain(struct rig *g, struct input *in)
 	uint32_t len = take(in, 2) * 4;
 	unsigned flags = take(in, 1) & 7, next = take(in, 1);
 
-	/* A network device with two pairs has five queues; the last is the control queue. */
-	unsigned queue = g->dev->queue_count > 3 ? (head >> 5) % 5 : head >> 7;
+	/* A network device with two pairs has five queues, and a port has six. */
+	const unsigned queues = g->dev->queue_count;
+	unsigned queue = queues > 3 ? (head >> 5) % queues : head >> 7;
 	put_desc(desc(g, queue, head % RIG_SIZE), addr, len, flags, next & 15);
 	if (!(next & 0x80))
 		offer(g, queue, head % RIG_SIZE);
@@ -108,7 +121,8 @@ static void play(struct rig *g, struct input *in)
 			put_memory(g, in);
 			break;
 		case 2:
-			(void)virtio_kick(g->dev, take(in, 1) % (g->dev->queue_count > 3 ? 5 : 3));
+			(void)virtio_kick(g->dev,
+				take(in, 1) % (g->dev->queue_count > 3 ? g->dev->queue_count : 3));
 			break;
 		case 3: {
 			uint32_t f = take(in, 1);
@@ -163,6 +177,7 @@ static int open_disk(bool direct)
 union any {
 	struct virtio_rng rng;
 	struct virtio_console console;
+	struct virtio_port port;
 	struct {
 		struct virtio_blk blk;
 		struct blk_file file;
@@ -187,6 +202,10 @@ static struct virtio_device *make(
 	case CONSOLE:
 		virtio_console_init(&a->console, m, -EBADF, -EBADF);
 		return &a->console.dev;
+	case PORT:
+		virtio_port_init(&a->port, m,
+			&(struct virtio_port_options){.name = "fuzz", .sock = taps[0]});
+		return &a->port.console.dev;
 	case BALLOON:
 		virtio_balloon_init(&a->balloon, m);
 		return &a->balloon.dev;

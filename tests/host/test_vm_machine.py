@@ -12,16 +12,15 @@ import pytest
 from harness import mode, rootfs
 from harness.pvh import pvh_kernel
 
-CACHE = "/var/cache/caisson-tests"
 BOOT = 1500
 CALL = 300  # seconds for one command, whose program takes little, and for the shutdown
 
 
 def test_cloud_image(rt, tmp, monkeypatch):
-    """The console works from the kernel's first line to the login prompt, and takes input. The agent runs commands, lists
-    the processes, and powers the machine off."""
+    """The console works from the kernel's first line to the login prompt, and takes input. qemu-guest-agent runs
+    commands, and so does caisson's agent, which lists the processes, and powers the machine off."""
     # A cache that is older than tests/lib/debian-disk has more than one.
-    image = max(glob.glob(f"{CACHE}/debian-disk-*.qcow2"), key=os.path.getmtime)
+    image = max(glob.glob(f"{rootfs.CACHE}/debian-disk-*.qcow2"), key=os.path.getmtime)
     monkeypatch.setenv("CAISSON_MACHINES", os.path.join(tmp, "machines"))
     monkeypatch.setenv("TMPDIR", tmp)
     disk = os.path.join(tmp, "disk.qcow2")
@@ -33,6 +32,7 @@ def test_cloud_image(rt, tmp, monkeypatch):
                 "--backing", "/", "--size", "4G", "--append", "cloud-init=disabled systemd.mask=systemd-networkd-wait-online.service", "m1"),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     os.set_blocking(p.stdout.fileno(), False)
+    agent = lambda: rt("state", "m1").json()["annotations"].get("io.caisson.vm.agent")
     said, end, asked = b"", time.monotonic() + BOOT, 0
     try:
         while said.count(b" login: ") < 2 and p.poll() is None and time.monotonic() < end:
@@ -46,7 +46,14 @@ def test_cloud_image(rt, tmp, monkeypatch):
         assert said.count(b" login: ") >= 2, (said[-4000:], p.poll() is not None and p.stderr.read())
         assert b"Linux version" in said and b"EXT4-fs (vda1): mounted" in said
         assert rt("list").out.count("running") == 1
-        while rt("exec", "m1", "true", timeout=CALL).rc:
+        # qemu-guest-agent, which the image has, runs the command if caisson's agent has not connected yet.
+        while rt("exec", "m1", "systemctl", "stop", "caisson-agent", timeout=CALL).rc or agent() != "qemu-guest-agent":
+            assert time.monotonic() < end and p.poll() is None
+            time.sleep(1)
+        assert rt("exec", "m1", "sh", "-c", "cat; id -u; exit 7", input="in ", timeout=CALL).raw == b"in 0\n"
+        rt("exec", "--cwd", "/", "m1", "true").failed("--cwd", "qemu-guest-agent")
+        rt("exec", "m1", "systemctl", "start", "--no-block", "caisson-agent", timeout=CALL).ok()
+        while agent() != "answers":
             assert time.monotonic() < end and p.poll() is None
             time.sleep(1)
         assert rt("exec", "m1", "sh", "-c", "cat; id -u; exit 7", input="in ", timeout=CALL).raw == b"in 0\n"

@@ -37,6 +37,7 @@ struct every {
 	union {
 		struct virtio_rng rng;
 		struct virtio_console console;
+		struct virtio_port port;
 		struct {
 			struct virtio_blk blk;
 			struct blk_file file;
@@ -81,6 +82,13 @@ static struct virtio_device *make_console(struct every *e)
 {
 	virtio_console_init(&e->console, &e->w.g.memory, -EBADF, -EBADF);
 	return &e->console.dev;
+}
+
+static struct virtio_device *make_port(struct every *e)
+{
+	virtio_port_init(&e->port, &e->w.g.memory,
+		&(struct virtio_port_options){.name = "every", .sock = -EBADF});
+	return &e->port.console.dev;
 }
 
 static struct virtio_device *make_blk(struct every *e)
@@ -175,6 +183,7 @@ static const struct kind kinds[] = {
 	{"balloon", make_balloon, NULL, 0, 4, 0, offsetof(struct virtio_balloon_config, actual), 4},
 	{"fs", make_fs, release_fs, 0, 0, 0, 0, 0},
 	{"mem", make_mem, release_mem, 0, 24, 10, 0, 0},
+	{"port", make_port, NULL, 3, 8, 0, 0, 0},
 };
 
 static void begin(struct every *e, const struct kind *k)

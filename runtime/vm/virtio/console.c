@@ -10,7 +10,7 @@
 
 #include "vm/virtio/devices.h"
 
-enum { QUEUE_RX, QUEUE_TX };
+enum { QUEUE_RX, QUEUE_TX }; /* the queues of a console, which is a device with one port */
 
 /*
  * Writes the rest of the output request c->tx. Returns 1 if all is written, or 0 if `out` takes no
@@ -37,13 +37,13 @@ static int send_output(struct virtio_console *c)
 	}
 	c->sending = false;
 	c->out_full = false;
-	virtq_push(&c->dev.queues[QUEUE_TX], c->tx.head, 0);
+	virtq_push(&c->dev.queues[c->tx_queue], c->tx.head, 0);
 	return 1;
 }
 
 static int serve_tx(struct virtio_console *c, unsigned budget)
 {
-	struct virtq *q = &c->dev.queues[QUEUE_TX];
+	struct virtq *q = &c->dev.queues[c->tx_queue];
 
 	if (c->sending && send_output(c) == 0)
 		return 0;
@@ -62,16 +62,16 @@ static int serve_tx(struct virtio_console *c, unsigned budget)
 		if (send_output(c) == 0)
 			break;
 	}
-	virtio_signal_queue(&c->dev, QUEUE_TX);
+	virtio_signal_queue(&c->dev, c->tx_queue);
 	return budget == 0;
 }
 
 static int serve_rx(struct virtio_console *c, unsigned budget)
 {
-	struct virtq *q = &c->dev.queues[QUEUE_RX];
+	struct virtq *q = &c->dev.queues[c->rx_queue];
 
 	c->in_full = false;
-	while (budget > 0 && c->in >= 0 && !c->in_end) {
+	while (budget > 0 && c->in >= 0 && !c->in_end && !c->closed) {
 		int r = virtq_next(q, &c->rx);
 		if (r < 0)
 			return r;
@@ -96,18 +96,18 @@ static int serve_rx(struct virtio_console *c, unsigned budget)
 		c->in_end = n == 0 || (errno != EAGAIN && errno != EINTR);
 		break;
 	}
-	virtio_signal_queue(&c->dev, QUEUE_RX);
+	virtio_signal_queue(&c->dev, c->rx_queue);
 	return budget == 0;
 }
 
-static int console_serve(struct virtio_device *d, unsigned index, unsigned budget)
+int virtio_console_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
 	struct virtio_console *c = (struct virtio_console *)d;
 
-	return index == QUEUE_RX ? serve_rx(c, budget) : serve_tx(c, budget);
+	return index == c->rx_queue ? serve_rx(c, budget) : serve_tx(c, budget);
 }
 
-static void console_reset(struct virtio_device *d)
+void virtio_console_reset(struct virtio_device *d)
 {
 	struct virtio_console *c = (struct virtio_console *)d;
 
@@ -115,44 +115,41 @@ static void console_reset(struct virtio_device *d)
 	c->sent = c->skip = 0;
 }
 
-/*
- * Puts an output request of which a part is written back into the queue. When the device takes the
- * request again, it continues behind that part.
- */
-static void console_quiesce(struct virtio_device *d, unsigned index)
+void virtio_console_quiesce(struct virtio_device *d, unsigned index)
 {
 	struct virtio_console *c = (struct virtio_console *)d;
 
-	if (index != QUEUE_TX || !c->sending)
+	if (index != c->tx_queue || !c->sending)
 		return;
-	virtq_unpop(&d->queues[QUEUE_TX], 1);
+	virtq_unpop(&d->queues[c->tx_queue], 1);
 	c->skip = c->sent;
 	c->sending = c->out_full = false;
 }
 
-static int console_save(struct virtio_device *d, struct snapshot_writer *w)
+int virtio_console_save(struct virtio_device *d, struct snapshot_writer *w)
 {
 	const struct virtio_console *c = (const struct virtio_console *)d;
 
 	return snapshot_put(w, &c->skip, sizeof(c->skip));
 }
 
-static int console_load(struct virtio_device *d, struct snapshot_part *p)
+int virtio_console_load(struct virtio_device *d, struct snapshot_part *p)
 {
 	struct virtio_console *c = (struct virtio_console *)d;
 
 	return snapshot_get(p, &c->skip, sizeof(c->skip));
 }
 
-static const struct virtio_ops ops = {.serve = console_serve,
-	.reset = console_reset,
-	.quiesce = console_quiesce,
-	.save = console_save,
-	.load = console_load};
+static const struct virtio_ops ops = {.serve = virtio_console_serve,
+	.reset = virtio_console_reset,
+	.quiesce = virtio_console_quiesce,
+	.save = virtio_console_save,
+	.load = virtio_console_load};
 
 void virtio_console_init(struct virtio_console *c, const struct vm_memory *m, int in, int out)
 {
-	*c = (struct virtio_console){.in = in, .out = out};
+	*c = (struct virtio_console){
+		.in = in, .out = out, .rx_queue = QUEUE_RX, .tx_queue = QUEUE_TX};
 	c->dev = (struct virtio_device){.ops = &ops,
 		.name = "console",
 		.id = VIRTIO_ID_CONSOLE,
@@ -165,10 +162,10 @@ void virtio_console_init(struct virtio_console *c, const struct vm_memory *m, in
 static bool wants_event(struct virtio_console *c, bool output)
 {
 	pthread_mutex_lock(&c->dev.lock);
-	bool yes =
-		virtio_is_live(&c->dev) &&
-		(output ? c->out_full
-			: c->in >= 0 && !c->in_end && !c->in_full && c->dev.queues[QUEUE_RX].ready);
+	bool yes = virtio_is_live(&c->dev) &&
+		   (output ? c->out_full
+			   : c->in >= 0 && !c->in_end && !c->in_full && !c->closed &&
+					   c->dev.queues[c->rx_queue].ready);
 	pthread_mutex_unlock(&c->dev.lock);
 	return yes;
 }
@@ -185,10 +182,10 @@ bool virtio_console_wants_output(struct virtio_console *c)
 
 int virtio_console_input(struct virtio_console *c)
 {
-	return virtio_kick(&c->dev, QUEUE_RX);
+	return virtio_kick(&c->dev, c->rx_queue);
 }
 
 int virtio_console_output(struct virtio_console *c)
 {
-	return virtio_kick(&c->dev, QUEUE_TX);
+	return virtio_kick(&c->dev, c->tx_queue);
 }
