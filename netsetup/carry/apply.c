@@ -215,6 +215,8 @@ static int apply_address(struct nl *nl, int index, const struct net_address *a)
 		nl_put_str(&q, IFA_LABEL, a->label);
 	if (a->metric)
 		nl_put_u32(&q, IFA_RT_PRIORITY, a->metric);
+	if (a->protocol)
+		nl_put(&q, IFA_PROTO, &a->protocol, sizeof(a->protocol));
 	int r = nl_call(nl, &q, NULL, NULL);
 	if (r >= 0 || r == -EEXIST)
 		return 0;

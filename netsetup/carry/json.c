@@ -7,7 +7,7 @@
  *	{"interfaces": [{"name", "mac", "mtu", "up", "txQueue", "ipv6": {"disabled",
  *		"addrGenMode", "acceptRa", "autoconf"}, "sysctls": {"ipv4/rp_filter", ...},
  *		"addresses": [{"local", "prefix", "peer", "broadcast", "label", "scope", "flags",
- *		"metric"}]}],
+ *		"metric", "protocol"}]}],
  *	 "routes": [{"dst", "prefix", "device", "gateway", "source", "metric", "tos", "scope",
  *		"type", "protocol", "onlink", "metrics": {"mtu", ...}}],
  *	 "neighbours": [{"device", "address", "mac"}]}
@@ -103,6 +103,7 @@ static void put_interface(struct json_out *o, const struct net_interface *i)
 		put_number(o, "scope", a->scope);
 		put_number(o, "flags", a->flags);
 		put_number(o, "metric", a->metric);
+		put_number(o, "protocol", a->protocol);
 		json_out_end_object(o);
 	}
 	json_out_end_array(o);

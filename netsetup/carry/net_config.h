@@ -30,6 +30,7 @@ struct net_address {
 	uint32_t flags; /* IFA_F_* flags of the address, only those that a request can set */
 	/* metric of the route that the kernel adds for the address; 0: the kernel's default */
 	uint32_t metric;
+	uint8_t protocol; /* who made the address, an IFAPROT_* value or a user's own; 0: unknown */
 	uint8_t local[16], peer[16], broadcast[16];
 	char label[IFNAMSIZ]; /* label of an IPv4 address; "": the interface's name */
 };

@@ -184,6 +184,7 @@ static int parse_address(const struct json *v, struct net_address *ret)
 	ret->scope = (uint8_t)take_number(&o, "scope", UINT8_MAX, false);
 	ret->flags = (uint32_t)take_number(&o, "flags", UINT32_MAX, false);
 	ret->metric = (uint32_t)take_number(&o, "metric", UINT32_MAX, false);
+	ret->protocol = (uint8_t)take_number(&o, "protocol", UINT8_MAX, false);
 	if (o.r == 0 && (ret->flags & ~(uint32_t)NET_ADDRESS_FLAGS))
 		return err_set(EINVAL, "flags: found 0x%x, expected flags of 0x%x", ret->flags,
 			NET_ADDRESS_FLAGS);

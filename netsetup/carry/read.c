@@ -157,6 +157,7 @@ static bool parse_address(
 	ret->scope = info->ifa_scope;
 	ret->flags = nl_attr_u32(attrs[IFA_FLAGS], info->ifa_flags) & NET_ADDRESS_FLAGS;
 	ret->metric = nl_attr_u32(attrs[IFA_RT_PRIORITY], 0);
+	nl_attr_copy(attrs[IFA_PROTO], &ret->protocol, sizeof(ret->protocol));
 	/*
 	 * IFA_ADDRESS is the peer's address if the address is point-to-point, else the address
 	 * itself. For IPv6 the kernel sends IFA_LOCAL only if the address is point-to-point.
@@ -174,13 +175,13 @@ static bool parse_address(
 
 static int read_address(const struct nlmsghdr *h, void *arg)
 {
-	const struct nlattr *attrs[IFA_RT_PRIORITY + 1];
+	const struct nlattr *attrs[IFA_PROTO + 1];
 	const struct ifaddrmsg *info = nl_payload(h);
 	struct address_reader *reader = arg;
 	struct net_address address;
 	uint32_t flags;
 
-	int r = nl_attrs(h, sizeof(*info), attrs, IFA_RT_PRIORITY);
+	int r = nl_attrs(h, sizeof(*info), attrs, IFA_PROTO);
 	if (r < 0)
 		return r;
 	flags = nl_attr_u32(attrs[IFA_FLAGS], info->ifa_flags);

@@ -48,10 +48,8 @@ fetch_kernel() {
 		apt_quiet update
 		(cd "$work" && apt_quiet download "$package")
 	}
-	dpkg -x "$work/$package"_*.deb "$work/x"
 	local version
-	version=$(basename "$work"/x/lib/modules/*)
-	depmod -b "$work/x" "$version"
+	version=$(kernel_unpack "$work/$package"_*.deb "$work/x")
 	mkdir "$work/done"
 	mv "$work/x/lib/modules" "$work/done/modules"
 	python3 "$here/unpack_kernel.py" "$work"/x/boot/vmlinuz-* "$work/done/vmlinux"

@@ -136,4 +136,5 @@ def podman(tmp):
     run.policy = ("--signature-policy", tmp + "/policy.json")
     yield run
     run("rmi", "--all", "--force")
-    subprocess.run(["rm", "-rf", tmp + "/podman", "/run/podman-test", "/run/containers", "/run/libpod", "/dev/shm/libpod_lock"], check=True)
+    subprocess.run(["rm", "-rf", tmp + "/podman", "/run/podman-test", "/run/containers", "/run/libpod", "/dev/shm/libpod_lock",
+                    "/run/lock/netavark.lock"], check=True)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The test scripts source this file. `need pkg ...` installs the Debian packages that are missing, with one apt-get
 # update in each run (also across the scripts of one run, by CAISSON_APT_UPDATED).
+# `kernel_unpack` unpacks the package of a Debian kernel.
 # shellcheck shell=bash
 
 need() {
@@ -32,4 +33,13 @@ apt_quiet() {
 		echo "packages: apt-get $* failed" >&2
 		return 1
 	fi
+}
+
+# kernel_unpack DEB DIR: unpacks the package of a Debian kernel, makes modules.dep, and prints the kernel's release. The
+# modules are in DIR/lib/modules. Debian 12's packages have them there too, but Debian 13's have them in usr/lib/modules.
+kernel_unpack() {
+	dpkg -x "$1" "$2" && mkdir -p "$2/lib" "$2/usr/lib" || return 1
+	[ ! -d "$2/usr/lib/modules" ] || mv "$2/usr/lib/modules" "$2/lib/modules" || return 1
+	# Which of the two directories depmod reads was decided when it was built.
+	ln -s ../../lib/modules "$2/usr/lib/modules" && depmod -b "$2" "$(ls "$2/lib/modules")" && ls "$2/lib/modules"
 }

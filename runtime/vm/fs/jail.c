@@ -190,6 +190,7 @@ static const int allowed[] = {
 	/* system calls of file.c, dir.c and lock.c */
 	SCMP_SYS(preadv),
 	SCMP_SYS(pwritev2),
+	SCMP_SYS(pwritev), /* musl 1.2.5 makes this call for a pwritev2() without flags */
 	SCMP_SYS(fsync),
 	SCMP_SYS(fdatasync),
 	SCMP_SYS(syncfs),

@@ -19,6 +19,13 @@
 #define ZEROES_MAX 32768 /* the most sectors in one request to write zeroes: 16 MiB */
 #define ZEROES_SEGMENTS_MAX 16
 #define HEADER_LEN 16
+/*
+ * Length of the configuration that the guest sees. It ends with the members of
+ * VIRTIO_BLK_F_SECURE_ERASE. The size of struct virtio_blk_config depends on the headers of the
+ * build, because Linux 6.3 added the members of zoned disks. A snapshot must find the same device
+ * in each build.
+ */
+#define CONFIG_LEN (offsetof(struct virtio_blk_config, secure_erase_sector_alignment) + 4)
 
 /*
  * The request that a queue serves. Each queue has such a struct, because each queue may have a
@@ -398,7 +405,7 @@ int virtio_blk_init(struct virtio_blk *b, const struct vm_memory *m, struct blk_
 		.id = VIRTIO_ID_BLOCK,
 		.features = blk_features(image, o),
 		.config = &b->config,
-		.config_len = sizeof(b->config),
+		.config_len = CONFIG_LEN,
 		.changes_config = true,
 		.queue_count = queues};
 	virtio_init(&b->dev, m);
