@@ -29,24 +29,26 @@ static int read_number(const char *device, const char *file, uint64_t *ret)
 }
 
 /*
- * Sets the device's name: for a device of device mapper the mapper's name, such as "vg-root", else
- * the kernel's name.
+ * Sets the device's name and paths. The name of a device of device mapper is the mapper's, such as
+ * "vg-root"; that of every other device is the kernel's.
  */
 static int name_device(struct inside_guest *g, const char *kernel_name, struct device *d)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	char path[PATH_MAX];
 
+	d->path = arena_printf(&g->arena, "/dev/%s", kernel_name);
 	snprintf(path, sizeof(path), "/sys/class/block/%s/dm/name", kernel_name);
 	if (fd_read_file(AT_FDCWD, path, &text, 256) >= 0 && text.len > 1) {
 		text.s[strcspn(text.s, "\n")] = '\0';
 		d->name = arena_strdup(&g->arena, text.s);
+		d->usual_path = arena_printf(&g->arena, "/dev/mapper/%s", text.s);
 	} else {
 		d->name = arena_strdup(&g->arena, kernel_name);
+		d->usual_path = d->path;
 	}
 	err_clear();
-	d->path = arena_printf(&g->arena, "/dev/%s", kernel_name);
-	return d->name && d->path ? 0 : -ENOMEM;
+	return d->name && d->path && d->usual_path ? 0 : -ENOMEM;
 }
 
 /*

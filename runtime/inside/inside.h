@@ -187,6 +187,7 @@ int inside_unpack(int in, int root, const struct tree_options *options,
 struct device {
 	const char *name; /* name of the device, such as "vda1" or "vg-root" */
 	const char *path; /* path of the device in the guest, such as "/dev/vda1" or "/dev/dm-0" */
+	const char *usual_path; /* the path by which users know it, such as "/dev/mapper/vg-root" */
 	/*
 	 * what is on the device: the type of its file system, or another type, such as
 	 * "LVM2_member"

@@ -246,7 +246,7 @@ static void put_usage(const struct inside_guest *g, const struct device *d, cons
 
 	if (g->options.inodes) {
 		uint64_t n = s->f_files - s->f_ffree;
-		printf("%-24s %12llu %12llu %12llu %4u%%\n", d->path,
+		printf("%-24s %12llu %12llu %12llu %4u%%\n", d->usual_path,
 			(unsigned long long)s->f_files, (unsigned long long)n,
 			(unsigned long long)s->f_ffree, percent(n, s->f_files));
 		return;
@@ -254,14 +254,14 @@ static void put_usage(const struct inside_guest *g, const struct device *d, cons
 	size_text(g, s->f_blocks * s->f_frsize, size);
 	size_text(g, used * s->f_frsize, used_text);
 	size_text(g, s->f_bavail * s->f_frsize, free_text);
-	printf("%-24s %12s %12s %12s %4u%%\n", d->path, size, used_text, free_text,
+	printf("%-24s %12s %12s %12s %4u%%\n", d->usual_path, size, used_text, free_text,
 		percent(used, used + s->f_bavail));
 }
 
 static void put_usage_json(struct json_out *o, const struct device *d, const struct statvfs *s)
 {
 	json_out_object(o, NULL);
-	json_out_str(o, "device", d->path);
+	json_out_str(o, "device", d->usual_path);
 	json_out_str(o, "type", d->type);
 	json_out_str(o, "label", d->label);
 	json_out_str(o, "uuid", d->uuid);
