@@ -48,7 +48,7 @@ def module_files():
     with open(f"{tree}/modules.dep", encoding="utf-8") as f:
         needs = {os.path.basename(k).split(".")[0]: [k, *v.split()] for k, v in (line.split(":") for line in f)}
     for name in MODULES:
-        for file in reversed(needs[name]):
+        for file in reversed(needs.get(name, [])):  # Debian 13's kernel has virtio_ring and others built in
             if f"{tree}/{file}" not in files:
                 files.append(f"{tree}/{file}")
     return files

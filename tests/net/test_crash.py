@@ -34,7 +34,8 @@ def kill_everywhere(net, args, prepare, undo, before, few=False):
             if not killed:
                 break
             kills += 1
-    assert kills > (4 if few else 10), "the steps are not found any more"
+    # `caisson net rm` has 9 with the libnftables of Debian 13 (1.1), which asks the kernel less than that of Debian 12.
+    assert kills > (4 if few else 8), "the steps are not found any more"
 
 
 def test_attach_is_killed_at_every_step(net):
