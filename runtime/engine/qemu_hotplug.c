@@ -179,6 +179,12 @@ static int plug_disk(const struct engine *e, unsigned slot, const struct machine
 	begin_device(&b, "virtio-blk-device");
 	add_name(&b, "drive", IMAGE);
 	json_out_str(&b.command, "serial", d->serial);
+	/*
+	 * The guest sees each error, as on the built-in machine. By itself QEMU would stop the
+	 * machine if the host had no space left for the disk.
+	 */
+	json_out_str(&b.command, "werror", "report");
+	json_out_str(&b.command, "rerror", "report");
 	end(&b, ID_LAST);
 	return send_batch(e, &b, d->fd);
 }

@@ -343,6 +343,8 @@ static void hang_up(struct monitor *m, struct client *c)
 		log_debug("%s", err_msg());
 	if (c->process)
 		streams_withdraw(&m->streams, c->process);
+	if (c->qga.request)
+		qga_withdraw(&m->qga, c->qga.request);
 	const bool checkpoints = c->change == CHANGE_CHECKPOINT;
 	client_close(c);
 	if (checkpoints)

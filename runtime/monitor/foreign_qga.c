@@ -8,7 +8,8 @@
  * again for the process's status, and at last for the output, piece by piece. So the monitor writes
  * no more to a command at a time than the socket holds, and a command that does not read stops
  * nobody. The monitor, which is in the jail, makes the requests to the agent and reads the agent's
- * answers. A command can ask only for the process that it has started itself.
+ * answers. A command can ask only for the process that it has started itself. If the command ends
+ * before the agent was sent its request, the agent is never sent it.
  *
  * Whether an agent is there is known before it is asked, because the engine sees whether a program
  * of the guest has opened the agent's port.
@@ -70,6 +71,8 @@ static int reply_status(struct client *c, const struct json *answer)
 	struct qga_status *s = &c->qga.status;
 	int r = qga_read_status(answer, s);
 
+	/* The output is another one now, and may be shorter than what the command has taken. */
+	c->qga.taken = 0;
 	if (r >= 0)
 		r = begin_reply(&w);
 	if (r < 0)

@@ -13,6 +13,11 @@
 #define READ_SIZE 65536u
 /* the longest answer to guest-sync-delimited, in bytes */
 #define SYNC_MAX 256u
+/*
+ * The most JSON values that an answer can have. The one with the most is that to guest-info, which
+ * names about 60 commands with three members each.
+ */
+#define VALUES_MAX 4096u
 #define DELIMITER 0xff
 #define AGENT "qemu-guest-agent in the machine"
 
@@ -114,6 +119,21 @@ int qga_ask(struct qga *q, const struct qga_request *request)
 	return 0;
 }
 
+void qga_withdraw(struct qga *q, uint64_t id)
+{
+	size_t i = 0;
+
+	while (i < q->n && q->queue[i].id != id)
+		i++;
+	if (i == q->n || (i == 0 && q->state == QGA_ASKED))
+		return;
+	strbuf_release(&q->queue[i].line);
+	memmove(q->queue + i, q->queue + i + 1, (--q->n - i) * sizeof(q->queue[0]));
+	/* What the agent is asked now, guest-sync-delimited, is the same for the next request. */
+	if (q->n == 0)
+		become_idle(q);
+}
+
 void qga_closed(struct qga *q)
 {
 	if (q->n > 0)
@@ -147,12 +167,30 @@ static void on_sync_line(struct qga *q, size_t len)
 	send_some(q);
 }
 
+/*
+ * Refuses an answer with too many values. A long answer is one with long strings. If the values of
+ * one were many, the parser would take seconds, in which the monitor serves nobody, and 25 times
+ * the answer's length in memory. A character of a string may count as a value too.
+ */
+static int check_values(const char *text, size_t len)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < len && n <= VALUES_MAX; i++)
+		n += text[i] == ',' || text[i] == '[' || text[i] == '{';
+	return n > VALUES_MAX
+		       ? err_set(EMSGSIZE, AGENT ": its answer has more than %u values", VALUES_MAX)
+		       : 0;
+}
+
 static void on_answer(struct qga *q, size_t len)
 {
 	_cleanup_arena_ struct arena a = {0};
 	struct json *message;
 
-	int r = json_parse(&a, q->in.s, len, "the answer of " AGENT, &message);
+	int r = check_values(q->in.s, len);
+	if (r >= 0)
+		r = json_parse(&a, q->in.s, len, "the answer of " AGENT, &message);
 	const struct json *answer = r < 0 ? NULL : json_get(message, "return");
 	const struct json *error = r < 0 ? NULL : json_get(message, "error");
 	const char *text = json_get_str(error, "desc");

@@ -73,6 +73,11 @@ void qga_init(struct qga *q, int sock);
 void qga_release(struct qga *q);
 /* Adds a request to the queue, and begins it if none is under way. */
 int qga_ask(struct qga *q, const struct qga_request *request) must_check;
+/*
+ * Takes the request out of the queue, without a call of done(), if the agent has not been sent it
+ * yet. Otherwise the request goes on.
+ */
+void qga_withdraw(struct qga *q, uint64_t id);
 /* Ends all requests with an error, because the agent has closed its port. */
 void qga_closed(struct qga *q);
 

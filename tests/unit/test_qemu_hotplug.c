@@ -152,6 +152,8 @@ static void test_disk(void **state)
 	assert_sent("\"size\":1048576");
 	assert_sent("\"serial\":\"a\\\"b\"");
 	assert_sent("\"bus\":\"virtio-mmio-bus.23\"");
+	/* An error of this disk does not stop the machine. */
+	assert_sent("\"werror\":\"report\",\"rerror\":\"report\"");
 	answer("{\"return\":{},\"id\":\"hotplug\"}");
 	answer(DELETED("spare0"));
 	answer(DELETED("hot0"));

@@ -416,26 +416,43 @@ static void an_agent_that_goes(void **state)
 	fails("no qemu-guest-agent answers");
 }
 
+/* Makes another command, which asks for something. Returns the other end of its connection. */
+static int ask_as(size_t i, const char *type)
+{
+	int s[2], before = command;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s), 0);
+	m.clients[i].sock = s[0];
+	command = s[1];
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	assert_int_equal(agent_begin(&w, type), 0);
+	assert_int_equal(agent_send(&w, command, NULL, 0), 0);
+	monitor_on_client(&m, &m.clients[i]);
+	command = before;
+	return s[1];
+}
+
+/* Ends the command, as Ctrl-C does. */
+static void end_command(size_t i, int *sock)
+{
+	fd_close(sock);
+	monitor_on_client(&m, &m.clients[i]);
+	assert_true(m.clients[i].sock < 0);
+}
+
 /* Requests of several commands do not mix, and one of a command that has ended harms no other. */
 static void requests_queue(void **state)
 {
 	char request[65536];
-	int other[2];
 
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other), 0);
-	m.clients[1].sock = other[0];
 	ask("qgaexec");
-	int first = command;
-	command = other[1];
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-	assert_int_equal(agent_begin(&w, "qgainfo"), 0);
-	assert_int_equal(agent_send(&w, command, NULL, 0), 0);
-	monitor_on_client(&m, &m.clients[1]);
-	assert_int_equal(m.qga.n, 2);
-	client_close(&m.clients[0]);
-	fd_close(&first);
 	sync_with("", request);
 	assert_non_null(strstr(request, "guest-exec"));
+	int other = ask_as(1, "qgainfo");
+	assert_int_equal(m.qga.n, 2);
+	end_command(0, &command);
+	assert_int_equal(m.qga.n, 2);
+	command = other;
 	say("{\"return\": {\"pid\": 1}}\n");
 	waits();
 	sync_with("", request);
@@ -446,6 +463,67 @@ static void requests_queue(void **state)
 	assert_int_equal(agent_failure(&f), 0);
 	assert_false(json_get_true(f.json, "exec"));
 	client_close(&m.clients[1]);
+}
+
+/* A command that somebody has interrupted before the agent was sent it does not run later. */
+static void interrupted_commands(void **state)
+{
+	char request[65536];
+	int info, late;
+
+	ask("qgaexec");
+	info = ask_as(1, "qgainfo");
+	late = ask_as(2, "qgainfo");
+	assert_int_equal(m.qga.n, 3);
+	end_command(2, &late);
+	end_command(0, &command);
+	assert_int_equal(m.qga.n, 1);
+	command = info;
+	sync_with("", request);
+	assert_string_equal(request, "{\"execute\":\"guest-info\",\"arguments\":{}}\n");
+	say("{\"return\": {\"supported_commands\": []}}\n");
+	_cleanup_agent_frame_ struct agent_frame f = {0};
+	get(&f);
+	assert_int_equal(agent_failure(&f), 0);
+
+	info = ask_as(0, "qgainfo");
+	hear_sync();
+	end_command(0, &info);
+	assert_int_equal(m.qga.state, QGA_IDLE);
+	assert_int_equal(m.qga.deadline, 0);
+	client_close(&m.clients[1]);
+}
+
+/* An answer of many small values is refused before it costs the monitor memory and time. */
+static void answers_of_many_values(void **state)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+
+	start();
+	assert_int_equal(strbuf_addf(&text, "{\"return\":[0"), 0);
+	for (unsigned i = 0; i < 100000; i++)
+		assert_int_equal(strbuf_add(&text, ",0", 2), 0);
+	assert_int_equal(strbuf_addf(&text, "]}\n"), 0);
+	answers_to("qgastatus", text.s);
+	fails("values");
+}
+
+/* A second status can have less output than the command has taken of the first. */
+static void output_that_shrinks(void **state)
+{
+	start();
+	answers_to("qgastatus",
+		"{\"return\": {\"exited\": true, \"exitcode\": 0, \"out-data\": \"YWJj\"}}\n");
+	_cleanup_agent_frame_ struct agent_frame f = {0}, g = {0}, h = {0}, i = {0};
+	get(&f);
+	ask("qgaoutput");
+	get(&g);
+	assert_int_equal(g.blob_len, 3);
+	answers_to("qgastatus", "{\"return\": {\"exited\": false}}\n");
+	get(&h);
+	ask("qgaoutput");
+	get(&i);
+	assert_int_equal(i.blob_len, 0);
 }
 
 /* A command asks only for a process of its own. */
@@ -544,6 +622,9 @@ int main(void)
 		TEST(an_agent_that_is_silent),
 		TEST(an_agent_that_goes),
 		TEST(requests_queue),
+		TEST(interrupted_commands),
+		TEST(answers_of_many_values),
+		TEST(output_that_shrinks),
 		TEST(wrong_order),
 		TEST(shuts_down),
 		TEST(long_requests),

@@ -193,3 +193,20 @@ def disks(vm, tmp):
     assert inside(vm, "ls", "/sys/block").ok().out == before
     update(vm, "--add-disk", f"{image}:/dev/data").ok()  # works only if no process holds the image's lock any more
     update(vm, "--rm-disk", "/dev/data").ok()
+
+
+def full_host(vm, tmp):
+    """If the host has no space left for an attached disk, the guest sees an error of that disk, and the machine goes on."""
+    small = tmp / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=True)
+    try:
+        with open(small / "image", "wb") as f:
+            f.truncate(8 << 20)
+        update(vm, "--add-disk", f"{small}/image:/dev/small").ok()
+        r = inside(vm, "dd", "if=/dev/zero", "of=/dev/small", "bs=1M", "count=4", "conv=fsync")
+        assert r.rc == 1 and "error" in r.err, r
+        assert vm.rt("state", vm.id).json()["status"] == "running"
+        update(vm, "--rm-disk", "/dev/small").ok()
+    finally:
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
