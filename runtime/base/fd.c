@@ -215,6 +215,23 @@ void fd_survive_size_limit(void)
 		(void)sigaction(SIGXFSZ, &survive, NULL);
 }
 
+/*
+ * Opens /dev/null with a number behind those of the standard streams. If a standard stream is
+ * closed, open(2) returns its number, and the stream that gets this number would replace /dev/null.
+ */
+static int open_null_aside(void)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0 && fd <= STDERR_FILENO) {
+		const int low = fd;
+
+		fd = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+		close(low);
+	}
+	return fd < 0 ? err_sys("open /dev/null") : fd;
+}
+
 int fd_set_streams(int in, int out, int err)
 {
 	int streams[] = {in, out, err};
@@ -224,9 +241,9 @@ int fd_set_streams(int in, int out, int err)
 		if (streams[i] >= 0)
 			continue;
 		if (null < 0)
-			null = open("/dev/null", O_RDWR | O_CLOEXEC);
+			null = open_null_aside();
 		if (null < 0)
-			return err_sys("open /dev/null");
+			return null;
 		streams[i] = null;
 	}
 	for (int i = 0; i <= STDERR_FILENO; i++) {
@@ -235,9 +252,6 @@ int fd_set_streams(int in, int out, int err)
 		if (r < 0)
 			return err_sys("replace the standard stream %d", i);
 	}
-	/* If a standard stream was closed, /dev/null has its number, and stays. */
-	if (null >= 0 && null <= STDERR_FILENO)
-		take_fd(&null);
 	return 0;
 }
 

@@ -224,7 +224,7 @@ static int update_guest(struct container *c, const struct cg_resources *all,
 	uint64_t before;
 
 	int r = cpus_quota ? err_ctx(vm_size_check_cpus(c, cpus_quota, RUN_CPU_PERIOD), "--cpus")
-			   : 0;
+			   : vm_size_check_quota(c, all);
 	if (r >= 0)
 		r = vm_size_grow_memory(c, guest, &before);
 	if (r < 0)

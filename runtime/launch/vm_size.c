@@ -49,7 +49,8 @@ int vm_size_set_cpus(struct container *c, int64_t quota, uint64_t period)
 	return send_cpus(c, whole_cpus(quota, period), false, false);
 }
 
-int vm_size_follow_quota(struct container *c, const struct cg_resources *limits)
+/* Asks for the vCPUs that the limits' quota of CPU time needs, or only whether that can be done. */
+static int send_quota(struct container *c, const struct cg_resources *limits, bool check)
 {
 	const struct opt_u64 *period = &limits->cpu.period;
 	const struct spec *s;
@@ -66,7 +67,17 @@ int vm_size_follow_quota(struct container *c, const struct cg_resources *limits)
 	return send_cpus(c,
 		whole_cpus(
 			limits->cpu.quota.v, period->set && period->v ? period->v : PERIOD_DEFAULT),
-		true, false);
+		true, check);
+}
+
+int vm_size_check_quota(struct container *c, const struct cg_resources *limits)
+{
+	return send_quota(c, limits, true);
+}
+
+int vm_size_follow_quota(struct container *c, const struct cg_resources *limits)
+{
+	return send_quota(c, limits, false);
 }
 
 /* --- memory --- */

@@ -4,10 +4,11 @@
 #include "launch/container.h"
 
 /*
- * Checks that vm_size_set_cpus() can do what it would be asked for, as far as that is known before
- * it is done.
+ * These two check that vm_size_set_cpus() and vm_size_follow_quota() can do what they would be
+ * asked for, as far as that is known before it is done.
  */
 int vm_size_check_cpus(struct container *c, int64_t quota, uint64_t period) must_check;
+int vm_size_check_quota(struct container *c, const struct cg_resources *limits) must_check;
 
 /*
  * Gives the microVM the vCPUs for `quota` microseconds of CPU time in each `period`: as many whole

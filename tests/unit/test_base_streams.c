@@ -64,6 +64,26 @@ static void streams_were_closed(void)
 	CHECK(fd_is_null(0) && fd_is_null(1) && fd_is_null(2));
 }
 
+/*
+ * Checks that a stream of the caller takes no place of /dev/null, which open(2) gives the number of
+ * a closed stream.
+ */
+static void one_stream_was_closed(void)
+{
+	int ends[2];
+
+	CHECK(pipe2(ends, O_CLOEXEC) == 0);
+	for (int i = 0; i <= STDERR_FILENO; i++)
+		close(i);
+	CHECK(fd_set_streams(ends[0], -EBADF, -EBADF) == 0);
+	CHECK(streams_stay());
+	CHECK(same_file(0, ends[0]) && fd_is_null(1) && fd_is_null(2));
+	close(1);
+	CHECK(fd_set_streams(-EBADF, ends[1], -EBADF) == 0);
+	CHECK(streams_stay());
+	CHECK(fd_is_null(0) && same_file(1, ends[1]) && fd_is_null(2));
+}
+
 static void streams_of_a_closed_descriptor(void)
 {
 	CHECK(fd_set_streams(1000, -EBADF, -EBADF) == -EBADF);
@@ -75,6 +95,7 @@ static void test_streams(void **state)
 	assert_int_equal(child_status(streams_are_replaced), 0);
 	assert_int_equal(child_status(streams_are_kept), 0);
 	assert_int_equal(child_status(streams_were_closed), 0);
+	assert_int_equal(child_status(one_stream_was_closed), 0);
 	assert_int_equal(child_status(streams_of_a_closed_descriptor), 0);
 }
 

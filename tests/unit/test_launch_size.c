@@ -24,6 +24,7 @@
 #include "agent/agent.h"
 #include "base/fd.h"
 #include "launch/vm_size.h"
+#include "machine/machine_config.h"
 #include "monitor/control.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -39,6 +40,9 @@ static struct {
 	unsigned requests;
 	uint64_t limit; /* the last one that came, with `grow` */
 	bool grow;
+	uint64_t count; /* the last number of vCPUs that came, with `check` */
+	bool check;
+	bool no_hotplug; /* the guest's kernel cannot put a vCPU on line */
 } monitor;
 
 static struct container c;
@@ -73,8 +77,10 @@ static void reply(int sock)
 		abort();
 	monitor.requests++;
 	take_limit(&f);
-	json_out_i64(&w.json, "errno", 0);
-	json_out_str(&w.json, "message", "");
+	if (json_get_u64(f.json, "count", &monitor.count) >= 0)
+		monitor.check = json_get_true(f.json, "check");
+	json_out_i64(&w.json, "errno", monitor.no_hotplug ? EOPNOTSUPP : 0);
+	json_out_str(&w.json, "message", monitor.no_hotplug ? "CONFIG_HOTPLUG_CPU" : "");
 	json_out_u64(&w.json, "wanted", monitor.wanted);
 	json_out_u64(&w.json, "given", monitor.given);
 	json_out_u64(&w.json, "requested", monitor.requested);
@@ -193,6 +199,32 @@ static void a_growth_is_undone(void **state)
 	assert_int_equal(monitor.requests, requests);
 }
 
+/*
+ * The vCPUs for a quota can be checked before they are changed, because `caisson update` changes
+ * the limits of the guest in between.
+ */
+static void a_quota_is_checked_first(void **state)
+{
+	static struct spec_pair pair = {MACHINE_MAX_VCPUS, "4"};
+	const struct spec with_maximum = {.annotations = {&pair, 1}};
+	const struct cg_resources limits = {
+		.cpu = {.quota = {.set = true, .v = 250000}, .period = {.set = true, .v = 100000}}};
+
+	/* Without a maximum the vCPUs do not follow the quota, and there is nothing to check. */
+	assert_int_equal(vm_size_check_quota(&c, &limits), 0);
+	assert_int_equal(monitor.requests, 0);
+	c.spec = &with_maximum;
+	assert_int_equal(vm_size_check_quota(&c, &limits), 0);
+	assert_int_equal(monitor.count, 3);
+	assert_true(monitor.check);
+	assert_int_equal(vm_size_follow_quota(&c, &limits), 0);
+	assert_int_equal(monitor.count, 3);
+	assert_false(monitor.check);
+	monitor.no_hotplug = true;
+	assert_int_equal(vm_size_check_quota(&c, &limits), -EOPNOTSUPP);
+	assert_non_null(strstr(err_msg(), "CONFIG_HOTPLUG_CPU"));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -201,6 +233,7 @@ int main(void)
 		TEST(a_guest_that_has_more_does_not_delay_a_limit),
 		TEST(a_growth_that_the_guest_does_not_follow_is_withdrawn),
 		TEST(a_growth_is_undone),
+		TEST(a_quota_is_checked_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
