@@ -185,7 +185,7 @@ def test_later_container_of_that_id(host, ctr):
         c = started(ctr.idle(id="same"), "--network", "caisson", "-p", "8080:80")
         c.delete("--force")
     c = started(ctr.idle(id="same"), "--network", "caisson", "-p", "8080:80")
-    until(lambda: sum("--watch" in l and c.rt.root in l for l in call("ps", "-eo", "args").out.splitlines()) == 1)
+    until(lambda: sum("--watch" in l and c.rt.root in l for l in call("ps", "-ww", "-eo", "args").out.splitlines()) == 1)
     assert "8080" in ruleset() and list(records(host, "same")) == ["eth0.json"]
     c.delete("--force")
     host("rm", "caisson").ok()

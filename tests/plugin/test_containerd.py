@@ -230,7 +230,7 @@ def test_systemd_cgroup(ctr):
 
 def test_nothing_is_left(ctr):
     assert ctr.tasks() == {}
-    wait_for("the shims to go", lambda: "containerd-shim" not in run("ps", "-eo", "args").stdout)
+    wait_for("the shims to go", lambda: "containerd-shim" not in run("ps", "-ww", "-eo", "args").stdout)
     assert not os.path.isdir(STATE) or [f for f in os.listdir(STATE) if not f.startswith(".")] == []
     assert not os.path.isdir("/sys/fs/cgroup/default") or not [
         e for e in os.scandir("/sys/fs/cgroup/default") if e.is_dir()]

@@ -441,7 +441,7 @@ def test_the_other_cgroup_driver(docker, containerd, image_file, binary, tmp_pat
 def test_nothing_is_left(ten, docker):
     for c in docker.api("GET", "/containers/json?all=1"):
         docker.api("DELETE", f"/containers/{c['Id']}?force=1")
-    wait_for("the shims to go", lambda: "containerd-shim" not in run("ps", "-eo", "args").stdout)
+    wait_for("the shims to go", lambda: "containerd-shim" not in run("ps", "-ww", "-eo", "args").stdout)
     left = subprocess.run(["find", "/sys/fs/cgroup", "-type", "d", "(", "-name", "docker-*.scope", "-o", "-path",
                            "/sys/fs/cgroup/docker/*", ")"], capture_output=True, text=True, check=True).stdout
     assert left == ""

@@ -380,7 +380,10 @@ static void test_real(void **state)
 
 		open_with(&q, &got, NULL);
 		list_archive(&got, &list);
-		assert_non_null(strstr(list.s, "/modules/virtiofs.ko"));
+		/*
+		 * This is a module in each release of Debian. virtiofs is one in Debian 12, and
+		 * built into the kernel of Debian 13.
+		 */
 		assert_non_null(strstr(list.s, "/modules/vmw_vsock_virtio_transport.ko"));
 		assert_true(got.len > 500000 && got.len < 50000000);
 	}

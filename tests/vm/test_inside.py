@@ -186,6 +186,8 @@ def test_inspect_and_df(disk):
 def test_the_recorded_answers_are_of_the_packaged_version():
     """A correction of Debian changes what is behind the last dash only, and no answer. If this fails, `CAISSON_RECORD=1 tests/run libguestfs` records anew."""
     packaged = machine.outside([os.path.join(rootfs.TESTS, "lib", "libguestfs"), "--version"], stdout=subprocess.PIPE, check=True, text=True).stdout
+    if not packaged:
+        pytest.skip("this machine's package sources have no Debian 12, whose libguestfs gave the answers")
     assert packaged.rpartition("-")[0] == recorded("version").rpartition("-")[0] != ""
 
 
