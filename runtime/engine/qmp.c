@@ -48,11 +48,16 @@ int qmp_next(struct qmp *q, struct arena *a, struct json **ret)
 			return r;
 		if (r == 0)
 			continue;
-		ssize_t n = read(q->sock, q->text + q->len, sizeof(q->text) - q->len);
-		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-			return -EPIPE;
-		if (n < 0)
+		ssize_t n = -1;
+		if (q->reads++ < QMP_READS_MAX) {
+			n = read(q->sock, q->text + q->len, sizeof(q->text) - q->len);
+			if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+				return -EPIPE;
+		}
+		if (n < 0) {
+			q->reads = 0;
 			return 0;
+		}
 		q->len += (size_t)n;
 	}
 }

@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.step = size ? (enum qemu_hotplug_step)(data[0] % (QEMU_RELEASING + 1)) : QEMU_IDLE,
 		.kinds = {size % 2 ? MACHINE_DISK : MACHINE_NIC}};
 	e.state = &commands;
-	while (r > 0) {
+	while (r >= 0) {
 		_cleanup_arena_ struct arena a = {0};
 		struct json *message = NULL;
 

@@ -72,6 +72,38 @@ static void lines(void **state)
 	expect(-EPIPE);
 }
 
+/* Sends lines until the socket is full. */
+static void flood(void)
+{
+	static char line[1024];
+
+	memset(line, ' ', sizeof(line));
+	memcpy(line, "{}", 2);
+	line[sizeof(line) - 1] = '\n';
+	while (write(qemu, line, sizeof(line)) == sizeof(line))
+		;
+}
+
+/* A QEMU that never stops to send does not keep the monitor from its other work. */
+static void endless_messages(void **state)
+{
+	const unsigned most = QMP_READS_MAX * (QMP_LINE_MAX / 1024);
+
+	for (unsigned round = 0; round < 2; round++) {
+		unsigned n = 0;
+		for (int r = 1; r > 0;) {
+			_cleanup_arena_ struct arena a = {0};
+			struct json *m;
+			flood();
+			r = qmp_next(&q, &a, &m);
+			assert_true(r >= 0);
+			n += r > 0;
+			assert_true(n <= most);
+		}
+		assert_true(n > 1);
+	}
+}
+
 /* A line that does not fit is dropped as a whole, however it comes, and the next line is read. */
 static void long_lines(void **state)
 {
@@ -99,6 +131,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(lines, open_socket, close_socket),
+		cmocka_unit_test_setup_teardown(endless_messages, open_socket, close_socket),
 		cmocka_unit_test_setup_teardown(long_lines, open_socket, close_socket),
 		cmocka_unit_test_setup_teardown(commands, open_socket, close_socket),
 	};
