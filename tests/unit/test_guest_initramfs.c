@@ -385,7 +385,8 @@ static void test_real(void **state)
 		 * built into the kernel of Debian 13.
 		 */
 		assert_non_null(strstr(list.s, "/modules/vmw_vsock_virtio_transport.ko"));
-		assert_true(got.len > 500000 && got.len < 50000000);
+		/* Debian 13's modules stay compressed, because its kernel unpacks them. */
+		assert_in_range(got.len, 100000, 50000000);
 	}
 	globfree(&g);
 }
