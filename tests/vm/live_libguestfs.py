@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
+import xml.etree.ElementTree
 
 import pytest
 
@@ -60,6 +61,25 @@ def together(*calls):
         return [f.result() for f in [pool.submit(c) for c in calls]]
 
 
+def steady(name, text):
+    """The answer without what differs from one appliance to the next: for which device libguestfs takes fstab's sdb1, which the disk lacks. That
+    device is also in the list of file systems, without a type or a second time."""
+    if name != "inspector.xml":
+        return text
+    report = xml.etree.ElementTree.fromstring(text)
+    for m in report.iter("mountpoint"):
+        if m.text == "/not/here":
+            assert m.get("dev") in ("/dev/sda1", "/dev/sdb1")
+            m.set("dev", "sdb1 of fstab")
+    for filesystems in report.iter("filesystems"):
+        seen = set()
+        for f in list(filesystems):
+            if f.find("type") is None or f.get("dev") in seen:
+                filesystems.remove(f)
+            seen.add(f.get("dev"))
+    return xml.etree.ElementTree.canonicalize(xml.etree.ElementTree.tostring(report, "unicode"), strip_text=True)
+
+
 def test_the_recorded_answers(tmp):
     folder, tree = os.path.join(tmp, "mnt"), os.path.join(tmp, "tree")
     os.mkdir(folder)
@@ -71,7 +91,7 @@ def test_the_recorded_answers(tmp):
     if os.environ.get("CAISSON_RECORD"):
         for name, text in found.items():
             put(os.path.join(HERE, "libguestfs"), name, text)
-    assert found == {name: recorded(name) for name in found}
+    assert {name: steady(name, text) for name, text in found.items()} == {name: steady(name, recorded(name)) for name in found}
 
 
 def make_debian(disk, folder):
