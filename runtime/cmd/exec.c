@@ -204,6 +204,26 @@ static int process_in_foreign(struct container *c, const struct exec_args *x,
 	return 0;
 }
 
+int exec_refuse_agents_options(const struct exec_args *x, const struct exec_options *o,
+	const struct container *c, const char *why)
+{
+	const struct exec_option options[] = {
+		{x->process_file, "--process"},
+		{o->console_socket, "--console-socket"},
+		{o->pidfd_socket, "--pidfd-socket"},
+		{o->pid_file, "--pid-file"},
+		{o->timeline, "--timeline"},
+		{o->cgroup, "--cgroup"},
+		{o->preserve_fds, "--preserve-fds"},
+		{x->caps.n, "--cap"},
+		{x->no_new_privs.set, "--no-new-privs"},
+		{x->apparmor, "--apparmor"},
+		{x->label, "--process-label"},
+	};
+
+	return exec_refuse_options(c, options, ARRAY_SIZE(options), why);
+}
+
 /*
  * Refuses those options of `exec` that a foreign guest without an agent cannot fulfil, because its
  * commands go by ssh, which can do less than caisson's agent. Then executes the command by ssh.
@@ -211,29 +231,21 @@ static int process_in_foreign(struct container *c, const struct exec_args *x,
 static int exec_in_foreign(const struct exec_args *x, const struct exec_options *o,
 	struct container *c, struct arguments *args)
 {
+	static const char why[] =
+		"in which no agent of caisson answers (`caisson machine install-agent` puts it "
+		"into a disk), so commands go by ssh, which can't do that: leave it out, and use a "
+		"program in the machine, such as env or sudo";
 	const struct exec_option options[] = {
-		{x->process_file, "--process"},
 		{o->detach, "--detach"},
-		{o->console_socket, "--console-socket"},
-		{o->pidfd_socket, "--pidfd-socket"},
-		{o->pid_file, "--pid-file"},
-		{o->timeline, "--timeline"},
-		{o->cgroup, "--cgroup"},
-		{o->preserve_fds, "--preserve-fds"},
 		{x->cwd, "--cwd"},
 		{x->user, "--user"},
 		{x->env.n, "--env"},
 		{x->gids.n, "--additional-gids"},
-		{x->caps.n, "--cap"},
-		{x->no_new_privs.set, "--no-new-privs"},
-		{x->apparmor, "--apparmor"},
-		{x->label, "--process-label"},
 	};
 
-	int r = exec_refuse_options(c, options, ARRAY_SIZE(options),
-		"in which no agent of caisson answers (`caisson machine install-agent` puts it "
-		"into a disk), so commands go by ssh, which can't do that: leave it out, and use a "
-		"program in the machine, such as env or sudo");
+	int r = exec_refuse_agents_options(x, o, c, why);
+	if (r >= 0)
+		r = exec_refuse_options(c, options, ARRAY_SIZE(options), why);
 	return r < 0 ? r : cmd_exec_foreign(c, args->n - 1, args->v + 1, x->tty);
 }
 

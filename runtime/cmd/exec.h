@@ -22,6 +22,12 @@ struct exec_option {
 /* Refuses the first of the options that was given. `why` ends the error message. */
 int exec_refuse_options(const struct container *c, const struct exec_option *options, size_t n,
 	const char *why) must_check;
+/*
+ * Refuses the options that neither qemu-guest-agent nor ssh can fulfil, which run the command of a
+ * guest without caisson's agent. Some of them that agent cannot fulfil either.
+ */
+int exec_refuse_agents_options(const struct exec_args *x, const struct exec_options *o,
+	const struct container *c, const char *why) must_check;
 
 /*
  * exec_qga.c: runs the command in a foreign guest by qemu-guest-agent. Refuses the options that the

@@ -18,24 +18,11 @@
 
 static int refuse(const struct exec_args *x, const struct exec_options *o, struct container *c)
 {
-	const struct exec_option options[] = {
-		{x->process_file, "--process"},
-		{o->console_socket, "--console-socket"},
-		{o->pidfd_socket, "--pidfd-socket"},
-		{o->pid_file, "--pid-file"},
-		{o->timeline, "--timeline"},
-		{o->cgroup, "--cgroup"},
-		{o->preserve_fds, "--preserve-fds"},
-		{x->caps.n, "--cap"},
-		{x->no_new_privs.set, "--no-new-privs"},
-		{x->apparmor, "--apparmor"},
-		{x->label, "--process-label"},
-	};
 	const struct exec_option tty = {x->tty, "--tty"}, cwd = {x->cwd, "--cwd"};
 	const struct exec_option user[] = {{x->user, "--user"}, {x->gids.n, "--additional-gids"}};
 
-	int r = exec_refuse_options(
-		c, options, ARRAY_SIZE(options), WHERE "which can't do that: leave it out" INSTEAD);
+	int r = exec_refuse_agents_options(
+		x, o, c, WHERE "which can't do that: leave it out" INSTEAD);
 	if (r >= 0)
 		r = exec_refuse_options(c, &tty, 1,
 			WHERE "which has no terminal: give `caisson run` an --ssh-key, and then "

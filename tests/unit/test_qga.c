@@ -122,6 +122,16 @@ static void get(struct agent_frame *ret)
 	agent_reader_release(&reader);
 }
 
+static void replies_pid(int64_t expected)
+{
+	_cleanup_agent_frame_ struct agent_frame f = {0};
+	int64_t pid;
+
+	get(&f);
+	assert_int_equal(json_get_i64(f.json, "pid", &pid), 0);
+	assert_int_equal(pid, expected);
+}
+
 /* The command gets the answer that its request has failed, for a reason that has this text. */
 static void fails(const char *text)
 {
@@ -216,11 +226,7 @@ static void runs_a_command(void **state)
 	say("{\"return\": {\"pid\"");
 	waits();
 	say(": 77}}\n");
-	_cleanup_agent_frame_ struct agent_frame f = {0};
-	int64_t pid;
-	get(&f);
-	assert_int_equal(json_get_i64(f.json, "pid", &pid), 0);
-	assert_int_equal(pid, 77);
+	replies_pid(77);
 
 	ask("qgastatus");
 	sync_with("", request);
@@ -386,11 +392,7 @@ static void an_agent_that_is_silent(void **state)
 	ask("qgaexec");
 	sync_with("{\"return\": {\"pid\": 1}}\n", request);
 	say("{\"return\": {\"pid\": 2}}\n");
-	_cleanup_agent_frame_ struct agent_frame f = {0};
-	int64_t pid;
-	get(&f);
-	assert_int_equal(json_get_i64(f.json, "pid", &pid), 0);
-	assert_int_equal(pid, 2);
+	replies_pid(2);
 }
 
 static void an_agent_that_goes(void **state)
