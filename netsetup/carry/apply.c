@@ -56,9 +56,9 @@ static int find_link(const struct nlmsghdr *h, void *arg)
 			continue;
 		if (f->at->of[i] && f->at->of[i] != info->ifi_index)
 			return err_set(ENOTUNIQ,
-				"two network devices have the MAC address " NET_MAC_FORMAT
+				"two network devices have the MAC address " STR_MAC_FORMAT
 				" of %s: %s and %s",
-				NET_MAC_ARGS(mac), want->name, f->names[i], name);
+				STR_MAC_ARGS(mac), want->name, f->names[i], name);
 		f->at->of[i] = info->ifi_index;
 		memcpy(f->names[i], name, strlen(name) + 1);
 	}
@@ -86,8 +86,8 @@ static int find_links(
 	for (size_t i = 0; r >= 0 && i < c->interface_count; i++)
 		if (!at->of[i])
 			return err_set(ENODEV,
-				"no network device has the MAC address " NET_MAC_FORMAT " of %s",
-				NET_MAC_ARGS(c->interfaces[i].mac), c->interfaces[i].name);
+				"no network device has the MAC address " STR_MAC_FORMAT " of %s",
+				STR_MAC_ARGS(c->interfaces[i].mac), c->interfaces[i].name);
 	return r;
 }
 

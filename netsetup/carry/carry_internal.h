@@ -9,9 +9,6 @@
 	(IFA_F_NODAD | IFA_F_OPTIMISTIC | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | \
 		IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN)
 
-#define NET_MAC_FORMAT "%02x:%02x:%02x:%02x:%02x:%02x"
-#define NET_MAC_ARGS(m) (m)[0], (m)[1], (m)[2], (m)[3], (m)[4], (m)[5]
-
 /*
  * Returns the length of an address of the family in bytes, or 0 if caisson does not copy addresses
  * of this family into the guest.

@@ -52,7 +52,7 @@ static void put_mac(struct json_out *o, const uint8_t mac[6])
 {
 	char text[18];
 
-	snprintf(text, sizeof(text), NET_MAC_FORMAT, NET_MAC_ARGS(mac));
+	snprintf(text, sizeof(text), STR_MAC_FORMAT, STR_MAC_ARGS(mac));
 	json_out_str(o, "mac", text);
 }
 

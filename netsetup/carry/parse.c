@@ -102,7 +102,7 @@ static int parse_mac(const char *text, uint8_t ret[6])
 	 * bytes of one digit and text behind the last byte, and only the spelling that the monitor
 	 * writes is valid.
 	 */
-	snprintf(back, sizeof(back), NET_MAC_FORMAT, NET_MAC_ARGS(ret));
+	snprintf(back, sizeof(back), STR_MAC_FORMAT, STR_MAC_ARGS(ret));
 	return streq(text, back) ? 0 : -EINVAL;
 }
 
@@ -323,8 +323,8 @@ static int check_unique(const struct net_interface *list, size_t count)
 				memcmp(list[i].mac, list[k].mac, 6) == 0)
 				return err_set(EINVAL,
 					"interfaces[%zu]: found the name or MAC of interfaces[%zu] "
-					"(%s, " NET_MAC_FORMAT "), expected others",
-					i, k, list[k].name, NET_MAC_ARGS(list[k].mac));
+					"(%s, " STR_MAC_FORMAT "), expected others",
+					i, k, list[k].name, STR_MAC_ARGS(list[k].mac));
 	return 0;
 }
 

@@ -121,8 +121,8 @@ static int choose_interfaces(const struct seen *all, size_t count, struct net_in
 		if (twin)
 			return err_set(EOPNOTSUPP,
 				"network interfaces %s and %s can't be given to a virtual machine: "
-				"both have the MAC address " NET_MAC_FORMAT,
-				s->i.name, twin->i.name, NET_MAC_ARGS(s->i.mac));
+				"both have the MAC address " STR_MAC_FORMAT,
+				s->i.name, twin->i.name, STR_MAC_ARGS(s->i.mac));
 		if (n == NET_INTERFACES_MAX)
 			return err_set(EOPNOTSUPP,
 				"network interface %s is one too many: a virtual machine gets %d "

@@ -148,8 +148,7 @@ static int find_mac(struct host *h, const char *name, const char *record, void *
 
 const char *mac_text(const uint8_t mac[6], char ret[IP_TEXT])
 {
-	snprintf(ret, IP_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
-		mac[4], mac[5]);
+	snprintf(ret, IP_TEXT, STR_MAC_FORMAT, STR_MAC_ARGS(mac));
 	return ret;
 }
 

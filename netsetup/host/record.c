@@ -39,8 +39,7 @@ void attachment_json(struct json_out *o, const char *key, const struct attachmen
 	json_out_str(o, "netns", a->netns);
 	json_out_str(o, "interface", a->interface);
 	json_out_str(o, "host", a->host);
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", a->mac[0], a->mac[1],
-		a->mac[2], a->mac[3], a->mac[4], a->mac[5]);
+	snprintf(text, sizeof(text), STR_MAC_FORMAT, STR_MAC_ARGS(a->mac));
 	json_out_str(o, "mac", text);
 	json_out_bool(o, "defaultRoute", a->default_route);
 	if (a->microvm)

@@ -12,6 +12,10 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
+/* The format of a MAC address for printf(3), and its arguments. */
+#define STR_MAC_FORMAT "%02x:%02x:%02x:%02x:%02x:%02x"
+#define STR_MAC_ARGS(m) (m)[0], (m)[1], (m)[2], (m)[3], (m)[4], (m)[5]
+
 static inline bool streq(const char *a, const char *b)
 {
 	return strcmp(a, b) == 0;

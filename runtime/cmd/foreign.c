@@ -19,9 +19,8 @@
 #define CONSOLE_LEAVE 0x1d /* Ctrl-], which leaves `caisson console` */
 #define BUFFER 4096
 #define NO_AGENT \
-	"no agent of caisson answers (`caisson machine install-agent` puts it into a disk) and " \
-	"no " \
-	"qemu-guest-agent"
+	"no agent of caisson answers (`caisson machine install-agent` puts it into a " \
+	"disk) and no qemu-guest-agent"
 #define SSH_USER "io.caisson.vm.ssh.user"
 #define SSH_KEY "io.caisson.vm.ssh.key"
 

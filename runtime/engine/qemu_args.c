@@ -242,8 +242,8 @@ static void add_nic(struct qemu_args *a, const struct engine_description *d, siz
 	else
 		add_tap(a, n, i);
 	add_arg(a, "-device");
-	add_arg(a, "virtio-net-%s,netdev=net%zu,mac=%02x:%02x:%02x:%02x:%02x:%02x%s%s%s", bus(d), i,
-		m[0], m[1], m[2], m[3], m[4], m[5], mtu, d->config->firmware ? ",romfile=" : "",
+	add_arg(a, "virtio-net-%s,netdev=net%zu,mac=" STR_MAC_FORMAT "%s%s%s", bus(d), i,
+		STR_MAC_ARGS(m), mtu, d->config->firmware ? ",romfile=" : "",
 		!n->backend && n->queues > 1 ? ",mq=on" : "");
 }
 

@@ -192,7 +192,6 @@ static int plug_disk(const struct engine *e, unsigned slot, const struct machine
 static int plug_nic(const struct engine *e, unsigned slot, const struct virtio_net_options *n)
 {
 	struct batch b = {.slot = slot};
-	const uint8_t *m = n->mac;
 	char mac[18];
 
 	begin(&b, "getfd");
@@ -206,8 +205,7 @@ static int plug_nic(const struct engine *e, unsigned slot, const struct virtio_n
 	end(&b, ID);
 	begin_device(&b, "virtio-net-device");
 	add_name(&b, "netdev", TAP);
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
-		m[5]);
+	snprintf(mac, sizeof(mac), STR_MAC_FORMAT, STR_MAC_ARGS(n->mac));
 	json_out_str(&b.command, "mac", mac);
 	end(&b, ID_LAST);
 	return send_batch(e, &b, n->taps[0]);

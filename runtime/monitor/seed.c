@@ -81,8 +81,7 @@ static void put_interface(
 	char name[32], mac[18];
 
 	snprintf(name, sizeof(name), "nic%zu", index);
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", n->mac[0], n->mac[1], n->mac[2],
-		n->mac[3], n->mac[4], n->mac[5]);
+	snprintf(mac, sizeof(mac), STR_MAC_FORMAT, STR_MAC_ARGS(n->mac));
 	json_out_object(o, name);
 	json_out_object(o, "match");
 	json_out_str(o, "macaddress", mac);

@@ -37,9 +37,8 @@ static void put_interfaces(struct json_out *o, const struct attachment *a, const
 		 * The end of the veth pair on the host has the same MAC address as the end in the
 		 * container, except for the first byte.
 		 */
-		snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x",
-			inside ? a->mac[0] : 0xfe, a->mac[1], a->mac[2], a->mac[3], a->mac[4],
-			a->mac[5]);
+		snprintf(mac, sizeof(mac), STR_MAC_FORMAT, inside ? a->mac[0] : 0xfe, a->mac[1],
+			a->mac[2], a->mac[3], a->mac[4], a->mac[5]);
 		json_out_str(o, "mac", mac);
 		if (inside)
 			json_out_str(o, "sandbox", netns);

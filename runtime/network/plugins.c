@@ -314,8 +314,7 @@ static int make_wishes(struct host *h, const struct plugins_request *q, struct c
 	if (ips)
 		put_ips(&o, q);
 	if (q->mac) {
-		snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", q->mac[0], q->mac[1],
-			q->mac[2], q->mac[3], q->mac[4], q->mac[5]);
+		snprintf(mac, sizeof(mac), STR_MAC_FORMAT, STR_MAC_ARGS(q->mac));
 		json_out_str(&o, "mac", mac);
 	}
 	json_out_end_object(&o);

@@ -111,8 +111,7 @@ static int net_text(const struct spec_vm_net *n, struct strbuf *out)
 	int r = strbuf_addf(out, "%s: %s", n->name, n->socket);
 
 	if (r >= 0 && n->has_mac)
-		r = strbuf_addf(out, ", mac %02x:%02x:%02x:%02x:%02x:%02x", n->mac[0], n->mac[1],
-			n->mac[2], n->mac[3], n->mac[4], n->mac[5]);
+		r = strbuf_addf(out, ", mac " STR_MAC_FORMAT, STR_MAC_ARGS(n->mac));
 	if (r >= 0 && n->mtu)
 		r = strbuf_addf(out, ", mtu %u", n->mtu);
 	for (size_t i = 0; i < n->addresses.n && r >= 0; i++)

@@ -52,10 +52,9 @@ int virtio_net_load(struct virtio_device *d, struct snapshot_part *p)
 	if ((d->status & VIRTIO_CONFIG_S_DRIVER) &&
 		(memcmp(s.mac, n->config.mac, sizeof(s.mac)) != 0 || s.mtu != n->config.mtu))
 		return err_set(ENOTSUP,
-			"the snapshot's interface %02x:%02x:%02x:%02x:%02x:%02x has MTU %u: this "
+			"the snapshot's interface " STR_MAC_FORMAT " has MTU %u: this "
 			"machine's has another address, or MTU %u",
-			s.mac[0], s.mac[1], s.mac[2], s.mac[3], s.mac[4], s.mac[5], le16toh(s.mtu),
-			n->options.mtu);
+			STR_MAC_ARGS(s.mac), le16toh(s.mtu), n->options.mtu);
 	n->loaded = virtio_is_live(d);
 	return n->options.pairs == 1 ? 0 : load_pairs(n, p);
 }
