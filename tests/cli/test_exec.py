@@ -207,7 +207,7 @@ def test_ignore_paused(c):
 
 
 def test_preserve_fds(c):
-    c.rt.prefix = ["sh", "-c", 'exec 3</etc/passwd 4</etc/group 5</etc/hosts; exec "$@"', "sh"]
+    c.rt.prefix = ["sh", "-c", 'exec 3</etc/passwd 4</etc/group 5</etc/hosts; exec "$@"', "sh", *c.rt.prefix]
     out = c.rt("exec", "--preserve-fds", "2", c.id, "probe", "fds").ok().out.splitlines()
     assert [l.split()[0] for l in out] == ["0", "1", "2", "3", "4"]
 
