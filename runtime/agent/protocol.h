@@ -27,10 +27,10 @@
  * agent/program.h, and a change of these messages needs another AGENT_VERSION.
  *
  * Host to guest. The "id" of a request comes back in its "reply".
- *	create   {process: 0, net, stdio, time, disks}; blob: agent_orders_pack(). time: nanoseconds
- *		 since 1970. net: see net_config.h; if it is absent, there is only lo. disks:
- *		 [{slot}, ...], the machine's slots in which the driver has to look for disks,
- *		 because the machine has got them after the kernel booted
+ *	create   {process: 0, net, stdio, time, devices}; blob: agent_orders_pack(). time:
+ *		 nanoseconds since 1970. net: see net_config.h; if it is absent, there is only lo.
+ *		 devices: [{slot}, ...], the machine's slots in which the driver has to look for
+ *		 devices, because the machine has got them after the kernel booted
  *	start    {process: 0}
  *	exec     {process: N, stdio}; blob: agent_orders_pack()
  *	signal   {process, signal, all: bool}; has no reply; no error if the process has ended

@@ -132,7 +132,7 @@ int engine_changed(struct engine *e)
 	return e->ops->changed(e);
 }
 
-int engine_place_disks(struct engine *e)
+int engine_place_late(struct engine *e)
 {
-	return e->ops->place_disks(e);
+	return e->ops->place_late(e);
 }

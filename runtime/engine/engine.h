@@ -120,10 +120,14 @@ struct engine_description {
 	const struct vm_page_run *prefetch;
 	size_t prefetch_count;
 	/*
-	 * the machine starts without its disks: one that starts from a snapshot gets them before it
-	 * runs, and another one by engine_place_disks()
+	 * the machine starts without its late devices (machine_options.late): one that starts from
+	 * a snapshot gets them before it runs, and another one by engine_place_late()
 	 */
-	bool late_disks;
+	bool late;
+	/*
+	 * an earlier machine had the connections to vhost-user servers (vhost_user_options.owned)
+	 */
+	bool owned;
 	struct engine_nic nics[ENGINE_NICS_MAX];
 	size_t nnics;
 	struct engine_backend backends[ENGINE_BACKENDS_MAX];
@@ -212,11 +216,11 @@ struct engine_ops {
 	int (*record_pages)(struct engine *e, int pagemap, struct vm_page_run *runs, size_t max);
 	/*
 	 * The functions that attach devices to the running machine, and detach them. QEMU has no
-	 * place_disks(), because its machines have no late disks.
+	 * place_late(), because its machines have no late devices.
 	 */
 	int (*change)(struct engine *e, struct engine_change *c);
 	int (*changed)(struct engine *e);
-	int (*place_disks)(struct engine *e);
+	int (*place_late)(struct engine *e);
 	/* see engine_next_event(), engine_pause() and engine_retry() */
 	int (*next_event)(struct engine *e, struct engine_event *ret);
 	int (*pause)(struct engine *e);
@@ -249,9 +253,9 @@ struct engine {
 	 * eventfd, readable once engine_change() has ended its work
 	 */
 	int change_done;
-	/* the slots of the late disks, once the machine has them; disk_count is 0 without any */
-	unsigned disk_slots[MACHINE_DISKS_MAX];
-	size_t disk_count;
+	/* the slots of the late devices, once the machine has them; late_count is 0 without any */
+	unsigned late_slots[MACHINE_SPARES_MAX];
+	size_t late_count;
 	bool maps_snapshot; /* guest memory is a private mapping of the snapshot's file */
 	pid_t pid; /* pid of QEMU's process, a child of the monitor; 0: there is no such process */
 	/* the jail (jail/jail.h) that the engine's threads enter before the guest runs */
@@ -343,7 +347,7 @@ int engine_record_pages(struct engine *e, int pagemap, struct vm_page_run *runs,
 	must_check;
 
 /*
- * Begins to give the machine its late disks. Once e->change_done is readable, engine_changed()
+ * Begins to give the machine its late devices. Once e->change_done is readable, engine_changed()
  * returns the result. No other change of the machine is under way at the same time.
  */
-int engine_place_disks(struct engine *e) must_check;
+int engine_place_late(struct engine *e) must_check;

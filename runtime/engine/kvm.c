@@ -198,8 +198,10 @@ static size_t sort_nics(const struct engine_description *d, struct virtio_net_op
 	for (size_t i = 0; i < d->nnics; i++) {
 		const struct engine_nic *n = &d->nics[i];
 		if (n->backend) {
-			*remote = (struct virtio_net_remote_options){
-				.sock = n->fd, .peer = n->backend, .mtu = (uint16_t)n->mtu};
+			*remote = (struct virtio_net_remote_options){.sock = n->fd,
+				.peer = n->backend,
+				.mtu = (uint16_t)n->mtu,
+				.owned = d->owned};
 			memcpy(remote->mac, n->mac, sizeof(n->mac));
 			continue;
 		}
@@ -252,7 +254,8 @@ static size_t list_disks(
 				.remote = true,
 				.peer = b->field,
 				.reconnect = b->reconnect,
-				.queues = b->queues};
+				.queues = b->queues,
+				.owned = d->owned};
 	}
 	if (k->seed >= 0)
 		ret[n++] = (struct machine_disk){
@@ -276,19 +279,23 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 	struct virtio_net_remote_options remote = {0};
 
 	if (d->share >= 0)
-		shares[nshares++] = (struct machine_share){.tag = SHARE_TAG, .sock = d->share};
+		shares[nshares++] = (struct machine_share){
+			.tag = SHARE_TAG, .sock = d->share, .owned = d->owned};
 	for (size_t i = 0; i < d->nbackends; i++)
 		if (d->backends[i].tag)
 			shares[nshares++] = (struct machine_share){.tag = d->backends[i].tag,
 				.sock = d->backends[i].sock,
-				.peer = d->backends[i].field};
+				.peer = d->backends[i].field,
+				.owned = d->owned};
 	const struct virtio_port_options port = {.name = ENGINE_GUEST_AGENT_PORT,
 		.sock = k->guest_agent,
 		.changed = on_port,
 		.ctx = e};
 	const size_t ndisks = list_disks(e, d, disks);
 	const size_t nnics = sort_nics(d, nics, &remote);
-	const size_t others = (d->late_disks ? 0 : ndisks) + nshares + d->nnics + !!c->hot_memory;
+	const size_t remote_shares = nshares - (d->share >= 0);
+	const size_t late = ndisks + remote_shares + (remote.peer != NULL);
+	const size_t all = ndisks + nshares + d->nnics + !!c->hot_memory;
 	const struct machine_options o = {
 		.kvm = "/dev/kvm",
 		.memory = {.size = c->memory,
@@ -306,7 +313,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.port = k->guest_agent >= 0 ? &port : NULL,
 		.disks = disks,
 		.disk_count = ndisks,
-		.late_disks = d->late_disks,
+		.late = d->late,
 		.shares = shares,
 		.share_count = nshares,
 		.nics = nics,
@@ -315,7 +322,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.vsock = &vsock,
 		.power_button = c->foreign,
 		.balloon = true,
-		.spares = c->foreign ? 0 : count_spares(others),
+		.spares = c->foreign ? 0 : count_spares(d->late ? all - late : all),
 		.snapshot = d->snapshot,
 		.snapshot_memory = d->snapshot_memory,
 		.snapshot_trusted = d->snapshot_trusted,
@@ -328,11 +335,11 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 	d->streams->device = &k->machine.vsock;
 	int r = machine_build(&k->machine, &o);
 	k->built = r >= 0;
-	e->disk_count = d->late_disks ? ndisks : 0;
+	e->late_count = d->late ? late : 0;
 	e->maps_snapshot = r >= 0 && k->machine.memory.mapped;
-	/* A machine of which a template is made first gets its disks by kvm_place_disks(). */
-	if (r >= 0 && d->late_disks && d->snapshot)
-		r = machine_place_disks(&k->machine, e->disk_slots);
+	/* A machine of which a template is made gets its late devices by kvm_place_late(). */
+	if (r >= 0 && d->late && d->snapshot)
+		r = machine_place_late(&k->machine, e->late_slots);
 	return r;
 }
 
@@ -447,7 +454,7 @@ const struct engine_ops engine_kvm = {.start = kvm_start,
 	.record_pages = kvm_record_pages,
 	.change = kvm_change,
 	.changed = kvm_changed,
-	.place_disks = kvm_place_disks,
+	.place_late = kvm_place_late,
 	.next_event = kvm_next_event,
 	.pause = kvm_pause,
 	.retry = kvm_retry,

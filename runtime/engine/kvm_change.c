@@ -122,21 +122,21 @@ int kvm_changed(struct engine *e)
 	return kvm_outcome(&k->changed);
 }
 
-/* --- disks of a machine that has started without them, because of its template --- */
+/* --- devices of a machine that has started without them, because of its template --- */
 
-static void place_disks_now(struct machine *m, void *ctx)
+static void place_late_now(struct machine *m, void *ctx)
 {
 	struct engine *e = ctx;
 	struct kvm_engine *k = e->state;
 
-	kvm_note(&k->changed, machine_place_disks(m, e->disk_slots));
+	kvm_note(&k->changed, machine_place_late(m, e->late_slots));
 	eventfd_write(e->change_done, 1);
 }
 
-int kvm_place_disks(struct engine *e)
+int kvm_place_late(struct engine *e)
 {
 	struct kvm_engine *k = e->state;
 
-	machine_call(&k->machine, place_disks_now, e);
+	machine_call(&k->machine, place_late_now, e);
 	return 0;
 }

@@ -59,4 +59,4 @@ int kvm_saved(struct engine *e) must_check;
 void kvm_go_on(struct engine *e);
 int kvm_change(struct engine *e, struct engine_change *c) must_check;
 int kvm_changed(struct engine *e) must_check;
-int kvm_place_disks(struct engine *e) must_check;
+int kvm_place_late(struct engine *e) must_check;

@@ -45,22 +45,22 @@ static int bind_slot(uint64_t slot)
 	return r == -ENODEV ? err_ctx(r, "the guest's kernel found no device in the slot") : r;
 }
 
-int hotplug_find_disks(const struct json *slots)
+int hotplug_find_devices(const struct json *slots)
 {
 	int r = 0;
 
 	if (!slots)
 		return 0;
 	if (slots->type != JSON_ARRAY)
-		return err_set(EPROTO, "create: disks: expected an array");
+		return err_set(EPROTO, "create: devices: expected an array");
 	for (const struct json *j = slots->first; r >= 0 && j; j = j->next) {
 		uint64_t slot;
 
 		if (json_get_u64(j, "slot", &slot) < 0)
-			return err_set(EPROTO, "create: disks: expected slots");
+			return err_set(EPROTO, "create: devices: expected slots");
 		r = bind_slot(slot);
 	}
-	return r < 0 ? err_ctx(r, "find the disks") : r;
+	return r < 0 ? err_ctx(r, "find the devices of the container") : r;
 }
 
 /*

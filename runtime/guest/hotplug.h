@@ -22,6 +22,6 @@ int hotplug_detach_disk(struct guest *g, const struct agent_frame *f, uint64_t s
 
 /*
  * hotplug.c: makes the driver look at the slots, [{slot}, ...], in which the machine has got
- * its disks after the kernel booted. NULL: there are none.
+ * devices after the kernel booted. NULL: there are none.
  */
-int hotplug_find_disks(const struct json *slots) must_check;
+int hotplug_find_devices(const struct json *slots) must_check;

@@ -177,7 +177,7 @@ void process_create(struct guest *g, const struct agent_frame *f)
 	guest_set_clock(g, f);
 	int r = take_container(p, f);
 	if (r >= 0)
-		r = hotplug_find_disks(json_get(f->json, "disks"));
+		r = hotplug_find_devices(json_get(f->json, "devices"));
 	if (r >= 0)
 		r = network_create(p, json_get(f->json, "net"));
 	if (r >= 0)

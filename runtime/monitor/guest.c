@@ -31,10 +31,10 @@ int monitor_send_create(struct monitor *m)
 	 * connects to the host's. The guest opens /dev/null for a stream that is not listed.
 	 */
 	streams_json(&m->streams, 0, &w.json);
-	json_out_array(&w.json, "disks");
-	for (size_t i = 0; i < m->engine.disk_count; i++) {
+	json_out_array(&w.json, "devices");
+	for (size_t i = 0; i < m->engine.late_count; i++) {
 		json_out_object(&w.json, NULL);
-		json_out_u64(&w.json, "slot", m->engine.disk_slots[i]);
+		json_out_u64(&w.json, "slot", m->engine.late_slots[i]);
 		json_out_end_object(&w.json);
 	}
 	json_out_end_array(&w.json);

@@ -18,9 +18,10 @@
  * the agent is suspended, no driver has the network devices, so each machine's driver reads that
  * machine's addresses (guest/nics.c).
  *
- * A template has no disks, so that it serves machines with any. The machine of which it is made
- * boots without its disks too. A machine gets its disks in spare slots (vm/hotplug.h), before it
- * runs or after it was saved, and the message "create" tells the agent of the slots.
+ * A template has no late devices (machine_options.late), so that it serves machines with any. The
+ * machine of which it is made boots without its late devices too. A machine gets them in spare
+ * slots (vm/hotplug.h), before it runs or after it was saved, and the message "create" tells the
+ * agent of the slots.
  *
  * The first machine that starts from a template records which pages of its memory it has touched
  * when its container is created, into another file (monitor/template_pages.h). Later machines get
@@ -108,38 +109,18 @@ static int write_key(const struct engine_description *d, const struct guest_kern
 			(unsigned long long)c->memory, (unsigned long long)c->hot_memory,
 			c->max_cpus, d->share >= 0, d->cmdline);
 	for (size_t i = 0; r >= 0 && i < d->nnics; i++)
-		r = strbuf_addf(&key->text, " %u", d->nics[i].queues);
+		if (!d->nics[i].backend)
+			r = strbuf_addf(&key->text, " %u", d->nics[i].queues);
 	return r;
 }
 
-static bool has_remote_nic(const struct engine_description *d)
-{
-	for (size_t i = 0; i < d->nnics; i++)
-		if (d->nics[i].backend)
-			return true;
-	return false;
-}
-
-/* Says whether a process other than the file server serves a share of the machine. */
-static bool has_remote_share(const struct engine_description *d)
-{
-	for (size_t i = 0; i < d->nbackends; i++)
-		if (d->backends[i].tag)
-			return true;
-	return false;
-}
-
-/*
- * Says whether the machine can have a template. A share or an interface that another process serves
- * would have to be as it was when the template was made, so a machine with one boots.
- */
+/* Says whether the machine can have a template. */
 static bool is_possible(const struct monitor *m, const struct engine_description *d)
 {
 	const struct machine_config *c = d->config;
 
 	return c->template != TEMPLATE_OFF && c->cache && c->hypervisor == HYPERVISOR_KVM &&
-	       !c->foreign && !c->nested && !m->a->restore && d->seed < 0 && !has_remote_share(d) &&
-	       !has_remote_nic(d);
+	       !c->foreign && !c->nested && !m->a->restore && d->seed < 0;
 }
 
 /* Looks for the pages that a machine of the template touches first. */
@@ -164,7 +145,7 @@ static void use(struct monitor *m, struct engine_description *d, int cache)
 	log_debug("microvm: starts from a template");
 	t->step = TEMPLATE_USED;
 	find_pages(m, d, cache);
-	d->late_disks = true;
+	d->late = true;
 	m->streams.agent_port = t->found.owner.agent_port;
 	d->snapshot = &t->found.snapshot;
 	d->snapshot_memory = t->found.fd;
@@ -194,7 +175,7 @@ static int find_or_make(
 	if (r < 0)
 		return r;
 	t->step = TEMPLATE_WANTED;
-	d->late_disks = true;
+	d->late = true;
 	return 0;
 }
 
@@ -239,7 +220,8 @@ static int boot_instead(struct monitor *m, struct engine_description *d,
 	m->streams.agent_port = 0;
 	d->snapshot = NULL;
 	d->snapshot_memory = -EBADF;
-	d->snapshot_trusted = d->late_disks = false;
+	d->snapshot_trusted = d->late = false;
+	d->owned = true;
 	d->prefetch_count = 0;
 	int r = template_choose(m, d, kernel);
 	if (r >= 0)
@@ -352,17 +334,17 @@ static int create(struct monitor *m)
 
 /*
  * Gives up the template if r is an error. Lets the agent make the container, once the machine has
- * its disks.
+ * its late devices.
  */
 static int end(struct monitor *m, int r)
 {
 	if (r < 0)
 		log_notice("the microVM's template could not be made: %s", err_msg());
 	template_abandon(&m->template.new);
-	if (!m->engine.disk_count)
+	if (!m->engine.late_count)
 		return create(m);
 	m->template.step = TEMPLATE_PLACING;
-	return engine_place_disks(&m->engine);
+	return engine_place_late(&m->engine);
 }
 
 int template_on_changed(struct monitor *m)

@@ -85,15 +85,31 @@ static void end_machine_lost(void *ctx, const char *why)
 	vcpus_end(ctx, VM_END_LOST, "%s", why);
 }
 
-static int plug_shares(struct machine *m, const struct machine_options *o)
+/*
+ * Connects a device that is a late one if the machine has its late devices in spare slots
+ * (in_spares). Such a device is only listed in m->late.
+ */
+static int plug_or_list(struct machine *m, struct virtio_device *d, bool in_spares)
+{
+	if (!in_spares)
+		return plug_device(m, d);
+	if (m->late_count == MACHINE_SPARES_MAX)
+		return err_set(EINVAL,
+			"the machine has more than %d devices that it gets after its start",
+			MACHINE_SPARES_MAX);
+	m->late[m->late_count++] = d;
+	return 0;
+}
+
+static int plug_shares(struct machine *m, const struct machine_options *o, bool in_spares)
 {
 	for (size_t i = 0; i < o->share_count; i++) {
 		const struct machine_share *s = &o->shares[i];
 		struct vhost_user *v = &m->shares[i].vhost;
 
-		int r = virtio_fs_init(&m->shares[i], &m->memory, s->tag, s->sock);
+		int r = virtio_fs_init(&m->shares[i], &m->memory, s->tag, s->sock, s->owned);
 		if (r >= 0)
-			r = plug_device(m, &v->dev);
+			r = plug_or_list(m, &v->dev, in_spares && s->peer);
 		if (!s->optional) {
 			v->lost = end_machine_lost;
 			v->lost_ctx = &m->cpus;
@@ -122,14 +138,15 @@ static int plug_nics(struct machine *m, const struct machine_options *o)
 	return 0;
 }
 
-static int plug_remote_nic(struct machine *m, const struct virtio_net_remote_options *o)
+static int plug_remote_nic(
+	struct machine *m, const struct virtio_net_remote_options *o, bool in_spares)
 {
 	struct vhost_user *v = &m->remote_nic.vhost;
 
 	int r = virtio_net_remote_init(&m->remote_nic, &m->memory, o);
 	v->lost = end_machine_lost;
 	v->lost_ctx = &m->cpus;
-	return r < 0 ? r : plug_device(m, &v->dev);
+	return r < 0 ? r : plug_or_list(m, &v->dev, in_spares);
 }
 
 int machine_init_disk(struct machine_blk *b, const struct vm_memory *m,
@@ -137,8 +154,11 @@ int machine_init_disk(struct machine_blk *b, const struct vm_memory *m,
 {
 	const struct virtio_blk_options local = {
 		.serial = d->serial, .write_through = d->write_through, .errors = d->errors};
-	const struct virtio_blk_remote_options remote = {
-		.sock = d->fd, .peer = d->peer, .reconnect = d->reconnect, .queues = d->queues};
+	const struct virtio_blk_remote_options remote = {.sock = d->fd,
+		.peer = d->peer,
+		.reconnect = d->reconnect,
+		.queues = d->queues,
+		.owned = d->owned};
 
 	*b = (struct machine_blk){0};
 	*ret = d->remote ? &b->remote.dev : &b->local.dev;
@@ -160,8 +180,7 @@ void machine_release_disk(struct machine_blk *b)
 		vhost_user_release(&b->remote);
 }
 
-/* Makes the disks. Late ones are only listed in m->late. */
-static int plug_disks(struct machine *m, const struct machine_options *o, bool late)
+static int plug_disks(struct machine *m, const struct machine_options *o, bool in_spares)
 {
 	int r = 0;
 
@@ -172,10 +191,8 @@ static int plug_disks(struct machine *m, const struct machine_options *o, bool l
 		r = machine_init_disk(b, &m->memory, &o->disks[i], &device);
 		b->remote.lost = end_machine_lost;
 		b->remote.lost_ctx = &m->cpus;
-		if (r >= 0 && late)
-			m->late[m->late_count++] = device;
-		else if (r >= 0)
-			r = plug_device(m, device);
+		if (r >= 0)
+			r = plug_or_list(m, device, in_spares);
 		if (r < 0)
 			err_ctx(r, "disk %zu", i);
 	}
@@ -206,10 +223,11 @@ static int plug_spares(struct machine *m, unsigned count)
 
 static int plug_devices(struct machine *m, const struct machine_options *o)
 {
-	unsigned spares = o->spares, slots[MACHINE_DISKS_MAX];
-	bool spare_disks = false;
+	unsigned spares = o->spares, slots[MACHINE_SPARES_MAX];
+	bool were_late = false;
 
-	int r = o->snapshot ? machine_read_spares(o->snapshot, &spares, &spare_disks) : 0;
+	int r = o->snapshot ? machine_read_spares(o->snapshot, &spares, &were_late) : 0;
+	const bool in_spares = o->late || were_late;
 	if (r >= 0)
 		r = plug_console(m, o);
 	if (r < 0)
@@ -221,13 +239,13 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 		r = plug_device(m, &m->balloon.dev);
 	}
 	if (r >= 0)
-		r = plug_disks(m, o, o->late_disks || spare_disks);
+		r = plug_disks(m, o, in_spares);
 	if (r >= 0)
-		r = plug_shares(m, o);
+		r = plug_shares(m, o, in_spares);
 	if (r >= 0)
 		r = plug_nics(m, o);
 	if (r >= 0 && o->remote_nic)
-		r = plug_remote_nic(m, o->remote_nic);
+		r = plug_remote_nic(m, o->remote_nic, in_spares);
 	if (r >= 0 && o->memory.hot) {
 		r = virtio_mem_init(&m->mem, &m->memory);
 		if (r >= 0)
@@ -247,8 +265,8 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 	}
 	if (r >= 0)
 		r = plug_spares(m, spares);
-	if (r >= 0 && !o->late_disks && spare_disks)
-		r = machine_place_disks(m, slots);
+	if (r >= 0 && !o->late && were_late)
+		r = machine_place_late(m, slots);
 	return r;
 }
 
@@ -317,14 +335,16 @@ static int build_cpus(struct machine *m, const struct machine_options *o)
 }
 
 /*
- * Says whether another process serves a device, and so needs the guest's memory. A share of a
- * machine from a template gets a shadow instead (vhost/shadow.h), so that machines have the
- * template's memory in common.
+ * Says whether another process serves a device, and so needs the guest's memory. caisson's own
+ * share of a machine from a template gets a shadow instead (vhost/shadow.h), so that machines have
+ * the template's memory in common.
  */
 static bool shares_memory(const struct machine_options *o)
 {
-	bool shares = (o->share_count > 0 && !o->snapshot_trusted) || o->remote_nic;
+	bool shares = o->remote_nic;
 
+	for (size_t i = 0; i < o->share_count; i++)
+		shares |= o->shares[i].peer || !o->snapshot_trusted;
 	for (size_t i = 0; i < o->disk_count; i++)
 		shares |= o->disks[i].remote;
 	return shares;

@@ -27,7 +27,8 @@ static int init_device(struct machine *m, struct machine_spare *s, const struct 
 		return machine_init_disk(&s->disk, &m->memory, &d->disk, &s->device);
 	case MACHINE_SHARE:
 		s->device = &s->share.vhost.dev;
-		return virtio_fs_init(&s->share, &m->memory, d->share.tag, d->share.sock);
+		return virtio_fs_init(
+			&s->share, &m->memory, d->share.tag, d->share.sock, d->share.owned);
 	}
 	return err_set(EINVAL, "device of kind %d", (int)d->kind);
 }
@@ -98,7 +99,7 @@ static int plug(struct machine *m, unsigned spare, struct virtio_device *d)
 	return 0;
 }
 
-int machine_place_disks(struct machine *m, unsigned ret_slots[static MACHINE_DISKS_MAX])
+int machine_place_late(struct machine *m, unsigned ret_slots[static MACHINE_SPARES_MAX])
 {
 	for (size_t i = 0; i < m->late_count; i++) {
 		unsigned spare;
@@ -107,7 +108,7 @@ int machine_place_disks(struct machine *m, unsigned ret_slots[static MACHINE_DIS
 		if (r >= 0)
 			r = plug(m, spare, m->late[i]);
 		if (r < 0)
-			return err_ctx(r, "disk %zu", i);
+			return err_ctx(r, "device %s", m->late[i]->name);
 		ret_slots[i] = slot_of(m, spare);
 	}
 	return 0;

@@ -40,13 +40,13 @@ int machine_attach(struct machine *m, const struct machine_device *d, unsigned *
 void machine_detach(struct machine *m, unsigned slot);
 
 /*
- * Puts the late disks (machine_options.late_disks), which machine_build() has made, into spare
- * slots, in their order. The guest's agent makes the driver look at the slots, as it does after
- * machine_attach(), but the disks are the machine's own and cannot be detached. ret_slots gets the
- * slots' indices in m->slots. Only the thread of machine_run() may call this, or any thread before
- * the machine runs.
+ * Puts the late devices (machine_options.late), which machine_build() has made, into spare slots,
+ * in the order disks, shares, network device. The guest's agent makes the driver look at the slots,
+ * as it does after machine_attach(), but the devices are the machine's own and cannot be detached.
+ * ret_slots gets the slots' indices in m->slots, m->late_count of them. Only the thread of
+ * machine_run() may call this, or any thread before the machine runs.
  */
-int machine_place_disks(struct machine *m, unsigned ret_slots[static MACHINE_DISKS_MAX]) must_check;
+int machine_place_late(struct machine *m, unsigned ret_slots[static MACHINE_SPARES_MAX]) must_check;
 
 /* The functions below are for build.c and snapshot/machine.c. */
 

@@ -61,6 +61,7 @@ struct machine_disk {
 	 */
 	int reconnect;
 	unsigned queues; /* number of queues of the back end that are used; 0: one */
+	bool owned;      /* of a back end: the same as in struct vhost_user_options */
 	bool read_only;
 	bool write_through; /* the disk has no write cache that the guest has to flush */
 	/* serial number that the guest reads, up to 20 bytes; never NULL */
@@ -76,7 +77,12 @@ struct machine_share {
 	 * machine ends.
 	 */
 	bool optional;
-	const char *peer; /* name of the server, which error messages use; NULL: they use the tag */
+	/*
+	 * name of the server, which error messages use; NULL: the share is caisson's own, which
+	 * every machine of this kind has (machine_options.late), and messages use the tag
+	 */
+	const char *peer;
+	bool owned; /* the same as in struct vhost_user_options */
 };
 
 struct machine_options {
@@ -100,10 +106,11 @@ struct machine_options {
 	const struct machine_disk *disks;
 	size_t disk_count;
 	/*
-	 * the machine starts without the disks: machine_build() makes them, and
-	 * machine_place_disks() (vm/hotplug.h) puts them into slots
+	 * the machine starts without its late devices, which are all disks, all shares with a
+	 * `peer`, and remote_nic: machine_build() makes them, and machine_place_late()
+	 * (vm/hotplug.h) puts them into slots
 	 */
-	bool late_disks;
+	bool late;
 	const struct machine_share *shares;
 	size_t share_count;
 	const struct virtio_net_options *nics;
@@ -124,8 +131,8 @@ struct machine_options {
 	/*
 	 * The snapshot with which the machine starts, and its file of guest memory. The machine
 	 * maps this file privately, or copies it if another process serves one of its devices
-	 * (except for a share, with snapshot_trusted) or if the memory is to be mergeable or of
-	 * reserved huge pages. NULL: the machine boots a kernel.
+	 * (except for a share without a `peer`, with snapshot_trusted) or if the memory is to be
+	 * mergeable or of reserved huge pages. NULL: the machine boots a kernel.
 	 */
 	const struct snapshot *snapshot;
 	int snapshot_memory;
@@ -206,8 +213,8 @@ struct machine {
 	struct virtio_balloon balloon;
 	struct virtio_mem mem; /* the device of the memory's hot region, if it has one */
 	struct machine_blk disks[MACHINE_DISKS_MAX];
-	/* the devices of the disks that are not in their slots from the beginning */
-	struct virtio_device *late[MACHINE_DISKS_MAX];
+	/* the late devices (machine_options.late), in the order of their slots */
+	struct virtio_device *late[MACHINE_SPARES_MAX];
 	size_t late_count;
 	struct virtio_fs shares[MACHINE_SHARES_MAX];
 	struct virtio_net nics[MACHINE_NICS_MAX];
@@ -296,9 +303,9 @@ void machine_go_on(struct machine *m);
  */
 int machine_check_shape(const struct machine_options *options) must_check;
 /*
- * Reads how many spare slots the machine of the snapshot has, and whether its disks are in the
- * first ones of them (machine_place_disks()).
+ * Reads how many spare slots the machine of the snapshot has, and whether its late devices are in
+ * the first ones of them (machine_place_late()).
  */
-int machine_read_spares(const struct snapshot *s, unsigned *ret, bool *ret_disks) must_check;
+int machine_read_spares(const struct snapshot *s, unsigned *ret, bool *ret_late) must_check;
 /* Loads the state of all parts into a machine that has not run yet. */
 int machine_load(struct machine *m, const struct machine_options *options) must_check;

@@ -238,7 +238,7 @@ static void run(struct input in)
 					   .peer = "a foe",
 					   .reconnect = back ? ends[0] : 0,
 					   .queues = (kind >> 2 & 1) + 1})
-			 : virtio_fs_init(&fs, &w.g.memory, "share", sock);
+			 : virtio_fs_init(&fs, &w.g.memory, "share", sock, false);
 	if (r >= 0) {
 		v->timeout_ms = TIMEOUT_MS;
 		wired_attach(&w, v);

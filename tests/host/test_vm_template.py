@@ -15,6 +15,7 @@ from harness.runtime import wait_for
 BOOT = 300
 CACHE = "/var/cache/caisson"
 KVM = ("--hypervisor", "kvm")
+HERE = os.path.dirname(os.path.abspath(__file__))
 USED = "microvm: starts from a template"
 RECORDED, PREFETCHED = "runs of pages are recorded", "microvm: prefetches"
 # Prints random numbers, identities of the kernel, the time, and the host name.
@@ -298,6 +299,42 @@ def test_disks(vm):
     assert os.stat(only[0]).st_ino == inode
     out, from_template, log = run(vm("echo", "used"))
     assert out == "used\n" and from_template, log
+
+
+def test_vhost_user_servers(vm):
+    """One template serves machines without a vhost-user server, and with a server of a share and one of an interface. If it
+    cannot be loaded, the microVM boots with the same connections to the servers."""
+    for name in templates():
+        os.unlink(name)
+    for i, used in enumerate((False, True, True, True)):
+        c = vm("sh", "-c", "cat /share/name; ping -c 1 -W 20 10.213.14.1 | grep transmitted")
+        os.mkdir(os.path.join(c.bundle, "share"))
+        with open(os.path.join(c.bundle, "share", "name"), "w") as f:
+            f.write(f"share {i}\n")
+        servers = {"fs": ["/usr/lib/qemu/virtiofsd", "-o", f"source={c.bundle}/share", "-o", "sandbox=chroot", "--socket-path=SOCKET"],
+                   "net": ["/usr/bin/python3", f"{HERE}/../vm/vhost_net.py", "SOCKET", "10.213.14.1"]}
+        sockets = {name: os.path.join(c.bundle, name + ".sock") for name in servers}
+        c.conf["mounts"].append({"destination": "/share", "type": "virtiofs", "source": f"vhost-user:{sockets['fs']}"})
+        c.conf["annotations"]["io.caisson.vm.net"] = f"vhost-user:{sockets['net']},mac=02:ca:ca:00:01:0{i},address=10.213.14.2/24"
+        for s in ("bounding", "effective", "permitted"):
+            c.conf["process"]["capabilities"][s] = config.CAPS + ["CAP_NET_RAW"]
+        if i == 3:
+            spoil(templates()[0], 128 << 20, lose_the_last_device)
+        started = [subprocess.Popen([a.replace("SOCKET", sockets[name]) for a in argv], stdin=subprocess.DEVNULL,
+                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for name, argv in servers.items()]
+        try:
+            wait_for(lambda: all(os.path.exists(p) for p in sockets.values()), "the servers' sockets")
+            out, from_template, log = run(c)
+        finally:
+            for p in started:
+                p.kill()
+                p.wait()
+        assert out == f"share {i}\n1 packets transmitted, 1 packets received, 0% packet loss\n" and from_template == used, out + log
+        assert ("the microVM boots" in log) == (i == 3), log
+        wait_for_keeper()
+        assert len(templates()) == 1
+    out, from_template, log = run(vm("echo", "without"))
+    assert out == "without\n" and from_template, log
 
 
 def test_off(vm):

@@ -164,7 +164,7 @@ static struct virtio_device *make_fs(struct every *e)
 		.protocol = BACK_MQ | BACK_ACK,
 		.queues = 2};
 	e->fds[0] = back_start(&e->back);
-	OK(virtio_fs_init(&e->fs, &e->w.g.memory, "every", e->fds[0]));
+	OK(virtio_fs_init(&e->fs, &e->w.g.memory, "every", e->fds[0], false));
 	return &e->fs.vhost.dev;
 }
 

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "base/str.h"
@@ -109,7 +110,7 @@ static int build_with(unsigned spares, const struct machine_disk *late)
 		.console_out = h.console[1],
 		.disks = late,
 		.disk_count = late ? 1 : 0,
-		.late_disks = true,
+		.late = true,
 		.spares = spares,
 		.vsock = &vsock};
 
@@ -187,7 +188,7 @@ static void released(void **state)
 static void late_disk(void **state)
 {
 	struct machine_disk late = {.fd = -EBADF, .serial = "late"};
-	unsigned slots[MACHINE_DISKS_MAX], spare;
+	unsigned slots[MACHINE_SPARES_MAX], spare;
 
 	host_open(&h, guest_path);
 	const struct machine_device other = {
@@ -197,7 +198,7 @@ static void late_disk(void **state)
 	assert_int_equal(build_with(2, &late), 0);
 	const unsigned first = h.m.slot_count - 2;
 	assert_int_equal(h.m.slots[first].device->id, 0);
-	assert_int_equal(machine_place_disks(&h.m, slots), 0);
+	assert_int_equal(machine_place_late(&h.m, slots), 0);
 	assert_int_equal(slots[0], first);
 	assert_ptr_equal(h.m.slots[first].device, &h.m.disks[0].local.dev);
 	assert_false(machine_has_attached(&h.m));
@@ -209,8 +210,106 @@ static void late_disk(void **state)
 	machine_release(&h.m);
 	/* There is no room for the disk. */
 	assert_int_equal(build_with(0, &late), 0);
-	assert_int_equal(machine_place_disks(&h.m, slots), -ENOSPC);
+	assert_int_equal(machine_place_late(&h.m, slots), -ENOSPC);
 	machine_release(&h.m);
+	host_close(&h);
+}
+
+/* Builds a machine with a late disk, two shares, one of which is late, and two spare slots. */
+static void build_with_shares(
+	int own, int remote, bool late, const struct snapshot *from, int memory)
+{
+	const struct machine_disk disk = {.fd = h.disk, .serial = "late"};
+	const struct machine_share shares[] = {
+		{.tag = "own", .sock = own}, {.tag = "late", .sock = remote, .peer = "server"}};
+	struct virtio_vsock_options vsock = {
+		.cid = 3, .event_queue = true, .connect = host_on_connect, .ctx = &h};
+	const struct machine_options o = {.kvm = "/dev/kvm",
+		.memory.size = MEMORY,
+		.cpus = 1,
+		.kernel = h.kernel,
+		.initramfs = -EBADF,
+		.cmdline = "H",
+		.console_in = h.keys[0],
+		.console_out = h.console[1],
+		.disks = &disk,
+		.disk_count = 1,
+		.shares = shares,
+		.share_count = ARRAY_SIZE(shares),
+		.late = late,
+		.spares = 2,
+		.vsock = &vsock,
+		.snapshot = from,
+		.snapshot_memory = memory};
+
+	if (machine_build(&h.m, &o) < 0)
+		fail_msg("%s", err_msg());
+}
+
+static void serve_two(int socks[static 2], pid_t servers[static 2])
+{
+	for (unsigned i = 0; i < 2; i++) {
+		host_serve_files(&h, &socks[i]);
+		servers[i] = h.server;
+	}
+}
+
+static void end_servers(int socks[static 2], const pid_t servers[static 2])
+{
+	int status;
+
+	for (unsigned i = 0; i < 2; i++)
+		fd_close(&socks[i]);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(waitpid(servers[i], &status, 0), servers[i]);
+		assert_int_equal(status, 0);
+	}
+	h.server = 0;
+}
+
+static void check_late(unsigned first)
+{
+	assert_ptr_equal(h.m.slots[first].device, &h.m.disks[0].local.dev);
+	assert_ptr_equal(h.m.slots[first + 1].device, &h.m.shares[1].vhost.dev);
+	assert_false(machine_has_attached(&h.m));
+}
+
+/*
+ * A late share takes the spare slot behind that of the late disk. A machine that is restored from a
+ * snapshot of this one has both in the same slots from the beginning.
+ */
+static void late_share(void **state)
+{
+	_cleanup_fd_ int memory = memfd_create("memory", MFD_CLOEXEC);
+	unsigned slots[MACHINE_SPARES_MAX];
+	struct snapshot_writer w;
+	struct snapshot from;
+	int socks[2];
+	pid_t servers[2];
+
+	host_open(&h, guest_path);
+	serve_two(socks, servers);
+	build_with_shares(socks[0], socks[1], true, NULL, -EBADF);
+	const unsigned count = h.m.slot_count, first = count - 2;
+	assert_int_equal(h.m.slots[first].device->id, 0);
+	assert_int_equal(machine_place_late(&h.m, slots), 0);
+	assert_int_equal(slots[1], first + 1);
+	check_late(first);
+	assert_int_equal(machine_start(&h.m), 0);
+	assert_int_equal(snapshot_begin(&w), 0);
+	if (machine_save(&h.m, &w, memory) < 0 || snapshot_finish(&w) < 0)
+		fail_msg("%s", err_msg());
+	machine_release(&h.m);
+	end_servers(socks, servers);
+
+	serve_two(socks, servers);
+	assert_int_equal(snapshot_open(&from, w.bytes.s, w.bytes.len), 0);
+	build_with_shares(socks[0], socks[1], false, &from, memory);
+	assert_int_equal(h.m.slot_count, count);
+	check_late(first);
+	machine_release(&h.m);
+	end_servers(socks, servers);
+	snapshot_release(&w);
 	host_close(&h);
 }
 
@@ -218,6 +317,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(late_disk),
+		cmocka_unit_test(late_share),
 		cmocka_unit_test(attached_and_detached),
 		cmocka_unit_test(released),
 	};

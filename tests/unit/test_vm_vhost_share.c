@@ -157,7 +157,7 @@ static void share_of(pid_t (*serve)(const char *dir, int *ret_sock))
 	pid_t server = serve(dir, &sock);
 	rig_memory(&w.g);
 	w.lost = 0;
-	if (virtio_fs_init(&fs, &w.g.memory, "root", sock) < 0)
+	if (virtio_fs_init(&fs, &w.g.memory, "root", sock, false) < 0)
 		fail_msg("%s", err_msg());
 	wired_attach(&w, &fs.vhost);
 	assert_int_equal(get(&w.g, VIRTIO_MMIO_DEVICE_ID), 26);
@@ -266,7 +266,7 @@ static void share_of_private_memory(void **state)
 	assert_int_equal(vm_memory_init(&w.g.memory,
 				 &(struct vm_memory_options){.size = RIG_RAM, .mergeable = true}),
 		0);
-	if (virtio_fs_init(&fs, &w.g.memory, "root", sock) < 0)
+	if (virtio_fs_init(&fs, &w.g.memory, "root", sock, false) < 0)
 		fail_msg("%s", err_msg());
 	wired_attach(&w, &fs.vhost);
 	use_share_by_shadow(&w);

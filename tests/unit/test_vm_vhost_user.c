@@ -324,9 +324,10 @@ static void bad_tags(void **state)
 	struct virtio_fs fs;
 	struct vm_memory m = {.fd = 0};
 
-	assert_int_equal(virtio_fs_init(&fs, &m, "", -1), -EINVAL);
+	assert_int_equal(virtio_fs_init(&fs, &m, "", -1, false), -EINVAL);
 	assert_int_equal(
-		virtio_fs_init(&fs, &m, "0123456789012345678901234567890123456", -1), -EINVAL);
+		virtio_fs_init(&fs, &m, "0123456789012345678901234567890123456", -1, false),
+		-EINVAL);
 	assert_non_null(strstr(err_msg(), "37 bytes, expected 1 to 36"));
 }
 

@@ -68,7 +68,7 @@ class BackEnd:
     features, protocol, rings = VERSION_1 | PROTOCOL_FEATURES, MQ | REPLY_ACK, 1
 
     def __init__(self, sock):
-        self.sock, self.regions = sock, []
+        self.sock, self.regions, self.owned = sock, [], False
         self.ring = [Ring(self) for _ in range(self.rings)]
 
     def queues(self):
@@ -117,6 +117,11 @@ class BackEnd:
             return struct.pack("<II", number, ring.taken), []
         if request == SET_MEM_TABLE:
             self.set_memory(payload, fds)
+        elif request == SET_OWNER:
+            # Servers that use the Rust crate vhost end a connection that gets a second one.
+            if self.owned:
+                sys.exit(1)
+            self.owned = True
         elif request in (SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ENABLE):
             self.set_ring(request, payload, fds)
         return None

@@ -21,6 +21,8 @@
 #include "vm/prefetch.h"
 #include "vm/snapshot/memory.h"
 
+#define NO_DEVICE 0 /* what the register DeviceID of a free spare slot reads (virtio 1.2, 4.2.2) */
+
 struct shape {
 	uint64_t memory;
 	uint32_t cpus, devices;
@@ -132,14 +134,14 @@ int machine_check_shape(const struct machine_options *o)
 	return 0;
 }
 
-int machine_read_spares(const struct snapshot *snapshot, unsigned *ret, bool *ret_disks)
+int machine_read_spares(const struct snapshot *snapshot, unsigned *ret, bool *ret_late)
 {
 	bool spare = false;
 	struct shape s;
 	int r = read_shape(snapshot, &s);
 
 	*ret = 0;
-	*ret_disks = false;
+	*ret_late = false;
 	for (uint32_t i = 0; r >= 0 && i < s.devices && i < MACHINE_DEVICES_MAX; i++) {
 		struct snapshot_part p;
 		uint32_t id = 0;
@@ -148,7 +150,7 @@ int machine_read_spares(const struct snapshot *snapshot, unsigned *ret, bool *re
 		if (r >= 0)
 			r = virtio_mmio_read_id(&p, &id);
 		*ret += spare;
-		*ret_disks |= spare && id == VIRTIO_ID_BLOCK;
+		*ret_late |= spare && id != NO_DEVICE;
 		/* The spare slots are those behind the vsock device (plug_devices() of build.c). */
 		spare |= id == VIRTIO_ID_VSOCK;
 	}

@@ -68,6 +68,11 @@ struct vhost_user_options {
 	 * end cannot come back
 	 */
 	int reconnect;
+	/*
+	 * An earlier device had this connection, so SET_OWNER was sent. It is sent once on a
+	 * connection: servers that use the Rust crate vhost fail at a second one.
+	 */
+	bool owned;
 };
 
 struct vhost_user {

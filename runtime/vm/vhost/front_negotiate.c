@@ -63,7 +63,7 @@ int vhost_front_negotiate(struct vhost_user *v, const struct vhost_user_options 
 	uint64_t queues = needed;
 
 	v->protocol = 0;
-	int r = vhost_front_tell(v, &owner, NULL, 0);
+	int r = o->owned ? 0 : vhost_front_tell(v, &owner, NULL, 0);
 
 	if (r >= 0)
 		r = ask_features(v);

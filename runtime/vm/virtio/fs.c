@@ -8,7 +8,8 @@
 
 #define REQUEST_QUEUES 1
 
-int virtio_fs_init(struct virtio_fs *fs, const struct vm_memory *m, const char *tag, int sock)
+int virtio_fs_init(
+	struct virtio_fs *fs, const struct vm_memory *m, const char *tag, int sock, bool owned)
 {
 	size_t len = strlen(tag);
 
@@ -21,6 +22,7 @@ int virtio_fs_init(struct virtio_fs *fs, const struct vm_memory *m, const char *
 	return vhost_user_init(&fs->vhost, m,
 		&(struct vhost_user_options){.sock = sock,
 			.peer = fs->peer,
+			.owned = owned,
 			.name = "fs",
 			.shadow = true,
 			.id = VIRTIO_ID_FS,

@@ -22,7 +22,8 @@ struct virtio_fs {
 /*
  * Makes the device. `tag` is the name by which the guest mounts the share, 1 to 36 bytes. `sock` is
  * connected to the server; the caller closes it. The call blocks until the server has reported its
- * features. Returns -EINVAL for a bad tag; other errors are those of vhost_user_init().
+ * features. `owned` is the same as in struct vhost_user_options. Returns -EINVAL for a bad tag;
+ * other errors are those of vhost_user_init().
  */
-int virtio_fs_init(struct virtio_fs *fs, const struct vm_memory *m, const char *tag, int sock)
-	must_check;
+int virtio_fs_init(struct virtio_fs *fs, const struct vm_memory *m, const char *tag, int sock,
+	bool owned) must_check;

@@ -28,6 +28,7 @@ int virtio_blk_remote_init(
 		&(struct vhost_user_options){.sock = o->sock,
 			.peer = o->peer,
 			.reconnect = o->reconnect,
+			.owned = o->owned,
 			.name = "blk",
 			.id = VIRTIO_ID_BLOCK,
 			.queue_count = queues,

@@ -10,6 +10,7 @@ struct virtio_blk_remote_options {
 	/* socket over which the device asks for new connections, as in struct vhost_user_options */
 	int reconnect;
 	unsigned queues; /* number of queues, which the back end must have; 0: one */
+	bool owned;      /* the same as in struct vhost_user_options */
 };
 
 /*

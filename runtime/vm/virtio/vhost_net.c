@@ -28,6 +28,7 @@ int virtio_net_remote_init(struct virtio_net_remote *n, const struct vm_memory *
 	return vhost_user_init(&n->vhost, m,
 		&(struct vhost_user_options){.sock = options->sock,
 			.peer = options->peer,
+			.owned = options->owned,
 			.name = "net",
 			.id = VIRTIO_ID_NET,
 			.queue_count = 2,

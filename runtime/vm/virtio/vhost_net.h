@@ -17,6 +17,7 @@ struct virtio_net_remote_options {
 	 * MTU that the guest's interface gets, at least VIRTIO_NET_MTU_MIN; 0: the driver chooses
 	 */
 	uint16_t mtu;
+	bool owned; /* the same as in struct vhost_user_options */
 };
 
 struct virtio_net_remote {
