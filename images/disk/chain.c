@@ -89,7 +89,8 @@ int disk_open_named(struct disk *d, const char *what, const char *name, bool wri
 	*ret_path = NULL;
 	if (!d->dir)
 		return disk_err(d, EPERM,
-			"%s: the image names \"%s\", and no directory is allowed for such files",
+			"%s: the image names \"%s\", and no directory is allowed for such files: "
+			"`--backing on` allows the image's own, `--backing DIR` another",
 			what, name);
 	int r = beneath(d, what, name, ret_path);
 	if (r < 0)

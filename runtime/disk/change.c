@@ -3,6 +3,7 @@
  * Runs `caisson disk resize`, `caisson disk snapshot` and `caisson disk check`, which work on an
  * image as a whole.
  */
+#include "base/fd.h"
 #include "disk/tool.h"
 
 static int new_size(const struct disk *d, const char *text, uint64_t *ret)
@@ -260,7 +261,7 @@ int tool_check(const struct tool_command *self, int argc, char **argv)
 	if (r >= 0)
 		r = disk_run_check(i.disk, &c);
 	if (r == -EOPNOTSUPP) {
-		fprintf(stderr, "caisson disk: %s\n", err_msg());
+		fd_say(STDERR_FILENO, "caisson disk", err_msg());
 		return 63;
 	}
 	if (r >= 0)

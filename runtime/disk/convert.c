@@ -3,6 +3,8 @@
  * Runs `caisson disk convert`, which copies a disk with several threads. Parts that are all zeros
  * are not written.
  */
+#include <sys/stat.h>
+
 #include "disk/tool.h"
 
 #define PIECE (1u << 20)
@@ -174,10 +176,29 @@ static int check_target(struct convert *v)
 	return 0;
 }
 
+/*
+ * Refuses a target that is the source's own file. The locks refuse it too, but then the message
+ * would speak of another process.
+ */
+static int check_two_files(const struct convert *v)
+{
+	struct stat from, to;
+
+	if (stat(v->from.path, &from) < 0 || stat(v->to.path, &to) < 0)
+		return 0;
+	if (from.st_dev == to.st_dev && from.st_ino == to.st_ino)
+		return err_set(
+			EINVAL, "%s is both SOURCE and TARGET: name another TARGET", v->to.path);
+	return 0;
+}
+
 static int open_target(struct convert *v)
 {
 	uint64_t size = disk_size(v->from.disk);
-	int r = 0;
+	int r = check_two_files(v);
+
+	if (r < 0)
+		return r;
 
 	v->target.qcow2.size = size;
 	if (!v->existing)

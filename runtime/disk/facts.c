@@ -57,7 +57,7 @@ int tool_json_facts(struct json_out *o, const struct disk_fact *facts)
 static int add_value(struct strbuf *out, const struct disk_fact *f)
 {
 	if (f->type == DISK_FACT_TEXT)
-		return strbuf_addf(out, " %s\n", f->text);
+		return tool_add_line(out, " %s", f->text);
 	if (f->type == DISK_FACT_NUMBER)
 		return strbuf_addf(out, " %llu\n", (unsigned long long)f->number);
 	if (f->type == DISK_FACT_BOOL)

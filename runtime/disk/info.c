@@ -74,7 +74,7 @@ int tool_add_snapshots(struct strbuf *out, const struct qcow2_snapshots *all)
 
 		localtime_r(&when, &tm);
 		strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
-		r = strbuf_addf(out, "%-8s %-24s %10s %19s %02llu:%02llu:%02llu.%03llu\n", s->id,
+		r = tool_add_line(out, "%-8s %-24s %10s %19s %02llu:%02llu:%02llu.%03llu", s->id,
 			s->name, tool_human(s->vm_state_size, size, sizeof(size)), date,
 			(unsigned long long)(clock / 3600000),
 			(unsigned long long)(clock / 60000 % 60),
@@ -90,11 +90,12 @@ static int print_text(
 	_cleanup_strbuf_ struct strbuf out = {0};
 	char size[32], used[32];
 
-	int r = strbuf_addf(&out,
-		"image: %s\nfile format: %s\nvirtual size: %s (%llu bytes)\n"
-		"disk size: %s\n",
-		path, i->format, tool_human(i->size, size, sizeof(size)),
-		(unsigned long long)i->size, tool_human(i->used, used, sizeof(used)));
+	int r = tool_add_line(&out, "image: %s", path);
+	if (r >= 0)
+		r = strbuf_addf(&out,
+			"file format: %s\nvirtual size: %s (%llu bytes)\ndisk size: %s\n",
+			i->format, tool_human(i->size, size, sizeof(size)),
+			(unsigned long long)i->size, tool_human(i->used, used, sizeof(used)));
 	if (r >= 0 && i->encrypted)
 		r = strbuf_addf(&out, "encrypted: yes\n");
 	if (r >= 0 && i->cluster_size)
@@ -102,9 +103,9 @@ static int print_text(
 	if (r >= 0 && i->dirty)
 		r = strbuf_addf(&out, "cleanly shut down: no\n");
 	if (r >= 0 && i->backing)
-		r = strbuf_addf(&out, "backing file: %s\n", i->backing);
+		r = tool_add_line(&out, "backing file: %s", i->backing);
 	if (r >= 0 && i->backing_format)
-		r = strbuf_addf(&out, "backing file format: %s\n", i->backing_format);
+		r = tool_add_line(&out, "backing file format: %s", i->backing_format);
 	if (r >= 0)
 		r = tool_add_snapshots(&out, all);
 	if (r >= 0 && i->facts)
@@ -174,11 +175,11 @@ static int add_map(struct strbuf *text, struct json_out *o, const struct map_lin
 	if (!o && zero)
 		return 0;
 	if (!o && m->e.host == DISK_NO_HOST)
-		return strbuf_addf(text, "%#-16llx%#-16llx%-16s%s\n",
+		return tool_add_line(text, "%#-16llx%#-16llx%-16s%s",
 			(unsigned long long)m->e.start, (unsigned long long)m->e.length,
 			m->e.kind == DISK_PACKED ? "compressed" : "encrypted", m->file);
 	if (!o)
-		return strbuf_addf(text, "%#-16llx%#-16llx%#-16llx%s\n",
+		return tool_add_line(text, "%#-16llx%#-16llx%#-16llx%s",
 			(unsigned long long)m->e.start, (unsigned long long)m->e.length,
 			(unsigned long long)m->e.host, m->file);
 	json_out_object(o, NULL);

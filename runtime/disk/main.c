@@ -146,6 +146,6 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
-	fprintf(stderr, "caisson disk: %s\n", *err_msg() ? err_msg() : strerror(-r));
+	fd_say(STDERR_FILENO, "caisson disk", *err_msg() ? err_msg() : strerror(-r));
 	return argc > 1 && streq(argv[1], "compare") ? 2 : 1;
 }

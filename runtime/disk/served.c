@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "disk/served.h"
 
-#include <stdio.h>
+#include <unistd.h>
+
+#include "base/fd.h"
 
 /* how many errors this process prints at most, because a guest can cause any number of errors */
 #define ERRORS_MAX 16
@@ -16,7 +18,7 @@ static struct served *served_of(struct blk_image *i)
 static int print_error(struct blk_image *i, int r)
 {
 	if (r < 0 && atomic_fetch_add(&served_of(i)->errors, 1) < ERRORS_MAX)
-		dprintf(STDERR_FILENO, "caisson disk: %s\n", err_msg());
+		fd_say(STDERR_FILENO, "caisson disk", err_msg());
 	return r;
 }
 

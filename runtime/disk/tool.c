@@ -6,6 +6,7 @@
 #include "disk/tool.h"
 
 #include <limits.h>
+#include <stdarg.h>
 
 #include "disk/remember.h"
 
@@ -59,6 +60,22 @@ const char *tool_human(uint64_t bytes, char *buf, size_t size)
 	}
 	snprintf(buf, size, "%0.3g %s", v, units[i]);
 	return buf;
+}
+
+int tool_add_line(struct strbuf *out, const char *fmt, ...)
+{
+	_cleanup_free_ char *line = NULL;
+	va_list args;
+
+	va_start(args, fmt);
+	int len = vasprintf(&line, fmt, args);
+	va_end(args);
+	if (len < 0) {
+		line = NULL;
+		return err_set(ENOMEM, "no memory");
+	}
+	str_clean(line, (size_t)len + 1, line, (size_t)len);
+	return strbuf_addf(out, "%s\n", line);
 }
 
 static bool known(const char *format)

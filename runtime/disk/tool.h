@@ -130,6 +130,12 @@ int tool_format(const char *path, const char *format, const char *option, const 
 int tool_size(const char *text, const char *what, uint64_t *ret) must_check;
 const char *tool_human(uint64_t bytes, char *buf, size_t size);
 
+/*
+ * Adds the formatted text to *out as one line. The text may contain foreign text: str_clean() makes
+ * it harmless for a terminal.
+ */
+int tool_add_line(struct strbuf *out, const char *fmt, ...) must_check printf_like(2, 3);
+
 /* Add to the output the facts that only the image's format has. */
 int tool_json_facts(struct json_out *o, const struct disk_fact *facts) must_check;
 int tool_add_facts(struct strbuf *out, const struct disk_fact *facts) must_check;

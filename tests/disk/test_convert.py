@@ -169,3 +169,14 @@ def test_formats_are_named(disk, raw):
     disk("info", "-f", "nonsense", image).failed("nonsense")
     disk("info", "-f", "qcow2", raw).failed("qcow2 header", "0x514649fb")
     disk("create", "-f", "qcow2", "-b", "image.img", disk.path("o.qcow2")).failed("-F")
+
+
+def test_onto_itself(disk, raw):
+    """A source that is the target too stays as it is, under whatever name."""
+    image, link = disk.path("i.qcow2"), disk.path("link.raw")
+    disk("convert", raw, image).ok()
+    os.link(raw, link)
+    before = [open(p, "rb").read() for p in (raw, image)]
+    for source, target in ((image, image), (raw, raw), (raw, link)):
+        disk("convert", source, target).failed("both SOURCE and TARGET")
+    assert before == [open(p, "rb").read() for p in (raw, image)]

@@ -200,3 +200,17 @@ def test_snapshot_table(disk, image):
             f.seek(at)
             f.write(entry)
     disk.sound(image)
+
+
+def test_control_characters(disk, image):
+    """The names in an image do not command a terminal, and caisson gives snapshots no such names."""
+    evil = "a\x1b[2J\nb"
+    disk("snapshot", "-c", evil, image).failed("snapshot", "control characters")
+    qemu("snapshot", "-c", evil, image).ok()
+    disk("create", "-f", "qcow2", "-u", "-b", evil, "-F", "raw", disk.path("o.qcow2"), "1M").ok()
+    shown = [disk("snapshot", "-l", image).ok(), disk("info", image).ok(), disk("info", disk.path("o.qcow2")).ok(),
+             disk("map", disk.path("o.qcow2")).failed("backing file"), disk("snapshot", "-d", evil + "c", image).failed("found no snapshot")]
+    for r in shown:
+        assert "a?[2J|b" in r.out + r.err and "\x1b" not in r.out + r.err, r
+    assert disk.info(image)["snapshots"][0]["name"] == evil
+    disk("snapshot", "-d", evil, image).ok()

@@ -13,6 +13,8 @@
 
 #include "images/disk/qcow2/snapshots.h"
 
+#define NAME_MAX_BYTES 255 /* length of the name of a snapshot that caisson makes */
+
 /*
  * Writes the list of snapshots as a new table, makes the header refer to it, and frees the old
  * table, which has `old_length` bytes.
@@ -310,15 +312,21 @@ int qcow2_snapshot_create(struct disk *d, const char *name)
 {
 	_cleanup_snapshots_ struct qcow2_snapshots all = {0};
 	struct qcow2 *q = qcow2_of(d);
+	char clean[NAME_MAX_BYTES + 1];
 
 	int r = may_change(d, "create a snapshot", 0);
 	if (r >= 0)
 		r = qcow2_snapshots_read(d, &all);
 	if (r < 0)
 		return r;
-	if (!*name || strlen(name) > 255)
-		return disk_err(
-			d, EINVAL, "snapshot \"%s\": expected a name of 1 to 255 bytes", name);
+	if (!*name || strlen(name) > NAME_MAX_BYTES)
+		return disk_err(d, EINVAL, "snapshot \"%s\": expected a name of 1 to %d bytes",
+			name, NAME_MAX_BYTES);
+	str_clean(clean, sizeof(clean), name, strlen(name));
+	if (!streq(clean, name))
+		return disk_err(d, EINVAL,
+			"snapshot \"%s\": expected a name in UTF-8 without control characters",
+			name);
 	if (all.n >= QCOW2_SNAPSHOTS_MAX)
 		return disk_err(d, EFBIG, "has %zu snapshots, and no room for more", all.n);
 	pthread_mutex_lock(&q->lock);
