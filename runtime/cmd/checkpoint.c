@@ -5,6 +5,16 @@
 #include "cmd/cmd.h"
 #include "launch/live_list.h"
 
+int cmd_take_empty_ns(const struct option_list *values, struct criu_options *o)
+{
+	for (size_t i = 0; i < values->n; i++) {
+		if (!streq(values->v[i], "network"))
+			return err_set(EINVAL, "--empty-ns %.40s: expected network", values->v[i]);
+		o->empty_network = true;
+	}
+	return 0;
+}
+
 /*
  * Refuses a container in namespaces to which a mount was attached while it ran, because CRIU would
  * not find the mount at the restore: config.json does not have it. The monitor of a microVM refuses
@@ -37,15 +47,18 @@ static int check(struct container *c, const struct checkpoint_options *o)
 	if (!c->vm)
 		r = check_attached(c);
 	if (r >= 0)
-		r = criu_check_options(&o->criu);
-	if (r >= 0 && c->vm && o->criu.pre_dump)
-		r = err_set(ENOTSUP, "--pre-dump: a microVM has only whole checkpoints");
+		r = criu_check_options(&o->criu, c->vm);
+	if (r >= 0 && o->criu.lazy_pages && !o->criu.page_server)
+		r = err_set(EINVAL,
+			"--lazy-pages: the pages are fetched from this command: add --page-server "
+			"ADDRESS:PORT, where CRIU listens for that");
 	return r;
 }
 
 int cmd_checkpoint(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	struct checkpoint_options o = {.image_path = "checkpoint"};
+	struct checkpoint_options o = {.image_path = "checkpoint", .criu = CRIU_OPTIONS_INIT};
+	struct option_list empty_ns = {0};
 	const struct option_def defs[] = {
 		{"image-path", 0, OPTION_STRING, &o.image_path, "DIR",
 			"where the checkpoint is written (default: checkpoint)"},
@@ -56,9 +69,12 @@ int cmd_checkpoint(const struct command *self, const struct globals *g, int argc
 		{"parent-path", 0, OPTION_STRING, &o.criu.parent_path, "DIR",
 			"CRIU: an earlier --pre-dump, relative to --image-path"},
 		{"page-server", 0, OPTION_STRING, &o.criu.page_server, "ADDRESS:PORT",
-			"CRIU: send the memory to this page server"},
-		{"status-fd", 0, OPTION_STRING, &o.criu.status_fd, "FD", "refused"},
-		CMD_OPTIONS_OF_CRIU(o.criu),
+			"CRIU: send the memory to this page server; listen there for --lazy-pages"},
+		{"status-fd", 0, OPTION_COUNT, &o.criu.status_fd, "FD",
+			"CRIU: write a zero byte to FD when --lazy-pages is ready"},
+		{"tcp-skip-in-flight", 0, OPTION_FLAG, &o.criu.tcp_skip_in_flight, NULL,
+			"CRIU: leave out TCP connections that are not accepted yet"},
+		CMD_OPTIONS_OF_CRIU(o.criu, empty_ns),
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = 1};
@@ -68,6 +84,8 @@ int cmd_checkpoint(const struct command *self, const struct globals *g, int argc
 	if (r != 0)
 		return r < 0 ? r : 0;
 	r = cmd_open(g, args.v[0], true, &c);
+	if (r >= 0)
+		r = cmd_take_empty_ns(&empty_ns, &o.criu);
 	if (r >= 0)
 		r = check(&c, &o);
 	if (r >= 0)

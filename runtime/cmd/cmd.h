@@ -61,9 +61,10 @@ int cmd_plan(const struct command *self, const struct globals *g, int argc, char
 
 /*
  * Rows of an option table for the options of CRIU that `checkpoint` and `restore` share. `o` is a
- * struct criu_options. They have no effect on a microVM, whose checkpoint has all of the guest.
+ * struct criu_options, and `empty_ns` a struct option_list, which cmd_take_empty_ns() reads.
+ * criu_check_options() says which of them a microVM can have.
  */
-#define CMD_OPTIONS_OF_CRIU(o) \
+#define CMD_OPTIONS_OF_CRIU(o, empty_ns) \
 	{"work-path", 0, OPTION_STRING, &(o).work_path, "DIR", \
 		"where CRIU writes its log (default: --image-path)"}, \
 		{"tcp-established", 0, OPTION_FLAG, &(o).tcp_established, NULL, \
@@ -76,13 +77,20 @@ int cmd_plan(const struct command *self, const struct globals *g, int argc, char
 			"CRIU: allow open files that were deleted"}, \
 		{"auto-dedup", 0, OPTION_FLAG, &(o).auto_dedup, NULL, \
 			"CRIU: drop pages from the images that are there twice"}, \
-		{"empty-ns", 0, OPTION_STRING, &(o).empty_ns, "network", \
+		{"empty-ns", 0, OPTION_LIST, &(empty_ns), "network", \
 			"CRIU: leave out what is in the network namespace"}, \
-		{"lazy-pages", 0, OPTION_FLAG, &(o).lazy_pages, NULL, "refused"}, \
+		{"lazy-pages", 0, OPTION_FLAG, &(o).lazy_pages, NULL, \
+			"CRIU: move the memory only when it is used (`criu lazy-pages`)"}, \
+		{"network-lock", 0, OPTION_STRING, &(o).network_lock, "METHOD", \
+			"CRIU: how it blocks the network: iptables (default), nftables or skip"}, \
 	{ \
 		"manage-cgroups-mode", 0, OPTION_STRING, &(o).cgroups_mode, "MODE", \
 			"CRIU: soft (default), full, strict, props, none or ignore" \
 	}
+
+struct criu_options;
+/* Reads the values of --empty-ns, of which CRIU knows one: network. */
+int cmd_take_empty_ns(const struct option_list *values, struct criu_options *o) must_check;
 
 /* The arguments of a subcommand, without its options. */
 struct arguments {

@@ -5,7 +5,8 @@
 
 int cmd_restore(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	struct criu_options criu = {0};
+	struct criu_options criu = CRIU_OPTIONS_INIT;
+	struct option_list empty_ns = {0};
 	struct launch_options o = {.restore = "checkpoint", .criu = &criu};
 	bool flag;
 	int status;
@@ -28,7 +29,9 @@ int cmd_restore(const struct command *self, const struct globals *g, int argc, c
 			"CRIU: LSM profile of the restored processes"},
 		{"lsm-mount-context", 0, OPTION_STRING, &criu.lsm_mount_context, "CONTEXT",
 			"CRIU: LSM context of the restored mounts"},
-		CMD_OPTIONS_OF_CRIU(criu),
+		{"tcp-close", 0, OPTION_FLAG, &criu.tcp_close, NULL,
+			"CRIU: close the TCP connections of the checkpoint"},
+		CMD_OPTIONS_OF_CRIU(criu, empty_ns),
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = 1};
@@ -37,7 +40,9 @@ int cmd_restore(const struct command *self, const struct globals *g, int argc, c
 	if (r != 0)
 		return r < 0 ? r : 0;
 	o.id = args.v[0];
-	r = cmd_prepare_launch(g, &o);
+	r = cmd_take_empty_ns(&empty_ns, &criu);
+	if (r >= 0)
+		r = cmd_prepare_launch(g, &o);
 	if (r >= 0)
 		r = launch_run(&o, &status);
 	return r < 0 ? r : status;

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/data_dir.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/remove.h"
@@ -26,8 +27,9 @@
 
 static int open_image(const char *path, bool make)
 {
-	if (make && mkdir(path, 0700) < 0 && errno != EEXIST)
-		return err_sys("--image-path %s: make the directory", path);
+	int r = make ? data_dir_make(path) : 0;
+	if (r < 0)
+		return err_ctx(r, "--image-path");
 	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return dir < 0 ? err_sys("--image-path %s", path) : dir;
 }

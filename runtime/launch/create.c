@@ -309,7 +309,9 @@ static int load_bundle(
 	if (r >= 0)
 		r = bundle_load(&c->arena, o, b);
 	if (r >= 0 && o->restore && b->isolation == PLAN_NS)
-		r = criu_may_restore(o);
+		r = criu_may_restore();
+	if (r >= 0 && o->restore)
+		r = criu_check_options(o->criu, b->isolation == PLAN_VM);
 	if (r >= 0)
 		r = check_console_options(b->spec, o, attached && !o->detach);
 	return r;

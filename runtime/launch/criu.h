@@ -26,18 +26,36 @@ struct launch;
  * line.
  */
 struct criu_options {
-	const char *work_path;    /* directory of CRIU's log; NULL: the directory of --image-path */
-	const char *parent_path;  /* an earlier pre-dump, relative to --image-path */
-	const char *page_server;  /* ADDRESS:PORT of a page server */
+	const char *work_path;   /* directory of CRIU's log; NULL: the directory of --image-path */
+	const char *parent_path; /* an earlier pre-dump, relative to --image-path */
+	/* ADDRESS:PORT of a page server; if lazy_pages is set, CRIU itself is the server */
+	const char *page_server;
 	const char *cgroups_mode; /* value of --manage-cgroups-mode; NULL: soft */
-	const char *empty_ns;     /* "network", or NULL */
-	const char *lsm_profile, *lsm_mount_context, *status_fd;
-	bool tcp_established, ext_unix_sk, shell_job, file_locks, link_remap, auto_dedup;
+	const char *network_lock; /* value of --network-lock; NULL: CRIU's own choice */
+	const char *lsm_profile, *lsm_mount_context;
+	/*
+	 * descriptor to which a zero byte is written as soon as the pages can be fetched; -EBADF:
+	 * none
+	 */
+	int status_fd;
+	bool tcp_established, tcp_skip_in_flight, tcp_close;
+	bool ext_unix_sk, shell_job, file_locks, link_remap, auto_dedup;
 	bool pre_dump, lazy_pages;
+	bool empty_network; /* --empty-ns network */
 };
 
-/* Refuses options whose value is wrong, and those that caisson does not have. */
-int criu_check_options(const struct criu_options *o) must_check;
+#define CRIU_OPTIONS_INIT \
+	{ \
+		.status_fd = -EBADF \
+	}
+
+/*
+ * Refuses options whose value is wrong, and those that contradict each other. If `vm` is true, also
+ * refuses options that would do something in a container in namespaces and cannot in a microVM. The
+ * options that only allow CRIU to save something are fine there, because the checkpoint of a
+ * microVM has all of the guest.
+ */
+int criu_check_options(const struct criu_options *o, bool vm) must_check;
 
 /*
  * Saves the container of c in the directory `image`. If the options say neither leave_running nor
@@ -45,8 +63,8 @@ int criu_check_options(const struct criu_options *o) must_check;
  */
 int criu_checkpoint(struct container *c, const struct checkpoint_options *o, int image) must_check;
 
-/* Says why this user cannot restore a container in namespaces, and checks the options. */
-int criu_may_restore(const struct launch_options *o) must_check;
+/* Says why this user cannot restore a container in namespaces. */
+int criu_may_restore(void) must_check;
 
 /*
  * Makes the container of l from the checkpoint in o->restore. l->plan is the plan of the same

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "base/fd.h"
@@ -161,19 +163,57 @@ static int check_spec(const struct spec *s)
 	return 0;
 }
 
-static int put_page_server(const char *text, struct criu_message *opts)
+/*
+ * Tells CRIU to listen only on `address`. CRIU takes no address from its caller if it is to be the
+ * page server, and would listen on all of the host's, where anyone could fetch the container's
+ * memory. It does take one from a configuration file, so the function makes such a file in memory.
+ * Returns the file's descriptor.
+ */
+static int put_listener(const char *address, struct criu_message *opts)
 {
-	const char *colon = strrchr(text, ':');
+	uint8_t raw[sizeof(struct in6_addr)];
+	char line[300], path[32];
+
+	if (inet_pton(AF_INET, address, raw) != 1 && inet_pton(AF_INET6, address, raw) != 1)
+		return err_set(EINVAL,
+			"--page-server %s: with --lazy-pages it is the address of this host on "
+			"which CRIU listens: expected an IP address",
+			address);
+	_cleanup_fd_ int file = memfd_create("criu.conf", MFD_CLOEXEC);
+	int len = snprintf(line, sizeof(line), "address %s\n", address);
+	int r = file < 0 ? -errno : fd_write_all(file, line, (size_t)len);
+	if (r < 0)
+		return err_set(-r, "write CRIU's configuration: %s", strerror(-r));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+	criu_put_text(opts, CRIU_CONFIG_FILE, path);
+	return take_fd(&file);
+}
+
+/*
+ * Tells CRIU where the memory goes. *ret_listener becomes a descriptor that criu must inherit, or
+ * stays as it is.
+ */
+static int put_page_server(
+	const struct criu_options *o, struct criu_message *opts, int *ret_listener)
+{
+	const char *text = o->page_server, *colon = text ? strrchr(text, ':') : NULL;
 	char address[256];
 	uint64_t port;
 
-	if (!colon || colon == text || colon - text >= (ssize_t)sizeof(address) ||
-		str_to_u64(colon + 1, &port) < 0 || !port || port > UINT16_MAX)
+	if (!text)
+		return 0;
+	size_t len = colon ? (size_t)(colon - text) : 0;
+	/* The brackets of [ADDRESS]:PORT set an IPv6 address apart from the port. */
+	bool brackets = len > 2 && text[0] == '[' && text[len - 1] == ']';
+	if (len == 0 || len >= sizeof(address) || str_to_u64(colon + 1, &port) < 0 || !port ||
+		port > UINT16_MAX)
 		return err_set(EINVAL, "--page-server %.300s: expected ADDRESS:PORT", text);
-	memcpy(address, text, (size_t)(colon - text));
-	address[colon - text] = '\0';
+	memcpy(address, text + brackets, len - 2 * brackets);
+	address[len - 2 * brackets] = '\0';
 	criu_put_numbered(opts, CRIU_PAGE_SERVER, address, port);
-	return 0;
+	if (o->lazy_pages)
+		*ret_listener = put_listener(address, opts);
+	return o->lazy_pages && *ret_listener < 0 ? *ret_listener : 0;
 }
 
 static int put_parent(const struct criu_options *o, int image, struct criu_message *opts)
@@ -187,6 +227,8 @@ static int put_parent(const struct criu_options *o, int image, struct criu_messa
 			o->parent_path);
 	if (fstatat(image, o->parent_path, &st, 0) < 0)
 		return err_sys("--parent-path %s, relative to --image-path", o->parent_path);
+	if (!S_ISDIR(st.st_mode))
+		return err_set(ENOTDIR, "--parent-path %s: expected a directory", o->parent_path);
 	criu_put_text(opts, CRIU_PARENT_IMG, o->parent_path);
 	return 0;
 }
@@ -206,6 +248,9 @@ static int put_dump(struct container *c, const struct checkpoint_options *o, int
 	criu_put_number(opts, CRIU_PID, (uint64_t)c->pid);
 	criu_put_text(opts, CRIU_ROOT, c->rootfs);
 	criu_put_flag(opts, CRIU_LEAVE_RUNNING, o->leave_running);
+	criu_put_flag(opts, CRIU_TCP_SKIP_IN_FLIGHT, k->tcp_skip_in_flight);
+	/* CRIU says by a notification when the pages can be fetched. */
+	criu_put_flag(opts, CRIU_NOTIFY_SCRIPTS, k->lazy_pages);
 	criu_put_flag(opts, CRIU_TRACK_MEM, k->pre_dump || k->parent_path);
 	if (r >= 0 && c->cgroup.path) {
 		const char *dir = arena_printf(&c->arena, "%s%s", c->cgroup.mount, c->cgroup.path);
@@ -214,13 +259,23 @@ static int put_dump(struct container *c, const struct checkpoint_options *o, int
 	}
 	if (r >= 0)
 		r = put_parent(k, image, opts);
-	if (r >= 0 && k->page_server)
-		r = put_page_server(k->page_server, opts);
 	if (r >= 0)
 		r = put_namespaces(c, s, opts);
 	if (r >= 0)
 		r = criu_name_mounts(c, s, opts);
 	return r < 0 ? r : put_streams(c, image, opts);
+}
+
+/* Tells the caller, by --status-fd, that CRIU is ready to give pages away. */
+static int notified(void *data, const struct criu_reply *n, int fd)
+{
+	const struct criu_options *o = data;
+	(void)fd;
+
+	if (!streq(n->script, "status-ready") || o->status_fd < 0)
+		return 0;
+	int r = fd_write_all(o->status_fd, "", 1);
+	return r < 0 ? err_set(-r, "--status-fd %d: %s", o->status_fd, strerror(-r)) : 0;
 }
 
 int criu_checkpoint(struct container *c, const struct checkpoint_options *o, int image)
@@ -236,13 +291,17 @@ int criu_checkpoint(struct container *c, const struct checkpoint_options *o, int
 	_cleanup_fd_ int work = criu_open_work(k, image);
 	if (work < 0)
 		return work;
-	const int dirs[] = {image, work};
-	const struct criu_start start = {.inherited = dirs, .ninherited = ARRAY_SIZE(dirs)};
+	_cleanup_fd_ int listener = -EBADF;
 	criu_put_number(&opts, CRIU_WORK_DIR_FD, (uint64_t)work);
 	int r = put_dump(c, o, image, &opts);
 	if (r >= 0)
+		r = put_page_server(k, &opts, &listener);
+	const int files[] = {image, work, listener};
+	const struct criu_start start = {.inherited = files, .ninherited = ARRAY_SIZE(files)};
+	if (r >= 0)
 		r = criu_start(&start, &criu);
 	if (r >= 0)
-		r = criu_call(&criu, k->pre_dump ? CRIU_PRE_DUMP : CRIU_DUMP, &opts, NULL, NULL);
+		r = criu_call(
+			&criu, k->pre_dump ? CRIU_PRE_DUMP : CRIU_DUMP, &opts, notified, (void *)k);
 	return criu_with_log(r, criu_work_path(k, o->image_path), "dump.log");
 }

@@ -23,13 +23,13 @@ struct restore {
 	size_t ninherited;
 };
 
-int criu_may_restore(const struct launch_options *o)
+int criu_may_restore(void)
 {
 	if (geteuid() != 0 || sys_in_userns())
 		return err_set(EPERM,
 			"criu needs root: only root can restore a container in namespaces (an "
 			"ordinary user can use --isolation vm)");
-	return criu_check_options(o->criu);
+	return 0;
 }
 
 /* --- steps of the plan --- */
@@ -229,6 +229,7 @@ static int put_restore(struct restore *r, struct criu_message *opts)
 	criu_put_flag(opts, CRIU_EVASIVE_DEVICES, true);
 	criu_put_flag(opts, CRIU_NOTIFY_SCRIPTS, true);
 	criu_put_flag(opts, CRIU_RST_SIBLING, true);
+	criu_put_flag(opts, CRIU_TCP_CLOSE, o->tcp_close);
 	criu_put_text(opts, CRIU_LSM_PROFILE, o->lsm_profile);
 	criu_put_text(opts, CRIU_LSM_MOUNT_CONTEXT, o->lsm_mount_context);
 	r->cgroup_ns = o->cgroups_mode && streq(o->cgroups_mode, "ignore") &&

@@ -41,9 +41,14 @@ enum criu_field {
 	CRIU_EMPTY_NS = 38,
 	CRIU_JOIN_NS = 39,
 	CRIU_FREEZE_CGROUP = 44,
+	CRIU_TCP_SKIP_IN_FLIGHT = 46,
+	CRIU_LAZY_PAGES = 48,
 	CRIU_ORPHAN_PTS_MASTER = 50,
+	CRIU_CONFIG_FILE = 51,
+	CRIU_TCP_CLOSE = 52,
 	CRIU_LSM_PROFILE = 53,
 	CRIU_LSM_MOUNT_CONTEXT = 63,
+	CRIU_NETWORK_LOCK = 64,
 };
 
 /* Types of requests, and of the replies to them. */

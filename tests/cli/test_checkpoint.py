@@ -5,8 +5,9 @@ import os
 
 import pytest
 
+# The options of runc 1.1 to 1.5, and of crun: --network-lock, --tcp-close.
 OPTIONS = """image-path work-path tcp-established ext-unix-sk shell-job file-locks link-remap manage-cgroups-mode auto-dedup
-empty-ns lazy-pages"""
+empty-ns lazy-pages network-lock"""
 
 
 @pytest.fixture
@@ -54,9 +55,9 @@ def test_restore_names_what_is_missing(ctr, work, without_criu):
 
 
 @pytest.mark.parametrize("option, texts", [
-    (["--lazy-pages"], ["--lazy-pages: not supported"]),
     (["--manage-cgroups-mode", "hard"], ["--manage-cgroups-mode hard", "expected soft"]),
-    (["--empty-ns", "pid"], ["--empty-ns pid", "expected network"]),
+    (["--empty-ns", "pid", "--empty-ns", "network"], ["--empty-ns pid", "expected network"]),
+    (["--network-lock", "no"], ["--network-lock no", "expected iptables, nftables or skip"]),
 ])
 def test_wrong_options(ctr, work, option, texts):
     c = ctr.idle()
@@ -67,8 +68,45 @@ def test_wrong_options(ctr, work, option, texts):
     c.stop()
 
 
+def test_options_that_belong_together(ctr, work, without_criu):
+    """A wrong value is refused before CRIU is looked for. The directory of --image-path is made, with those above it, as runc does."""
+    c = ctr.idle()
+    c.up()
+    image = os.path.join(work, "new", "image")
+
+    def checkpoint(*options, **process):
+        return c.rt("checkpoint", "--image-path", image, *options, c.id, env=without_criu, **process)
+
+    checkpoint("--status-fd", "1").failed("--status-fd", "add --lazy-pages")
+    checkpoint("--lazy-pages", "--pre-dump").failed("--lazy-pages", "--pre-dump", "leave one of them out")
+    checkpoint("--lazy-pages", "--status-fd", "77").failed("--status-fd 77", "Bad file descriptor")
+    with open("/dev/null") as f:
+        checkpoint("--lazy-pages", "--status-fd", str(f.fileno()), pass_fds=[f.fileno()]).failed("--status-fd", "can be written")
+    checkpoint("--lazy-pages").failed("--lazy-pages", "add --page-server ADDRESS:PORT")
+    assert not os.path.exists(image)
+    checkpoint("--parent-path", "../nothing").failed("--parent-path ../nothing", "does not exist")
+    with open(os.path.join(work, "new", "file"), "w"):
+        checkpoint("--parent-path", "../file").failed("--parent-path ../file: expected a directory")
+    for wrong in ("nowhere", "1.2.3.4:0", "1.2.3.4:65536", ":5", "[]:"):
+        checkpoint("--page-server", wrong).failed(f"--page-server {wrong}: expected ADDRESS:PORT")
+    checkpoint("--page-server", "somewhere:27", "--lazy-pages").failed("--page-server somewhere", "expected an IP address")
+    for right in ("somewhere:27", "[::1]:27", "10.0.0.1:27"):
+        checkpoint("--page-server", right).failed("criu is not installed")
+    assert c.status() == "running"
+    c.stop()
+
+
+@pytest.mark.parametrize("option", ["--lazy-pages", "--tcp-close", "--lsm-profile=apparmor:x", "--lsm-mount-context=x"])
+def test_restore_of_a_microvm_refuses(ctr, work, option):
+    c = ctr("true").write()
+    c.rt("restore", "--isolation", "vm", "--image-path", work, "--bundle", c.bundle, option, c.id).failed(
+        option.split("=")[0] + ": ", "leave the option out")
+    assert not c.exists()
+
+
 def test_options_of_runc(rt):
-    only = {"checkpoint": "leave-running pre-dump parent-path page-server", "restore": "bundle detach console-socket pid-file"}
+    only = {"checkpoint": "leave-running pre-dump parent-path page-server status-fd tcp-skip-in-flight",
+            "restore": "bundle detach console-socket pid-file no-pivot no-subreaper lsm-profile lsm-mount-context tcp-close"}
     for command, options in only.items():
         text = rt(command, "--help").ok().out
         for option in (OPTIONS + " " + options).split():

@@ -136,6 +136,44 @@ def test_it_stays_or_becomes_another(counter):
     end(c)
 
 
+def test_lazy_pages(counter):
+    """The second container runs before it has its memory. `criu lazy-pages` fetches a page when a process uses it, from CRIU's page
+    server, which listens on no address but that of --page-server: on all of them, anyone could fetch the memory."""
+    c = counter
+    image, work = c.image, os.path.join(c.bundle, "lazy-work")
+    os.mkdir(work)
+    ready, its = os.pipe()
+    with open(c.log + ".dump", "wb") as log:
+        first = c.rt.popen("checkpoint", "--image-path", image, "--lazy-pages", "--page-server", "127.0.0.1:2727", "--status-fd",
+                           str(its), c.id, stdout=log, stderr=log, pass_fds=[its])
+    os.close(its)
+    daemon = None
+    try:
+        assert os.read(ready, 8) == b"\0", log_of(c)
+        with open("/proc/net/tcp") as f:
+            assert [line.split()[1] for line in f if ":0AA7" in line] == ["0100007F:0AA7"]
+        with open(os.path.join(work, "out"), "wb") as log:
+            daemon = subprocess.Popen(["criu", "lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", "2727",
+                                       "-D", image, "-W", work, "-v4", "-o", "lazy.log"], stdout=log, stderr=log)
+        wait_for(lambda: os.path.exists(os.path.join(work, "lazy-pages.socket")), "criu lazy-pages", timeout=60)
+        seen, name = counts(c), c.id
+        c.id += "-second"
+        r = restore(c, "--lazy-pages", "--work-path", work)
+        assert r.rc == 0, r
+        grows(c)
+        assert counts(c) == list(range(1, len(counts(c)) + 1)) and len(counts(c)) > len(seen)
+        # The first container ends when the second one has all of its memory.
+        assert first.wait(timeout=60) == 0 and daemon.wait(timeout=60) == 0
+        c.rt("state", name).failed("does not exist")
+        end(c)
+    finally:
+        os.close(ready)
+        for p in (first, daemon):
+            if p and p.poll() is None:
+                p.kill()
+                p.wait()
+
+
 def test_a_terminal(ctr):
     """The restored shell goes on, on a new terminal whose master --console-socket gets."""
     c = ctr("sh", "-c", "while read line; do echo got $line; done", terminal=True)
@@ -204,7 +242,6 @@ def test_namespaces_of_others(ctr):
 def test_what_is_refused(counter, ctr):
     """If a checkpoint is refused, the container goes on. If a restore fails, no container is left."""
     c = counter
-    checkpoint(c, "--lazy-pages").failed("--lazy-pages", "not supported")
     checkpoint(c, "--manage-cgroups-mode", "hard").failed("--manage-cgroups-mode hard", "expected soft")
     checkpoint(c, "--parent-path", "/abs").failed("--parent-path /abs", "relative to --image-path")
     checkpoint(c, "--page-server", "nowhere").failed("--page-server nowhere", "expected ADDRESS:PORT")

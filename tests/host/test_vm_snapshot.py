@@ -144,6 +144,8 @@ def test_what_is_refused(counter):
     state, memory = (os.path.join(c.image, "vm", f) for f in ("state", "memory"))
     p = c.rt.popen("exec", c.id, "sh", "-c", "echo up >/up; while [ ! -e /stop ]; do sleep 1; done")
     wait_for(lambda: os.path.exists(c.path("/up")), "the exec", timeout=60)
+    for option in (["--pre-dump"], ["--parent-path", "x"], ["--page-server", "1.2.3.4:5"], ["--lazy-pages"]):
+        checkpoint(c, *option).failed(option[0], "a microVM", "leave the option out")
     checkpoint(c).failed("a process of `exec` runs")
     assert os.listdir(c.image) == []
     other = os.open(c.image, os.O_RDONLY)  # another checkpoint is under way
