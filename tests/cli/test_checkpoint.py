@@ -64,7 +64,8 @@ def test_wrong_options(ctr, work, option, texts):
     c.up()
     c.rt("checkpoint", "--image-path", os.path.join(work, "image"), *option, c.id).failed(*texts)
     assert c.status() == "running"
-    c.rt("restore", "--image-path", work, "--bundle", c.bundle, *option, c.id + "-2").failed(*texts)
+    for isolation in ("ns", "vm"):
+        c.rt("restore", "--isolation", isolation, "--image-path", work, "--bundle", c.bundle, *option, c.id + "-2").failed(*texts)
     c.stop()
 
 

@@ -6,6 +6,7 @@ table is wrong then.
 """
 import fnmatch
 import os
+import re
 import subprocess
 
 import pytest
@@ -32,11 +33,29 @@ def times(n):
 # A file for the log of the commands that make microVMs, by which a run counts those that start from a template. It is in
 # no directory that the tests compare.
 LOG = os.environ.get("CAISSON_VM_LOG") if VM else None
+WARNING = re.compile(r'^time="[^"]*" level=warning msg="((?:[^"\\]|\\.)*)"$', re.M)
 
 
-def log_options(command):
-    """Returns the options that make the command log what it does. Warnings of other commands stay on standard error."""
-    return ["--debug", "--log", LOG] if LOG and command in ("create", "run") else []
+def log_options(command, options):
+    """
+    Returns the options that make the command log what it does. A command with global options of the test's own gets none,
+    because they may be about the log. Warnings of other commands stay on standard error.
+    """
+    return ["--debug", "--log", LOG] if LOG and not options and command in ("create", "run") else []
+
+
+def log_size():
+    return os.path.getsize(LOG) if LOG else 0
+
+
+def warnings_since(at):
+    """Returns the warnings in the log from this offset on, as they would be on standard error without the log."""
+    if not LOG:
+        return ""
+    with open(LOG, "rb") as f:
+        f.seek(at)
+        text = f.read().decode(errors="replace")
+    return "".join("caisson: warning: " + re.sub(r"\\(.)", r"\1", w) + "\n" for w in WARNING.findall(text))
 
 
 def starts():

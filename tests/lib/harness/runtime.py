@@ -60,7 +60,7 @@ class Runtime:
         self.prefix = []  # words in front of argv: strace, setpriv, ...
 
     def argv(self, *args):
-        log = mode.log_options(args[0]) if args else []
+        log = mode.log_options(args[0], self.options) if args else []
         return [*self.prefix, self.binary, "--root", self.root, *self.options, *log, *map(str, args)]
 
     def popen(self, *args, **kw):
@@ -78,6 +78,7 @@ class Runtime:
                 inp.seek(0)
             if "stdin" not in kw:
                 kw["stdin"] = inp if input is not None else subprocess.DEVNULL
+            logged = mode.log_size()
             p = subprocess.Popen(self.argv(*args), stdout=stdout or out, stderr=err, **kw)
             try:
                 rc = p.wait(timeout and timeout * mode.SCALE or TIMEOUT)
@@ -90,7 +91,7 @@ class Runtime:
                                      f"stderr: {err.read().decode(errors='replace')}\n{stuck}") from None
             out.seek(0)
             err.seek(0)
-            said = err.read().decode(errors="replace")
+            said = mode.warnings_since(logged) + err.read().decode(errors="replace")
             return Result(p.args, rc, out.read(), IN_SOFTWARE.sub("", said) if mode.VM else said)
 
 
