@@ -367,7 +367,8 @@ int attachment_make(struct host *h, const struct attach_request *q, const struct
 	a->netns = arena_strdup(&h->arena, q->recorded ? q->recorded : q->netns);
 	a->netns_now = q->netns;
 	a->network = arena_strdup(&h->arena, q->network);
-	if (!a->key || !a->netns || !a->network)
+	a->root = q->root ? arena_strdup(&h->arena, q->root) : NULL;
+	if (!a->key || !a->netns || !a->network || (q->root && !a->root))
 		return -ENOMEM;
 	a->microvm = q->microvm;
 	a->ports = q->ports;

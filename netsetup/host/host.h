@@ -239,7 +239,13 @@ struct device_before {
 struct attachment {
 	const char *network;
 	enum network_kind kind;
-	const char *key;   /* the container's ID, or the namespace's path with '!' for '/' */
+	const char *key; /* the container's ID, or the namespace's path with '!' for '/' */
+	/*
+	 * the directory of caisson's state directories in which the container's is, because
+	 * containers in several of them may have the same ID; NULL: not known, as for the path of a
+	 * namespace, or a record that an older caisson has written
+	 */
+	const char *root;
 	const char *netns; /* path of the container's network namespace */
 	/* path by which the namespace can be opened while the attachment is made */
 	const char *netns_now;
@@ -273,6 +279,7 @@ struct attach_request {
 	const char *network;
 	bool microvm; /* the container is a microVM that runs */
 	const char *key;
+	const char *root; /* as in struct attachment */
 	const char *netns;
 	/* path of the namespace that is written into the record; NULL: the same path as netns */
 	const char *recorded;

@@ -2,12 +2,13 @@
 /*
  * Reads and writes the record of an attachment, a JSON file that only caisson writes.
  *
- *	{"network", "kind", "container", "netns", "interface", "host", "mac", "defaultRoute",
- *	 "microVM",
+ *	{"network", "kind", "container", "root", "netns", "interface", "host", "mac",
+ *	 "defaultRoute", "microVM",
  *	 "before": {"name", "mtu", "up", "addresses": [ADDRESS/PREFIX]},
  *	 "addresses": [{"address", "gateway"}],
  *	 "ports": [{"protocol", "host", "hostPort", "port", "count"}]}
  */
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdio.h>
 
@@ -36,6 +37,8 @@ void attachment_json(struct json_out *o, const char *key, const struct attachmen
 	json_out_str(o, "network", a->network);
 	json_out_str(o, "kind", network_kind_name(a->kind));
 	json_out_str(o, "container", a->key);
+	if (a->root)
+		json_out_str(o, "root", a->root);
 	json_out_str(o, "netns", a->netns);
 	json_out_str(o, "interface", a->interface);
 	json_out_str(o, "host", a->host);
@@ -151,6 +154,17 @@ static bool read_kind(const struct json *j, struct attachment *a)
 	return r != NETWORK_DEVICE || read_before(json_get(j, "before"), &a->before);
 }
 
+/* Reads the member "root", which records of older versions of caisson do not have. */
+static bool read_root(const struct json *j, struct attachment *a)
+{
+	const struct json *root = json_get(j, "root");
+
+	if (!root)
+		return true;
+	a->root = json_get_str(j, "root");
+	return a->root && a->root[0] == '/' && strlen(a->root) < PATH_MAX;
+}
+
 static bool read_number(const struct json *j, const char *key, uint16_t *ret)
 {
 	uint64_t v;
@@ -199,6 +213,8 @@ int attachment_parse(
 	if (!found.key || !found.netns || !found.key[0] || strchr(found.key, '/') ||
 		strlen(found.key) > CONTAINER_KEY_MAX)
 		return damaged(what, "container or netns");
+	if (!read_root(j, &found))
+		return damaged(what, "root");
 	if (!copy_name(j, "interface", found.interface) || !copy_name(j, "host", found.host))
 		return damaged(what, "interface or host");
 	if (!mac_parse(json_get_str(j, "mac"), found.mac) ||

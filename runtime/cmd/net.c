@@ -26,10 +26,16 @@ static int name_program(void)
 
 int cmd_net(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	/*
-	 * argv[-1] is the word "net", which cmd_execute() replaces, and the list ends in NULL, as
-	 * that of main() does.
-	 */
-	int r = name_program();
-	return r < 0 ? r : cmd_execute("caisson-net", "libnftables", argv - 1);
+	_cleanup_free_ char **words = calloc((size_t)argc + 4, sizeof(*words));
+	size_t n = 1; /* cmd_execute() sets the first word */
+
+	int r = words ? name_program() : -ENOMEM;
+	if (r < 0)
+		return r;
+	if (g->root) {
+		words[n++] = (char *)"--root";
+		words[n++] = (char *)g->root;
+	}
+	memcpy(words + n, argv, (size_t)argc * sizeof(*words));
+	return cmd_execute("caisson-net", "libnftables", words);
 }

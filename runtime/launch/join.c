@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/helper.h"
 #include "base/libexec.h"
@@ -188,6 +189,24 @@ static int run_helper(struct arena *a, struct words *w)
 	return r < 0 || status == 0 ? r : helper_failed(&s, w->v[0], status);
 }
 
+/*
+ * Adds the directory of the state directories, by which caisson-net tells the container from others
+ * with the same ID.
+ */
+static int add_root(struct container *c, struct words *w)
+{
+	char link[40], path[PATH_MAX];
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", c->root_dir);
+	ssize_t len = readlink(link, path, sizeof(path) - 1);
+	if (len < 0)
+		return err_sys("read the link %s", link);
+	path[len] = '\0';
+	const char *root = arena_strdup(&c->arena, path);
+	add(w, "--root", root);
+	return root ? 0 : -ENOMEM;
+}
+
 int join_make_files(struct container *c)
 {
 	static const char *const files[] = {CONTAINER_HOSTS, CONTAINER_RESOLV_CONF};
@@ -218,6 +237,9 @@ int join_networks(struct launch *l, const struct step *s)
 	const char *record = arena_printf(a, "/proc/%d/ns/net", l->child.pid);
 	if (!w.v || !path || !record)
 		return -ENOMEM;
+	int r = add_root(l->c, &w);
+	if (r < 0)
+		return r;
 	add(&w, "join", NULL);
 	add_all(&w, "--network", &s->networks);
 	add_all(&w, "--publish", &n->ports);
@@ -244,7 +266,7 @@ int join_networks(struct launch *l, const struct step *s)
 	 * because the networks on record may belong to another container with this ID.
 	 */
 	l->create.joined = true;
-	int r = run_helper(a, &w);
+	r = run_helper(a, &w);
 	/*
 	 * If caisson-net fails, it undoes what it has made, so this process need not leave the
 	 * networks. If caisson-net was killed (EINTR), it has undone nothing, so this process must
@@ -271,6 +293,7 @@ void join_undo(struct container *c)
 
 	if (!c->has_networks && !join_is_on_record(c))
 		return;
+	int r = add_root(c, &w);
 	add(&w, "leave", NULL);
 	/*
 	 * A container that has no networks of its own may have been attached to one by `caisson net
@@ -281,6 +304,6 @@ void join_undo(struct container *c)
 	if (!c->has_networks)
 		add(&w, "--record", record);
 	add(&w, c->id, NULL);
-	if (run_helper(&c->arena, &w) < 0)
+	if (r < 0 || run_helper(&c->arena, &w) < 0)
 		log_warn("the networks of container %s: %s", c->id, err_msg());
 }

@@ -12,8 +12,24 @@
 struct target {
 	const char *key;   /* key by which records name the container */
 	const char *netns; /* path of the container's network namespace; NULL: not known */
+	const char *root;  /* as tool_root() returns it; NULL: `netns` is all that is known */
 	bool microvm;      /* the container is a microVM */
 };
+
+int tool_root(struct arena *a, const struct tool_globals *g, const char **ret)
+{
+	_cleanup_free_ char *real = realpath(g->root, NULL);
+
+	if (!real && errno != ENOENT)
+		return err_sys("--root %s", g->root);
+	*ret = arena_strdup(a, real ? real : g->root);
+	return *ret ? 0 : -ENOMEM;
+}
+
+bool tool_of_another_root(const struct attachment *a, const char *root)
+{
+	return a->root && !streq(a->root, root);
+}
 
 /*
  * Returns when the process was started, in clock ticks since boot, from field 22 of /proc/PID/stat,
@@ -98,6 +114,8 @@ static int find_target(struct host *h, const struct tool_globals *g, const char 
 
 	if (!strchr(word, '/')) {
 		int r = find_container(h, g, word, &t);
+		if (r >= 0)
+			r = tool_root(&h->arena, g, &t.root);
 		if (r < 0)
 			return r;
 	} else if (!name) {
@@ -242,6 +260,7 @@ int tool_attach(
 	q.network = args.v[0];
 	q.names = aliases.v;
 	q.key = t.key;
+	q.root = t.root;
 	q.netns = t.netns;
 	q.microvm = t.microvm;
 	r = attach(&h, g, &q, &a);
@@ -256,14 +275,17 @@ int tool_attach(
 
 /*
  * Says whether the attachment belongs to another container than *t, one with the same ID below
- * another --root. The function returns false if the record names the namespace by a path that the
- * user has given, because the path does not tell the two containers apart. It also returns false if
- * the namespace has gone, because the record is then of a container that has ended.
+ * another --root. If the record has no root, the function returns false if the record names the
+ * namespace by a path that the user has given, because the path does not tell the two containers
+ * apart. It also returns false if the namespace has gone, because the record is then of a container
+ * that has ended.
  */
 static bool is_of_another(const struct attachment *a, const struct target *t)
 {
 	uint64_t cookie;
 
+	if (a->root && t->root)
+		return tool_of_another_root(a, t->root);
 	if (!t->netns || !str_starts(a->netns, "/proc/") || streq(a->netns, t->netns))
 		return false;
 	const bool lives = netns_cookie(a->netns, &cookie) >= 0;
@@ -276,29 +298,33 @@ static int detach_some(struct host *h, const struct tool_globals *g, const char 
 	const char *interface, const struct attachment *const *found, size_t n)
 {
 	struct target t = {.key = word};
-	size_t own = 0, others = 0;
+	const struct attachment *other = NULL;
+	size_t own = 0;
+	int r = strchr(word, '/') ? 0 : tool_root(&h->arena, g, &t.root);
 
+	if (r < 0)
+		return r;
 	/* For the path of a namespace, or a container that has ended, t.netns stays NULL. */
-	if (!strchr(word, '/') && find_container(h, g, word, &t) < 0)
+	if (t.root && find_container(h, g, word, &t) < 0)
 		err_clear();
 	for (size_t i = 0; i < n; i++) {
 		if (interface && !streq(interface, found[i]->interface))
 			continue;
 		if (is_of_another(found[i], &t)) {
-			others++;
+			other = found[i];
 			continue;
 		}
 		own++;
-		int r = detach(h, g, found[i]);
+		r = detach(h, g, found[i]);
 		if (r < 0)
 			return r;
 	}
-	return others && !own
-		       ? err_set(ENOENT,
-				 "container \"%s\" below %s is not attached, but another container "
-				 "with this ID is: give its --root",
-				 word, g->root)
-		       : 0;
+	if (!other || own)
+		return 0;
+	return err_set(ENOENT,
+		"container \"%s\" below %s is not attached, but another container with this ID "
+		"is%s%s: give its --root",
+		word, g->root, other->root ? ", below " : "", other->root ? other->root : "");
 }
 
 int tool_detach(

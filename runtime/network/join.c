@@ -95,7 +95,7 @@ static int parse_wish(struct arena *a, const char *text, struct wish *ret)
 struct join_options {
 	struct option_list networks, ports;
 	const char *record, *watch;
-	const char *id, *path;
+	const char *id, *path, *root;
 	bool microvm;
 	struct container_files files;
 };
@@ -110,6 +110,7 @@ static int join_one(struct host *h, const struct join_options *o, const struct w
 {
 	struct attach_request q = {.network = w->name,
 		.key = o->id,
+		.root = o->root,
 		.netns = o->path,
 		.recorded = o->record,
 		.mac = w->has_mac ? w->mac : NULL,
@@ -266,7 +267,7 @@ static _Noreturn void watch(const struct tool_globals *g, const struct join_opti
 	 */
 	const char *const words[] = {"caisson-net", "--config",
 		g->host.config ? g->host.config : "", "--state", g->host.state ? g->host.state : "",
-		"leave", "--record", o->record, o->id, NULL};
+		"--root", o->root ? o->root : "", "leave", "--record", o->record, o->id, NULL};
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
 
 	setsid();
@@ -355,6 +356,8 @@ int tool_join(const struct tool_command *self, const struct tool_globals *g, int
 	if (geteuid() != 0)
 		return join_as_user(g, &o);
 	r = host_open(&h, &g->host);
+	if (r >= 0)
+		r = tool_root(&h.arena, g, &o.root);
 	for (size_t i = 0; r >= 0 && i < o.networks.n; i++)
 		r = parse_wish(&h.arena, o.networks.v[i], &wishes[i]);
 	for (size_t i = 0; r >= 0 && o.files.hostname && i < o.networks.n; i++)
@@ -369,7 +372,7 @@ int tool_leave(const struct tool_command *self, const struct tool_globals *g, in
 	_cleanup_host_ struct host h = HOST_INIT;
 	struct tool_arguments args = {.min = 1, .max = 1};
 	const struct attachment **found;
-	const char *record = NULL;
+	const char *record = NULL, *root;
 	size_t n = 0;
 	const struct option_def defs[] = {
 		{"record", 0, OPTION_STRING, &record, "PATH", "of this namespace only"},
@@ -383,9 +386,12 @@ int tool_leave(const struct tool_command *self, const struct tool_globals *g, in
 		return user_leave(g, args.v[0], record);
 	r = host_open(&h, &g->host);
 	if (r >= 0)
+		r = tool_root(&h.arena, g, &root);
+	if (r >= 0)
 		r = attachment_list(&h, args.v[0], NULL, &found, &n);
 	for (size_t i = 0; r >= 0 && i < n; i++)
-		if (!record || streq(record, found[i]->netns))
+		if (!tool_of_another_root(found[i], root) &&
+			(!record || streq(record, found[i]->netns)))
 			r = attachment_undo(&h, found[i]);
 	if (r >= 0 && n == 0)
 		r = host_tidy(&h);

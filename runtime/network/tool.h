@@ -6,14 +6,16 @@
  *
  * `caisson run` and `caisson delete` use two subcommands that --help does not show (launch/join.c):
  *
- * 	caisson-net join [--network NETWORK]... [-p PORTS]... [--watch PID] --record RECORD ID PATH
- * 	caisson-net leave [--record RECORD] ID
+ * 	caisson-net --root ROOT join [--network NETWORK]... [-p PORTS]... [--watch PID]
+ * 		--record RECORD ID PATH
+ * 	caisson-net --root ROOT leave [--record RECORD] ID
  *
  * The container is ID. `join` opens the container's network namespace by PATH, before INIT, the
  * container's first process, executes the program. RECORD is the path of the namespace that the
  * records get: /proc/PID/ns/net of INIT, by which later commands find the namespace. join has
  * undone everything if its exit code is not 0. leave succeeds if there is nothing to undo, and does
- * not need the namespace. With --record, leave only undoes what the namespace RECORD has. leave is
+ * not need the namespace. With --record, leave only undoes what the namespace RECORD has. It never
+ * undoes what the record of another ROOT has. leave is
  * only necessary if the directory HOST_STATE/containers/ID exists, so that `delete` of a container
  * without networks costs one access(2). That directory is there as long as the container has
  * anything to undo, also after `caisson run` was killed at any point.
@@ -51,6 +53,17 @@ int tool_attach(
 	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
 int tool_detach(
 	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
+
+/*
+ * Finds the path of --root that records get: the directory without symbolic links, or, if it does
+ * not exist, the path as it was given.
+ */
+int tool_root(struct arena *a, const struct tool_globals *g, const char **ret) must_check;
+/*
+ * Says whether the attachment belongs to a container with the same ID below another directory than
+ * `root`. False if the record does not tell.
+ */
+bool tool_of_another_root(const struct attachment *a, const char *root);
 
 int tool_join(const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
 int tool_leave(

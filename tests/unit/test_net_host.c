@@ -250,6 +250,7 @@ static struct attachment an_attachment(const struct port *ports, size_t n)
 {
 	struct attachment a = {.network = "web",
 		.key = "box",
+		.root = "/run/caisson",
 		.netns = "/run/netns/box",
 		.interface = "eth0",
 		.host = "cn0",
@@ -284,6 +285,7 @@ static void a_written_record_is_read_again(void **state)
 	assert_string_equal(again.network, "web");
 	assert_string_equal(again.key, "box");
 	assert_string_equal(again.netns, a.netns);
+	assert_string_equal(again.root, a.root);
 	assert_string_equal(again.host, "cn0");
 	assert_memory_equal(again.mac, a.mac, 6);
 	assert_memory_equal(again.addresses, a.addresses, sizeof(a.addresses));
@@ -295,6 +297,29 @@ static void a_written_record_is_read_again(void **state)
 	/* The record of an attachment that is cut after any of its bytes must be an error. */
 	for (size_t i = 0; i + 1 < len; i++)
 		assert_true(attachment_parse(&arena, text, i, "test", &again) < 0);
+}
+
+/* A record may lack the root, but one that is no absolute path is an error. */
+static void the_root_of_a_record(void **state)
+{
+	static const char format[] =
+		"{\"network\": \"web\", \"container\": \"box\", %s"
+		"\"netns\": \"/x\", \"interface\": \"eth0\", \"host\": \"cn0\","
+		"\"mac\": \"0a:01:02:03:04:05\", \"addresses\": [], \"ports\": []}";
+	static const char *const bad[] = {"\"\"", "\"run\"", "7", "null", "[\"/run\"]", "{}"};
+	_cleanup_arena_ struct arena arena = {0};
+	struct attachment a;
+	char text[400], member[40];
+
+	int len = snprintf(text, sizeof(text), format, "");
+	assert_int_equal(attachment_parse(&arena, text, (size_t)len, "test", &a), 0);
+	assert_null(a.root);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		snprintf(member, sizeof(member), "\"root\": %s,", bad[i]);
+		len = snprintf(text, sizeof(text), format, member);
+		assert_true(attachment_parse(&arena, text, (size_t)len, "test", &a) < 0);
+		assert_non_null(strstr(err_msg(), "root is missing or malformed"));
+	}
 }
 
 /*
@@ -372,6 +397,7 @@ int main(void)
 		cmocka_unit_test(published_ports_are_parsed),
 		cmocka_unit_test(a_written_network_is_read_again),
 		cmocka_unit_test(a_written_record_is_read_again),
+		cmocka_unit_test(the_root_of_a_record),
 		cmocka_unit_test(rules_of_an_attachment),
 		cmocka_unit_test(rules_of_no_network_are_no_table),
 		cmocka_unit_test(rules_follow_the_options_of_a_network),
