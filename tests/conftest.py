@@ -46,8 +46,11 @@ def pytest_runtest_makereport(call):
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_logreport(report):
-    """On the test host a failure is printed at once, because that machine may end before the summary."""
-    if report.failed and "CAISSON_TEST_HOST" in os.environ:
+    """
+    What made a test run again is printed, because the summary has only the tests' names. On the test host a failure is
+    printed at once too, because that machine may end before the summary.
+    """
+    if report.outcome == "rerun" or report.failed and "CAISSON_TEST_HOST" in os.environ:
         print(f"\n{report.nodeid} ({report.when}):\n{report.longreprtext}", flush=True)
 
 

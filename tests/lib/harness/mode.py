@@ -111,12 +111,15 @@ def differences(path):
 
 
 def mark(items, table):
-    """Marks the tests that the table has a line for as skipped or expected to fail. Returns the lines without a test.
+    """
+    Marks the tests that the table has a line for as skipped or expected to fail. The first of a test's lines counts. Returns
+    the lines without a test.
     """
     for i in items:
-        d = next((d for d in table if d.fits(name_of(i))), None)
-        if d:
+        lines = [d for d in table if d.fits(name_of(i))]
+        for d in lines:
             d.used = True
+        for d in lines[:1]:
             i.add_marker(pytest.mark.skip(reason=str(d)) if d.how == "skip" else pytest.mark.xfail(strict=True, reason=str(d)))
     return [d.pattern for d in table if not d.used]
 
