@@ -165,8 +165,9 @@ static int refuse(const char *request)
 }
 
 /*
- * Handles the request "freeze" of `caisson pause` and `caisson resume`: stops the machine's CPUs, or
- * lets them run. The clock of QEMU's machine stands still meanwhile, so an agent of caisson sets it.
+ * Handles the request "freeze" of `caisson pause` and `caisson resume`: stops the machine's CPUs,
+ * or lets them run. The clock of QEMU's machine stands still meanwhile, so an agent of caisson sets
+ * it.
  */
 static int on_freeze(struct monitor *m, const struct agent_frame *f)
 {
