@@ -257,9 +257,19 @@ static int exec_in_foreign(const struct exec_args *x, const struct exec_options 
 static int prepare_in_foreign(const struct exec_args *x, struct container *c,
 	struct arguments *args, struct exec_options *o, int *ret_status)
 {
+	enum container_status status;
 	enum vm_agent agent;
-	int r = vm_find_agent(c, VM_ASK_TIMEOUT_MS, &agent);
 
+	/* Nothing in a paused machine would answer, and ssh(1) would wait for minutes. */
+	int r = container_status(c, &status);
+	if (r >= 0 && status == CONTAINER_PAUSED)
+		return err_set(EBUSY,
+			"cannot exec in a paused container: \"%s\": `caisson resume` lets the "
+			"machine "
+			"go on",
+			c->id);
+	if (r >= 0)
+		r = vm_find_agent(c, VM_ASK_TIMEOUT_MS, &agent);
 	if (r >= 0 && agent == VM_AGENT_CAISSON)
 		return process_in_foreign(c, x, o, args, &o->process);
 	if (r >= 0 && agent == VM_AGENT_QEMU) {

@@ -25,11 +25,20 @@
 #define INVENTORY_TEXT "The checkpoint of a microVM is in the directory " COMPLETE ".\n"
 #define UNDER_WAY ".vm.new" /* name of a checkpoint that is not complete yet */
 
-static int open_image(const char *path, bool make)
+/*
+ * Makes the directory of --image-path, and those above it, unless they are there. Returns 1 if it
+ * was made, or 0 if it was there.
+ */
+static int make_image(const char *path)
 {
-	int r = make ? data_dir_make(path) : 0;
-	if (r < 0)
-		return err_ctx(r, "--image-path");
+	const bool there = access(path, F_OK) == 0;
+	int r = data_dir_make(path);
+
+	return r < 0 ? err_ctx(r, "--image-path") : !there;
+}
+
+static int open_image(const char *path)
+{
 	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return dir < 0 ? err_sys("--image-path %s", path) : dir;
 }
@@ -117,9 +126,9 @@ static int save(struct container *c, int image, bool leave_running)
 	return r < 0 || leave_running ? r : vm_end(c, sock);
 }
 
-int launch_checkpoint(struct container *c, const struct checkpoint_options *o)
+static int write_image(struct container *c, const struct checkpoint_options *o)
 {
-	_cleanup_fd_ int image = open_image(o->image_path, true);
+	_cleanup_fd_ int image = open_image(o->image_path);
 	if (image < 0)
 		return image;
 	int r = lock_image(image, o->image_path);
@@ -138,6 +147,20 @@ int launch_checkpoint(struct container *c, const struct checkpoint_options *o)
 	return err_set(-r, "%s", why ? why : "out of memory");
 }
 
+int launch_checkpoint(struct container *c, const struct checkpoint_options *o)
+{
+	const int made = make_image(o->image_path);
+
+	if (made < 0)
+		return made;
+	int r = write_image(c, o);
+	/* The directory stays if something is in it, such as the log of CRIU. */
+	if (r < 0 && made && rmdir(o->image_path) < 0)
+		log_debug("--image-path %s: remove the directory: %s", o->image_path,
+			strerror(errno));
+	return r;
+}
+
 static int open_file(int dir, const char *path, const char *name)
 {
 	struct stat st;
@@ -153,7 +176,7 @@ static int open_file(int dir, const char *path, const char *name)
 
 int checkpoint_open(struct launch *l, const char *path)
 {
-	_cleanup_fd_ int image = open_image(path, false);
+	_cleanup_fd_ int image = open_image(path);
 	if (image < 0)
 		return image;
 	_cleanup_fd_ int dir =

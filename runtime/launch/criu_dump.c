@@ -303,5 +303,8 @@ int criu_checkpoint(struct container *c, const struct checkpoint_options *o, int
 	if (r >= 0)
 		r = criu_call(
 			&criu, k->pre_dump ? CRIU_PRE_DUMP : CRIU_DUMP, &opts, notified, (void *)k);
+	/* A restore takes a directory with this file for a whole checkpoint. */
+	if (r < 0)
+		unlinkat(image, CRIU_STREAMS_FILE, 0);
 	return criu_with_log(r, criu_work_path(k, o->image_path), "dump.log");
 }

@@ -262,7 +262,7 @@ static int on_resize(struct monitor *m, struct client *c, const struct agent_fra
 
 /*
  * Handles the requests about the machine's disk, "continue" and "grow". Refuses the requests
- * that a machine which is paused after an error of its disk cannot answer, and those that cannot be
+ * that a machine which is paused cannot answer, and those that cannot be
  * done while the disk is resized. Returns 1 if the request is none of these.
  */
 static int handle_disk_request(struct monitor *m, struct client *c, const struct agent_frame *f)
@@ -285,7 +285,7 @@ static int handle_disk_request(struct monitor *m, struct client *c, const struct
 	for (size_t i = 0; i < ARRAY_SIZE(answered); i++)
 		if (streq(f->type, answered[i]))
 			return 1;
-	return m->disk_error ? disk_error_refuse(m, f->type) : 1;
+	return m->disk_error ? disk_error_refuse(m, f->type) : foreign_check_frozen(m, f->type);
 }
 
 static int handle_request(struct monitor *m, struct client *c, struct agent_frame *f)

@@ -12,7 +12,8 @@
  * it is there, is asked to power off. SIGKILL switches the
  * machine off. Other signals are refused. Signals come from `caisson kill`, and directly from the
  * command `run`, which hands its own signals on. A guest that hangs would keep `run` from ending,
- * so a second signal of the latter kind switches the machine off.
+ * so a second signal of the latter kind switches the machine off. `caisson pause` stops the CPUs of
+ * the machine, without the guest's knowledge.
  */
 #include <signal.h>
 #include <unistd.h>
@@ -145,14 +146,15 @@ static int reply_address(struct monitor *m, struct client *c)
 }
 
 /*
- * Returns the error for a request that needs an agent in the guest, or more than the agent can do.
+ * Returns the error for a request that needs an agent in the guest, or that caisson cannot do for a
+ * foreign guest at all.
  */
-static int refuse(const struct monitor *m, const char *request)
+static int refuse(const char *request)
 {
-	if (m->agent_greeted)
+	if (!streq(request, "ps") && !streq(request, "exec"))
 		return err_set(ENOTSUP,
-			"%s: the machine runs an operating system of its own, in which caisson's "
-			"agent can't do that",
+			"%s: the machine runs an operating system of its own, for which caisson "
+			"can't do that",
 			request);
 	return err_set(ENOTSUP,
 		"%s: the machine runs an operating system of its own, in which no agent of caisson "
@@ -160,6 +162,33 @@ static int refuse(const struct monitor *m, const char *request)
 		"`caisson console`, or give `caisson run` an --ssh-key, and then `caisson exec` "
 		"goes by ssh",
 		request);
+}
+
+/*
+ * Handles the request "freeze" of `caisson pause` and `caisson resume`: stops the machine's CPUs,
+ * or lets them run. The clock of QEMU's machine stands still meanwhile, so an agent of caisson sets
+ * it.
+ */
+static int on_freeze(struct monitor *m, const struct agent_frame *f)
+{
+	const bool frozen = json_get_true(f->json, "frozen");
+
+	if (m->phase != PHASE_RUNNING)
+		return err_set(EINVAL, "the machine does not run: `caisson start` comes before");
+	int r = frozen ? engine_pause(&m->engine) : engine_retry(&m->engine);
+	if (r < 0)
+		return r;
+	m->frozen = frozen;
+	if (!frozen)
+		clock_tell(m);
+	return 0;
+}
+
+int foreign_check_frozen(const struct monitor *m, const char *request)
+{
+	if (!m->frozen || streq(request, "freeze") || streq(request, "vnc"))
+		return 1;
+	return err_set(EBUSY, "the machine is paused: `caisson resume %s` lets it go on", m->a->id);
 }
 
 /*
@@ -196,6 +225,8 @@ int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f)
 					   f->nfds);
 		if (r >= 0)
 			f->fds[0] = -EBADF;
+	} else if (streq(f->type, "freeze")) {
+		r = on_freeze(m, f);
 	} else if (streq(f->type, "vnc")) {
 		r = !m->a->machine->vnc
 			    ? err_set(ENOTSUP,
@@ -215,7 +246,7 @@ int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f)
 		 */
 		return 0;
 	} else {
-		return refuse(m, f->type);
+		return refuse(f->type);
 	}
 	if (r >= 0)
 		client_reply(c, 0, "");

@@ -231,6 +231,7 @@ struct monitor {
 	/* a positive errno: the machine is paused after this error of vm.image; 0: it is not */
 	int disk_error;
 	bool resizes_disk; /* vm.image is being made larger */
+	bool frozen;       /* `caisson pause` has stopped the CPUs of a foreign guest's machine */
 	uint32_t next_process;
 	uint64_t next_request;
 	unsigned lines; /* how many messages of the agent were written to the log so far */
@@ -353,6 +354,11 @@ int foreign_start(struct monitor *m) must_check;
 int foreign_signal(struct monitor *m, int sig) must_check; /* a signal that the monitor got */
 int foreign_request(struct monitor *m, struct client *c, struct agent_frame *f) must_check;
 int foreign_ended(struct monitor *m) must_check; /* handles the machine's end */
+/*
+ * Returns 1 if the request can be answered although `caisson pause` may have stopped the machine's
+ * CPUs, or fails with -EBUSY.
+ */
+int foreign_check_frozen(const struct monitor *m, const char *request) must_check;
 
 /*
  * The functions of foreign_agent.c. foreign_take_agent() handles a new connection of the agent, and

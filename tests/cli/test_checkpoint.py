@@ -20,8 +20,9 @@ def without_criu(work):
 def test_checkpoint_names_what_is_missing(ctr, work, without_criu):
     c = ctr.idle()
     c.up()
-    c.rt("checkpoint", "--image-path", os.path.join(work, "image"), c.id, env=without_criu).failed(
-        "checkpoint: criu is not installed", "apt install criu")
+    image = os.path.join(work, "image")
+    c.rt("checkpoint", "--image-path", image, c.id, env=without_criu).failed("checkpoint: criu is not installed", "apt install criu")
+    assert not os.path.exists(image)
     assert c.status() == "running"
     c.stop()
 

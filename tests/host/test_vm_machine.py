@@ -60,7 +60,12 @@ def test_cloud_image(rt, tmp, monkeypatch):
         while b"caisson-agent --service" not in rt("ps", "m1", timeout=CALL).raw:
             assert time.monotonic() < end
             time.sleep(1)
-        rt("pause", "m1").failed("operating system of its own", "agent")
+        rt("events", "--stats", "m1").failed("operating system of its own")
+        rt("pause", "m1").ok()
+        assert "paused" in rt("list").out
+        rt("exec", "m1", "true").failed("paused", "caisson resume")
+        rt("ps", "m1").failed("paused", "caisson resume")
+        rt("resume", "m1").ok()
         # Without logind nothing in the machine reacts to its power button.
         rt("exec", "m1", "systemctl", "mask", "--runtime", "--now", "systemd-logind", timeout=CALL).ok()
         rt("kill", "m1", "TERM").ok()

@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import time
 
@@ -152,7 +153,6 @@ def check_agent(m, name, tmp):
     assert inside("cat", input=data).ok().raw == data
     for option in (("--cap", "CAP_NET_RAW"), ("--cgroup", "x"), ("--timeline", "x.json")):
         inside("true", options=option).failed(option[0], "agent")
-    rt("pause", name).failed("agent")
     inside("sleep", "1000", options=("--detach",)).ok()
     # A busy machine may not make the list in time.
     out = until(lambda: rt("ps", name).out, BOOT)
@@ -210,12 +210,35 @@ def check_life(m, name):
     rt = m.rt
     (line,) = rt("list", "--format", "json").json()
     assert line["status"] == "running" and line["pid"] > 0
-    for command in (("ps", name), ("pause", name), ("update", "--memory", "1g", name), ("events", "--stats", name)):
-        rt(*command).failed("operating system of its own", "caisson console", "--ssh-key")
+    rt("ps", name).failed("operating system of its own", "caisson console", "--ssh-key")
+    for command in (("update", "--memory", "1g", name), ("events", "--stats", name), ("checkpoint", name)):
+        r = rt(*command).failed("operating system of its own", "caisson can't do that")
+        assert "agent" not in r.err, r
     rt("kill", name, "USR1").failed("signal 10", "power button")
     rt("exec", "--cwd", "/", name, "true").failed("--cwd", "ssh")
     rt("exec", "--detach", name, "true").failed("--detach", "ssh")
     rt("kill", name, "0").ok()
+
+
+def check_pause(m, name):
+    """A paused machine stands still: its sshd, at the published port, answers nobody until the machine goes on."""
+    rt = m.rt
+
+    def banner(timeout):
+        with socket.create_connection(("127.0.0.1", 2222), timeout) as s:
+            return s.recv(8)
+
+    rt("pause", name).ok()
+    assert m.status(name) == "paused"
+    with pytest.raises(TimeoutError):
+        banner(2)
+    rt("pause", name).failed("paused already")
+    for command in (("exec", name, "true"), ("ps", name), ("events", "--stats", name)):
+        rt(*command).failed("paused", "caisson resume")
+    rt("kill", name, "0").ok()
+    rt("resume", name).ok()
+    assert m.status(name) == "running" and banner(SSH) == b"SSH-2.0-"
+    rt("resume", name).failed("not paused")
 
 
 def check_inside(m, name, tmp):
@@ -277,6 +300,7 @@ def test_machine(machines, debian_disk, tmp):
     check_life(m, "007")
     until(lambda: rt("exec", "007", "true", timeout=SSH).rc == 0, BOOT)
     check_inside(m, "007", tmp)
+    check_pause(m, "007")
     by_port = subprocess.run(["ssh", "-p", "2222", "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
                               "-o", "LogLevel=ERROR", "debian@127.0.0.1", "cat", "/etc/debian_version"],
                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SSH)
