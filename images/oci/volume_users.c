@@ -44,22 +44,31 @@ static size_t note_path(const char *path, const char *container, struct volume *
 	return found;
 }
 
+/* Does that for the member "source" of each object of an array. */
+static size_t note_sources(
+	const struct json *array, const char *container, struct volume *v, size_t n)
+{
+	size_t found = 0;
+
+	for (const struct json *m = array && array->type == JSON_ARRAY ? array->first : NULL; m;
+		m = m->next)
+		found += note_path(json_get_str(m, "source"), container, v, n);
+	return found;
+}
+
 /*
  * Sets the user of each volume that has no user yet and that the container's config.json names, as
- * the source of a mount or as the disk of the container's microVM. Returns how many volumes got a
- * user.
+ * the source of a mount or as the disk of the container's microVM, or the list of what was attached
+ * to the container (launch/live_list.h). Returns how many volumes got a user.
  */
 static size_t note_mounts(
 	const struct json *config, const char *container, struct volume *v, size_t n)
 {
-	const struct json *mounts = json_get(config, "mounts");
 	const struct json *image = json_get(json_get(config, "vm"), "image");
-	size_t found = note_path(json_get_str(image, "path"), container, v, n);
 
-	for (const struct json *m = mounts && mounts->type == JSON_ARRAY ? mounts->first : NULL; m;
-		m = m->next)
-		found += note_path(json_get_str(m, "source"), container, v, n);
-	return found;
+	return note_path(json_get_str(image, "path"), container, v, n) +
+	       note_sources(json_get(config, "mounts"), container, v, n) +
+	       note_sources(json_get(config, "devices"), container, v, n);
 }
 
 /* Reads the container's config.json. *ret is NULL if the container mounts no volume yet. */

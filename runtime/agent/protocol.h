@@ -48,6 +48,7 @@
  *		 machine: the reply comes when the container can use it. slot: the device's number
  *		 in the machine; net: see net_config.h, with this one interface
  *		 kind: "disk", with readOnly: the disk gets the device node `name` in the container
+ *		 kind: "volume", with readOnly: the disk's file system is mounted at `name`
  *		 kind: "mount", with share and attr: the mount `share` in the share was added. It
  *		 gets the flags attr (MOUNT_ATTR_*), and the target `name` in the container
  *	detach   {id, slot, kind, name, share}; the reply comes when the guest has released the

@@ -373,8 +373,9 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 		{"rm-net", 0, OPTION_LIST, &u.rm_nets, "INTERFACE",
 			"take an interface that was added away from the microVM"},
 		{"add-disk", 0, OPTION_LIST, &u.add_disks, "SOURCE:TARGET[:OPTIONS]",
-			"give a running microVM a raw image or block device of the host, as the "
-			"node TARGET; options: ro, serial=TEXT"},
+			"give a running microVM an image or block device of the host, as the node "
+			"TARGET; options: ro, format=qcow2 (and others; raw without it), "
+			"serial=TEXT, backing=, key="},
 		{"rm-disk", 0, OPTION_LIST, &u.rm_disks, "TARGET",
 			"take a disk that was added away from the microVM"},
 		{"add-mount", 0, OPTION_LIST, &u.add_mounts, "SOURCE:TARGET[:ro]",

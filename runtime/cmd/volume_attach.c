@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#include "launch/hotplug.h"
+#include "launch/live_list.h"
 #include "launch/live_mounts.h"
 #include "run/volumes.h"
 
@@ -39,14 +41,13 @@ static int open_target(
 		r = t->lock = volumes_lock(&t->volumes.store, false);
 	if (r >= 0)
 		r = volume_read(&t->volumes.store, &t->arena, names[0], &t->volume);
-	if (r >= 0 && t->volume.disk)
-		return err_set(ENOTSUP,
-			"the volume \"%s\" is a disk, which a microVM gets when it starts: "
-			"`caisson "
-			"run --isolation vm -v %s:PATH`",
-			t->volume.name, t->volume.name);
 	if (r >= 0)
 		r = cmd_open(g, names[1], true, &t->c);
+	if (r >= 0 && t->volume.disk && !t->c.vm)
+		return err_set(ENOTSUP,
+			"the volume is a qcow2 disk, which only a microVM mounts, and container "
+			"\"%s\" is in namespaces: use a volume of the pool dir",
+			t->c.id);
 	if (r >= 0)
 		r = container_root(&t->arena, g->root, &root);
 	if (r >= 0)
@@ -63,11 +64,18 @@ static int open_target(
 	return t->list ? 0 : -ENOMEM;
 }
 
+/* Finds where the volume is in the container. Returns -ENOENT if it was not attached. */
+static int find(struct target *t, const char **ret)
+{
+	return live_list_find_source(
+		&t->c, t->volume.disk ? LIVE_VOLUME : LIVE_MOUNT, t->volume.path, ret);
+}
+
 static int attach(struct target *t, const char *path, bool read_only)
 {
 	const char *text, *there;
 
-	int r = live_mounts_find(&t->c, t->volume.path, &there);
+	int r = find(t, &there);
 	if (r >= 0)
 		return err_set(EEXIST, "the volume is attached to container \"%s\" already, at %s",
 			t->c.id, there);
@@ -78,7 +86,10 @@ static int attach(struct target *t, const char *path, bool read_only)
 	if (!text)
 		return -ENOMEM;
 	r = volume_note_attached(&t->volumes.store, t->volume.name, t->list);
-	return r < 0 ? r : live_mounts_add(&t->c, text);
+	if (r < 0)
+		return r;
+	return t->volume.disk ? hotplug_add_volume(&t->c, t->volume.path, path, read_only)
+			      : live_mounts_add(&t->c, text);
 }
 
 int volume_attach(const struct command *self, const struct globals *g, int argc, char **argv)
@@ -122,9 +133,10 @@ int volume_detach(const struct command *self, const struct globals *g, int argc,
 		return r < 0 ? r : 0;
 	r = open_target(&t, g, store, args.v);
 	if (r >= 0)
-		r = live_mounts_find(&t.c, t.volume.path, &path);
+		r = find(&t, &path);
 	if (r >= 0)
-		r = live_mounts_remove(&t.c, path);
+		r = t.volume.disk ? hotplug_remove_volume(&t.c, path)
+				  : live_mounts_remove(&t.c, path);
 	if (r >= 0)
 		r = volume_forget_attached(&t.volumes.store, t.volume.name, t.list);
 	return r < 0 ? err_ctx(r, "volume \"%.100s\"", args.v[0]) : 0;

@@ -3,112 +3,46 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "jail/jail.h"
+#include "engine/disk_process.h"
 #include "machine/image.h"
 
-#define READY "ready"
 #define LOOK_MS 10 /* how often, in ms, the monitor checks whether caisson-disk has ended */
 /*
  * how long, in ms, caisson-disk may take to write what it holds in memory when it ends;
  * fdatasync(2) takes most of this time
  */
 #define END_MS 30000
-#define WORDS_MAX 32
-
-/*
- * Executes caisson-disk in the child process, with its two sockets. caisson-disk prints to the
- * descriptor `answer` whether it is ready, and its errors to the descriptor `errors`.
- */
-_Noreturn static void become_server(
-	const struct machine_config *c, pid_t monitor, const int socks[2], int answer, int errors)
-{
-	const char *words[WORDS_MAX] = {"caisson-disk", "serve", "--format", c->image_format};
-	char socket_text[16], control[16], user[16], queues[16];
-	size_t n = 4;
-	sigset_t none;
-
-	snprintf(socket_text, sizeof(socket_text), "%d", socks[0]);
-	snprintf(control, sizeof(control), "%d", socks[1]);
-	snprintf(user, sizeof(user), "%u", (unsigned)jail_id(monitor));
-	snprintf(queues, sizeof(queues), "%u", c->image_queues);
-	const char *const options[][2] = {{"--socket", socket_text}, {"--control", control},
-		{"--werror", machine_on_error_name(c->image_werror)},
-		{"--rerror", machine_on_error_name(c->image_rerror)}, {"--user", user},
-		{"--queues", queues}, {"--serial", IMAGE_SERIAL}, {"--backing", c->image_backing},
-		{"--key", c->image_key}};
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-		if (!options[i][1])
-			continue;
-		words[n++] = options[i][0];
-		words[n++] = options[i][1];
-	}
-	if (c->image_read_only)
-		words[n++] = "--read-only";
-	if (c->image_snapshot)
-		words[n++] = "--snapshot";
-	if (c->image_write_through)
-		words[n++] = "--write-through";
-	words[n++] = c->image;
-	words[n] = NULL;
-	if (fd_set_streams(-EBADF, answer, errors) < 0 || fcntl(socks[0], F_SETFD, 0) < 0 ||
-		fcntl(socks[1], F_SETFD, 0) < 0)
-		_exit(126);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	execv(c->image_server, (char *const *)words);
-	dprintf(STDOUT_FILENO, "execute %s: %s", c->image_server, strerror(errno));
-	_exit(127);
-}
-
-/* Reads the answer of caisson-disk, which says either that the server is ready or why it failed. */
-static int read_answer(int answer, const char *image)
-{
-	_cleanup_strbuf_ struct strbuf text = {0};
-	int r = fd_read_all(answer, &text, ERR_MAX, "the answer of caisson-disk");
-
-	if (r < 0)
-		return err_ctx(r, "vm.image");
-	if (streq(strbuf_str(&text), READY))
-		return 0;
-	return err_set(EIO, "vm.image: %s",
-		text.len ? strbuf_str(&text) : "caisson-disk, which opens it, was killed");
-}
 
 int disk_server_start(struct disk_server *ret, const struct machine_config *c, int errors)
 {
-	int socks[2], controls[2], answer[2];
+	const struct disk_process_options o = {.program = c->image_server,
+		.field = "vm.image",
+		.image = c->image,
+		.format = c->image_format,
+		.serial = IMAGE_SERIAL,
+		.backing = c->image_backing,
+		.key = c->image_key,
+		.werror = machine_on_error_name(c->image_werror),
+		.rerror = machine_on_error_name(c->image_rerror),
+		.queues = c->image_queues,
+		.read_only = c->image_read_only,
+		.snapshot = c->image_snapshot,
+		.write_through = c->image_write_through,
+		.monitor = getpid(),
+		.errors = errors};
 
 	*ret = (struct disk_server){.sock = -EBADF, .control = -EBADF};
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) < 0)
-		return err_sys("make a socket pair");
-	_cleanup_fd_ int ours = socks[0], theirs = socks[1];
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, controls) < 0)
-		return err_sys("make a socket pair");
-	_cleanup_fd_ int control = controls[0], their_control = controls[1];
-	if (pipe2(answer, O_CLOEXEC) < 0)
-		return err_sys("make a pipe");
-	_cleanup_fd_ int from = answer[0], to = answer[1];
-	pid_t monitor = getpid();
-	pid_t pid = fork();
+	pid_t pid = disk_process_start(&o, &ret->sock, &ret->control);
 	if (pid < 0)
-		return err_sys("fork the server of vm.image");
-	if (pid == 0)
-		become_server(c, monitor, (const int[]){theirs, their_control}, to, errors);
+		return pid;
 	ret->pid = pid;
-	ret->sock = take_fd(&ours);
-	ret->control = take_fd(&control);
-	fd_close(&to);
-	fd_close(&theirs);
-	fd_close(&their_control);
-	return read_answer(from, c->image);
+	return 0;
 }
 
 /* Waits up to `ms` milliseconds for the end of caisson-disk. Returns whether it has ended. */

@@ -18,11 +18,13 @@
 #define ID "hotplug"
 /*
  * what the names begin with that QEMU's objects for a slot get: the device, the node of the disk's
- * image and the interface's tap; and the number of the set with the image's descriptor
+ * image, the interface's tap, and the connection to the disk's server; and the number of the set
+ * with the image's descriptor
  */
 #define DEVICE "hot"
 #define IMAGE "hot-image"
 #define TAP "hot-tap"
+#define SERVER "hot-server"
 #define FDSET(slot) (16 + (slot))
 
 unsigned qemu_count_spares(const struct engine_description *d)
@@ -189,6 +191,35 @@ static int plug_disk(const struct engine *e, unsigned slot, const struct machine
 	return send_batch(e, &b, d->fd);
 }
 
+/* Plugs a disk that a vhost-user server has. */
+static int plug_remote_disk(const struct engine *e, unsigned slot, const struct machine_disk *d)
+{
+	struct batch b = {.slot = slot};
+
+	begin(&b, "getfd");
+	add_name(&b, "fdname", SERVER);
+	end(&b, ID);
+	begin(&b, "chardev-add");
+	add_name(&b, "id", SERVER);
+	json_out_object(&b.command, "backend");
+	json_out_str(&b.command, "type", "socket");
+	json_out_object(&b.command, "data");
+	json_out_object(&b.command, "addr");
+	json_out_str(&b.command, "type", "fd");
+	json_out_object(&b.command, "data");
+	add_name(&b, "str", SERVER);
+	json_out_end_object(&b.command);
+	json_out_end_object(&b.command);
+	json_out_bool(&b.command, "server", false);
+	json_out_end_object(&b.command);
+	json_out_end_object(&b.command);
+	end(&b, ID);
+	begin_device(&b, "vhost-user-blk");
+	add_name(&b, "chardev", SERVER);
+	end(&b, ID_LAST);
+	return send_batch(e, &b, d->fd);
+}
+
 static int plug_nic(const struct engine *e, unsigned slot, const struct virtio_net_options *n)
 {
 	struct batch b = {.slot = slot};
@@ -222,18 +253,23 @@ static int unplug(const struct engine *e, unsigned slot)
 }
 
 /* Makes QEMU close the descriptor of a device that is not plugged, or was not plugged wholly. */
-static int release(const struct engine *e, unsigned slot, enum machine_kind kind)
+static int release(const struct engine *e, const struct qemu_hotplug *h, unsigned slot)
 {
+	static const struct {
+		const char *remove, *key, *name;
+	} commands[] = {{"netdev_del", "id", TAP}, {"blockdev-del", "node-name", IMAGE},
+		{"chardev-remove", "id", SERVER}};
+	const int i = h->kinds[slot] == MACHINE_NIC ? 0 : 1 + h->remote[slot];
 	struct batch b = {.slot = slot};
 
-	begin(&b, kind == MACHINE_DISK ? "blockdev-del" : "netdev_del");
-	add_name(&b, kind == MACHINE_DISK ? "node-name" : "id", kind == MACHINE_DISK ? IMAGE : TAP);
+	begin(&b, commands[i].remove);
+	add_name(&b, commands[i].key, commands[i].name);
 	end(&b, ID);
-	begin(&b, kind == MACHINE_DISK ? "remove-fd" : "closefd");
-	if (kind == MACHINE_DISK)
+	begin(&b, i == 1 ? "remove-fd" : "closefd");
+	if (i == 1)
 		json_out_u64(&b.command, "fdset-id", FDSET(slot));
 	else
-		add_name(&b, "fdname", TAP);
+		add_name(&b, "fdname", commands[i].name);
 	end(&b, ID_LAST);
 	return send_batch(e, &b, -EBADF);
 }
@@ -251,12 +287,15 @@ static int begin_plug(struct engine *e, struct qemu_hotplug *h, const struct mac
 			"%u devices were attached to the microVM, expected no more on QEMU",
 			h->spares);
 	h->kinds[h->slot] = d->kind;
+	h->remote[h->slot] = d->kind == MACHINE_DISK && d->disk.remote;
 	h->why[0] = '\0';
 	h->step = QEMU_PLUGGING;
 	if (d->kind == MACHINE_SHARE)
 		return err_set(ENOTSUP, "a share cannot be attached to a machine of QEMU");
-	return d->kind == MACHINE_DISK ? plug_disk(e, h->slot, &d->disk)
-				       : plug_nic(e, h->slot, &d->nic);
+	if (d->kind == MACHINE_NIC)
+		return plug_nic(e, h->slot, &d->nic);
+	return d->disk.remote ? plug_remote_disk(e, h->slot, &d->disk)
+			      : plug_disk(e, h->slot, &d->disk);
 }
 
 int qemu_change(struct engine *e, struct engine_change *c)
@@ -302,7 +341,7 @@ static void begin_release(struct engine *e, struct qemu_hotplug *h)
 {
 	h->step = QEMU_RELEASING;
 	/* A command cannot be sent once QEMU has ended, and then the machine ends too. */
-	if (release(e, h->slot, h->kinds[h->slot]) < 0) {
+	if (release(e, h, h->slot) < 0) {
 		err_clear();
 		finish(e, h, false);
 	}

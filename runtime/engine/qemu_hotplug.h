@@ -48,6 +48,7 @@ struct qemu_hotplug {
 	char why[512]; /* QEMU's first error message about the device that is being plugged */
 	bool used[MACHINE_SPARES_MAX];
 	enum machine_kind kinds[MACHINE_SPARES_MAX]; /* kinds of the devices in the used slots */
+	bool remote[MACHINE_SPARES_MAX]; /* a vhost-user server has the disk in the used slot */
 };
 
 /* Returns how many spare transports QEMU's machine gets. */

@@ -203,6 +203,7 @@ static const struct {
 } kinds[] = {
 	{"net", true, attach_net, NULL},
 	{"disk", true, hotplug_attach_disk, hotplug_detach_disk},
+	{"volume", true, hotplug_attach_volume, hotplug_detach_volume},
 	{"mount", false, attach_mount, detach_mount},
 };
 

@@ -2,6 +2,7 @@
 /* Declares what hotplug.c and hotplug_disk.c share. */
 #pragma once
 #include <limits.h>
+#include <sys/stat.h>
 
 #include "guest/guest.h"
 
@@ -19,6 +20,26 @@ int hotplug_detach_mount(struct guest *g, const char *target, const struct stat 
  */
 int hotplug_attach_disk(struct guest *g, const struct agent_frame *f, uint64_t slot) must_check;
 int hotplug_detach_disk(struct guest *g, const struct agent_frame *f, uint64_t slot) must_check;
+
+/* The node that the guest's kernel has made for a disk. */
+struct hotplug_node {
+	char path[48]; /* such as "/dev/vdb" */
+	struct stat st;
+};
+/* Finds the node of the disk in the slot. Returns -ENODEV if the driver has no disk there. */
+int hotplug_find_node(uint64_t slot, struct hotplug_node *ret) must_check;
+/*
+ * Fails with -EBUSY if a file system on the disk is mounted, or if something else uses the disk
+ * exclusively, such as a device mapper.
+ */
+int hotplug_check_unused(const char *node) must_check;
+
+/*
+ * hotplug_volume.c: mounts the file system of the disk that the driver has found in the slot into
+ * the container, and unmounts it, which fails with -EBUSY if it is in use.
+ */
+int hotplug_attach_volume(struct guest *g, const struct agent_frame *f, uint64_t slot) must_check;
+int hotplug_detach_volume(struct guest *g, const struct agent_frame *f, uint64_t slot) must_check;
 
 /*
  * hotplug.c: makes the driver look at the slots, [{slot}, ...], in which the machine has got

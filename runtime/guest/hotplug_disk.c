@@ -43,17 +43,17 @@ static int find_disk(uint64_t slot, char ret[32])
 	return fits ? 0 : err_set(ENODEV, "the guest's kernel made no disk of the device");
 }
 
-static int find_node(uint64_t slot, char ret[48], struct stat *st)
+int hotplug_find_node(uint64_t slot, struct hotplug_node *ret)
 {
 	char name[32];
 
 	int r = find_disk(slot, name);
 	if (r < 0)
 		return r;
-	snprintf(ret, 48, "/dev/%s", name);
-	if (lstat(ret, st) < 0)
-		return err_sys("find %s", ret);
-	return S_ISBLK(st->st_mode) ? 0 : err_set(ENODEV, "%s is no block device", ret);
+	snprintf(ret->path, sizeof(ret->path), "/dev/%s", name);
+	if (lstat(ret->path, &ret->st) < 0)
+		return err_sys("find %s", ret->path);
+	return S_ISBLK(ret->st.st_mode) ? 0 : err_set(ENODEV, "%s is no block device", ret->path);
 }
 
 /* --- device rules --- */
@@ -140,21 +140,21 @@ static int remove_rule(struct guest *g, uint64_t slot)
 int hotplug_attach_disk(struct guest *g, const struct agent_frame *f, uint64_t slot)
 {
 	const char *target = json_get_str(f->json, "name");
-	char node[48], why[ERR_MAX];
-	struct stat st;
+	char why[ERR_MAX];
+	struct hotplug_node node;
 
 	if (!target)
 		return err_set(EPROTO, "attach: expected the path of a node");
-	int r = find_node(slot, node, &st);
+	int r = hotplug_find_node(slot, &node);
 	if (r < 0)
 		return r;
 	/* The mode is the one that nodes of linux.devices have; the cgroup's rules restrict it. */
-	if (chmod(node, 0666) < 0)
-		return err_sys("set the mode of %s", node);
-	_cleanup_fd_ int tree = open_tree(AT_FDCWD, node, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (chmod(node.path, 0666) < 0)
+		return err_sys("set the mode of %s", node.path);
+	_cleanup_fd_ int tree = open_tree(AT_FDCWD, node.path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	if (tree < 0 || mnt_set_propagation(tree, MS_PRIVATE) < 0)
-		return err_sys("open %s for a mount", node);
-	r = add_rule(g, slot, &st, json_get_true(f->json, "readOnly"));
+		return err_sys("open %s for a mount", node.path);
+	r = add_rule(g, slot, &node.st, json_get_true(f->json, "readOnly"));
 	if (r >= 0)
 		r = hotplug_attach_mount(g, tree, target);
 	if (r >= 0)
@@ -165,11 +165,7 @@ int hotplug_attach_disk(struct guest *g, const struct agent_frame *f, uint64_t s
 	return err_set(-r, "%s", why);
 }
 
-/*
- * Fails if a file system on the disk is mounted, or if something else uses the disk exclusively,
- * such as a device mapper.
- */
-static int check_unused(const char *node)
+int hotplug_check_unused(const char *node)
 {
 	_cleanup_fd_ int fd = open(node, O_RDONLY | O_EXCL | O_CLOEXEC);
 
@@ -183,21 +179,20 @@ static int check_unused(const char *node)
 int hotplug_detach_disk(struct guest *g, const struct agent_frame *f, uint64_t slot)
 {
 	const char *target = json_get_str(f->json, "name");
-	char node[48];
-	struct stat st;
+	struct hotplug_node node;
 
 	if (!target)
 		return err_set(EPROTO, "detach: expected the path of a node");
-	int r = find_node(slot, node, &st);
+	int r = hotplug_find_node(slot, &node);
 	/* The driver has no disk in the slot if an earlier request was interrupted. */
 	if (r == -ENODEV) {
 		err_clear();
 		return remove_rule(g, slot);
 	}
 	if (r >= 0)
-		r = check_unused(node);
+		r = hotplug_check_unused(node.path);
 	if (r >= 0)
-		r = hotplug_detach_mount(g, target, &st);
+		r = hotplug_detach_mount(g, target, &node.st);
 	/* The container may have unmounted the node itself. */
 	if (r == -ENOENT) {
 		err_clear();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "launch/hotplug.h"
+#include "launch/hotplug_internal.h"
 
 #include <poll.h>
 #include <sched.h>
@@ -14,23 +14,19 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/process.h"
-#include "images/disk/lock.h"
 #include "launch/live_list.h"
 #include "launch/vm_client.h"
 #include "monitor/control.h"
 #include "netsetup/net_tap.h"
 #include "step/mnt.h"
 
-/* how long, in ms, the monitor may take; the monitor waits less long for the guest (HOTPLUG_MS) */
-#define CALL_MS 45000
 /*
  * the longest wait, in ms, for a guest that has a file of a removed mount open for writing; all
  * waits together take twice as long
  */
 #define END_WRITING_MS 2048
-#define SERIAL_MAX 20 /* bytes of the serial number of a virtio disk */
 
-static int refuse_namespaces(const struct container *c, const char *option)
+int hotplug_refuse_namespaces(const struct container *c, const char *option)
 {
 	return c->vm ? 0
 		     : err_set(EOPNOTSUPP,
@@ -38,7 +34,7 @@ static int refuse_namespaces(const struct container *c, const char *option)
 			       option, c->id);
 }
 
-static int begin(struct agent_writer *w, const char *type, const char *kind, const char *name)
+int hotplug_write(struct agent_writer *w, const char *type, const char *kind, const char *name)
 {
 	int r = agent_begin(w, type);
 
@@ -81,13 +77,13 @@ static int send_net(int sock, const struct net_config *net, const struct net_tap
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
 
-	int r = begin(&w, "attach", "net", net->interfaces[0].name);
+	int r = hotplug_write(&w, "attach", "net", net->interfaces[0].name);
 	if (r < 0)
 		return r;
 	json_out_u64(&w.json, "offloads", tap->offloads);
 	net_config_json(&w.json, "net", net);
 	r = control_send_fds(sock, &w, tap->fds, 1);
-	return r < 0 ? r : control_wait(sock, CALL_MS, &reply);
+	return r < 0 ? r : control_wait(sock, HOTPLUG_CALL_MS, &reply);
 }
 
 static int add_net(struct container *c, const char *name)
@@ -124,23 +120,23 @@ static int add_net(struct container *c, const char *name)
 
 int hotplug_add_net(struct container *c, const char *name)
 {
-	int r = refuse_namespaces(c, "--add-net");
+	int r = hotplug_refuse_namespaces(c, "--add-net");
 
 	if (r >= 0)
 		r = add_net(c, name);
 	return r < 0 ? err_ctx(r, "--add-net %.32s", name) : 0;
 }
 
-static int detach(struct container *c, const char *kind, const char *name, bool force)
+int hotplug_detach(struct container *c, const char *kind, const char *name, bool force)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
 	_cleanup_fd_ int sock = control_connect(c->dir);
 
-	int r = sock < 0 ? sock : begin(&w, "detach", kind, name);
+	int r = sock < 0 ? sock : hotplug_write(&w, "detach", kind, name);
 	if (r >= 0 && force)
 		json_out_bool(&w.json, "force", true);
-	return r < 0 ? r : control_call(sock, &w, NULL, CALL_MS, &reply);
+	return r < 0 ? r : control_call(sock, &w, NULL, HOTPLUG_CALL_MS, &reply);
 }
 
 /*
@@ -156,10 +152,10 @@ static int sweep_taps(struct container *c)
 
 static int remove_net(struct container *c, const char *name, bool force)
 {
-	int r = refuse_namespaces(c, "--rm-net");
+	int r = hotplug_refuse_namespaces(c, "--rm-net");
 
 	if (r >= 0)
-		r = detach(c, "net", name, force);
+		r = hotplug_detach(c, "net", name, force);
 	if (r >= 0)
 		r = sweep_taps(c);
 	if (r >= 0)
@@ -181,114 +177,6 @@ int hotplug_remove_net(struct container *c, const char *name)
 int hotplug_force_net(struct container *c, const char *name)
 {
 	return remove_net(c, name, true);
-}
-
-/* --- disks --- */
-
-struct disk {
-	const char *source, *target;
-	const char *serial; /* up to SERIAL_MAX bytes */
-	bool read_only;
-};
-
-/* Parses one of the options behind the second colon. */
-static int add_option(struct disk *d, const char *option)
-{
-	if (streq(option, "ro") || streq(option, "rw")) {
-		d->read_only = streq(option, "ro");
-		return 0;
-	}
-	if (!str_starts(option, "serial="))
-		return err_set(EINVAL, "option %s: expected ro, rw or serial=TEXT", option);
-	d->serial = option + 7;
-	if (strlen(d->serial) > SERIAL_MAX)
-		return err_set(EINVAL, "serial=%s: expected up to %d bytes", d->serial, SERIAL_MAX);
-	return 0;
-}
-
-static int parse_disk(struct container *c, const char *text, struct disk *ret)
-{
-	char *parts[3], *save;
-
-	int r = live_list_split(&c->arena, text,
-		"SOURCE:TARGET[:OPTIONS], with the path of a raw image or a block device, and that "
-		"of the node in the container, such as /dev/data",
-		parts);
-	if (r < 0)
-		return r;
-	*ret = (struct disk){.source = parts[0], .target = parts[1], .serial = ""};
-	for (char *o = parts[2] ? strtok_r(parts[2], ",", &save) : NULL; o && r >= 0;
-		o = strtok_r(NULL, ",", &save))
-		r = add_option(ret, o);
-	return r;
-}
-
-static int open_disk(const struct disk *d)
-{
-	struct stat st;
-
-	_cleanup_fd_ int fd = open(
-		d->source, (d->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_sys("source %s", d->source);
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return err_set(
-			EINVAL, "source %s: expected a regular file or a block device", d->source);
-	int r = disk_lock(fd, d->source, !d->read_only, false);
-	return r < 0 ? r : take_fd(&fd);
-}
-
-static int send_disk(struct container *c, const struct disk *d, int fd)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-	_cleanup_agent_frame_ struct agent_frame reply = {0};
-
-	_cleanup_fd_ int sock = control_connect(c->dir);
-	int r = sock < 0 ? sock : begin(&w, "attach", "disk", d->target);
-	if (r < 0)
-		return r;
-	json_out_str(&w.json, "serial", d->serial);
-	json_out_bool(&w.json, "readOnly", d->read_only);
-	r = control_send_fds(sock, &w, &fd, 1);
-	return r < 0 ? r : control_wait(sock, CALL_MS, &reply);
-}
-
-static int add_disk(struct container *c, const char *text)
-{
-	struct disk d = {0};
-
-	int r = refuse_namespaces(c, "--add-disk");
-	if (r >= 0)
-		r = parse_disk(c, text, &d);
-	_cleanup_fd_ int fd = r < 0 ? r : open_disk(&d);
-	if (fd < 0)
-		return fd;
-	r = live_list_note(
-		c, &(struct live_entry){.kind = LIVE_DISK, .source = d.source, .target = d.target});
-	const bool noted = r > 0;
-	if (r >= 0)
-		r = send_disk(c, &d, fd);
-	return r < 0 && r != -ETIMEDOUT && noted ? live_list_undo(c, LIVE_DISK, d.target, r) : r;
-}
-
-int hotplug_add_disk(struct container *c, const char *text)
-{
-	int r = add_disk(c, text);
-
-	return r < 0 ? err_ctx(r, "--add-disk %.200s", text) : 0;
-}
-
-int hotplug_remove_disk(struct container *c, const char *target)
-{
-	int r = refuse_namespaces(c, "--rm-disk");
-
-	if (r >= 0)
-		r = detach(c, "disk", target, false);
-	if (r == -ENOENT)
-		r = live_list_undo(c, LIVE_DISK, target, r);
-	else if (r >= 0)
-		r = live_list_forget(c, LIVE_DISK, target);
-	return r < 0 ? err_ctx(r, "--rm-disk %.200s", target) : 0;
 }
 
 /* --- mounts in the share of the file server --- */
@@ -437,12 +325,12 @@ static int send_mount(int sock, const struct hotplug_mount *m, uint64_t flags)
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
 
-	int r = begin(&w, "attach", "mount", m->target);
+	int r = hotplug_write(&w, "attach", "mount", m->target);
 	if (r < 0)
 		return r;
 	json_out_str(&w.json, "share", m->share);
 	json_out_u64(&w.json, "attr", flags);
-	return control_call(sock, &w, NULL, CALL_MS, &reply);
+	return control_call(sock, &w, NULL, HOTPLUG_CALL_MS, &reply);
 }
 
 int hotplug_add_mount(struct container *c, const struct hotplug_mount *m)
@@ -471,7 +359,7 @@ int hotplug_add_mount(struct container *c, const struct hotplug_mount *m)
 
 int hotplug_remove_mount(struct container *c, const char *share, const char *target)
 {
-	int r = detach(c, "mount", target, false);
+	int r = hotplug_detach(c, "mount", target, false);
 
 	/* The monitor does not know a mount whose command was killed before it told the monitor. */
 	if (r < 0 && r != -ENOENT)

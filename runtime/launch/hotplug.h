@@ -24,12 +24,22 @@ int hotplug_remove_net(struct container *c, const char *name) must_check;
 int hotplug_force_net(struct container *c, const char *name) must_check;
 
 /*
- * Gives the microVM a disk: SOURCE:TARGET[:OPTIONS]. SOURCE is a raw image or a block device,
- * TARGET the path of the node in the container, and OPTIONS are ro and serial=TEXT.
+ * Gives the microVM a disk: SOURCE:TARGET[:OPTIONS]. SOURCE is an image or a block device, TARGET
+ * the path of the node in the container, and OPTIONS are ro, format=NAME (raw without it, else a
+ * name of vm.image.format), serial=TEXT, and backing= and key=, which are those of caisson-disk.
  */
 int hotplug_add_disk(struct container *c, const char *text) must_check;
 /* Detaches a disk that was added. Returns -EBUSY if the container uses the disk. */
 int hotplug_remove_disk(struct container *c, const char *target) must_check;
+
+/*
+ * Mounts a volume of the pool qcow2, whose disk is the file `image`, at `target` of a container in
+ * a microVM, and unmounts it. hotplug_remove_volume() returns -EBUSY if the container uses it, and
+ * -ENOENT if none was added there.
+ */
+int hotplug_add_volume(struct container *c, const char *image, const char *target, bool read_only)
+	must_check;
+int hotplug_remove_volume(struct container *c, const char *target) must_check;
 
 /* A mount that is put into the share of the microVM's file server, and then into the container. */
 struct hotplug_mount {

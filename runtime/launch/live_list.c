@@ -11,7 +11,12 @@
 
 static bool is_kind(const char *kind)
 {
-	return kind && (streq(kind, LIVE_MOUNT) || streq(kind, LIVE_DISK) || streq(kind, LIVE_NET));
+	static const char *const kinds[] = {LIVE_MOUNT, LIVE_DISK, LIVE_NET, LIVE_VOLUME};
+
+	for (size_t i = 0; kind && i < ARRAY_SIZE(kinds); i++)
+		if (streq(kind, kinds[i]))
+			return true;
+	return false;
 }
 
 static int read_entry(const struct json *e, const char *kind, struct live_entry *ret)
@@ -127,6 +132,24 @@ struct live_entry *live_list_find(struct live_list *l, const char *kind, const c
 		if (streq(l->v[i].kind, kind) && streq(l->v[i].target, target))
 			return &l->v[i];
 	return NULL;
+}
+
+int live_list_find_source(
+	struct container *c, const char *kind, const char *source, const char **ret_target)
+{
+	struct live_list l;
+
+	int r = live_list_read(c, &l);
+	for (size_t i = 0; r >= 0 && i < l.n; i++) {
+		if (!streq(l.v[i].kind, kind) || !streq(l.v[i].source, source))
+			continue;
+		*ret_target = l.v[i].target;
+		return 0;
+	}
+	return r < 0 ? r
+		     : err_set(ENOENT,
+			       "nothing of %s was mounted into container \"%s\" while it ran",
+			       source, c->id);
 }
 
 int live_list_note(struct container *c, const struct live_entry *e)

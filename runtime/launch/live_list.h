@@ -10,11 +10,12 @@
 #define LIVE_MOUNT "mount"
 #define LIVE_DISK "disk"
 #define LIVE_NET "net"
+#define LIVE_VOLUME "volume"
 
 #define LIVE_ENTRIES_MAX 64
 
 struct live_entry {
-	const char *kind;   /* LIVE_MOUNT, LIVE_DISK or LIVE_NET */
+	const char *kind;   /* LIVE_MOUNT, LIVE_DISK, LIVE_NET or LIVE_VOLUME */
 	const char *source; /* path on the host, or the name of an interface */
 	const char *target; /* path in the container, or the name of the interface */
 	const char *share;  /* name in a microVM's share; NULL: it is no such mount */
@@ -29,6 +30,13 @@ struct live_list {
 
 int live_list_read(struct container *c, struct live_list *ret) must_check;
 struct live_entry *live_list_find(struct live_list *l, const char *kind, const char *target);
+
+/*
+ * Finds the target, in the container's arena, of an entry of this kind and source. Returns -ENOENT
+ * if there is none.
+ */
+int live_list_find_source(struct container *c, const char *kind, const char *source,
+	const char **ret_target) must_check;
 
 /*
  * Adds an entry, unless there is one of this kind and target. Returns 1 if it was added, else 0.

@@ -244,20 +244,3 @@ int live_mounts_remove(struct container *c, const char *target)
 	}
 	return r < 0 ? err_ctx(r, "--rm-mount %.200s", target) : 0;
 }
-
-int live_mounts_find(struct container *c, const char *source, const char **ret_target)
-{
-	struct live_list l;
-
-	int r = live_list_read(c, &l);
-	for (size_t i = 0; r >= 0 && i < l.n; i++) {
-		if (!streq(l.v[i].kind, LIVE_MOUNT) || !streq(l.v[i].source, source))
-			continue;
-		*ret_target = l.v[i].target;
-		return 0;
-	}
-	return r < 0 ? r
-		     : err_set(ENOENT,
-			       "nothing of %s was mounted into container \"%s\" while it ran",
-			       source, c->id);
-}

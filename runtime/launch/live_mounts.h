@@ -19,9 +19,3 @@ int live_mounts_add(struct container *c, const char *text) must_check;
  * -ENOENT if none was added there.
  */
 int live_mounts_remove(struct container *c, const char *target) must_check;
-
-/*
- * Finds the target of a mount of `source` that was added, in the container's arena. Returns -ENOENT
- * if there is none.
- */
-int live_mounts_find(struct container *c, const char *source, const char **ret_target) must_check;

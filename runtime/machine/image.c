@@ -38,6 +38,14 @@ static const struct format *find_format(const char *name)
 	return NULL;
 }
 
+const char *machine_image_format(const char *name, bool *ret_can_write)
+{
+	const struct format *f = find_format(name);
+
+	*ret_can_write = f && f->can_write;
+	return f ? f->disk : NULL;
+}
+
 static int decide_cache(const struct spec *s, struct machine_config *m)
 {
 	const char *cache = spec_annotation(s, CACHE);

@@ -14,3 +14,8 @@ int machine_decide_image(
 
 /* Returns the name of the policy, which is its name in annotations and in the options of QEMU. */
 const char *machine_on_error_name(enum blk_on_error policy);
+/*
+ * Returns the name that caisson-disk has for a format of vm.image.format, or NULL if caisson does
+ * not know it. *ret_can_write says whether caisson writes such images.
+ */
+const char *machine_image_format(const char *name, bool *ret_can_write);

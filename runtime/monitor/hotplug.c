@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "monitor/hotplug.h"
+#include "monitor/hotplug_request.h"
 
-#include <fcntl.h>
-#include <linux/if_tun.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -17,6 +15,8 @@
 #define HOTPLUG_MS 30000
 /* the same for a device that is taken away in any case (--force) */
 #define FORCE_MS 5000
+/* how long, in ms, caisson-disk may take to write what it holds in memory (engine/disk_server.c) */
+#define SERVER_END_MS 30000
 
 /* --- the table of the devices that were attached --- */
 
@@ -41,13 +41,35 @@ static struct attached *find_free(struct monitor *m)
 static void forget(struct attached *d)
 {
 	fd_close(&d->fd);
+	fd_close(&d->server);
 	free(d->name);
 	free(d->share);
-	*d = (struct attached){.fd = -EBADF};
+	*d = (struct attached){.fd = -EBADF, .server = -EBADF};
+}
+
+/*
+ * Closes the sockets of all servers first, so that they end at the same time, and then waits until
+ * each has written what it holds in memory.
+ */
+static void end_servers(struct monitor *m)
+{
+	const int64_t end = clock_ms() + SERVER_END_MS;
+
+	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++)
+		if (m->hotplug.devices[i].kind && m->hotplug.devices[i].server >= 0)
+			fd_close(&m->hotplug.devices[i].fd);
+	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++) {
+		struct pollfd p = {.fd = m->hotplug.devices[i].server, .events = POLLIN};
+		const int64_t left = end - clock_ms();
+
+		if (m->hotplug.devices[i].kind && p.fd >= 0)
+			poll(&p, 1, left > 0 ? (int)left : 0);
+	}
 }
 
 void hotplug_release(struct monitor *m)
 {
+	end_servers(m);
 	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++)
 		if (m->hotplug.devices[i].kind)
 			forget(&m->hotplug.devices[i]);
@@ -183,6 +205,12 @@ void hotplug_on_changed(struct monitor *m)
 	struct hotplug *h = &m->hotplug;
 	int r = engine_changed(&m->engine);
 
+	if (h->step == HOTPLUG_UNPLUGGING && h->at->server >= 0) {
+		h->step = HOTPLUG_ENDING;
+		h->deadline = clock_ms() + SERVER_END_MS;
+		fd_close(&h->at->fd);
+		return;
+	}
 	if (h->step == HOTPLUG_UNPLUGGING) {
 		forget(h->at);
 		finish(m, h->error, h->why);
@@ -195,6 +223,19 @@ void hotplug_on_changed(struct monitor *m)
 	}
 	h->at->slot = h->change.slot;
 	take_into_use(m);
+}
+
+int hotplug_server(const struct monitor *m)
+{
+	return m->hotplug.step == HOTPLUG_ENDING ? m->hotplug.at->server : -EBADF;
+}
+
+void hotplug_on_server_end(struct monitor *m)
+{
+	struct hotplug *h = &m->hotplug;
+
+	forget(h->at);
+	finish(m, h->error, h->why);
 }
 
 /*
@@ -239,6 +280,17 @@ void hotplug_check_deadline(struct monitor *m, int64_t now)
 
 	if (!h->deadline || now < h->deadline)
 		return;
+	if (h->step == HOTPLUG_ENDING) {
+		int r = err_set(EIO,
+			"the process that serves the disk (caisson-disk) did not end in %d "
+			"seconds: "
+			"what the guest wrote may not be in the image yet",
+			SERVER_END_MS / 1000);
+		forget(h->at);
+		/* The command asked for more than the end of a server, if the attach has failed. */
+		finish(m, h->error ? h->error : -r, h->error ? h->why : err_msg());
+		return;
+	}
 	log_debug("microvm: the agent does not answer about %s %s", h->at->kind, h->at->name);
 	if (h->force) {
 		unplug_with(m, 0);
@@ -252,122 +304,11 @@ void hotplug_check_deadline(struct monitor *m, int64_t now)
 
 /* --- requests --- */
 
-/* Checks that the descriptor is a tap as net_tap_open() makes it. */
-static int check_tap(int fd)
-{
-	struct ifreq tap;
-	int size = 0, flags = fcntl(fd, F_GETFL);
-
-	if (flags < 0 || !(flags & O_NONBLOCK))
-		return err_set(EPROTO, "attach: expected a tap that does not block");
-	if (ioctl(fd, TUNGETIFF, &tap) < 0 || ioctl(fd, TUNGETVNETHDRSZ, &size) < 0)
-		return err_set(EPROTO, "attach: expected the descriptor of a tap");
-	if (!(tap.ifr_flags & IFF_TAP) || !(tap.ifr_flags & IFF_VNET_HDR) || size != NET_TAP_HEADER)
-		return err_set(EPROTO, "attach: expected a tap with frame headers of %d bytes",
-			NET_TAP_HEADER);
-	return 0;
-}
-
-/* Refuses an interface whose name or MAC address another interface of the guest has. */
-static int check_interface(struct monitor *m, const struct net_interface *new)
-{
-	const char *twin = NULL;
-
-	for (size_t i = 0; i < m->boot.net.interface_count; i++) {
-		const struct net_interface *n = &m->boot.net.interfaces[i];
-		if (streq(n->name, new->name))
-			return err_set(
-				EEXIST, "the microVM has the interface %s already", new->name);
-		if (memcmp(n->mac, new->mac, sizeof(n->mac)) == 0)
-			twin = n->name;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++) {
-		const struct attached *d = &m->hotplug.devices[i];
-		if (d->kind && streq(d->kind, "net") &&
-			memcmp(d->mac, new->mac, sizeof(d->mac)) == 0)
-			twin = d->name;
-	}
-	return twin ? err_set(EEXIST, "interface %s has the MAC address of %s", new->name, twin)
-		    : 0;
-}
-
-static int read_net(struct monitor *m, struct agent_frame *f, struct attached *ret,
-	struct machine_device *device)
-{
-	struct net_config net;
-	uint64_t offloads;
-
-	int r = net_config_parse(&f->arena, json_get(f->json, "net"), &net);
-	if (r < 0)
-		return r;
-	if (net.interface_count != 1 || !streq(net.interfaces[0].name, ret->name) ||
-		json_get_u64(f->json, "offloads", &offloads) < 0 || offloads > UINT32_MAX)
-		return err_set(EPROTO, "attach: expected the interface \"name\", and its offloads");
-	const struct net_interface *n = &net.interfaces[0];
-	r = check_interface(m, n);
-	if (r >= 0)
-		r = check_tap(f->fds[0]);
-	if (r < 0)
-		return r;
-	*device = (struct machine_device){.kind = MACHINE_NIC,
-		.nic = {.taps = {f->fds[0]},
-			.mtu = (uint16_t)n->mtu,
-			.offloads = (unsigned)offloads}};
-	memcpy(device->nic.mac, n->mac, sizeof(n->mac));
-	memcpy(ret->mac, n->mac, sizeof(n->mac));
-	return 0;
-}
-
-/*
- * The device checks what kind of file it is. The lock on the file, which the command has taken,
- * lasts as long as this descriptor.
- */
-static int read_disk(struct monitor *m, struct agent_frame *f, struct attached *ret,
-	struct machine_device *device)
-{
-	const char *serial = json_get_str(f->json, "serial");
-	const bool read_only = json_get_true(f->json, "readOnly");
-	const int flags = fcntl(f->fds[0], F_GETFL);
-
-	if (flags < 0 || (flags & O_PATH) || (flags & O_ACCMODE) != (read_only ? O_RDONLY : O_RDWR))
-		return err_set(EPROTO, "attach: expected a disk that is open for %s",
-			read_only ? "reading" : "reading and writing");
-	if (!serial || strlen(serial) > VIRTIO_BLK_ID_BYTES)
-		return err_set(EPROTO, "attach: expected a serial number of up to %d bytes",
-			VIRTIO_BLK_ID_BYTES);
-	*device = (struct machine_device){.kind = MACHINE_DISK,
-		.disk = {.fd = f->fds[0], .read_only = read_only, .serial = serial}};
-	return 0;
-}
-
-static int read_mount(struct monitor *m, struct agent_frame *f, struct attached *ret,
-	struct machine_device *device)
-{
-	const char *share = json_get_str(f->json, "share");
-
-	if (!share)
-		return err_set(EPROTO, "attach: expected the name of a mount in the share");
-	ret->share = strdup(share);
-	return ret->share ? 0 : -ENOMEM;
-}
-
-static const struct kind {
-	const char *name;
-	bool device; /* it is a device of the machine, whose descriptor comes with the request */
-	/* Checks the request, and reads what the machine needs for the device. */
-	int (*read)(struct monitor *m, struct agent_frame *f, struct attached *ret,
-		struct machine_device *device);
-} kinds[] = {
-	{"net", true, read_net},
-	{"disk", true, read_disk},
-	{"mount", false, read_mount},
-};
-
-static int begin_attach(struct monitor *m, const struct kind *k, struct agent_frame *f)
+static int begin_attach(struct monitor *m, const struct hotplug_kind *k, struct agent_frame *f)
 {
 	struct hotplug *h = &m->hotplug;
 	struct attached *at = find_free(m);
-	struct attached new = {.kind = k->name, .fd = -EBADF};
+	struct attached new = {.kind = k->name, .fd = -EBADF, .server = -EBADF};
 	const char *name = json_get_str(f->json, "name");
 
 	if (find_device(m, k->name, name))
@@ -375,9 +316,9 @@ static int begin_attach(struct monitor *m, const struct kind *k, struct agent_fr
 	if (!at)
 		return err_set(ENOSPC, "%d devices and mounts are attached, expected no more",
 			HOTPLUG_MAX);
-	if (f->nfds != k->device)
-		return err_set(
-			EPROTO, "attach: %u descriptors came: expected %d", f->nfds, k->device);
+	if (f->nfds < k->device || f->nfds > k->descriptors)
+		return err_set(EPROTO, "attach: %u descriptors came: expected %u to %u", f->nfds,
+			k->device, k->descriptors);
 	new.name = strdup(name);
 	if (!new.name)
 		return -ENOMEM;
@@ -397,7 +338,8 @@ static int begin_attach(struct monitor *m, const struct kind *k, struct agent_fr
 	return 0;
 }
 
-static int begin_detach(struct monitor *m, const struct kind *k, const struct agent_frame *f)
+static int begin_detach(
+	struct monitor *m, const struct hotplug_kind *k, const struct agent_frame *f)
 {
 	const char *name = json_get_str(f->json, "name");
 	struct attached *d = find_device(m, k->name, name);
@@ -413,7 +355,7 @@ int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 {
 	const char *kind = json_get_str(f->json, "kind");
 	struct hotplug *h = &m->hotplug;
-	const struct kind *k = NULL;
+	const struct hotplug_kind *k = hotplug_find_kind(kind);
 
 	if (h->step != HOTPLUG_NONE)
 		return err_set(EBUSY, "another device is being attached to the microVM or detached "
@@ -421,9 +363,6 @@ int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 	int r = monitor_check_running(m, true);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; kind && i < ARRAY_SIZE(kinds); i++)
-		if (streq(kind, kinds[i].name))
-			k = &kinds[i];
 	if (!k || !json_get_str(f->json, "name"))
 		return err_set(EPROTO, "%s: expected a kind and a name", f->type);
 	const bool detach = streq(f->type, "detach");

@@ -11,6 +11,11 @@
  * 	detach	the agent releases the device, or reports that it is busy; the engine takes the
  * 		device out of its slot
  *
+ * A volume is a disk whose file system the agent mounts, where a disk is a node in the container.
+ * caisson-disk serves a disk that is no raw image. The command starts it, and sends its vhost-user
+ * socket and a pidfd. caisson-disk ends once the device is out of its slot and the socket is
+ * closed, and only then is the detach done, so that the image is whole.
+ *
  * A mount needs no device: the command has put it into the share that the file server serves
  * (launch/hotplug.h), so only the agent's part is done.
  *
@@ -35,11 +40,13 @@ enum hotplug_step {
 	HOTPLUG_BINDING,    /* the agent takes the device into use */
 	HOTPLUG_UNBINDING,  /* the agent releases the device */
 	HOTPLUG_UNPLUGGING, /* the engine takes the device out of its slot */
+	HOTPLUG_ENDING,     /* caisson-disk writes what it holds in memory, and ends */
 };
 
 /* A device that a command has attached. */
 struct attached {
-	const char *kind; /* "net", "disk" or "mount"; NULL: this entry of the table is free */
+	/* "net", "disk", "volume" or "mount"; NULL: this entry of the table is free */
+	const char *kind;
 	/*
 	 * what commands call the device: an interface's name, or the path of a disk or a mount in
 	 * the container
@@ -53,6 +60,11 @@ struct attached {
 	 * and no device of the machine
 	 */
 	int fd;
+	/*
+	 * pidfd of caisson-disk, which the command has started and which serves the disk; -EBADF:
+	 * no process serves it
+	 */
+	int server;
 };
 
 struct hotplug {
@@ -78,6 +90,12 @@ int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f) mu
 int hotplug_share(struct monitor *m, struct client *c) must_check;
 void hotplug_on_changed(struct monitor *m);
 bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f);
+/*
+ * hotplug_on_server_end() is called when the pidfd is readable that hotplug_server() returns: that
+ * of caisson-disk, for whose end a detach waits, or -EBADF.
+ */
+int hotplug_server(const struct monitor *m);
+void hotplug_on_server_end(struct monitor *m);
 /* Gives up an agent that has not replied until now, in ms of CLOCK_MONOTONIC. */
 void hotplug_check_deadline(struct monitor *m, int64_t now);
 /* Fails with -EBUSY and a message if a device is attached, or is being attached or detached. */

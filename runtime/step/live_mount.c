@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/vfs.h>
 
@@ -31,10 +32,36 @@ static int open_parent(int ns, const char *target, const char **ret_name)
 	return r < 0 ? err_ctx(r, "target") : r;
 }
 
+static int make_point(int parent, const char *name, bool directory)
+{
+	return directory ? mkdirat(parent, name, 0755) : mknodat(parent, name, S_IFREG | 0644, 0);
+}
+
+/*
+ * Makes a mount point in a file system of the container's user namespace that does not map this
+ * process's ids, such as the container's /dev. It gets the owner of the directory.
+ */
+static int make_as_owner(int parent, const char *name, bool directory)
+{
+	struct stat st;
+
+	if (fstat(parent, &st) < 0)
+		return -1;
+	const int group = setfsgid(st.st_gid), user = setfsuid(st.st_uid);
+	int r = make_point(parent, name, directory);
+	const int code = errno;
+	setfsuid((uid_t)user);
+	setfsgid((gid_t)group);
+	errno = code;
+	return r;
+}
+
 static int make_target(int parent, const char *name, bool directory, const char *target)
 {
-	int r = directory ? mkdirat(parent, name, 0755) : mknodat(parent, name, S_IFREG | 0644, 0);
+	int r = make_point(parent, name, directory);
 
+	if (r < 0 && errno == EOVERFLOW)
+		r = make_as_owner(parent, name, directory);
 	if (r < 0 && errno != EEXIST)
 		return err_sys("target %s: make the mount point", target);
 	int fd = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);

@@ -76,11 +76,7 @@ static int plug_device(struct machine *m, struct virtio_device *d)
 					    &virtio_mmio_bus, &s->mmio});
 }
 
-/*
- * Ends the machine because the server of a file system, disk or network of the guest is lost.
- * Programs in the guest that use that device would hang forever.
- */
-static void end_machine_lost(void *ctx, const char *why)
+void machine_end_lost(void *ctx, const char *why)
 {
 	vcpus_end(ctx, VM_END_LOST, "%s", why);
 }
@@ -111,7 +107,7 @@ static int plug_shares(struct machine *m, const struct machine_options *o, bool 
 		if (r >= 0)
 			r = plug_or_list(m, &v->dev, in_spares && s->peer);
 		if (!s->optional) {
-			v->lost = end_machine_lost;
+			v->lost = machine_end_lost;
 			v->lost_ctx = &m->cpus;
 		}
 		if (r < 0)
@@ -144,7 +140,7 @@ static int plug_remote_nic(
 	struct vhost_user *v = &m->remote_nic.vhost;
 
 	int r = virtio_net_remote_init(&m->remote_nic, &m->memory, o);
-	v->lost = end_machine_lost;
+	v->lost = machine_end_lost;
 	v->lost_ctx = &m->cpus;
 	return r < 0 ? r : plug_or_list(m, &v->dev, in_spares);
 }
@@ -189,7 +185,7 @@ static int plug_disks(struct machine *m, const struct machine_options *o, bool i
 		struct virtio_device *device;
 
 		r = machine_init_disk(b, &m->memory, &o->disks[i], &device);
-		b->remote.lost = end_machine_lost;
+		b->remote.lost = machine_end_lost;
 		b->remote.lost_ctx = &m->cpus;
 		if (r >= 0)
 			r = plug_or_list(m, device, in_spares);

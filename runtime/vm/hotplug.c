@@ -18,13 +18,18 @@ void machine_init_spares(struct machine *m, unsigned count)
 
 static int init_device(struct machine *m, struct machine_spare *s, const struct machine_device *d)
 {
+	int r;
+
 	s->kind = d->kind;
 	switch (d->kind) {
 	case MACHINE_NIC:
 		s->device = &s->nic.dev;
 		return virtio_net_init(&s->nic, &m->memory, &d->nic);
 	case MACHINE_DISK:
-		return machine_init_disk(&s->disk, &m->memory, &d->disk, &s->device);
+		r = machine_init_disk(&s->disk, &m->memory, &d->disk, &s->device);
+		s->disk.remote.lost = machine_end_lost;
+		s->disk.remote.lost_ctx = &m->cpus;
+		return r;
 	case MACHINE_SHARE:
 		s->device = &s->share.vhost.dev;
 		return virtio_fs_init(

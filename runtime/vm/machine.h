@@ -260,6 +260,12 @@ void machine_disconnect_kicks(struct machine *m, struct machine_slot *s, unsigne
 int machine_init_disk(struct machine_blk *b, const struct vm_memory *m,
 	const struct machine_disk *d, struct virtio_device **ret) must_check;
 void machine_release_disk(struct machine_blk *b);
+/*
+ * Ends the machine, of whose vCPUs ctx is the struct vcpus, because the server of a file system,
+ * disk or network of the guest is lost: programs in the guest that use that device would hang
+ * forever. This is a function for the member `lost` of struct vhost_user.
+ */
+void machine_end_lost(void *ctx, const char *why);
 /* Presses the power button. Any thread may call this. */
 void machine_press_power(struct machine *m);
 

@@ -30,7 +30,7 @@ static void set_up(void)
 
 	if (vm_memory_init(&memory, &o) < 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, socks) < 0)
 		abort();
-	shadow = vhost_shadow_new(1, socks[0]);
+	shadow = vhost_shadow_new(1, socks[0], false);
 	if (!shadow)
 		abort();
 }
@@ -99,6 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!shadow)
 		set_up();
+	shadow->whole = size % 2;
 	memset(vm_memory_at(&memory, DESC, 0x3000), 0, 0x3000);
 	if (virtq_enable(&q, &memory) < 0)
 		abort();

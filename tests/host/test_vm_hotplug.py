@@ -28,6 +28,8 @@ def test_devices(ctr, tmp_path):
     """All checks use one microVM, because its boot takes most of the time."""
     with hotplug.machine(ctr, "kvm", BOOT) as vm:
         hotplug.disks(vm, tmp_path)
+        hotplug.served(vm, tmp_path)
+        hotplug.volumes(vm, tmp_path)
         hotplug.full_host(vm, tmp_path)
         mounts(vm, tmp_path)
         hotplug.interfaces(vm)

@@ -47,7 +47,7 @@ LAYERS = {
     "engine": "spec plan machine jail agent vm vm/fs",
     "monitor": "spec plan step ns machine jail agent engine vm images/guest images/disk netsetup netsetup/carry",
     "doctor": "cgroups images/guest machine vm",
-    "launch": "spec plan step filter ns init machine jail agent monitor cgroups netsetup netsetup/host images/guest images/disk",
+    "launch": "spec plan step filter ns init machine jail agent engine monitor cgroups netsetup netsetup/host images/guest images/disk",
     "run": "spec images/oci cmd/options.h",  # a bundle made of an image
     "cmd": "spec plan machine agent launch doctor cgroups run",
     "image": "spec images/oci cmd/options.h",  # caisson-image, a program of its own

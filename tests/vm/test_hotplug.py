@@ -122,6 +122,8 @@ def test_all(ctr, tmp_path):
     """All checks use one microVM, because its boot takes long."""
     with hotplug.machine(ctr, "qemu", BOOT) as c:
         hotplug.disks(c, tmp_path)
+        hotplug.served(c, tmp_path)
+        hotplug.volumes(c, tmp_path)
         hotplug.full_host(c, tmp_path)
         hotplug.interfaces(c)
         hotplug.killed_commands(c, tmp_path)

@@ -148,6 +148,13 @@ def test_all_commands_work(vm):
     assert "sleep" in c.rt("ps", c.id).ok().out
     c.rt("events", "--stats", c.id).ok()
     c.rt("update", "--pids-limit", "77", c.id).ok()
+    image = os.path.join(c.bundle, "disk.qcow2")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "4M"], check=True)
+    ordinary.own(image)
+    c.rt("update", "--add-disk", f"{image}:/dev/data:format=qcow2", c.id, timeout=BOOT).ok()
+    c.exec("sh", "-c", "echo text | dd of=/dev/data conv=fsync", timeout=60).ok()
+    c.rt("update", "--rm-disk", "/dev/data", c.id, timeout=BOOT).ok()
+    subprocess.run(["qemu-img", "check", "-q", image], check=True)
     assert c.exec("cat", "/sys/fs/cgroup/pids.max", timeout=60).ok().out == "77\n"
     p = dict(c.conf["process"], args=["cat", "/proc/self/oom_score_adj"], oomScoreAdj=900)
     f = os.path.join(c.bundle, "process.json")

@@ -479,7 +479,7 @@ int vhost_user_init(
 	v->dev.event_fd = v->sock;
 	if (!shadow)
 		return 0;
-	v->shadow = vhost_shadow_new(o->queue_count, v->sock);
+	v->shadow = vhost_shadow_new(o->queue_count, v->sock, o->shadow_whole);
 	if (!v->shadow)
 		return err_ctx(-EIO, "%s: %s", o->name, o->peer);
 	v->dev.withheld = 0;

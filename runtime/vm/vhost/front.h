@@ -61,6 +61,7 @@ struct vhost_user_options {
 	 * without `shadow` that is an error
 	 */
 	bool shadow;
+	bool shadow_whole; /* vhost_shadow.whole */
 	/* time limit in milliseconds for one start or stop; 0: VHOST_USER_TIMEOUT_MS */
 	unsigned timeout_ms;
 	/*

@@ -94,7 +94,7 @@ static int init(struct vhost_shadow *s, int sock)
 	return 0;
 }
 
-struct vhost_shadow *vhost_shadow_new(unsigned queue_count, int sock)
+struct vhost_shadow *vhost_shadow_new(unsigned queue_count, int sock, bool whole)
 {
 	struct vhost_shadow *s = calloc(1, sizeof(*s));
 
@@ -105,6 +105,7 @@ struct vhost_shadow *vhost_shadow_new(unsigned queue_count, int sock)
 	s->memory = VM_MEMORY_NONE;
 	s->event = -EBADF;
 	s->queue_count = queue_count;
+	s->whole = whole;
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
 		s->queues[i].kick = s->queues[i].call = -EBADF;
 	if (init(s, sock) >= 0)
@@ -263,9 +264,10 @@ static int return_one(struct vhost_shadow *s, struct shadow_queue *q, struct vir
 	int n = virtq_chain_at(guest, r->head, &s->chain);
 	if (n < 0)
 		return n;
-	if (written > 0)
+	const uint32_t copied = s->whole ? r->write_len : written;
+	if (copied > 0)
 		(void)virtq_write(&s->chain, 0,
-			vm_memory_at(&s->memory, address_of(r) + r->read_len, written), written);
+			vm_memory_at(&s->memory, address_of(r) + r->read_len, copied), copied);
 	virtq_push(guest, r->head, written);
 	end_request(s, q, r);
 	return 0;

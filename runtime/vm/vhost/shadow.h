@@ -53,6 +53,12 @@ struct vhost_shadow {
 	struct vm_memory memory;
 	int event; /* epoll descriptor, readable when the back end has answered a request */
 	unsigned queue_count;
+	/*
+	 * The guest gets all bytes that a request has room for, and not only as many as the back
+	 * end says. A disk needs this: the status is a request's last byte, and a back end that has
+	 * read nothing says that it has written none from the start (virtio 1.2, 2.7.8.2).
+	 */
+	bool whole;
 	struct shadow_queue queues[VIRTIO_QUEUES_MAX];
 	uint64_t used_pages[SHADOW_PAGES / 64]; /* a bit for each page */
 	struct virtq_chain chain;
@@ -60,9 +66,10 @@ struct vhost_shadow {
 
 /*
  * Makes a shadow. `sock`, the connection to the back end, is watched by the member `event` too.
+ * `whole` is that of struct vhost_shadow.
  * Returns NULL with a message if the shadow cannot be made.
  */
-struct vhost_shadow *vhost_shadow_new(unsigned queue_count, int sock) must_check;
+struct vhost_shadow *vhost_shadow_new(unsigned queue_count, int sock, bool whole) must_check;
 void vhost_shadow_free(struct vhost_shadow *s);
 
 /*

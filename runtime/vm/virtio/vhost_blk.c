@@ -29,6 +29,8 @@ int virtio_blk_remote_init(
 			.peer = o->peer,
 			.reconnect = o->reconnect,
 			.owned = o->owned,
+			.shadow = true,
+			.shadow_whole = true,
 			.name = "blk",
 			.id = VIRTIO_ID_BLOCK,
 			.queue_count = queues,

@@ -174,7 +174,7 @@ def disks(vm, tmp):
     assert vm.rt("state", vm.id).json()["annotations"]["io.caisson.attached"] == "disk /dev/data"
     update(vm, "--add-disk", "/dev/zero:/dev/more").failed("expected a regular file or a block device")
     update(vm, "--add-disk", f"{other}:/dev/x:serial=123456789012345678901").failed("serial", "20 bytes")
-    update(vm, "--add-disk", f"{other}:/dev/x:format=qcow2").failed("option format=qcow2")
+    update(vm, "--add-disk", f"{other}:/dev/x:size=1G").failed("option size=1G", "format=NAME")
     update(vm, "--rm-disk", "/dev/more").failed("--rm-disk /dev/more", "not attached")
     update(vm, "--add-disk", f"{other}:/dev/other:ro").ok()
     assert "Operation not permitted" in inside(vm, "sh", "-c", "echo x > /dev/other").err
@@ -193,6 +193,71 @@ def disks(vm, tmp):
     assert inside(vm, "ls", "/sys/block").ok().out == before
     update(vm, "--add-disk", f"{image}:/dev/data").ok()  # works only if no process holds the image's lock any more
     update(vm, "--rm-disk", "/dev/data").ok()
+
+
+def servers(tmp):
+    """Returns the pids of the processes that serve disks in the directory."""
+    return subprocess.run(["pgrep", "-f", f"caisson-disk serve .*{tmp}/"], stdout=subprocess.PIPE, text=True, check=False).stdout.split()
+
+
+def served(vm, tmp):
+    """A process of its own serves a disk that is no raw image. When the disk is detached, the image is whole, and the process has ended."""
+    raw, image = f"{tmp}/raw", f"{tmp}/image.qcow2"
+    with open(raw, "wb") as f:
+        f.write(b"hello disk" + bytes(4 << 20))
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, image], check=True)
+    update(vm, "--add-disk", f"{image}:/dev/data:format=qcow2,serial=served").ok()
+    assert len(servers(tmp)) == 1
+    assert inside(vm, "head", "-c", "10", "/dev/data").ok().out == "hello disk"
+    assert inside(vm, "sh", "-c", "cat /sys/block/*/serial").ok().out.split() == ["served"]
+    inside(vm, "sh", "-c", "printf HELLO | dd of=/dev/data conv=notrunc,fsync 2>/dev/null; head -c 3000000 /dev/zero | tr '\\0' x | dd of=/dev/data "
+           "bs=64k seek=16 conv=notrunc 2>/dev/null").ok()
+    assert vm.rt("state", vm.id).json()["annotations"]["io.caisson.attached"] == "disk /dev/data"
+    update(vm, "--add-disk", f"{image}:/dev/more:format=qcow2").failed("--add-disk", "another process")
+    update(vm, "--add-disk", f"{raw}:/dev/more:format=qcow2").failed("--add-disk", "qcow2")
+    update(vm, "--add-disk", f"{raw}:/dev/more:format=qcow").failed("format=qcow", "expected raw, qcow2")
+    update(vm, "--add-disk", f"{raw}:/dev/more:format=vmdk").failed("format=vmdk", "add ro")
+    update(vm, "--add-disk", f"{raw}:/dev/more:key=/dev/null").failed("key", "format=")
+    update(vm, "--add-disk", f"{image}:/dev/null:format=qcow2").failed("another process")
+    update(vm, "--rm-disk", "/dev/data").ok()
+    assert not servers(tmp) and inside(vm, "sh", "-c", "ls /sys/block").ok().out == ""
+    subprocess.run(["qemu-img", "check", "-q", image], check=True)
+    subprocess.run(["qemu-img", "convert", "-O", "raw", image, raw], check=True)
+    with open(raw, "rb") as f:
+        assert f.read() == (b"HELLO disk" + bytes((1 << 20) - 10) + b"x" * 3000000).ljust((4 << 20) + 512, b"\0")
+    # The guest cannot take the disk into use, so its server ends.
+    update(vm, "--add-disk", f"{image}:/dev/null:format=qcow2").failed("target /dev/null: expected a regular file")
+    assert not servers(tmp)
+    update(vm, "--add-disk", f"{image}:/dev/data:ro,format=qcow2").ok()
+    assert "Operation not permitted" in inside(vm, "sh", "-c", "echo x > /dev/data").err
+    update(vm, "--rm-disk", "/dev/data").ok()
+
+
+def volumes(vm, tmp):
+    """A volume that is a disk is mounted into the container that runs, refused while it is in use, and unmounted whole."""
+    def volume(command, *args):
+        return vm.rt("volume", command, "--store", f"{tmp}/disks", *args, timeout=120)
+
+    volume("create", "--pool", "qcow2", "--size", "64M", "disk").ok()
+    volume("attach", "disk", vm.id, "/vol/ume").ok()
+    inside(vm, "sh", "-c", "echo kept > /vol/ume/file").ok()
+    assert " /vol/ume ext4 rw" in inside(vm, "cat", "/proc/mounts").ok().out
+    assert vm.rt("state", vm.id).json()["annotations"]["io.caisson.attached"] == "volume /vol/ume"
+    volume("attach", "disk", vm.id, "/other").failed("attached to container", "at /vol/ume")
+    volume("rm", "disk").failed("disk", vm.id)
+    vm.rt("exec", "--detach", vm.id, "sh", "-c", "cd /vol/ume && exec sleep 77777", timeout=60).ok()
+    wait_for(lambda: "77777" in inside(vm, "sh", "-c", "cat /proc/[0-9]*/cmdline").out, "the process in the volume", timeout=30)
+    volume("detach", "disk", vm.id).failed("a process of the container uses it")
+    inside(vm, "sh", "-c", "kill $(pidof sleep | tr ' ' '\\n' | grep -vx 1)").ok()
+    wait_for(lambda: volume("detach", "disk", vm.id).rc == 0, "the end of that process", timeout=30)
+    image = f"{tmp}/disks/volumes/disk/disk.qcow2"
+    subprocess.run(["qemu-img", "check", "-q", image], check=True)
+    volume("attach", "--read-only", "disk", vm.id, "/vol/ume").ok()
+    assert inside(vm, "cat", "/vol/ume/file").ok().out == "kept\n"
+    assert "Read-only" in inside(vm, "touch", "/vol/ume/new").err
+    volume("detach", "disk", vm.id).ok()
+    volume("detach", "disk", vm.id).failed("nothing of")
+    volume("rm", "disk").ok()
 
 
 def full_host(vm, tmp):

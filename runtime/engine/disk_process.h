@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Starts caisson-disk with its subcommand `serve` (disk/serve.c), for vm.image (disk_server.h) and
+ * for the disks that commands attach to a microVM that runs (launch/hotplug_disk.h).
+ */
+#pragma once
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "vm/virtio/blk_control.h"
+
+struct disk_process_options {
+	const char *program; /* path of caisson-disk */
+	const char *field;   /* what error messages call the image: vm.image, or an option */
+	const char *image, *format;
+	const char *serial; /* serial number of the disk, up to VIRTIO_BLK_ID_BYTES bytes */
+	/* values of the options --backing and --key; NULL: the option is not given */
+	const char *backing, *key;
+	/* values of the options --werror and --rerror; NULL: the guest gets the error */
+	const char *werror, *rerror;
+	unsigned queues; /* number of queues; 0: one */
+	bool read_only, snapshot, write_through;
+	/*
+	 * caisson-disk becomes the user that this monitor becomes in its jail (jail_id()). For an
+	 * ordinary user it does so in a user namespace of its own.
+	 */
+	pid_t monitor;
+	/* descriptor to which it writes its error messages later; -EBADF: it writes them nowhere */
+	int errors;
+};
+
+/*
+ * Starts caisson-disk and waits until it has opened the image. Returns its pid, of a child of the
+ * caller. *ret_sock is its vhost-user socket. *ret_control is the socket for the messages of
+ * vm/virtio/blk_control.h; NULL: it has none. caisson-disk ends when both are closed. If it fails,
+ * the error message is its own, and it has ended. The caller must have one thread only.
+ */
+pid_t disk_process_start(const struct disk_process_options *o, int *ret_sock, int *ret_control)
+	must_check;
