@@ -45,7 +45,9 @@ static const char unit[] = "[Unit]\n"
 /*
  * The service for OpenRC. supervise-daemon starts the agent again if it dies, and gives up after
  * some tries in a minute, because it does that too after exit code 0, with which the agent ends if
- * the machine was not started by caisson.
+ * the machine was not started by caisson. The dependencies name the services of Gentoo and Alpine
+ * (localmount, modules) and those of Debian (mountall, kmod). OpenRC never starts a service that
+ * needs one that does not exist, and passes over a missing one that is wanted.
  */
 static const char script[] = "#!/sbin/openrc-run\n"
 			     "description=\"Agent of caisson, which runs commands of the host\"\n"
@@ -57,8 +59,8 @@ static const char script[] = "#!/sbin/openrc-run\n"
 			     "respawn_max=10\n"
 			     "respawn_period=60\n\n"
 			     "depend() {\n"
-			     "\tneed localmount\n"
-			     "\tafter modules\n"
+			     "\twant localmount\n"
+			     "\tafter mountall modules kmod\n"
 			     "}\n\n"
 			     "start_pre() {\n"
 			     "\tmodprobe -q vmw_vsock_virtio_transport 2>/dev/null || :\n"
@@ -97,6 +99,37 @@ static bool is_there(const struct inside_guest *g, const char *path)
 
 	err_clear();
 	return fd >= 0;
+}
+
+/* Says whether two names lead to the same file of the disk. */
+static bool is_same(const struct inside_guest *g, const char *path, const char *other)
+{
+	_cleanup_fd_ int fd = path_open(g->root, path, O_PATH);
+	_cleanup_fd_ int other_fd = path_open(g->root, other, O_PATH);
+	struct stat a, b;
+
+	err_clear();
+	return fd >= 0 && other_fd >= 0 && fstat(fd, &a) == 0 && fstat(other_fd, &b) == 0 &&
+	       a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+enum init { INIT_NONE, INIT_SYSTEMD, INIT_OPENRC };
+
+/*
+ * Says which program starts the services of the operating system. A disk that boots by sysvinit
+ * and OpenRC may have systemd too, which Debian keeps for its other programs. Then /sbin/init
+ * decides.
+ */
+static enum init find_init(const struct inside_guest *g)
+{
+	static const char *const paths[] = {"/lib/systemd/systemd", "/usr/lib/systemd/systemd"};
+	const bool openrc = is_there(g, "/sbin/openrc-run");
+	const bool other = openrc && is_there(g, "/sbin/init");
+
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
+		if (other ? is_same(g, "/sbin/init", paths[i]) : is_there(g, paths[i]))
+			return INIT_SYSTEMD;
+	return openrc ? INIT_OPENRC : INIT_NONE;
 }
 
 /*
@@ -233,9 +266,8 @@ int guest_install_agent(struct inside_guest *g, int argc, char **argv)
 		return r;
 	if (!system_is_here(g))
 		return mounts_err_list(g, "found no operating system on the disk: %s");
-	const bool systemd =
-		is_there(g, "/lib/systemd/systemd") || is_there(g, "/usr/lib/systemd/systemd");
-	if (!systemd && !is_there(g, "/sbin/openrc-run"))
+	const enum init init = find_init(g);
+	if (init == INIT_NONE)
 		return err_set(ENOTSUP,
 			"found an operating system with neither systemd nor OpenRC: expected one "
 			"of them, because it has to start the agent");
@@ -247,6 +279,6 @@ int guest_install_agent(struct inside_guest *g, int argc, char **argv)
 	const struct file f = {DIR, "caisson-agent", agent.s, agent.len, 0755, "bin_t"};
 	r = write_file(g, &f);
 	if (r >= 0)
-		r = systemd ? install_unit(g) : install_script(g);
+		r = init == INIT_SYSTEMD ? install_unit(g) : install_script(g);
 	return r < 0 ? r : print_result(g);
 }

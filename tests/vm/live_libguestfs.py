@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the commands of Debian's libguestfs-tools beside caisson's on the same disks (`tests/run libguestfs`, or this file by name; pytest does not
-collect it with the others, because each command boots an appliance in software). libguestfs.tsv has the differences and their reasons. For the disk of
+"""Runs the commands of Debian's libguestfs-tools beside caisson's on the same disks (`tests/run libguestfs` in the test host, this
+file by name on the build machine; pytest does not collect it with the others, because each command boots an appliance). libguestfs.tsv has the differences and their reasons. For the disk of
 test_inside.py, the answers must also be those that tests/vm/libguestfs has; with CAISSON_RECORD they are written there."""
 import concurrent.futures
 import json

@@ -55,7 +55,7 @@ def agent_of(binary):
 
 # What OpenRC makes when it boots. It is not process 1 here, because the container is to end with the script.
 BOOTED = "for d in daemons exclusive options starting started stopping inactive wasinactive failed hotplugged scheduled tmp; do " \
-         "mkdir -p /run/openrc/$d; done; touch /run/openrc/softlevel; service() { rc-service --nodeps caisson-agent $1; }; "
+         "mkdir -p /run/openrc/$d; done; touch /run/openrc/softlevel; service() { rc-service caisson-agent $1; }; "
 STARTS = 'agent() { while [ "$(wc -l </starts)" != $1 ] || ! kill -0 $(tail -n 1 /starts); do sleep 0.1; done 2>/dev/null; }; '
 
 
@@ -88,6 +88,15 @@ def test_openrc_and_selinux(install, ctr, binary, tmp):
     assert text.startswith("#!/sbin/openrc-run\n") and "/usr/local/lib/caisson/caisson-agent" in text
     assert b"system_u:object_r:initrc_exec_t:s0" in install.say("ea_get /etc/init.d/caisson-agent security.selinux")
     assert b"/etc/init.d/caisson-agent" in install.say("stat /etc/runlevels/default/caisson-agent")
+
+
+def test_which_init(install):
+    """If a disk has systemd and OpenRC, /sbin/init decides which of them starts the agent."""
+    both = {"bin/sh": program(), "sbin/openrc-run": "", "usr/lib/systemd/systemd": program(), "lib": ("usr/lib",)}
+    unit, script = "stat /etc/systemd/system/caisson-agent.service", "stat /etc/init.d/caisson-agent"
+    for init, there, missing in ((("/lib/systemd/systemd",), unit, script), (program(), script, unit)):
+        r = install({**both, "sbin/init": init})
+        assert r.rc == 0 and b"Type: regular" in install.say(there) and b"Inode" not in install.say(missing), r
 
 
 def test_what_is_refused(install):
