@@ -154,7 +154,9 @@ static int start_server(struct container *c, const struct disk *d, struct disk_f
 	return 0;
 }
 
-/* Closes the descriptors once the monitor has them, because caisson-disk ends when all are closed. */
+/*
+ * Closes the descriptors once the monitor has them, because caisson-disk ends when all are closed.
+ */
 static int send_disk(struct container *c, const struct disk *d, struct disk_fds *fds)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};

@@ -356,7 +356,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(bytes_go_both_ways), TEST(whole_answers),
+		TEST(bytes_go_both_ways),
+		TEST(whole_answers),
 		TEST(a_full_ring),
 		TEST(a_full_shadow),
 		TEST(a_request_that_is_too_long),
