@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/json.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <yajl/yajl_gen.h>
 #include <yajl/yajl_parse.h>
+
+/*
+ * An object with at most so many members is searched for each new member, in order to find a
+ * property that is given twice. In a larger one this would cost the square of its size, so its
+ * members are sorted once it is complete.
+ */
+#define SEARCHED_MAX 32
 
 struct frame {
 	struct json *node;
@@ -123,6 +128,13 @@ static int on_string(void *ctx, const unsigned char *s, size_t len)
 	return on_text(ctx, JSON_STRING, s, len);
 }
 
+static int given_twice(struct reader *r, const char *key)
+{
+	r->failed = err_set(
+		EINVAL, "%s: the property \"%s\" is given twice in one object", r->what, key);
+	return 0;
+}
+
 static int on_key(void *ctx, const unsigned char *s, size_t len)
 {
 	struct reader *r = ctx;
@@ -138,13 +150,34 @@ static int on_key(void *ctx, const unsigned char *s, size_t len)
 			JSON_MAX_MEMBERS);
 		return 0;
 	}
-	for (const struct json *n = object->first; n; n = n->next) {
-		if (!streq(n->key, r->key))
-			continue;
-		r->failed = err_set(EINVAL, "%s: the property \"%s\" is given twice in one object",
-			r->what, r->key);
+	for (const struct json *n = object->count <= SEARCHED_MAX ? object->first : NULL; n;
+		n = n->next)
+		if (streq(n->key, r->key))
+			return given_twice(r, r->key);
+	return 1;
+}
+
+static int compare_keys(const void *x, const void *y)
+{
+	return strcmp(*(const char *const *)x, *(const char *const *)y);
+}
+
+/* Finds a property that a complete object with many members has twice. */
+static int check_many(struct reader *r, const struct json *object)
+{
+	const char **keys = arena_array(r->arena, object->count, sizeof(*keys));
+	size_t n = 0;
+
+	if (!keys) {
+		r->failed = -ENOMEM;
 		return 0;
 	}
+	for (const struct json *j = object->first; j; j = j->next)
+		keys[n++] = j->key;
+	qsort(keys, n, sizeof(*keys), compare_keys);
+	for (size_t i = 1; i < n; i++)
+		if (streq(keys[i - 1], keys[i]))
+			return given_twice(r, keys[i]);
 	return 1;
 }
 
@@ -162,11 +195,12 @@ static int on_end(void *ctx)
 {
 	struct reader *r = ctx;
 
-	if (r->skipped)
+	if (r->skipped) {
 		r->skipped--;
-	else
-		r->depth--;
-	return 1;
+		return 1;
+	}
+	const struct json *n = r->stack[--r->depth].node;
+	return n->type == JSON_OBJECT && n->count > SEARCHED_MAX ? check_many(r, n) : 1;
 }
 
 static const yajl_callbacks callbacks = {
@@ -311,184 +345,4 @@ const char *json_type_name(enum json_type t)
 		"null", "a boolean", "a number", "a string", "an array", "an object"};
 
 	return names[t];
-}
-
-int json_out_init(struct json_out *o, bool pretty)
-{
-	*o = (struct json_out){.gen = yajl_gen_alloc(NULL)};
-	if (!o->gen)
-		return err_set(ENOMEM, "out of memory");
-	yajl_gen_config(o->gen, yajl_gen_beautify, pretty);
-	if (pretty)
-		yajl_gen_config(o->gen, yajl_gen_indent_string, "  ");
-	return 0;
-}
-
-void json_out_release(struct json_out *o)
-{
-	if (o->gen)
-		yajl_gen_free(o->gen);
-	o->gen = NULL;
-}
-
-static void note_failure(struct json_out *o, yajl_gen_status s)
-{
-	if (s != yajl_gen_status_ok && s != yajl_gen_generation_complete && !o->failed)
-		o->failed = -EINVAL;
-}
-
-/* Copies the text `value` to *ret, with U+FFFD in place of bytes that are not UTF-8. */
-static int make_utf8(const char *value, size_t len, struct strbuf *ret)
-{
-	uint32_t c;
-	int r = 0;
-
-	while (len && r >= 0) {
-		size_t n = str_utf8(value, len, &c);
-		r = c == STR_NO_UTF8 ? strbuf_add(ret, "\xef\xbf\xbd", 3)
-				     : strbuf_add(ret, value, n);
-		value += n;
-		len -= n;
-	}
-	return r;
-}
-
-static void write_string(struct json_out *o, const char *value)
-{
-	_cleanup_strbuf_ struct strbuf clean = {0};
-	size_t len = strlen(value), good = 0;
-	uint32_t c;
-
-	while (good < len) {
-		size_t n = str_utf8(value + good, len - good, &c);
-		if (c == STR_NO_UTF8)
-			break;
-		good += n;
-	}
-	if (good < len) {
-		int r = make_utf8(value, len, &clean);
-		if (r < 0)
-			o->failed = r;
-		value = strbuf_str(&clean);
-		len = clean.len;
-	}
-	note_failure(o, yajl_gen_string(o->gen, (const unsigned char *)value, len));
-}
-
-static void write_key(struct json_out *o, const char *key)
-{
-	if (key)
-		write_string(o, key);
-}
-
-void json_out_object(struct json_out *o, const char *key)
-{
-	write_key(o, key);
-	note_failure(o, yajl_gen_map_open(o->gen));
-}
-
-void json_out_end_object(struct json_out *o)
-{
-	note_failure(o, yajl_gen_map_close(o->gen));
-}
-
-void json_out_array(struct json_out *o, const char *key)
-{
-	write_key(o, key);
-	note_failure(o, yajl_gen_array_open(o->gen));
-}
-
-void json_out_end_array(struct json_out *o)
-{
-	note_failure(o, yajl_gen_array_close(o->gen));
-}
-
-void json_out_str(struct json_out *o, const char *key, const char *value)
-{
-	write_key(o, key);
-	write_string(o, value);
-}
-
-static void write_number(struct json_out *o, const char *key, const char *text)
-{
-	write_key(o, key);
-	note_failure(o, yajl_gen_number(o->gen, text, strlen(text)));
-}
-
-void json_out_i64(struct json_out *o, const char *key, int64_t value)
-{
-	char text[32];
-
-	snprintf(text, sizeof(text), "%" PRId64, value);
-	write_number(o, key, text);
-}
-
-void json_out_u64(struct json_out *o, const char *key, uint64_t value)
-{
-	char text[32];
-
-	snprintf(text, sizeof(text), "%" PRIu64, value);
-	write_number(o, key, text);
-}
-
-void json_out_double(struct json_out *o, const char *key, double value)
-{
-	write_key(o, key);
-	note_failure(o, yajl_gen_double(o->gen, value));
-}
-
-void json_out_bool(struct json_out *o, const char *key, bool value)
-{
-	write_key(o, key);
-	note_failure(o, yajl_gen_bool(o->gen, value));
-}
-
-void json_out_null(struct json_out *o, const char *key)
-{
-	write_key(o, key);
-	note_failure(o, yajl_gen_null(o->gen));
-}
-
-void json_out_node(struct json_out *o, const char *key, const struct json *node)
-{
-	switch (node->type) {
-	case JSON_NULL:
-		json_out_null(o, key);
-		return;
-	case JSON_BOOL:
-		json_out_bool(o, key, node->boolean);
-		return;
-	case JSON_NUMBER:
-		write_number(o, key, node->text);
-		return;
-	case JSON_STRING:
-		json_out_str(o, key, node->text);
-		return;
-	case JSON_ARRAY:
-		json_out_array(o, key);
-		break;
-	case JSON_OBJECT:
-		json_out_object(o, key);
-		break;
-	}
-	for (const struct json *n = node->first; n; n = n->next)
-		json_out_node(o, n->key, n);
-	if (node->type == JSON_ARRAY)
-		json_out_end_array(o);
-	else
-		json_out_end_object(o);
-}
-
-int json_out_text(struct json_out *o, const char **ret, size_t *ret_len)
-{
-	const unsigned char *text;
-	size_t len;
-
-	if (o->failed)
-		return err_set(-o->failed, "cannot write JSON");
-	if (yajl_gen_get_buf(o->gen, &text, &len) != yajl_gen_status_ok)
-		return err_set(EINVAL, "cannot write JSON");
-	*ret = (const char *)text;
-	*ret_len = len;
-	return 0;
 }

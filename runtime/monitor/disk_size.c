@@ -6,14 +6,22 @@
  * caisson-disk, the engine then tells the guest. The command gets its reply when the guest has been
  * told. If the command has ended by then, the disk is larger all the same. One disk is resized at a
  * time.
+ *
+ * If the process is not done within RESIZE_MS, the command fails. The change goes on without the
+ * command, and until it is done the disk is not resized again, and the machine is neither saved nor
+ * changed.
  */
+#include "base/clock.h"
 #include "monitor/monitor_internal.h"
+
+#define RESIZE_MS 30000 /* how long the disk may take to become larger, in ms */
 
 static void finish(struct monitor *m, int error, const char *why)
 {
 	struct client *c = client_of_change(m, CHANGE_DISK_SIZE);
 
 	m->resizes_disk = false;
+	m->resize_deadline = 0;
 	if (!c)
 		return;
 	c->change = CHANGE_NONE;
@@ -42,7 +50,25 @@ int disk_size_begin(struct monitor *m, struct client *c, const struct agent_fram
 		return r;
 	c->change = CHANGE_DISK_SIZE;
 	m->resizes_disk = true;
+	m->resize_deadline = clock_ms() + RESIZE_MS;
 	return 0;
+}
+
+void disk_size_check_deadline(struct monitor *m, int64_t now)
+{
+	struct client *c = client_of_change(m, CHANGE_DISK_SIZE);
+
+	if (!m->resize_deadline || now < m->resize_deadline)
+		return;
+	m->resize_deadline = 0;
+	if (!c)
+		return;
+	c->change = CHANGE_NONE;
+	err_set(ETIMEDOUT,
+		"what serves the disk did not answer in %d seconds: the disk may still become "
+		"larger, and until then the microVM cannot be saved or changed",
+		RESIZE_MS / 1000);
+	client_reply(c, ETIMEDOUT, err_msg());
 }
 
 void disk_size_on_engine(struct monitor *m, const struct engine_event *event)

@@ -17,6 +17,8 @@
 #define FORCE_MS 5000
 /* how long, in ms, caisson-disk may take to write what it holds in memory (engine/disk_server.c) */
 #define SERVER_END_MS 30000
+/* how long, in ms, the engine may take until a device is in its slot, or is out of it */
+#define ENGINE_MS 30000
 
 /* --- the table of the devices that were attached --- */
 
@@ -104,7 +106,7 @@ static void finish(struct monitor *m, int error, const char *why)
 	h->at = NULL;
 	h->deadline = 0;
 	h->error = 0;
-	h->force = false;
+	h->late = h->force = false;
 	agent_frame_release(&h->order);
 	h->order = (struct agent_frame){0};
 	if (c) {
@@ -157,7 +159,7 @@ static int unplug(struct monitor *m)
 		return 0;
 	}
 	h->step = HOTPLUG_UNPLUGGING;
-	h->deadline = 0;
+	h->deadline = clock_ms() + ENGINE_MS;
 	h->change = (struct engine_change){.detach = true, .slot = h->at->slot};
 	return engine_change(&m->engine, &h->change);
 }
@@ -222,7 +224,10 @@ void hotplug_on_changed(struct monitor *m)
 		return;
 	}
 	h->at->slot = h->change.slot;
-	take_into_use(m);
+	if (h->late)
+		unplug_with(m, 0);
+	else
+		take_into_use(m);
 }
 
 int hotplug_server(const struct monitor *m)
@@ -274,6 +279,30 @@ bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *
 	return true;
 }
 
+/*
+ * Lets the command fail whose change the engine does not end. The change itself goes on. The error
+ * is not ETIMEDOUT if a device was to be attached, because it certainly will not be.
+ */
+static void give_up_engine(struct monitor *m)
+{
+	struct hotplug *h = &m->hotplug;
+	struct client *c = client_of_change(m, CHANGE_DEVICES);
+	const bool attach = h->step == HOTPLUG_PLUGGING || h->error;
+
+	h->late = true;
+	h->deadline = 0;
+	if (!c)
+		return;
+	err_set(attach ? EIO : ETIMEDOUT,
+		"the hypervisor did not answer in %d seconds: %s %s is %s as soon as it does; "
+		"until "
+		"then no device can be attached or detached",
+		ENGINE_MS / 1000, h->at->kind, h->at->name,
+		attach ? "not attached, and is taken out again" : "detached");
+	c->change = CHANGE_NONE;
+	client_reply(c, attach ? EIO : ETIMEDOUT, err_msg());
+}
+
 void hotplug_check_deadline(struct monitor *m, int64_t now)
 {
 	struct hotplug *h = &m->hotplug;
@@ -289,6 +318,10 @@ void hotplug_check_deadline(struct monitor *m, int64_t now)
 		forget(h->at);
 		/* The command asked for more than the end of a server, if the attach has failed. */
 		finish(m, h->error ? h->error : -r, h->error ? h->why : err_msg());
+		return;
+	}
+	if (h->step == HOTPLUG_PLUGGING || h->step == HOTPLUG_UNPLUGGING) {
+		give_up_engine(m);
 		return;
 	}
 	log_debug("microvm: the agent does not answer about %s %s", h->at->kind, h->at->name);
@@ -335,6 +368,7 @@ static int begin_attach(struct monitor *m, const struct hotplug_kind *k, struct 
 	*at = new;
 	h->at = at;
 	h->step = HOTPLUG_PLUGGING;
+	h->deadline = clock_ms() + ENGINE_MS;
 	return 0;
 }
 
@@ -357,6 +391,11 @@ int hotplug_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 	struct hotplug *h = &m->hotplug;
 	const struct hotplug_kind *k = hotplug_find_kind(kind);
 
+	if (h->late)
+		return err_set(EBUSY,
+			"the hypervisor has not answered about %s %s yet: try again, or end the "
+			"microVM",
+			h->at->kind, h->at->name);
 	if (h->step != HOTPLUG_NONE)
 		return err_set(EBUSY, "another device is being attached to the microVM or detached "
 				      "from it: try again");

@@ -23,6 +23,12 @@
  * reply, the device is detached again. So a command that is killed at any time leaves nothing. If
  * the agent does not reply within HOTPLUG_MS, the command fails, the device stays in its slot, and
  * a later "detach" may remove it.
+ *
+ * The engine can hang too, if it is QEMU, which the guest may have taken over. If it is not done
+ * within ENGINE_MS, the command fails, and the change goes on without the command. Its slot stays
+ * in use, and other changes fail at once with EBUSY, because the engine makes one change at a time.
+ * When the engine is done, the slot becomes free: the monitor takes a device out again whose
+ * command has failed, and the guest is not told of the device.
  */
 #pragma once
 #include "agent/agent.h"
@@ -74,9 +80,11 @@ struct hotplug {
 	/* the command's request, whose members the agent gets too */
 	struct agent_frame order;
 	uint64_t request; /* id of the message that waits for the agent's reply */
-	int64_t deadline; /* until when the agent has to reply (CLOCK_MONOTONIC, ms); 0: none */
-	bool force;       /* the device is detached even if the agent refuses or does not reply */
-	int error;        /* error of an attempt to attach that is being undone, or 0 */
+	/* until when the agent or the engine has to be done (CLOCK_MONOTONIC, ms); 0: none */
+	int64_t deadline;
+	bool late;  /* the engine was not done in time, and the command has failed */
+	bool force; /* the device is detached even if the agent refuses or does not reply */
+	int error;  /* error of an attempt to attach that is being undone, or 0 */
 	char why[ERR_MAX];
 	struct attached devices[HOTPLUG_MAX];
 };
@@ -96,7 +104,7 @@ bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *
  */
 int hotplug_server(const struct monitor *m);
 void hotplug_on_server_end(struct monitor *m);
-/* Gives up an agent that has not replied until now, in ms of CLOCK_MONOTONIC. */
+/* Gives up an agent or an engine that is not done until now, in ms of CLOCK_MONOTONIC. */
 void hotplug_check_deadline(struct monitor *m, int64_t now);
 /* Fails with -EBUSY and a message if a device is attached, or is being attached or detached. */
 int hotplug_refuse(const struct monitor *m) must_check;

@@ -298,7 +298,7 @@ static int64_t earlier(int64_t a, int64_t b)
 static int check_deadlines(struct monitor *m, int *ret_timeout)
 {
 	const int64_t next = earlier(earlier(m->boot.deadline, m->kill_deadline),
-		earlier(m->hotplug.deadline, m->qga.deadline));
+		earlier(earlier(m->hotplug.deadline, m->resize_deadline), m->qga.deadline));
 
 	*ret_timeout = m->awaits_output ? OUTPUT_LOOK_MS : -1;
 	if (!next)
@@ -318,6 +318,7 @@ static int check_deadlines(struct monitor *m, int *ret_timeout)
 		return 0;
 	}
 	hotplug_check_deadline(m, now);
+	disk_size_check_deadline(m, now);
 	qga_check_deadline(&m->qga, now);
 	if (!m->awaits_output || next - now < OUTPUT_LOOK_MS)
 		*ret_timeout = next > now ? (int)(next - now) : 0;

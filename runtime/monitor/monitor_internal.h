@@ -231,7 +231,9 @@ struct monitor {
 	/* a positive errno: the machine is paused after this error of vm.image; 0: it is not */
 	int disk_error;
 	bool resizes_disk; /* vm.image is being made larger */
-	bool frozen;       /* `caisson pause` has stopped the CPUs of a foreign guest's machine */
+	/* until when that has to be done (CLOCK_MONOTONIC, ms); 0: no command waits for it */
+	int64_t resize_deadline;
+	bool frozen; /* `caisson pause` has stopped the CPUs of a foreign guest's machine */
 	uint32_t next_process;
 	uint64_t next_request;
 	unsigned lines; /* how many messages of the agent were written to the log so far */
@@ -435,6 +437,8 @@ void disk_error_pause_again(struct monitor *m);
 int disk_size_begin(struct monitor *m, struct client *c, const struct agent_frame *f) must_check;
 void disk_size_on_engine(struct monitor *m, const struct engine_event *event);
 void disk_size_on_server(struct monitor *m, const struct blk_message *message);
+/* Lets the command fail that waits for a larger disk, if it has waited until now, in ms. */
+void disk_size_check_deadline(struct monitor *m, int64_t now);
 
 /* machine_size.c: these functions handle the requests "cpus" and "memory". */
 int machine_size_set_cpus(struct monitor *m, struct client *c, const struct agent_frame *f)
