@@ -49,6 +49,8 @@ static int print_help(const struct option_def *defs)
 
 static int check_options(const struct machine_options *o)
 {
+	uint64_t size;
+
 	if (geteuid() != 0)
 		return err_set(EPERM, "--disk: only root can do this, because microVMs need root: "
 				      "use sudo");
@@ -76,6 +78,8 @@ static int check_options(const struct machine_options *o)
 			"--rm: a machine in the background stays until `caisson rm %s`: leave out "
 			"--rm or --detach",
 			o->name ? o->name : "NAME");
+	if (o->size && str_to_size(o->size, &size) < 0)
+		return err_set(EINVAL, "--size %s: expected a size such as 20G", o->size);
 	if (o->ephemeral && o->overlay)
 		return err_set(EINVAL,
 			"--ephemeral: what is written would be dropped, but --overlay %s keeps it: "
