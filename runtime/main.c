@@ -25,7 +25,9 @@ static const struct command commands[] = {
 		"The exit code is the program's, or 128+N if signal N killed it. Signals are\n"
 		"passed on to the program, and with process.terminal so is the terminal.\n"
 		"With --image the container is made from an image of `caisson image`, and the\n"
-		"options are those of docker: see `caisson run --image x --help`.",
+		"options are those of docker: see `caisson run --image x --help`. With --disk\n"
+		"and --isolation vm the operating system on a disk image is booted: see\n"
+		"`caisson run --disk x --help`.",
 		cmd_run},
 	{"exec", "[options] ID COMMAND [ARG...]", "Run one more command in a running container.",
 		"Options go before the ID. The command gets the user, environment,\n"

@@ -231,9 +231,13 @@ int tool_make_target(const struct tool_target *t)
 	return r;
 }
 
-/* Opens the backing file, which must exist, and takes the new disk's size from it. */
-static int look_at_backing(
-	struct tool_target *t, const char *allowed, const struct disk_key *key, struct arena *a)
+/*
+ * Opens the backing file, which must exist, and takes the new disk's size from it if no size was
+ * given. With `whole`, a size that would cut off the end of the backing file is an error, which
+ * names the option of `caisson run`.
+ */
+static int look_at_backing(struct tool_target *t, const char *allowed, bool whole,
+	const struct disk_key *key, struct arena *a)
 {
 	struct qcow2_create *q = &t->qcow2;
 	const char *slash = strrchr(t->path, '/');
@@ -254,6 +258,11 @@ static int look_at_backing(
 	int r = tool_open(&i);
 	if (r >= 0 && q->size == UINT64_MAX)
 		q->size = disk_size(i.disk);
+	if (r >= 0 && whole && q->size < disk_size(i.disk))
+		return err_set(EINVAL,
+			"--size: found %llu bytes, expected at least the %llu of the disk, whose "
+			"end would be lost",
+			(unsigned long long)q->size, (unsigned long long)disk_size(i.disk));
 	return r < 0 ? err_ctx(r, "-b %s", q->backing) : 0;
 }
 
@@ -277,7 +286,7 @@ int tool_create(const struct tool_command *self, int argc, char **argv)
 {
 	const char *format = NULL, *backing = NULL, *backing_format = NULL, *allowed = NULL;
 	struct option_list o = {0};
-	bool quiet = false, unsafe = false;
+	bool quiet = false, unsafe = false, whole = false;
 	_cleanup_key_ struct tool_key key = {0};
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &format, "FORMAT", "raw or qcow2"},
@@ -291,6 +300,7 @@ int tool_create(const struct tool_command *self, int argc, char **argv)
 		{"key", 0, OPTION_STRING, &key.file, "FILE",
 			"the file has the passphrase of the image and its backing files"},
 		{"unsafe", 'u', OPTION_FLAG, &unsafe, NULL, "the backing file need not be there"},
+		{"whole", 0, OPTION_FLAG, &whole, NULL, NULL}, /* of `caisson run --size` */
 		TOOL_OPTION_QUIET(quiet),
 		{0},
 	};
@@ -321,7 +331,7 @@ int tool_create(const struct tool_command *self, int argc, char **argv)
 	if (r >= 0)
 		r = check_options(&t, n > 1);
 	if (r >= 0 && t.qcow2.backing && !unsafe)
-		r = look_at_backing(&t, allowed, loaded, &a);
+		r = look_at_backing(&t, allowed, whole, loaded, &a);
 	if (r >= 0 && t.qcow2.size == UINT64_MAX)
 		r = err_set(EINVAL, "create: the size is missing, such as 20G");
 	if (r >= 0)

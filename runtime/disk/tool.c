@@ -94,6 +94,10 @@ int tool_format(const char *path, const char *format, const char *option, const 
 	*ret = format;
 	if (format && known(format))
 		return 0;
+	/* vm.image.format has this name, but overlays name the format as QEMU does. */
+	if (format && streq(format, "vhd"))
+		return err_set(
+			EINVAL, "%s vhd: the format VHD has the name vpc here, as in QEMU", option);
 	if (format)
 		return err_set(EINVAL,
 			"%s: found the format \"%s\", which caisson does not know: `caisson disk "

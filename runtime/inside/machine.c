@@ -49,9 +49,13 @@ static int print_help(const struct option_def *defs)
 
 static int check_options(const struct machine_options *o)
 {
+	uint64_t size;
+
 	if (geteuid() != 0)
-		return err_set(EPERM, "--disk: only root can do this, because microVMs need root: "
-				      "use sudo");
+		return err_set(EPERM,
+			"--%s: only root can do this, because a microVM that mounts the disk looks "
+			"into it first, which an ordinary user's microVM may not do: use sudo",
+			o->disk ? "disk" : "kernel");
 	if (!o->disk && !o->kernel)
 		return err_set(EINVAL,
 			"--disk: expected the file of a disk image, or --kernel without a disk");
@@ -76,6 +80,8 @@ static int check_options(const struct machine_options *o)
 			"--rm: a machine in the background stays until `caisson rm %s`: leave out "
 			"--rm or --detach",
 			o->name ? o->name : "NAME");
+	if (o->size && str_to_size(o->size, &size) < 0)
+		return err_set(EINVAL, "--size %s: expected a size such as 20G", o->size);
 	if (o->ephemeral && o->overlay)
 		return err_set(EINVAL,
 			"--ephemeral: what is written would be dropped, but --overlay %s keeps it: "

@@ -93,8 +93,8 @@ static int create_overlay(
 	const char *program;
 	int status, r = libexec_program(a, "caisson-disk", &program);
 	const char *format = streq(disk->format, "vhd") ? "vpc" : disk->format;
-	const char *const words[] = {"caisson-disk", "create", "-f", "qcow2", "-b", disk->disk,
-		"-F", format, overlay, size, NULL};
+	const char *const words[] = {"caisson-disk", "create", "-f", "qcow2", "--whole", "-b",
+		disk->disk, "-F", format, overlay, size, NULL};
 
 	if (r < 0)
 		return r;

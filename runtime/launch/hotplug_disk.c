@@ -101,6 +101,11 @@ static int parse_disk(struct container *c, const char *text, struct disk *ret)
 		.target = parts[1],
 		.serial = "",
 		.format = "raw"};
+	/* SOURCE:/dev/data,ro would make a node of the name "data,ro". */
+	if (strchr(ret->target, ','))
+		return err_set(EINVAL,
+			"target %s: expected no comma: the options stand behind a second colon",
+			ret->target);
 	for (char *o = parts[2] ? strtok_r(parts[2], ",", &save) : NULL; o && r >= 0;
 		o = strtok_r(NULL, ",", &save))
 		r = add_option(ret, o);

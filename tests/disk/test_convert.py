@@ -167,6 +167,7 @@ def test_formats_are_named(disk, raw):
     disk("info", image).failed("image.img", "-f")
     assert disk.info(image, "raw")["virtual-size"] == os.stat(image).st_size
     disk("info", "-f", "nonsense", image).failed("nonsense")
+    disk("info", "-f", "vhd", image).failed("-f vhd", "vpc")
     disk("info", "-f", "qcow2", raw).failed("qcow2 header", "0x514649fb")
     disk("create", "-f", "qcow2", "-b", "image.img", disk.path("o.qcow2")).failed("-F")
 

@@ -573,6 +573,8 @@ def test_run_image_boots_the_disk(rt, machines, binary, tmp):
 
 WRONG = [
     (("--size", "3G", "--overlay", "OVERLAY"), ("--size", "caisson disk resize")),
+    (("--size", "big"), ("--size big", "20G")),
+    (("--size", "4M"), ("--size", "4194304", "8388608", "lost")),
     (("--ephemeral", "--overlay", "new.qcow2"), ("--ephemeral", "--overlay")),
     (("--initrd", "x"), ("--initrd", "--kernel")),
     (("--format", "floppy"), ("floppy",)),

@@ -51,6 +51,16 @@ def vm(installed, ranges, template, tmp, clean_machine):
         machine.umount(real)
 
 
+def test_disks_are_for_root(vm, tmp):
+    """What mounts a disk says why an ordinary user cannot do it, and makes nothing."""
+    c, disk = vm(), os.path.join(tmp, "home", "d.raw")
+    with open(disk, "wb") as f:
+        f.truncate(1 << 20)
+    for words in (("run", "--isolation", "vm", "--disk", disk, "x"), ("disk", "ls", disk), ("machine", "install-agent", disk)):
+        c.rt(*words).failed("only root", "mounts the disk", "sudo")
+    assert not c.rt("list", "-q").ok().out
+
+
 def ids_of_the_jail(ranges):
     """The ids as which the monitor may run: those of the upper half of the range, or the user's own."""
     return range(SUBIDS + 32768, SUBIDS + 65536) if ranges else (UID,)

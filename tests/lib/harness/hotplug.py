@@ -174,6 +174,7 @@ def disks(vm, tmp):
     assert vm.rt("state", vm.id).json()["annotations"]["io.caisson.attached"] == "disk /dev/data"
     update(vm, "--add-disk", "/dev/zero:/dev/more").failed("expected a regular file or a block device")
     update(vm, "--add-disk", f"{other}:/dev/x:serial=123456789012345678901").failed("serial", "20 bytes")
+    update(vm, "--add-disk", f"{other}:/dev/x,ro").failed("/dev/x,ro", "second colon")
     update(vm, "--add-disk", f"{other}:/dev/x:size=1G").failed("option size=1G", "format=NAME")
     update(vm, "--rm-disk", "/dev/more").failed("--rm-disk /dev/more", "not attached")
     update(vm, "--add-disk", f"{other}:/dev/other:ro").ok()
