@@ -189,7 +189,14 @@ struct cg_target {
 	 */
 	bool read, enabled;
 	char controllers[CG_LIST_MAX];
+	struct cg_undo *undo; /* gets what the files contained before; NULL: nobody wants it */
 };
+
+/* Writes the limits, and notes in *undo what the files contained before; NULL: nobody wants it. */
+int cg_apply_noting(const struct cgroup *cg, const struct cg_resources *res, struct cg_undo *undo)
+	must_check;
+/* Notes what the file contains, before `value` is written to it. */
+int cg_undo_note(struct cg_undo *u, int dir, const char *file, const char *value) must_check;
 
 /*
  * Checks that the cgroup has the controller that the property `field` needs. Returns 1 if it has

@@ -119,6 +119,30 @@ int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
  */
 int cg_apply(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
+/* What files of a cgroup contained before cg_change() wrote to them; {0} is none. */
+struct cg_undo {
+	struct cg_old {
+		char *file, *text;
+	} * v;
+	size_t n;
+};
+
+void cg_undo_release(struct cg_undo *u);
+#define _cleanup_cg_undo_ __attribute__((cleanup(cg_undo_release), unused))
+
+/*
+ * Writes limits as cg_apply() does, but if it fails, all files contain again what they contained
+ * before. If it succeeds, cg_undo() can take the limits back later. The device program is the last
+ * thing that changes, and is not taken back.
+ */
+int cg_change(const struct cgroup *cg, const struct cg_resources *res, struct cg_undo *ret)
+	must_check;
+/*
+ * Takes the limits of cg_change() back because of the failure `error`, which it returns with the
+ * message that is set. A file that cannot be restored is only a warning.
+ */
+int cg_undo(const struct cgroup *cg, struct cg_undo *u, int error) must_check;
+
 /*
  * Loads the device program for res and attaches it to the cgroup of the descriptor `dir`, which is
  * from cg_open(). cg_apply() does the same, among other things.

@@ -469,12 +469,13 @@ static bool tell_systemd(const struct cgroup *cg, const struct cg_resources *res
 		       res->block_io.weight_device.n);
 }
 
-int cg_apply(const struct cgroup *cg, const struct cg_resources *res)
+int cg_apply_noting(const struct cgroup *cg, const struct cg_resources *res, struct cg_undo *undo)
 {
+	/* cg_change() cannot take the devices back, so they come last. */
 	static int (*const groups[])(struct cg_target *, const struct cg_resources *) = {apply_pids,
-		apply_memory, cg_apply_io, apply_cpu, cg_apply_devices, apply_hugepages, apply_rdma,
-		apply_unified};
-	struct cg_target t = {.cg = cg};
+		apply_memory, cg_apply_io, apply_cpu, apply_hugepages, apply_rdma, apply_unified,
+		cg_apply_devices};
+	struct cg_target t = {.cg = cg, .undo = undo};
 
 	/*
 	 * Writes nothing without a cgroup, because cg_create() has reported the missing cgroup if

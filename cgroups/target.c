@@ -65,6 +65,9 @@ int cg_put(struct cg_target *t, const char *field, const char *file, const char 
 	if (n >= (int)sizeof(value))
 		return err_set(E2BIG, "%s: a value of %d bytes is longer than %d", field, n,
 			VALUE_MAX - 1);
-	int r = cg_write(t->dir, file, value);
+	int r = t->undo ? cg_undo_note(t->undo, t->dir, file, value) : 0;
+	if (r < 0)
+		return r;
+	r = cg_write(t->dir, file, value);
 	return r < 0 ? cg_err_file(r, field, file, value, t->cg->path) : 0;
 }

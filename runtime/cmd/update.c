@@ -178,6 +178,13 @@ static int check_rdt(const struct container *c, const struct update_args *u)
 	return 0;
 }
 
+/* Says whether the command line has changes besides those of cgroups and of the disk's size. */
+static bool changes_more(const struct update_args *u)
+{
+	return u->l3 || u->membw || u->add_nets.n || u->rm_nets.n || u->add_disks.n ||
+	       u->rm_disks.n || u->add_mounts.n || u->rm_mounts.n;
+}
+
 static int update_rdt(struct container *c, const struct update_args *u)
 {
 	struct spec_intel_rdt rdt;
@@ -214,27 +221,30 @@ static int split_limits(
 }
 
 /*
- * Sends the guest the limits that its kernel enforces, makes the machine's memory as large as they
- * need it, and changes the number of vCPUs. The vCPUs come last and are checked first, so that
- * nothing has changed after an error. *all are the limits of host and guest.
+ * Makes the machine's memory as large as the limits need it, changes the number of vCPUs, and sends
+ * the guest the limits that its kernel enforces. What was changed is taken back after an error, and
+ * the guest does that itself with the limits, so that nothing has changed then. *all are the limits
+ * of host and guest.
  */
 static int update_guest(struct container *c, const struct cg_resources *all,
 	const struct cg_resources *guest, int64_t cpus_quota)
 {
-	uint64_t before;
+	uint64_t memory, cpus = 0;
 
 	int r = cpus_quota ? err_ctx(vm_size_check_cpus(c, cpus_quota, RUN_CPU_PERIOD), "--cpus")
 			   : vm_size_check_quota(c, all);
 	if (r >= 0)
-		r = vm_size_grow_memory(c, guest, &before);
+		r = vm_size_grow_memory(c, guest, &memory);
 	if (r < 0)
 		return r;
-	r = vm_update(c, guest, r > 0);
+	const bool grown = r > 0;
+	r = cpus_quota ? err_ctx(vm_size_set_cpus(c, cpus_quota, RUN_CPU_PERIOD, &cpus), "--cpus")
+		       : vm_size_follow_quota(c, all, &cpus);
+	if (r >= 0)
+		r = vm_update(c, guest, grown);
 	if (r < 0)
-		return vm_size_undo_growth(c, before, r);
-	r = cpus_quota ? err_ctx(vm_size_set_cpus(c, cpus_quota, RUN_CPU_PERIOD), "--cpus")
-		       : vm_size_follow_quota(c, all);
-	return r < 0 ? r : vm_size_shrink_memory(c, guest);
+		return vm_size_undo_growth(c, memory, vm_size_undo_cpus(c, cpus, r));
+	return vm_size_shrink_memory(c, guest);
 }
 
 /*
@@ -291,10 +301,12 @@ static bool has_limits(const struct update_args *u)
 	return limits;
 }
 
-static int update_disk(struct container *c, const struct update_args *u)
+/* Reads --disk-size, before anything is changed. *ret is 0 without the option. */
+static int read_disk_size(struct container *c, const struct update_args *u, uint64_t *ret)
 {
-	uint64_t size;
+	const struct spec *s;
 
+	*ret = 0;
 	if (!u->disk_size)
 		return 0;
 	if (!c->vm)
@@ -303,9 +315,25 @@ static int update_disk(struct container *c, const struct update_args *u)
 			"container "
 			"in a microVM (--isolation vm)",
 			c->id);
-	if (str_to_size(u->disk_size, &size) < 0)
+	if (str_to_size(u->disk_size, ret) < 0 || *ret == 0)
 		return err_set(EINVAL, "--disk-size %s: expected a size such as 20G", u->disk_size);
-	return err_ctx(vm_resize_disk(c, size), "--disk-size");
+	int r = container_spec(c, &s);
+	if (r >= 0 && (!s->vm || !s->vm->image_path))
+		r = err_set(EINVAL, "--disk-size: the machine has no disk: vm.image is not set");
+	return r;
+}
+
+/*
+ * Makes the disk larger. That comes last, because a disk cannot be made smaller again. `others`
+ * says whether the command has made other changes, which stay if this one fails.
+ */
+static int update_disk(struct container *c, uint64_t size, bool others)
+{
+	int r = size ? vm_resize_disk(c, size) : 0;
+
+	if (r < 0)
+		return err_ctx(r, "--disk-size%s", others ? " (the other changes are made)" : "");
+	return 0;
 }
 
 /*
@@ -332,7 +360,9 @@ static int update_container(struct container *c, struct update_args *u)
 	const bool limits = has_limits(u);
 	struct cg_resources res = {0};
 	struct plan_vm_limits split;
+	_cleanup_cg_undo_ struct cg_undo undo = {0};
 	enum container_status status;
+	uint64_t disk_size;
 	int64_t quota = 0;
 
 	int r = container_status(c, &status);
@@ -347,14 +377,18 @@ static int update_container(struct container *c, struct update_args *u)
 	if (r >= 0)
 		r = split_limits(c, &res, &split);
 	if (r >= 0)
-		r = update_disk(c, u);
+		r = read_disk_size(c, u, &disk_size);
+	if (r >= 0 && limits && c->cgroup.path)
+		r = cg_change(&c->cgroup, &split.host, &undo);
+	if (r < 0)
+		return r;
+	r = update_rdt(c, u);
 	if (r >= 0 && limits && c->vm)
 		r = update_guest(c, &res, &split.guest, quota);
-	if (r >= 0)
-		r = update_devices(c, u);
-	if (r >= 0 && limits && c->cgroup.path)
-		r = cg_apply(&c->cgroup, &split.host);
-	return r < 0 ? r : update_rdt(c, u);
+	if (r < 0)
+		return cg_undo(&c->cgroup, &undo, r);
+	r = update_devices(c, u);
+	return r < 0 ? r : update_disk(c, disk_size, limits || changes_more(u));
 }
 
 int cmd_update(const struct command *self, const struct globals *g, int argc, char **argv)

@@ -51,11 +51,41 @@ static int check_cpus(unsigned known)
 	return 0;
 }
 
+/* Counts the CPUs that are on line. The first one has no file "online", because it always is. */
+static unsigned count_online(unsigned known)
+{
+	unsigned n = 1;
+
+	for (unsigned i = 1; i < known; i++) {
+		_cleanup_strbuf_ struct strbuf text = {0};
+		char path[64];
+		snprintf(path, sizeof(path), CPU "/online", i);
+		if (fd_read_file(AT_FDCWD, path, &text, 16) >= 0)
+			n += text.s[0] == '1';
+	}
+	err_clear();
+	return n;
+}
+
+static int put_on_line(unsigned count, unsigned known)
+{
+	int r = 0;
+
+	for (unsigned i = 1; r >= 0 && i < count; i++)
+		r = set_online(i, true);
+	for (unsigned i = known - 1; r >= 0 && i >= count; i--)
+		r = set_online(i, false);
+	return r;
+}
+
+/*
+ * Makes `count` CPUs be on line. If that fails, as many are on line as before. The reply says how
+ * many that are, so that the command can take the change back (launch/vm_size.c).
+ */
 static int set_cpus(struct guest *g, const struct agent_frame *f, struct json_out *reply)
 {
-	const unsigned known = count_cpus();
+	const unsigned known = count_cpus(), before = count_online(known);
 	uint64_t count;
-	int r = 0;
 
 	if (json_get_u64(f->json, "count", &count) < 0 || !count)
 		return err_set(EPROTO, "cpus: expected a count from 1");
@@ -64,11 +94,14 @@ static int set_cpus(struct guest *g, const struct agent_frame *f, struct json_ou
 			(unsigned long long)count, known);
 	if (json_get_true(f->json, "check"))
 		return check_cpus(known);
-	for (unsigned i = 1; r >= 0 && i < count; i++)
-		r = set_online(i, true);
-	for (unsigned i = known - 1; r >= 0 && i >= count; i--)
-		r = set_online(i, false);
-	return r;
+	json_out_u64(reply, "before", before);
+	int r = put_on_line((unsigned)count, known);
+	if (r >= 0)
+		return r;
+	_cleanup_free_ char *why = strdup(err_msg());
+	if (put_on_line(before, known) < 0)
+		return err_ctx(r, "%s; undoing it failed too", why ? why : "?");
+	return err_set(-r, "%s", why ? why : "out of memory");
 }
 
 void guest_set_cpus(struct guest *g, const struct agent_frame *f)

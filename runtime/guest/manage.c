@@ -280,14 +280,16 @@ int guest_watch_oom(struct guest *g)
 
 /*
  * Keeps the device rules, because the rules of disks that are attached later come behind them, and
- * applies the limits.
+ * applies the limits. After an error the container has the limits that it had.
  */
 static int set_limits(struct guest *g, struct cg_resources *limits)
 {
 	_cleanup_arena_ struct arena a = {0};
+	_cleanup_cg_undo_ struct cg_undo undo = {0};
+	const __typeof__(g->device_rules) before = g->device_rules;
 
 	if (!limits->ndevices)
-		return cg_apply(&g->cgroup, limits);
+		return cg_change(&g->cgroup, limits, &undo);
 	struct cg_device_rule *rules = arena_array(&g->arena, limits->ndevices, sizeof(*rules));
 	if (!rules)
 		return -ENOMEM;
@@ -300,7 +302,11 @@ static int set_limits(struct guest *g, struct cg_resources *limits)
 	g->device_rules.v = rules;
 	g->device_rules.n = limits->ndevices;
 	int r = guest_add_disk_rules(&a, limits);
-	return r < 0 ? r : cg_apply(&g->cgroup, limits);
+	if (r >= 0)
+		r = cg_change(&g->cgroup, limits, &undo);
+	if (r < 0)
+		g->device_rules = before;
+	return r;
 }
 
 int guest_limit(struct guest *g, const struct cg_resources *res, bool first)

@@ -19,7 +19,13 @@
 #define CALL_MS 60000
 #define PERIOD_DEFAULT 100000 /* period of a quota of CPU time, in microseconds */
 
-static int send_cpus(struct container *c, uint64_t count, bool clamp, bool check)
+/* What is asked of the guest; *before becomes the number of its vCPUs before the request. */
+struct cpus_request {
+	bool clamp, check;
+	uint64_t *before; /* NULL: the caller does not want to know */
+};
+
+static int send_cpus(struct container *c, uint64_t count, const struct cpus_request *q)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
@@ -29,9 +35,13 @@ static int send_cpus(struct container *c, uint64_t count, bool clamp, bool check
 	if (r < 0)
 		return r;
 	json_out_u64(&w.json, "count", count);
-	json_out_bool(&w.json, "clamp", clamp);
-	json_out_bool(&w.json, "check", check);
-	return control_call(sock, &w, NULL, CALL_MS, &reply);
+	json_out_bool(&w.json, "clamp", q->clamp);
+	json_out_bool(&w.json, "check", q->check);
+	r = control_call(sock, &w, NULL, CALL_MS, &reply);
+	/* The agent of an earlier caisson, in a machine from a snapshot, does not say this. */
+	if (r >= 0 && q->before && json_get_u64(reply.json, "before", q->before) < 0)
+		*q->before = VM_SIZE_UNKNOWN;
+	return r;
 }
 
 static uint64_t whole_cpus(int64_t quota, uint64_t period)
@@ -41,16 +51,32 @@ static uint64_t whole_cpus(int64_t quota, uint64_t period)
 
 int vm_size_check_cpus(struct container *c, int64_t quota, uint64_t period)
 {
-	return send_cpus(c, whole_cpus(quota, period), false, true);
+	return send_cpus(c, whole_cpus(quota, period), &(struct cpus_request){.check = true});
 }
 
-int vm_size_set_cpus(struct container *c, int64_t quota, uint64_t period)
+int vm_size_set_cpus(struct container *c, int64_t quota, uint64_t period, uint64_t *ret_before)
 {
-	return send_cpus(c, whole_cpus(quota, period), false, false);
+	return send_cpus(
+		c, whole_cpus(quota, period), &(struct cpus_request){.before = ret_before});
+}
+
+int vm_size_undo_cpus(struct container *c, uint64_t before, int error)
+{
+	char why[ERR_MAX];
+
+	if (before == 0)
+		return error;
+	if (before == VM_SIZE_UNKNOWN)
+		return err_ctx(error, "the vCPUs stay changed");
+	snprintf(why, sizeof(why), "%s", err_msg());
+	if (send_cpus(c, before, &(struct cpus_request){.clamp = true}) < 0)
+		log_warn("the number of vCPUs is not restored: %s", err_msg());
+	return err_set(-error, "%s", why);
 }
 
 /* Asks for the vCPUs that the limits' quota of CPU time needs, or only whether that can be done. */
-static int send_quota(struct container *c, const struct cg_resources *limits, bool check)
+static int send_quota(
+	struct container *c, const struct cg_resources *limits, struct cpus_request *q)
 {
 	const struct opt_u64 *period = &limits->cpu.period;
 	const struct spec *s;
@@ -64,20 +90,22 @@ static int send_quota(struct container *c, const struct cg_resources *limits, bo
 		return 0;
 	if (!period->set)
 		period = &s->resources.cpu.period;
+	q->clamp = true;
 	return send_cpus(c,
 		whole_cpus(
 			limits->cpu.quota.v, period->set && period->v ? period->v : PERIOD_DEFAULT),
-		true, check);
+		q);
 }
 
 int vm_size_check_quota(struct container *c, const struct cg_resources *limits)
 {
-	return send_quota(c, limits, true);
+	return send_quota(c, limits, &(struct cpus_request){.check = true});
 }
 
-int vm_size_follow_quota(struct container *c, const struct cg_resources *limits)
+int vm_size_follow_quota(
+	struct container *c, const struct cg_resources *limits, uint64_t *ret_before)
 {
-	return send_quota(c, limits, false);
+	return send_quota(c, limits, &(struct cpus_request){.before = ret_before});
 }
 
 /* --- memory --- */

@@ -9,21 +9,29 @@
  */
 int vm_size_check_cpus(struct container *c, int64_t quota, uint64_t period) must_check;
 int vm_size_check_quota(struct container *c, const struct cg_resources *limits) must_check;
+#define VM_SIZE_UNKNOWN UINT64_MAX
 
 /*
  * Gives the microVM the vCPUs for `quota` microseconds of CPU time in each `period`: as many whole
- * ones as that is, at least one.
+ * ones as that is, at least one. *ret_before is how many there were, for vm_size_undo_cpus().
  */
-int vm_size_set_cpus(struct container *c, int64_t quota, uint64_t period) must_check;
+int vm_size_set_cpus(struct container *c, int64_t quota, uint64_t period, uint64_t *ret_before)
+	must_check;
 
 /*
  * Does the same for new limits of the container, which an engine may have given. Does nothing if
  * the limits have no quota, or if config.json does not let the number of vCPUs follow the quota. A
  * microVM that cannot have so many vCPUs gets as many as it can.
  */
-int vm_size_follow_quota(struct container *c, const struct cg_resources *limits) must_check;
+int vm_size_follow_quota(
+	struct container *c, const struct cg_resources *limits, uint64_t *ret_before) must_check;
 
-#define VM_SIZE_UNKNOWN UINT64_MAX
+/*
+ * Gives the microVM as many vCPUs as it had, because what followed has failed with `error`. Returns
+ * `error`, whose message stays. A guest whose agent is older does not say how many there were; the
+ * message then says that they stay.
+ */
+int vm_size_undo_cpus(struct container *c, uint64_t before, int error) must_check;
 
 /*
  * Gives the guest more memory if the container's new memory limit and its kernel need more than it

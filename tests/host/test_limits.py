@@ -98,6 +98,15 @@ def test_every_limit_and_every_flag_of_update(ctr, devices):
     c.rt("update", "--cpu-rt-runtime", "1000", c.id).failed("cpu.realtimeRuntime", "cgroup v2")
     c.rt("update", "--cpu-rt-period", "1000", c.id).failed("cpu.realtimePeriod", "cgroup v2")
     assert files(c, want) == want
+    # The last setting is refused, so all files are again as they were, also those with a line for each device.
+    c.rt("update", "--resources", "-", c.id, input=json.dumps({"blockIO": {"weightDevice": on(disk, weight=700)}})).ok()
+    want.update(lines(io__bfq__weight=["default 250", f"{disk} 700"]))
+    other_limits = {
+        **limits(disk, other), "pids": {"limit": 9}, "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
+        "memory": {"limit": 90 * MIB, "swap": 99 * MIB, "reservation": 3 * MIB},
+        "unified": {"memory.high": "1000000", "io.max": f"{other} wbps=5", "pids.nothing": "1"}}
+    c.rt("update", "--resources", "-", c.id, input=json.dumps(other_limits)).failed('unified["pids.nothing"]')
+    assert files(c, want) == want
     c.stop()
     assert not os.path.exists(CGROUPS + "/limits-test")
 

@@ -35,8 +35,9 @@ def unpack(data: bytes) -> bytes:
         return lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(data)
     if data[:3] == b"BZh":
         return bz2.decompress(data)
-    if data[:4] == b"\x28\xb5\x2f\xfd":
-        return subprocess.run(["zstd", "-dc"], input=data[:-4], stdout=subprocess.PIPE, check=True).stdout
+    for magic, program in ((b"\x28\xb5\x2f\xfd", "zstd"), (b"\x02\x21\x4c\x18", "lz4")):
+        if data[:4] == magic:
+            return subprocess.run([program, "-dc"], input=data[:-4], stdout=subprocess.PIPE, check=True).stdout
     raise SystemExit(f"unpack_kernel: unknown compression (starts with {data[:6].hex()})")
 
 

@@ -76,9 +76,10 @@ static void reply(int sock)
 		agent_begin(&w, "reply") < 0)
 		abort();
 	monitor.requests++;
-	take_limit(&f);
 	if (json_get_u64(f.json, "count", &monitor.count) >= 0)
 		monitor.check = json_get_true(f.json, "check");
+	else
+		take_limit(&f);
 	json_out_i64(&w.json, "errno", monitor.no_hotplug ? EOPNOTSUPP : 0);
 	json_out_str(&w.json, "message", monitor.no_hotplug ? "CONFIG_HOTPLUG_CPU" : "");
 	json_out_u64(&w.json, "wanted", monitor.wanted);
@@ -217,12 +218,33 @@ static void a_quota_is_checked_first(void **state)
 	assert_int_equal(vm_size_check_quota(&c, &limits), 0);
 	assert_int_equal(monitor.count, 3);
 	assert_true(monitor.check);
-	assert_int_equal(vm_size_follow_quota(&c, &limits), 0);
+	assert_int_equal(vm_size_follow_quota(&c, &limits, &before), 0);
 	assert_int_equal(monitor.count, 3);
 	assert_false(monitor.check);
 	monitor.no_hotplug = true;
 	assert_int_equal(vm_size_check_quota(&c, &limits), -EOPNOTSUPP);
 	assert_non_null(strstr(err_msg(), "CONFIG_HOTPLUG_CPU"));
+}
+
+/* vCPUs that were changed become as many as they were if what followed has failed. */
+static void vcpus_are_taken_back(void **state)
+{
+	monitor.before = 2;
+	assert_int_equal(vm_size_set_cpus(&c, 300000, 100000, &before), 0);
+	assert_int_equal(monitor.count, 3);
+	assert_int_equal(vm_size_undo_cpus(&c, before, err_set(EINVAL, "pids.limit")), -EINVAL);
+	assert_string_equal(err_msg(), "pids.limit");
+	assert_int_equal(monitor.count, 2);
+	/* Nothing is asked for if no vCPUs were changed. */
+	const unsigned requests = monitor.requests;
+	assert_int_equal(vm_size_undo_cpus(&c, 0, err_set(EINVAL, "pids.limit")), -EINVAL);
+	assert_int_equal(monitor.requests, requests);
+	/* The guest of an earlier caisson does not say how many there were. */
+	monitor.old = true;
+	assert_int_equal(vm_size_set_cpus(&c, 100000, 100000, &before), 0);
+	assert_int_equal(vm_size_undo_cpus(&c, before, err_set(EINVAL, "pids.limit")), -EINVAL);
+	assert_string_equal(err_msg(), "the vCPUs stay changed: pids.limit");
+	assert_int_equal(monitor.requests, requests + 1);
 }
 
 int main(void)
@@ -234,6 +256,7 @@ int main(void)
 		TEST(a_growth_that_the_guest_does_not_follow_is_withdrawn),
 		TEST(a_growth_is_undone),
 		TEST(a_quota_is_checked_first),
+		TEST(vcpus_are_taken_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -349,9 +349,14 @@ def test_resize_while_it_runs(disk, tmp, form):
     c.exec("sh", "-c", "echo at the end | dd of=/dev/d bs=1M seek=99 conv=fsync 2>/dev/null").ok()
     resize("64M").failed("in use", "only grows")
     c.rt("update", "--disk-size", "64M", c.id).failed("--disk-size", "more")
-    c.rt("update", "--disk-size", "100M", "--add-disk", "nothing", c.id).failed("--add-disk nothing")
-    c.rt("update", "--disk-size", "100M", "--rm-disk", "/dev/none", c.id).failed("--rm-disk /dev/none")
-    c.rt("update", "--disk-size", "large", c.id).failed("--disk-size large", "expected a size")
+    # Nothing makes the disk smaller again, so it only grows when all else is done.
+    c.rt("update", "--disk-size", "120M", "--add-disk", "nothing", c.id).failed("--add-disk nothing")
+    c.rt("update", "--disk-size", "120M", "--rm-disk", "/dev/none", c.id).failed("--rm-disk /dev/none")
+    c.rt("update", "--disk-size", "120M", "--memory", "900g", c.id).failed("memory.limit")
+    c.rt("update", "--disk-size", "120M", "--cpu-rt-period", "5", c.id).failed("cpu.realtimePeriod")
+    c.rt("update", "--disk-size", "64M", "--pids-limit", "500", c.id).failed("--disk-size (the other changes are made)", "more")
+    c.rt("update", "--pids-limit", "400", "--disk-size", "large", c.id).failed("--disk-size large", "expected a size")
+    assert c.exec("cat", "/sys/fs/cgroup/pids.max").ok().out == "500\n"
     assert sectors() == 100 << 11
     c.exec("touch", "/end").ok()
     c.wait(timeout=60)

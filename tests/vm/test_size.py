@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests vCPUs and memory that a microVM gets and loses while it runs, on QEMU. tests/host/test_vm_size.py tests the built-in machine."""
+import json
+
 import pytest
 
 from hypervisor import BOOT, QEMU, kernel, rt, up, vm  # noqa: F401 (fixtures too)
@@ -24,8 +26,13 @@ def test_vcpus(vm):
     wait_for(lambda: cpus(c) == 3, "three CPUs", timeout=60)
     update(c, "--cpus", "4").failed("--cpus", "4 vCPUs", "at most 3", MAX)
     update(c, "--cpus", "2", "--cpu-quota", "1000").failed("--cpus 2", "--cpu-quota")
-    # The guest says that it has less memory, and changes nothing else either.
+    # The guest says that it has less memory, and changes nothing else either: the two vCPUs that have gone come back.
     update(c, "--cpus", "1", "--memory", "4g").failed("memory.limit", "at most the memory of the microVM")
+    # The limits before the wrong one are taken back.
+    unknown = json.dumps({"pids": {"limit": 7}, "unified": {"pids.nothing": "1"}})
+    c.rt("update", "--cpus", "2", "--resources", "-", c.id, input=unknown, timeout=120).failed('unified["pids.nothing"]')
+    assert cpus(c) == 3
+    assert c.exec("cat", "/sys/fs/cgroup/pids.max", timeout=60).ok().out == "max\n"
     update(c, "--cpus", "4", "--memory", "100m").failed("--cpus", "4 vCPUs", "at most 3", MAX)
     for text in ("0", "-1", "two", "nan"):
         update(c, "--cpus", text).failed(f"--cpus {text}", "expected a number")

@@ -82,9 +82,16 @@ def packaged_kernel(cache):
 
 
 def guest_kernel(cache):
-    """The kernel for a vm section: caisson's own, or else Debian's."""
+    """
+    The kernel for a vm section: caisson's own, or else Debian's. QEMU boots that unpacked, in less time. The built-in machine
+    boots the bzImage, as it does for users.
+    """
     tuned = tuned_kernel()
-    return os.path.join(tuned, "vmlinux") if tuned else packaged_kernel(cache)
+    if tuned:
+        return os.path.join(tuned, "vmlinux")
+    packaged = packaged_kernel(cache)
+    unpacked = packaged and os.path.join(os.path.dirname(packaged), "vmlinux")
+    return unpacked if unpacked and HYPERVISOR == "qemu" and os.path.exists(unpacked) else packaged
 
 
 class Difference:

@@ -204,7 +204,7 @@ class Factory:
 
     def __call__(self, *args, conf=None, bundle=None, id=None, rt=None, **process):
         c = conf if conf is not None else config.default(*args, **process)
-        kernel = mode.VM and not mode.tuned_kernel() and mode.packaged_kernel(rootfs.CACHE)
+        kernel = mode.VM and not mode.tuned_kernel() and mode.guest_kernel(rootfs.CACHE)
         if kernel:
             c.setdefault("vm", {}).setdefault("kernel", {"path": kernel})
         b = bundle or self.bundle()
