@@ -72,7 +72,13 @@ _Noreturn static void become_server(const struct disk_process_options *o, const 
 	words[n++] = "--";
 	words[n++] = o->image;
 	words[n] = NULL;
-	if (fd_set_streams(-EBADF, e->answer, o->errors) < 0 || fcntl(e->socket, F_SETFD, 0) < 0 ||
+	/*
+	 * A descriptor that the command has inherited, such as that of a lock or of a pipe, would
+	 * stay open as long as caisson-disk runs.
+	 */
+	const int keep[] = {e->socket, e->control};
+	if (fd_set_streams(-EBADF, e->answer, o->errors) < 0 ||
+		fd_close_all_but(keep, ARRAY_SIZE(keep)) < 0 || fcntl(e->socket, F_SETFD, 0) < 0 ||
 		(e->control >= 0 && fcntl(e->control, F_SETFD, 0) < 0))
 		_exit(126);
 	sigemptyset(&none);

@@ -230,10 +230,14 @@ def served(vm, tmp):
     # The guest cannot take the disk into use, so its server ends.
     update(vm, "--add-disk", f"{image}:/dev/null:format=qcow2").failed("target /dev/null: expected a regular file")
     assert not servers(tmp)
-    # The process outlives its command, so it is not in the command's process group, which a terminal or a script signals.
+    # The process outlives its command, so it is not in the command's process group, which a terminal or a script signals,
+    # and it has none of the descriptors that the command inherited.
     os.rename(image, f"{tmp}/-image")
-    p = vm.rt.popen("update", "--add-disk", "-image:/dev/data:ro,format=qcow2", vm.id, cwd=tmp, start_new_session=True)
-    assert p.wait(timeout=120) == 0
+    end, inherited = os.pipe2(os.O_NONBLOCK)
+    p = vm.rt.popen("update", "--add-disk", "-image:/dev/data:ro,format=qcow2", vm.id, cwd=tmp, start_new_session=True, pass_fds=[inherited])
+    os.close(inherited)
+    assert p.wait(timeout=120) == 0 and os.read(end, 1) == b""
+    os.close(end)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(p.pid, signal.SIGKILL)
     assert "Operation not permitted" in inside(vm, "sh", "-c", "echo x > /dev/data").err
