@@ -121,7 +121,7 @@ int volume_detach(const struct command *self, const struct globals *g, int argc,
 {
 	__attribute__((cleanup(close_target))) struct target t = {
 		.volumes = RUN_VOLUMES_INIT, .lock = -EBADF, .c = CONTAINER_INIT};
-	const char *store = NULL, *path;
+	const char *store = NULL, *path = NULL;
 	const struct option_def defs[] = {
 		{"store", 0, OPTION_STRING, &store, "DIR", "the store"},
 		{0},
@@ -137,6 +137,11 @@ int volume_detach(const struct command *self, const struct globals *g, int argc,
 	if (r >= 0)
 		r = t.volume.disk ? hotplug_remove_volume(&t.c, path)
 				  : live_mounts_remove(&t.c, path);
+	/* There is no volume if the command that should have attached it was killed. */
+	if (r == -ENOENT && path) {
+		err_clear();
+		r = 0;
+	}
 	if (r >= 0)
 		r = volume_forget_attached(&t.volumes.store, t.volume.name, t.list);
 	return r < 0 ? err_ctx(r, "volume \"%.100s\"", args.v[0]) : 0;

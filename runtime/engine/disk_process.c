@@ -51,6 +51,11 @@ _Noreturn static void become_server(const struct disk_process_options *o, const 
 	struct rootless rootless;
 	sigset_t none;
 
+	/*
+	 * caisson-disk outlives a command that attaches a disk, so the signals that a terminal or a
+	 * script sends to the command's process group must not reach caisson-disk.
+	 */
+	setsid();
 	if (rootless_become_root(&rootless) < 0) {
 		dprintf(e->answer, "%s", err_msg());
 		_exit(127);
@@ -64,9 +69,16 @@ _Noreturn static void become_server(const struct disk_process_options *o, const 
 		{"--rerror", o->rerror}, {"--user", user}, {"--queues", queues},
 		{"--serial", o->serial}, {"--backing", o->backing}, {"--key", o->key}};
 	size_t n = add_options(o, options, ARRAY_SIZE(options), words, 4);
+	words[n++] = "--";
 	words[n++] = o->image;
 	words[n] = NULL;
-	if (fd_set_streams(-EBADF, e->answer, o->errors) < 0 || fcntl(e->socket, F_SETFD, 0) < 0 ||
+	/*
+	 * A descriptor that the command has inherited, such as that of a lock or of a pipe, would
+	 * stay open as long as caisson-disk runs.
+	 */
+	const int keep[] = {e->socket, e->control};
+	if (fd_set_streams(-EBADF, e->answer, o->errors) < 0 ||
+		fd_close_all_but(keep, ARRAY_SIZE(keep)) < 0 || fcntl(e->socket, F_SETFD, 0) < 0 ||
 		(e->control >= 0 && fcntl(e->control, F_SETFD, 0) < 0))
 		_exit(126);
 	sigemptyset(&none);

@@ -5,6 +5,7 @@
  * (engine/disk_process.h), which goes on after the command has ended, in the container's cgroup and
  * in the same jail as the server of vm.image, until the device is detached.
  */
+#include <poll.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,6 +20,8 @@
 #include "machine/image.h"
 #include "monitor/control.h"
 
+/* how long, in ms, the command waits for the end of a caisson-disk that is not needed */
+#define SERVER_END_MS 10000
 #define SERIAL_MAX 20 /* bytes of the serial number of a virtio disk */
 
 struct disk {
@@ -34,12 +37,26 @@ struct disk {
 struct disk_fds {
 	int v[2];
 	unsigned n;
+	pid_t server; /* pid of caisson-disk, a child of the command; 0: no process serves the disk */
 };
 
 static void close_fds(struct disk_fds *f)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(f->v); i++)
 		fd_close(&f->v[i]);
+}
+
+/*
+ * Waits until caisson-disk has ended, which is not needed after a failure. It has the image's lock
+ * until then, so the next attempt would fail.
+ */
+static void await_end(pid_t server)
+{
+	_cleanup_fd_ int pidfd = server > 0 ? pidfd_open(server, 0) : -EBADF;
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	if (pidfd >= 0)
+		(void)poll(&p, 1, SERVER_END_MS);
 }
 
 /* Parses one of the options behind the second colon. */
@@ -150,12 +167,13 @@ static int start_server(struct container *c, const struct disk *d, struct disk_f
 	pid_t pid = disk_process_start(&o, &sock, NULL);
 	if (pid < 0)
 		return pid;
+	ret->server = pid;
 	/* If this fails, caisson-disk ends, because the socket is closed. */
 	r = cg_attach(&c->arena, &c->cgroup, NULL, NULL, pid);
 	_cleanup_fd_ int pidfd = r < 0 ? r : pidfd_open(pid, 0);
 	if (pidfd < 0)
 		return r < 0 ? r : err_sys("open caisson-disk's process");
-	*ret = (struct disk_fds){.v = {take_fd(&sock), take_fd(&pidfd)}, .n = 2};
+	*ret = (struct disk_fds){.v = {take_fd(&sock), take_fd(&pidfd)}, .n = 2, .server = pid};
 	return 0;
 }
 
@@ -180,18 +198,21 @@ static int send_disk(struct container *c, const struct disk *d, struct disk_fds 
 
 static int add(struct container *c, const struct disk *d)
 {
-	struct disk_fds fds = {{-EBADF, -EBADF}, 0};
+	struct disk_fds fds = {.v = {-EBADF, -EBADF}};
 
 	int r = streq(d->format, "raw") ? open_raw(d, &fds) : start_server(c, d, &fds);
-	if (r < 0)
-		return r;
-	r = live_list_note(
-		c, &(struct live_entry){.kind = d->kind, .source = d->source, .target = d->target});
+	if (r >= 0)
+		r = live_list_note(
+			c, &(struct live_entry){
+				   .kind = d->kind, .source = d->source, .target = d->target});
 	const bool noted = r > 0;
 	if (r >= 0)
 		r = send_disk(c, d, &fds);
 	close_fds(&fds);
-	return r < 0 && r != -ETIMEDOUT && noted ? live_list_undo(c, d->kind, d->target, r) : r;
+	if (r >= 0 || r == -ETIMEDOUT)
+		return r;
+	await_end(fds.server);
+	return noted ? live_list_undo(c, d->kind, d->target, r) : r;
 }
 
 int hotplug_add_disk(struct container *c, const char *text)

@@ -157,8 +157,14 @@ int live_list_note(struct container *c, const struct live_entry *e)
 	struct live_list l;
 
 	int r = live_list_read(c, &l);
-	if (r < 0 || live_list_find(&l, e->kind, e->target))
+	if (r < 0)
 		return r;
+	const struct live_entry *old = live_list_find(&l, e->kind, e->target);
+	if (old && !streq(old->source, e->source))
+		return err_set(EEXIST, "%s %s was added already, from %s: remove it first", e->kind,
+			e->target, old->source);
+	if (old)
+		return 0;
 	if (l.n == LIVE_ENTRIES_MAX)
 		return err_set(ENOSPC, "expected at most %d devices and mounts", LIVE_ENTRIES_MAX);
 	l.v[l.n++] = *e;

@@ -39,7 +39,8 @@ int live_list_find_source(struct container *c, const char *kind, const char *sou
 	const char **ret_target) must_check;
 
 /*
- * Adds an entry, unless there is one of this kind and target. Returns 1 if it was added, else 0.
+ * Adds an entry, unless there is one of this kind and target. Returns 1 if it was added, 0 if there
+ * is one of the same source, and -EEXIST if there is one of another source.
  */
 int live_list_note(struct container *c, const struct live_entry *e) must_check;
 /* Removes an entry, if there is one. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "monitor/hotplug_request.h"
 
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -230,17 +229,46 @@ void hotplug_on_changed(struct monitor *m)
 		take_into_use(m);
 }
 
-int hotplug_server(const struct monitor *m)
+/* While the engine changes the device, the end of its server makes the engine's work fail. */
+static bool is_watched(const struct monitor *m, const struct attached *d)
 {
-	return m->hotplug.step == HOTPLUG_ENDING ? m->hotplug.at->server : -EBADF;
+	const struct hotplug *h = &m->hotplug;
+
+	if (!d->kind || d->server < 0)
+		return false;
+	if (h->at == d && h->step == HOTPLUG_ENDING)
+		return true;
+	return m->phase < PHASE_EXITED &&
+	       (h->at != d || (h->step != HOTPLUG_PLUGGING && h->step != HOTPLUG_UNPLUGGING));
 }
 
-void hotplug_on_server_end(struct monitor *m)
+void hotplug_poll_servers(const struct monitor *m, struct pollfd p[static HOTPLUG_MAX])
+{
+	for (size_t i = 0; i < HOTPLUG_MAX; i++) {
+		const struct attached *d = &m->hotplug.devices[i];
+		p[i] = (struct pollfd){
+			.fd = is_watched(m, d) ? d->server : -EBADF, .events = POLLIN};
+	}
+}
+
+int hotplug_serve_servers(struct monitor *m, const struct pollfd p[static HOTPLUG_MAX])
 {
 	struct hotplug *h = &m->hotplug;
 
-	forget(h->at);
-	finish(m, h->error, h->why);
+	for (size_t i = 0; i < HOTPLUG_MAX; i++) {
+		struct attached *d = &h->devices[i];
+		if (!p[i].revents || !is_watched(m, d) || d->server != p[i].fd)
+			continue;
+		if (h->at != d || h->step != HOTPLUG_ENDING)
+			return monitor_last_words(
+				m, err_set(EIO,
+					   "%s %s: the process that serves it (caisson-disk) has "
+					   "ended",
+					   d->kind, d->name));
+		forget(d);
+		finish(m, h->error, h->why);
+	}
+	return 0;
 }
 
 /*

@@ -31,6 +31,8 @@
  * command has failed, and the guest is not told of the device.
  */
 #pragma once
+#include <poll.h>
+
 #include "agent/agent.h"
 #include "engine/engine.h"
 
@@ -99,11 +101,13 @@ int hotplug_share(struct monitor *m, struct client *c) must_check;
 void hotplug_on_changed(struct monitor *m);
 bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *f);
 /*
- * hotplug_on_server_end() is called when the pidfd is readable that hotplug_server() returns: that
- * of caisson-disk, for whose end a detach waits, or -EBADF.
+ * hotplug_poll_servers() asks for the ends of the processes that serve disks, and
+ * hotplug_serve_servers() handles them. Such an end is expected if a detach waits for it. Otherwise
+ * it is an error that ends the machine, because programs in the guest that use the disk would hang
+ * forever.
  */
-int hotplug_server(const struct monitor *m);
-void hotplug_on_server_end(struct monitor *m);
+void hotplug_poll_servers(const struct monitor *m, struct pollfd p[static HOTPLUG_MAX]);
+int hotplug_serve_servers(struct monitor *m, const struct pollfd p[static HOTPLUG_MAX]) must_check;
 /* Gives up an agent or an engine that is not done until now, in ms of CLOCK_MONOTONIC. */
 void hotplug_check_deadline(struct monitor *m, int64_t now);
 /* Fails with -EBUSY and a message if a device is attached, or is being attached or detached. */

@@ -215,18 +215,9 @@ static int on_engine_end(struct monitor *m)
 /* --- the monitor's event loop --- */
 
 enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL, P_CLOCK, P_EVENTS };
-enum {
-	P_DISK = P_EVENTS + 1,
-	P_SAVED,
-	P_CHANGED,
-	P_SERVER,
-	P_QGA,
-	P_CHANNEL,
-	P_START,
-	P_CONTROL,
-	P_CLIENTS
-};
-enum { P_CONSOLE = P_CLIENTS + CLIENTS_MAX, P_COUNT = P_CONSOLE + CONSOLE_FDS };
+enum { P_DISK = P_EVENTS + 1, P_SAVED, P_CHANGED, P_QGA, P_CHANNEL, P_START, P_CONTROL, P_CLIENTS };
+enum { P_CONSOLE = P_CLIENTS + CLIENTS_MAX, P_SERVERS = P_CONSOLE + CONSOLE_FDS };
+enum { P_COUNT = P_SERVERS + HOTPLUG_MAX };
 
 static int serve_events(struct monitor *m, struct pollfd *p)
 {
@@ -262,8 +253,8 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 		if (r == 0)
 			hotplug_on_changed(m);
 	}
-	if (p[P_SERVER].revents && hotplug_server(m) == p[P_SERVER].fd)
-		hotplug_on_server_end(m);
+	if (r >= 0)
+		r = hotplug_serve_servers(m, p + P_SERVERS);
 	if (p[P_QGA].revents && m->qga.sock == p[P_QGA].fd)
 		qga_serve(&m->qga, p[P_QGA].revents);
 	if (r >= 0 && p[P_CHANNEL].revents)
@@ -352,7 +343,7 @@ static int wait_and_serve(struct monitor *m)
 	p[P_CLOCK].fd = m->clock;
 	p[P_SAVED].fd = m->engine.save_done;
 	p[P_CHANGED].fd = m->engine.change_done;
-	p[P_SERVER].fd = hotplug_server(m);
+	hotplug_poll_servers(m, p + P_SERVERS);
 	qga_poll(&m->qga, &p[P_QGA]);
 	p[P_CHANNEL].fd = m->channel;
 	p[P_START].fd = m->phase >= PHASE_CREATED && m->channel < 0 && m->starter < 0

@@ -38,3 +38,4 @@ def test_devices(ctr, tmp_path):
         hotplug.update(vm, "--add-net", "eth1").ok()  # ends with the container
         assert vm.rt("state", vm.id).json()["annotations"]["io.caisson.attached"] == "net eth1"
         cannot_be_saved(vm, "eth1")
+        hotplug.killed_server(vm, tmp_path)

@@ -132,3 +132,4 @@ def test_all(ctr, tmp_path):
         update(c, "--add-net", "eth1", "--add-disk", f"{tmp_path}/other:/dev/data").ok()  # they end with the container
         attached = c.rt("state", c.id).json()["annotations"]["io.caisson.attached"]
         assert attached == "mount /data, net eth1, disk /dev/data"
+        hotplug.killed_server(c, tmp_path)

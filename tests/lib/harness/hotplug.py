@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 
 from . import config, mode, network, rootfs
@@ -25,7 +26,7 @@ def machine(ctr, hypervisor, boot):
         c.create("--hypervisor", hypervisor, timeout=boot + 60)
         c.start(timeout=60)
         yield c
-        c.kill("KILL")
+        c.kill("KILL", check=False)
         c.wait(timeout=60)
         c.delete()
         for number in (1, 2, 3):
@@ -229,7 +230,16 @@ def served(vm, tmp):
     # The guest cannot take the disk into use, so its server ends.
     update(vm, "--add-disk", f"{image}:/dev/null:format=qcow2").failed("target /dev/null: expected a regular file")
     assert not servers(tmp)
-    update(vm, "--add-disk", f"{image}:/dev/data:ro,format=qcow2").ok()
+    # The process outlives its command, so it is not in the command's process group, which a terminal or a script signals,
+    # and it has none of the descriptors that the command inherited.
+    os.rename(image, f"{tmp}/-image")
+    end, inherited = os.pipe2(os.O_NONBLOCK)
+    p = vm.rt.popen("update", "--add-disk", "-image:/dev/data:ro,format=qcow2", vm.id, cwd=tmp, start_new_session=True, pass_fds=[inherited])
+    os.close(inherited)
+    assert p.wait(timeout=120) == 0 and os.read(end, 1) == b""
+    os.close(end)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(p.pid, signal.SIGKILL)
     assert "Operation not permitted" in inside(vm, "sh", "-c", "echo x > /dev/data").err
     update(vm, "--rm-disk", "/dev/data").ok()
 
@@ -258,7 +268,29 @@ def volumes(vm, tmp):
     assert "Read-only" in inside(vm, "touch", "/vol/ume/new").err
     volume("detach", "disk", vm.id).ok()
     volume("detach", "disk", vm.id).failed("nothing of")
-    volume("rm", "disk").ok()
+
+    # What a command leaves that is killed before it attaches the volume is not taken for another volume.
+    volume("create", "--pool", "qcow2", "--size", "64M", "other").ok()
+    volume("attach", "disk", vm.id, "/vol/ume").ok()
+    path = os.path.join(vm.rt.root, vm.id, "attached.json")
+    with open(path) as f:
+        left = f.read()
+    volume("detach", "disk", vm.id).ok()
+    with open(path, "w") as f:
+        f.write(left)
+    for _ in range(2):  # the volume is not in use any more when a command has failed
+        volume("attach", "other", vm.id, "/vol/ume").failed("volume /vol/ume", "remove it first")
+    volume("detach", "disk", vm.id).ok()
+    assert not os.path.exists(path) and not servers(tmp)
+    volume("rm", "disk", "other").ok()
+
+
+def killed_server(vm, tmp):
+    """If the process that serves a disk is killed, the machine ends, because programs that use the disk would hang forever."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", f"{tmp}/lost", "1M"], check=True)
+    update(vm, "--add-disk", f"{tmp}/lost:/dev/lost:format=qcow2").ok()
+    os.kill(int(servers(tmp)[0]), signal.SIGKILL)
+    vm.wait(timeout=60)
 
 
 def full_host(vm, tmp):
