@@ -227,6 +227,8 @@ enum {
 	P_CLIENTS
 };
 enum { P_CONSOLE = P_CLIENTS + CLIENTS_MAX, P_COUNT = P_CONSOLE + CONSOLE_FDS };
+/* poll(2) refuses more entries than the limit of open files. */
+_Static_assert(P_COUNT < MONITOR_FILES, "the monitor cannot poll all descriptors");
 
 static int serve_events(struct monitor *m, struct pollfd *p)
 {
