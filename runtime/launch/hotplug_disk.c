@@ -37,7 +37,8 @@ struct disk {
 struct disk_fds {
 	int v[2];
 	unsigned n;
-	pid_t server; /* pid of caisson-disk, a child of the command; 0: no process serves the disk */
+	/* pid of caisson-disk, a child of the command; 0: no process serves the disk */
+	pid_t server;
 };
 
 static void close_fds(struct disk_fds *f)

@@ -218,6 +218,8 @@ enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL, P_CLOCK, P_EVENTS
 enum { P_DISK = P_EVENTS + 1, P_SAVED, P_CHANGED, P_QGA, P_CHANNEL, P_START, P_CONTROL, P_CLIENTS };
 enum { P_CONSOLE = P_CLIENTS + CLIENTS_MAX, P_SERVERS = P_CONSOLE + CONSOLE_FDS };
 enum { P_COUNT = P_SERVERS + HOTPLUG_MAX };
+/* poll(2) refuses more entries than the limit of open files. */
+_Static_assert(P_COUNT < MONITOR_FILES, "the monitor cannot poll all descriptors");
 
 static int serve_events(struct monitor *m, struct pollfd *p)
 {

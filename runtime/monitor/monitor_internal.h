@@ -51,6 +51,11 @@
 /* how many messages of the guest's agent the monitor writes to the host's log at most */
 #define GUEST_LINES_MAX 1000
 #define CLIENTS_MAX 64
+/*
+ * The smallest limit of open files that a monitor works with: it waits for CLIENTS_MAX commands
+ * among others, and each queue of a device has two eventfds.
+ */
+#define MONITOR_FILES 256
 
 /*
  * How long, in ms, the monitor waits until the rest of a process's output is read, if the process

@@ -7,6 +7,7 @@
 #include <linux/close_range.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -205,10 +206,34 @@ static int enter_jail_and_run(struct monitor *m)
 	return r < 0 ? r : jail_enter_thread(&m->jail, JAIL_LOOP);
 }
 
+/*
+ * Raises the limit of open files if the caller has set one that is too small for a monitor. The
+ * programs that the monitor starts inherit the limit.
+ */
+static int raise_files(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+		return err_sys("read the limit of open files");
+	if (l.rlim_cur >= MONITOR_FILES)
+		return 0;
+	l.rlim_cur = MONITOR_FILES;
+	if (l.rlim_max < MONITOR_FILES)
+		l.rlim_max = MONITOR_FILES;
+	return setrlimit(RLIMIT_NOFILE, &l) < 0
+		       ? err_sys("raise the limit of open files (ulimit -n) to the %d that a "
+				 "microVM needs",
+				 MONITOR_FILES)
+		       : 0;
+}
+
 int monitor_start(struct monitor *m)
 {
 	spans_begin(m);
 	int r = close_inherited(m);
+	if (r >= 0)
+		r = raise_files();
 	if (r >= 0)
 		r = streams_init(&m->streams);
 	m->streams.agent_is_service = foreign_here(m);

@@ -387,7 +387,7 @@ def test_config_option(ctr):
     c = ctr("false").write()
     other = os.path.join(c.bundle, "other.json")
     with open(other, "w") as f:
-        json.dump(config.default("echo", "other"), f)
+        json.dump({**c.conf, "process": {**c.conf["process"], "args": ["echo", "other"]}}, f)
     r = c.rt("run", "--bundle", c.bundle, "--config", other, c.id)
     assert r.rc == 0 and r.out == "other\n", r
 

@@ -106,22 +106,29 @@ def test_killed_commands(running, source):
         time.sleep(delay)
         p.kill()
         p.communicate()
-        r = update(c, "--rm-mount", "/data")
-        assert r.rc == 0 or "no mount was added" in r.err, r
+
+        def removed():  # the monitor of a microVM ends what it has begun
+            r = update(c, "--rm-mount", "/data")
+            assert r.rc == 0 or "no mount was added" in r.err or mode.VM and "try again" in r.err, r
+            return "try again" not in r.err
+        wait_for(removed, "the end of the killed command's change", timeout=30)
         assert c.exec("sh", "-c", "ls /data 2>/dev/null").out == ""
     update(c, "--add-mount", f"{source}:/data").ok()
     update(c, "--rm-mount", "/data").ok()
 
 
 def test_mounts_beneath_go_too(running, source):
-    """What is mounted beneath the source comes with it, and goes with it, in the order that it needs."""
+    """
+    What is mounted beneath the source comes with it, and goes with it, in the order that it needs. In a microVM all of it is
+    one mount.
+    """
     c = running
     for name in ("a b", "a b/c", "a b/c/d", "e"):
         os.mkdir(source / name)
         subprocess.run(["mount", "-t", "tmpfs", "none", source / name], check=True)
     try:
         update(c, "--add-mount", f"{source}:/data").ok()
-        assert c.exec("grep", "-c", " /data", "/proc/mounts").ok().out == "5\n"
+        assert c.exec("grep", "-c", " /data", "/proc/mounts").ok().out == ("1\n" if mode.VM else "5\n")
         c.rt("exec", "--detach", c.id, "sh", "-c", "cd '/data/a b/c' && exec sleep 1000 > busy", timeout=60).ok()
         wait_for(lambda: (source / "a b/c/busy").exists(), "the process in the mount", timeout=30)
         update(c, "--rm-mount", "/data").failed("--rm-mount /data", "a process of the container uses it")

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -76,14 +77,13 @@ def browse(page, tmp):
     path = os.path.join(tmp, "look.html")
     with open(path, "w") as f:
         f.write(page.replace("</body>", LOOK))
-    home = os.path.join(tmp, "home")
-    os.mkdir(home)
-    r = subprocess.run([chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                        "--no-first-run", "--disable-extensions", "--disable-breakpad", f"--user-data-dir={home}/profile",
-                        "--virtual-time-budget=2000", "--dump-dom", f"file://{path}"], stdin=subprocess.DEVNULL,
-                       capture_output=True, text=True, timeout=180,
-                       env={"PATH": os.environ["PATH"], "HOME": home, "TMPDIR": home, "XDG_RUNTIME_DIR": home})
+    # Chromium's socket would have too long a path in tmp on the test host.
+    with tempfile.TemporaryDirectory(prefix="chromium.", dir="/tmp") as home:
+        r = subprocess.run([chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                            "--no-first-run", "--disable-extensions", "--disable-breakpad", f"--user-data-dir={home}/profile",
+                            "--virtual-time-budget=2000", "--dump-dom", f"file://{path}"], stdin=subprocess.DEVNULL,
+                           capture_output=True, text=True, timeout=180,
+                           env={"PATH": os.environ["PATH"], "HOME": home, "TMPDIR": home, "XDG_RUNTIME_DIR": home})
     seen = re.search(r"SEEN(.*)NEES", r.stdout, re.S)
     assert r.returncode == 0 and seen, r
-    shutil.rmtree(home)
     return json.loads(seen[1].replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
