@@ -11,12 +11,19 @@
 
 int data_dir_find(char *buf, size_t size)
 {
+	if (geteuid() != 0)
+		return data_dir_of_user(buf, size);
+	return snprintf(buf, size, "/var/lib/caisson") >= (int)size
+		       ? err_set(ENAMETOOLONG, "no room for the path of the directory")
+		       : 0;
+}
+
+int data_dir_of_user(char *buf, size_t size)
+{
 	const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
 	int n;
 
-	if (geteuid() == 0)
-		n = snprintf(buf, size, "/var/lib/caisson");
-	else if (data && *data == '/')
+	if (data && *data == '/')
 		n = snprintf(buf, size, "%s/caisson", data);
 	else if (home && *home == '/')
 		n = snprintf(buf, size, "%s/.local/share/caisson", home);

@@ -11,6 +11,8 @@
  * no directory.
  */
 int data_dir_find(char *buf, size_t size) must_check;
+/* The same for an ordinary user, also if the process is root of a user namespace of that user. */
+int data_dir_of_user(char *buf, size_t size) must_check;
 
 /* Makes the directory and those above it that do not exist. Nobody else can look into a new one. */
 int data_dir_make(const char *path) must_check;

@@ -22,6 +22,7 @@
 
 #include "base/data_dir.h"
 #include "base/fd.h"
+#include "base/sys.h"
 
 #define XATTR "caisson.backing-directory"
 #define KEY_FILE "backing.key" /* in the user's data directory */
@@ -60,7 +61,7 @@ static int read_key(uint8_t key[static KEY_SIZE], bool make)
 	char path[PATH_MAX];
 	struct stat st;
 
-	int r = data_dir_find(path, sizeof(path));
+	int r = data_dir_of_user(path, sizeof(path));
 	if (r >= 0 && make)
 		r = data_dir_make(path);
 	if (r < 0)
@@ -106,6 +107,15 @@ static int compute(
 	return r;
 }
 
+/*
+ * Says whether the process acts for an ordinary user. The server of a disk is root of a user
+ * namespace of that user then (engine/disk_process.c).
+ */
+static bool is_of_user(void)
+{
+	return geteuid() != 0 || sys_in_userns();
+}
+
 static char *get_as_user(const char *path)
 {
 	char value[CODE_SIZE + PATH_MAX];
@@ -125,7 +135,7 @@ char *remember_get(const char *path)
 {
 	char value[PATH_MAX];
 
-	if (geteuid() != 0)
+	if (is_of_user())
 		return get_as_user(path);
 	ssize_t n = getxattr(path, "trusted." XATTR, value, sizeof(value) - 1);
 	if (n <= 0 || value[0] != '/')
@@ -139,7 +149,7 @@ void remember_set(const char *path, const char *directory)
 	char value[CODE_SIZE + PATH_MAX];
 	size_t len = strlen(directory);
 
-	if (geteuid() == 0) {
+	if (!is_of_user()) {
 		(void)setxattr(path, "trusted." XATTR, directory, len, 0);
 		return;
 	}

@@ -96,16 +96,40 @@ static uint32_t first_id(const struct spec_id_maps *maps)
 	return maps->n ? maps->v[0].host_id : 0;
 }
 
+/*
+ * Confines the file server of an ordinary user's container that has no user namespace in the guest.
+ * `s` is the host's step ID_MAP, which maps the user's own id to itself. In the server's user
+ * namespace this id is 0, so the files of the user belong to root of the guest, and what root of
+ * the guest makes belongs to the user.
+ */
+static int confine_to_user(const struct step *s, struct vmfs_config *c)
+{
+	_cleanup_strbuf_ struct strbuf uid = {0}, gid = {0};
+
+	int r = strbuf_addf(&uid, "0 %u 1\n", s->map.uid.v[0].host_id);
+	if (r >= 0)
+		r = strbuf_addf(&gid, "0 %u 1\n", s->map.gid.v[0].host_id);
+	if (r >= 0)
+		r = c->userns = userns_open(strbuf_str(&uid), strbuf_str(&gid));
+	c->uid = c->gid = 0;
+	/* The host's kernel would refuse to make the nodes. */
+	c->devices = false;
+	return r < 0 ? err_ctx(r, "the file server") : 0;
+}
+
 int share_confine(const struct plan *plan, struct vmfs_config *c)
 {
+	const struct step *own = NULL;
 	_cleanup_strbuf_ struct strbuf uids = {0}, gids = {0};
 
 	for (size_t i = 0; i < plan->n; i++) {
 		const struct step *s = &plan->steps[i];
 		/*
 		 * Only the guest's step ID_MAP has the ids of the container. The host's step ID_MAP
-		 * is skipped, because it maps the ids of an ordinary user's monitor.
+		 * maps the ids of an ordinary user's monitor.
 		 */
+		if (s->kind == STEP_ID_MAP && s->place == PLACE_HOST)
+			own = s;
 		if (s->kind != STEP_ID_MAP || s->place != PLACE_GUEST)
 			continue;
 		int r = share_own_ids(&s->map.uid, &uids);
@@ -117,5 +141,5 @@ int share_confine(const struct plan *plan, struct vmfs_config *c)
 		c->gid = first_id(&s->map.gid);
 		return r < 0 ? err_ctx(r, "the file server: linux") : 0;
 	}
-	return 0;
+	return own ? confine_to_user(own, c) : 0;
 }

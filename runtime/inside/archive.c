@@ -154,10 +154,14 @@ static int open_parent(struct inside_guest *g, const char *path, char name[NAME_
 static int pack_path(struct inside_guest *g, struct pack *p, const char *path, const char *as)
 {
 	char name[NAME_MAX + 1];
+	struct stat st;
 
 	_cleanup_fd_ int parent = open_parent(g, path, name);
 	if (parent < 0)
 		return parent;
+	/* pack_add() would name `as`, which is nothing on the disk. */
+	if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_sys("%s", path);
 	return pack_add(p, parent, name, as);
 }
 

@@ -51,11 +51,6 @@ static int check_options(const struct machine_options *o)
 {
 	uint64_t size;
 
-	if (geteuid() != 0)
-		return err_set(EPERM,
-			"--%s: only root can do this, because a microVM that mounts the disk looks "
-			"into it first, which an ordinary user's microVM may not do: use sudo",
-			o->disk ? "disk" : "kernel");
 	if (!o->disk && !o->kernel)
 		return err_set(EINVAL,
 			"--disk: expected the file of a disk image, or --kernel without a disk");

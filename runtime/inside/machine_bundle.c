@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/data_dir.h"
 #include "base/libexec.h"
 #include "base/log.h"
 #include "base/process.h"
@@ -17,8 +18,9 @@
 #include "inside/boot.h"
 #include "inside/machine.h"
 
-#define MACHINES "/var/lib/caisson/machines"
-/* variable that names another directory than MACHINES */
+/* directory of the machines in the directory of data_dir_find() */
+#define MACHINES "machines"
+/* variable that names another directory */
 #define MACHINES_VARIABLE "CAISSON_MACHINES"
 #define MEMORY_DEFAULT (UINT64_C(1) << 30)
 #define WORD_LIST_MAX 2048
@@ -26,30 +28,40 @@
 #define VARS "firmware-vars.fd" /* file in the bundle with the variables of the EFI firmware */
 
 /*
- * Makes the directory of the bundles of all machines, which only root may enter, if it does not
- * exist. *ret is its path.
+ * Makes the directory of the bundles of all machines of this user, which nobody else may enter, if
+ * it does not exist. *ret is its path.
  */
-static int make_machines(const char **ret)
+static int make_machines(struct arena *a, const char **ret)
 {
-	const char *path = getenv(MACHINES_VARIABLE) ?: MACHINES;
+	const char *path = getenv(MACHINES_VARIABLE);
+	char data[PATH_MAX];
+	int r = 0;
 
-	*ret = path;
-	if (path[0] != '/')
+	if (path && path[0] != '/')
 		return err_set(EINVAL, MACHINES_VARIABLE "=%s: expected an absolute path", path);
-	if (streq(path, MACHINES) && mkdir("/var/lib/caisson", 0711) < 0 && errno != EEXIST)
-		return err_sys("create /var/lib/caisson");
-	return mkdir(path, 0700) < 0 && errno != EEXIST ? err_sys("create %s", path) : 0;
+	if (!path) {
+		r = data_dir_find(data, sizeof(data));
+		path = arena_printf(a, "%s/" MACHINES, data);
+		if (r < 0 || !path)
+			return r < 0 ? r : -ENOMEM;
+		if (geteuid() == 0 && mkdir(data, 0711) < 0 && errno != EEXIST)
+			return err_sys("create %s", data);
+	}
+	*ret = path;
+	return data_dir_make(path);
 }
 
 static int make_directory(
 	struct arena *a, const struct machine_options *o, struct machine_bundle *ret)
 {
 	const char *machines;
-	int r = make_machines(&machines);
-	char *path = arena_printf(a, "%s/%.64s-XXXXXX", machines, o->name);
+	int r = make_machines(a, &machines);
 
-	if (r < 0 || !path)
-		return r < 0 ? r : -ENOMEM;
+	if (r < 0)
+		return r;
+	char *path = arena_printf(a, "%s/%.64s-XXXXXX", machines, o->name);
+	if (!path)
+		return -ENOMEM;
 	if (strchr(o->name, '/'))
 		return err_set(EINVAL, "NAME: \"%s\": expected no slash in it", o->name);
 	if (!mkdtemp(path))

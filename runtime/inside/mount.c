@@ -377,6 +377,8 @@ int inside_host_mount(
 	const char *bundle;
 	int ends[2];
 
+	if (geteuid() != 0)
+		return err_set(EPERM, "mount: only root can mount something on the host: use sudo");
 	int result = inside_prepare(&a, self, o, argv[0], &run);
 	if (result >= 0)
 		result = open_mount(&a, &r, argv[1]);

@@ -28,6 +28,7 @@ static int refuse_for_foreign(const struct spec *s)
 		{s->masked_paths.n > 0, "linux.maskedPaths"},
 		{s->readonly_paths.n > 0, "linux.readonlyPaths"},
 		{s->ndevices > 0, "linux.devices"},
+		{s->ns[SPEC_NS_USER].set, "linux.namespaces: user"},
 		{s->uid_mappings.n > 0 || s->gid_mappings.n > 0, "linux.uidMappings"},
 		{p && p->env.n > 0, "process.env"},
 		{p && (p->user.uid || p->user.gid || p->user.nadditional_gids), "process.user"},
@@ -48,8 +49,7 @@ static int refuse_for_foreign(const struct spec *s)
 	return 0;
 }
 
-int plan_for_foreign(
-	struct arena *a, const struct spec *s, const struct plan_env *env, struct plan *p)
+int plan_for_foreign(struct arena *a, const struct spec *s, struct plan *p)
 {
 	struct step *steps = arena_array(a, p->n, sizeof(*steps));
 	size_t n = 0;
@@ -57,8 +57,6 @@ int plan_for_foreign(
 
 	if (r < 0)
 		return r;
-	if (env->rootless)
-		return err_set(EPERM, "annotation " SPEC_GUEST ": a foreign guest needs root");
 	if (!steps)
 		return -ENOMEM;
 	for (size_t i = 0; i < p->n; i++) {

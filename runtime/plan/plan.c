@@ -45,7 +45,8 @@ static int check_namespaces(struct builder *b)
 			"linux.namespaces: there is no mount namespace: add {\"type\": "
 			"\"mount\"}, because the container would change the host's own mounts "
 			"without one");
-	if (b->env->rootless && !has_ns(s, SPEC_NS_USER))
+	/* In a microVM the ids of an ordinary user's container are mapped outside of the guest. */
+	if (b->env->rootless && b->env->isolation != PLAN_VM && !has_ns(s, SPEC_NS_USER))
 		return err_set(EPERM,
 			"linux.namespaces: an ordinary user needs a user namespace: add "
 			"{\"type\": \"user\"} (`caisson spec --rootless` writes such a "

@@ -406,8 +406,7 @@ int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *en
  * Takes out of the plan for a microVM the steps for what a foreign guest, an operating system with
  * an init of its own, does itself (foreign.c).
  */
-int plan_for_foreign(struct arena *a, const struct spec *s, const struct plan_env *env,
-	struct plan *p) must_check;
+int plan_for_foreign(struct arena *a, const struct spec *s, struct plan *p) must_check;
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) must_check;
 
 /*

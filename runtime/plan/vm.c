@@ -325,10 +325,19 @@ static int map_own_ids(
 
 /*
  * Makes the step by which HOST maps the ids of the MONITOR process if an ordinary user runs
- * caisson.
+ * caisson. If config.json has no user namespace, root of the guest is the user on the host, so the
+ * MONITOR needs the user's own id only.
  */
 static int make_own_ids(struct arena *a, struct dealer *d)
 {
+	const struct spec_id_maps none = {0};
+
+	d->own_ids = (struct step){
+		.kind = STEP_ID_MAP, .place = PLACE_HOST, .slot = -1, .field = "linux.uidMappings"};
+	if (!d->spec->ns[SPEC_NS_USER].set) {
+		int r = map_own_ids(a, &none, d->env->uid, &d->own_ids.map.uid);
+		return r < 0 ? r : map_own_ids(a, &none, d->env->gid, &d->own_ids.map.gid);
+	}
 	for (size_t i = 0; i < d->ns->n; i++) {
 		const struct step *s = &d->ns->steps[i];
 		if (s->kind != STEP_ID_MAP)
@@ -357,7 +366,7 @@ int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *en
 	deal_guest(&d);
 	deal_init(&d);
 	dealer_finish(&d, ret);
-	return spec_guest_is_foreign(s) ? plan_for_foreign(a, s, env, ret) : 0;
+	return spec_guest_is_foreign(s) ? plan_for_foreign(a, s, ret) : 0;
 }
 
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)

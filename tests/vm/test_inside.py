@@ -258,6 +258,7 @@ def test_cp_out(disk):
     os.makedirs(os.path.join(out, "hostname.d/hostname/kept"))
     disk("cp", disk.image, ":/etc/hostname", os.path.join(out, "hostname.d")).failed("hostname", "is a directory")
     assert os.path.isdir(os.path.join(out, "hostname.d/hostname/kept"))
+    disk("cp", disk.image, ":/etc/nosuch", os.path.join(disk.tmp, "new")).failed("/etc/nosuch", "does not exist")
 
 
 def test_cp_and_tar_into(disk):

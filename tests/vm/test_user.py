@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from harness import config, machine, mode, runtime, user as ordinary
+from harness import config, machine, mode, rootfs, runtime, user as ordinary
 from harness.user import SUBIDS, UID
 from test_jail import BOOT, FILE_SERVER_CAPS, VM, assert_nameless, assert_powerless, children, family, kernel_image, read
 
@@ -51,14 +51,65 @@ def vm(installed, ranges, template, tmp, clean_machine):
         machine.umount(real)
 
 
-def test_disks_are_for_root(vm, tmp):
-    """What mounts a disk says why an ordinary user cannot do it, and makes nothing."""
-    c, disk = vm(), os.path.join(tmp, "home", "d.raw")
-    with open(disk, "wb") as f:
-        f.truncate(1 << 20)
-    for words in (("run", "--isolation", "vm", "--disk", disk, "x"), ("disk", "ls", disk), ("machine", "install-agent", disk)):
-        c.rt(*words).failed("only root", "mounts the disk", "sudo")
-    assert not c.rt("list", "-q").ok().out
+def test_without_a_user_namespace(vm, ranges):
+    """Root of the guest, which has all rights there, is the user on the host, and can touch no file that the user could not."""
+    script = r"""id -u; stat -c %u:%n /mine /others; cat /secret 2>/dev/null || echo no secret
+echo x >/others 2>/dev/null || echo no write; chown 5 /mine 2>/dev/null || echo no chown; mknod /node c 1 3 2>/dev/null || echo no node
+echo new >/new && chmod 4755 /new; mkdir /m && mount -t tmpfs none /m && echo mounted; cat /proc/self/uid_map"""
+    c = vm("sh", "-c", script).write()
+    for s in ("bounding", "effective", "permitted"):
+        c.conf["process"]["capabilities"][s] = config.CAPS + ["CAP_SYS_ADMIN", "CAP_MKNOD", "CAP_CHOWN", "CAP_DAC_OVERRIDE"]
+    c.conf["root"]["readonly"] = False
+    namespaces = [n for n in c.conf["linux"]["namespaces"] if n["type"] != "user"]
+    linux = {k: v for k, v in c.conf["linux"].items() if "Mappings" not in k}
+    with open(os.path.join(c.bundle, "config.json"), "w") as f:
+        json.dump({**c.conf, "linux": {**linux, "namespaces": namespaces}}, f)
+    for name, owner, mode_ in (("mine", UID, 0o600), ("others", 0, 0o644), ("secret", 0, 0o600)):
+        with open(c.path(name), "w") as f:
+            f.write("text\n")
+        os.chmod(c.path(name), mode_)
+        os.chown(c.path(name), owner, owner)
+    out = c.rt("run", "--bundle", c.bundle, *VM, c.id, timeout=BOOT).ok().out.splitlines()
+    assert out[:-1] == ["0", "0:/mine", "65534:/others", "no secret", "no write", "no chown", "no node", "mounted"], out
+    assert out[-1].split() == ["0", "0", "4294967295"], "the guest has no other user namespace"
+    assert os.stat(c.path("new")).st_uid == UID and open(c.path("others")).read() == "text\n"
+
+
+def test_disks(vm, ranges, tmp, monkeypatch):
+    """An ordinary user looks into disks and writes to them, with the rights of root in the guest."""
+    home = os.path.join(tmp, "home")
+    monkeypatch.setenv("TMPDIR", home)
+    tree, disk, new = (os.path.join(home, n) for n in ("tree", "d.raw", "new"))
+    os.makedirs(os.path.join(tree, "etc"))
+    with open(os.path.join(tree, "etc", "file"), "w") as f:
+        f.write("hello\n")
+    with open(new, "w") as f:
+        f.write("new\n")
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, disk, "8M"], check=True)
+    for path in (disk, new):
+        ordinary.own(path)
+    rt = vm().rt
+    look = ("--hypervisor", mode.HYPERVISOR, "--kernel", mode.packaged_kernel(rootfs.CACHE))
+    assert rt("disk", "cat", *look, disk, "/etc/file", timeout=BOOT).ok().out == "hello\n"
+    rt("disk", "cp", *look, disk, new, ":/etc/new", timeout=BOOT).ok()
+    script = "chown 5:6 /sysroot/etc/new && mknod /sysroot/node c 1 3 && cat /sysroot/etc/new; touch /usr/x /x 2>/dev/null || echo no"
+    assert rt("disk", "shell", "--write", *look, disk, "sh", "-c", script, timeout=BOOT).ok().out == "new\nno\n"
+    line = subprocess.run(["debugfs", "-R", "stat /etc/new", disk], check=True, capture_output=True, text=True).stdout
+    assert re.search(r"User: +5 +Group: +6 ", line), line
+    rt("disk", "mount", disk, home).failed("only root", "sudo")
+
+
+def test_machines(vm, ranges, tmp, monkeypatch):
+    """An ordinary user boots an operating system of its own, here one without an init, from an overlay of a disk."""
+    home, disk = os.path.join(tmp, "home"), os.path.join(tmp, "home", "d.qcow2")
+    monkeypatch.setenv("TMPDIR", home)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "8M"], check=True)
+    ordinary.own(disk)
+    rt = vm().rt
+    r = rt("run", "--isolation", "vm", "--hypervisor", mode.HYPERVISOR, "--kernel", kernel_image(), "--append", "console=ttyS0 root=/dev/vda",
+           "--disk", disk, "--size", "16M", "--network", "none", "m1", timeout=BOOT)
+    assert r.rc == 1 and "panicked" in r.err and "Unable to mount root fs" in r.out + r.err, r
+    assert not rt("list", "-q").ok().out and not os.listdir(os.path.join(home, ".local", "share", "caisson", "machines"))
 
 
 def ids_of_the_jail(ranges):
@@ -332,11 +383,3 @@ def test_ids_that_are_not_the_users(vm):
     c = vm("true")
     c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 500000, "size": 9}]
     c.run(*VM).failed("linux.uidMappings", "/etc/subuid", lines=2)
-
-
-def test_without_a_user_namespace(vm):
-    c = vm("true").write()
-    c.conf["linux"]["namespaces"] = [n for n in c.conf["linux"]["namespaces"] if n["type"] != "user"]
-    with open(os.path.join(c.bundle, "config.json"), "w") as f:
-        json.dump({**c.conf, "linux": {k: v for k, v in c.conf["linux"].items() if "Mappings" not in k}}, f)
-    c.rt("run", "--bundle", c.bundle, *VM, c.id).failed("linux.namespaces", "user namespace")
