@@ -144,6 +144,18 @@ static void write_output(struct console *c, struct console_viewer *v)
 		leave(v);
 }
 
+void console_finish(struct console *c, int timeout_ms)
+{
+	struct console_viewer *v = &c->viewers[0];
+
+	while (console_owes(c)) {
+		struct pollfd p = {v->out, POLLOUT, 0};
+		if (poll(&p, 1, timeout_ms) <= 0)
+			return;
+		write_output(c, v);
+	}
+}
+
 void console_serve(struct console *c, const struct pollfd p[CONSOLE_FDS])
 {
 	for (size_t i = 0; c->ring && i < CONSOLE_VIEWERS; i++) {

@@ -4,9 +4,9 @@
  * that a viewer who attaches late sees them too. What all viewers type goes to the guest.
  *
  * The monitor's loop polls the descriptors that console_poll() lists, and then calls
- * console_serve(). No function of the console waits. A viewer that does not read loses output once
- * it is CONSOLE_RING bytes behind, except for the first viewer, which is the standard output of
- * `caisson run`: while the first viewer is that far behind, the guest's output is not read
+ * console_serve(). No function but console_finish() waits. A viewer that does not read loses output
+ * once it is CONSOLE_RING bytes behind, except for the first viewer, which is the standard output
+ * of `caisson run`: while the first viewer is that far behind, the guest's output is not read
  * (console_is_full()), and the guest waits.
  */
 #pragma once
@@ -61,6 +61,11 @@ bool console_owes(const struct console *c);
 
 void console_poll(const struct console *c, struct pollfd p[CONSOLE_FDS]);
 void console_serve(struct console *c, const struct pollfd p[CONSOLE_FDS]);
+/*
+ * Writes to the first viewer what it has not got yet. Gives up if the viewer takes nothing for
+ * `timeout_ms` milliseconds.
+ */
+void console_finish(struct console *c, int timeout_ms);
 /*
  * Writes what the viewers have typed to the descriptor `guest`, which may take only a part of it.
  */

@@ -367,6 +367,9 @@ static int serve_until_end(struct monitor *m)
 		!(m->phase == PHASE_EXITED && !streams_has_output(&m->streams, 0) &&
 			!console_owes(&m->console_io)))
 		r = wait_and_serve(m);
+	/* After an error the loop no longer waits until the guest's last output is read. */
+	if (r < 0)
+		console_finish(&m->console_io, GRACE_MS);
 	return r;
 }
 

@@ -93,6 +93,7 @@ static int serve_events(struct machine *m)
 {
 	struct pollfd p[FDS_MAX];
 	nfds_t n = 0;
+	int timeout = -1;
 	/* the device whose descriptors the loop polls, a console or a port, or NULL */
 	struct virtio_console *c = !m->has_uart  ? &m->console
 				   : m->has_port ? &m->port.console
@@ -105,7 +106,7 @@ static int serve_events(struct machine *m)
 	p[n++] = (struct pollfd){output ? c->out : -1, POLLOUT, 0};
 	p[n++] = (struct pollfd){m->calls, POLLIN, 0};
 	if (m->has_uart)
-		uart_poll(&m->uart, p + n);
+		timeout = uart_poll(&m->uart, p + n);
 	n += m->has_uart ? UART_FDS : 0;
 	for (unsigned i = 0; i < m->slot_count; i++) {
 		const struct virtio_device *d = m->slots[i].device;
@@ -115,7 +116,7 @@ static int serve_events(struct machine *m)
 			p[n++] = (struct pollfd){
 				q < d->remote_queues ? -1 : m->slots[i].kicks[q], POLLIN, 0};
 	}
-	if (poll(p, n, -1) < 0)
+	if (poll(p, n, timeout) < 0)
 		return errno == EINTR ? 0 : err_sys("wait for the machine's devices");
 	if (p[0].revents)
 		return 1;

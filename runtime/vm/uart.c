@@ -32,13 +32,17 @@ static uint8_t find_cause(const struct uart *u)
 }
 
 /*
- * Raises the interrupt if there is a cause. The interrupt line is edge-triggered, so each new cause
- * needs an edge. An edge too many is harmless, because the guest then finds no cause.
+ * Sets the interrupt line, which is active as long as there is a cause. The interrupt is
+ * edge-triggered, so only a line that becomes active raises it. A driver that is told of a cause
+ * reads IIR until no cause is left, and so it finds those that have come meanwhile.
  */
 static void update_irq(struct uart *u)
 {
-	if (find_cause(u) != UART_IIR_NO_INT)
+	bool active = find_cause(u) != UART_IIR_NO_INT;
+
+	if (active && !u->active)
 		vm_irq_raise(&u->irq);
+	u->active = active;
 }
 
 static bool in_loopback(const struct uart *u)
@@ -62,13 +66,13 @@ static void send(struct uart *u, uint8_t c)
 		u->tx[u->tx_len++] = (char)c;
 		/*
 		 * Wakes the event loop only for the first byte in the empty buffer, because the
-		 * event loop then writes everything that is in the buffer.
+		 * event loop then writes everything that is in the buffer, and once more if much
+		 * has come while the event loop gathers output.
 		 */
-		if (u->tx_len == 1)
+		if (u->tx_len == 1 || u->tx_len == UART_MUCH)
 			eventfd_write(u->wake, 1);
 	}
 	u->sent = can_send(u);
-	update_irq(u);
 }
 
 static uint8_t read_input(struct uart *u)
@@ -134,7 +138,6 @@ static void write_ier(struct uart *u, uint8_t value)
 	if (value & ~u->ier & UART_IER_THRI)
 		u->sent = can_send(u);
 	u->ier = value & 0x0f;
-	update_irq(u);
 }
 
 static void write_fcr(struct uart *u, uint8_t value)
@@ -186,6 +189,7 @@ static void bus_read(void *device, uint64_t offset, void *ret_data, unsigned len
 
 	pthread_mutex_lock(&u->lock);
 	*(uint8_t *)ret_data = read_register(u, offset);
+	update_irq(u);
 	pthread_mutex_unlock(&u->lock);
 }
 
@@ -195,6 +199,7 @@ static void bus_write(void *device, uint64_t offset, const void *data, unsigned 
 
 	pthread_mutex_lock(&u->lock);
 	write_register(u, offset, *(const uint8_t *)data);
+	update_irq(u);
 	pthread_mutex_unlock(&u->lock);
 }
 
@@ -221,14 +226,16 @@ void uart_release(struct uart *u)
 	fd_close(&u->irq.fd);
 }
 
-void uart_poll(struct uart *u, struct pollfd p[UART_FDS])
+int uart_poll(struct uart *u, struct pollfd p[UART_FDS])
 {
 	pthread_mutex_lock(&u->lock);
+	int timeout = u->gathers ? UART_GATHER_MS : -1;
 	bool reads = u->in >= 0 && !u->in_end && !has_input(u) && !in_loopback(u);
 	p[0] = (struct pollfd){u->wake, POLLIN, 0};
 	p[1] = (struct pollfd){reads ? u->in : -1, POLLIN, 0};
-	p[2] = (struct pollfd){u->tx_len ? u->out : -1, POLLOUT, 0};
+	p[2] = (struct pollfd){u->tx_len && !u->gathers ? u->out : -1, POLLOUT, 0};
 	pthread_mutex_unlock(&u->lock);
+	return timeout;
 }
 
 static void take_input(struct uart *u)
@@ -272,8 +279,10 @@ void uart_serve(struct uart *u, const struct pollfd p[UART_FDS])
 		(void)eventfd_read(u->wake, &n);
 	if (p[1].revents)
 		take_input(u);
-	if (p[0].revents || p[2].revents)
+	bool waits = p[0].revents && !u->gathers && u->tx_len < UART_MUCH;
+	if (!waits && (p[0].revents || p[2].revents || u->gathers))
 		put_output(u);
+	u->gathers = waits && u->tx_len;
 	pthread_mutex_unlock(&u->lock);
 }
 

@@ -7,9 +7,11 @@
  * Theory of operation. vCPU threads access the registers, and the event loop moves the data: `out`
  * is written to and `in` is read from there only. What the guest sends is buffered in between, so
  * that it needs no system call for each character. The event loop is woken by `wake` if there is
- * something to write, or if the guest has read all input. If `out` takes nothing and the buffer is
- * full, the port tells the guest that it cannot send. All members are protected by the lock, except
- * for those that never change.
+ * something to write, or if the guest has read all input. It waits a moment for more output before
+ * it writes, because a guest sends one character after the other. If it wrote at once, a host with
+ * one CPU would switch to the event loop and to the reader of `out` for each character. If `out`
+ * takes nothing and the buffer is full, the port tells the guest that it cannot send. All members
+ * are protected by the lock, except for those that never change.
  */
 #pragma once
 #include <poll.h>
@@ -24,6 +26,9 @@
 #define UART_FIFO 16
 #define UART_BUFFER 8192
 #define UART_FDS 3 /* how many descriptors uart_poll() lists */
+/* for how many milliseconds the event loop gathers output; a person at the console notices none */
+#define UART_GATHER_MS 5
+#define UART_MUCH (UART_BUFFER / 2) /* so many bytes of output are written without a wait */
 
 struct uart {
 	pthread_mutex_t lock;
@@ -31,8 +36,10 @@ struct uart {
 	int wake;    /* eventfd by which vCPU threads wake the event loop */
 	struct vm_irq irq;
 	uint8_t ier, lcr, mcr, scr, fcr, dll, dlm;
-	bool sent; /* the interrupt "transmitter empty" was not acknowledged yet */
+	bool sent;   /* the interrupt "transmitter empty" was not acknowledged yet */
+	bool active; /* the interrupt line is active */
 	bool in_end;
+	bool gathers; /* the event loop waits for more output before it writes */
 	uint8_t rx[UART_FIFO];
 	unsigned rx_len, rx_at;
 	char tx[UART_BUFFER];
@@ -46,9 +53,10 @@ void uart_release(struct uart *u);
 
 /*
  * The event loop calls uart_poll() to get the descriptors that it has to poll, and then
- * uart_serve(), which moves the data that can be moved.
+ * uart_serve(), which moves the data that can be moved. uart_poll() returns for how many
+ * milliseconds the event loop may wait at most, or -1 if there is no limit.
  */
-void uart_poll(struct uart *u, struct pollfd p[UART_FDS]);
+int uart_poll(struct uart *u, struct pollfd p[UART_FDS]);
 void uart_serve(struct uart *u, const struct pollfd p[UART_FDS]);
 /*
  * Writes the buffered output of the guest, as far as `out` takes it. The caller calls this when the

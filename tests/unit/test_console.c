@@ -186,6 +186,38 @@ static void stopped_terminal(void **state)
 	close(master);
 }
 
+static void last_output(void **state)
+{
+	static char text[CONSOLE_RING], got[CONSOLE_RING];
+	struct console c = {0};
+	size_t sum = 0;
+	int out[2];
+	ssize_t n;
+
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = (char)('a' + i % 26);
+	assert_int_equal(pipe2(out, O_NONBLOCK), 0);
+	assert_int_equal(console_init(&c, -EBADF, out[1]), 0);
+	console_add(&c, text, 100);
+	console_finish(&c, 1000);
+	assert_false(console_owes(&c));
+	assert_int_equal(read(out[0], got, sizeof(got)), 100);
+	assert_memory_equal(got, text, 100);
+	/* A viewer that takes nothing any more must not hold up the monitor's end. */
+	console_add(&c, text, sizeof(text));
+	console_finish(&c, 10);
+	assert_true(console_owes(&c));
+	while ((n = read(out[0], got + sum, sizeof(got) - sum)) > 0)
+		sum += (size_t)n;
+	assert_true(sum > 0);
+	assert_memory_equal(got, text, sum);
+	/* A viewer that has gone gets nothing. */
+	close(out[0]);
+	console_finish(&c, 1000);
+	assert_false(console_owes(&c));
+	console_release(&c);
+}
+
 static void typing(void **state)
 {
 	struct console c = {0};
@@ -227,6 +259,7 @@ int main(void)
 		cmocka_unit_test(late_viewer),
 		cmocka_unit_test(first_viewer_is_waited_for),
 		cmocka_unit_test(stopped_terminal),
+		cmocka_unit_test(last_output),
 		cmocka_unit_test(typing),
 	};
 
