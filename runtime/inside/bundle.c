@@ -52,6 +52,12 @@ static void put_strings(struct json_out *o, const char *key, const char *const *
 static void put_mount(
 	struct json_out *o, const char *destination, const char *type, const char *source)
 {
+	/*
+	 * In an ordinary user's namespace Linux copies no mount of the host without those beneath
+	 * it, such as one on /usr/lib/modules.
+	 */
+	const char *bind = geteuid() == 0 ? "bind" : "rbind";
+
 	json_out_object(o, NULL);
 	json_out_str(o, "destination", destination);
 	json_out_str(o, "source", source);
@@ -59,8 +65,7 @@ static void put_mount(
 		json_out_str(o, "type", type);
 	} else {
 		json_out_str(o, "type", "bind");
-		put_strings(
-			o, "options", (const char *const[]){"bind", "ro", "nosuid", "nodev"}, 4);
+		put_strings(o, "options", (const char *const[]){bind, "ro", "nosuid", "nodev"}, 4);
 	}
 	json_out_end_object(o);
 }

@@ -90,7 +90,12 @@ def test_disks(vm, ranges, tmp, monkeypatch):
         ordinary.own(path)
     rt = vm().rt
     look = ("--hypervisor", mode.HYPERVISOR, "--kernel", mode.packaged_kernel(rootfs.CACHE))
-    assert rt("disk", "cat", *look, disk, "/etc/file", timeout=BOOT).ok().out == "hello\n"
+    # The guest gets the host's /usr/lib, also if something is mounted beneath it.
+    machine.mount(tree, "/usr/lib/modules", flags=4096)
+    try:
+        assert rt("disk", "cat", *look, disk, "/etc/file", timeout=BOOT).ok().out == "hello\n"
+    finally:
+        machine.umount("/usr/lib/modules")
     rt("disk", "cp", *look, disk, new, ":/etc/new", timeout=BOOT).ok()
     script = "chown 5:6 /sysroot/etc/new && mknod /sysroot/node c 1 3 && cat /sysroot/etc/new; touch /usr/x /x 2>/dev/null || echo no"
     assert rt("disk", "shell", "--write", *look, disk, "sh", "-c", script, timeout=BOOT).ok().out == "new\nno\n"
