@@ -56,7 +56,8 @@ _Noreturn static void become_server(const struct disk_process_options *o, const 
 	 * script sends to the command's process group must not reach caisson-disk.
 	 */
 	setsid();
-	if (rootless_become_root(&rootless) < 0) {
+	/* The monitor has capabilities in its user namespace. A command of a user has none. */
+	if (getppid() != o->monitor && rootless_become_root(&rootless) < 0) {
 		dprintf(e->answer, "%s", err_msg());
 		_exit(127);
 	}

@@ -25,7 +25,7 @@ int disk_server_start(struct disk_server *ret, const struct machine_config *c, i
 		.field = "vm.image",
 		.image = c->image,
 		.format = c->image_format,
-		.serial = IMAGE_SERIAL,
+		.serial = machine_image_serial(c),
 		.backing = c->image_backing,
 		.key = c->image_key,
 		.werror = machine_on_error_name(c->image_werror),

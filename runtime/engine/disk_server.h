@@ -13,8 +13,6 @@
 #include "machine/machine_config.h"
 #include "vm/virtio/blk_control.h"
 
-#define IMAGE_SERIAL "image" /* serial number of the guest's disk that shows vm.image */
-
 struct disk_server {
 	pid_t pid;   /* pid of caisson-disk, a child of the monitor; 0: there is no server */
 	int sock;    /* vhost-user socket of caisson-disk */

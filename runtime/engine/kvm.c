@@ -14,6 +14,7 @@
 #include "engine/disk_server.h"
 #include "engine/share.h"
 #include "engine/streams.h"
+#include "machine/image.h"
 
 /*
  * How long, in ms, the vsock device goes on after the guest has ended, so that a program that reads
@@ -244,7 +245,7 @@ static size_t list_disks(
 		ret[n++] = (struct machine_disk){.fd = k->image,
 			.read_only = c->image_read_only,
 			.write_through = c->image_write_through,
-			.serial = IMAGE_SERIAL,
+			.serial = machine_image_serial(c),
 			.errors = {c->image_werror, c->image_rerror, on_held, e}};
 	for (size_t i = 0; i < d->nbackends; i++) {
 		const struct engine_backend *b = &d->backends[i];

@@ -362,8 +362,8 @@ static void add_image(struct qemu_args *a, const struct engine_description *d)
 						 : "writeback",
 		d->config->image_read_only ? "read-only=on" : "auto-read-only=off");
 	add_arg(a, "-device");
-	add_arg(a, "virtio-blk-%s,drive=image,werror=%s,rerror=%s%s", bus(d),
-		machine_on_error_name(d->config->image_werror),
+	add_arg(a, "virtio-blk-%s,drive=image,serial=%s,werror=%s,rerror=%s%s", bus(d),
+		machine_image_serial(d->config), machine_on_error_name(d->config->image_werror),
 		machine_on_error_name(d->config->image_rerror), d->config->firmware ? BOOTS : "");
 }
 

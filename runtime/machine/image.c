@@ -6,6 +6,8 @@
 #define CACHE "io.caisson.vm.image-cache"
 #define BACKING "io.caisson.vm.image.backing"
 #define KEY "io.caisson.vm.image.key"
+#define SERIAL "io.caisson.vm.image.serial"
+#define SERIAL_MAX 20 /* bytes that virtio-blk has for it */
 #define SNAPSHOT "io.caisson.vm.image.snapshot"
 #define WERROR "io.caisson.vm.image.werror"
 #define RERROR "io.caisson.vm.image.rerror"
@@ -60,6 +62,27 @@ static int decide_cache(const struct spec *s, struct machine_config *m)
 	m->image_direct = cache && streq(cache, "none");
 	m->image_write_through = cache && streq(cache, "writethrough");
 	return 0;
+}
+
+static int decide_serial(const struct spec *s, struct machine_config *m)
+{
+	static const char letters[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+	const char *serial = spec_annotation(s, SERIAL);
+
+	/* QEMU separates options by commas. */
+	if (serial && (!*serial || strlen(serial) > SERIAL_MAX || serial[strspn(serial, letters)]))
+		return err_set(EINVAL,
+			"annotation " SERIAL
+			": \"%s\": expected 1 to %d letters, digits, \"_\", \".\" and \"-\"",
+			serial, SERIAL_MAX);
+	m->image_serial = serial;
+	return 0;
+}
+
+const char *machine_image_serial(const struct machine_config *m)
+{
+	return m->image_serial ? m->image_serial : "image";
 }
 
 const char *machine_on_error_name(enum blk_on_error policy)
@@ -196,6 +219,8 @@ int machine_decide_image(
 {
 	int r = decide_cache(s, m);
 
+	if (r >= 0)
+		r = decide_serial(s, m);
 	if (r >= 0)
 		r = decide_use(s, m);
 	if (r >= 0)

@@ -12,6 +12,9 @@
 int machine_decide_image(
 	const struct spec *s, const struct machine_request *q, struct machine_config *m) must_check;
 
+/* Returns the serial number of the guest's disk that shows vm.image. */
+const char *machine_image_serial(const struct machine_config *m);
+
 /* Returns the name of the policy, which is its name in annotations and in the options of QEMU. */
 const char *machine_on_error_name(enum blk_on_error policy);
 /*

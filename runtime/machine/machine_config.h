@@ -51,6 +51,7 @@ struct machine_config {
 	struct spec_strings kernel_parameters;
 	/* path of vm.image or NULL, and its format by the name that caisson-disk knows */
 	const char *image, *image_format;
+	const char *image_serial; /* NULL: see machine_image_serial() */
 	bool image_read_only, image_write_through;
 	/* whether vm.image is opened with O_DIRECT, so that the host's page cache is not used */
 	bool image_direct;

@@ -13,6 +13,7 @@ from harness import config, mode, runtime
 from test_jail import BOOT, NAMELESS, VM, Proc, assert_own_user, assert_powerless, children, read, vm, written  # noqa: F401
 
 BACKING = "io.caisson.vm.image.backing"
+SERIAL = "io.caisson.vm.image.serial"
 
 
 def img(*args, **kwargs):
@@ -126,7 +127,7 @@ def test_read_only_formats(disk, form):
 def test_another_writer_is_refused(disk, form):
     """The image is locked while the machine runs, as QEMU locks it, for QEMU and for caisson. In this machine each write
     of the guest is on the disk before the guest goes on."""
-    c, image, raw = disk("until test -e /end; do sleep 0.1; done", annotations={"io.caisson.vm.image-cache": "writethrough"})
+    c, image, raw = disk("until test -e /end; do sleep 0.1; done", annotations={"io.caisson.vm.image-cache": "writethrough", SERIAL: "data_1.x-Y"})
     if form == "raw":
         image = c.conf["vm"]["image"]["path"] = raw
         c.conf["vm"]["image"]["format"] = form
@@ -136,6 +137,7 @@ def test_another_writer_is_refused(disk, form):
     # A second microVM with the same image.
     disk.second(image, form).run(*VM, timeout=BOOT).failed("vm.image", image, "another process")
     assert c.exec("cat", "/sys/block/vda/queue/write_cache").out == "write through\n"
+    assert c.exec("cat", "/sys/block/vda/serial").out.strip() == "data_1.x-Y"
     c.exec("touch", "/end").ok()
     c.wait(timeout=60)
     c.delete()
@@ -192,6 +194,9 @@ def test_refused(disk, tmp):
     c, image, _ = disk("true")
     c.conf["annotations"] = {"io.caisson.vm.image-cache": "none"}
     c.run(*VM).failed("annotation io.caisson.vm.image-cache", "raw", '"qcow2"')
+    for serial in ("", "a,b", "x" * 21):
+        c.conf["annotations"] = {SERIAL: serial}
+        c.run(*VM).failed(f"annotation {SERIAL}", f'"{serial}"', "1 to 20 letters")
     c.conf["annotations"] = {}
     with open(image, "r+b") as f:
         f.write(b"not a qcow2")
