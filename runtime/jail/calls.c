@@ -135,6 +135,11 @@ static const struct call calls[] = {
 	 */
 	{SCMP_SYS(eventfd2), D},
 	{SCMP_SYS(epoll_create1), D},
+	/*
+	 * memory.c uses memfd_create(2), ftruncate(2) and a seal for the shadow (vhost/shadow.c) of
+	 * a disk that is attached to a running machine from a template.
+	 */
+	{SCMP_SYS(memfd_create), D},
 	/* getrandom(2) is used by rng.c and by the heap of newer C libraries. */
 	{SCMP_SYS(getrandom), L | D | V},
 	/*
@@ -280,11 +285,13 @@ static const struct narrow_call narrow_calls[] = {
 	/* TIOCGWINSZ is used by monitor.c to read the size of the monitor's terminal. */
 	{SCMP_SYS(ioctl), L, IOCTL(TIOCGWINSZ)},
 	/*
-	 * fcntl(2) is used by vsock_stream.c to read the access mode of a stream's descriptor, and
-	 * by vhost/back_requests.c to make kick descriptors non-blocking.
+	 * fcntl(2) is used by vsock_stream.c to read the access mode of a stream's descriptor, by
+	 * vhost/back_requests.c to make kick descriptors non-blocking, and by memory.c to seal the
+	 * memory of a shadow.
 	 */
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_GETFL)},
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_SETFL)},
+	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_ADD_SEALS)},
 	/* monitor/hotplug.c uses fcntl(2) to check the descriptors that a command has sent. */
 	{SCMP_SYS(fcntl), L, SCMP_A1(SCMP_CMP_EQ, F_GETFL)},
 	/* prctl(2) is used by impersonate.c, which forbids a core dump before the process ends. */

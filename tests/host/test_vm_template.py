@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from harness import config, machine, mode, network, rootfs
+from harness import config, hotplug, machine, mode, network, rootfs
 from harness.pty_ import OnTerminal, read_until
 from harness.runtime import wait_for
 
@@ -299,6 +299,22 @@ def test_disks(vm):
     assert os.stat(only[0]).st_ino == inode
     out, from_template, log = run(vm("echo", "used"))
     assert out == "used\n" and from_template, log
+
+
+def test_served_disk(vm, tmp_path):
+    """A running machine from a template, whose memory is private, copies the requests for a disk that another process serves."""
+    if not templates():
+        run(vm("true"))
+        wait_for_keeper()
+    c = vm("sleep", "1000")
+    c.write()
+    log = os.path.join(c.bundle, "log")
+    c.rt("--debug", "--log", log, "run", "--detach", *KVM, "--bundle", c.bundle, c.id, timeout=BOOT).ok()
+    assert USED in read(log)
+    hotplug.served(c, tmp_path)
+    c.kill()
+    c.wait(timeout=60)
+    c.delete()
 
 
 def test_vhost_user_servers(vm):
