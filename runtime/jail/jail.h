@@ -108,7 +108,8 @@ int jail_empty_root(void) must_check;
 /*
  * Allows this thread, and those that it starts later, only the `n` system calls in `calls`, and
  * those of the flags JAIL_MEMORY and JAIL_THREADS_OF_C. At any other call the kernel kills the
- * process.
+ * process. If `calls` contains tgkill(2), tkill(2) or fcntl(2), the process still cannot send
+ * signals to other processes.
  */
 int jail_filter_calls(const int *calls, size_t n, unsigned flags) must_check;
 

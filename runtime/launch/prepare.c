@@ -260,8 +260,8 @@ int launch_plan(struct arena *a, const struct launch_options *o, struct plan *re
 		return r;
 	/*
 	 * If the bundle has no user namespace, the plan is made as for root, because only root can
-	 * run such a bundle, even if it is an ordinary user who asks for the plan.
+	 * run such a bundle in namespaces, even if it is an ordinary user who asks for the plan.
 	 */
-	env.rootless &= b.spec->ns[SPEC_NS_USER].set;
+	env.rootless &= b.spec->ns[SPEC_NS_USER].set || b.isolation == PLAN_VM;
 	return plan_build(a, b.spec, &env, ret);
 }

@@ -11,12 +11,16 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
+#include <seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "jail/jail.h"
 #include "unit/rig/child.h"
@@ -201,9 +205,66 @@ static void ids(void **state)
 	assert_int_equal(jail_choose_id(ranges, 77), jail_choose_id(ranges, 77 + 32768));
 }
 
+/* Puts this process into the jail of a server that may call abort(3) and fcntl(2). */
+static void enter_list(void)
+{
+	static const int calls[] = {SCMP_SYS(tgkill), SCMP_SYS(tkill), SCMP_SYS(fcntl),
+		SCMP_SYS(getpid), SCMP_SYS(getppid), SCMP_SYS(gettid), SCMP_SYS(exit_group)};
+
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHECK(jail_filter_calls(calls, ARRAY_SIZE(calls), 0) >= 0);
+}
+
+static void signal_self(void)
+{
+	enter_list();
+	CHECK(fcntl(0, F_GETFL) >= 0);
+	syscall(SYS_tkill, gettid(), 0);
+	syscall(SYS_tgkill, getpid(), gettid(), 0);
+}
+
+static void signal_thread_of_other(void)
+{
+	enter_list();
+	syscall(SYS_tgkill, getppid(), getppid(), 0);
+}
+
+static void signal_other(void)
+{
+	enter_list();
+	syscall(SYS_tkill, getppid(), 0);
+}
+
+static void own_other(void)
+{
+	enter_list();
+	fcntl(0, F_SETOWN, getppid());
+}
+
+/* The kernel ignores the upper half of the command. */
+static void own_other_wide(void)
+{
+	enter_list();
+	syscall(SYS_fcntl, 0, INT64_C(1) << 32 | F_SETOWN, getppid());
+}
+
+/* Checks that a jailed server can send signals to itself only. */
+static void signals(void **state)
+{
+	static void (*const forbidden[])(void) = {
+		signal_thread_of_other, signal_other, own_other, own_other_wide};
+
+	assert_int_equal(child_status(signal_self), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(forbidden); i++) {
+		int status = child_status(forbidden[i]);
+		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+	}
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(all), cmocka_unit_test(ids)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(all), cmocka_unit_test(ids), cmocka_unit_test(signals)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

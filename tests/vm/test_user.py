@@ -69,6 +69,8 @@ echo new >/new && chmod 4755 /new; mkdir /m && mount -t tmpfs none /m && echo mo
             f.write("text\n")
         os.chmod(c.path(name), mode_)
         os.chown(c.path(name), owner, owner)
+    plan = c.rt("plan", "--bundle", c.bundle, "--isolation", "vm").ok().out
+    assert re.search(rf"host +id-map +uid {UID}->{UID}", plan), plan
     out = c.rt("run", "--bundle", c.bundle, *VM, c.id, timeout=BOOT).ok().out.splitlines()
     assert out[:-1] == ["0", "0:/mine", "65534:/others", "no secret", "no write", "no chown", "no node", "mounted"], out
     assert out[-1].split() == ["0", "0", "4294967295"], "the guest has no other user namespace"
