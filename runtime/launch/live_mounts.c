@@ -92,6 +92,10 @@ static int open_source(struct live_entry *m, bool read_only)
 
 	_cleanup_fd_ int tree =
 		open_tree(AT_FDCWD, m->source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	if (tree < 0 && errno == EPERM && geteuid() != 0)
+		return err_set(EPERM,
+			"only root can mount something into a container that runs: use sudo, or a "
+			"mount in config.json");
 	if (tree < 0)
 		return err_sys("source %s", m->source);
 	if (fstat(tree, &st) < 0)

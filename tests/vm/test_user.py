@@ -222,6 +222,7 @@ def test_all_commands_work(vm):
     c.rt("update", "--add-disk", f"{image}:/dev/data:format=qcow2", c.id, timeout=BOOT).ok()
     c.exec("sh", "-c", "echo text | dd of=/dev/data conv=fsync", timeout=60).ok()
     c.rt("update", "--rm-disk", "/dev/data", c.id, timeout=BOOT).ok()
+    c.rt("update", "--add-mount", f"{c.bundle}:/mnt", c.id).failed("--add-mount", "only root can mount")
     subprocess.run(["qemu-img", "check", "-q", image], check=True)
     assert c.exec("cat", "/sys/fs/cgroup/pids.max", timeout=60).ok().out == "77\n"
     p = dict(c.conf["process"], args=["cat", "/proc/self/oom_score_adj"], oomScoreAdj=900)
