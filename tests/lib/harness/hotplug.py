@@ -299,12 +299,12 @@ def full_host(vm, tmp):
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=True)
     try:
-        with open(small / "image", "wb") as f:
-            f.truncate(8 << 20)
-        update(vm, "--add-disk", f"{small}/image:/dev/small").ok()
-        r = inside(vm, "dd", "if=/dev/zero", "of=/dev/small", "bs=1M", "count=4", "conv=fsync")
-        assert r.rc == 1 and "error" in r.err, r
-        assert vm.rt("state", vm.id).json()["status"] == "running"
-        update(vm, "--rm-disk", "/dev/small").ok()
+        for form in ("raw", "qcow2"):
+            subprocess.run(["qemu-img", "create", "-q", "-f", form, small / "image", "8M"], check=True)
+            update(vm, "--add-disk", f"{small}/image:/dev/small:format={form}").ok()
+            r = inside(vm, "dd", "if=/dev/zero", "of=/dev/small", "bs=1M", "count=4", "conv=fsync")
+            assert r.rc == 1 and "error" in r.err, r
+            assert vm.rt("state", vm.id).json()["status"] == "running"
+            update(vm, "--rm-disk", "/dev/small").ok()
     finally:
         subprocess.run(["umount", "--lazy", str(small)], check=True)
