@@ -298,6 +298,8 @@ static int load_guest(struct machine *m, const struct machine_options *o)
 		r = boot_load_initramfs(&m->memory, &kernel, o->initramfs, &info.initramfs);
 	if (r >= 0)
 		r = write_acpi(m, &info.rsdp);
+	if (r >= 0)
+		r = vm_power_write_vector(&m->memory);
 	if (r >= 0 && m->has_genid)
 		r = vm_genid_renew(&m->memory);
 	if (r >= 0)

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vm/power.h"
 
+#include <errno.h>
+#include <string.h>
+
 #include "vm/arch/x86_64/arch.h"
 
 #define SLP_EN 0x20
+#define RESET_VECTOR 0xffff0 /* where a PC's firmware begins in real mode */
 
 static void power_read(void *device, uint64_t offset, void *ret_data, unsigned len)
 {
@@ -33,4 +37,22 @@ int vm_power_add(struct vm_bus *pio, struct vcpus *c)
 {
 	return vm_bus_add(pio,
 		&(struct vm_bus_entry){ARCH_POWER_PORT, ARCH_POWER_LEN, "power", &power_ops, c});
+}
+
+int vm_power_write_vector(const struct vm_memory *m)
+{
+	const uint16_t port = ARCH_POWER_PORT + 2;
+	const uint8_t code[] = {
+		0xba, (uint8_t)port, port >> 8, /* mov dx, port */
+		0xb0, VM_POWER_RESET_VALUE,     /* mov al, value */
+		0xee,                           /* out dx, al */
+		0xf4,                           /* hlt */
+		0xeb, 0xfd,                     /* jmp to hlt */
+	};
+	void *p = vm_memory_at(m, RESET_VECTOR, sizeof(code));
+
+	if (!p)
+		return err_set(EFAULT, "the reset vector is not in the guest's memory");
+	memcpy(p, code, sizeof(code));
+	return 0;
 }

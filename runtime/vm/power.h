@@ -5,6 +5,7 @@
  * +1 is sleep status; +2 is reset, where the value 1 resets.
  */
 #pragma once
+#include "vm/memory.h"
 #include "vm/vcpu.h"
 
 #define VM_POWER_SLP_TYP 5
@@ -15,3 +16,10 @@
  * valid until the vCPUs have ended.
  */
 int vm_power_add(struct vm_bus *pio, struct vcpus *c) must_check;
+
+/*
+ * Writes a program that resets the machine to where a PC has its firmware. Linux jumps there in
+ * real mode to restart by the firmware, as Debian's kernel does after an early panic. Without the
+ * program the guest would execute what happens to be in its memory.
+ */
+int vm_power_write_vector(const struct vm_memory *m) must_check;

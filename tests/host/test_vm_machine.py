@@ -83,6 +83,13 @@ def test_cloud_image(rt, tmp, monkeypatch):
     assert os.listdir(os.path.join(tmp, "machines")) == []
 
 
+def test_panic(rt, tmp, monkeypatch):
+    """A kernel that panics ends the machine, also if it restarts by the firmware, which this machine does not have."""
+    monkeypatch.setenv("CAISSON_MACHINES", os.path.join(tmp, "machines"))
+    r = rt("run", "--isolation", "vm", "--hypervisor", "kvm", "--kernel", mode.packaged_kernel(rootfs.CACHE), "-m", "256M", "--append", "panic=-1", timeout=300)
+    assert r.rc == 1 and "panicked" in r.err and "Unable to mount root fs" in r.out, r
+
+
 @pytest.mark.parametrize("bits", [64, 32])
 def test_pvh_kernel(rt, tmp, monkeypatch, bits):
     """The built-in machine starts a kernel that has only a PVH entry, without a disk, and gives it its command line and its
