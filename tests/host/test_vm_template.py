@@ -303,9 +303,8 @@ def test_disks(vm):
 
 def test_served_disk(vm, tmp_path):
     """A running machine from a template, whose memory is private, copies the requests for a disk that another process serves."""
-    if not templates():
-        run(vm("true"))
-        wait_for_keeper()
+    run(vm("true"))  # makes the template, if it is not there yet
+    wait_for_keeper()
     c = vm("sleep", "1000")
     c.write()
     log = os.path.join(c.bundle, "log")
