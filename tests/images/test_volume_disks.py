@@ -75,12 +75,13 @@ def test_a_microvm_mounts_it(box, volume, vm):
     box("-d", "-u", "0", "--mount", "source=disk,target=/e,readonly", *vm, "sh", "-c", "sleep 1000", name="b1", timeout=120).ok()
     r = box.rt("exec", "b1", "sh", "-c", "cat /e/f; stat -c %u:%g /e/f; touch /e/g")
     assert r.out == "kept\n5:6\n" and "Read-only" in r.err
-    # While the volume is in use, it cannot be removed and no second microVM gets it. No disk can be attached as a volume to a container that runs.
+    # While the volume is in use, it cannot be removed and no second microVM gets it. A second one can be attached to the microVM that runs.
     volume("rm", "disk").failed('the volume "disk" is mounted in the container "b1"')
     assert inspect(volume, "disk")["container"] == "b1"
     box.sh("true", "-v", "disk:/d", *vm, timeout=120).failed("another process")
     volume("create", "--pool", "qcow2", "--size", "8M", "other").ok()
-    volume("attach", "other", "b1", "/x").failed('the volume "other" is a disk')
+    volume("attach", "other", "b1", "/x").ok()
+    assert "lost+found" in box.rt("exec", "b1", "ls", "/x").ok().out and inspect(volume, "other")["container"] == "b1"
     box.sh("true", "-v", "disk:/d", "-v", "other:/e", *vm).failed("-v other", "one volume that is a disk")
     box.rt("rm", "-f", "b1").ok()
     volume("rm", "disk", "other").ok()
@@ -90,6 +91,9 @@ def test_namespaces_refuse_it(box, volume):
     volume("create", "--pool", "qcow2", "--size", "8M", "disk").ok()
     box.sh("true", "-v", "disk:/d").failed("-v disk", "only a microVM mounts", "--isolation vm")
     box.sh("true", "--mount", "type=volume,src=disk,dst=/d").failed("-v disk", "only a microVM mounts")
+    box("-d", "-u", "0", "sh", "-c", "sleep 1000", name="b1").ok()
+    volume("attach", "disk", "b1", "/x").failed("which only a microVM mounts", 'container "b1" is in namespaces')
+    box.rt("rm", "-f", "b1").ok()
     volume("rm", "disk").ok()
 
 
