@@ -24,6 +24,7 @@ DROP_IN = "/etc/containers/containers.conf.d/caisson.conf"
 BINARY = "/usr/local/bin/caisson"
 LIBEXEC = "/usr/local/libexec/caisson"
 RUNTIME = "caisson-vm" if mode.VM else "caisson"
+KERNEL = "/usr/local/lib/caisson/kernel"  # where caisson looks for a kernel of its own
 USER = "tester"
 UNIT = "commands"
 # Scripts of idle containers. They end with 3 at SIGTERM, or at once if the signal does not matter.
@@ -56,6 +57,10 @@ def install(binary, build):
     if mode.VM:
         os.symlink(os.path.basename(BINARY), os.path.join(os.path.dirname(BINARY), "caisson-vm"))
         shutil.copy(os.path.join(build, "runtime", "guest", "caisson-guest"), LIBEXEC)
+        # podman's bundles name no kernel, and a fresh machine has none that fits.
+        if not os.path.exists(KERNEL):
+            os.makedirs(os.path.dirname(KERNEL), exist_ok=True)
+            os.symlink(os.path.dirname(mode.guest_kernel(rootfs.CACHE)), KERNEL)
     for name in ("subuid", "subgid"):
         # the user name under which podman looks for the ranges of --userns=auto
         append(f"/etc/{name}", "containers:", "containers:300000:655360")
