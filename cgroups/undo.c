@@ -16,7 +16,7 @@
 #define TEXT_MAX 4096
 
 /* The files with a line for each device, and the values of a device without a line. */
-static const struct {
+static const struct keyed {
 	const char *file, *none;
 } keyed[] = {
 	{"io.max", "rbps=max wbps=max riops=max wiops=max"},
@@ -26,6 +26,15 @@ static const struct {
 	{"rdma.max", "hca_handle=max hca_object=max"},
 	{"misc.max", "max"},
 };
+
+/* Returns the row of `keyed` for the file; NULL: the file has one value. */
+static const struct keyed *find_keyed(const char *file)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(keyed); i++)
+		if (streq(file, keyed[i].file))
+			return &keyed[i];
+	return NULL;
+}
 
 void cg_undo_release(struct cg_undo *u)
 {
@@ -63,10 +72,9 @@ static char *lines_to_restore(const char *old, const char *value, const char *no
 
 static char *text_to_restore(const char *file, const char *old, const char *value)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(keyed); i++)
-		if (streq(file, keyed[i].file))
-			return lines_to_restore(old, value, keyed[i].none);
-	return strdup(*old ? old : "\n");
+	const struct keyed *k = find_keyed(file);
+
+	return k ? lines_to_restore(old, value, k->none) : strdup(*old ? old : "\n");
 }
 
 int cg_undo_note(struct cg_undo *u, int dir, const char *file, const char *value)
@@ -92,20 +100,12 @@ int cg_undo_note(struct cg_undo *u, int dir, const char *file, const char *value
 	return 0;
 }
 
-static bool is_keyed(const char *file)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(keyed); i++)
-		if (streq(file, keyed[i].file))
-			return true;
-	return false;
-}
-
 static int restore(int dir, const struct cg_old *o)
 {
 	char *save;
 	int r = 0;
 
-	if (!is_keyed(o->file))
+	if (!find_keyed(o->file))
 		return cg_write(dir, o->file, o->text);
 	for (char *line = strtok_r(o->text, "\n", &save); line && r >= 0;
 		line = strtok_r(NULL, "\n", &save))

@@ -9,6 +9,12 @@
 #include "base/err.h"
 #include "vm/virtio/blk_control.h"
 
+/*
+ * how long, in ms, caisson-disk may take to write what it holds in memory when it ends;
+ * fdatasync(2) takes most of this time
+ */
+#define DISK_PROCESS_END_MS 30000
+
 struct disk_process_options {
 	const char *program; /* path of caisson-disk */
 	const char *field;   /* what error messages call the image: vm.image, or an option */

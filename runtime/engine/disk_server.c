@@ -13,11 +13,6 @@
 #include "machine/image.h"
 
 #define LOOK_MS 10 /* how often, in ms, the monitor checks whether caisson-disk has ended */
-/*
- * how long, in ms, caisson-disk may take to write what it holds in memory when it ends;
- * fdatasync(2) takes most of this time
- */
-#define END_MS 30000
 
 int disk_server_start(struct disk_server *ret, const struct machine_config *c, int errors)
 {
@@ -112,7 +107,7 @@ void disk_server_stop(struct disk_server *s)
 {
 	fd_close(&s->sock);
 	fd_close(&s->control);
-	if (await_end(s, END_MS) || s->pid <= 0)
+	if (await_end(s, DISK_PROCESS_END_MS) || s->pid <= 0)
 		return;
 	kill(s->pid, SIGKILL);
 	while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)

@@ -349,6 +349,12 @@ int guest_clone(struct process *p, const struct step *s) must_check;
 int guest_open(struct process *p, const struct step *s) must_check;
 int guest_prepare_dirs(const struct guest_config *c) must_check;
 void guest_unmount_share(struct guest *g);
+/*
+ * Returns a detached mount of the file system `type` on the node `disk`. An error message begins
+ * with `what`.
+ */
+int guest_mount_disk(const char *what, const char *disk, const char *type, bool read_only)
+	must_check;
 
 /*
  * A job of job.c: a child process of the agent answers a request, and is killed if it takes longer

@@ -126,7 +126,11 @@ int hotplug_detach_mount(struct guest *g, const char *target, const struct stat 
 		return ns;
 	int r = live_mount_detach(ns, target, is);
 	return_to(own);
-	return r;
+	if (r == -ENOENT) {
+		err_clear();
+		return 0;
+	}
+	return r < 0 ? r : 1;
 }
 
 /* Finds the path at which the guest sees the mount in the share. */
@@ -185,12 +189,9 @@ static int detach_mount(struct guest *g, const struct agent_frame *f, uint64_t s
 	if (lstat(path, &st) < 0)
 		return err_sys("find the mount in the share");
 	r = hotplug_detach_mount(g, json_get_str(f->json, "name"), &st);
-	if (r >= 0)
+	if (r > 0)
 		forget_files();
-	/* A missing mount is no error, because the container may have unmounted it itself. */
-	if (r == -ENOENT)
-		err_clear();
-	return r == -ENOENT ? 0 : r;
+	return r < 0 ? r : 0;
 }
 
 static const struct {

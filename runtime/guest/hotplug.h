@@ -8,8 +8,9 @@
 
 /*
  * Attaches the detached mount `tree` at the path `target` of the container, or removes the mount at
- * `target`, whose root is *is (step/live_mount.h). The agent's job is in its own mount namespace
- * afterwards.
+ * `target`, whose root is *is (step/live_mount.h). hotplug_detach_mount() returns 1 if it removed
+ * the mount, and 0 if there is none, because the container may have unmounted it itself. The
+ * agent's job is in its own mount namespace afterwards.
  */
 int hotplug_attach_mount(struct guest *g, int tree, const char *target) must_check;
 int hotplug_detach_mount(struct guest *g, const char *target, const struct stat *is) must_check;

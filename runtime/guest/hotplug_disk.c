@@ -193,10 +193,5 @@ int hotplug_detach_disk(struct guest *g, const struct agent_frame *f, uint64_t s
 		r = hotplug_check_unused(node.path);
 	if (r >= 0)
 		r = hotplug_detach_mount(g, target, &node.st);
-	/* The container may have unmounted the node itself. */
-	if (r == -ENOENT) {
-		err_clear();
-		r = 0;
-	}
 	return r < 0 ? r : remove_rule(g, slot);
 }

@@ -158,7 +158,7 @@ static int find_file_system(const char *path, const char **ret)
  * Makes the error message for a mount that the kernel refused, with the kernel's own message if the
  * descriptor fs, which fsopen(2) has made, has one.
  */
-static int mount_error(int fs, const char *type)
+static int mount_error(int fs, const char *what, const char *type)
 {
 	char text[256];
 	int code = errno;
@@ -167,12 +167,26 @@ static int mount_error(int fs, const char *type)
 	if (n > 2) {
 		text[n] = '\0';
 		text[strcspn(text, "\n")] = '\0';
-		return err_set(code, "vm.image: mount it as %s: %s", type, text + 2);
+		return err_set(code, "%s: mount it as %s: %s", what, type, text + 2);
 	}
 	if (code == ENODEV)
-		return err_set(code,
-			"vm.image: the guest's kernel does not know the file system %s", type);
-	return err_set(code, "vm.image: mount it as %s: %s", type, err_text(code));
+		return err_set(code, "%s: the guest's kernel does not know the file system %s",
+			what, type);
+	return err_set(code, "%s: mount it as %s: %s", what, type, err_text(code));
+}
+
+int guest_mount_disk(const char *what, const char *disk, const char *type, bool read_only)
+{
+	_cleanup_fd_ int fs = fsopen(type, FSOPEN_CLOEXEC);
+
+	if (fs < 0)
+		return mount_error(-EBADF, what, type);
+	if (fsconfig(fs, FSCONFIG_SET_STRING, "source", disk, 0) < 0 ||
+		(read_only && fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0) ||
+		fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return mount_error(fs, what, type);
+	int r = fsmount(fs, FSMOUNT_CLOEXEC, 0);
+	return r < 0 ? mount_error(fs, what, type) : r;
 }
 
 /* Mounts vm.image. Returns the descriptor of a detached mount. */
@@ -181,17 +195,7 @@ static int mount_image(struct process *p, bool read_only)
 	const char *type = NULL, *disk = p->guest->config->disk;
 
 	int r = find_file_system(disk, &type);
-	if (r < 0)
-		return r;
-	_cleanup_fd_ int fs = fsopen(type, FSOPEN_CLOEXEC);
-	if (fs < 0)
-		return mount_error(-EBADF, type);
-	if (fsconfig(fs, FSCONFIG_SET_STRING, "source", disk, 0) < 0 ||
-		(read_only && fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0) ||
-		fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return mount_error(fs, type);
-	r = fsmount(fs, FSMOUNT_CLOEXEC, 0);
-	return r < 0 ? mount_error(fs, type) : r;
+	return r < 0 ? r : guest_mount_disk("vm.image", disk, type, read_only);
 }
 
 static int mount_memory(void)

@@ -5,6 +5,7 @@
  * (engine/disk_process.h), which goes on after the command has ended, in the container's cgroup and
  * in the same jail as the server of vm.image, until the device is detached.
  */
+#include <linux/virtio_blk.h>
 #include <poll.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
@@ -21,13 +22,12 @@
 #include "monitor/control.h"
 
 /* how long, in ms, the command waits for the end of a caisson-disk that is not needed */
-#define SERVER_END_MS 10000
-#define SERIAL_MAX 20 /* bytes of the serial number of a virtio disk */
+#define UNUSED_END_MS 10000
 
 struct disk {
 	const char *kind; /* LIVE_DISK or LIVE_VOLUME */
 	const char *source, *target;
-	const char *serial;        /* up to SERIAL_MAX bytes */
+	const char *serial;        /* up to VIRTIO_BLK_ID_BYTES bytes */
 	const char *format;        /* as vm.image.format */
 	const char *backing, *key; /* as in struct disk_process_options */
 	bool read_only;
@@ -57,7 +57,7 @@ static void await_end(pid_t server)
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
 
 	if (pidfd >= 0)
-		(void)poll(&p, 1, SERVER_END_MS);
+		(void)poll(&p, 1, UNUSED_END_MS);
 }
 
 /* Parses one of the options behind the second colon. */
@@ -88,8 +88,9 @@ static int check_options(const struct disk *d)
 	bool writable;
 	const char *format = machine_image_format(d->format, &writable);
 
-	if (strlen(d->serial) > SERIAL_MAX)
-		return err_set(EINVAL, "serial=%s: expected up to %d bytes", d->serial, SERIAL_MAX);
+	if (strlen(d->serial) > VIRTIO_BLK_ID_BYTES)
+		return err_set(EINVAL, "serial=%s: expected up to %d bytes", d->serial,
+			VIRTIO_BLK_ID_BYTES);
 	if (!format)
 		return err_set(EINVAL, "format=%s: expected raw, qcow2, vdi, vmdk, vhd or vhdx",
 			d->format);

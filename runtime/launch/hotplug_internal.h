@@ -6,7 +6,7 @@
 
 /*
  * how long, in ms, the monitor may take; the monitor waits less long for the guest (HOTPLUG_MS),
- * and for caisson-disk (SERVER_END_MS)
+ * and for caisson-disk (DISK_PROCESS_END_MS)
  */
 #define HOTPLUG_CALL_MS 75000
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "machine/image.h"
 
+#include <linux/virtio_blk.h>
 #include <unistd.h>
 
 #define CACHE "io.caisson.vm.image-cache"
 #define BACKING "io.caisson.vm.image.backing"
 #define KEY "io.caisson.vm.image.key"
 #define SERIAL "io.caisson.vm.image.serial"
-#define SERIAL_MAX 20 /* bytes that virtio-blk has for it */
 #define SNAPSHOT "io.caisson.vm.image.snapshot"
 #define WERROR "io.caisson.vm.image.werror"
 #define RERROR "io.caisson.vm.image.rerror"
@@ -71,11 +71,12 @@ static int decide_serial(const struct spec *s, struct machine_config *m)
 	const char *serial = spec_annotation(s, SERIAL);
 
 	/* QEMU separates options by commas. */
-	if (serial && (!*serial || strlen(serial) > SERIAL_MAX || serial[strspn(serial, letters)]))
+	if (serial && (!*serial || strlen(serial) > VIRTIO_BLK_ID_BYTES ||
+			      serial[strspn(serial, letters)]))
 		return err_set(EINVAL,
 			"annotation " SERIAL
 			": \"%s\": expected 1 to %d letters, digits, \"_\", \".\" and \"-\"",
-			serial, SERIAL_MAX);
+			serial, VIRTIO_BLK_ID_BYTES);
 	m->image_serial = serial;
 	return 0;
 }

@@ -8,14 +8,13 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "engine/disk_process.h"
 #include "monitor/monitor_internal.h"
 
 /* how long, in ms, the agent may take until it uses a device, or until it has released one */
 #define HOTPLUG_MS 30000
 /* the same for a device that is taken away in any case (--force) */
 #define FORCE_MS 5000
-/* how long, in ms, caisson-disk may take to write what it holds in memory (engine/disk_server.c) */
-#define SERVER_END_MS 30000
 /* how long, in ms, the engine may take until a device is in its slot, or is out of it */
 #define ENGINE_MS 30000
 
@@ -54,7 +53,7 @@ static void forget(struct attached *d)
  */
 static void end_servers(struct monitor *m)
 {
-	const int64_t end = clock_ms() + SERVER_END_MS;
+	const int64_t end = clock_ms() + DISK_PROCESS_END_MS;
 
 	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++)
 		if (m->hotplug.devices[i].kind && m->hotplug.devices[i].server >= 0)
@@ -208,7 +207,7 @@ void hotplug_on_changed(struct monitor *m)
 
 	if (h->step == HOTPLUG_UNPLUGGING && h->at->server >= 0) {
 		h->step = HOTPLUG_ENDING;
-		h->deadline = clock_ms() + SERVER_END_MS;
+		h->deadline = clock_ms() + DISK_PROCESS_END_MS;
 		fd_close(&h->at->fd);
 		return;
 	}
@@ -342,7 +341,7 @@ void hotplug_check_deadline(struct monitor *m, int64_t now)
 			"the process that serves the disk (caisson-disk) did not end in %d "
 			"seconds: "
 			"what the guest wrote may not be in the image yet",
-			SERVER_END_MS / 1000);
+			DISK_PROCESS_END_MS / 1000);
 		forget(h->at);
 		/* The command asked for more than the end of a server, if the attach has failed. */
 		finish(m, h->error ? h->error : -r, h->error ? h->why : err_msg());
