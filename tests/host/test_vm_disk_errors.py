@@ -17,23 +17,34 @@ COMMAND = {"read": "dd if=/dev/d of=/dev/null bs=4096 count=1 skip=3072 iflag=di
            "write": "dd if=/dev/zero of=/dev/d bs=4096 count=1 seek=3072 oflag=direct"}
 
 
-def dmsetup(*args, table=None):
+def run(*command, table=None):
     # Nothing runs udev here, so dmsetup has to make the device node itself.
-    subprocess.run(["dmsetup", *args], input=table, text=True, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "DM_DISABLE_UDEV": "1"})
+    p = subprocess.run(command, input=table, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                       env={**os.environ, "DM_DISABLE_UDEV": "1"})
+    assert p.returncode == 0, f"{' '.join(command)} exited with {p.returncode}: {p.stdout}"
+
+
+def dmsetup(*args, table=None):
+    run("dmsetup", *args, table=table)
 
 
 @pytest.fixture
 def device():
     """A disk of which the second half has errors. A disk without them takes its place when the returned function is called."""
-    subprocess.run(["modprobe", "dm-mod"], check=True)
-    dmsetup("create", DEVICE, table=f"0 {SECTORS} zero\n{SECTORS} {SECTORS} error\n")
+    # The kernel would load dm-zero itself, but a failure of that is only "Invalid argument" to dmsetup.
+    run("modprobe", "-a", "dm-mod", "dm-zero")
 
     def mend():
         dmsetup("load", DEVICE, table=f"0 {2 * SECTORS} zero\n")
         dmsetup("resume", DEVICE)
 
-    yield mend
-    dmsetup("remove", "--retry", DEVICE)
+    try:
+        dmsetup("create", DEVICE, table=f"0 {SECTORS} zero\n{SECTORS} {SECTORS} error\n")
+        yield mend
+    finally:
+        # A device that a failed `create` left would make each later one fail.
+        if os.path.exists("/dev/mapper/" + DEVICE):
+            dmsetup("remove", "--retry", DEVICE)
 
 
 @pytest.mark.parametrize("way", ["read", "write"])
