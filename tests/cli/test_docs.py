@@ -250,6 +250,30 @@ def test_scripts_of_the_readme_exist():
     assert all(os.access(os.path.join(REPO, c), os.X_OK) for c in called), called
 
 
+def build_packages():
+    """Returns the packages that tests/run and tests/demo install for the build."""
+    return set(re.search(r"^build_packages=\((.*?)\)$", read(os.path.join(REPO, "tests/lib/packages.sh")), re.M | re.S)[1].split())
+
+
+def test_packages_of_the_readme():
+    """README.md names the packages that the scripts install. apt brings libc6-dev with gcc."""
+    line = re.search(r"^apt install (.*)", code_blocks(readme_section("Install"))[0].replace("\\\n", " "))[1]
+    assert set(line.split()) | {"libc6-dev"} == build_packages()
+
+
+def test_the_build_asks_for_nothing_else():
+    """Each library that a meson.build looks for is in one of these packages: a fresh machine has no other."""
+    text = "\n".join(read(p) for p in glob.glob(os.path.join(REPO, "**/meson.build"), recursive=True))
+    names = set(re.findall(r"\bdependency\('([\w.-]+)'", text)) - {"threads"}
+    headers = set(re.findall(r"find_library\('\w+', has_headers: '([\w./-]+)'", text))
+    assert {"yajl", "yaml-0.1", "libcap"} <= names and "archive.h" in headers
+    r = subprocess.run(["dpkg", "-S", *(f"*/pkgconfig/{n}.pc" for n in names), *(f"/usr/include/{h}" for h in headers)],
+                       capture_output=True, text=True)
+    owners = {l.rsplit("/", 1)[1]: l.split(":")[0] for l in r.stdout.splitlines()}
+    assert r.returncode == 0 and len(owners) == len(names) + len(headers), (owners, r.stderr)
+    assert set(owners.values()) <= build_packages(), owners
+
+
 def as_printed(line):
     """Returns a pattern for a line of the README's output, in which pids, times, paths and the width of columns may
     differ."""

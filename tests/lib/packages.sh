@@ -4,6 +4,12 @@
 # `kernel_unpack` unpacks the package of a Debian kernel.
 # shellcheck shell=bash
 
+# What a build with all its programs and tests needs. README.md lists these packages too.
+# shellcheck disable=SC2034
+build_packages=(gcc libc6-dev meson ninja-build pkg-config libseccomp-dev libcap-dev libyajl-dev libmnl-dev
+	libsystemd-dev libcmocka-dev scdoc musl-tools zlib1g-dev libzstd-dev libssl-dev libisal-dev libarchive-dev
+	libnftables-dev libcurl4-openssl-dev libyaml-dev)
+
 need() {
 	local missing=() p
 	for p in "$@"; do
