@@ -52,7 +52,7 @@ fetch_kernel() {
 	version=$(kernel_unpack "$work/$package"_*.deb "$work/x")
 	mkdir "$work/done"
 	mv "$work/x/lib/modules" "$work/done/modules"
-	python3 "$here/unpack_kernel.py" "$work"/x/boot/vmlinuz-* "$work/done/vmlinux"
+	kernel_elf "$work"/x/boot/vmlinuz-* "$work/done/vmlinux"
 	mv "$work"/x/boot/vmlinuz-* "$work/done/vmlinuz"
 	rm -rf "$cache/kernel-$version"
 	mv "$work/done" "$cache/kernel-$version"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The test scripts source this file. `need pkg ...` installs the Debian packages that are missing, with one apt-get
 # update in each run (also across the scripts of one run, by CAISSON_APT_UPDATED).
-# `kernel_unpack` unpacks the package of a Debian kernel.
+# `kernel_unpack` unpacks the package of a Debian kernel, and `kernel_elf` the kernel itself.
 # shellcheck shell=bash
 
 # What a build with all its programs and tests needs. README.md lists these packages too.
@@ -48,4 +48,10 @@ kernel_unpack() {
 	[ ! -d "$2/usr/lib/modules" ] || mv "$2/usr/lib/modules" "$2/lib/modules" || return 1
 	# Which of the two directories depmod reads was decided when it was built.
 	ln -s ../../lib/modules "$2/usr/lib/modules" && depmod -b "$2" "$(ls "$2/lib/modules")" && ls "$2/lib/modules"
+}
+
+# kernel_elf VMLINUZ OUT: writes the ELF kernel that a bzImage carries. Debian 12 packs its kernels by xz or LZ4, Debian
+# 13 by zstd too.
+kernel_elf() {
+	need lz4 zstd >&2 && python3 "$(dirname "${BASH_SOURCE[0]}")/../host/unpack_kernel.py" "$@"
 }
