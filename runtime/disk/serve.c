@@ -17,7 +17,8 @@
  *
  * A second socket to the monitor has the messages of vm/virtio/blk_control.h: the process tells the
  * monitor that it holds requests after an error, and the monitor tells it to serve them again. The
- * monitor pauses the machine in the meantime.
+ * monitor pauses the machine in the meantime. The last message says whether all that the guest
+ * wrote is in the image.
  */
 #include <malloc.h>
 #include <seccomp.h>
@@ -141,6 +142,23 @@ static void resize(struct serve *s, uint64_t size)
 	answer.error = r < 0 ? -r : 0;
 	snprintf(answer.why, sizeof(answer.why), "%s", r < 0 ? err_msg() : "");
 	(void)!send(s->control, &answer, sizeof(answer), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/*
+ * Writes to the image what this process still holds in memory, and tells the monitor whether that
+ * succeeded. What the guest wrote to a temporary overlay is dropped instead.
+ */
+static int finish(const struct serve *s)
+{
+	struct blk_message m = {.type = BLK_ENDED};
+	int r = s->snapshot ? 0 : disk_flush(s->image.disk);
+
+	m.error = r < 0 ? -r : 0;
+	snprintf(m.why, sizeof(m.why), "%s", r < 0 ? err_msg() : "");
+	/* If the message cannot be sent, the monitor has ended, and does not need it. */
+	if (s->control >= 0)
+		(void)!send(s->control, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
+	return r;
 }
 
 static void on_control(void *ctx)
@@ -336,8 +354,8 @@ int tool_serve(const struct tool_command *self, int argc, char **argv)
 	r = answer(prepare(&s));
 	if (r >= 0) {
 		r = vhost_serve_threads(&s.blk.dev, s.socket, -EBADF);
-		int flushed = disk_flush(s.image.disk);
-		r = r < 0 ? r : flushed;
+		int flushed = finish(&s);
+		r = flushed < 0 ? flushed : r;
 	}
 	virtio_blk_release(&s.blk);
 	tool_image_release(&s.image);

@@ -17,8 +17,8 @@
 
 /* The descriptors of caisson-disk. */
 struct ends {
-	int socket, control; /* control: -EBADF if it has none */
-	int answer;          /* it prints to this descriptor whether it is ready */
+	int socket, control;
+	int answer; /* it prints to this descriptor whether it is ready */
 };
 
 /* Appends the options to the words of the command line. Returns their number. */
@@ -65,10 +65,10 @@ _Noreturn static void become_server(const struct disk_process_options *o, const 
 	snprintf(control, sizeof(control), "%d", e->control);
 	snprintf(user, sizeof(user), "%u", (unsigned)jail_id(o->monitor));
 	snprintf(queues, sizeof(queues), "%u", o->queues ? o->queues : 1);
-	const char *const options[][2] = {{"--socket", socket_text},
-		{"--control", e->control >= 0 ? control : NULL}, {"--werror", o->werror},
-		{"--rerror", o->rerror}, {"--user", user}, {"--queues", queues},
-		{"--serial", o->serial}, {"--backing", o->backing}, {"--key", o->key}};
+	const char *const options[][2] = {{"--socket", socket_text}, {"--control", control},
+		{"--werror", o->werror}, {"--rerror", o->rerror}, {"--user", user},
+		{"--queues", queues}, {"--serial", o->serial}, {"--backing", o->backing},
+		{"--key", o->key}};
 	size_t n = add_options(o, options, ARRAY_SIZE(options), words, 4);
 	words[n++] = "--";
 	words[n++] = o->image;
@@ -80,7 +80,7 @@ _Noreturn static void become_server(const struct disk_process_options *o, const 
 	const int keep[] = {e->socket, e->control};
 	if (fd_set_streams(-EBADF, e->answer, o->errors) < 0 ||
 		fd_close_all_but(keep, ARRAY_SIZE(keep)) < 0 || fcntl(e->socket, F_SETFD, 0) < 0 ||
-		(e->control >= 0 && fcntl(e->control, F_SETFD, 0) < 0))
+		fcntl(e->control, F_SETFD, 0) < 0)
 		_exit(126);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
@@ -103,13 +103,12 @@ static int read_answer(const struct disk_process_options *o, int answer)
 		text.len ? strbuf_str(&text) : "caisson-disk, which opens it, was killed");
 }
 
-static int make_sockets(int socks[static 2], int controls[static 2], bool control)
+static int make_sockets(int socks[static 2], int controls[static 2])
 {
 	controls[0] = controls[1] = -EBADF;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) < 0)
 		return err_sys("make a socket pair");
-	if (control &&
-		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, controls) < 0)
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, controls) < 0)
 		return err_sys("make a socket pair");
 	return 0;
 }
@@ -118,7 +117,7 @@ pid_t disk_process_start(const struct disk_process_options *o, int *ret_sock, in
 {
 	int socks[2] = {-EBADF, -EBADF}, controls[2], answer[2];
 
-	int r = make_sockets(socks, controls, ret_control != NULL);
+	int r = make_sockets(socks, controls);
 	_cleanup_fd_ int ours = socks[0], theirs = socks[1];
 	_cleanup_fd_ int control = controls[0], their_control = controls[1];
 	if (r < 0)
@@ -143,7 +142,36 @@ pid_t disk_process_start(const struct disk_process_options *o, int *ret_sock, in
 		return r;
 	}
 	*ret_sock = take_fd(&ours);
-	if (ret_control)
-		*ret_control = take_fd(&control);
+	*ret_control = take_fd(&control);
 	return pid;
+}
+
+int disk_process_ended(const struct blk_message *m, const char *what)
+{
+	char why[sizeof(m->why)];
+
+	if (m->error == 0)
+		return 0;
+	str_clean(why, sizeof(why), m->why, strnlen(m->why, sizeof(m->why)));
+	/*
+	 * The commands do more for some errors than to print them, and a guest that has taken over
+	 * caisson-disk chooses the error, so every error but those of a full disk is EIO.
+	 */
+	return err_set(m->error == ENOSPC || m->error == EDQUOT ? m->error : EIO,
+		"%s: not all that the guest wrote is in the image: %s", what, why);
+}
+
+int disk_process_result(int control, const char *what)
+{
+	struct blk_message m;
+	ssize_t n;
+
+	do
+		n = read(control, &m, sizeof(m));
+	while ((n < 0 && errno == EINTR) || (n == (ssize_t)sizeof(m) && m.type != BLK_ENDED));
+	if (n == (ssize_t)sizeof(m))
+		return disk_process_ended(&m, what);
+	return err_set(EIO,
+		"%s: caisson-disk was killed before all that the guest wrote was in the image",
+		what);
 }

@@ -37,9 +37,17 @@ struct disk_process_options {
 
 /*
  * Starts caisson-disk and waits until it has opened the image. Returns its pid, of a child of the
- * caller. *ret_sock is its vhost-user socket. *ret_control is the socket for the messages of
- * vm/virtio/blk_control.h; NULL: it has none. caisson-disk ends when both are closed. If it fails,
- * the error message is its own, and it has ended. The caller must have one thread only.
+ * caller. *ret_sock is its vhost-user socket, at whose end caisson-disk ends. *ret_control is the
+ * socket for the messages of vm/virtio/blk_control.h. If caisson-disk fails, the error message is
+ * its own, and it has ended. The caller must have one thread only.
  */
 pid_t disk_process_start(const struct disk_process_options *o, int *ret_sock, int *ret_control)
 	must_check;
+/*
+ * Reads from the control socket of a caisson-disk that has ended whether all that the guest wrote
+ * is in the image. Returns 0, or else the error of the last write, or -EIO if caisson-disk was
+ * killed before that. The error message begins with `what`, which names the disk.
+ * disk_process_ended() does the same for a caller that has read the message BLK_ENDED itself.
+ */
+int disk_process_result(int control, const char *what) must_check;
+int disk_process_ended(const struct blk_message *m, const char *what) must_check;

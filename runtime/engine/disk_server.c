@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "engine/disk_process.h"
 #include "machine/image.h"
 
@@ -82,6 +83,13 @@ int disk_server_next(struct disk_server *s, struct blk_message *ret)
 		fd_close(&s->control);
 	if (n != (ssize_t)sizeof(*ret))
 		return 0;
+	/* caisson-disk ends although the machine runs, so disk_server_check() tells more. */
+	if (ret->type == BLK_ENDED) {
+		if (disk_process_ended(ret, "vm.image") < 0)
+			log_warn("%s", err_msg());
+		fd_close(&s->control);
+		return 0;
+	}
 	ret->why[sizeof(ret->why) - 1] = '\0';
 	return 1;
 }
@@ -103,14 +111,16 @@ int disk_server_resize(struct disk_server *s, uint64_t size)
 	return tell_server(s, &(struct blk_message){.type = BLK_RESIZE, .size = size});
 }
 
-void disk_server_stop(struct disk_server *s)
+int disk_server_stop(struct disk_server *s)
 {
+	_cleanup_fd_ int control = take_fd(&s->control);
+
 	fd_close(&s->sock);
-	fd_close(&s->control);
-	if (await_end(s, DISK_PROCESS_END_MS) || s->pid <= 0)
-		return;
-	kill(s->pid, SIGKILL);
-	while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	s->pid = 0;
+	if (s->pid > 0 && !await_end(s, DISK_PROCESS_END_MS)) {
+		kill(s->pid, SIGKILL);
+		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		s->pid = 0;
+	}
+	return control < 0 ? 0 : disk_process_result(control, "vm.image");
 }

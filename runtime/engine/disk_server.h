@@ -44,6 +44,6 @@ int disk_server_resize(struct disk_server *s, uint64_t size) must_check;
 /*
  * Closes the vhost-user socket and waits for the end of caisson-disk. Kills caisson-disk if that
  * takes too long. The caller must have stopped the engine before, because the engine may hold the
- * socket open too.
+ * socket open too. Returns -errno with a message if not all that the guest wrote is in the image.
  */
-void disk_server_stop(struct disk_server *s);
+int disk_server_stop(struct disk_server *s) must_check;

@@ -136,7 +136,12 @@ int hotplug_detach(struct container *c, const char *kind, const char *name, bool
 	int r = sock < 0 ? sock : hotplug_write(&w, "detach", kind, name);
 	if (r >= 0 && force)
 		json_out_bool(&w.json, "force", true);
-	return r < 0 ? r : control_call(sock, &w, NULL, HOTPLUG_CALL_MS, &reply);
+	if (r >= 0)
+		r = control_call(sock, &w, NULL, HOTPLUG_CALL_MS, &reply);
+	/* The device is gone, but its disk has not all that the guest wrote. */
+	if (r < 0 && reply.json && json_get_true(reply.json, "detached"))
+		r = live_list_undo(c, kind, name, r);
+	return r;
 }
 
 /*

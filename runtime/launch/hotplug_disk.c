@@ -33,9 +33,12 @@ struct disk {
 	bool read_only;
 };
 
-/* The descriptors that the monitor gets: that of the image, or the socket and the pidfd. */
+/*
+ * The descriptors that the monitor gets: that of the image, or caisson-disk's vhost-user socket,
+ * pidfd, and socket for control.
+ */
 struct disk_fds {
-	int v[2];
+	int v[3];
 	unsigned n;
 	/* pid of caisson-disk, a child of the command; 0: no process serves the disk */
 	pid_t server;
@@ -145,7 +148,7 @@ static int open_raw(const struct disk *d, struct disk_fds *ret)
 	int r = disk_lock(fd, d->source, !d->read_only, false);
 	if (r < 0)
 		return r;
-	*ret = (struct disk_fds){.v = {take_fd(&fd)}, .n = 1};
+	*ret = (struct disk_fds){.v = {take_fd(&fd), -EBADF, -EBADF}, .n = 1};
 	return 0;
 }
 
@@ -165,8 +168,8 @@ static int start_server(struct container *c, const struct disk *d, struct disk_f
 	int r = libexec_program(&c->arena, "caisson-disk", &o.program);
 	if (r < 0)
 		return r;
-	_cleanup_fd_ int sock = -EBADF;
-	pid_t pid = disk_process_start(&o, &sock, NULL);
+	_cleanup_fd_ int sock = -EBADF, control = -EBADF;
+	pid_t pid = disk_process_start(&o, &sock, &control);
 	if (pid < 0)
 		return pid;
 	ret->server = pid;
@@ -175,7 +178,8 @@ static int start_server(struct container *c, const struct disk *d, struct disk_f
 	_cleanup_fd_ int pidfd = r < 0 ? r : pidfd_open(pid, 0);
 	if (pidfd < 0)
 		return r < 0 ? r : err_sys("open caisson-disk's process");
-	*ret = (struct disk_fds){.v = {take_fd(&sock), take_fd(&pidfd)}, .n = 2, .server = pid};
+	*ret = (struct disk_fds){
+		.v = {take_fd(&sock), take_fd(&pidfd), take_fd(&control)}, .n = 3, .server = pid};
 	return 0;
 }
 
@@ -200,7 +204,7 @@ static int send_disk(struct container *c, const struct disk *d, struct disk_fds 
 
 static int add(struct container *c, const struct disk *d)
 {
-	struct disk_fds fds = {.v = {-EBADF, -EBADF}};
+	struct disk_fds fds = {.v = {-EBADF, -EBADF, -EBADF}};
 
 	int r = streq(d->format, "raw") ? open_raw(d, &fds) : start_server(c, d, &fds);
 	if (r >= 0)

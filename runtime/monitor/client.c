@@ -50,7 +50,7 @@ void client_forward(struct client *c, const struct agent_frame *f)
 	send_frame(c, &w, f->blob, f->blob_len);
 }
 
-void client_reply(struct client *c, int code, const char *message)
+static void reply(struct client *c, int code, const char *message, bool detached)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
@@ -58,7 +58,19 @@ void client_reply(struct client *c, int code, const char *message)
 		return;
 	json_out_i64(&w.json, "errno", code);
 	json_out_str(&w.json, "message", message);
+	if (detached)
+		json_out_bool(&w.json, "detached", true);
 	send_frame(c, &w, NULL, 0);
+}
+
+void client_reply(struct client *c, int code, const char *message)
+{
+	reply(c, code, message, false);
+}
+
+void client_reply_detached(struct client *c, int code, const char *message)
+{
+	reply(c, code, message, true);
 }
 
 static void send_exited(struct client *c)

@@ -86,12 +86,7 @@ int control_wait(int sock, int timeout_ms, struct agent_frame *ret)
 {
 	int r = wait_reply(sock, timeout_ms, ret);
 
-	if (r < 0)
-		return r;
-	r = agent_failure(ret);
-	if (r < 0)
-		agent_frame_release(ret);
-	return r;
+	return r < 0 ? r : agent_failure(ret);
 }
 
 /* Says what it means that a request could not be sent. */

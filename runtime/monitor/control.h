@@ -28,11 +28,15 @@
  *	attach {kind: "net", name, net, offloads}, the   reply, when the guest uses the device
  *	  descriptor of a tap
  *	attach {kind: "disk", name, serial, readOnly},   reply, when the container has the disk
- *	  the descriptor of the raw image
+ *	  the descriptor of the raw image, or the
+ *	  vhost-user socket, a pidfd and the control
+ *	  socket of caisson-disk
  *	attach {kind: "mount", name, share, attr}        reply, when the container has the mount
  *	share {}                                         reply with pid, that of the file server
  *	detach {kind, name, force}                       reply, when the guest has released it, or
- *	                                                 with "force" a device that it should have
+ *	                                                 with "force" a device that it should have;
+ *	                                                 with an errno and detached: true, a disk
+ *	                                                 that has not all that the guest wrote
  *	continue {}                                      reply, when a machine that was paused after
  *	                                                 an error of its disk goes on
  *	grow {size}                                      reply, when the guest's disk is larger
@@ -79,7 +83,7 @@ int control_connect(int dir) must_check;
 /*
  * Sends a request, with the blob if it is not NULL, and waits up to timeout_ms for the reply.
  * Returns -ETIMEDOUT if no reply comes in that time. If the reply has an errno, returns -errno with
- * the reply's message. The caller releases *ret.
+ * the reply's message. The caller releases *ret in all cases.
  */
 int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, int timeout_ms,
 	struct agent_frame *ret) must_check;

@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "engine/disk_process.h"
+#include "monitor/hotplug_servers.h"
 #include "monitor/monitor_internal.h"
 
 /* how long, in ms, the agent may take until it uses a device, or until it has released one */
@@ -38,41 +39,22 @@ static struct attached *find_free(struct monitor *m)
 	return NULL;
 }
 
-static void forget(struct attached *d)
+void hotplug_forget(struct attached *d)
 {
 	fd_close(&d->fd);
 	fd_close(&d->server);
+	fd_close(&d->control);
 	free(d->name);
 	free(d->share);
-	*d = (struct attached){.fd = -EBADF, .server = -EBADF};
-}
-
-/*
- * Closes the sockets of all servers first, so that they end at the same time, and then waits until
- * each has written what it holds in memory.
- */
-static void end_servers(struct monitor *m)
-{
-	const int64_t end = clock_ms() + DISK_PROCESS_END_MS;
-
-	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++)
-		if (m->hotplug.devices[i].kind && m->hotplug.devices[i].server >= 0)
-			fd_close(&m->hotplug.devices[i].fd);
-	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++) {
-		struct pollfd p = {.fd = m->hotplug.devices[i].server, .events = POLLIN};
-		const int64_t left = end - clock_ms();
-
-		if (m->hotplug.devices[i].kind && p.fd >= 0)
-			poll(&p, 1, left > 0 ? (int)left : 0);
-	}
+	*d = (struct attached){.fd = -EBADF, .server = -EBADF, .control = -EBADF};
 }
 
 void hotplug_release(struct monitor *m)
 {
-	end_servers(m);
+	hotplug_end_servers(m);
 	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++)
 		if (m->hotplug.devices[i].kind)
-			forget(&m->hotplug.devices[i]);
+			hotplug_forget(&m->hotplug.devices[i]);
 	agent_frame_release(&m->hotplug.order);
 }
 
@@ -94,11 +76,12 @@ int hotplug_refuse(const struct monitor *m)
 
 /* --- ends of a request --- */
 
-/* Ends the present change, and replies to the command if the command has not ended. */
-static void finish(struct monitor *m, int error, const char *why)
+void hotplug_finish(struct monitor *m, int error, const char *why)
 {
 	struct hotplug *h = &m->hotplug;
 	struct client *c = client_of_change(m, CHANGE_DEVICES);
+	/* Only the end of the disk's server was awaited, and may be an error. */
+	const bool detached = h->step == HOTPLUG_ENDING;
 
 	h->step = HOTPLUG_NONE;
 	h->at = NULL;
@@ -109,14 +92,17 @@ static void finish(struct monitor *m, int error, const char *why)
 	h->order = (struct agent_frame){0};
 	if (c) {
 		c->change = CHANGE_NONE;
-		client_reply(c, error, why);
+		if (detached)
+			client_reply_detached(c, error, why);
+		else
+			client_reply(c, error, why);
 	}
 }
 
 /* Ends the present change after the error r, with the error message. */
 static void fail(struct monitor *m, int r)
 {
-	finish(m, -r, err_msg());
+	hotplug_finish(m, -r, err_msg());
 }
 
 /* --- the steps --- */
@@ -152,8 +138,8 @@ static int unplug(struct monitor *m)
 	struct hotplug *h = &m->hotplug;
 
 	if (h->at->fd < 0) {
-		forget(h->at);
-		finish(m, h->error, h->why);
+		hotplug_forget(h->at);
+		hotplug_finish(m, h->error, h->why);
 		return 0;
 	}
 	h->step = HOTPLUG_UNPLUGGING;
@@ -212,12 +198,12 @@ void hotplug_on_changed(struct monitor *m)
 		return;
 	}
 	if (h->step == HOTPLUG_UNPLUGGING) {
-		forget(h->at);
-		finish(m, h->error, h->why);
+		hotplug_forget(h->at);
+		hotplug_finish(m, h->error, h->why);
 		return;
 	}
 	if (r < 0) {
-		forget(h->at);
+		hotplug_forget(h->at);
 		fail(m, r);
 		return;
 	}
@@ -226,48 +212,6 @@ void hotplug_on_changed(struct monitor *m)
 		unplug_with(m, 0);
 	else
 		take_into_use(m);
-}
-
-/* While the engine changes the device, the end of its server makes the engine's work fail. */
-static bool is_watched(const struct monitor *m, const struct attached *d)
-{
-	const struct hotplug *h = &m->hotplug;
-
-	if (!d->kind || d->server < 0)
-		return false;
-	if (h->at == d && h->step == HOTPLUG_ENDING)
-		return true;
-	return m->phase < PHASE_EXITED &&
-	       (h->at != d || (h->step != HOTPLUG_PLUGGING && h->step != HOTPLUG_UNPLUGGING));
-}
-
-void hotplug_poll_servers(const struct monitor *m, struct pollfd p[static HOTPLUG_MAX])
-{
-	for (size_t i = 0; i < HOTPLUG_MAX; i++) {
-		const struct attached *d = &m->hotplug.devices[i];
-		p[i] = (struct pollfd){
-			.fd = is_watched(m, d) ? d->server : -EBADF, .events = POLLIN};
-	}
-}
-
-int hotplug_serve_servers(struct monitor *m, const struct pollfd p[static HOTPLUG_MAX])
-{
-	struct hotplug *h = &m->hotplug;
-
-	for (size_t i = 0; i < HOTPLUG_MAX; i++) {
-		struct attached *d = &h->devices[i];
-		if (!p[i].revents || !is_watched(m, d) || d->server != p[i].fd)
-			continue;
-		if (h->at != d || h->step != HOTPLUG_ENDING)
-			return monitor_last_words(
-				m, err_set(EIO,
-					   "%s %s: the process that serves it (caisson-disk) has "
-					   "ended",
-					   d->kind, d->name));
-		forget(d);
-		finish(m, h->error, h->why);
-	}
-	return 0;
 }
 
 /*
@@ -292,7 +236,7 @@ bool hotplug_on_reply(struct monitor *m, uint64_t id, const struct agent_frame *
 	int r = read_reply(f);
 	if (h->step == HOTPLUG_BINDING && r >= 0) {
 		if (client_of_change(m, CHANGE_DEVICES))
-			finish(m, 0, "");
+			hotplug_finish(m, 0, "");
 		else if (let_go(m) < 0)
 			fail(m, -ENOTCONN);
 		return true;
@@ -342,9 +286,9 @@ void hotplug_check_deadline(struct monitor *m, int64_t now)
 			"seconds: "
 			"what the guest wrote may not be in the image yet",
 			DISK_PROCESS_END_MS / 1000);
-		forget(h->at);
+		hotplug_forget(h->at);
 		/* The command asked for more than the end of a server, if the attach has failed. */
-		finish(m, h->error ? h->error : -r, h->error ? h->why : err_msg());
+		hotplug_finish(m, h->error ? h->error : -r, h->error ? h->why : err_msg());
 		return;
 	}
 	if (h->step == HOTPLUG_PLUGGING || h->step == HOTPLUG_UNPLUGGING) {
@@ -368,7 +312,7 @@ static int begin_attach(struct monitor *m, const struct hotplug_kind *k, struct 
 {
 	struct hotplug *h = &m->hotplug;
 	struct attached *at = find_free(m);
-	struct attached new = {.kind = k->name, .fd = -EBADF, .server = -EBADF};
+	struct attached new = {.kind = k->name, .fd = -EBADF, .server = -EBADF, .control = -EBADF};
 	const char *name = json_get_str(f->json, "name");
 
 	if (find_device(m, k->name, name))
@@ -387,7 +331,7 @@ static int begin_attach(struct monitor *m, const struct hotplug_kind *k, struct 
 	if (r >= 0 && k->device)
 		r = engine_change(&m->engine, &h->change);
 	if (r < 0) {
-		forget(&new);
+		hotplug_forget(&new);
 		return r;
 	}
 	if (k->device)

@@ -13,8 +13,10 @@
  *
  * A volume is a disk whose file system the agent mounts, where a disk is a node in the container.
  * caisson-disk serves a disk that is no raw image. The command starts it, and sends its vhost-user
- * socket and a pidfd. caisson-disk ends once the device is out of its slot and the socket is
- * closed, and only then is the detach done, so that the image is whole.
+ * socket, a pidfd and its socket for control. caisson-disk ends once the device is out of its slot
+ * and the socket is closed, and only then is the detach done, so that the image is whole. If
+ * caisson-disk cannot write all to the image, it says so, and the detach fails although the device
+ * is gone.
  *
  * A mount needs no device: the command has put it into the share that the file server serves
  * (launch/hotplug.h), so only the agent's part is done.
@@ -73,6 +75,8 @@ struct attached {
 	 * no process serves it
 	 */
 	int server;
+	/* its socket for the messages of vm/virtio/blk_control.h, or -EBADF */
+	int control;
 };
 
 struct hotplug {

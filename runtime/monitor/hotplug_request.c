@@ -77,14 +77,17 @@ static int read_net(struct monitor *m, struct agent_frame *f, struct attached *r
 	return 0;
 }
 
-/* Checks that the two descriptors are the socket and the pidfd of a disk's server. */
+/* Checks that the descriptors are the socket, the pidfd and the control of a disk's server. */
 static int check_server(const struct agent_frame *f)
 {
-	struct pollfd p = {.fd = f->fds[1], .events = POLLIN};
-	struct stat st;
+	struct stat st, control;
 
-	if (fstat(f->fds[0], &st) < 0 || !S_ISSOCK(st.st_mode))
-		return err_set(EPROTO, "attach: expected the socket of the disk's server");
+	if (f->nfds != 3 || fstat(f->fds[0], &st) < 0 || !S_ISSOCK(st.st_mode) ||
+		fstat(f->fds[2], &control) < 0 || !S_ISSOCK(control.st_mode))
+		return err_set(EPROTO,
+			"attach: expected the socket, the pidfd and the control of the disk's "
+			"server");
+	struct pollfd p = {.fd = f->fds[1], .events = POLLIN};
 	if (poll(&p, 1, 0) != 0)
 		return err_set(EPIPE, "the process that serves the disk (caisson-disk) has ended");
 	return 0;
@@ -98,6 +101,7 @@ static int read_served_disk(
 	if (r < 0)
 		return r;
 	ret->server = take_fd(&f->fds[1]);
+	ret->control = take_fd(&f->fds[2]);
 	*device = (struct machine_device){.kind = MACHINE_DISK,
 		.disk = {.fd = f->fds[0], .remote = true, .peer = "the server of the disk"}};
 	return 0;
@@ -140,8 +144,8 @@ static int read_mount(struct monitor *m, struct agent_frame *f, struct attached 
 
 static const struct hotplug_kind kinds[] = {
 	{"net", 1, 1, read_net},
-	{"disk", 1, 2, read_disk},
-	{"volume", 1, 2, read_disk},
+	{"disk", 1, 3, read_disk},
+	{"volume", 1, 3, read_disk},
 	{"mount", 0, 0, read_mount},
 };
 

@@ -6,8 +6,8 @@
 struct hotplug_kind {
 	const char *name;
 	/*
-	 * how many descriptors come with the request: that of a device, and for a disk that of its
-	 * server too; 0: it is no device of the machine
+	 * how many descriptors come with the request: that of a device, and for a disk the two of
+	 * its server too; 0: it is no device of the machine
 	 */
 	unsigned device, descriptors;
 	/* Checks the request, and reads what the machine needs for the device. */

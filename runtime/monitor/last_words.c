@@ -4,8 +4,11 @@
  * run the machine, whether QEMU may work.
  */
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "monitor/monitor_internal.h"
 #include "vm/kvm.h"
 
@@ -86,6 +89,13 @@ int monitor_server_words(struct monitor *m, int r)
 	str_quote_end(words, sizeof(words), m->log + from, m->log_len - from);
 	snprintf(why, sizeof(why), "%s", err_msg());
 	return err_set(-r, "%s: \"%s\"", why, words);
+}
+
+void monitor_tell_failure(struct monitor *m, const char *message)
+{
+	if (m->failed || m->a->failure < 0 || write(m->a->failure, message, strlen(message)) < 0)
+		log_error(message);
+	m->failed = true;
 }
 
 int monitor_name_other(const struct monitor *m, int r)

@@ -382,7 +382,8 @@ static void clean_up(struct monitor *m)
 	fd_close(&m->checkpoint.save.state);
 	fd_close(&m->checkpoint.save.memory);
 	template_end(m);
-	disk_server_stop(&m->disk);
+	if (disk_server_stop(&m->disk) < 0)
+		monitor_tell_failure(m, err_msg());
 	share_stop(&m->share);
 	streams_release(&m->streams);
 	console_release(&m->console_io);
@@ -405,12 +406,7 @@ _Noreturn static void exit_failed(struct monitor *m, int code)
 		clean_up(m);
 		_exit(channel_send(sock, CHANNEL_FAILED, code, message, -EBADF) < 0 ? 2 : 1);
 	}
-	/*
-	 * The monitor writes the error message to the file `failure`, from which `run` reads,
-	 * prints and logs it. If there is no such file, the monitor logs the message itself.
-	 */
-	if (m->a->failure < 0 || write(m->a->failure, message, strlen(message)) < 0)
-		log_error(message);
+	monitor_tell_failure(m, message);
 	clean_up(m);
 	impersonate_exit(SIGKILL);
 }

@@ -238,6 +238,7 @@ struct monitor {
 	bool resizes_disk; /* vm.image is being made larger */
 	/* until when that has to be done (CLOCK_MONOTONIC, ms); 0: no command waits for it */
 	int64_t resize_deadline;
+	bool failed; /* monitor_tell_failure() was called */
 	bool frozen; /* `caisson pause` has stopped the CPUs of a foreign guest's machine */
 	uint32_t next_process;
 	uint64_t next_request;
@@ -336,6 +337,12 @@ int monitor_last_words(struct monitor *m, int r) must_check;
  * the guest's console writes too. Returns r.
  */
 int monitor_server_words(struct monitor *m, int r) must_check;
+/*
+ * Tells the user why the machine failed, or that a disk has not all that the guest wrote. The
+ * monitor writes the message to the file `failure`, from which `run` reads, prints and logs it. If
+ * there is no such file, or another message is in it, the monitor logs the message itself.
+ */
+void monitor_tell_failure(struct monitor *m, const char *message);
 /*
  * Adds to the current error message that QEMU may work, if the machine ran on KVM and the guest's
  * agent never sent "hello". KVM on some hosts cannot run Linux, and then the agent never sends
@@ -484,6 +491,8 @@ void client_forward(struct client *c, const struct agent_frame *f);
  * Tells the command that its request failed; code 0 tells the command that its request succeeded.
  */
 void client_reply(struct client *c, int code, const char *message);
+/* Does the same for a command whose device was detached, even if the code is not 0. */
+void client_reply_detached(struct client *c, int code, const char *message);
 /*
  * Tells the proxy of each exec that the exec's process has exited, once all output of the process
  * has been written. Returns whether any proxy still waits for output to be written.

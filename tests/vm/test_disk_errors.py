@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from harness import config, mode
+from harness import config, inject, mode
 from harness.runtime import wait_for
-from test_jail import BOOT, VM, vm  # noqa: F401
+from test_jail import BOOT, VM, Proc, children, vm  # noqa: F401
 
 WERROR = "io.caisson.vm.image.werror"
 PAUSED = "io.caisson.vm.paused"
@@ -101,6 +101,19 @@ if mode.HYPERVISOR == "qemu":
         c.wait(timeout=60)
         c.delete()
         check(image, "qcow2")
+
+    def test_the_last_write_fails(writer):
+        """caisson-disk cannot write what it holds in memory at the end, so `run` fails."""
+        c, image = writer("qcow2")
+        c.conf["process"]["args"][2] = "echo up; read line"
+        c.write()
+        run = c.rt.popen("run", "--bundle", c.bundle, *VM, c.id, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert run.stdout.readline() == "up\n"
+        server, = (p for p in map(Proc, children(c.pid())) if p.name == "caisson-disk")
+        with inject.errors(server.pid, "fdatasync", "EIO"):
+            _, err = run.communicate("\n", timeout=60)
+        assert run.returncode == 1 and f"vm.image: not all that the guest wrote is in the image: {image}: " in err, err
+        assert err.endswith("Input/output error\n"), err
 
     @pytest.mark.parametrize("form", ["raw", "qcow2"])
     def test_the_guest_sees_the_error(writer, form):

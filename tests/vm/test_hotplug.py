@@ -125,6 +125,7 @@ def test_all(ctr, tmp_path):
         hotplug.served(c, tmp_path)
         hotplug.volumes(c, tmp_path)
         hotplug.full_host(c, tmp_path)
+        hotplug.lost(c, tmp_path)
         hotplug.interfaces(c)
         hotplug.killed_commands(c, tmp_path)
         hotplug.networks(c, tmp_path)

@@ -41,6 +41,11 @@ enum blk_message_type {
 	BLK_RESIZE,   /* to caisson-disk: make the disk `size` bytes large */
 	/* to the monitor: BLK_RESIZE is done, or `error` and `why` say why not */
 	BLK_RESIZED,
+	/*
+	 * to the monitor, the last message: caisson-disk ends, and all that the guest wrote is in
+	 * the image, or `error` and `why` say why not
+	 */
+	BLK_ENDED,
 };
 
 struct blk_message {

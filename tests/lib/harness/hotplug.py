@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 
-from . import config, mode, network, rootfs
+from . import config, inject, mode, network, rootfs
 from .runtime import wait_for
 
 
@@ -291,6 +291,19 @@ def killed_server(vm, tmp):
     update(vm, "--add-disk", f"{tmp}/lost:/dev/lost:format=qcow2").ok()
     os.kill(int(servers(tmp)[0]), signal.SIGKILL)
     vm.wait(timeout=60)
+
+
+def lost(vm, tmp):
+    """The host cannot write what the server of a disk still holds in memory. The disk is detached, and the command fails."""
+    image = f"{tmp}/lost"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "8M"], check=True)
+    for error, text in (("ENOSPC", "No space left on device"), ("EIO", "Input/output error")):
+        update(vm, "--add-disk", f"{image}:/dev/lost:format=qcow2").ok()
+        with inject.errors(int(servers(tmp)[0]), "fdatasync", error):
+            update(vm, "--rm-disk", "/dev/lost").failed("--rm-disk /dev/lost", "disk /dev/lost: not all that the guest wrote is in the image", image, text)
+        assert not servers(tmp)
+        assert "io.caisson.attached" not in vm.rt("state", vm.id).json().get("annotations", {})
+    update(vm, "--rm-disk", "/dev/lost").failed("was not attached")
 
 
 def full_host(vm, tmp):

@@ -42,24 +42,30 @@ static void rig_monitor_end(void)
 		client_close(&m.clients[0]);
 }
 
-/* Sends a request, with a descriptor if fd >= 0, as a command does. */
-static void ask(const char *json, int fd)
+/* Sends a request, with n descriptors, as a command does. */
+static void ask_fds(const char *json, const int *fds, size_t n)
 {
 	struct agent_header h = {(uint32_t)strlen(json), 0};
 	union {
-		char bytes[CMSG_SPACE(sizeof(int))];
+		char bytes[CMSG_SPACE(AGENT_FDS_MAX * sizeof(int))];
 		struct cmsghdr head;
-	} control = {.head = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+	} control = {.head = {CMSG_LEN(n * sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
 	struct iovec v[] = {{&h, sizeof(h)}, {(char *)json, strlen(json)}};
 	struct msghdr msg = {.msg_iov = v, .msg_iovlen = 2};
 
-	if (fd >= 0) {
-		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+	if (n) {
+		memcpy(CMSG_DATA(&control.head), fds, n * sizeof(*fds));
 		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control.bytes);
+		msg.msg_controllen = CMSG_SPACE(n * sizeof(int));
 	}
 	assert_true(sendmsg(command, &msg, 0) > 0);
 	monitor_on_client(&m, &m.clients[0]);
+}
+
+/* Sends a request, with a descriptor if fd >= 0. */
+static inline void ask(const char *json, int fd)
+{
+	ask_fds(json, &fd, fd >= 0 ? 1 : 0);
 }
 
 /* Reads the next message at one of the test's sockets. Fails if there is none. */
