@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
-#include "launch/hotplug.h"
-#include "launch/live_mounts.h"
+#include "cmd/update_devices.h"
 #include "launch/rdt.h"
 #include "launch/vm_client.h"
 #include "launch/vm_size.h"
@@ -69,11 +68,8 @@ struct update_args {
 	 * the values of these options as given on the command line; NULL: the option was not given
 	 */
 	const char *limits[ARRAY_SIZE(limit_options)];
-	struct option_list add_nets, rm_nets, add_disks, rm_disks, add_mounts, rm_mounts;
+	struct update_devices devices;
 	const char *disk_size;
-	bool force;
-	/* set if the update failed because what an option --rm-... names is not attached */
-	bool not_attached;
 };
 
 static int parse_size(const char *text, int64_t *ret)
@@ -178,11 +174,12 @@ static int check_rdt(const struct container *c, const struct update_args *u)
 	return 0;
 }
 
-/* Says whether the command line has changes besides those of cgroups and of the disk's size. */
-static bool changes_more(const struct update_args *u)
+/* Says whether the command line has changes that are not taken back if a later one fails. */
+static bool changes_for_good(const struct update_args *u)
 {
-	return u->l3 || u->membw || u->add_nets.n || u->rm_nets.n || u->add_disks.n ||
-	       u->rm_disks.n || u->add_mounts.n || u->rm_mounts.n;
+	const struct update_devices *d = &u->devices;
+
+	return u->l3 || u->membw || d->rm_nets.n || d->rm_disks.n || d->rm_mounts.n;
 }
 
 static int update_rdt(struct container *c, const struct update_args *u)
@@ -263,34 +260,6 @@ static int settle_limits(struct container *c, struct cg_resources *res)
 	return r;
 }
 
-/*
- * Detaches and attaches devices. Detaching comes first, so that a device can take the place of
- * another one.
- */
-static int update_devices(struct container *c, struct update_args *u)
-{
-	const struct {
-		const struct option_list *values;
-		int (*change)(struct container *c, const char *value);
-		bool removes;
-	} all[] = {
-		{&u->rm_nets, u->force ? hotplug_force_net : hotplug_remove_net, true},
-		{&u->add_nets, hotplug_add_net, false},
-		{&u->rm_disks, hotplug_remove_disk, true},
-		{&u->add_disks, hotplug_add_disk, false},
-		{&u->rm_mounts, live_mounts_remove, true},
-		{&u->add_mounts, live_mounts_add, false},
-	};
-	int r = 0;
-
-	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-		for (size_t k = 0; r >= 0 && k < all[i].values->n; k++) {
-			r = all[i].change(c, all[i].values->v[k]);
-			u->not_attached = r == -ENOENT && all[i].removes;
-		}
-	return r;
-}
-
 /* Says whether the command line has limits for cgroups, and not only changes of devices. */
 static bool has_limits(const struct update_args *u)
 {
@@ -325,7 +294,7 @@ static int read_disk_size(struct container *c, const struct update_args *u, uint
 
 /*
  * Makes the disk larger. That comes last, because a disk cannot be made smaller again. `others`
- * says whether the command has made other changes, which stay if this one fails.
+ * says whether the command has made changes that stay if this one fails.
  */
 static int update_disk(struct container *c, uint64_t size, bool others)
 {
@@ -387,13 +356,17 @@ static int update_container(struct container *c, struct update_args *u)
 		r = update_guest(c, &res, &split.guest, quota);
 	if (r < 0)
 		return cg_undo(&c->cgroup, &undo, r);
-	r = update_devices(c, u);
-	return r < 0 ? r : update_disk(c, disk_size, limits || changes_more(u));
+	r = update_devices(c, &u->devices);
+	if (r < 0)
+		return r;
+	r = update_disk(c, disk_size, limits || changes_for_good(u));
+	return r < 0 ? update_devices_undo(c, &u->devices, r) : 0;
 }
 
 int cmd_update(const struct command *self, const struct globals *g, int argc, char **argv)
 {
 	struct update_args u = {0};
+	struct update_devices *d = &u.devices;
 	const struct option_def resources = {"resources", 'r', OPTION_STRING, &u.resources, "FILE",
 		"a resources object in JSON (- for standard input)"};
 	const struct option_def l3 = {
@@ -401,22 +374,22 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 	const struct option_def membw = {"mem-bw-schema", 0, OPTION_STRING, &u.membw, "SCHEMA",
 		"Intel RDT memory bandwidth schema"};
 	const struct option_def devices[] = {
-		{"add-net", 0, OPTION_LIST, &u.add_nets, "INTERFACE",
+		{"add-net", 0, OPTION_LIST, &d->add_nets, "INTERFACE",
 			"give a running microVM this interface of the container's network "
 			"namespace"},
-		{"rm-net", 0, OPTION_LIST, &u.rm_nets, "INTERFACE",
+		{"rm-net", 0, OPTION_LIST, &d->rm_nets, "INTERFACE",
 			"take an interface that was added away from the microVM"},
-		{"add-disk", 0, OPTION_LIST, &u.add_disks, "SOURCE:TARGET[:OPTIONS]",
+		{"add-disk", 0, OPTION_LIST, &d->add_disks, "SOURCE:TARGET[:OPTIONS]",
 			"give a running microVM an image or block device of the host, as the node "
 			"TARGET; options: ro, format=qcow2 (and others; raw without it), "
 			"serial=TEXT, backing=, key="},
-		{"rm-disk", 0, OPTION_LIST, &u.rm_disks, "TARGET",
+		{"rm-disk", 0, OPTION_LIST, &d->rm_disks, "TARGET",
 			"take a disk that was added away from the microVM"},
-		{"add-mount", 0, OPTION_LIST, &u.add_mounts, "SOURCE:TARGET[:ro]",
+		{"add-mount", 0, OPTION_LIST, &d->add_mounts, "SOURCE:TARGET[:ro]",
 			"mount a directory or file of the host into the running container"},
-		{"rm-mount", 0, OPTION_LIST, &u.rm_mounts, "TARGET",
+		{"rm-mount", 0, OPTION_LIST, &d->rm_mounts, "TARGET",
 			"remove a mount that was added"},
-		{"force", 0, OPTION_FLAG, &u.force, NULL,
+		{"force", 0, OPTION_FLAG, &d->force, NULL,
 			"with --rm-net: remove it even if the guest does not release it"},
 		{"disk-size", 0, OPTION_STRING, &u.disk_size, "SIZE",
 			"make the disk of a microVM (vm.image) larger while it runs"},
@@ -440,11 +413,11 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 	if (r != 0)
 		return r < 0 ? r : 0;
 	r = cmd_open(g, args.v[0], true, &c);
-	if (r >= 0 && u.force && !u.rm_nets.n)
+	if (r >= 0 && d->force && !d->rm_nets.n)
 		r = err_set(EINVAL, "--force: expected --rm-net with it");
 	if (r >= 0)
 		r = update_container(&c, &u);
-	if (r < 0 && u.not_attached) {
+	if (r < 0 && d->not_attached) {
 		program_fail(r);
 		return PROGRAM_EXIT_NOT_ATTACHED;
 	}
