@@ -3,7 +3,7 @@
 #include "cmd/update_devices.h"
 #include "launch/rdt.h"
 #include "launch/vm_client.h"
-#include "launch/vm_size.h"
+#include "launch/vm_update.h"
 #include "plan/plan.h"
 #include "run/run.h"
 
@@ -174,14 +174,6 @@ static int check_rdt(const struct container *c, const struct update_args *u)
 	return 0;
 }
 
-/* Says whether the command line has changes that are not taken back if a later one fails. */
-static bool changes_for_good(const struct update_args *u)
-{
-	const struct update_devices *d = &u->devices;
-
-	return u->l3 || u->membw || d->rm_nets.n || d->rm_disks.n || d->rm_mounts.n;
-}
-
 static int update_rdt(struct container *c, const struct update_args *u)
 {
 	struct spec_intel_rdt rdt;
@@ -215,33 +207,6 @@ static int split_limits(
 	if (r < 0 || c->cgroup.path || (!cg_wants_limits(&ret->host) && !ret->host.ndevices))
 		return r;
 	return err_set(ENOTSUP, "cannot update container \"%s\": it has no cgroup", c->id);
-}
-
-/*
- * Makes the machine's memory as large as the limits need it, changes the number of vCPUs, and sends
- * the guest the limits that its kernel enforces. What was changed is taken back after an error, and
- * the guest does that itself with the limits, so that nothing has changed then. *all are the limits
- * of host and guest.
- */
-static int update_guest(struct container *c, const struct cg_resources *all,
-	const struct cg_resources *guest, int64_t cpus_quota)
-{
-	uint64_t memory, cpus = 0;
-
-	int r = cpus_quota ? err_ctx(vm_size_check_cpus(c, cpus_quota, RUN_CPU_PERIOD), "--cpus")
-			   : vm_size_check_quota(c, all);
-	if (r >= 0)
-		r = vm_size_grow_memory(c, guest, &memory);
-	if (r < 0)
-		return r;
-	const bool grown = r > 0;
-	r = cpus_quota ? err_ctx(vm_size_set_cpus(c, cpus_quota, RUN_CPU_PERIOD, &cpus), "--cpus")
-		       : vm_size_follow_quota(c, all, &cpus);
-	if (r >= 0)
-		r = vm_update(c, guest, grown);
-	if (r < 0)
-		return vm_size_undo_growth(c, memory, vm_size_undo_cpus(c, cpus, r));
-	return vm_size_shrink_memory(c, guest);
 }
 
 /*
@@ -293,19 +258,6 @@ static int read_disk_size(struct container *c, const struct update_args *u, uint
 }
 
 /*
- * Makes the disk larger. That comes last, because a disk cannot be made smaller again. `others`
- * says whether the command has made changes that stay if this one fails.
- */
-static int update_disk(struct container *c, uint64_t size, bool others)
-{
-	int r = size ? vm_resize_disk(c, size) : 0;
-
-	if (r < 0)
-		return err_ctx(r, "--disk-size%s", others ? " (the other changes are made)" : "");
-	return 0;
-}
-
-/*
  * Reads the new limits, from the file of --resources and from the other options. *ret_quota is set
  * as by set_cpus().
  */
@@ -324,11 +276,27 @@ static int read_limits(struct container *c, const struct update_args *u, struct 
 	return r < 0 ? r : settle_limits(c, ret);
 }
 
+/*
+ * Attaches and detaches devices, and makes the disk `size` bytes large (0: leaves it). The disk
+ * comes last, because a disk cannot be made smaller again.
+ */
+static int update_machine(struct container *c, struct update_devices *u, uint64_t size)
+{
+	int r = update_devices(c, u);
+
+	if (r >= 0 && size) {
+		r = err_ctx(vm_resize_disk(c, size), "--disk-size");
+		r = r < 0 ? update_devices_undo(c, u, r) : 0;
+	}
+	return r < 0 && u->removed ? err_ctx(r, "what was removed stays removed") : r;
+}
+
 static int update_container(struct container *c, struct update_args *u)
 {
 	const bool limits = has_limits(u);
 	struct cg_resources res = {0};
 	struct plan_vm_limits split;
+	struct vm_change guest = VM_UNCHANGED;
 	_cleanup_cg_undo_ struct cg_undo undo = {0};
 	enum container_status status;
 	uint64_t disk_size;
@@ -353,14 +321,10 @@ static int update_container(struct container *c, struct update_args *u)
 		return r;
 	r = update_rdt(c, u);
 	if (r >= 0 && limits && c->vm)
-		r = update_guest(c, &res, &split.guest, quota);
-	if (r < 0)
-		return cg_undo(&c->cgroup, &undo, r);
-	r = update_devices(c, &u->devices);
-	if (r < 0)
-		return r;
-	r = update_disk(c, disk_size, limits || changes_for_good(u));
-	return r < 0 ? update_devices_undo(c, &u->devices, r) : 0;
+		r = vm_update_guest(c, &res, &split.guest, quota, &guest);
+	if (r >= 0)
+		r = update_machine(c, &u->devices, disk_size);
+	return r < 0 ? cg_undo(&c->cgroup, &undo, vm_undo_guest(c, &guest, r)) : 0;
 }
 
 int cmd_update(const struct command *self, const struct globals *g, int argc, char **argv)

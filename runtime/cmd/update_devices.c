@@ -39,6 +39,8 @@ int update_devices(struct container *c, struct update_devices *u)
 		for (size_t k = 0; r >= 0 && k < kinds[i].rm->n; k++) {
 			r = kinds[i].detach(c, kinds[i].rm->v[k]);
 			u->not_attached = r == -ENOENT;
+			if (r >= 0)
+				u->removed++;
 		}
 	for (size_t i = 0; i < KINDS; i++)
 		for (size_t k = 0; r >= 0 && k < kinds[i].add->n; k++) {

@@ -7,8 +7,9 @@
 struct update_devices {
 	/* the values of the options --add-net to --rm-mount */
 	struct option_list add_nets, rm_nets, add_disks, rm_disks, add_mounts, rm_mounts;
-	bool force;   /* the option --force */
-	size_t added; /* how many devices and mounts were attached, in the order of all additions */
+	bool force;     /* the option --force */
+	size_t removed; /* how many devices and mounts were detached */
+	size_t added;   /* how many were attached, in the order of all additions */
 	/* set if the update failed because what an option --rm-... names is not attached */
 	bool not_attached;
 };
