@@ -142,6 +142,8 @@ int cg_change(const struct cgroup *cg, const struct cg_resources *res, struct cg
  * message that is set. A file that cannot be restored is only a warning.
  */
 int cg_undo(const struct cgroup *cg, struct cg_undo *u, int error) must_check;
+/* Takes the limits of cg_change() back. After an error all other files are restored. */
+int cg_restore(const struct cgroup *cg, struct cg_undo *u) must_check;
 
 /*
  * Loads the device program for res and attaches it to the cgroup of the descriptor `dir`, which is

@@ -113,22 +113,33 @@ static int restore(int dir, const struct cg_old *o)
 	return r;
 }
 
-int cg_undo(const struct cgroup *cg, struct cg_undo *u, int error)
+int cg_restore(const struct cgroup *cg, struct cg_undo *u)
 {
-	char why[ERR_MAX];
+	int failed = 0;
 
 	if (!u->n)
-		return error;
-	snprintf(why, sizeof(why), "%s", err_msg());
+		return 0;
 	_cleanup_fd_ int dir = cg_open(cg);
 	for (size_t i = u->n; i-- > 0;) {
 		int r = dir < 0 ? dir : restore(dir, &u->v[i]);
 		if (r < 0)
-			log_warn("%s of cgroup %s is not restored: %s", u->v[i].file, cg->path,
-				cg_strerror(-r));
+			failed = err_set(-r, "%s of cgroup %s is not restored: %s", u->v[i].file,
+				cg->path, cg_strerror(-r));
 	}
 	cg_undo_release(u);
-	if (cg->manager == CG_SYSTEMD && cg_systemd_update(cg) < 0)
+	if (cg->manager == CG_SYSTEMD) {
+		int r = cg_systemd_update(cg);
+		failed = r < 0 ? r : failed;
+	}
+	return failed;
+}
+
+int cg_undo(const struct cgroup *cg, struct cg_undo *u, int error)
+{
+	char why[ERR_MAX];
+
+	snprintf(why, sizeof(why), "%s", err_msg());
+	if (cg_restore(cg, u) < 0)
 		log_warn("%s", err_msg());
 	return err_set(-error, "%s", why);
 }

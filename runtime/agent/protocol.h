@@ -40,6 +40,7 @@
  *		 stime: its start, seconds since 1970; time: CPU seconds; tty: "pts/0" or "?";
  *		 command: the arguments, or [name]
  *	stats    {id}; the reply has stats: {...}, as cg_stats() writes it
+ *	update   {id, undo: bool}: takes back the last update
  *	update   {id, grown: bool}; blob: agent_limits_pack(). grown: the machine has got enough
  *		 memory for the limits while it ran
  *	cpus     {id, count}; the reply comes when the kernel has the first `count` CPUs on line and

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
-#include "launch/hotplug.h"
-#include "launch/live_mounts.h"
+#include "cmd/update_devices.h"
 #include "launch/rdt.h"
 #include "launch/vm_client.h"
-#include "launch/vm_size.h"
+#include "launch/vm_update.h"
 #include "plan/plan.h"
 #include "run/run.h"
 
@@ -69,11 +68,8 @@ struct update_args {
 	 * the values of these options as given on the command line; NULL: the option was not given
 	 */
 	const char *limits[ARRAY_SIZE(limit_options)];
-	struct option_list add_nets, rm_nets, add_disks, rm_disks, add_mounts, rm_mounts;
+	struct update_devices devices;
 	const char *disk_size;
-	bool force;
-	/* set if the update failed because what an option --rm-... names is not attached */
-	bool not_attached;
 };
 
 static int parse_size(const char *text, int64_t *ret)
@@ -178,13 +174,6 @@ static int check_rdt(const struct container *c, const struct update_args *u)
 	return 0;
 }
 
-/* Says whether the command line has changes besides those of cgroups and of the disk's size. */
-static bool changes_more(const struct update_args *u)
-{
-	return u->l3 || u->membw || u->add_nets.n || u->rm_nets.n || u->add_disks.n ||
-	       u->rm_disks.n || u->add_mounts.n || u->rm_mounts.n;
-}
-
 static int update_rdt(struct container *c, const struct update_args *u)
 {
 	struct spec_intel_rdt rdt;
@@ -221,33 +210,6 @@ static int split_limits(
 }
 
 /*
- * Makes the machine's memory as large as the limits need it, changes the number of vCPUs, and sends
- * the guest the limits that its kernel enforces. What was changed is taken back after an error, and
- * the guest does that itself with the limits, so that nothing has changed then. *all are the limits
- * of host and guest.
- */
-static int update_guest(struct container *c, const struct cg_resources *all,
-	const struct cg_resources *guest, int64_t cpus_quota)
-{
-	uint64_t memory, cpus = 0;
-
-	int r = cpus_quota ? err_ctx(vm_size_check_cpus(c, cpus_quota, RUN_CPU_PERIOD), "--cpus")
-			   : vm_size_check_quota(c, all);
-	if (r >= 0)
-		r = vm_size_grow_memory(c, guest, &memory);
-	if (r < 0)
-		return r;
-	const bool grown = r > 0;
-	r = cpus_quota ? err_ctx(vm_size_set_cpus(c, cpus_quota, RUN_CPU_PERIOD, &cpus), "--cpus")
-		       : vm_size_follow_quota(c, all, &cpus);
-	if (r >= 0)
-		r = vm_update(c, guest, grown);
-	if (r < 0)
-		return vm_size_undo_growth(c, memory, vm_size_undo_cpus(c, cpus, r));
-	return vm_size_shrink_memory(c, guest);
-}
-
-/*
  * Fills in the limits whose meaning depends on the version of the runtime specification, which
  * config.json names. config.json is read only if such a limit was given.
  */
@@ -260,34 +222,6 @@ static int settle_limits(struct container *c, struct cg_resources *res)
 	int r = container_spec(c, &s);
 	if (r >= 0)
 		spec_settle_resources(s, res);
-	return r;
-}
-
-/*
- * Detaches and attaches devices. Detaching comes first, so that a device can take the place of
- * another one.
- */
-static int update_devices(struct container *c, struct update_args *u)
-{
-	const struct {
-		const struct option_list *values;
-		int (*change)(struct container *c, const char *value);
-		bool removes;
-	} all[] = {
-		{&u->rm_nets, u->force ? hotplug_force_net : hotplug_remove_net, true},
-		{&u->add_nets, hotplug_add_net, false},
-		{&u->rm_disks, hotplug_remove_disk, true},
-		{&u->add_disks, hotplug_add_disk, false},
-		{&u->rm_mounts, live_mounts_remove, true},
-		{&u->add_mounts, live_mounts_add, false},
-	};
-	int r = 0;
-
-	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-		for (size_t k = 0; r >= 0 && k < all[i].values->n; k++) {
-			r = all[i].change(c, all[i].values->v[k]);
-			u->not_attached = r == -ENOENT && all[i].removes;
-		}
 	return r;
 }
 
@@ -324,19 +258,6 @@ static int read_disk_size(struct container *c, const struct update_args *u, uint
 }
 
 /*
- * Makes the disk larger. That comes last, because a disk cannot be made smaller again. `others`
- * says whether the command has made other changes, which stay if this one fails.
- */
-static int update_disk(struct container *c, uint64_t size, bool others)
-{
-	int r = size ? vm_resize_disk(c, size) : 0;
-
-	if (r < 0)
-		return err_ctx(r, "--disk-size%s", others ? " (the other changes are made)" : "");
-	return 0;
-}
-
-/*
  * Reads the new limits, from the file of --resources and from the other options. *ret_quota is set
  * as by set_cpus().
  */
@@ -355,11 +276,27 @@ static int read_limits(struct container *c, const struct update_args *u, struct 
 	return r < 0 ? r : settle_limits(c, ret);
 }
 
+/*
+ * Attaches and detaches devices, and makes the disk `size` bytes large (0: leaves it). The disk
+ * comes last, because a disk cannot be made smaller again.
+ */
+static int update_machine(struct container *c, struct update_devices *u, uint64_t size)
+{
+	int r = update_devices(c, u);
+
+	if (r >= 0 && size) {
+		r = err_ctx(vm_resize_disk(c, size), "--disk-size");
+		r = r < 0 ? update_devices_undo(c, u, r) : 0;
+	}
+	return r < 0 && u->removed ? err_ctx(r, "what was removed stays removed") : r;
+}
+
 static int update_container(struct container *c, struct update_args *u)
 {
 	const bool limits = has_limits(u);
 	struct cg_resources res = {0};
 	struct plan_vm_limits split;
+	struct vm_change guest = VM_UNCHANGED;
 	_cleanup_cg_undo_ struct cg_undo undo = {0};
 	enum container_status status;
 	uint64_t disk_size;
@@ -384,16 +321,16 @@ static int update_container(struct container *c, struct update_args *u)
 		return r;
 	r = update_rdt(c, u);
 	if (r >= 0 && limits && c->vm)
-		r = update_guest(c, &res, &split.guest, quota);
-	if (r < 0)
-		return cg_undo(&c->cgroup, &undo, r);
-	r = update_devices(c, u);
-	return r < 0 ? r : update_disk(c, disk_size, limits || changes_more(u));
+		r = vm_update_guest(c, &res, &split.guest, quota, &guest);
+	if (r >= 0)
+		r = update_machine(c, &u->devices, disk_size);
+	return r < 0 ? cg_undo(&c->cgroup, &undo, vm_undo_guest(c, &guest, r)) : 0;
 }
 
 int cmd_update(const struct command *self, const struct globals *g, int argc, char **argv)
 {
 	struct update_args u = {0};
+	struct update_devices *d = &u.devices;
 	const struct option_def resources = {"resources", 'r', OPTION_STRING, &u.resources, "FILE",
 		"a resources object in JSON (- for standard input)"};
 	const struct option_def l3 = {
@@ -401,22 +338,22 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 	const struct option_def membw = {"mem-bw-schema", 0, OPTION_STRING, &u.membw, "SCHEMA",
 		"Intel RDT memory bandwidth schema"};
 	const struct option_def devices[] = {
-		{"add-net", 0, OPTION_LIST, &u.add_nets, "INTERFACE",
+		{"add-net", 0, OPTION_LIST, &d->add_nets, "INTERFACE",
 			"give a running microVM this interface of the container's network "
 			"namespace"},
-		{"rm-net", 0, OPTION_LIST, &u.rm_nets, "INTERFACE",
+		{"rm-net", 0, OPTION_LIST, &d->rm_nets, "INTERFACE",
 			"take an interface that was added away from the microVM"},
-		{"add-disk", 0, OPTION_LIST, &u.add_disks, "SOURCE:TARGET[:OPTIONS]",
+		{"add-disk", 0, OPTION_LIST, &d->add_disks, "SOURCE:TARGET[:OPTIONS]",
 			"give a running microVM an image or block device of the host, as the node "
 			"TARGET; options: ro, format=qcow2 (and others; raw without it), "
 			"serial=TEXT, backing=, key="},
-		{"rm-disk", 0, OPTION_LIST, &u.rm_disks, "TARGET",
+		{"rm-disk", 0, OPTION_LIST, &d->rm_disks, "TARGET",
 			"take a disk that was added away from the microVM"},
-		{"add-mount", 0, OPTION_LIST, &u.add_mounts, "SOURCE:TARGET[:ro]",
+		{"add-mount", 0, OPTION_LIST, &d->add_mounts, "SOURCE:TARGET[:ro]",
 			"mount a directory or file of the host into the running container"},
-		{"rm-mount", 0, OPTION_LIST, &u.rm_mounts, "TARGET",
+		{"rm-mount", 0, OPTION_LIST, &d->rm_mounts, "TARGET",
 			"remove a mount that was added"},
-		{"force", 0, OPTION_FLAG, &u.force, NULL,
+		{"force", 0, OPTION_FLAG, &d->force, NULL,
 			"with --rm-net: remove it even if the guest does not release it"},
 		{"disk-size", 0, OPTION_STRING, &u.disk_size, "SIZE",
 			"make the disk of a microVM (vm.image) larger while it runs"},
@@ -440,11 +377,11 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 	if (r != 0)
 		return r < 0 ? r : 0;
 	r = cmd_open(g, args.v[0], true, &c);
-	if (r >= 0 && u.force && !u.rm_nets.n)
+	if (r >= 0 && d->force && !d->rm_nets.n)
 		r = err_set(EINVAL, "--force: expected --rm-net with it");
 	if (r >= 0)
 		r = update_container(&c, &u);
-	if (r < 0 && u.not_attached) {
+	if (r < 0 && d->not_attached) {
 		program_fail(r);
 		return PROGRAM_EXIT_NOT_ATTACHED;
 	}

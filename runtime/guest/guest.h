@@ -192,6 +192,7 @@ struct guest {
 	/* watch on the events of the container's cgroup; fd is -EBADF until the watch is opened */
 	struct cg_events events;
 	struct watch events_watch;
+	struct cg_undo limits_undo; /* what the last update of limits has changed */
 	/* the device rules of the container, without those of attached disks */
 	struct {
 		const struct cg_device_rule *v;

@@ -285,11 +285,11 @@ int guest_watch_oom(struct guest *g)
 static int set_limits(struct guest *g, struct cg_resources *limits)
 {
 	_cleanup_arena_ struct arena a = {0};
-	_cleanup_cg_undo_ struct cg_undo undo = {0};
 	const __typeof__(g->device_rules) before = g->device_rules;
 
+	cg_undo_release(&g->limits_undo);
 	if (!limits->ndevices)
-		return cg_change(&g->cgroup, limits, &undo);
+		return cg_change(&g->cgroup, limits, &g->limits_undo);
 	struct cg_device_rule *rules = arena_array(&g->arena, limits->ndevices, sizeof(*rules));
 	if (!rules)
 		return -ENOMEM;
@@ -303,7 +303,7 @@ static int set_limits(struct guest *g, struct cg_resources *limits)
 	g->device_rules.n = limits->ndevices;
 	int r = guest_add_disk_rules(&a, limits);
 	if (r >= 0)
-		r = cg_change(&g->cgroup, limits, &undo);
+		r = cg_change(&g->cgroup, limits, &g->limits_undo);
 	if (r < 0)
 		g->device_rules = before;
 	return r;
@@ -323,7 +323,10 @@ int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 		limits.devices = &deny_all;
 		limits.ndevices = 1;
 	}
-	return set_limits(g, &limits);
+	int r = set_limits(g, &limits);
+	if (first)
+		cg_undo_release(&g->limits_undo);
+	return r;
 }
 
 /*
@@ -346,22 +349,28 @@ static int check_memory(const struct guest *g, const struct cg_resources *res)
 		field, (unsigned long long)limit, (unsigned long long)have);
 }
 
+static int update(struct guest *g, const struct agent_frame *f)
+{
+	_cleanup_arena_ struct arena a = {0};
+	struct cg_resources *limits;
+
+	void *bytes = guest_copy_blob(&a, f);
+	int r = bytes ? agent_limits_unpack(bytes, f->blob_len, &limits) : -ENOMEM;
+	/* The kernel may not have put memory on line yet that the guest has just got. */
+	if (r >= 0 && !json_get_true(f->json, "grown"))
+		r = check_memory(g, limits);
+	return r < 0 ? r : guest_limit(g, limits, false);
+}
+
 void guest_update(struct guest *g, const struct agent_frame *f)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
-	_cleanup_arena_ struct arena a = {0};
-	struct cg_resources *limits;
 
 	if (!begin_reply(g, f, &w))
 		return;
 	int r = check_cgroup(g);
-	void *bytes = guest_copy_blob(&a, f);
 	if (r >= 0)
-		r = bytes ? agent_limits_unpack(bytes, f->blob_len, &limits) : -ENOMEM;
-	/* The kernel may not have put memory on line yet that the guest has just got. */
-	if (r >= 0 && !json_get_true(f->json, "grown"))
-		r = check_memory(g, limits);
-	if (r >= 0)
-		r = guest_limit(g, limits, false);
+		r = json_get_true(f->json, "undo") ? cg_restore(&g->cgroup, &g->limits_undo)
+						   : update(g, f);
 	end_reply(g, &w, r);
 }

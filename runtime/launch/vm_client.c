@@ -3,11 +3,13 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/pidfd.h>
 
 #include "agent/agent.h"
 #include "agent/orders.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "monitor/control.h"
 
 #define CALL_TIMEOUT_MS VM_ASK_TIMEOUT_MS
@@ -173,6 +175,23 @@ int vm_update(struct container *c, const struct cg_resources *guest, bool grown)
 	json_out_bool(&w.json, "grown", grown);
 	r = agent_limits_pack(guest, &limits);
 	return r < 0 ? r : call_monitor(c, &w, &limits, CALL_TIMEOUT_MS, &reply);
+}
+
+int vm_undo_update(struct container *c, int error)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+	char why[ERR_MAX];
+
+	snprintf(why, sizeof(why), "%s", err_msg());
+	int r = agent_begin(&w, "update");
+	if (r >= 0) {
+		json_out_bool(&w.json, "undo", true);
+		r = call_monitor(c, &w, NULL, CALL_TIMEOUT_MS, &reply);
+	}
+	if (r < 0)
+		log_warn("the limits in the guest are not restored: %s", err_msg());
+	return err_set(-error, "%s", why);
 }
 
 int vm_checkpoint(struct container *c, int state, int memory)

@@ -44,6 +44,11 @@ int vm_find_agent(struct container *c, int timeout_ms, enum vm_agent *ret) must_
  * enough memory for them while it ran.
  */
 int vm_update(struct container *c, const struct cg_resources *guest, bool grown) must_check;
+/*
+ * Takes back the last limits of vm_update(), because what followed has failed with `error`. Returns
+ * `error`, whose message stays.
+ */
+int vm_undo_update(struct container *c, int error) must_check;
 
 /*
  * Returns a socket that becomes readable when the guest's kernel has killed a process because

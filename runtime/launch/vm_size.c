@@ -17,7 +17,6 @@
  * host a kernel may need ten seconds for one vCPU.
  */
 #define CALL_MS 60000
-#define PERIOD_DEFAULT 100000 /* period of a quota of CPU time, in microseconds */
 
 /* What is asked of the guest; *before becomes the number of its vCPUs before the request. */
 struct cpus_request {
@@ -93,7 +92,7 @@ static int send_quota(
 	q->clamp = true;
 	return send_cpus(c,
 		whole_cpus(
-			limits->cpu.quota.v, period->set && period->v ? period->v : PERIOD_DEFAULT),
+			limits->cpu.quota.v, period->set && period->v ? period->v : VM_SIZE_PERIOD),
 		q);
 }
 
@@ -126,7 +125,8 @@ struct memory {
 struct order {
 	const char *name; /* of the member of the request; NULL: nothing */
 	uint64_t value;
-	bool grow; /* the guest only gets memory */
+	bool grow;        /* the guest only gets memory */
+	uint64_t balloon; /* with "undo": what the balloon is to give to the host */
 };
 
 /* Asks the monitor how far the guest is, and to do something before. */
@@ -142,6 +142,8 @@ static int ask_memory(struct container *c, const struct order *o, struct memory 
 	if (o->name)
 		json_out_u64(&w.json, o->name, o->value);
 	json_out_bool(&w.json, "grow", o->grow);
+	if (o->name && streq(o->name, "undo"))
+		json_out_u64(&w.json, "balloon", o->balloon);
 	r = control_call(sock, &w, NULL, CALL_MS, &reply);
 	if (r < 0)
 		return r;
@@ -164,7 +166,7 @@ static void withdraw(struct container *c)
 {
 	struct memory m;
 
-	if (ask_memory(c, &(struct order){"limit", UINT64_MAX, true}, &m) < 0)
+	if (ask_memory(c, &(struct order){"limit", UINT64_MAX, true, 0}, &m) < 0)
 		log_debug("%s", err_msg());
 }
 
@@ -203,19 +205,18 @@ static bool has_memory_limit(const struct cg_resources *limits, const char *fiel
 }
 
 /*
- * Makes the guest's memory follow these limits. *ret_before is what the guest was asked for before,
- * beyond what it had at its start.
+ * Makes the guest's memory follow these limits. With `grow` *ret_before is what the machine was to
+ * have before.
  */
-static int follow_memory(
-	struct container *c, const struct cg_resources *limits, bool grow, uint64_t *ret_before)
+static int follow_memory(struct container *c, const struct cg_resources *limits, bool grow,
+	struct vm_size_memory *ret_before)
 {
 	const char *field, *of_config;
 	uint64_t limit = plan_vm_memory_limit(limits, &field);
 	struct memory m;
 	const struct spec *s;
 
-	*ret_before = VM_SIZE_UNKNOWN;
-
+	*ret_before = (struct vm_size_memory){.growth = VM_SIZE_UNKNOWN};
 	if (!has_memory_limit(limits, field))
 		return 0;
 	int r = container_spec(c, &s);
@@ -230,13 +231,13 @@ static int follow_memory(
 		limit = UINT64_MAX;
 	else if (limit == plan_vm_memory_limit(&s->resources, &of_config))
 		limit = 0;
-	r = ask_memory(c, &(struct order){"limit", limit, grow}, &m);
+	r = ask_memory(c, &(struct order){"limit", limit, grow, 0}, &m);
 	/*
 	 * The command does not wait for memory that the guest gives: the guest's kernel goes on
 	 * trying by itself, may take long, and the limit holds all the same.
 	 */
 	if (r >= 0)
-		*ret_before = m.before;
+		*ret_before = (struct vm_size_memory){m.before, m.wanted};
 	if (r >= 0 && grow)
 		r = await_growth(c, &m);
 	if (r < 0)
@@ -248,28 +249,29 @@ static int follow_memory(
 }
 
 int vm_size_grow_memory(
-	struct container *c, const struct cg_resources *limits, uint64_t *ret_before)
+	struct container *c, const struct cg_resources *limits, struct vm_size_memory *ret_before)
 {
 	return follow_memory(c, limits, true, ret_before);
 }
 
 int vm_size_shrink_memory(struct container *c, const struct cg_resources *limits)
 {
-	uint64_t before;
+	struct vm_size_memory before;
 	int r = follow_memory(c, limits, false, &before);
 
 	return r < 0 ? r : 0;
 }
 
-int vm_size_undo_growth(struct container *c, uint64_t before, int error)
+int vm_size_undo_memory(struct container *c, const struct vm_size_memory *before, int error)
 {
 	char why[ERR_MAX];
 	struct memory m;
 
-	if (before == VM_SIZE_UNKNOWN)
+	if (before->growth == VM_SIZE_UNKNOWN)
 		return error;
 	snprintf(why, sizeof(why), "%s", err_msg());
-	if (ask_memory(c, &(struct order){"undo", before, false}, &m) < 0)
-		log_debug("%s", err_msg());
+	const struct order o = {"undo", before->growth, false, before->balloon};
+	if (ask_memory(c, &o, &m) < 0)
+		log_warn("the size of the guest's memory is not restored: %s", err_msg());
 	return err_set(-error, "%s", why);
 }

@@ -21,6 +21,8 @@
  *	                                                 limit; 0: that of config.json; 2^64-1: no
  *	                                                 limit; absent: nothing changes. grow: the
  *	                                                 guest gets memory, and gives none
+ *	memory {undo, balloon}                           the same reply. The guest is asked again
+ *	                                                 for what it was asked for before
  *	checkpoint {}, two empty files for state and     reply, when the machine is saved and paused
  *	  memory of the machine
  *	end {}, on the same connection                   none: the machine ends; if the connection

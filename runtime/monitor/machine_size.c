@@ -100,18 +100,23 @@ static int resize(struct monitor *m, uint64_t limit, bool grow)
 }
 
 /*
- * Asks the guest again for what it was asked for before a growth, because the command could not do
- * the rest of what it was told to do.
+ * Asks the guest again for what it was asked for before a change, because the command could not do
+ * the rest of what it was told to do. The command of an earlier caisson does not name the balloon.
  */
-static int undo_growth(struct monitor *m, const struct agent_frame *f)
+static int undo_change(struct monitor *m, const struct agent_frame *f)
 {
-	uint64_t bytes;
+	uint64_t bytes, balloon = 0;
 
 	if (json_get_u64(f->json, "undo", &bytes) < 0 || bytes % VIRTIO_MEM_BLOCK ||
 		bytes > m->a->machine->hot_memory)
 		return err_set(EPROTO, "memory: expected what the guest was asked for before");
+	const bool has_balloon = json_get(f->json, "balloon") != NULL;
+	if (has_balloon &&
+		(json_get_u64(f->json, "balloon", &balloon) < 0 || balloon % VIRTIO_BALLOON_PAGE ||
+			balloon > m->a->machine->memory))
+		return err_set(EPROTO, "memory: expected what the balloon was to have before");
 	engine_request_memory(&m->engine, bytes);
-	return 0;
+	return has_balloon ? engine_set_balloon(&m->engine, balloon) : 0;
 }
 
 int machine_size_memory(struct monitor *m, struct client *c, const struct agent_frame *f)
@@ -124,7 +129,7 @@ int machine_size_memory(struct monitor *m, struct client *c, const struct agent_
 	int r = monitor_check_running(m, false);
 	engine_get_memory(&m->engine, &before);
 	if (r >= 0 && json_get(f->json, "undo")) {
-		r = undo_growth(m, f);
+		r = undo_change(m, f);
 	} else if (r >= 0 && json_get(f->json, "limit")) {
 		if (json_get_u64(f->json, "limit", &limit) < 0)
 			return err_set(EPROTO, "memory: expected a limit in bytes");

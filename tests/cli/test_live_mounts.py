@@ -88,6 +88,27 @@ def test_refused(running, source):
     assert not os.path.exists(os.path.join(c.rt.root, c.id, "attached.json"))
 
 
+def test_all_or_none_is_added(running, source):
+    """If one of several additions fails, those before it are removed again. What was removed to make room for them stays removed."""
+    c = running
+
+    def mounts():
+        return c.exec("sh", "-c", "cut -d ' ' -f 5 /proc/self/mountinfo").ok().out
+    before = mounts()
+    attached = os.path.join(c.rt.root, c.id, "attached.json")
+    both = ("--add-mount", f"{source}:/data", "--add-mount", f"{source}/file:/data/file")
+    update(c, *both, "--add-mount", f"{source}/missing:/x").failed("--add-mount", "missing")
+    assert mounts() == before and not os.path.exists(attached)
+    update(c, *both).ok()
+    update(c, "--add-mount", f"{source}:/more", "--add-mount", f"{source}:/data").failed("/data", "added at /data already")
+    assert mounts().split() == [*before.split(), "/data", "/data/file"]
+    update(c, "--rm-mount", "/data/file", "--rm-mount", "/data", "--add-mount", f"{source}/below:/data").ok()
+    assert c.exec("ls", "/data").ok().out == ""
+    update(c, "--rm-mount", "/data", "--add-mount", f"{source}:/data", "--add-mount", f"{source}:/proc").failed(
+        "what was removed stays removed", "target /proc")
+    assert mounts() == before and not os.path.exists(attached)
+
+
 def test_links_stay_in_the_root(running, source, tmp_path):
     """If a symbolic link in the container points out of the root, caisson resolves the link beneath the container's root."""
     c = running

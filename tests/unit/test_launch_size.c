@@ -23,7 +23,7 @@
 
 #include "agent/agent.h"
 #include "base/fd.h"
-#include "launch/vm_size.h"
+#include "launch/vm_update.h"
 #include "machine/machine_config.h"
 #include "monitor/control.h"
 
@@ -42,19 +42,24 @@ static struct {
 	bool grow;
 	uint64_t count; /* the last number of vCPUs that came, with `check` */
 	bool check;
-	bool no_hotplug; /* the guest's kernel cannot put a vCPU on line */
+	unsigned updates, undos; /* how many requests "update" came, and how many with `undo` */
+	bool cannot_shrink;      /* it fails after it has asked the guest for less memory */
+	bool no_hotplug;         /* the guest's kernel cannot put a vCPU on line */
 } monitor;
 
 static struct container c;
-static uint64_t before; /* what vm_size_grow_memory() has said last */
+static struct vm_size_memory before; /* what vm_size_grow_memory() has said last */
 static char dir[] = "/tmp/launch-size-XXXXXX";
 
 /* Does what resize() of monitor/machine_size.c does for a machine of 512 MiB. */
 static void take_limit(const struct agent_frame *f)
 {
 	monitor.before = monitor.requested;
-	if (json_get_u64(f->json, "undo", &monitor.requested) >= 0)
+	if (json_get_u64(f->json, "undo", &monitor.requested) >= 0) {
+		if (json_get_u64(f->json, "balloon", &monitor.wanted) < 0)
+			abort();
 		return;
+	}
 	if (json_get_u64(f->json, "limit", &monitor.limit) < 0)
 		return;
 	monitor.grow = json_get_true(f->json, "grow");
@@ -78,9 +83,15 @@ static void reply(int sock)
 	monitor.requests++;
 	if (json_get_u64(f.json, "count", &monitor.count) >= 0)
 		monitor.check = json_get_true(f.json, "check");
-	else
+	else if (!streq(f.type, "update"))
 		take_limit(&f);
-	json_out_i64(&w.json, "errno", monitor.no_hotplug ? EOPNOTSUPP : 0);
+	else if (json_get_true(f.json, "undo"))
+		monitor.undos++;
+	else
+		monitor.updates++;
+	const bool shrinks = json_get(f.json, "limit") && !monitor.grow;
+	json_out_i64(&w.json, "errno",
+		monitor.no_hotplug || (shrinks && monitor.cannot_shrink) ? EOPNOTSUPP : 0);
 	json_out_str(&w.json, "message", monitor.no_hotplug ? "CONFIG_HOTPLUG_CPU" : "");
 	json_out_u64(&w.json, "wanted", monitor.wanted);
 	json_out_u64(&w.json, "given", monitor.given);
@@ -189,14 +200,23 @@ static void a_growth_is_undone(void **state)
 	assert_int_equal(follow(400 * MIB, true), 1);
 	assert_int_equal(follow(500 * MIB, true), 1);
 	assert_int_equal(monitor.requested, 116 * MIB);
-	assert_int_equal(vm_size_undo_growth(&c, before, err_set(EINVAL, "pids.limit")), -EINVAL);
+	assert_int_equal(vm_size_undo_memory(&c, &before, err_set(EINVAL, "pids.limit")), -EINVAL);
 	assert_string_equal(err_msg(), "pids.limit");
 	assert_int_equal(monitor.requested, 16 * MIB);
+	/* The guest was to give memory, and what followed has failed. */
+	monitor.wanted = 10 * MIB;
+	assert_int_equal(follow(100 * MIB, true), 0);
+	assert_int_equal(follow(100 * MIB, false), 0);
+	monitor.wanted = 30 * MIB; /* as the real monitor makes it */
+	assert_int_equal(monitor.requested, 0);
+	assert_int_equal(vm_size_undo_memory(&c, &before, err_set(EINVAL, "a disk")), -EINVAL);
+	assert_int_equal(monitor.requested, 16 * MIB);
+	assert_int_equal(monitor.wanted, 10 * MIB);
 	/* The monitor of an earlier caisson cannot undo anything. */
 	monitor.old = true;
 	assert_int_equal(follow(500 * MIB, true), 1);
 	const unsigned requests = monitor.requests;
-	assert_int_equal(vm_size_undo_growth(&c, before, -EINVAL), -EINVAL);
+	assert_int_equal(vm_size_undo_memory(&c, &before, -EINVAL), -EINVAL);
 	assert_int_equal(monitor.requests, requests);
 }
 
@@ -218,7 +238,8 @@ static void a_quota_is_checked_first(void **state)
 	assert_int_equal(vm_size_check_quota(&c, &limits), 0);
 	assert_int_equal(monitor.count, 3);
 	assert_true(monitor.check);
-	assert_int_equal(vm_size_follow_quota(&c, &limits, &before), 0);
+	uint64_t cpus;
+	assert_int_equal(vm_size_follow_quota(&c, &limits, &cpus), 0);
 	assert_int_equal(monitor.count, 3);
 	assert_false(monitor.check);
 	monitor.no_hotplug = true;
@@ -229,10 +250,12 @@ static void a_quota_is_checked_first(void **state)
 /* vCPUs that were changed become as many as they were if what followed has failed. */
 static void vcpus_are_taken_back(void **state)
 {
+	uint64_t cpus;
+
 	monitor.before = 2;
-	assert_int_equal(vm_size_set_cpus(&c, 300000, 100000, &before), 0);
+	assert_int_equal(vm_size_set_cpus(&c, 300000, 100000, &cpus), 0);
 	assert_int_equal(monitor.count, 3);
-	assert_int_equal(vm_size_undo_cpus(&c, before, err_set(EINVAL, "pids.limit")), -EINVAL);
+	assert_int_equal(vm_size_undo_cpus(&c, cpus, err_set(EINVAL, "pids.limit")), -EINVAL);
 	assert_string_equal(err_msg(), "pids.limit");
 	assert_int_equal(monitor.count, 2);
 	/* Nothing is asked for if no vCPUs were changed. */
@@ -241,10 +264,40 @@ static void vcpus_are_taken_back(void **state)
 	assert_int_equal(monitor.requests, requests);
 	/* The guest of an earlier caisson does not say how many there were. */
 	monitor.old = true;
-	assert_int_equal(vm_size_set_cpus(&c, 100000, 100000, &before), 0);
-	assert_int_equal(vm_size_undo_cpus(&c, before, err_set(EINVAL, "pids.limit")), -EINVAL);
+	assert_int_equal(vm_size_set_cpus(&c, 100000, 100000, &cpus), 0);
+	assert_int_equal(vm_size_undo_cpus(&c, cpus, err_set(EINVAL, "pids.limit")), -EINVAL);
 	assert_string_equal(err_msg(), "the vCPUs stay changed: pids.limit");
 	assert_int_equal(monitor.requests, requests + 1);
+}
+
+/* If the last step fails, the guest gets its memory, its limits and its vCPUs back. */
+static void a_guest_that_cannot_shrink_is_as_it_was(void **state)
+{
+	const struct cg_resources limits = {.memory.limit = {.set = true, .v = 100 * MIB}};
+	struct vm_change change;
+
+	monitor.follows = true;
+	assert_int_equal(follow(500 * MIB, true), 1);
+	monitor.wanted = 10 * MIB;
+	for (int cannot = 0; cannot < 2; cannot++) {
+		monitor.cannot_shrink = cannot;
+		err_clear();
+		int r = vm_update_guest(&c, &limits, &limits, 300000, &change);
+		assert_int_equal(r, cannot ? -EOPNOTSUPP : 0);
+		assert_int_equal(monitor.updates, cannot + 1);
+		assert_int_equal(monitor.undos, cannot);
+		if (!cannot) {
+			assert_int_equal(monitor.requested, 0);
+			r = vm_undo_guest(&c, &change, err_set(EINVAL, "a disk"));
+			assert_int_equal(r, -EINVAL);
+			assert_int_equal(monitor.undos, 1);
+			monitor.undos = 0;
+		}
+		assert_int_equal(monitor.requested, 116 * MIB);
+		assert_int_equal(monitor.wanted, 10 * MIB);
+		/* The test's monitor has one `before`, which it also says of the vCPUs. */
+		assert_int_equal(monitor.count, 116 * MIB);
+	}
 }
 
 int main(void)
@@ -255,6 +308,7 @@ int main(void)
 		TEST(a_guest_that_has_more_does_not_delay_a_limit),
 		TEST(a_growth_that_the_guest_does_not_follow_is_withdrawn),
 		TEST(a_growth_is_undone),
+		TEST(a_guest_that_cannot_shrink_is_as_it_was),
 		TEST(a_quota_is_checked_first),
 		TEST(vcpus_are_taken_back),
 	};

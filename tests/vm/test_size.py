@@ -38,6 +38,10 @@ def test_vcpus(vm):
         update(c, "--cpus", text).failed(f"--cpus {text}", "expected a number")
     assert cpus(c) == 3
     assert c.exec("cat", "/sys/fs/cgroup/memory.max", timeout=60).ok().out == "max\n"
+    # What comes after the limits fails, and all of them are taken back.
+    update(c, "--cpus", "1", "--pids-limit", "70", "--memory", "100m", "--add-mount", "/missing:/x").failed("--add-mount /missing:/x")
+    wait_for(lambda: cpus(c) == 3, "three CPUs", timeout=60)
+    assert c.exec("cat", "/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/memory.max", timeout=60).ok().out == "max\nmax\n"
     update(c, "--cpus", "1").ok()
     wait_for(lambda: cpus(c) == 1, "one CPU", timeout=60)
     c.kill("KILL")
@@ -74,6 +78,10 @@ def test_memory(vm):
     update(c, "--memory", "-1").ok()
     wait_for(lambda: free(c) > before - 60, "an empty balloon", timeout=BOOT)
     update(c, "--pids-limit", "100").ok()
+    # The machine gives no memory for a limit that is taken back.
+    update(c, "--memory", "100m", "--rm-mount", "/none").failed("--rm-mount /none")
+    assert c.exec("cat", "/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/memory.max", timeout=60).ok().out == "100\nmax\n"
+    wait_for(lambda: free(c) > before - 60, "an empty balloon", timeout=BOOT)
     c.kill("KILL")
     c.wait(timeout=60)
     c.delete()

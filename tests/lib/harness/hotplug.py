@@ -193,7 +193,12 @@ def disks(vm, tmp):
     assert not os.path.exists("/dev/data") and inside(vm, "cat", "/dev/data").out == ""
     update(vm, "--rm-disk", "/dev/other").ok()
     assert inside(vm, "ls", "/sys/block").ok().out == before
-    update(vm, "--add-disk", f"{image}:/dev/data").ok()  # works only if no process holds the image's lock any more
+    # If a later device cannot be attached, those before it are detached again. No process holds the image's lock any more then.
+    update(vm, "--add-disk", f"{image}:/dev/data", "--add-disk", f"{other}:/dev/null").failed(f"--add-disk {other}:/dev/null")
+    update(vm, "--add-disk", f"{image}:/dev/data", "--add-mount", f"{image}:/proc").failed(f"--add-mount {image}:/proc")
+    assert inside(vm, "ls", "/sys/block").ok().out == before and inside(vm, "cat", "/dev/data").out == ""
+    assert "io.caisson.attached" not in vm.rt("state", vm.id).json().get("annotations", {})
+    update(vm, "--add-disk", f"{image}:/dev/data").ok()
     update(vm, "--rm-disk", "/dev/data").ok()
 
 
