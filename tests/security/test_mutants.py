@@ -45,7 +45,7 @@ def test_the_tests_of_the_mutant_exist(mutant):
             unit, _, case = test[5:].partition(": ")
             paths = [os.path.join(TOP, "tests", d, f"test_{unit}.c") for d in ("unit", "security")]
             text = "".join(open(p).read() for p in paths if os.path.exists(p))
-            assert f"cmocka_unit_test(test_{case})" in text, test
+            assert re.search(rf"\b(cmocka_unit_test|TEST|T)\((test_)?{case}\)", text), test
         else:
             file, _, name = test.partition("::")
             assert f"def {name}(" in open(os.path.join(TOP, file)).read(), test
@@ -68,6 +68,14 @@ def test_mutants_run_in_the_test_host_only():
     ({"a": "failed", "b": "not run"}, "not tested")])
 def test_verdict(tests, want):
     assert mutate.verdict({"tests": tests}) == want
+
+
+@pytest.mark.parametrize("cases,want", [
+    ({"test_a": True, "test_b": False}, (True, False)), ({"a": False}, (True, True)), ({"a": True}, (True, False)),
+    ({"test_b": False}, (False, False)), ({}, (False, False)), ({mutate.ENDED: False}, (True, True))])
+def test_cases_of_a_unit_test(cases, want):
+    results = {"unit": {"u": cases}, "pytest": {}}
+    assert (mutate.ran("unit/u: a", results), mutate.killed("unit/u: a", results)) == want
 
 
 def test_an_error_is_no_kill():

@@ -59,6 +59,8 @@ static int set_up(void **state)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s), 0);
 	m.clients[0].sock = s[0];
 	command = s[1];
+	/* A test whose answer does not come fails, and does not wait. */
+	assert_int_equal(fcntl(command, F_SETFL, O_NONBLOCK), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, s), 0);
 	foreign_qga_open(&m, s[0]);
 	agent = s[1];

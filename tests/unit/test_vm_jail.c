@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests that the jail allows a vCPU's thread all system calls that the devices need, because this
- * thread runs a device's code when the guest writes a register. The test runs this code for each
- * device while only these system calls are allowed; any other call would end the monitor.
+ * Tests the jail: that it takes the rights of the process, and that it allows a vCPU's thread all
+ * system calls that the devices need, because this thread runs a device's code when the guest
+ * writes a register. The test `all` runs this code for each device while only these system calls
+ * are allowed; any other call would end the monitor.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,13 +13,19 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <linux/landlock.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -248,6 +255,16 @@ static void own_other_wide(void)
 	syscall(SYS_fcntl, 0, INT64_C(1) << 32 | F_SETOWN, getppid());
 }
 
+/* Checks that the kernel kills each of the functions, which the caller runs in a jail. */
+static void expect_forbidden(void (*const forbidden[])(void), size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		int status = child_status(forbidden[i]);
+		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
+			fail_msg("forbidden call %zu: wait status 0x%x", i, (unsigned)status);
+	}
+}
+
 /* Checks that a jailed server can send signals to itself only. */
 static void signals(void **state)
 {
@@ -257,16 +274,175 @@ static void signals(void **state)
 	if (!JAIL_HAS_FILTERS)
 		skip();
 	assert_int_equal(child_status(signal_self), 0);
-	for (size_t i = 0; i < ARRAY_SIZE(forbidden); i++) {
-		int status = child_status(forbidden[i]);
-		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
-	}
+	expect_forbidden(forbidden, ARRAY_SIZE(forbidden));
+}
+
+/* Puts this process into the jail of a server that has memory and threads. */
+static void enter_server(void)
+{
+	static const int calls[] = {SCMP_SYS(exit_group)};
+
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHECK(jail_filter_calls(calls, ARRAY_SIZE(calls), JAIL_MEMORY | JAIL_THREADS_OF_C) >= 0);
+}
+
+static void *map_page(int prot)
+{
+	return mmap(NULL, 4096, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+static void use_memory(void)
+{
+	enter_server();
+	void *page = map_page(PROT_READ | PROT_WRITE);
+	CHECK(page != MAP_FAILED && mprotect(page, 4096, PROT_READ) == 0);
+}
+
+static void map_executable(void)
+{
+	enter_server();
+	map_page(PROT_READ | PROT_EXEC);
+}
+
+static void make_executable(void)
+{
+	enter_server();
+	void *page = map_page(PROT_READ | PROT_WRITE);
+	mprotect(page, 4096, PROT_READ | PROT_EXEC);
+}
+
+static void start_process(void)
+{
+	enter_server();
+	syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
+/* Puts this process into the jail of the monitor's loop. Returns the process that it may kill. */
+static pid_t enter_loop(void)
+{
+	struct jail j;
+	const pid_t killable = getppid();
+
+	CHECK(jail_compile(&j, &killable, 1) >= 0);
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHECK(jail_enter_thread(&j, JAIL_LOOP) >= 0);
+	return killable;
+}
+
+static void kill_killable(void)
+{
+	CHECK(kill(enter_loop(), 0) == 0 && kill(getpid(), 0) == 0);
+}
+
+static void kill_other(void)
+{
+	enter_loop();
+	kill(1, 0);
+}
+
+static void kill_all(void)
+{
+	enter_loop();
+	kill(-1, 0);
+}
+
+/* Checks that a jailed server can make neither executable memory nor processes. */
+static void memory_and_processes(void **state)
+{
+	static void (*const forbidden[])(void) = {map_executable, make_executable, start_process};
+
+	if (!JAIL_HAS_FILTERS)
+		skip();
+	assert_int_equal(child_status(use_memory), 0);
+	expect_forbidden(forbidden, ARRAY_SIZE(forbidden));
+}
+
+/* Checks that the monitor can kill only itself and the processes that it has named. */
+static void kills(void **state)
+{
+	static void (*const forbidden[])(void) = {kill_other, kill_all};
+
+	if (!JAIL_HAS_FILTERS)
+		skip();
+	assert_int_equal(child_status(kill_killable), 0);
+	expect_forbidden(forbidden, ARRAY_SIZE(forbidden));
+}
+
+static void check_capabilities(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct has[2];
+
+	CHECK(syscall(SYS_capget, &head, has) == 0);
+	for (size_t i = 0; i < 2; i++)
+		CHECK(!has[i].effective && !has[i].permitted && !has[i].inheritable);
+	for (unsigned long cap = 0; cap <= CAP_LAST_CAP; cap++)
+		CHECK(prctl(PR_CAPBSET_READ, cap) <= 0);
+	CHECK(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
+	CHECK(prctl(PR_GET_DUMPABLE) == 0);
+}
+
+/* Checks that Landlock forbids what the empty root directory alone would allow. */
+static void check_landlock(bool has_landlock)
+{
+	int root = open("/", O_RDONLY | O_DIRECTORY);
+
+	CHECK(has_landlock ? root < 0 && errno == EACCES : root >= 0);
+}
+
+/* Checks all that the monitor has given up besides system calls. */
+static void run_rights(void)
+{
+	const gid_t group = 4;
+	struct jail j;
+	struct rlimit core;
+	struct stat st;
+
+	const bool has_landlock =
+		syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
+	CHECK(setgroups(1, &group) == 0);
+	const uid_t id = jail_id(getpid());
+	CHECK(jail_enter(&j, NULL, 0) >= 0);
+	check_capabilities();
+	CHECK(getuid() == id && geteuid() == id && getgid() == id && getegid() == id);
+	CHECK(getgroups(0, NULL) == 0);
+	CHECK(setresuid(0, 0, 0) < 0);
+	CHECK(stat("/proc", &st) < 0 && errno == ENOENT && stat("/etc", &st) < 0);
+	CHECK(mkdir("/new", 0700) < 0);
+	CHECK(getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_max == 0);
+	check_landlock(has_landlock);
+	jail_release(&j);
+}
+
+static void rights(void **state)
+{
+	needs_root();
+	in_child(run_rights);
+}
+
+/*
+ * Checks that the process is out of its user's sight even in a user namespace that maps no other
+ * user, because there the kernel does not see to that.
+ */
+static void run_rights_in_a_user_namespace(void)
+{
+	CHECK(unshare(CLONE_NEWUSER) == 0);
+	CHECK(jail_drop_rights(0x70000000) >= 0);
+	check_capabilities();
+}
+
+static void rights_in_a_user_namespace(void **state)
+{
+	needs_root();
+	in_child(run_rights_in_a_user_namespace);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(all), cmocka_unit_test(ids), cmocka_unit_test(signals)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(all), cmocka_unit_test(ids),
+		cmocka_unit_test(signals), cmocka_unit_test(memory_and_processes),
+		cmocka_unit_test(kills), cmocka_unit_test(rights),
+		cmocka_unit_test(rights_in_a_user_namespace)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -287,6 +287,22 @@ static void indirect(void **state)
 	put_desc(desc(g, 0, 0), 0x80000, 1100 * 16, TABLE, 0);
 	expect_broken(g, "longer than 1024");
 	/*
+	 * A table that is short enough by itself is too long behind buffers of the queue's own
+	 * table.
+	 */
+	bring_up(g, INDIRECT);
+	put_desc(desc(g, 0, 0), DATA, 8, WRITE | NEXT, 1);
+	put_desc(desc(g, 0, 1), 0x80000, 1024 * 16, TABLE, 0);
+	put_desc(&t[1023], DATA, 1, WRITE, 0);
+	expect_broken(g, "longer than 1024 buffers");
+	put_desc(&t[1023], DATA, 1, WRITE | NEXT, 1024);
+	/* The table ends before the descriptor to which its last one leads. */
+	bring_up(g, INDIRECT);
+	put_desc(&t[0], DATA, 8, WRITE | NEXT, 2);
+	put_desc(desc(g, 0, 0), 0x80000, 2 * 16, TABLE, 0);
+	expect_broken(g, "descriptor 2 of chain 0: there are 2");
+	put_desc(&t[0], DATA, 1, WRITE | NEXT, 1);
+	/*
 	 * A descriptor chain of the longest allowed length must work, also in an indirect table
 	 * that is not aligned.
 	 */
