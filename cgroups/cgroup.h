@@ -193,22 +193,27 @@ int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct c
 	must_check;
 
 /*
- * What the kernel says of the cgroup of the descriptor `dir`, which is from cg_open(). cg_is_busy()
- * returns whether the cgroup can take no process: cgroup v2 refuses processes (-EBUSY) if the
- * cgroup enables controllers for cgroups beneath it. cg_dir_is_frozen() returns whether the cgroup
- * is frozen. If the kernel does not say, both functions return false and set no message.
+ * Returns whether the kernel says that the cgroup of the descriptor `dir`, which is from cg_open(),
+ * is frozen. If the kernel does not say, this is false, and there is no message.
  */
-bool cg_is_busy(int dir);
 bool cg_dir_is_frozen(int dir);
 
 /*
  * Makes a copy of cg for the cgroup of the process pid, which must be cg or a cgroup beneath cg.
- * `exec` needs this for a container that manages cgroups of its own, as systemd does: such a
- * container has moved its processes into cgroups beneath cg, and cg itself then refuses processes
- * with -EBUSY.
  */
 int cg_at_process(struct arena *a, const struct cgroup *cg, pid_t pid, struct cgroup *ret)
 	must_check;
+
+/*
+ * Opens the cgroup for a process that joins the container whose INIT (the container's first
+ * process) is pid, and describes the cgroup in *cg, which is the container's cgroup at first. The
+ * new process goes into the container's cgroup, as with runc and crun, even if INIT has moved to
+ * another cgroup. If a systemd in the container has moved all processes into cgroups beneath the
+ * container's cgroup, the kernel lets no process into the container's cgroup. Then the new process
+ * goes into INIT's cgroup. If INIT's cgroup cannot be read, the container's cgroup is tried all the
+ * same.
+ */
+int cg_open_for_exec(struct arena *a, struct cgroup *cg, pid_t pid) must_check;
 
 /*
  * Returns whether the kernel has killed a process of the cgroup because the cgroup's memory limit

@@ -11,6 +11,7 @@
  */
 #include <stdio.h>
 
+#include "base/fd.h"
 #include "cgroups/cg_internal.h"
 
 static int choose_path(struct arena *a, const struct cg_options *opt, const char **ret)
@@ -157,16 +158,17 @@ int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct c
 	return fd < 0 ? fd : 0;
 }
 
-bool cg_is_busy(int dir)
+/*
+ * Returns whether the cgroup of the descriptor `dir` can take no process: cgroup v2 refuses
+ * processes (-EBUSY) if the cgroup enables controllers for cgroups beneath it. If the kernel does
+ * not say, this is false, and the call that enters the cgroup reports the error.
+ */
+static bool is_busy(int dir)
 {
 	char list[CG_LIST_MAX];
 
 	if (cg_read(dir, "cgroup.subtree_control", list, sizeof(list)) < 0) {
 		err_clear();
-		/*
-		 * cg_is_busy() reports no error, because the call that enters the cgroup will
-		 * report it.
-		 */
 		return false;
 	}
 	return list[strspn(list, " \n")] != '\0';
@@ -188,6 +190,21 @@ int cg_at_process(struct arena *a, const struct cgroup *cg, pid_t pid, struct cg
 			path, cg->path);
 	ret->path = path;
 	return 0;
+}
+
+int cg_open_for_exec(struct arena *a, struct cgroup *cg, pid_t pid)
+{
+	struct cgroup other;
+	_cleanup_fd_ int dir = cg_open(cg);
+
+	if (dir < 0 || !is_busy(dir))
+		return take_fd(&dir);
+	if (cg_at_process(a, cg, pid, &other) < 0) {
+		err_clear();
+		return take_fd(&dir);
+	}
+	*cg = other;
+	return cg_open(cg);
 }
 
 static const char *const manager_names[] = {

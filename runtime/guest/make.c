@@ -186,10 +186,7 @@ void process_create(struct guest *g, const struct agent_frame *f)
 		process_fail(p, r);
 }
 
-/*
- * Finds the cgroup for an exec. If the container manages cgroups itself, it may have moved its
- * processes into a child cgroup, and then the container's own cgroup accepts no processes any more.
- */
+/* Finds the cgroup for an exec. do_cgroup_attach() opens the cgroup again. */
 static int find_cgroup(struct process *p, const struct process *container, const char *sub)
 {
 	const struct cgroup *own = &p->guest->cgroup;
@@ -198,9 +195,9 @@ static int find_cgroup(struct process *p, const struct process *container, const
 		int r = cg_child(&p->arena, own, sub, &p->exec_cgroup);
 		return r < 0 ? err_ctx(r, "--cgroup") : 0;
 	}
-	if (cg_at_process(&p->arena, own, container->child.pid, &p->exec_cgroup) < 0)
-		p->exec_cgroup = *own;
-	return 0;
+	p->exec_cgroup = *own;
+	_cleanup_fd_ int dir = cg_open_for_exec(&p->arena, &p->exec_cgroup, container->child.pid);
+	return dir < 0 ? dir : 0;
 }
 
 static int take_exec(struct process *p, const struct agent_frame *f)

@@ -32,6 +32,8 @@
 
 #define OUTPUT_WAIT 500 /* how long, in ms, the agent waits for the rest of a terminal's output */
 #define LAST_WORDS_WAIT 1000
+/* how long, in ms, the agent waits between two looks at a stage that was killed */
+#define STAGE_WAIT 20
 
 static void stop_listening(struct process *p)
 {
@@ -374,12 +376,33 @@ static void say_exited(struct process *p)
 }
 
 /*
+ * Ends the stage of a process that was killed before the step FORK. process_signal() keeps the
+ * signals for the child that the stage is about to make. But in a frozen cgroup the stage makes no
+ * child before the container is resumed, so that the exec would last until then, and would run the
+ * program after all. Returns in how many milliseconds this has to be called again, or -1.
+ */
+static int kill_frozen_stage(struct process *p)
+{
+	if (!may_fork(p) || p->exited || !(p->signals >> (SIGKILL - 1) & 1))
+		return -1;
+	if (cg_is_frozen(&p->exec_cgroup) > 0) {
+		pidfd_send_signal(p->child.pidfd, SIGKILL, NULL, 0);
+		return -1;
+	}
+	err_clear();
+	/* The stage is about to fork, or the kernel is about to freeze it. */
+	return STAGE_WAIT;
+}
+
+/*
  * Reports the exit of the process to the monitor if the report is due. Returns how many
  * milliseconds later it is due, -1 if it is not due at a certain time, or 0 if the report was sent.
  */
 static int settle_process(struct process *p, int64_t now)
 {
-	if (!p->exited || p->told || p->failed)
+	if (!p->exited && !p->failed)
+		return kill_frozen_stage(p);
+	if (p->told || p->failed)
 		return -1;
 	/*
 	 * The exit is not reported yet, because the channel to INIT is open and may still hold a

@@ -68,29 +68,6 @@ static int check_console_options(const struct exec_options *o)
 	return 0;
 }
 
-/*
- * Opens the cgroup for the new process, and describes the cgroup in *cg. The new process goes into
- * the cgroup that was made for the container, as in runc and crun, even if INIT (the container's
- * first process) has moved to another one. If a systemd in the container has moved all processes
- * into cgroups below the container's cgroup, the kernel lets no process into the container's
- * cgroup. Then the new process goes into INIT's cgroup. If INIT's cgroup cannot be read, the
- * container's cgroup is tried all the same.
- */
-static int open_cgroup(struct container *c, const struct exec_options *o, struct cgroup *cg)
-{
-	struct cgroup other;
-	_cleanup_fd_ int dir = cg_open(cg);
-
-	if (dir < 0 || o->cgroup || !cg_is_busy(dir))
-		return take_fd(&dir);
-	if (cg_at_process(&c->arena, cg, c->pid, &other) < 0) {
-		err_clear();
-		return take_fd(&dir);
-	}
-	*cg = other;
-	return cg_open(cg);
-}
-
 static int choose_cgroup(struct launch *l, const struct exec_options *o)
 {
 	struct container *c = l->c;
@@ -101,7 +78,7 @@ static int choose_cgroup(struct launch *l, const struct exec_options *o)
 	int r = o->cgroup ? cg_child(&c->arena, &c->cgroup, o->cgroup, &cg) : 0;
 	if (r < 0)
 		return err_ctx(r, "--cgroup");
-	_cleanup_fd_ int dir = open_cgroup(c, o, &cg);
+	_cleanup_fd_ int dir = o->cgroup ? cg_open(&cg) : cg_open_for_exec(&c->arena, &cg, c->pid);
 	/*
 	 * The kernel is asked whether the cgroup is frozen, because a process of the container may
 	 * have frozen the cgroup without caisson.

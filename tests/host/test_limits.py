@@ -148,6 +148,21 @@ def test_events_tell_of_memory_that_ran_out(ctr):
     assert p.wait(10) == 0
 
 
+def test_exec_if_the_containers_cgroup_takes_no_process(ctr):
+    """exec joins the cgroup of the container's first process if the container has shared out its own, as a systemd in it does."""
+    top = "/sys/fs/cgroup"
+    c = ctr.sh(f"mkdir {top}/sub && echo $$ >{top}/sub/cgroup.procs; until test -e /go; do sleep 0.1; done; "
+               f"echo +pids >{top}/cgroup.subtree_control && echo shared out; sleep 1000")
+    c.conf["mounts"] = [{**m, "options": [o for o in m["options"] if o != "ro"]} if m["type"] == "cgroup" else m for m in c.conf["mounts"]]
+    c.up()
+    assert c.exec("tail", "-n1", "/proc/self/cgroup").ok().out == "0::/\n"
+    with open(c.path("/go"), "w", encoding="ascii"):
+        pass
+    c.wait_output("shared out")
+    assert c.exec("tail", "-n1", "/proc/self/cgroup").ok().out == "0::/sub\n"
+    c.stop()
+
+
 def shape(theirs, ours, where="data"):
     """Lists where `ours` lacks a key of `theirs`, or has another type there."""
     if isinstance(theirs, dict):

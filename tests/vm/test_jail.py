@@ -226,6 +226,7 @@ def test_all_commands_work(vm):
     assert "sleep" in c.rt("ps", c.id).ok().out
     c.rt("events", "--stats", c.id).ok()
     update_limits(c)
+    join_cgroups(c)
     # The container has all capabilities, and its root is a share.
     assert os.stat(c.path("/disk")).st_rdev == os.makedev(8, 0)
     # Memory that a program has freed goes back to the host.
@@ -255,6 +256,16 @@ def update_limits(c):
          "unified": {"memory.high": "200M", "memory.low": "1M"}}).encode()).ok()
     assert c.exec("sh", "-c", look, timeout=60).ok().out.split() == [str(200 << 20), str(1 << 20), "99"]
     c.rt("update", "--memory", "500g", c.id).failed("linux.resources.memory.limit", "vm.hwConfig.memory")
+
+
+def join_cgroups(c):
+    """Checks that an exec joins the container's cgroup, also if INIT is elsewhere, but INIT's if that of the container takes no process."""
+    top = "/sys/fs/cgroup"
+    c.exec("sh", "-c", f"mount -o remount,rw {top} && mkdir {top}/sub && echo 1 >{top}/sub/cgroup.procs", timeout=60).ok()
+    assert c.exec("tail", "-n1", "/proc/self/cgroup", timeout=60).ok().out == "0::/\n"
+    # The shell's last process in the container's cgroup ends at once.
+    c.exec("sh", "-c", f"echo $$ >{top}/sub/cgroup.procs; until echo +pids >{top}/cgroup.subtree_control; do sleep 0.1; done", timeout=60).ok()
+    assert c.exec("tail", "-n1", "/proc/self/cgroup", timeout=60).ok().out == "0::/sub\n"
 
 
 def test_terminal(vm, tmp):
