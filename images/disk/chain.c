@@ -213,6 +213,18 @@ int disk_open_backing(
 	return o->alone ? 0 : disk_open_below(d, &below, name, format, &d->backing);
 }
 
+bool disk_has_file(const struct disk *d, const char *path)
+{
+	struct stat want, st;
+
+	if (stat(path, &want) < 0)
+		return false;
+	for (; d; d = d->backing)
+		if (fstat(d->fd, &st) == 0 && st.st_dev == want.st_dev && st.st_ino == want.st_ino)
+			return true;
+	return false;
+}
+
 int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64_t offset)
 {
 	struct disk *b = d->backing;

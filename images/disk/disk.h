@@ -138,6 +138,12 @@ const char *disk_format_name(const struct disk *d);
 struct disk *disk_backing(const struct disk *d);
 
 /*
+ * Says whether the file at `path` is the file of this disk or of one of its backing files. If there
+ * is no file at `path`, it is neither.
+ */
+bool disk_has_file(const struct disk *d, const char *path);
+
+/*
  * Read or write `len` bytes at `offset`. If the range reaches beyond the disk's end, the functions
  * return -EINVAL. Success means that all bytes were read or written.
  */

@@ -7,15 +7,20 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+static void get_ends(sigset_t *ret)
+{
+	sigemptyset(ret);
+	sigaddset(ret, SIGTERM);
+	sigaddset(ret, SIGINT);
+	sigaddset(ret, SIGHUP);
+	sigaddset(ret, SIGQUIT);
+}
+
 static int open_signals(void)
 {
 	sigset_t set;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGQUIT);
+	get_ends(&set);
 	int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return fd < 0 ? err_sys("make a signalfd") : fd;
 }
@@ -26,6 +31,16 @@ int interrupt_block(void)
 
 	sigfillset(&all);
 	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
+		return err_sys("block signals");
+	return open_signals();
+}
+
+int interrupt_block_ends(void)
+{
+	sigset_t set;
+
+	get_ends(&set);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return err_sys("block signals");
 	return open_signals();
 }

@@ -14,6 +14,12 @@
  */
 int interrupt_block(void) must_check;
 
+/*
+ * Does the same as interrupt_block(), but blocks only the four signals, so that a command that runs
+ * for long can still be stopped by Ctrl-Z.
+ */
+int interrupt_block_ends(void) must_check;
+
 void interrupt_unblock(void);
 
 /*

@@ -3,8 +3,7 @@
  * Runs `caisson disk convert`, which copies a disk with several threads. Parts that are all zeros
  * are not written.
  */
-#include <sys/stat.h>
-
+#include "base/interrupt.h"
 #include "disk/tool.h"
 
 #define PIECE (1u << 20)
@@ -16,6 +15,7 @@ struct copy {
 	/* whether zeros must be written too, because the target may have old content */
 	bool zeros;
 	bool compress;
+	int interrupt; /* signalfd of the signals that end the copy */
 };
 
 struct buffers {
@@ -107,9 +107,12 @@ static int copy_piece(struct tool_work *w, void *context, const struct disk_exte
 	struct buffers *b = context;
 	size_t len = (size_t)e->length;
 
+	int r = interrupt_read(c->interrupt);
+	if (r < 0)
+		return r;
 	if (e->kind == DISK_HOLE || e->kind == DISK_ZERO)
 		return disk_zero(c->to, e->start, e->length);
-	int r = disk_read(w->disk, b->data, len, e->start);
+	r = disk_read(w->disk, b->data, len, e->start);
 	for (size_t at = 0; at < len && r >= 0;) {
 		bool zero;
 		size_t n = run_length(c, b->data + at, len - at, &zero);
@@ -134,7 +137,8 @@ static int copy_all(struct tool_work *w, struct copy *c)
 		c->unit = c->compress ? (size_t)cluster
 			  : qcow2     ? (size_t)qcow2_subcluster_size(c->to)
 				      : 4096;
-	if (w->top)
+	/* A compressed cluster is written as a whole, also if the source has only a part of it. */
+	if (w->top && !c->compress)
 		w->align = 512;
 	w->process = copy_piece;
 	w->context_new = buffers_new;
@@ -177,19 +181,16 @@ static int check_target(struct convert *v)
 }
 
 /*
- * Refuses a target that is the source's own file. The locks refuse it too, but then the message
- * would speak of another process.
+ * Refuses a target that is a file of the source. Without --force-share the locks refuse it too, but
+ * then the message would speak of another process.
  */
 static int check_two_files(const struct convert *v)
 {
-	struct stat from, to;
-
-	if (stat(v->from.path, &from) < 0 || stat(v->to.path, &to) < 0)
+	if (!disk_has_file(v->from.disk, v->to.path))
 		return 0;
-	if (from.st_dev == to.st_dev && from.st_ino == to.st_ino)
-		return err_set(
-			EINVAL, "%s is both SOURCE and TARGET: name another TARGET", v->to.path);
-	return 0;
+	return err_set(EINVAL, "%s is %s: name another TARGET", v->to.path,
+		disk_has_file(disk_backing(v->from.disk), v->to.path) ? "a backing file of SOURCE"
+								      : "both SOURCE and TARGET");
 }
 
 static int open_target(struct convert *v)
@@ -286,6 +287,23 @@ static int convert(struct convert *v)
 	return copy_all(&w, &v->copy);
 }
 
+/*
+ * Copies the disk. If that fails, or a signal ends it, a target that was made for it is removed,
+ * because a part of a disk looks like a whole one.
+ */
+static int convert_or_remove(struct convert *v)
+{
+	_cleanup_fd_ int interrupt = interrupt_block_ends();
+
+	if (interrupt < 0)
+		return interrupt;
+	v->copy.interrupt = interrupt;
+	int r = convert(v);
+	if (r < 0)
+		tool_remove_target(&v->target);
+	return r;
+}
+
 int tool_convert(const struct tool_command *self, int argc, char **argv)
 {
 	struct convert v = {.from = {TOOL_IMAGE_INIT}, .to = {TOOL_IMAGE_INIT}, .cache = "unsafe"};
@@ -333,7 +351,7 @@ int tool_convert(const struct tool_command *self, int argc, char **argv)
 	if (r >= 0)
 		r = tool_parse_target(&v.options, &v.target, &a);
 	if (r >= 0)
-		r = convert(&v);
+		r = convert_or_remove(&v);
 	tool_image_release(&v.from);
 	tool_image_release(&v.to);
 	tool_key_release(&v.from_key);

@@ -82,6 +82,16 @@ static int parse_option(const char *key, const char *value, struct tool_target *
 		"-o %s: found no such option: `caisson disk create --help` lists them", key);
 }
 
+/* Returns the path of a file that the image at `path` names as `name`, or NULL without memory. */
+static char *beside(const char *path, const char *name, struct arena *a)
+{
+	const char *slash = strrchr(path, '/');
+
+	return name[0] == '/' || !slash
+		       ? arena_strdup(a, name)
+		       : arena_printf(a, "%.*s/%s", (int)(slash - path), path, name);
+}
+
 int tool_parse_target(const struct option_list *o, struct tool_target *t, struct arena *a)
 {
 	t->qcow2.name = t->path;
@@ -102,7 +112,10 @@ int tool_parse_target(const struct option_list *o, struct tool_target *t, struct
 				return r;
 		}
 	}
-	return 0;
+	if (!t->qcow2.data_file)
+		return 0;
+	t->data_path = beside(t->path, t->qcow2.data_file, a);
+	return t->data_path ? 0 : -ENOMEM;
 }
 
 int tool_target_key(struct tool_target *t, const struct disk_key *key, const char *option)
@@ -135,24 +148,6 @@ static int make_raw(int fd, const struct tool_target *t)
 	return r ? err_set(r, "%s: reserve %llu bytes: %s", t->path, (unsigned long long)size,
 			   err_text(r))
 		 : 0;
-}
-
-static int make_data_file(const struct tool_target *t, struct arena *a)
-{
-	const char *name = t->qcow2.data_file, *slash = strrchr(t->path, '/');
-	const char *path =
-		name[0] == '/' || !slash
-			? name
-			: arena_printf(a, "%.*s/%s", (int)(slash - t->path), t->path, name);
-
-	if (!path)
-		return -ENOMEM;
-	_cleanup_fd_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return err_sys("-o data_file=%s", name);
-	return ftruncate(fd, (off_t)t->qcow2.size) < 0
-		       ? err_sys("-o data_file=%s: set its size", name)
-		       : 0;
 }
 
 static int preallocate(const struct tool_target *t)
@@ -205,29 +200,70 @@ static int open_target(const char *path, bool *ret_made)
 	return fd < 0 ? err_sys("%s: create", path) : fd;
 }
 
-int tool_make_target(const struct tool_target *t)
+/*
+ * Opens and locks the external data file, which is made if it is missing. Its content stays as it
+ * is. `image` is a descriptor of the image.
+ */
+static int open_data_file(struct tool_target *t, int image)
 {
-	_cleanup_arena_ struct arena a = {0};
-	bool made;
+	struct stat a, b;
 
-	_cleanup_fd_ int fd = open_target(t->path, &made);
+	_cleanup_fd_ int fd = open_target(t->data_path, &t->data_made);
 	if (fd < 0)
 		return fd;
+	if (fstat(image, &a) < 0 || fstat(fd, &b) < 0)
+		return err_sys("stat");
+	if (a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+		return err_set(EINVAL, "%s is the image itself: name another file", t->data_path);
+	int r = lock_target(fd, t->data_path);
+	return r < 0 ? r : take_fd(&fd);
+}
+
+/*
+ * Makes the external data file as large as the disk, and empty, because the image says that the
+ * disk has no data yet, and data_file_raw promises that the data file says the same.
+ */
+static int clear_data_file(const struct tool_target *t, int fd)
+{
+	const struct tool_target data = {.path = t->data_path, .qcow2 = {.size = t->qcow2.size}};
+
+	return make_raw(fd, &data);
+}
+
+void tool_remove_target(struct tool_target *t)
+{
+	if (t->made)
+		(void)unlink(t->path);
+	if (t->data_made)
+		(void)unlink(t->data_path);
+	t->made = t->data_made = false;
+}
+
+int tool_make_target(struct tool_target *t)
+{
+	_cleanup_fd_ int fd = open_target(t->path, &t->made);
+	if (fd < 0)
+		return fd;
+	_cleanup_fd_ int data = -EBADF;
 	int r = lock_target(fd, t->path);
+	if (r >= 0 && t->data_path) {
+		data = open_data_file(t, fd);
+		r = data < 0 ? err_ctx(data, "-o data_file") : 0;
+	}
 	if (r >= 0 && streq(t->format, "raw"))
 		r = make_raw(fd, t);
 	else if (r >= 0)
 		r = qcow2_create(fd, &t->qcow2);
+	if (r >= 0 && t->data_path)
+		r = clear_data_file(t, data);
 	fd_close(&fd);
-	if (r >= 0 && t->qcow2.data_file)
-		r = make_data_file(t, &a);
-	if (r >= 0 && t->qcow2.data_file)
+	fd_close(&data);
+	if (r >= 0 && t->data_path)
 		r = tool_allow_backing(t->path, t->qcow2.data_file);
 	if (r >= 0 && streq(t->format, "qcow2") && t->qcow2.preallocation != QCOW2_PREALLOC_OFF)
 		r = preallocate(t);
-	/* If the file is new and did not become a whole image, it is removed. */
-	if (r < 0 && made)
-		(void)unlink(t->path);
+	if (r < 0)
+		tool_remove_target(t);
 	return r;
 }
 
@@ -240,13 +276,10 @@ static int look_at_backing(struct tool_target *t, const char *allowed, bool whol
 	const struct disk_key *key, struct arena *a)
 {
 	struct qcow2_create *q = &t->qcow2;
-	const char *slash = strrchr(t->path, '/');
 	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT, .format = q->backing_format,
 		.backing = allowed, .key = key, .shared = true};
 
-	i.path = q->backing[0] == '/' || !slash
-			 ? q->backing
-			 : arena_printf(a, "%.*s/%s", (int)(slash - t->path), t->path, q->backing);
+	i.path = beside(t->path, q->backing, a);
 	if (!i.path)
 		return -ENOMEM;
 	if (!q->backing_format)
@@ -256,6 +289,15 @@ static int look_at_backing(struct tool_target *t, const char *allowed, bool whol
 			"is never guessed",
 			q->backing);
 	int r = tool_open(&i);
+	for (int n = 0; r >= 0 && n < 2; n++) {
+		const char *made = n ? t->data_path : t->path;
+
+		if (made && disk_has_file(i.disk, made))
+			return err_set(EINVAL,
+				"-b %s: %s would be overwritten, which is that file or one that it "
+				"needs: give the new image another name",
+				q->backing, made);
+	}
 	if (r >= 0 && q->size == UINT64_MAX)
 		q->size = disk_size(i.disk);
 	if (r >= 0 && whole && q->size < disk_size(i.disk))

@@ -175,6 +175,9 @@ struct tool_target {
 	struct tool_encrypt encrypt;
 	struct luks_create luks;
 	bool nocow;
+	/* whether tool_make_target() has made the files at `path` and at `data_path` */
+	bool made, data_made;
+	char *data_path; /* path of the external data file, in the arena of tool_parse_target() */
 };
 int tool_parse_target(const struct option_list *o, struct tool_target *t, struct arena *a)
 	must_check;
@@ -184,8 +187,13 @@ int tool_parse_target(const struct option_list *o, struct tool_target *t, struct
  */
 int tool_target_key(struct tool_target *t, const struct disk_key *key, const char *option)
 	must_check;
-/* Makes the image file for a disk of t->qcow2.size bytes. */
-int tool_make_target(const struct tool_target *t) must_check;
+/*
+ * Makes the image file for a disk of t->qcow2.size bytes. If that fails, files that did not exist
+ * before are removed.
+ */
+int tool_make_target(struct tool_target *t) must_check;
+/* Removes the files that tool_make_target() has made and that did not exist before. */
+void tool_remove_target(struct tool_target *t);
 
 /*
  * Stores beneath which directory the backing file of an image may be. The directory is stored in an

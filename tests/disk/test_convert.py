@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -181,3 +182,41 @@ def test_onto_itself(disk, raw):
     for source, target in ((image, image), (raw, raw), (raw, link)):
         disk("convert", source, target).failed("both SOURCE and TARGET")
     assert before == [open(p, "rb").read() for p in (raw, image)]
+
+
+@pytest.mark.parametrize("share", [[], ["-U"]])
+def test_onto_a_backing_file_of_the_source(disk, raw, share):
+    """No lock protects the backing file if the user asks for none."""
+    base, top = disk.path("base.qcow2"), disk.path("top.qcow2")
+    disk("convert", raw, base).ok()
+    disk("create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", top).ok()
+    disk("convert", *share, "-O", "qcow2", top, base).failed("a backing file of SOURCE", "name another TARGET")
+    disk.same(raw, "raw", base, "qcow2")
+
+
+@pytest.mark.parametrize("end,existing", [
+    ("TERM", False), ("TERM", True), ("INT", False), ("no space", False), ("no space", True)])
+def test_a_copy_that_fails_leaves_no_target(disk, tmp, end, existing):
+    """A part of a disk looks like a whole one, so a new target is removed. One that was there stays."""
+    source, small = disk.path("big.raw"), disk.path("small")
+    with open(source, "wb") as f:
+        for _ in range(24):
+            f.write(os.urandom(MiB))
+    os.mkdir(small)
+    target = os.path.join(small, "t.qcow2")
+    size = "8m" if end == "no space" else "400m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", small], check=True)
+    try:
+        if existing:
+            disk("create", "-f", "qcow2", target, "1M").ok()
+        p = subprocess.Popen([disk.binary, "disk", "convert", "-c", "-m", "1", source, target], stderr=subprocess.PIPE, text=True)
+        if end != "no space":
+            while not os.path.exists(target) or os.stat(target).st_size < MiB:
+                assert p.poll() is None
+            p.send_signal(getattr(signal, "SIG" + end))
+        err = p.communicate(timeout=60)[1]
+        assert p.returncode == 1 and len(err.splitlines()) == 1, (p.returncode, err)
+        assert ("No space left" if end == "no space" else "ended by signal") in err
+        assert os.listdir(small) == (["t.qcow2"] if existing else [])
+    finally:
+        subprocess.run(["umount", small], check=True)

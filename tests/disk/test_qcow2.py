@@ -291,6 +291,71 @@ def test_a_data_file_that_cannot_be_made_leaves_no_image(disk):
     assert not os.path.exists(image)
 
 
+def test_a_data_file_that_cannot_be_made_leaves_the_image_as_it_was(disk):
+    image = disk.path("a.qcow2")
+    disk("create", "-f", "qcow2", image, "1M").ok()
+    with open(image, "rb") as f:
+        before = f.read()
+    for name in ("nowhere/d", "a.qcow2"):
+        disk("create", "-f", "qcow2", "-o", f"data_file={name}", image, "2M").failed("data_file", name)
+        with open(image, "rb") as f:
+            assert f.read() == before
+
+
+def test_a_data_file_that_was_there_becomes_empty(disk):
+    """The image has no data, and with data_file_raw=on the data file must say the same. A bad option changes nothing."""
+    image, data = disk.path("a.qcow2"), disk.path("data.raw")
+    with open(data, "wb") as f:
+        f.write(b"x" * 2 * MiB)
+    make = lambda more: disk("create", "-f", "qcow2", "-o", f"data_file={data},data_file_raw=on{more}", image, "1M")
+    make(",cluster_size=3k").failed("cluster_size")
+    assert os.stat(data).st_size == 2 * MiB and not os.path.exists(image)
+    make("").ok()
+    disk.same(image, "qcow2", data, "raw")
+    make(",cluster_size=3k").failed("cluster_size")
+    with open(data, "rb") as f:
+        assert f.read() == bytes(MiB)
+
+
+def test_a_data_file_in_use_is_refused(disk):
+    disk("create", "-f", "raw", disk.path("data.raw"), "1M").ok()
+    io = subprocess.Popen(["qemu-io", "-f", "raw", disk.path("data.raw")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    io.stdin.write(b"write -P 7 0 1M\n")
+    io.stdin.flush()
+    while b"wrote" not in io.stdout.readline():
+        pass
+    disk("create", "-f", "qcow2", "-o", "data_file=data.raw", disk.path("a.qcow2"), "2M").failed("data_file", "another process")
+    io.communicate(b"quit\n")
+    assert os.stat(disk.path("data.raw")).st_size == MiB and not os.path.exists(disk.path("a.qcow2"))
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_an_overlay_does_not_overwrite_its_chain(disk, raw, link):
+    base, top, name = disk.path("base.qcow2"), disk.path("top.qcow2"), disk.path("link.qcow2")
+    disk("convert", raw, base).ok()
+    disk("create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", top).ok()
+    if link:
+        os.link(base, name)
+    for backing in ("base.qcow2", "top.qcow2"):
+        disk("create", "-f", "qcow2", "-b", backing, "-F", "qcow2", name if link else base).failed(backing, "another name")
+        disk.same(raw, "raw", base, "qcow2")
+    disk("create", "-f", "qcow2", "-b", "top.qcow2", "-F", "qcow2", "-o", "data_file=base.qcow2", disk.path("n.qcow2")).failed("another name")
+    disk.same(raw, "raw", base, "qcow2")
+
+
+def test_a_compressed_copy_of_an_overlay_with_smaller_clusters(disk, raw):
+    """The overlay has parts of the copy's clusters, and the backing file the rest."""
+    base, top, copy = disk.path("base.qcow2"), disk.path("top.qcow2"), disk.path("copy.qcow2")
+    disk("convert", raw, base).ok()
+    disk("create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "-o", "cluster_size=1k", top).ok()
+    call("qemu-io", "-f", "qcow2", "-c", "write -P 7 275k 9k", "-c", "write -P 9 290k 1k", "-c", "write -z 700k 5k",
+         "-c", "write -P 3 12M 512", top).ok()
+    disk("convert", "-c", "-B", "base.qcow2", "-F", "qcow2", top, copy).ok()
+    disk.sound(copy)
+    disk.same(top, "qcow2", copy, "qcow2")
+    assert os.stat(copy).st_size < MiB
+
+
 # ---- bitmaps ----
 
 def bitmap_state(image):
