@@ -35,10 +35,7 @@ static int put_number(struct sdbus *s, sd_bus_message *m, const char *property, 
 	return sd_put(s, m, property, "t", v == 0 && streq(property, "TasksMax") ? 1 : v);
 }
 
-/*
- * Adds the weight of the CPU. The cpu.weight of an idle cgroup reads as 0, and systemd uses 0 for
- * idle too.
- */
+/* Adds the weight of the CPU. A weight of 0 stands for an idle cgroup, as systemd has it too. */
 static int put_weight(struct sdbus *s, sd_bus_message *m, const char *property, const char *text)
 {
 	return streq(text, "0") ? sd_put_idle(s, m) : put_number(s, m, property, text);
@@ -88,6 +85,17 @@ struct sd_held {
 	const char *text[ARRAY_SIZE(files)];
 };
 
+/*
+ * The cpu.weight of an idle cgroup reads as 0 up to Linux 6.11, and as 1 since Linux 6.12, so that
+ * only cpu.idle tells it from a cgroup with the least weight. read_all() stores 0 with any kernel.
+ */
+static bool is_idle(int dir)
+{
+	uint64_t idle;
+
+	return cg_read_u64(dir, "cpu.idle", &idle) == 0 && idle == 1;
+}
+
 static int read_all(struct arena *a, int dir, struct sd_held *ret)
 {
 	char text[TEXT_MAX];
@@ -99,7 +107,8 @@ static int read_all(struct arena *a, int dir, struct sd_held *ret)
 			continue;
 		if (r < 0)
 			return err_ctx(r, "read %s", files[i].file);
-		ret->text[i] = arena_strdup(a, text);
+		bool idle = streq(files[i].file, "cpu.weight") && is_idle(dir);
+		ret->text[i] = arena_strdup(a, idle ? "0" : text);
 		if (!ret->text[i])
 			return -ENOMEM;
 	}

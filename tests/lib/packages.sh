@@ -10,6 +10,11 @@ build_packages=(gcc libc6-dev meson ninja-build pkg-config libseccomp-dev libcap
 	libsystemd-dev libcmocka-dev scdoc musl-tools zlib1g-dev libzstd-dev libssl-dev libisal-dev libarchive-dev
 	libnftables-dev libcurl4-openssl-dev libyaml-dev)
 
+# Debian 12 has docker's client in docker.io, and later releases in a package of its own.
+# shellcheck disable=SC2034
+docker_packages=(docker.io)
+[ "$(. /etc/os-release && echo "$VERSION_CODENAME")" = bookworm ] || docker_packages+=(docker-cli)
+
 need() {
 	local missing=() p
 	for p in "$@"; do

@@ -3,6 +3,7 @@
  * Tests the parts of cgroups/ that need no kernel: conversions, names, parsers, and properties for
  * systemd.
  */
+#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,9 +11,11 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/fd.h"
 #include "cgroups/cg_internal.h"
 #include "cgroups/systemd/sdbus.h"
 
@@ -361,6 +364,75 @@ static void test_state(void **state)
 	}
 }
 
+static void put_file(int dir, const char *name, const char *text)
+{
+	_cleanup_fd_ int fd = openat(dir, name, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+}
+
+/* The functions of a bus that has no systemd: they keep the last number that a message got. */
+static uint64_t put_number;
+
+static int bus_version(sd_bus *bus, const char *destination, const char *path,
+	const char *interface, const char *member, sd_bus_error *error, char **ret)
+{
+	assert_string_equal(member, "Version");
+	*ret = strdup("257");
+	return *ret ? 0 : -ENOMEM;
+}
+
+static int bus_open_container(sd_bus_message *m, char type, const char *contents)
+{
+	return 0;
+}
+
+static int bus_close_container(sd_bus_message *m)
+{
+	return 0;
+}
+
+static int bus_append_basic(sd_bus_message *m, char type, const void *value)
+{
+	if (type == 't')
+		put_number = *(const uint64_t *)value;
+	return 0;
+}
+
+/* Checks what weight systemd is told for what the control files of an idle cgroup say. */
+static void test_held_weight(void **state)
+{
+	static const struct {
+		const char *idle, *weight;
+		uint64_t told;
+	} cases[] = {
+		{"1", "0", 0}, {"1", "1", 0}, {"0", "1", 1}, {"0", "100", 100}, {NULL, "59", 59}};
+	struct sdbus bus = {.sd_bus_get_property_string = bus_version,
+		.sd_bus_message_open_container = bus_open_container,
+		.sd_bus_message_close_container = bus_close_container,
+		.sd_bus_message_append_basic = bus_append_basic};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_arena_ struct arena a = {0};
+		const struct sd_held *held;
+		char dir[] = "/tmp/caisson-held.XXXXXX";
+
+		assert_non_null(mkdtemp(dir));
+		_cleanup_fd_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		assert_true(fd >= 0);
+		put_file(fd, "cpu.weight", cases[i].weight);
+		if (cases[i].idle)
+			put_file(fd, "cpu.idle", cases[i].idle);
+		put_number = UINT64_MAX;
+		assert_int_equal(sd_put_held(&bus, NULL, &a, fd, &held), 0);
+		assert_int_equal(put_number, cases[i].told);
+		unlinkat(fd, "cpu.weight", 0);
+		unlinkat(fd, "cpu.idle", 0);
+		assert_int_equal(rmdir(dir), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -376,6 +448,7 @@ int main(void)
 		cmocka_unit_test(test_gvariant),
 		cmocka_unit_test(test_property_names),
 		cmocka_unit_test(test_state),
+		cmocka_unit_test(test_held_weight),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
