@@ -50,9 +50,9 @@ PACK_TYPE(orders_type, struct agent_orders, PACK_EMBED(struct agent_orders, plan
 	PACK_STRING(struct agent_orders, subgroup), PACK_STRING(struct agent_orders, id),
 	PACK_STRING(struct agent_orders, state),
 	PACK_EMBED(struct agent_orders, resources, &limits_type),
-	PACK_BOOL(struct agent_orders, tell_steps), PACK_BOOL(struct agent_orders, delegate),
-	PACK_BOOL(struct agent_orders, image), PACK_BOOL(struct agent_orders, overlay),
-	PACK_BOOL(struct agent_orders, root_readonly));
+	PACK_BOOL(struct agent_orders, tell_steps), PACK_BOOL(struct agent_orders, ignore_paused),
+	PACK_BOOL(struct agent_orders, delegate), PACK_BOOL(struct agent_orders, image),
+	PACK_BOOL(struct agent_orders, overlay), PACK_BOOL(struct agent_orders, root_readonly));
 
 int agent_orders_for_exec(
 	struct arena *a, const struct plan *plan, const struct spec *spec, struct agent_orders *ret)

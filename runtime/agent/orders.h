@@ -9,6 +9,9 @@
 #pragma once
 #include "plan/plan.h"
 
+/* how the error of an exec begins whose cgroup is frozen, on the host and in the guest */
+#define ORDERS_PAUSED "cannot exec in a paused container (use --ignore-paused to override): "
+
 struct agent_orders {
 	/*
 	 * those steps of the plan that the guest's agent and caisson-init do, and all barriers. The
@@ -28,12 +31,13 @@ struct agent_orders {
 	/* whether the agent tells the monitor which steps were done and when (message "steps") */
 	bool tell_steps;
 
-	/* The member `subgroup` is only for an exec, one more process of the container. */
+	/* The next two members are only for an exec, one more process of the container. */
 	/*
 	 * directory beneath the container's cgroup for the exec: value of the option --cgroup of
 	 * `caisson exec`, or NULL
 	 */
 	const char *subgroup;
+	bool ignore_paused; /* option --ignore-paused of `caisson exec` */
 
 	/* The members from here on are only for the message "create". */
 	const char *id; /* ID of the container */

@@ -187,17 +187,23 @@ void process_create(struct guest *g, const struct agent_frame *f)
 }
 
 /* Finds the cgroup for an exec. do_cgroup_attach() opens the cgroup again. */
-static int find_cgroup(struct process *p, const struct process *container, const char *sub)
+static int find_cgroup(struct process *p, const struct process *container)
 {
-	const struct cgroup *own = &p->guest->cgroup;
+	const char *sub = p->orders->subgroup;
+	struct cgroup *cg = &p->exec_cgroup;
 
-	if (sub) {
-		int r = cg_child(&p->arena, own, sub, &p->exec_cgroup);
-		return r < 0 ? err_ctx(r, "--cgroup") : 0;
-	}
-	p->exec_cgroup = *own;
-	_cleanup_fd_ int dir = cg_open_for_exec(&p->arena, &p->exec_cgroup, container->child.pid);
-	return dir < 0 ? dir : 0;
+	*cg = p->guest->cgroup;
+	int r = sub ? cg_child(&p->arena, &p->guest->cgroup, sub, cg) : 0;
+	if (r < 0)
+		return err_ctx(r, "--cgroup");
+	_cleanup_fd_ int dir =
+		sub ? cg_open(cg) : cg_open_for_exec(&p->arena, cg, container->child.pid);
+	if (dir < 0)
+		return dir;
+	/* The host only knows of a cgroup that `caisson pause` has frozen. */
+	if (!p->orders->ignore_paused && cg_dir_is_frozen(dir))
+		return err_set(EBUSY, ORDERS_PAUSED "its cgroup %s is frozen", cg->path);
+	return 0;
 }
 
 static int take_exec(struct process *p, const struct agent_frame *f)
@@ -212,7 +218,7 @@ static int take_exec(struct process *p, const struct agent_frame *f)
 	if (r < 0)
 		return r;
 	p->wanted = true;
-	return find_cgroup(p, c, p->orders->subgroup);
+	return find_cgroup(p, c);
 }
 
 void process_exec(struct guest *g, const struct agent_frame *f)

@@ -3,6 +3,7 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
+#include "agent/orders.h"
 #include "base/fd.h"
 #include "base/interrupt.h"
 #include "launch/attend.h"
@@ -12,8 +13,6 @@
 #include "launch/launch.h"
 #include "launch/timeline.h"
 #include "launch/vm.h"
-
-#define PAUSED "cannot exec in a paused container (use --ignore-paused to override): "
 
 /*
  * Checks that the status of the container allows another process. For a container without a
@@ -27,7 +26,7 @@ static int check_container_state(struct container *c, const struct exec_options 
 	if (r < 0)
 		return r;
 	if (status == CONTAINER_PAUSED && !o->ignore_paused)
-		return err_set(EBUSY, PAUSED "\"%s\"", c->id);
+		return err_set(EBUSY, ORDERS_PAUSED "\"%s\"", c->id);
 	/*
 	 * The error message ends in "container not running", because engines search for these three
 	 * words.
@@ -84,7 +83,8 @@ static int choose_cgroup(struct launch *l, const struct exec_options *o)
 	 * have frozen the cgroup without caisson.
 	 */
 	if (!o->ignore_paused && dir >= 0 && cg_dir_is_frozen(dir))
-		return err_set(EBUSY, PAUSED "\"%s\": its cgroup %s is frozen", c->id, cg.path);
+		return err_set(
+			EBUSY, ORDERS_PAUSED "\"%s\": its cgroup %s is frozen", c->id, cg.path);
 	if (cg_clone_into(&cg))
 		return l->cgroup_dir = take_fd(&dir);
 	err_clear();

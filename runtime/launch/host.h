@@ -82,6 +82,7 @@ struct exec_part {
 	 */
 	struct cgroup cgroup;
 	const char *subgroup; /* for a microVM: value of the option --cgroup of `exec`, or NULL */
+	bool ignore_paused;   /* for a microVM: option --ignore-paused of `exec` */
 };
 
 /* The part of struct launch that create and exec use in VM mode: see monitor/monitor.h. */

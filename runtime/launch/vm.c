@@ -129,6 +129,7 @@ int launch_prepare_vm_exec(struct launch *l, const struct exec_options *o)
 		return err_set(ENOTSUP, "--preserve-fds, LISTEN_FDS: descriptors of the host can't "
 					"be passed into a microVM");
 	l->exec.subgroup = o->cgroup;
+	l->exec.ignore_paused = o->ignore_paused;
 	warn_of_labels(o->process);
 	l->vm.control = control_connect(l->c->dir);
 	return l->vm.control < 0 ? l->vm.control : 0;
@@ -210,6 +211,7 @@ static int make_exec_orders(struct launch *l, struct strbuf *ret)
 		return agent_program_pack(l->plan.process, ret);
 	int r = agent_orders_for_exec(&l->c->arena, &l->plan, l->spec, &o);
 	o.subgroup = l->exec.subgroup;
+	o.ignore_paused = l->exec.ignore_paused;
 	o.tell_steps = l->timeline != NULL;
 	return r < 0 ? r : pack_orders(l, &o, ret);
 }

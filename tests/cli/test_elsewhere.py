@@ -180,9 +180,7 @@ def test_limit_that_is_the_kernels_default(ctr, part):
 def test_exec_joins_the_containers_own_cgroup(ctr):
     """exec joins the container's own cgroup, as with runc and crun, wherever the first process has moved to."""
     c = ctr.sh("mkdir /sys/fs/cgroup/sub && echo $$ >/sys/fs/cgroup/sub/cgroup.procs && echo moved; sleep 1000")
-    for m in c.conf["mounts"]:
-        if m["type"] == "cgroup":
-            m["options"].remove("ro")
+    config.writable_cgroup(c.conf)
     c.up()
     c.wait_output("moved")
     assert c.exec("cat", "/proc/self/cgroup").ok().out.splitlines()[-1] == "0::/"

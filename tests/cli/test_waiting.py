@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from harness import machine, mode
+from harness import config, machine, mode
 from harness.runtime import wait_for
 
 
@@ -153,13 +153,12 @@ def test_cgroup_frozen_while_the_container_is_made(ctr, tmp, frozen, by):
 
 def test_exec_in_a_frozen_sub_cgroup(ctr):
     """exec into a sub-cgroup that the container has frozen does not hang."""
-    c = ctr.idle().up()
-    with open(f"/proc/{c.pid()}/cgroup") as f:
-        sub = top() + f.read().split("0::")[1].strip() + "/sub"
-    os.mkdir(sub)
-    with open(sub + "/cgroup.procs", "w") as f:
-        f.write(str(c.pid()))
-    freeze(sub)
+    top()
+    c = ctr.sh("cd /sys/fs/cgroup && mkdir sub && { sleep 1000 & echo $! >sub/cgroup.procs; } && "
+               "echo 1 >sub/cgroup.freeze; until grep 'frozen 1' sub/cgroup.events; do sleep 0.1; done; sleep 1000")
+    config.writable_cgroup(c.conf)
+    c.up()
+    c.wait_output("frozen")
     c.exec("true", opts=["--cgroup", "sub"], timeout=10).failed("cannot exec in a paused container", "frozen")
     p = c.rt.popen("exec", "--ignore-paused", "--cgroup", "sub", c.id, "true", stderr=subprocess.PIPE)
     time.sleep(0.3)
@@ -205,13 +204,15 @@ def on_unread(c, kind, argv):
 def test_output_that_nobody_reads(ctr, tmp, kind, how, when):
     """Signals work whether or not anybody reads the output of the process."""
     gone = tmp + "/gone" if when == "the process has ended" else None
-    script = "head -c 300000 /dev/zero | tr '\\0' z & sleep 0.3; exit 5" if gone else "trap 'exit 6' TERM; yes & while :; do sleep 0.05; done"
+    script = ("head -c 300000 /dev/zero | tr '\\0' z & sleep 0.3; touch /up; exit 5" if gone else
+              "trap 'exit 6' TERM; yes & touch /up; while :; do sleep 0.05; done")
     c = ctr.sh(script, terminal=True) if how == "run" else ctr.idle().up()
     c.write()
     argv = ["run", "--bundle", c.bundle, c.id] if how == "run" else ["exec", "-t", c.id, "sh", "-c", script]
     p, fds = on_unread(c, kind, argv)
     try:
-        time.sleep(1.0 * mode.SCALE)
+        wait_for(lambda: os.path.exists(c.path("/up")), "the process")
+        time.sleep(0.5 * mode.SCALE)
         assert p.poll() is None
         p.send_signal(signal.SIGTERM)
         assert p.wait(5) == (5 if gone else 6)

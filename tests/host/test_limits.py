@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 import pytest
-from harness import runtime
+from harness import config, runtime
 from harness.runtime import wait_for
 
 CGROUPS = "/sys/fs/cgroup"
@@ -153,7 +153,7 @@ def test_exec_if_the_containers_cgroup_takes_no_process(ctr):
     top = "/sys/fs/cgroup"
     c = ctr.sh(f"mkdir {top}/sub && echo $$ >{top}/sub/cgroup.procs; until test -e /go; do sleep 0.1; done; "
                f"echo +pids >{top}/cgroup.subtree_control && echo shared out; sleep 1000")
-    c.conf["mounts"] = [{**m, "options": [o for o in m["options"] if o != "ro"]} if m["type"] == "cgroup" else m for m in c.conf["mounts"]]
+    config.writable_cgroup(c.conf)
     c.up()
     assert c.exec("tail", "-n1", "/proc/self/cgroup").ok().out == "0::/\n"
     with open(c.path("/go"), "w", encoding="ascii"):

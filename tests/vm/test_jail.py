@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import tempfile
+import time
 
 import pytest
 
@@ -222,11 +223,18 @@ def test_all_commands_work(vm):
     assert c.exec("cat", input=data, timeout=60).ok().raw == data
     c.rt("pause", c.id).ok()
     assert c.status() == "paused"
+    # An exec that waits for the end of the pause can be ended, and its program does not run later.
+    p = c.rt.popen("exec", "--ignore-paused", c.id, "touch", "/ran", stderr=subprocess.PIPE)
+    runtime.wait_for(lambda: children(p.pid), "the proxy")
+    time.sleep(0.3)
+    p.send_signal(signal.SIGINT)
+    assert "signal 2" in p.communicate(timeout=20)[1].decode()
     c.rt("resume", c.id).ok()
     assert "sleep" in c.rt("ps", c.id).ok().out
     c.rt("events", "--stats", c.id).ok()
     update_limits(c)
     join_cgroups(c)
+    assert not os.path.exists(c.path("/ran"))
     # The container has all capabilities, and its root is a share.
     assert os.stat(c.path("/disk")).st_rdev == os.makedev(8, 0)
     # Memory that a program has freed goes back to the host.

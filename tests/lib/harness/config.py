@@ -70,6 +70,14 @@ def all_caps(c):
     return c
 
 
+def writable_cgroup(c):
+    """Lets the container write to its cgroup."""
+    for m in c["mounts"]:
+        if m["type"] == "cgroup":
+            m["options"].remove("ro")
+    return c
+
+
 CAP_NAMES = ["CAP_" + n for n in """CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP
  LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT
  SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE
