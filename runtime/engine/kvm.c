@@ -419,6 +419,7 @@ static void kvm_stop(struct engine *e)
 		return;
 	if (k->has_thread) {
 		vcpus_end(&k->machine.cpus, VM_END_STOPPED, "stopped");
+		machine_cut(&k->machine);
 		pthread_join(k->thread, NULL);
 	}
 	if (k->built)

@@ -92,7 +92,7 @@ void console_add(struct console *c, const char *text, size_t len)
 
 bool console_is_full(const struct console *c)
 {
-	return c->viewers[0].out >= 0 && c->total - c->viewers[0].at > CONSOLE_RING - CHUNK;
+	return c->viewers[0].out >= 0 && c->total - c->viewers[0].at > CONSOLE_BEHIND - CHUNK;
 }
 
 bool console_owes(const struct console *c)

@@ -6,8 +6,9 @@
  * The monitor's loop polls the descriptors that console_poll() lists, and then calls
  * console_serve(). No function but console_finish() waits. A viewer that does not read loses output
  * once it is CONSOLE_RING bytes behind, except for the first viewer, which is the standard output
- * of `caisson run`: while the first viewer is that far behind, the guest's output is not read
- * (console_is_full()), and the guest waits.
+ * of `caisson run`: while the first viewer is CONSOLE_BEHIND bytes behind, the guest's output is
+ * not read (console_is_full()), and the guest waits. At the end of the machine all that is left in
+ * its socket is read, for which the rest of the ring has room.
  */
 #pragma once
 #include <poll.h>
@@ -17,6 +18,12 @@
 #include "base/err.h"
 
 #define CONSOLE_RING (256u << 10)
+#define CONSOLE_BEHIND (CONSOLE_RING / 2)
+/*
+ * The send buffer of the socket from the machine. The kernel doubles the number, and takes one more
+ * piece of up to 32 KiB, so the socket never holds more than CONSOLE_RING - CONSOLE_BEHIND.
+ */
+#define CONSOLE_SEND_BUFFER (32 << 10)
 #define CONSOLE_INPUT 1024
 #define CONSOLE_VIEWERS 9
 /* how many descriptors console_poll() lists */

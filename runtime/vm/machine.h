@@ -22,6 +22,7 @@
  */
 #pragma once
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "vm/boot/boot.h"
 #include "vm/irq.h"
@@ -224,7 +225,8 @@ struct machine {
 	bool has_vsock;
 	struct machine_spare spares[MACHINE_SPARES_MAX];
 	unsigned spare_count;
-	int calls; /* eventfd, written by machine_call() */
+	int calls;       /* eventfd, written by machine_call() and machine_cut() */
+	atomic_bool cut; /* machine_cut() was called */
 	/* the functions that machine_call() has set and that were not called yet, in their order */
 	struct machine_pending pending[MACHINE_CALLS_MAX];
 	unsigned pending_count;
@@ -245,6 +247,11 @@ int machine_start(struct machine *m) must_check;
  * vm_end, with the reason as text in m->cpus.why; or -errno if the event loop itself failed.
  */
 int machine_run(struct machine *m) must_check;
+/*
+ * Makes machine_run() return without waiting for the reader of the console, once the vCPUs have
+ * stopped. Any thread may call this.
+ */
+void machine_cut(struct machine *m);
 
 /*
  * machine_connect_kicks() makes an eventfd for each of `count` queues of the slot's device, which

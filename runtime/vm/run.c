@@ -153,6 +153,40 @@ int machine_start(struct machine *m)
 	return m->cpus.threads > 0 ? 0 : vcpus_start(&m->cpus);
 }
 
+void machine_cut(struct machine *m)
+{
+	atomic_store(&m->cut, true);
+	eventfd_write(m->calls, 1);
+}
+
+/*
+ * Writes the console output that the serial port or the virtio console still holds, because the
+ * guest may have written this output right before it powered off. Waits until the reader has taken
+ * it all or has gone.
+ */
+static void drain_console(struct machine *m)
+{
+	eventfd_t calls;
+
+	for (;;) {
+		bool left;
+
+		if (m->has_uart) {
+			left = uart_flush(&m->uart);
+		} else {
+			while (virtio_console_output(&m->console) > 0)
+				;
+			left = virtio_console_wants_output(&m->console);
+		}
+		if (!left || atomic_load(&m->cut))
+			return;
+		struct pollfd p[] = {{m->has_uart ? m->uart.out : m->console.out, POLLOUT, 0},
+			{m->calls, POLLIN, 0}};
+		if (poll(p, 2, -1) > 0 && p[1].revents)
+			(void)eventfd_read(m->calls, &calls);
+	}
+}
+
 int machine_run(struct machine *m)
 {
 	int r = machine_start(m);
@@ -166,13 +200,6 @@ int machine_run(struct machine *m)
 	vcpus_stop(&m->cpus);
 	if (r < 0)
 		return r;
-	/*
-	 * Writes the console output that the serial port or the virtio console still holds, because
-	 * the guest may have written this output right before it powered off.
-	 */
-	if (m->has_uart)
-		uart_flush(&m->uart);
-	else
-		(void)virtio_console_output(&m->console);
+	drain_console(m);
 	return (int)m->cpus.end;
 }

@@ -8,9 +8,13 @@
 
 #include "base/fd.h"
 
+/*
+ * Says whether the guest may send. A driver that sees an empty transmitter sends as many bytes as
+ * the FIFO has room for without a look at LSR in between, so the buffer must have room for them.
+ */
 static bool can_send(const struct uart *u)
 {
-	return u->tx_len < UART_BUFFER;
+	return u->tx_len <= UART_BUFFER - UART_FIFO;
 }
 
 static bool has_input(const struct uart *u)
@@ -62,7 +66,7 @@ static void send(struct uart *u, uint8_t c)
 {
 	if (in_loopback(u)) {
 		receive(u, c);
-	} else if (can_send(u)) {
+	} else if (u->tx_len < UART_BUFFER) {
 		u->tx[u->tx_len++] = (char)c;
 		/*
 		 * Wakes the event loop only for the first byte in the empty buffer, because the
@@ -264,7 +268,7 @@ static void put_output(struct uart *u)
 		return;
 	u->tx_len -= (unsigned)n;
 	memmove(u->tx, u->tx + n, u->tx_len);
-	if (was_full) {
+	if (was_full && can_send(u)) {
 		u->sent = true;
 		update_irq(u);
 	}
@@ -286,9 +290,11 @@ void uart_serve(struct uart *u, const struct pollfd p[UART_FDS])
 	pthread_mutex_unlock(&u->lock);
 }
 
-void uart_flush(struct uart *u)
+bool uart_flush(struct uart *u)
 {
 	pthread_mutex_lock(&u->lock);
 	put_output(u);
+	const bool left = u->tx_len > 0;
 	pthread_mutex_unlock(&u->lock);
+	return left;
 }

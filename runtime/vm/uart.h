@@ -10,8 +10,11 @@
  * something to write, or if the guest has read all input. It waits a moment for more output before
  * it writes, because a guest sends one character after the other. If it wrote at once, a host with
  * one CPU would switch to the event loop and to the reader of `out` for each character. If `out`
- * takes nothing and the buffer is full, the port tells the guest that it cannot send. All members
- * are protected by the lock, except for those that never change.
+ * takes nothing and the buffer is full, the port tells the guest that it cannot send, and a driver
+ * waits then, so that a slow reader loses nothing. A byte that the guest sends all the same is
+ * lost, as at a real port, because a vCPU must not wait for a reader; Linux does so for the
+ * messages of its kernel after 10 ms. All members are protected by the lock, except for those that
+ * never change.
  */
 #pragma once
 #include <poll.h>
@@ -59,7 +62,7 @@ void uart_release(struct uart *u);
 int uart_poll(struct uart *u, struct pollfd p[UART_FDS]);
 void uart_serve(struct uart *u, const struct pollfd p[UART_FDS]);
 /*
- * Writes the buffered output of the guest, as far as `out` takes it. The caller calls this when the
- * machine has ended.
+ * Writes the buffered output of the guest, as far as `out` takes it, and returns whether output is
+ * left. The caller calls this when the machine has ended, until nothing is left.
  */
-void uart_flush(struct uart *u);
+bool uart_flush(struct uart *u);

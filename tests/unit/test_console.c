@@ -253,11 +253,47 @@ static void typing(void **state)
 	console_release(&c);
 }
 
+/* What is in the machine's socket when the machine ends is added all at once. */
+static void end_of_the_machine(void **state)
+{
+	static char text[CONSOLE_RING * 2], got[CONSOLE_RING * 2];
+	struct console c = {0};
+	const int size = CONSOLE_SEND_BUFFER;
+	size_t sent = 0, in_socket = 0;
+	int socks[2], machine[2];
+	ssize_t n;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, socks), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, machine), 0);
+	assert_int_equal(setsockopt(machine[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
+	assert_int_equal(console_init(&c, dup(socks[1]), socks[1]), 0);
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = (char)(i * 13 + i / 241);
+	while (!console_is_full(&c)) {
+		console_add(&c, text + sent, 1000);
+		sent += 1000;
+		turns(&c);
+	}
+	/* A write of the machine may be as large as the virtio console's or the serial port's. */
+	while ((n = write(machine[1], text, sizeof(text))) > 0)
+		in_socket += (size_t)n;
+	assert_true(in_socket > 0 && in_socket <= CONSOLE_RING - CONSOLE_BEHIND);
+	console_add(&c, text + sent, in_socket);
+	sent += in_socket;
+	assert_int_equal(drain(&c, socks[0], got, sizeof(got)), sent);
+	assert_memory_equal(got, text, sent);
+	close(socks[0]);
+	close(machine[0]);
+	close(machine[1]);
+	console_release(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(late_viewer),
 		cmocka_unit_test(first_viewer_is_waited_for),
+		cmocka_unit_test(end_of_the_machine),
 		cmocka_unit_test(stopped_terminal),
 		cmocka_unit_test(last_output),
 		cmocka_unit_test(typing),
