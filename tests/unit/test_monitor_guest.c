@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -148,6 +149,7 @@ static void malformed(void **state)
 {
 	ENDS("unknown message \"nonsense\"", "{\"type\":\"nonsense\",\"process\":0}");
 	ENDS("has no type", "{\"type\":1}");
+	ENDS("has no type", "{\"type\":\"\\u001b[2J\",\"process\":0}");
 	ENDS("not JSON", "{\"type\":");
 	ENDS("process: expected a number", "{\"type\":\"running\",\"process\":-1}");
 	ENDS("process: expected a number", "{\"type\":\"running\",\"process\":4294967295}");
@@ -177,6 +179,27 @@ static void lengths(void **state)
 		assert_non_null(strstr(err_msg(), "of the agent has wrong lengths"));
 		tear_down(&g);
 	}
+}
+
+/* Checks that a guest can write only so many lines to the host's log, here standard error. */
+static void log_lines(void **state)
+{
+	_cleanup_fd_ int file = memfd_create("log", MFD_CLOEXEC), before = dup(2);
+	_cleanup_strbuf_ struct strbuf text = {0};
+	struct rig g;
+	int lines = 0;
+
+	set_up(&g);
+	assert_true(dup2(file, 2) >= 0);
+	for (unsigned i = 0; i < GUEST_LINES_MAX + 50; i++)
+		assert_int_equal(say(&g, "{\"type\":\"log\",\"message\":\"\\u001b[2J\"}"), 0);
+	assert_true(dup2(before, 2) >= 0 && lseek(file, 0, SEEK_SET) == 0);
+	assert_int_equal(fd_read_all(file, &text, 1 << 20, "the log"), 0);
+	for (const char *p = strbuf_str(&text); (p = strchr(p, '\n')); p++)
+		lines++;
+	assert_null(strchr(strbuf_str(&text), '\x1b'));
+	assert_int_equal(lines, GUEST_LINES_MAX + 1);
+	tear_down(&g);
 }
 
 /*
@@ -462,6 +485,7 @@ int main(void)
 		cmocka_unit_test(messages_out_of_turn),
 		cmocka_unit_test(malformed),
 		cmocka_unit_test(lengths),
+		cmocka_unit_test(log_lines),
 		cmocka_unit_test(barrier),
 		cmocka_unit_test(messages_for_nobody),
 		cmocka_unit_test(orders_are_sent_once),

@@ -33,27 +33,17 @@ static struct step_ctx context(void)
 	return c;
 }
 
-static uint64_t status_set(const char *name)
-{
-	_cleanup_strbuf_ struct strbuf b = {0};
-
-	CHECK(fd_read_file(AT_FDCWD, "/proc/self/status", &b, 65536) == 0);
-	const char *at = strstr(strbuf_str(&b), name);
-	CHECK(at);
-	return strtoull(at + strlen(name), NULL, 16);
-}
-
 /*
  * Checks the process's five capability sets: bounding, effective, inheritable, permitted and
  * ambient.
  */
 static void check_sets(uint64_t b, uint64_t e, uint64_t i, uint64_t p, uint64_t a)
 {
-	CHECK(status_set("CapBnd:") == b);
-	CHECK(status_set("CapEff:") == e);
-	CHECK(status_set("CapInh:") == i);
-	CHECK(status_set("CapPrm:") == p);
-	CHECK(status_set("CapAmb:") == a);
+	CHECK(status_number(getpid(), "CapBnd:") == b);
+	CHECK(status_number(getpid(), "CapEff:") == e);
+	CHECK(status_number(getpid(), "CapInh:") == i);
+	CHECK(status_number(getpid(), "CapPrm:") == p);
+	CHECK(status_number(getpid(), "CapAmb:") == a);
 }
 
 static void run_user(void)
@@ -70,7 +60,7 @@ static void run_user(void)
 	struct step_ctx c = context();
 	uid_t r, e, sv;
 	gid_t groups[8];
-	uint64_t permitted = status_set("CapPrm:");
+	uint64_t permitted = status_number(getpid(), "CapPrm:");
 
 	CHECK(step_user(&c, &s) == 0);
 	CHECK(getresuid(&r, &e, &sv) == 0 && r == 1000 && e == 1000 && sv == 1000);
@@ -78,8 +68,8 @@ static void run_user(void)
 	CHECK(getgroups(8, groups) == 3);
 	CHECK(groups[0] == 5 && groups[1] == 6 && groups[2] == 70000);
 	CHECK(umask(0) == 027);
-	CHECK(status_set("CapPrm:") == permitted && permitted != 0);
-	CHECK(status_set("CapEff:") == 0);
+	CHECK(status_number(getpid(), "CapPrm:") == permitted && permitted != 0);
+	CHECK(status_number(getpid(), "CapEff:") == 0);
 	CHECK(prctl(PR_GET_KEEPCAPS, 0, 0, 0, 0) == 0);
 }
 
@@ -302,7 +292,7 @@ static void become_mapped_root(void)
 	CHECK(getuid() == 65534);
 	CHECK(step_mapped_root(&c, &s) == 0);
 	CHECK(getuid() == 0 && geteuid() == 0 && getgid() == 0 && getgroups(0, NULL) == 0);
-	CHECK(status_set("CapEff:") & BIT(CAP_SYS_ADMIN));
+	CHECK(status_number(getpid(), "CapEff:") & BIT(CAP_SYS_ADMIN));
 }
 
 static void run_mapped_root(void)

@@ -22,7 +22,9 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "jail/jail.h"
 #include "monitor/template_file.h"
+#include "unit/rig/child.h"
 
 #define MEMORY (2U << 20)
 #define PORT 7777
@@ -253,6 +255,26 @@ static void an_unfinished_template_is_removed(void **state)
 	open_fails(ENOENT, "");
 }
 
+static bool is_confined(pid_t pid)
+{
+	return status_number(pid, "CapEff:") == 0 && status_number(pid, "CapPrm:") == 0 &&
+	       status_number(pid, "NoNewPrivs:") == 1 &&
+	       status_number(pid, "\nSeccomp:") == (JAIL_HAS_FILTERS ? 2 : 0);
+}
+
+/* The keeper holds the cache while the guest runs, so it has no other rights. */
+static void the_keeper_is_confined(void **state)
+{
+	struct template_new t;
+
+	OK(template_make(cache, &key, MEMORY, PORT, &t));
+	for (unsigned ms = 0; ms < 10000 && !is_confined(t.pid); ms++)
+		usleep(1000);
+	assert_true(is_confined(t.pid));
+	template_abandon(&t);
+	wait_for_keeper(&t);
+}
+
 static void a_killed_keeper_leaves_nothing_that_is_used(void **state)
 {
 	struct template_new t;
@@ -374,6 +396,7 @@ int main(void)
 		TEST(a_template_of_another_key_is_not_used),
 		TEST(what_others_may_write_is_not_used),
 		TEST(an_unfinished_template_is_removed),
+		TEST(the_keeper_is_confined),
 		TEST(a_killed_keeper_leaves_nothing_that_is_used),
 		TEST(a_file_that_was_left_for_another_key_is_removed),
 		TEST(only_one_process_makes_a_template),

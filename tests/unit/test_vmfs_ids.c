@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,11 +30,14 @@
 
 #define FIRST 100000U /* first id of the host to which the container's user namespace is mapped */
 #define MAP "100000 100000 65536\n"
+#define STRAY 200 /* a descriptor of a file of the host that the server inherits */
+#define BIT(n) (UINT64_C(1) << (n))
 
 _Noreturn static void serve(const struct front *f, int sock, bool confined)
 {
 	struct vmfs_config c = {.sock = sock, .devices = true, .seal = -EBADF, .proc = -EBADF};
 
+	CHECK(dup2(open("/etc", O_PATH | O_DIRECTORY), STRAY) == STRAY);
 	CHECK(unshare(CLONE_NEWNS) == 0);
 	CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
 	c.root = open(f->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -202,10 +206,53 @@ static void run_unconfined(void)
 	CHECK(front_end(&f) == 0);
 }
 
+static void expect_other_namespace(const struct front *f, const char *name)
+{
+	struct stat ours, theirs;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/ns/%s", name);
+	CHECK(stat(path, &ours) == 0);
+	snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)f->server, name);
+	CHECK(stat(path, &theirs) == 0 && theirs.st_ino != ours.st_ino);
+}
+
+/* Checks what the server, which a guest may have taken over, can still do. */
+static void run_jail(void)
+{
+	const uint64_t caps = BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT(CAP_DAC_READ_SEARCH) |
+			      BIT(CAP_FOWNER) | BIT(CAP_FSETID) | BIT(CAP_SETUID) |
+			      BIT(CAP_SETGID) | BIT(CAP_MKNOD) | BIT(CAP_SETFCAP);
+	static const char *const none[] = {"CapBnd:", "CapInh:", "CapAmb:"};
+	static const char *const other[] = {"mnt", "net", "ipc", "uts"};
+	struct stat st;
+	struct front f;
+	char path[64];
+
+	begin(&f, false);
+	CHECK(status_number(f.server, "CapEff:") == caps);
+	CHECK(status_number(f.server, "CapPrm:") == caps);
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
+		CHECK(status_number(f.server, none[i]) == 0);
+	CHECK(status_number(f.server, "NoNewPrivs:") == 1);
+	CHECK(status_number(f.server, "\nSeccomp:") == 2);
+	for (size_t i = 0; i < ARRAY_SIZE(other); i++)
+		expect_other_namespace(&f, other[i]);
+	/* The root of the server is the share, and it has none of this process's descriptors. */
+	snprintf(path, sizeof(path), "/proc/%d/root/public", (int)f.server);
+	CHECK(stat(path, &st) == 0);
+	snprintf(path, sizeof(path), "/proc/%d/root/etc", (int)f.server);
+	CHECK(stat(path, &st) < 0);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)f.server, STRAY);
+	CHECK(lstat(path, &st) < 0);
+	CHECK(front_end(&f) == 0);
+}
+
 ROOT_CHILD_TEST(reading)
 ROOT_CHILD_TEST(attributes)
 ROOT_CHILD_TEST(names)
 ROOT_CHILD_TEST(unconfined)
+ROOT_CHILD_TEST(jail)
 
 int main(void)
 {
@@ -214,6 +261,7 @@ int main(void)
 		cmocka_unit_test(test_attributes),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_unconfined),
+		cmocka_unit_test(test_jail),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

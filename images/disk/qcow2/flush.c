@@ -90,7 +90,7 @@ int qcow2_flush_tables(struct qcow2 *q)
 	bool any = q->l2.dirty || q->l1_dirty_from < q->l1_dirty_to;
 
 	if (q->broken)
-		return disk_err(q->d, EIO, "the image is damaged: nothing is written any more");
+		return qcow2_refuse_damaged(q);
 	int r = qcow2_flush_refs(q);
 	if (r >= 0)
 		r = qcow2_cache_write(q, &q->l2);

@@ -34,6 +34,13 @@ int qcow2_damaged(struct qcow2 *q, const char *fmt, ...)
 		text);
 }
 
+int qcow2_refuse_damaged(struct qcow2 *q)
+{
+	return disk_err(q->d, EIO,
+		"the image is damaged: nothing is written any more; `caisson disk check` tells "
+		"more");
+}
+
 static bool overlaps(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
 {
 	return a < b + b_len && b < a + a_len;

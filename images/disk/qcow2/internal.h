@@ -268,6 +268,11 @@ int qcow2_guard(struct qcow2 *q, uint64_t host, uint64_t length, const char *wha
  * -EIO.
  */
 int qcow2_damaged(struct qcow2 *q, const char *fmt, ...) printf_like(2, 3);
+/*
+ * Refuses a change of an image that qcow2_damaged() has declared damaged. The message may be the
+ * only one that the user sees, because of several threads any may be the first to fail.
+ */
+int qcow2_refuse_damaged(struct qcow2 *q) must_check;
 
 /* --- refcount.c: reads and changes refcounts; the caller holds the lock --- */
 int qcow2_ref_get(struct qcow2 *q, uint64_t cluster, uint64_t *ret) must_check;

@@ -37,7 +37,7 @@ int qcow2_before_change(struct qcow2 *q, uint64_t offset, uint64_t length)
 	int r = 0;
 
 	if (q->broken)
-		return disk_err(d, EIO, "the image is damaged: nothing is written any more");
+		return qcow2_refuse_damaged(q);
 	if (length > 0 && q->h.backing && !d->backing && d->alone)
 		return disk_err(d, EPERM, "was opened without its backing file: it is only read");
 	if (length > 0 && q->h.crypt && !q->luks)

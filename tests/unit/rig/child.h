@@ -47,6 +47,12 @@ int child_status(void (*f)(void));
  */
 void in_child(void (*f)(void));
 
+/*
+ * Reads the hexadecimal number behind `name`, such as "CapEff:", in /proc/PID/status. Ends this
+ * process, as CHECK() does, if there is none.
+ */
+uint64_t status_number(pid_t pid, const char *name);
+
 #define needs_root() \
 	do { \
 		if (geteuid() != 0) { \
