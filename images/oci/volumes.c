@@ -93,6 +93,17 @@ static int temporary_name(const char *first, char ret[32])
 	return 0;
 }
 
+/* Returns whether a later label has the same key, so that the first one of `labels` has no effect. */
+static bool has_later(const char *const *labels)
+{
+	size_t n = strcspn(*labels, "=");
+
+	for (const char *const *l = labels + 1; *l; l++)
+		if (strcspn(*l, "=") == n && strncmp(*l, *labels, n) == 0)
+			return true;
+	return false;
+}
+
 static int write_volume_json(int dir, const char *const *labels, const struct volume_disk *disk)
 {
 	_cleanup_json_out_ struct json_out o = {0};
@@ -119,7 +130,8 @@ static int write_volume_json(int dir, const char *const *labels, const struct vo
 			return err_set(EINVAL, "the label \"%.200s\": expected KEY=VALUE", *labels);
 		memcpy(key, *labels, n);
 		key[n] = '\0';
-		json_out_str(&o, key, (*labels)[n] ? *labels + n + 1 : "");
+		if (!has_later(labels))
+			json_out_str(&o, key, (*labels)[n] ? *labels + n + 1 : "");
 	}
 	json_out_end_object(&o);
 	json_out_end_object(&o);

@@ -2,9 +2,13 @@
 #include "base/process.h"
 
 #include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "base/fd.h"
+
+#define KILL_AGAIN_MS 5
 
 int process_wait(pid_t pid, const char *what, int *ret_status)
 {
@@ -12,6 +16,19 @@ int process_wait(pid_t pid, const char *what, int *ret_status)
 		if (errno != EINTR)
 			return err_sys("wait for %s", what);
 	return 0;
+}
+
+int process_kill(pid_t pid)
+{
+	int status = 0;
+
+	for (;;) {
+		(void)kill(pid, SIGKILL);
+		pid_t r = waitpid(pid, &status, WNOHANG);
+		if (r == pid || (r < 0 && errno != EINTR))
+			return status;
+		(void)poll(NULL, 0, KILL_AGAIN_MS);
+	}
 }
 
 /* Reads the start time and the parent of a process from /proc/PID/stat. */

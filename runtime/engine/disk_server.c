@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "engine/disk_process.h"
 #include "machine/image.h"
 
@@ -117,9 +118,7 @@ int disk_server_stop(struct disk_server *s)
 
 	fd_close(&s->sock);
 	if (s->pid > 0 && !await_end(s, DISK_PROCESS_END_MS)) {
-		kill(s->pid, SIGKILL);
-		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
-			;
+		(void)process_kill(s->pid);
 		s->pid = 0;
 	}
 	return control < 0 ? 0 : disk_process_result(control, "vm.image");

@@ -31,6 +31,7 @@
 #include <sys/wait.h>
 
 #include "base/fd.h"
+#include "base/process.h"
 #include "base/sys.h"
 #include "engine/engine.h"
 #include "engine/qemu_args.h"
@@ -324,8 +325,8 @@ static int qemu_result(struct engine *e)
 	 */
 	bool lives = poll(&p, 1, GRACE_MS) == 0;
 	if (lives)
-		kill(e->pid, SIGKILL);
-	if (waitpid(e->pid, &status, 0) != e->pid)
+		status = process_kill(e->pid);
+	else if (waitpid(e->pid, &status, 0) != e->pid)
 		return err_sys("wait for QEMU");
 	e->pid = 0;
 	const char *why = relay_stop(&q->relay);
@@ -448,9 +449,7 @@ static void qemu_stop(struct engine *e)
 	if (!q)
 		return;
 	if (e->pid > 0) {
-		kill(e->pid, SIGKILL);
-		while (waitpid(e->pid, NULL, 0) < 0 && errno == EINTR)
-			;
+		(void)process_kill(e->pid);
 		e->pid = 0;
 	}
 	if (q->has_thread) {

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 
 #include "base/fd.h"
+#include "base/process.h"
 #include "base/sys.h"
 #include "engine/share_ids.h"
 #include "jail/jail.h"
@@ -315,8 +316,6 @@ void share_stop(struct share *s)
 	s->sealing = false;
 	if (s->pid <= 0)
 		return;
-	kill(s->pid, SIGKILL);
-	while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	(void)process_kill(s->pid);
 	s->pid = 0;
 }

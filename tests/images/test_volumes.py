@@ -47,6 +47,14 @@ def test_names_that_cannot_be(volume, box, name):
     assert set(os.listdir(os.path.join(box.images.store, "volumes"))) <= {".lock"}
 
 
+def test_a_label_that_is_given_twice(volume, box):
+    """The last one holds, as in docker. With both, no command could read the volume any more."""
+    volume("create", "--label", "a=1", "--label", "ab=2", "--label", "a", "--label", "a=3", "v").ok()
+    assert volume("inspect", "v").json()[0]["labels"] == {"ab": "2", "a": "3"}
+    assert "v" in volume("ls").ok().out
+    volume("rm", "v").ok()
+
+
 def test_a_label_without_a_key(volume, box):
     volume("create", "--label", "=1", "v").failed("expected KEY=VALUE")
     assert os.listdir(os.path.join(box.images.store, "volumes")) == [".lock"]
