@@ -93,7 +93,7 @@ static int temporary_name(const char *first, char ret[32])
 	return 0;
 }
 
-/* Returns whether a later label has the same key, so that the first one of `labels` has no effect. */
+/* Says whether a later label has the key of the first of `labels`, which then has no effect. */
 static bool has_later(const char *const *labels)
 {
 	size_t n = strcspn(*labels, "=");
