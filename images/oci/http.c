@@ -343,7 +343,11 @@ static int failed(struct exchange *x, CURLcode e, const char *detail)
 	const char *hint = "";
 	int code = code_of(e);
 	if (e == CURLE_PEER_FAILED_VERIFICATION) {
-		hint = " (put its CA into certs.d, see caisson-image(1))";
+		hint = http_has_cas(x->h->curl)
+			       ? " (put its CA into certs.d, see caisson-image(1))"
+			       : " (this machine has no file of CAs: install the package "
+				 "ca-certificates, "
+				 "or put the registry's CA into certs.d, see caisson-image(1))";
 	} else if (strstr(line, "certificate required") || strstr(line, "bad certificate") ||
 		   strstr(line, "alert unknown ca")) {
 		/*

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Declares the function for TLS, which the files http*.c share. */
+/* Declares the functions for TLS, which the files http*.c share. */
 #pragma once
 #include "images/oci/http.h"
 
@@ -9,3 +9,6 @@
  */
 int http_set_tls(struct http *h, const struct http_request *q, const struct http_origin *origin)
 	must_check;
+
+/* Says whether the machine has the file with CAs that libcurl uses if no other is named. */
+bool http_has_cas(CURL *c);

@@ -114,6 +114,14 @@ static bool find_dir(const struct http_origin *origin, char path[PATH_MAX])
 	return false;
 }
 
+bool http_has_cas(CURL *c)
+{
+	const char *file = NULL;
+
+	return curl_easy_getinfo(c, CURLINFO_CAINFO, &file) != CURLE_OK || !file ||
+	       access(file, F_OK) == 0 || errno != ENOENT;
+}
+
 int http_set_tls(struct http *h, const struct http_request *q, const struct http_origin *origin)
 {
 	CURL *c = h->curl;
@@ -122,6 +130,13 @@ int http_set_tls(struct http *h, const struct http_request *q, const struct http
 		curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 0L);
 		curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
 	}
+	/*
+	 * A machine without the package ca-certificates has no such file. libcurl would then fail
+	 * before it connects, although the registry may speak plain HTTP, or have its CA in
+	 * certs.d.
+	 */
+	if (!http_has_cas(c))
+		curl_easy_setopt(c, CURLOPT_CAINFO, NULL);
 	if (h->cert_dir)
 		snprintf(h->dir, sizeof(h->dir), "%s", h->cert_dir);
 	else if (!find_dir(origin, h->dir))

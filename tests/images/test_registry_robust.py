@@ -350,6 +350,21 @@ def with_etc(tmp, where, files):
     return ["unshare", "-m", "sh", "-c", f'mount -t overlay -o lowerdir=/etc,upperdir={tmp}/up,workdir={tmp}/work test /etc && exec "$@"', "sh"]
 
 
+def test_a_machine_without_ca_certificates(images, hostile, certificates, env):
+    """Debian without the package ca-certificates: a registry with plain HTTP serves, one whose CA is named serves, and for others the error says
+    what to install."""
+    prefix = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /etc/ssl/certs && exec "$@"', "sh"]
+    hostile.image()
+    assert images("pull", f"{hostile.host}/a:t", env=env, prefix=prefix)
+    images("rm", f"{hostile.host}/a:t")
+    r = Hostile(tls=certificates)
+    r.image()
+    assert images("pull", "--cert-dir", certificates, f"{r.host}/a:t", env=env, prefix=prefix)
+    images("rm", f"{r.host}/a:t")
+    images.fails("pull", f"{r.host}/a:t", env=env, prefix=prefix, saying="install the package ca-certificates")
+    r.close()
+
+
 @pytest.mark.parametrize("where", ["containers", "docker"])
 def test_certificates_of_the_machine(images, locked, env, tmp, where):
     r, d = locked
