@@ -102,7 +102,7 @@ int cmd_features(const struct command *self, const struct globals *g, int argc, 
 	static const char *const hooks[] = {"prestart", "createRuntime", "createContainer",
 		"startContainer", "poststart", "poststop", NULL};
 	static const char *const unsafe[] = {
-		"org.systemd.property.", "io.caisson.", "run.oci.", NULL};
+		"org.systemd.property.", "io.caisson.", "run.oci.", "org.criu.config", NULL};
 	const struct option_def defs[] = {{0}};
 	struct arguments args = {.max = 0};
 	_cleanup_json_out_ struct json_out o = {0};

@@ -23,6 +23,20 @@ extern const struct criu_ns criu_external_ns[CRIU_EXTERNAL_NS];
 int criu_put_common(const struct criu_options *o, const char *log, struct criu_message *opts)
 	must_check;
 
+/* the annotation that names a configuration file of CRIU; runc and crun read it too */
+#define CRIU_ANNOTATION "org.criu.config"
+
+/*
+ * Tells CRIU which configuration file to read: that of the annotation, or else the one of the host.
+ * `listen` is the address on which CRIU is to listen as a page server, or NULL. CRIU takes no
+ * address from its caller for that, and would listen on all of the host's, where anyone could fetch
+ * the container's memory. It does take one from a configuration file, so the function then makes
+ * such a file in memory. *ret_file becomes its descriptor, which criu must inherit, or stays as it
+ * is.
+ */
+int criu_put_config(const struct spec *s, const char *listen, struct criu_message *opts,
+	int *ret_file) must_check;
+
 /* Returns the path of the directory of CRIU's log: --work-path, or that of the images. */
 const char *criu_work_path(const struct criu_options *o, const char *image_path);
 /* Opens the directory of CRIU's log: --work-path, or a duplicate of `image`. */

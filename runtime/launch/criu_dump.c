@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "base/fd.h"
@@ -164,44 +162,18 @@ static int check_spec(const struct spec *s)
 }
 
 /*
- * Tells CRIU to listen only on `address`. CRIU takes no address from its caller if it is to be the
- * page server, and would listen on all of the host's, where anyone could fetch the container's
- * memory. It does take one from a configuration file, so the function makes such a file in memory.
- * Returns the file's descriptor.
+ * Tells CRIU where the memory goes, and which configuration file to read. *ret_file becomes a
+ * descriptor that criu must inherit, or stays as it is.
  */
-static int put_listener(const char *address, struct criu_message *opts)
-{
-	uint8_t raw[sizeof(struct in6_addr)];
-	char line[300], path[32];
-
-	if (inet_pton(AF_INET, address, raw) != 1 && inet_pton(AF_INET6, address, raw) != 1)
-		return err_set(EINVAL,
-			"--page-server %s: with --lazy-pages it is the address of this host on "
-			"which CRIU listens: expected an IP address",
-			address);
-	_cleanup_fd_ int file = memfd_create("criu.conf", MFD_CLOEXEC);
-	int len = snprintf(line, sizeof(line), "address %s\n", address);
-	int r = file < 0 ? -errno : fd_write_all(file, line, (size_t)len);
-	if (r < 0)
-		return err_set(-r, "write CRIU's configuration: %s", strerror(-r));
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-	criu_put_text(opts, CRIU_CONFIG_FILE, path);
-	return take_fd(&file);
-}
-
-/*
- * Tells CRIU where the memory goes. *ret_listener becomes a descriptor that criu must inherit, or
- * stays as it is.
- */
-static int put_page_server(
-	const struct criu_options *o, struct criu_message *opts, int *ret_listener)
+static int put_page_server(const struct criu_options *o, const struct spec *s,
+	struct criu_message *opts, int *ret_file)
 {
 	const char *text = o->page_server, *colon = text ? strrchr(text, ':') : NULL;
 	char address[256];
 	uint64_t port;
 
 	if (!text)
-		return 0;
+		return criu_put_config(s, NULL, opts, ret_file);
 	size_t len = colon ? (size_t)(colon - text) : 0;
 	/* The brackets of [ADDRESS]:PORT set an IPv6 address apart from the port. */
 	bool brackets = len > 2 && text[0] == '[' && text[len - 1] == ']';
@@ -211,9 +183,7 @@ static int put_page_server(
 	memcpy(address, text + brackets, len - 2 * brackets);
 	address[len - 2 * brackets] = '\0';
 	criu_put_numbered(opts, CRIU_PAGE_SERVER, address, port);
-	if (o->lazy_pages)
-		*ret_listener = put_listener(address, opts);
-	return o->lazy_pages && *ret_listener < 0 ? *ret_listener : 0;
+	return criu_put_config(s, o->lazy_pages ? address : NULL, opts, ret_file);
 }
 
 static int put_parent(const struct criu_options *o, int image, struct criu_message *opts)
@@ -233,15 +203,12 @@ static int put_parent(const struct criu_options *o, int image, struct criu_messa
 	return 0;
 }
 
-static int put_dump(struct container *c, const struct checkpoint_options *o, int image,
-	struct criu_message *opts)
+static int put_dump(struct container *c, const struct spec *s, const struct checkpoint_options *o,
+	int image, struct criu_message *opts)
 {
 	const struct criu_options *k = &o->criu;
-	const struct spec *s;
 
-	int r = container_spec(c, &s);
-	if (r >= 0)
-		r = check_spec(s);
+	int r = check_spec(s);
 	if (r >= 0)
 		r = criu_put_common(k, "dump.log", opts);
 	criu_put_number(opts, CRIU_IMAGES_DIR_FD, (uint64_t)image);
@@ -291,12 +258,15 @@ int criu_checkpoint(struct container *c, const struct checkpoint_options *o, int
 	_cleanup_fd_ int work = criu_open_work(k, image);
 	if (work < 0)
 		return work;
-	_cleanup_fd_ int listener = -EBADF;
+	_cleanup_fd_ int config = -EBADF;
+	const struct spec *s;
 	criu_put_number(&opts, CRIU_WORK_DIR_FD, (uint64_t)work);
-	int r = put_dump(c, o, image, &opts);
+	int r = container_spec(c, &s);
 	if (r >= 0)
-		r = put_page_server(k, &opts, &listener);
-	const int files[] = {image, work, listener};
+		r = put_dump(c, s, o, image, &opts);
+	if (r >= 0)
+		r = put_page_server(k, s, &opts, &config);
+	const int files[] = {image, work, config};
 	const struct criu_start start = {.inherited = files, .ninherited = ARRAY_SIZE(files)};
 	if (r >= 0)
 		r = criu_start(&start, &criu);

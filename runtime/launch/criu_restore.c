@@ -236,6 +236,8 @@ static int put_restore(struct restore *r, struct criu_message *opts)
 		       r->l->spec->ns[SPEC_NS_CGROUP].set;
 	k = put_streams(&c->arena, r->image, r->o->restore, opts);
 	if (k >= 0)
+		k = criu_put_config(r->l->spec, NULL, opts, NULL);
+	if (k >= 0)
 		k = put_namespaces(r, opts);
 	return k < 0 ? k : criu_find_mounts(r->l, opts);
 }

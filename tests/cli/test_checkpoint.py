@@ -2,6 +2,7 @@
 """Tests what `checkpoint` and `restore` refuse. tests/host/test_criu.py tests them with CRIU, which needs a kernel that it
 knows, and tests/host/test_vm_snapshot.py with microVMs."""
 import os
+import subprocess
 
 import pytest
 
@@ -94,6 +95,73 @@ def test_options_that_belong_together(ctr, work, without_criu):
     checkpoint("--page-server", "somewhere:27", "--lazy-pages").failed("--page-server somewhere", "expected an IP address")
     for right in ("somewhere:27", "[::1]:27", "10.0.0.1:27"):
         checkpoint("--page-server", right).failed("criu is not installed")
+    assert c.status() == "running"
+    c.stop()
+
+
+@pytest.fixture
+def etc_criu():
+    """An empty /etc/criu, which is there only for this test."""
+    made = not os.path.isdir("/etc/criu")
+    if made:
+        os.mkdir("/etc/criu")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/etc/criu"], check=True)
+    yield "/etc/criu"
+    subprocess.run(["umount", "/etc/criu"], check=True)
+    if made:
+        os.rmdir("/etc/criu")
+
+
+def test_configuration_of_criu(ctr, work, etc_criu):
+    """CRIU gets the file of the annotation, or else the one of the host. A program in its place writes down the request, and what that file has."""
+    requests = os.path.join(work, "request")
+    with open(os.path.join(work, "criu"), "w") as f:
+        f.write(f"#!/bin/bash\ndd bs=65536 count=1 <&$2 of={requests} 2>/dev/null\n"
+                f"for f in /proc/self/fd/*; do case $(readlink $f) in /memfd:criu.conf*) cat $f >{requests}.conf;; esac; done\nexit 1\n")
+    os.chmod(f.name, 0o755)
+    env = {**os.environ, "PATH": work + ":" + os.environ["PATH"]}
+    streams = os.path.join(work, "descriptors.json")
+    file = os.path.join(work, "own.conf")
+
+    def asked(*options, text):
+        """Returns which files a checkpoint and a restore of a container with this annotation name."""
+        c = ctr.idle()
+        c.conf["annotations"] = {} if text is None else {"org.criu.config": text}
+        c.up()
+        found = []
+        try:
+            for command in (["checkpoint", "--image-path", os.path.join(work, "image"), *options, c.id],
+                            ["restore", "--image-path", work, "--bundle", c.bundle, c.id + "-2"]):
+                with open(streams, "w") as f:
+                    f.write('["/dev/null", "pipe:[1]", "pipe:[2]"]')
+                c.rt(*command, env=env).failed("criu")
+                with open(requests, "rb") as f:
+                    _, _, rest = f.read().partition(b"\x9a\x03")  # the tag of the field config_file
+                found.append(rest[1:1 + rest[0]].decode() if rest else None)
+        finally:
+            c.stop()
+        return found
+
+    open(file, "w").close()
+    assert asked(text=None) == [None, None]
+    for name in ("runc.conf", "caisson.conf"):
+        with open(f"{etc_criu}/{name}", "w") as f:
+            f.write("skip-in-flight\n")
+        assert asked(text=None) == [f"{etc_criu}/{name}"] * 2
+    assert asked(text=file) == [file, file]
+    assert asked(text="") == [None, None]
+    lazy = asked("--lazy-pages", "--page-server", "10.0.0.1:27", text=None)
+    assert lazy[0].startswith("/proc/self/fd/") and lazy[1] == f"{etc_criu}/caisson.conf"
+    with open(requests + ".conf") as f:
+        assert f.read() == "skip-in-flight\n\naddress 10.0.0.1\n"
+
+
+@pytest.mark.parametrize("text, texts", [("relative", ["expected the absolute path"]), ("/no/such/file", ["/no/such/file: ", "does not exist"])])
+def test_wrong_configuration_of_criu(ctr, work, text, texts):
+    c = ctr.idle()
+    c.conf["annotations"] = {"org.criu.config": text}
+    c.up()
+    c.rt("checkpoint", "--image-path", os.path.join(work, "image"), c.id).failed("annotation org.criu.config", *texts)
     assert c.status() == "running"
     c.stop()
 

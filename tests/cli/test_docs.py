@@ -171,7 +171,7 @@ def test_annotations_of_the_manual_are_the_programs():
     for d in ("runtime", "cgroups"):
         for at, _, files in os.walk(os.path.join(REPO, d)):
             source += "".join(read(os.path.join(at, f)) for f in files if f.endswith((".c", ".h")) and f != "features.c")
-    assert named == {a.rstrip(".") for a in re.findall(r'"((?:io\.caisson|org\.systemd)\.[a-z.]+)"', source)}
+    assert named == {a.rstrip(".") for a in re.findall(r'"((?:io\.caisson|org\.systemd|org\.criu)\.[a-z.]+)"', source)}
 
 
 def test_environment_of_the_manual_is_the_programs():

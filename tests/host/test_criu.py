@@ -142,6 +142,11 @@ def test_lazy_pages(counter):
     c = counter
     image, work = c.image, os.path.join(c.bundle, "lazy-work")
     os.mkdir(work)
+    c.conf["annotations"] = {"org.criu.config": os.path.join(c.bundle, "criu.conf")}
+    for path, log in (("/etc/criu/caisson.conf", "of-the-host.log"), (c.conf["annotations"]["org.criu.config"], "of-the-annotation.log")):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as f:
+            f.write(f"log-file {log}")
     ready, its = os.pipe()
     with open(c.log + ".dump", "wb") as log:
         first = c.rt.popen("checkpoint", "--image-path", image, "--lazy-pages", "--page-server", "127.0.0.1:2727", "--status-fd",
@@ -160,6 +165,7 @@ def test_lazy_pages(counter):
         c.id += "-second"
         r = restore(c, "--lazy-pages", "--work-path", work)
         assert r.rc == 0, r
+        assert os.path.exists(os.path.join(image, "of-the-host.log")) and os.path.exists(os.path.join(work, "of-the-annotation.log"))
         grows(c)
         assert counts(c) == list(range(1, len(counts(c)) + 1)) and len(counts(c)) > len(seen)
         # The first container ends when the second one has all of its memory.
@@ -167,6 +173,7 @@ def test_lazy_pages(counter):
         c.rt("state", name).failed("does not exist")
         end(c)
     finally:
+        os.unlink("/etc/criu/caisson.conf")
         os.close(ready)
         for p in (first, daemon):
             if p and p.poll() is None:
