@@ -156,6 +156,24 @@ static void put_list(struct json_out *o, const char *option, const struct option
 	}
 }
 
+/*
+ * Writes an argument that may have any bytes, such as a file name of the disk. JSON has only UTF-8,
+ * so the guest undoes by str_unescape() what is escaped here.
+ */
+static void put_bytes(struct json_out *o, const char *text)
+{
+	_cleanup_strbuf_ struct strbuf s = {0};
+	int r = 0;
+
+	for (; *text && r >= 0; text++)
+		r = *text == '\\' || (unsigned char)*text >= 0x80
+			    ? strbuf_addf(&s, "\\%03o", (unsigned char)*text)
+			    : strbuf_add(&s, text, 1);
+	if (r < 0)
+		o->failed = r;
+	json_out_str(o, NULL, strbuf_str(&s));
+}
+
 /* Writes the arguments of the program in the guest, which inside_guest() in guest.c parses. */
 static void put_args(const struct inside_run *run, struct json_out *o)
 {
@@ -178,11 +196,11 @@ static void put_args(const struct inside_run *run, struct json_out *o)
 	put_list(o, "--key", &p->keys);
 	if (p->as) {
 		json_out_str(o, NULL, "--as");
-		json_out_str(o, NULL, p->as);
+		put_bytes(o, p->as);
 	}
 	json_out_str(o, NULL, "--");
 	for (int i = 0; i < run->nwords; i++)
-		json_out_str(o, NULL, run->words[i]);
+		put_bytes(o, run->words[i]);
 	json_out_end_array(o);
 }
 

@@ -109,8 +109,10 @@ static int set_up(struct inside_guest *g)
 	return modules_load(&g->arena, g->modules_dir, INSIDE_MODULES, &g->modules);
 }
 
+/* Parses the arguments that put_args() in bundle.c writes. Returns the number of words. */
 static int parse(struct inside_options *o, int argc, char **argv)
 {
+	char *as = NULL;
 	const struct option_def defs[] = {
 		{"write", 0, OPTION_FLAG, &o->write, NULL, NULL},
 		{"long", 0, OPTION_FLAG, &o->is_long, NULL, NULL},
@@ -122,12 +124,18 @@ static int parse(struct inside_options *o, int argc, char **argv)
 		{"quote", 0, OPTION_FLAG, &o->quote, NULL, NULL},
 		{"mount", 0, OPTION_LIST, &o->mounts, NULL, NULL},
 		{"key", 0, OPTION_LIST, &o->keys, NULL, NULL},
-		{"as", 0, OPTION_STRING, &o->as, NULL, NULL},
+		{"as", 0, OPTION_STRING, &as, NULL, NULL},
 		{0},
 	};
 	bool help;
 
-	return options_parse(defs, argc, argv, true, &help);
+	int n = options_parse(defs, argc, argv, true, &help);
+	for (int i = 0; i < n; i++)
+		str_unescape(argv[i]);
+	if (as)
+		str_unescape(as);
+	o->as = as;
+	return n;
 }
 
 /*

@@ -183,6 +183,35 @@ static int add_target(struct archive_entry *e, int dir, const char *name)
 	return 0;
 }
 
+static bool is_utf8(const char *s)
+{
+	size_t left = s ? strlen(s) : 0;
+	uint32_t c = 0;
+
+	while (left > 0 && c != STR_NO_UTF8) {
+		size_t n = str_utf8(s, left, &c);
+		s += n;
+		left -= n;
+	}
+	return c != STR_NO_UTF8;
+}
+
+/*
+ * Writes the header of an entry. libarchive warns of a name that is not UTF-8, and writes its bytes
+ * as they are (hdrcharset=BINARY).
+ */
+static int write_header(struct pack *p, struct archive_entry *e, const char *path)
+{
+	int r = archive_write_header(p->archive, e);
+
+	if (r == ARCHIVE_OK)
+		return 0;
+	if (r == ARCHIVE_WARN && !(is_utf8(path) && is_utf8(archive_entry_symlink(e)) &&
+					 is_utf8(archive_entry_hardlink(e))))
+		return 0;
+	return failed(p, path);
+}
+
 static int write_entry(
 	struct pack *p, int dir, const char *name, const char *path, const struct stat *st)
 {
@@ -213,8 +242,8 @@ static int write_entry(
 	}
 	if (first || !S_ISREG(st->st_mode))
 		archive_entry_set_size(e, 0);
-	if (r >= 0 && archive_write_header(p->archive, e) != ARCHIVE_OK)
-		r = failed(p, path);
+	if (r >= 0)
+		r = write_header(p, e, path);
 	archive_entry_free(e);
 	return r >= 0 && file >= 0 ? write_content(p, file, st->st_size, path) : r;
 }

@@ -239,6 +239,26 @@ def test_tar_out(disk):
     assert found["setuid"].pax_headers["SCHILY.xattr.user.test"] == "value"
 
 
+def test_names_that_are_no_text(rt, tmp, monkeypatch):
+    """A name may have any bytes. Commands take it as they list it."""
+    monkeypatch.setenv("TMPDIR", tmp)
+    disk, name = Disk(rt, tmp), "caf\udce9 \\303\\ é\nx"
+    disk.image = os.path.join(tmp, "e.raw")
+    put(os.path.join(tmp, "in"), name, "coffee")
+    os.symlink(name, os.path.join(tmp, "in/link"))
+    run("truncate", "-s", "16M", disk.image)
+    run("mkfs.ext4", "-q", "-d", os.path.join(tmp, "in"), disk.image)
+    out = os.path.join(tmp, "out")
+    os.mkdir(out)
+    disk("cp", disk.image, ":/" + name, ":/link", out).ok()
+    assert sorted(os.listdir(out)) == sorted([name, "link"]) and os.readlink(os.path.join(out, "link")) == name
+    with open(os.path.join(out, name)) as f:
+        assert f.read() == "coffee"
+    disk("cp", disk.image, os.path.join(out, name), ":/2" + name).ok()
+    listed = subprocess.run(["debugfs", "-R", "ls -p /", disk.image], check=True, capture_output=True).stdout
+    assert os.fsencode("/2" + name + "/6/") in listed
+
+
 def test_cp_out(disk):
     """Copies belong to the caller, without set-user-ID bits. Devices stay in the disk, and links are copied as links."""
     out = os.path.join(disk.tmp, "out")
