@@ -4,6 +4,7 @@
 #include <sys/mount.h>
 
 #include "plan/image.h"
+#include "plan/vm.h"
 
 PACK_TYPE(opt_bool_type, struct opt_bool, PACK_BOOL(struct opt_bool, set),
 	PACK_BOOL(struct opt_bool, v));

@@ -4,7 +4,7 @@
 #include "launch/rdt.h"
 #include "launch/vm_client.h"
 #include "launch/vm_update.h"
-#include "plan/plan.h"
+#include "plan/vm.h"
 #include "run/run.h"
 
 enum limit_kind {

@@ -13,6 +13,7 @@
 
 #include "base/fd.h"
 #include "guest/guest.h"
+#include "plan/vm.h"
 
 /* how many bytes of a process's arguments the reply to "ps" contains at most */
 #define PS_COMMAND_MAX 1024

@@ -19,6 +19,7 @@
 #include "monitor/control.h"
 #include "monitor/monitor.h"
 #include "ns/channel.h"
+#include "plan/vm.h"
 
 #define GUEST_BUILT "guest" /* path of the program caisson-guest below the build directory */
 #define DISK_PROGRAM "caisson-disk"

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "machine/machine_config.h"
 #include "monitor/control.h"
-#include "plan/plan.h"
+#include "plan/vm.h"
 
 /*
  * How long, in ms, the guest may take. The guest's agent gives up earlier (guest/cpus.c). On a busy

@@ -13,7 +13,7 @@
 #include "machine/qemu.h"
 #include "machine/spare.h"
 #include "machine/template.h"
-#include "plan/plan.h"
+#include "plan/vm.h"
 #include "vm/kvm.h"
 
 #define MIB (UINT64_C(1) << 20)

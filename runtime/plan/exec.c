@@ -8,6 +8,7 @@
  * steps but the last. Its child, which the container can see, only executes the program.
  */
 #include "plan/builder.h"
+#include "plan/vm.h"
 
 int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct plan *ret)
 {

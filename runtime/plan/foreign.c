@@ -5,7 +5,7 @@
  * caisson's agent in the guest and the container's first process would do, because neither of the
  * two is in a foreign guest.
  */
-#include "plan/plan.h"
+#include "plan/vm.h"
 
 /*
  * Refuses properties of config.json that only caisson's agent could carry out, because the agent is

@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 
 #include "plan/builder.h"
+#include "plan/vm.h"
 
 /*
  * Returns a path of config.json as an absolute path. A relative path is relative to the bundle's

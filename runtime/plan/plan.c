@@ -4,7 +4,7 @@
  * plan_build() read from top to bottom tells what happens. Every decision (such as whether device
  * nodes can be made) is taken here, once, so that the code that does the steps takes none.
  */
-#include "plan/plan.h"
+#include "plan/vm.h"
 
 #include <sched.h>
 

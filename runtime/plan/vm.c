@@ -19,7 +19,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 
-#include "plan/plan.h"
+#include "plan/vm.h"
 
 struct dealer {
 	const struct spec *spec;

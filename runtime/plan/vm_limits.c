@@ -16,7 +16,7 @@
  */
 #include <stdlib.h>
 
-#include "plan/plan.h"
+#include "plan/vm.h"
 
 #define MEMORY_MAX "memory.max"
 

@@ -2,7 +2,7 @@
 /* Refuses what config.json asks for and a microVM cannot have. */
 #include <sys/mount.h>
 
-#include "plan/plan.h"
+#include "plan/vm.h"
 
 static int refuse_namespaces(const struct spec *s)
 {

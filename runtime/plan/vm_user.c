@@ -3,7 +3,7 @@
  * Adapts the config.json and the facts about the host from which a microVM's plan is made, if an
  * ordinary user runs caisson.
  */
-#include "plan/plan.h"
+#include "plan/vm.h"
 
 static bool is_hosts_sysfs(const struct spec_mount *m)
 {

@@ -96,7 +96,7 @@ static void note_call(struct machine *m, void *ctx)
 	strncat(called, ctx, sizeof(called) - strlen(called) - 1);
 }
 
-static int build_with(unsigned spares, const struct machine_disk *late)
+static int build(unsigned spares, const struct machine_disk *late)
 {
 	struct virtio_vsock_options vsock = {
 		.cid = 3, .event_queue = true, .connect = host_on_connect, .ctx = &h};
@@ -117,11 +117,6 @@ static int build_with(unsigned spares, const struct machine_disk *late)
 	return machine_build(&h.m, &o);
 }
 
-static int build(unsigned spares)
-{
-	return build_with(spares, NULL);
-}
-
 static void attached_and_detached(void **state)
 {
 	int status, sock;
@@ -135,7 +130,7 @@ static void attached_and_detached(void **state)
 		.nic = {.taps = {h.net[1]}, .mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500}};
 	devices[2] = (struct machine_device){
 		.kind = MACHINE_SHARE, .share = {.tag = "share", .sock = sock}};
-	if (build(3) < 0)
+	if (build(3, NULL) < 0)
 		fail_msg("%s", err_msg());
 	assert_int_equal(pthread_create(&h.thread, NULL, host_live, &h), 0);
 	/* Calls that wait at the same time are all made, in their order, and each of them once. */
@@ -169,11 +164,11 @@ static void released(void **state)
 		.kind = MACHINE_DISK, .disk = {.fd = -EBADF, .serial = "none"}};
 
 	host_open(&h, guest_path);
-	assert_int_equal(build(0), 0);
+	assert_int_equal(build(0, NULL), 0);
 	assert_int_equal(machine_attach(&h.m, &disk, &slot), -ENOSPC);
 	machine_release(&h.m);
-	assert_int_equal(build(MACHINE_SPARES_MAX + 1), -EINVAL);
-	assert_int_equal(build(2), 0);
+	assert_int_equal(build(MACHINE_SPARES_MAX + 1, NULL), -EINVAL);
+	assert_int_equal(build(2, NULL), 0);
 	assert_true(machine_attach(&h.m, &disk, &slot) < 0); /* a descriptor that is not open */
 	assert_false(machine_has_attached(&h.m));
 	const struct machine_device good = {
@@ -193,9 +188,9 @@ static void late_disk(void **state)
 	host_open(&h, guest_path);
 	const struct machine_device other = {
 		.kind = MACHINE_DISK, .disk = {.fd = h.disk, .serial = "other"}};
-	assert_true(build_with(2, &late) < 0); /* a descriptor that is not open */
+	assert_true(build(2, &late) < 0); /* a descriptor that is not open */
 	late.fd = h.disk;
-	assert_int_equal(build_with(2, &late), 0);
+	assert_int_equal(build(2, &late), 0);
 	const unsigned first = h.m.slot_count - 2;
 	assert_int_equal(h.m.slots[first].device->id, 0);
 	assert_int_equal(machine_place_late(&h.m, slots), 0);
@@ -209,7 +204,7 @@ static void late_disk(void **state)
 	assert_int_equal(machine_attach(&h.m, &other, &spare), -ENOSPC);
 	machine_release(&h.m);
 	/* There is no room for the disk. */
-	assert_int_equal(build_with(0, &late), 0);
+	assert_int_equal(build(0, &late), 0);
 	assert_int_equal(machine_place_late(&h.m, slots), -ENOSPC);
 	machine_release(&h.m);
 	host_close(&h);

@@ -15,7 +15,7 @@
 #include "agent/orders.h"
 #include "cgroups/cgroup.h"
 #include "machine/machine_config.h"
-#include "plan/plan.h"
+#include "plan/vm.h"
 
 #define MIB (INT64_C(1) << 20)
 

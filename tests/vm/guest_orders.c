@@ -17,6 +17,7 @@
 
 #include "agent/orders.h"
 #include "base/fd.h"
+#include "plan/vm.h"
 #include "spec/parse.h"
 
 #define INPUT_MAX (16u << 20)
