@@ -132,9 +132,9 @@ static void add_kernel(struct qemu_args *a, const struct engine_description *d)
 	 * does no harm.
 	 *
 	 * edd=off keeps the real-mode code of a bzImage from asking the firmware for the boot
-	 * sectors of the disks. SeaBIOS of QEMU 10 would read them by a request below 1 MiB. QEMU
-	 * does not share that memory with the process that serves a disk, which would take the
-	 * request for an attack and end.
+	 * sectors of the disks. SeaBIOS, the firmware of this machine except in Debian 12, would
+	 * read them by a request below 1 MiB. QEMU does not share that memory with the process
+	 * that serves a disk, which would take the request for an attack and end.
 	 */
 	const uint64_t khz = tsc_khz();
 	add_arg(a, "%s edd=off noreplace-smp tsc=reliable tsc_early_khz=%" PRIu64 " lpj=%" PRIu64,

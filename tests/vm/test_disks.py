@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from harness import config, mode, runtime
+from harness import config, mode, rootfs, runtime
 from test_jail import BOOT, NAMELESS, VM, Proc, assert_own_user, assert_powerless, children, read, vm, written  # noqa: F401
 
 BACKING = "io.caisson.vm.image.backing"
@@ -64,6 +64,16 @@ def content(image, tmp):
 
 def server(c):
     return next(p for p in map(Proc, children(c.pid())) if p.name == "caisson-disk")
+
+
+@pytest.mark.skipif(mode.HYPERVISOR != "qemu", reason="only QEMU's machine has firmware")
+def test_firmware_that_could_read_the_disk(disk):
+    """The kernel does not make the firmware read a disk. SeaBIOS would do so below 1 MiB, where the server has no memory of the guest."""
+    c, _, _ = disk("echo up")
+    # Debian 12 has qboot for SeaBIOS, which knows no disks. The kernel is a bzImage, because its real-mode code would ask.
+    c.conf["vm"]["kernel"] = {"path": mode.packaged_kernel(rootfs.CACHE)}
+    c.conf["vm"]["hypervisor"] = {"path": "", "parameters": ["-bios", "/usr/share/seabios/bios-microvm.bin"]}
+    assert c.run(timeout=BOOT).ok().out == "up\n"
 
 
 def test_overlay_is_written(disk, tmp):
