@@ -138,8 +138,8 @@ const char *disk_format_name(const struct disk *d);
 struct disk *disk_backing(const struct disk *d);
 
 /*
- * Says whether the file at `path` is the file of this disk or of one of its backing files. If there
- * is no file at `path`, it is neither.
+ * Says whether the file at `path` is a file of this disk or of one of its backing files: the image,
+ * its external data file or one of its extents. If there is no file at `path`, it is none of these.
  */
 bool disk_has_file(const struct disk *d, const char *path);
 

@@ -186,11 +186,20 @@ static int check_target(struct convert *v)
  */
 static int check_two_files(const struct convert *v)
 {
-	if (!disk_has_file(v->from.disk, v->to.path))
-		return 0;
-	return err_set(EINVAL, "%s is %s: name another TARGET", v->to.path,
-		disk_has_file(disk_backing(v->from.disk), v->to.path) ? "a backing file of SOURCE"
-								      : "both SOURCE and TARGET");
+	const struct disk *from = v->from.disk;
+	const char *data = v->target.data_path;
+
+	if (disk_has_file(disk_backing(from), v->to.path))
+		return err_set(
+			EINVAL, "%s is a backing file of SOURCE: name another TARGET", v->to.path);
+	if (disk_has_file(from, v->to.path))
+		return err_set(EINVAL,
+			"%s is both SOURCE, or a part of it, and TARGET: name another TARGET",
+			v->to.path);
+	if (data && disk_has_file(from, data))
+		return err_set(EINVAL, "-o data_file=%s: is a file of SOURCE: name another file",
+			v->target.qcow2.data_file);
+	return 0;
 }
 
 static int open_target(struct convert *v)

@@ -200,20 +200,45 @@ static int open_target(const char *path, bool *ret_made)
 	return fd < 0 ? err_sys("%s: create", path) : fd;
 }
 
+static bool is_file(int fd, const char *path)
+{
+	struct stat a, b;
+
+	return fd >= 0 && fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
+}
+
+/*
+ * Refuses a backing file that is the new image itself or its data file, because both are emptied.
+ * The backing file need not be there, and its own backing files are not looked at.
+ */
+static int check_backing_name(const struct tool_target *t, int image, int data)
+{
+	_cleanup_arena_ struct arena a = {0};
+	const char *backing = t->qcow2.backing;
+
+	if (!backing)
+		return 0;
+	const char *path = beside(t->path, backing, &a);
+	if (!path)
+		return -ENOMEM;
+	if (!is_file(image, path) && !is_file(data, path))
+		return 0;
+	return err_set(EINVAL,
+		"%s: its backing file %s would be overwritten: give the new image another name",
+		t->path, backing);
+}
+
 /*
  * Opens and locks the external data file, which is made if it is missing. Its content stays as it
  * is. `image` is a descriptor of the image.
  */
 static int open_data_file(struct tool_target *t, int image)
 {
-	struct stat a, b;
-
 	_cleanup_fd_ int fd = open_target(t->data_path, &t->data_made);
 	if (fd < 0)
 		return fd;
-	if (fstat(image, &a) < 0 || fstat(fd, &b) < 0)
-		return err_sys("stat");
-	if (a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+	if (is_file(image, t->data_path))
 		return err_set(EINVAL, "%s is the image itself: name another file", t->data_path);
 	int r = lock_target(fd, t->data_path);
 	return r < 0 ? r : take_fd(&fd);
@@ -250,6 +275,8 @@ int tool_make_target(struct tool_target *t)
 		data = open_data_file(t, fd);
 		r = data < 0 ? err_ctx(data, "-o data_file") : 0;
 	}
+	if (r >= 0)
+		r = check_backing_name(t, fd, data);
 	if (r >= 0 && streq(t->format, "raw"))
 		r = make_raw(fd, t);
 	else if (r >= 0)

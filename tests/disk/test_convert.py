@@ -180,7 +180,7 @@ def test_onto_itself(disk, raw):
     os.link(raw, link)
     before = [open(p, "rb").read() for p in (raw, image)]
     for source, target in ((image, image), (raw, raw), (raw, link)):
-        disk("convert", source, target).failed("both SOURCE and TARGET")
+        disk("convert", source, target).failed("is both SOURCE", "and TARGET")
     assert before == [open(p, "rb").read() for p in (raw, image)]
 
 
@@ -192,6 +192,19 @@ def test_onto_a_backing_file_of_the_source(disk, raw, share):
     disk("create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", top).ok()
     disk("convert", *share, "-O", "qcow2", top, base).failed("a backing file of SOURCE", "name another TARGET")
     disk.same(raw, "raw", base, "qcow2")
+
+
+def test_onto_a_part_of_the_source(disk, raw):
+    """A data file and an extent are files of the source too."""
+    image, data, flat = disk.path("a.qcow2"), disk.path("data.raw"), disk.path("a.vmdk")
+    disk("create", "-f", "qcow2", "-o", f"data_file={data}", image, str(os.stat(raw).st_size)).ok()
+    disk("convert", "-n", raw, image).ok()
+    qemu("convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=monolithicFlat", raw, flat).ok()
+    for source, part in ((image, data), (flat, disk.path("a-flat.vmdk"))):
+        disk("convert", "-U", "--backing", "on", "-O", "qcow2", source, part).failed("a part of it", "another TARGET")
+        disk("convert", "-U", "--backing", "on", "-O", "qcow2", "-o", f"data_file={part}", source, disk.path("new.qcow2")).failed("a file of SOURCE")
+        disk.same(raw, "raw", part, "raw")
+        assert not os.path.exists(disk.path("new.qcow2"))
 
 
 @pytest.mark.parametrize("end,existing", [
