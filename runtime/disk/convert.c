@@ -7,6 +7,7 @@
 #include "disk/tool.h"
 
 #define PIECE (1u << 20)
+#define ZERO_PIECE (1u << 30)
 #define THREADS 4
 
 struct copy {
@@ -101,6 +102,24 @@ static size_t run_length(const struct copy *c, const uint8_t *p, size_t len, boo
 	return n;
 }
 
+/*
+ * Zeros a range, which may be very long. If the target's file system cannot punch holes, zeros are
+ * written to all of it, so a signal is looked for now and then.
+ */
+static int zero_piece(const struct copy *c, const struct disk_extent *e)
+{
+	int r = 0;
+
+	for (uint64_t at = 0; r >= 0 && at < e->length; at += ZERO_PIECE) {
+		uint64_t n = e->length - at < ZERO_PIECE ? e->length - at : ZERO_PIECE;
+
+		r = interrupt_read(c->interrupt);
+		if (r >= 0)
+			r = disk_zero(c->to, e->start + at, n);
+	}
+	return r;
+}
+
 static int copy_piece(struct tool_work *w, void *context, const struct disk_extent *e)
 {
 	const struct copy *c = w->data;
@@ -111,7 +130,7 @@ static int copy_piece(struct tool_work *w, void *context, const struct disk_exte
 	if (r < 0)
 		return r;
 	if (e->kind == DISK_HOLE || e->kind == DISK_ZERO)
-		return disk_zero(c->to, e->start, e->length);
+		return zero_piece(c, e);
 	r = disk_read(w->disk, b->data, len, e->start);
 	for (size_t at = 0; at < len && r >= 0;) {
 		bool zero;
@@ -306,7 +325,7 @@ static int convert_or_remove(struct convert *v)
 
 	if (interrupt < 0)
 		return interrupt;
-	v->copy.interrupt = interrupt;
+	v->copy.interrupt = v->target.interrupt = interrupt;
 	int r = convert(v);
 	if (r < 0)
 		tool_remove_target(&v->target);

@@ -144,10 +144,7 @@ static int make_raw(int fd, const struct tool_target *t)
 		return err_sys("%s: set the size to %llu", t->path, (unsigned long long)size);
 	if (t->qcow2.preallocation == QCOW2_PREALLOC_OFF || !size)
 		return 0;
-	int r = posix_fallocate(fd, 0, size);
-	return r ? err_set(r, "%s: reserve %llu bytes: %s", t->path, (unsigned long long)size,
-			   err_text(r))
-		 : 0;
+	return disk_reserve(fd, t->path, t->qcow2.size, t->interrupt);
 }
 
 static int preallocate(const struct tool_target *t)
@@ -163,7 +160,7 @@ static int preallocate(const struct tool_target *t)
 		i.backing = "/";
 	int r = tool_open(&i);
 	if (r >= 0)
-		r = qcow2_preallocate(i.disk, t->qcow2.preallocation);
+		r = qcow2_preallocate(i.disk, t->qcow2.preallocation, t->interrupt);
 	return r < 0 ? r : disk_flush(i.disk);
 }
 
@@ -250,7 +247,8 @@ static int open_data_file(struct tool_target *t, int image)
  */
 static int clear_data_file(const struct tool_target *t, int fd)
 {
-	const struct tool_target data = {.path = t->data_path, .qcow2 = {.size = t->qcow2.size}};
+	const struct tool_target data = {
+		.path = t->data_path, .qcow2 = {.size = t->qcow2.size}, .interrupt = -EBADF};
 
 	return make_raw(fd, &data);
 }
@@ -374,7 +372,7 @@ int tool_create(const struct tool_command *self, int argc, char **argv)
 		{0},
 	};
 	_cleanup_arena_ struct arena a = {0};
-	struct tool_target t = {0};
+	struct tool_target t = {.interrupt = -EBADF};
 	const struct disk_key *loaded = NULL;
 	int n;
 
