@@ -222,7 +222,8 @@ def test_a_copy_that_fails_leaves_no_target(disk, tmp, end, existing):
     try:
         if existing:
             disk("create", "-f", "qcow2", target, "1M").ok()
-        p = subprocess.Popen([disk.binary, "disk", "convert", "-c", "-m", "1", source, target], stderr=subprocess.PIPE, text=True)
+        p = subprocess.Popen(["env", "--default-signal=INT", disk.binary, "disk", "convert", "-c", "-m", "1", source, target],
+                             stderr=subprocess.PIPE, text=True)
         if end != "no space":
             while not os.path.exists(target) or os.stat(target).st_size < MiB:
                 assert p.poll() is None
