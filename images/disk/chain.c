@@ -213,15 +213,29 @@ int disk_open_backing(
 	return o->alone ? 0 : disk_open_below(d, &below, name, format, &d->backing);
 }
 
+static bool is_file(int fd, const struct stat *want)
+{
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == want->st_dev &&
+	       st.st_ino == want->st_ino;
+}
+
 bool disk_has_file(const struct disk *d, const char *path)
 {
-	struct stat want, st;
+	struct stat want;
 
 	if (stat(path, &want) < 0)
 		return false;
-	for (; d; d = d->backing)
-		if (fstat(d->fd, &st) == 0 && st.st_dev == want.st_dev && st.st_ino == want.st_ino)
-			return true;
+	for (; d; d = d->backing) {
+		int fd = d->fd;
+
+		for (size_t i = 0; fd != -ENOENT; i++) {
+			if (is_file(fd, &want))
+				return true;
+			fd = d->format->other_file ? d->format->other_file(d, i) : -ENOENT;
+		}
+	}
 	return false;
 }
 

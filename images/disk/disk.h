@@ -138,8 +138,15 @@ const char *disk_format_name(const struct disk *d);
 struct disk *disk_backing(const struct disk *d);
 
 /*
- * Says whether the file at `path` is the file of this disk or of one of its backing files. If there
- * is no file at `path`, it is neither.
+ * Reserves storage for the first `size` bytes of a file, which has the name `name` in error
+ * messages. Ends with -EINTR at a signal of the signalfd `interrupt` of base/interrupt.h; -EBADF:
+ * there is none.
+ */
+int disk_reserve(int fd, const char *name, uint64_t size, int interrupt) must_check;
+
+/*
+ * Says whether the file at `path` is a file of this disk or of one of its backing files: the image,
+ * its external data file or one of its extents. If there is no file at `path`, it is none of these.
  */
 bool disk_has_file(const struct disk *d, const char *path);
 

@@ -74,6 +74,12 @@ struct disk_format {
 	/* adds the facts of this format to *info, in which format, size and used are already set */
 	int (*info)(struct disk *d, struct disk_info *info);
 	int (*check)(struct disk *d, struct disk_check *c);
+	/*
+	 * Returns the descriptor of the open file number i that the image has besides its own, such
+	 * as a data file or an extent, or -EBADF if that file is not open. If there is no such
+	 * number, returns -ENOENT.
+	 */
+	int (*other_file)(const struct disk *d, size_t i);
 };
 
 struct disk {

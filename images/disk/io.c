@@ -5,7 +5,10 @@
  */
 #include <limits.h>
 
+#include "base/interrupt.h"
 #include "images/disk/format.h"
+
+#define RESERVE_PIECE (UINT64_C(1) << 28)
 
 /*
  * How many buffers one system call gets at most. A request of a guest has up to 254 buffers
@@ -149,4 +152,24 @@ int io_write(int fd, const void *buf, size_t len, uint64_t offset)
 	struct iovec v = {(void *)(uintptr_t)buf, len};
 
 	return iov_part_transfer((struct iov_part){&v, 1, 0}, len, fd, offset, true);
+}
+
+/*
+ * One piece is reserved after the other, because on a file system without fallocate(2) the C
+ * library writes to each block, which takes long.
+ */
+int disk_reserve(int fd, const char *name, uint64_t size, int interrupt)
+{
+	for (uint64_t at = 0; at < size; at += RESERVE_PIECE) {
+		uint64_t n = size - at < RESERVE_PIECE ? size - at : RESERVE_PIECE;
+		int r = interrupt_read(interrupt);
+
+		if (r < 0)
+			return r;
+		r = posix_fallocate(fd, (off_t)at, (off_t)n);
+		if (r)
+			return err_set(r, "%s: reserve %llu bytes: %s", name,
+				(unsigned long long)size, err_text(r));
+	}
+	return 0;
 }

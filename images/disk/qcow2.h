@@ -40,8 +40,11 @@ struct qcow2_create {
 /* Writes an empty image into the file `fd`, whose former content is lost. The caller closes fd. */
 int qcow2_create(int fd, const struct qcow2_create *c) must_check;
 
-/* Allocates all clusters of a new disk in the way that `how` says. */
-int qcow2_preallocate(struct disk *d, enum qcow2_preallocation how) must_check;
+/*
+ * Allocates all clusters of a new disk in the way that `how` says. Ends with -EINTR at a signal of
+ * the signalfd `interrupt` of base/interrupt.h; -EBADF: there is none.
+ */
+int qcow2_preallocate(struct disk *d, enum qcow2_preallocation how, int interrupt) must_check;
 
 uint64_t qcow2_cluster_size(struct disk *d);
 /*

@@ -16,13 +16,32 @@ static void get_ends(sigset_t *ret)
 	sigaddset(ret, SIGQUIT);
 }
 
-static int open_signals(void)
+/*
+ * Leaves out the signals that this process ignores, because nohup(1) or a shell has said so. The
+ * kernel keeps a blocked signal even if it is ignored, and a signalfd would report it.
+ */
+static void remove_ignored(sigset_t *set)
+{
+	struct sigaction now;
+
+	for (int sig = 1; sig < NSIG; sig++)
+		if (sigismember(set, sig) > 0 && sigaction(sig, NULL, &now) == 0 &&
+			now.sa_handler == SIG_IGN)
+			sigdelset(set, sig);
+}
+
+static int open_signals(const sigset_t *set)
+{
+	int fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? err_sys("make a signalfd") : fd;
+}
+
+static int open_ends(void)
 {
 	sigset_t set;
 
 	get_ends(&set);
-	int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd < 0 ? err_sys("make a signalfd") : fd;
+	return open_signals(&set);
 }
 
 int interrupt_block(void)
@@ -32,7 +51,7 @@ int interrupt_block(void)
 	sigfillset(&all);
 	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
 		return err_sys("block signals");
-	return open_signals();
+	return open_ends();
 }
 
 int interrupt_block_ends(void)
@@ -40,9 +59,10 @@ int interrupt_block_ends(void)
 	sigset_t set;
 
 	get_ends(&set);
+	remove_ignored(&set);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return err_sys("block signals");
-	return open_signals();
+	return open_signals(&set);
 }
 
 void interrupt_unblock(void)
@@ -59,7 +79,7 @@ int interrupt_open(void)
 
 	if (sigprocmask(SIG_SETMASK, NULL, &now) < 0 || !sigismember(&now, SIGTERM))
 		return -EBADF;
-	return open_signals();
+	return open_ends();
 }
 
 int interrupt_read(int interrupt)

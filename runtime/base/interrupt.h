@@ -16,7 +16,8 @@ int interrupt_block(void) must_check;
 
 /*
  * Does the same as interrupt_block(), but blocks only the four signals, so that a command that runs
- * for long can still be stopped by Ctrl-Z.
+ * for long can still be stopped by Ctrl-Z. Those of the four that this process ignores stay
+ * ignored.
  */
 int interrupt_block_ends(void) must_check;
 

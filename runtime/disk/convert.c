@@ -7,6 +7,7 @@
 #include "disk/tool.h"
 
 #define PIECE (1u << 20)
+#define ZERO_PIECE (1u << 30)
 #define THREADS 4
 
 struct copy {
@@ -101,6 +102,24 @@ static size_t run_length(const struct copy *c, const uint8_t *p, size_t len, boo
 	return n;
 }
 
+/*
+ * Zeros a range, which may be very long. If the target's file system cannot punch holes, zeros are
+ * written to all of it, so a signal is looked for now and then.
+ */
+static int zero_piece(const struct copy *c, const struct disk_extent *e)
+{
+	int r = 0;
+
+	for (uint64_t at = 0; r >= 0 && at < e->length; at += ZERO_PIECE) {
+		uint64_t n = e->length - at < ZERO_PIECE ? e->length - at : ZERO_PIECE;
+
+		r = interrupt_read(c->interrupt);
+		if (r >= 0)
+			r = disk_zero(c->to, e->start + at, n);
+	}
+	return r;
+}
+
 static int copy_piece(struct tool_work *w, void *context, const struct disk_extent *e)
 {
 	const struct copy *c = w->data;
@@ -111,7 +130,7 @@ static int copy_piece(struct tool_work *w, void *context, const struct disk_exte
 	if (r < 0)
 		return r;
 	if (e->kind == DISK_HOLE || e->kind == DISK_ZERO)
-		return disk_zero(c->to, e->start, e->length);
+		return zero_piece(c, e);
 	r = disk_read(w->disk, b->data, len, e->start);
 	for (size_t at = 0; at < len && r >= 0;) {
 		bool zero;
@@ -186,11 +205,20 @@ static int check_target(struct convert *v)
  */
 static int check_two_files(const struct convert *v)
 {
-	if (!disk_has_file(v->from.disk, v->to.path))
-		return 0;
-	return err_set(EINVAL, "%s is %s: name another TARGET", v->to.path,
-		disk_has_file(disk_backing(v->from.disk), v->to.path) ? "a backing file of SOURCE"
-								      : "both SOURCE and TARGET");
+	const struct disk *from = v->from.disk;
+	const char *data = v->target.data_path;
+
+	if (disk_has_file(disk_backing(from), v->to.path))
+		return err_set(
+			EINVAL, "%s is a backing file of SOURCE: name another TARGET", v->to.path);
+	if (disk_has_file(from, v->to.path))
+		return err_set(EINVAL,
+			"%s is both SOURCE, or a part of it, and TARGET: name another TARGET",
+			v->to.path);
+	if (data && disk_has_file(from, data))
+		return err_set(EINVAL, "-o data_file=%s: is a file of SOURCE: name another file",
+			v->target.qcow2.data_file);
+	return 0;
 }
 
 static int open_target(struct convert *v)
@@ -297,7 +325,7 @@ static int convert_or_remove(struct convert *v)
 
 	if (interrupt < 0)
 		return interrupt;
-	v->copy.interrupt = interrupt;
+	v->copy.interrupt = v->target.interrupt = interrupt;
 	int r = convert(v);
 	if (r < 0)
 		tool_remove_target(&v->target);

@@ -144,10 +144,7 @@ static int make_raw(int fd, const struct tool_target *t)
 		return err_sys("%s: set the size to %llu", t->path, (unsigned long long)size);
 	if (t->qcow2.preallocation == QCOW2_PREALLOC_OFF || !size)
 		return 0;
-	int r = posix_fallocate(fd, 0, size);
-	return r ? err_set(r, "%s: reserve %llu bytes: %s", t->path, (unsigned long long)size,
-			   err_text(r))
-		 : 0;
+	return disk_reserve(fd, t->path, t->qcow2.size, t->interrupt);
 }
 
 static int preallocate(const struct tool_target *t)
@@ -163,7 +160,7 @@ static int preallocate(const struct tool_target *t)
 		i.backing = "/";
 	int r = tool_open(&i);
 	if (r >= 0)
-		r = qcow2_preallocate(i.disk, t->qcow2.preallocation);
+		r = qcow2_preallocate(i.disk, t->qcow2.preallocation, t->interrupt);
 	return r < 0 ? r : disk_flush(i.disk);
 }
 
@@ -200,20 +197,45 @@ static int open_target(const char *path, bool *ret_made)
 	return fd < 0 ? err_sys("%s: create", path) : fd;
 }
 
+static bool is_file(int fd, const char *path)
+{
+	struct stat a, b;
+
+	return fd >= 0 && fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
+}
+
+/*
+ * Refuses a backing file that is the new image itself or its data file, because both are emptied.
+ * The backing file need not be there, and its own backing files are not looked at.
+ */
+static int check_backing_name(const struct tool_target *t, int image, int data)
+{
+	_cleanup_arena_ struct arena a = {0};
+	const char *backing = t->qcow2.backing;
+
+	if (!backing)
+		return 0;
+	const char *path = beside(t->path, backing, &a);
+	if (!path)
+		return -ENOMEM;
+	if (!is_file(image, path) && !is_file(data, path))
+		return 0;
+	return err_set(EINVAL,
+		"%s: its backing file %s would be overwritten: give the new image another name",
+		t->path, backing);
+}
+
 /*
  * Opens and locks the external data file, which is made if it is missing. Its content stays as it
  * is. `image` is a descriptor of the image.
  */
 static int open_data_file(struct tool_target *t, int image)
 {
-	struct stat a, b;
-
 	_cleanup_fd_ int fd = open_target(t->data_path, &t->data_made);
 	if (fd < 0)
 		return fd;
-	if (fstat(image, &a) < 0 || fstat(fd, &b) < 0)
-		return err_sys("stat");
-	if (a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+	if (is_file(image, t->data_path))
 		return err_set(EINVAL, "%s is the image itself: name another file", t->data_path);
 	int r = lock_target(fd, t->data_path);
 	return r < 0 ? r : take_fd(&fd);
@@ -225,7 +247,8 @@ static int open_data_file(struct tool_target *t, int image)
  */
 static int clear_data_file(const struct tool_target *t, int fd)
 {
-	const struct tool_target data = {.path = t->data_path, .qcow2 = {.size = t->qcow2.size}};
+	const struct tool_target data = {
+		.path = t->data_path, .qcow2 = {.size = t->qcow2.size}, .interrupt = -EBADF};
 
 	return make_raw(fd, &data);
 }
@@ -250,6 +273,8 @@ int tool_make_target(struct tool_target *t)
 		data = open_data_file(t, fd);
 		r = data < 0 ? err_ctx(data, "-o data_file") : 0;
 	}
+	if (r >= 0)
+		r = check_backing_name(t, fd, data);
 	if (r >= 0 && streq(t->format, "raw"))
 		r = make_raw(fd, t);
 	else if (r >= 0)
@@ -347,7 +372,7 @@ int tool_create(const struct tool_command *self, int argc, char **argv)
 		{0},
 	};
 	_cleanup_arena_ struct arena a = {0};
-	struct tool_target t = {0};
+	struct tool_target t = {.interrupt = -EBADF};
 	const struct disk_key *loaded = NULL;
 	int n;
 

@@ -177,6 +177,8 @@ struct tool_target {
 	bool nocow;
 	/* whether tool_make_target() has made the files at `path` and at `data_path` */
 	bool made, data_made;
+	/* signalfd of the signals that end the command, or -EBADF */
+	int interrupt;
 	char *data_path; /* path of the external data file, in the arena of tool_parse_target() */
 };
 int tool_parse_target(const struct option_list *o, struct tool_target *t, struct arena *a)

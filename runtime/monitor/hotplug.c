@@ -51,7 +51,7 @@ void hotplug_forget(struct attached *d)
 
 void hotplug_release(struct monitor *m)
 {
-	hotplug_end_servers(m);
+	hotplug_end_servers(m, DISK_PROCESS_END_MS);
 	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++)
 		if (m->hotplug.devices[i].kind)
 			hotplug_forget(&m->hotplug.devices[i]);

@@ -20,9 +20,9 @@ static int check_result(const struct attached *d)
 	return disk_process_result(d->control, what);
 }
 
-void hotplug_end_servers(struct monitor *m)
+void hotplug_end_servers(struct monitor *m, int timeout_ms)
 {
-	const int64_t end = clock_ms() + DISK_PROCESS_END_MS;
+	const int64_t end = clock_ms() + timeout_ms;
 
 	/* The sockets are closed first, so that all servers end at the same time. */
 	for (size_t i = 0; i < ARRAY_SIZE(m->hotplug.devices); i++)
@@ -35,8 +35,18 @@ void hotplug_end_servers(struct monitor *m)
 
 		if (!d->kind || d->server < 0)
 			continue;
-		poll(&p, 1, left > 0 ? (int)left : 0);
-		if (check_result(d) < 0)
+		/*
+		 * Messages of a server that has not ended are not read, because a guest that has
+		 * taken it over could send them without end.
+		 */
+		int r = poll(&p, 1, left > 0 ? (int)left : 0) > 0
+				? check_result(d)
+				: err_set(EIO,
+					  "%s %s: the process that serves it (caisson-disk) did "
+					  "not end in time: what the guest wrote may not be in the "
+					  "image yet",
+					  d->kind, d->name);
+		if (r < 0)
 			monitor_tell_failure(m, err_msg());
 	}
 }

@@ -4,10 +4,10 @@
 #include "monitor/hotplug.h"
 
 /*
- * Ends the servers of all disks, and waits until each has written what it holds in memory. Tells
- * the user of each disk that has not all that the guest wrote.
+ * Ends the servers of all disks, and waits up to timeout_ms until each has written what it holds in
+ * memory. Tells the user of each disk that has not, or may not have, all that the guest wrote.
  */
-void hotplug_end_servers(struct monitor *m);
+void hotplug_end_servers(struct monitor *m, int timeout_ms);
 
 /* The functions below are in hotplug.c. */
 

@@ -180,7 +180,7 @@ def test_onto_itself(disk, raw):
     os.link(raw, link)
     before = [open(p, "rb").read() for p in (raw, image)]
     for source, target in ((image, image), (raw, raw), (raw, link)):
-        disk("convert", source, target).failed("both SOURCE and TARGET")
+        disk("convert", source, target).failed("is both SOURCE", "and TARGET")
     assert before == [open(p, "rb").read() for p in (raw, image)]
 
 
@@ -192,6 +192,19 @@ def test_onto_a_backing_file_of_the_source(disk, raw, share):
     disk("create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", top).ok()
     disk("convert", *share, "-O", "qcow2", top, base).failed("a backing file of SOURCE", "name another TARGET")
     disk.same(raw, "raw", base, "qcow2")
+
+
+def test_onto_a_part_of_the_source(disk, raw):
+    """A data file and an extent are files of the source too."""
+    image, data, flat = disk.path("a.qcow2"), disk.path("data.raw"), disk.path("a.vmdk")
+    disk("create", "-f", "qcow2", "-o", f"data_file={data}", image, str(os.stat(raw).st_size)).ok()
+    disk("convert", "-n", raw, image).ok()
+    qemu("convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=monolithicFlat", raw, flat).ok()
+    for source, part in ((image, data), (flat, disk.path("a-flat.vmdk"))):
+        disk("convert", "-U", "--backing", "on", "-O", "qcow2", source, part).failed("a part of it", "another TARGET")
+        disk("convert", "-U", "--backing", "on", "-O", "qcow2", "-o", f"data_file={part}", source, disk.path("new.qcow2")).failed("a file of SOURCE")
+        disk.same(raw, "raw", part, "raw")
+        assert not os.path.exists(disk.path("new.qcow2"))
 
 
 @pytest.mark.parametrize("end,existing", [
@@ -209,7 +222,8 @@ def test_a_copy_that_fails_leaves_no_target(disk, tmp, end, existing):
     try:
         if existing:
             disk("create", "-f", "qcow2", target, "1M").ok()
-        p = subprocess.Popen([disk.binary, "disk", "convert", "-c", "-m", "1", source, target], stderr=subprocess.PIPE, text=True)
+        p = subprocess.Popen(["env", "--default-signal=INT", disk.binary, "disk", "convert", "-c", "-m", "1", source, target],
+                             stderr=subprocess.PIPE, text=True)
         if end != "no space":
             while not os.path.exists(target) or os.stat(target).st_size < MiB:
                 assert p.poll() is None
@@ -220,3 +234,55 @@ def test_a_copy_that_fails_leaves_no_target(disk, tmp, end, existing):
         assert os.listdir(small) == (["t.qcow2"] if existing else [])
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_a_signal_ends_the_reservation_of_a_target(disk, tmp):
+    """It is pending from the beginning. A program that does not look for it fills the small file system instead."""
+    source, small = disk.path("big.raw"), disk.path("small")
+    with open(source, "wb") as f:
+        f.truncate(1 << 30)
+    os.mkdir(small)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", small], check=True)
+
+    def be_terminated():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        for target, how in (("t.qcow2", "full"), ("t.qcow2", "falloc"), ("t.raw", "full")):
+            p = subprocess.run([disk.binary, "disk", "convert", "-o", f"preallocation={how}", source, os.path.join(small, target)],
+                               capture_output=True, text=True, preexec_fn=be_terminated, timeout=60)
+            assert p.returncode == 1 and "ended by signal" in p.stderr, (how, p)
+            assert os.listdir(small) == []
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_signal_that_is_ignored_ends_no_copy(disk):
+    """nohup(1) ignores SIGHUP, and a shell's background jobs SIGINT."""
+    source, target = disk.path("big.raw"), disk.path("t.qcow2")
+    with open(source, "wb") as f:
+        for _ in range(24):
+            f.write(os.urandom(MiB))
+    p = subprocess.Popen(["nohup", disk.binary, "disk", "convert", "-c", "-m", "1", source, target],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not os.path.exists(target) or os.stat(target).st_size < MiB:
+        assert p.poll() is None
+    p.send_signal(signal.SIGHUP)
+    out = p.communicate(timeout=60)[0]
+    assert p.returncode == 0, out
+    disk.same(source, "raw", target, "qcow2")
+
+
+def test_a_long_hole_is_zeroed_to_its_end(disk):
+    """The target has old data in each part of the hole, and the source has data behind it."""
+    source, target, size = disk.path("hole.raw"), disk.path("old.raw"), (5 << 29) + 3 * MiB
+    for name, spots in ((source, [size - 512]), (target, [0, (1 << 30) - 512, 1 << 30, 2 << 30, size - 2 * MiB])):
+        with open(name, "wb") as f:
+            for at in spots:
+                f.seek(at)
+                f.write(b"x" * 512)
+            f.truncate(size)
+    disk("convert", "-n", source, target).ok()
+    assert os.stat(target).st_blocks < 1000
+    disk.same(source, "raw", target, "raw")

@@ -343,6 +343,30 @@ def test_an_overlay_does_not_overwrite_its_chain(disk, raw, link):
     disk.same(raw, "raw", base, "qcow2")
 
 
+def test_an_overlay_does_not_overwrite_a_data_file_of_its_chain(disk, raw):
+    base, data = disk.path("base.qcow2"), disk.path("data.raw")
+    disk("create", "-f", "qcow2", "-o", f"data_file={data}", base, str(os.stat(raw).st_size)).ok()
+    disk("convert", "-n", raw, base).ok()
+    for args in ([data], ["-o", f"data_file={data}", disk.path("n.qcow2")]):
+        disk("create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", *args).failed("base.qcow2", "another name")
+        disk.same(raw, "raw", data, "raw")
+
+
+def test_an_image_is_not_its_own_backing_file(disk, raw):
+    """Neither is its data file, although the backing file is not opened."""
+    base, top, new = disk.path("base.qcow2"), disk.path("top.qcow2"), disk.path("new.qcow2")
+    disk("convert", raw, base).ok()
+    disk("create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", top).ok()
+    disk("create", "-u", "-f", "qcow2", "-b", "new.qcow2", "-F", "qcow2", new, "1M").failed("backing file", "another name")
+    disk("create", "-u", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", base, "1M").failed("another name")
+    disk("create", "-u", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "-o", "data_file=base.qcow2", new, "1M").failed("another name")
+    call("cp", base, disk.path("same.qcow2")).ok()
+    disk("convert", "-O", "qcow2", "-B", "same.qcow2", "-F", "qcow2", top, disk.path("same.qcow2")).failed("another name")
+    assert not os.path.exists(new)
+    disk.same(raw, "raw", base, "qcow2")
+    disk.same(raw, "raw", disk.path("same.qcow2"), "qcow2")
+
+
 def test_a_compressed_copy_of_an_overlay_with_smaller_clusters(disk, raw):
     """The overlay has parts of the copy's clusters, and the backing file the rest."""
     base, top, copy = disk.path("base.qcow2"), disk.path("top.qcow2"), disk.path("copy.qcow2")

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "monitor/hotplug_servers.h"
 #include "unit/rig/monitor.h"
 
 #define DISK "{\"type\":\"attach\",\"kind\":\"disk\",\"name\":\"/dev/x\"}"
@@ -207,6 +208,41 @@ static void machine_ends(void **state)
 	close(args.failure);
 }
 
+/* A guest that has taken over the server sends messages without end, and it does not end. */
+static void machine_ends_but_the_server_talks(void **state)
+{
+	struct monitor_args args = {.failure = memfd_create("failure", MFD_CLOEXEC)};
+	const struct blk_message other = {.type = BLK_HELD};
+	char text[ERR_MAX] = "";
+
+	set_up_attached();
+	m.a = &args;
+	kill(server, SIGKILL);
+	assert_int_equal(waitpid(server, NULL, 0), server);
+	server = fork();
+	if (server == 0) {
+		const int flags = fcntl(control, F_GETFL);
+
+		(void)fcntl(control, F_SETFL, flags & ~O_NONBLOCK);
+		alarm(20);
+		while (write(control, &other, sizeof(other)) > 0)
+			;
+		_exit(0);
+	}
+	fd_close(&control);
+	struct attached *d = &m.hotplug.devices[0];
+	fd_close(&d->server);
+	d->server = pidfd_open(server, 0);
+	hotplug_end_servers(&m, 50);
+	kill(server, SIGKILL);
+	assert_int_equal(waitpid(server, NULL, 0), server);
+	assert_true(pread(args.failure, text, sizeof(text) - 1, 0) > 0);
+	assert_non_null(strstr(text, "disk /dev/x: "));
+	assert_non_null(strstr(text, "did not end in time"));
+	rig_monitor_end();
+	close(args.failure);
+}
+
 static void bad_descriptors(void **state)
 {
 	static const struct machine_config machine;
@@ -235,6 +271,7 @@ int main(void)
 		cmocka_unit_test(why_without_end),
 		cmocka_unit_test(attach_has_failed),
 		cmocka_unit_test(machine_ends),
+		cmocka_unit_test(machine_ends_but_the_server_talks),
 		cmocka_unit_test(bad_descriptors),
 	};
 

@@ -5,6 +5,7 @@
  */
 #include <sys/stat.h>
 
+#include "base/interrupt.h"
 #include "images/disk/qcow2/internal.h"
 
 struct layout {
@@ -308,12 +309,11 @@ static int preallocate_slice(struct qcow2 *q, uint64_t offset, uint64_t *ret_end
 	return r;
 }
 
-static int reserve(struct qcow2 *q, enum qcow2_preallocation how)
+static int reserve(struct qcow2 *q, enum qcow2_preallocation how, int interrupt)
 {
 	static const uint8_t zeros[64 * 1024];
 	uint64_t from = 0, to = q->has_data_file ? qcow2_round_up(q, q->d->size) : q->fresh_from;
 	off_t end = lseek(q->data_fd, 0, SEEK_END);
-	int r = 0;
 
 	if (!q->has_data_file && end > 0)
 		from = (uint64_t)end;
@@ -321,19 +321,22 @@ static int reserve(struct qcow2 *q, enum qcow2_preallocation how)
 		return (uint64_t)end < to && ftruncate(q->data_fd, (off_t)to) < 0
 			       ? err_sys("%s: set the file's size", q->d->name)
 			       : 0;
-	if (how == QCOW2_PREALLOC_FALLOC) {
-		r = posix_fallocate(q->data_fd, 0, (off_t)to);
-		return r ? err_set(r, "%s: reserve %llu bytes: %s", q->d->name,
-				   (unsigned long long)to, err_text(r))
-			 : 0;
-	}
-	for (; from < to && r >= 0; from += sizeof(zeros))
+	if (how == QCOW2_PREALLOC_FALLOC)
+		return disk_reserve(q->data_fd, q->d->name, to, interrupt);
+	for (; from < to; from += sizeof(zeros)) {
+		int r = interrupt_read(interrupt);
+
+		if (r < 0)
+			return r;
 		r = io_write(q->data_fd, zeros,
 			to - from < sizeof(zeros) ? (size_t)(to - from) : sizeof(zeros), from);
-	return r < 0 ? disk_err(q->d, -r, "write zeros: %s", err_text(-r)) : 0;
+		if (r < 0)
+			return disk_err(q->d, -r, "write zeros: %s", err_text(-r));
+	}
+	return 0;
 }
 
-int qcow2_preallocate(struct disk *d, enum qcow2_preallocation how)
+int qcow2_preallocate(struct disk *d, enum qcow2_preallocation how, int interrupt)
 {
 	struct qcow2 *q = qcow2_of(d);
 	uint64_t at = 0;
@@ -342,10 +345,13 @@ int qcow2_preallocate(struct disk *d, enum qcow2_preallocation how)
 	if (how == QCOW2_PREALLOC_OFF)
 		return 0;
 	pthread_mutex_lock(&q->lock);
-	while (r >= 0 && at < d->size)
-		r = preallocate_slice(q, at, &at);
+	while (r >= 0 && at < d->size) {
+		r = interrupt_read(interrupt);
+		if (r >= 0)
+			r = preallocate_slice(q, at, &at);
+	}
 	if (r >= 0)
-		r = reserve(q, how);
+		r = reserve(q, how, interrupt);
 	if (r >= 0)
 		r = qcow2_flush_all(q);
 	pthread_mutex_unlock(&q->lock);

@@ -277,11 +277,19 @@ int qcow2_open_below(struct disk *d, const struct disk_options *o, struct disk *
 	return disk_open_below(d, o, h->backing, h->backing_format, ret);
 }
 
+static int other_file(const struct disk *d, size_t i)
+{
+	const struct qcow2 *q = d->state;
+
+	return i == 0 && q->has_data_file ? q->data_fd : -ENOENT;
+}
+
 const struct disk_format format_qcow2 = {
 	.name = "qcow2",
 	.can_write = true,
 	.open = qcow2_open,
 	.close = qcow2_close,
+	.other_file = other_file,
 	.map = qcow2_map,
 	.unpack = qcow2_unpack,
 	.decrypt = qcow2_decrypt,

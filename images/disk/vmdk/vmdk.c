@@ -223,10 +223,18 @@ static int vmdk_info(struct disk *d, struct disk_info *info)
 	return r < 0 ? r : disk_fact_text(info, "create-type", v->create_type);
 }
 
+static int other_file(const struct disk *d, size_t i)
+{
+	const struct vmdk *v = d->state;
+
+	return i < v->n ? v->extents[i].fd : -ENOENT;
+}
+
 const struct disk_format format_vmdk = {
 	.name = "vmdk",
 	.open = vmdk_open,
 	.close = vmdk_close,
+	.other_file = other_file,
 	.map = vmdk_map,
 	.unpack = vmdk_unpack,
 	.info = vmdk_info,
