@@ -210,7 +210,7 @@ def test_hooks_have_the_callers_umask(ctr):
     c = ctr("true")
     names = ["prestart", "createRuntime", "createContainer", "poststop"]
     c.conf["hooks"] = {n: [{"path": "/bin/sh", "args": ["sh", "-c", f"umask >>{c.bundle}/umasks; touch {c.bundle}/{n}"]}] for n in names}
-    c.rt.prefix = ["sh", "-c", 'umask 027; exec "$@"', "sh"]
+    c.rt.prefix = ["sh", "-c", 'umask 027; exec "$@"', "sh", *c.rt.prefix]
     c.run().ok()
     with open(os.path.join(c.bundle, "umasks")) as f:
         assert f.read().split() == ["0027"] * 4

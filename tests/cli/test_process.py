@@ -104,7 +104,7 @@ def test_umask(ctr, umask):
 
 def test_default_umask_is_022(ctr, rt):
     c = ctr("probe", "info").write()
-    rt.prefix = ["sh", "-c", 'umask 077; exec "$@"', "sh"]
+    rt.prefix = ["sh", "-c", 'umask 077; exec "$@"', "sh", *rt.prefix]
     assert int(status_of(c.run().ok().out)["Umask"], 8) == 0o022
 
 
@@ -249,7 +249,7 @@ def test_exec_cpu_affinity(ctr):
 def test_cpus_of_the_caller_are_not_inherited(ctr, rt):
     script = "grep Cpus_allowed_list /proc/self/status"
     want = ctr.sh(script).run().ok().out
-    rt.prefix = ["taskset", "--cpu-list", str(max(os.sched_getaffinity(0)))]
+    rt.prefix = ["taskset", "--cpu-list", str(max(os.sched_getaffinity(0))), *rt.prefix]
     assert ctr.sh(script).run().ok().out == want
     c = ctr.idle().up()
     assert c.exec("sh", "-c", script).ok().out == want
@@ -280,7 +280,7 @@ def test_preserve_fds(ctr, n):
             fd = os.open("/etc/passwd", os.O_RDONLY)
             fds.append(fd)
         script = " ".join(f"{k}</etc/passwd" for k in range(3, 3 + n + 1))
-        c.rt.prefix = ["sh", "-c", f'exec {script}; exec "$@"', "sh"]
+        c.rt.prefix = ["sh", "-c", f'exec {script}; exec "$@"', "sh", *c.rt.prefix]
         r = c.rt("run", "--preserve-fds", n, "--bundle", c.bundle, c.id).ok()
     finally:
         for fd in fds:
@@ -294,7 +294,7 @@ def test_preserve_fds_that_are_not_open(ctr):
     """Of the preserved descriptors those that are open are passed on with their numbers, and caisson's own files never
     get the numbers between."""
     c = ctr("probe", "fds").write()
-    c.rt.prefix = ["sh", "-c", 'exec 4</etc/passwd 7</etc/group; exec "$@"', "sh"]
+    c.rt.prefix = ["sh", "-c", 'exec 4</etc/passwd 7</etc/group; exec "$@"', "sh", *c.rt.prefix]
     for opt, want in (("1", "0 1 2"), ("3", "0 1 2 4"), ("100000", "0 1 2 4 7")):
         r = c.rt("run", "--preserve-fds", opt, "--bundle", c.bundle, c.id).ok()
         assert " ".join(l.split()[0] for l in r.out.splitlines()) == want, r
@@ -303,7 +303,7 @@ def test_preserve_fds_that_are_not_open(ctr):
 
 def test_preserve_fds_that_are_not_open_by_exec(ctr):
     c = ctr.idle().up()
-    c.rt.prefix = ["sh", "-c", 'exec 4</etc/passwd; exec "$@"', "sh"]
+    c.rt.prefix = ["sh", "-c", 'exec 4</etc/passwd; exec "$@"', "sh", *c.rt.prefix]
     r = c.rt("exec", "--preserve-fds", "2", c.id, "probe", "fds").ok()
     assert [l.split()[0] for l in r.out.splitlines()] == ["0", "1", "2", "4"] and "only 1 of" in r.err, r
 
@@ -311,8 +311,8 @@ def test_preserve_fds_that_are_not_open_by_exec(ctr):
 def test_listen_fds_of_another_process(ctr):
     """LISTEN_FDS is ignored without LISTEN_PID, or with another process's, as sd_listen_fds(3) says."""
     c = ctr.sh("echo ${LISTEN_FDS-none}; probe fds").write()
+    c.rt.prefix = ["sh", "-c", 'exec 3</etc/passwd; exec "$@"', "sh", *c.rt.prefix]
     for env in ({}, {"LISTEN_PID": "2"}):
-        c.rt.prefix = ["sh", "-c", 'exec 3</etc/passwd; exec "$@"', "sh"]
         r = c.run(env={**os.environ, "LISTEN_FDS": "1", **env}).ok()
         assert [l.split()[0] for l in r.out.splitlines()] == ["none", "0", "1", "2"], r
 
@@ -325,6 +325,8 @@ def test_configuration_from_a_descriptor(ctr, tmp, how):
     r, w = os.pipe()
     os.write(w, text.encode())
     os.close(w)
+    # Only the owner of a pipe can open it by /dev/fd, and the owner is the caller, as of a pipe that the caller's shell makes.
+    os.fchown(r, user.UID if user.ALL else -1, -1)
     try:
         if how == "config":
             got = c.rt("run", "--bundle", c.bundle, "--config", f"/dev/fd/{r}", c.id, pass_fds=[r])
@@ -342,7 +344,7 @@ def test_listen_fds(ctr):
         s.bind(os.path.join(c.bundle, "sock"))
         s.listen()
         script = f'exec 3<&{s.fileno()}; LISTEN_PID=$$ exec "$@"'
-        c.rt.prefix = ["bash", "-c", script, "sh"]
+        c.rt.prefix = ["bash", "-c", script, "sh", *c.rt.prefix]
         r = c.run(env={**os.environ, "LISTEN_FDS": "1"}, pass_fds=[s.fileno()]).ok()
     first, *fds = r.out.splitlines()
     assert first == "1 1 1"

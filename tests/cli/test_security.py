@@ -57,7 +57,7 @@ def test_device_is_made(ctr):
 def test_device_mode_ignores_the_callers_umask(ctr, rt):
     c = ctr("stat", "-c", "%a", "/dev/made").write()
     c.conf["linux"]["devices"] = [{"path": "/dev/made", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]
-    rt.prefix = ["sh", "-c", 'umask 077; exec "$@"', "sh"]
+    rt.prefix = ["sh", "-c", 'umask 077; exec "$@"', "sh", *rt.prefix]
     assert c.run().ok().out == "666\n"
 
 
