@@ -154,6 +154,17 @@ static int on_monitor(struct proxy *p)
 	return r == -EAGAIN ? 0 : r;
 }
 
+/*
+ * Kills the guest's process, because the runtime was killed before the program ran. If the
+ * container is paused, the program would run later, after nobody waits for it any more.
+ */
+static void on_runtime_end(struct proxy *p)
+{
+	fd_close(&p->channel);
+	if (send_number(p, "signal", "signal", SIGKILL, 0) < 0)
+		log_debug("%s", err_msg());
+}
+
 static int serve_until_end(struct proxy *p)
 {
 	const struct spec_process *process = p->a->plan->process;
@@ -168,13 +179,16 @@ static int serve_until_end(struct proxy *p)
 	if (r >= 0)
 		r = send_exec(p);
 	while (r >= 0 && !p->ended) {
-		struct pollfd fds[] = {{p->signals, POLLIN, 0}, {p->a->control, POLLIN, 0}};
+		struct pollfd fds[] = {
+			{p->signals, POLLIN, 0}, {p->a->control, POLLIN, 0}, {p->channel, 0, 0}};
 		if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
 			return err_sys("wait for events");
 		if (fds[0].revents)
 			on_signals(p);
 		if (fds[1].revents)
 			r = on_monitor(p);
+		if (r >= 0 && fds[2].revents && p->channel >= 0)
+			on_runtime_end(p);
 	}
 	return r;
 }

@@ -229,6 +229,11 @@ def test_all_commands_work(vm):
     time.sleep(0.3)
     p.send_signal(signal.SIGINT)
     assert "signal 2" in p.communicate(timeout=20)[1].decode()
+    p = c.rt.popen("exec", "--ignore-paused", c.id, "touch", "/ran", stderr=subprocess.PIPE)
+    runtime.wait_for(lambda: children(p.pid), "the proxy")
+    time.sleep(0.3)
+    p.kill()
+    p.communicate(timeout=20)  # The proxy has ended too, which had the other end of the pipe.
     c.rt("resume", c.id).ok()
     assert "sleep" in c.rt("ps", c.id).ok().out
     c.rt("events", "--stats", c.id).ok()
