@@ -2,6 +2,7 @@
 """Fixtures of all pytest suites. See lib/harness and README.md."""
 import os
 import shutil
+import signal
 import sys
 
 import pytest
@@ -12,6 +13,13 @@ from harness import config, machine, mode, rootfs, runtime, user  # noqa: E402
 
 BINARY = None  # found before /tmp becomes private to the session
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+# Programs that the tests start would inherit the signals that nohup(1) or a shell's background job ignores, and caisson
+# leaves them ignored. exec(2) sets a signal with a handler back to its default.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 @pytest.hookimpl(tryfirst=True)

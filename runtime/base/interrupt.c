@@ -7,33 +7,22 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-static void get_ends(sigset_t *ret)
-{
-	sigemptyset(ret);
-	sigaddset(ret, SIGTERM);
-	sigaddset(ret, SIGINT);
-	sigaddset(ret, SIGHUP);
-	sigaddset(ret, SIGQUIT);
-}
+#include "base/str.h"
 
 /*
- * Leaves out the signals that this process ignores, because nohup(1) or a shell has said so. The
- * kernel keeps a blocked signal even if it is ignored, and a signalfd would report it.
+ * Returns the signals that end a command. Those that this process ignores, because nohup(1) or a
+ * shell has said so, are not among them: the kernel keeps a blocked signal even if it is ignored,
+ * and a signalfd would report it.
  */
-static void remove_ignored(sigset_t *set)
+static void get_ends(sigset_t *ret)
 {
+	static const int ends[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
 	struct sigaction now;
 
-	for (int sig = 1; sig < NSIG; sig++)
-		if (sigismember(set, sig) > 0 && sigaction(sig, NULL, &now) == 0 &&
-			now.sa_handler == SIG_IGN)
-			sigdelset(set, sig);
-}
-
-static int open_signals(const sigset_t *set)
-{
-	int fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd < 0 ? err_sys("make a signalfd") : fd;
+	sigemptyset(ret);
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		if (sigaction(ends[i], NULL, &now) < 0 || now.sa_handler != SIG_IGN)
+			sigaddset(ret, ends[i]);
 }
 
 static int open_ends(void)
@@ -41,7 +30,8 @@ static int open_ends(void)
 	sigset_t set;
 
 	get_ends(&set);
-	return open_signals(&set);
+	int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? err_sys("make a signalfd") : fd;
 }
 
 int interrupt_block(void)
@@ -59,10 +49,9 @@ int interrupt_block_ends(void)
 	sigset_t set;
 
 	get_ends(&set);
-	remove_ignored(&set);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return err_sys("block signals");
-	return open_signals(&set);
+	return open_ends();
 }
 
 void interrupt_unblock(void)

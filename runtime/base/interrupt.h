@@ -3,7 +3,7 @@
  * Lets SIGTERM, SIGINT, SIGHUP and SIGQUIT end a wait. A command that creates something blocks all
  * signals first, so that none of them kills the command half-way, and checks a signalfd of these
  * four signals wherever it waits. If one of the four signals has come, the command undoes what it
- * has created.
+ * has created. Those of the four that the process ignores, as nohup(1) makes it do, stay ignored.
  */
 #pragma once
 #include "base/err.h"
@@ -16,8 +16,7 @@ int interrupt_block(void) must_check;
 
 /*
  * Does the same as interrupt_block(), but blocks only the four signals, so that a command that runs
- * for long can still be stopped by Ctrl-Z. Those of the four that this process ignores stay
- * ignored.
+ * for long can still be stopped by Ctrl-Z.
  */
 int interrupt_block_ends(void) must_check;
 

@@ -181,6 +181,25 @@ def test_exec_that_waits_for_resume(ctr, detach):
     assert len(c.rt("ps", "--format", "json", c.id).json()) <= 2  # only the shell and its sleep
 
 
+def test_an_ignored_signal_ends_no_exec(ctr):
+    """nohup(1) ignores SIGHUP, and a shell's background jobs SIGINT."""
+    c = ctr.idle().up()
+    c.rt("pause", c.id).ok()
+
+    def ignore():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    p = c.rt.popen("exec", "--ignore-paused", c.id, "true", stderr=subprocess.PIPE, preexec_fn=ignore)
+    time.sleep(0.3)
+    p.send_signal(signal.SIGHUP)
+    p.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert p.poll() is None, p.communicate()
+    c.rt("resume", c.id).ok()
+    assert p.wait(30) == 0, p.communicate()
+
+
 def on_unread(c, kind, argv):
     """Starts a command on a terminal that nobody reads, or whose standard output is a full pipe that nobody reads."""
     master, slave = pty.openpty()
