@@ -9,6 +9,13 @@
 
 #include "base/str.h"
 
+bool interrupt_is_ignored(int sig)
+{
+	struct sigaction now;
+
+	return sigaction(sig, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 /*
  * Returns the signals that end a command. Those that this process ignores, because nohup(1) or a
  * shell has said so, are not among them: the kernel keeps a blocked signal even if it is ignored,
@@ -17,11 +24,10 @@
 static void get_ends(sigset_t *ret)
 {
 	static const int ends[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
-	struct sigaction now;
 
 	sigemptyset(ret);
 	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
-		if (sigaction(ends[i], NULL, &now) < 0 || now.sa_handler != SIG_IGN)
+		if (!interrupt_is_ignored(ends[i]))
 			sigaddset(ret, ends[i]);
 }
 

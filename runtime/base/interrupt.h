@@ -6,7 +6,12 @@
  * has created. Those of the four that the process ignores, as nohup(1) makes it do, stay ignored.
  */
 #pragma once
+#include <stdbool.h>
+
 #include "base/err.h"
+
+/* Says whether this process ignores the signal, because its caller did before execve(2). */
+bool interrupt_is_ignored(int sig);
 
 /*
  * Blocks all signals. Returns a signalfd of SIGTERM, SIGINT, SIGHUP and SIGQUIT, close-on-exec, or

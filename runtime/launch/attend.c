@@ -37,6 +37,7 @@
 #include <termios.h>
 
 #include "base/fd.h"
+#include "base/interrupt.h"
 #include "launch/notify.h"
 
 #define LAST_WORDS_MS 1000
@@ -361,6 +362,9 @@ int launch_attend(struct ns_child *child, int *console, struct notify *n, int *r
 	sigset_t all;
 
 	sigfillset(&all);
+	/* A container that was started by nohup(1) outlives the caller's terminal. */
+	if (interrupt_is_ignored(SIGHUP))
+		sigdelset(&all, SIGHUP);
 	_cleanup_fd_ int signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (signals < 0)
 		return err_sys("make a signalfd");

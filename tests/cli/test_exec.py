@@ -167,6 +167,17 @@ def test_forwards_signals(c):
     assert p.wait(10) == 9
 
 
+def test_nohup_outlives_the_terminal(c):
+    out = os.path.join(c.bundle, "out")
+    with open(out, "wb") as f:
+        p = c.rt.popen("exec", c.id, "sh", "-c", "trap 'exit 8' HUP; trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done",
+                       stdout=f, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    wait_for(lambda: "up" in open(out).read(), "up")
+    p.send_signal(signal.SIGHUP)
+    p.send_signal(signal.SIGTERM)
+    assert p.wait(10) == 9
+
+
 def test_dies_with_the_container(c):
     p = c.rt.popen("exec", c.id, "sh", "-c", "echo ready; sleep 100", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert p.stdout.readline().strip() in (b"ready", "ready")
