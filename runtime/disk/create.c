@@ -82,16 +82,6 @@ static int parse_option(const char *key, const char *value, struct tool_target *
 		"-o %s: found no such option: `caisson disk create --help` lists them", key);
 }
 
-/* Returns the path of a file that the image at `path` names as `name`, or NULL without memory. */
-static char *beside(const char *path, const char *name, struct arena *a)
-{
-	const char *slash = strrchr(path, '/');
-
-	return name[0] == '/' || !slash
-		       ? arena_strdup(a, name)
-		       : arena_printf(a, "%.*s/%s", (int)(slash - path), path, name);
-}
-
 int tool_parse_target(const struct option_list *o, struct tool_target *t, struct arena *a)
 {
 	t->qcow2.name = t->path;
@@ -114,7 +104,7 @@ int tool_parse_target(const struct option_list *o, struct tool_target *t, struct
 	}
 	if (!t->qcow2.data_file)
 		return 0;
-	t->data_path = beside(t->path, t->qcow2.data_file, a);
+	t->data_path = tool_beside(t->path, t->qcow2.data_file, a);
 	return t->data_path ? 0 : -ENOMEM;
 }
 
@@ -216,7 +206,7 @@ static int check_backing_name(const struct tool_target *t, int image, int data)
 
 	if (!backing)
 		return 0;
-	const char *path = beside(t->path, backing, &a);
+	const char *path = tool_beside(t->path, backing, &a);
 	if (!path)
 		return -ENOMEM;
 	if (!is_file(image, path) && !is_file(data, path))
@@ -304,7 +294,7 @@ static int look_at_backing(struct tool_target *t, const char *allowed, bool whol
 	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT, .format = q->backing_format,
 		.backing = allowed, .key = key, .shared = true};
 
-	i.path = beside(t->path, q->backing, a);
+	i.path = tool_beside(t->path, q->backing, a);
 	if (!i.path)
 		return -ENOMEM;
 	if (!q->backing_format)

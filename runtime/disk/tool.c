@@ -187,6 +187,7 @@ int tool_open(struct tool_image *i)
 		.write = i->write,
 		.shared = i->shared,
 		.alone = i->alone,
+		.chain = i->chain,
 		.unsafe = i->unsafe,
 		.ignore_dirty = i->ignore_dirty,
 		.discard_zeroed = i->discard_zeroed,
@@ -205,6 +206,15 @@ int tool_open(struct tool_image *i)
 		return err_sys("%s: find its directory", i->path);
 	r = tool_use_directory(i, &o);
 	return r < 0 ? r : disk_open(&i->disk, take_fd(&fd), &o);
+}
+
+char *tool_beside(const char *path, const char *name, struct arena *a)
+{
+	const char *slash = strrchr(path, '/');
+
+	return name[0] == '/' || !slash
+		       ? arena_strdup(a, name)
+		       : arena_printf(a, "%.*s/%s", (int)(slash - path), path, name);
 }
 
 /* Shortens the path a to the deepest directory that contains both a and the path b. */

@@ -69,7 +69,7 @@ struct tool_image {
 	const char *backing; /* value of --backing: "on", "off", or a directory */
 	const char *backing_format;
 	const struct disk_key *key;
-	bool write, shared, alone, unsafe, ignore_dirty, discard_zeroed;
+	bool write, shared, alone, chain, unsafe, ignore_dirty, discard_zeroed;
 
 	struct disk *disk;
 	struct disk_dir dir;
@@ -196,6 +196,12 @@ int tool_target_key(struct tool_target *t, const struct disk_key *key, const cha
 int tool_make_target(struct tool_target *t) must_check;
 /* Removes the files that tool_make_target() has made and that did not exist before. */
 void tool_remove_target(struct tool_target *t);
+
+/*
+ * Returns the path of a file that the image at `path` names as `name`, or NULL with a message if
+ * there is no memory.
+ */
+char *tool_beside(const char *path, const char *name, struct arena *a);
 
 /*
  * Stores beneath which directory the backing file of an image may be. The directory is stored in an

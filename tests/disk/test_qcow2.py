@@ -243,6 +243,33 @@ def test_rebase(disk, chain):
     assert json.loads(qemu("info", "-f", "qcow2", "-U", "--output", "json", chain).out)["backing-filename"] == "moved.qcow2"
 
 
+def test_info_of_the_chain(disk, chain):
+    """info --backing-chain says of each image what qemu-img says. The backing files are opened only as --backing allows."""
+    os.mkdir(disk.path("sub"))
+    over = disk.path("sub/over.qcow2")
+    qemu("create", "-f", "qcow2", "-b", "../top.qcow2", "-F", "qcow2", over).ok()
+    args = ["info", "-f", "qcow2", "--backing-chain", "--backing", disk.tmp]
+    text = qemu("info", "-f", "qcow2", "--backing-chain", over).ok().out
+    # QEMU 10 (Debian 13) tells of the file of each image too.
+    assert disk(*args, over).ok().out == re.sub(r"^Child node .*\n(?:    .*\n)*", "", text, flags=re.M)
+    disk("snapshot", "-c", "one", chain).ok()
+    ours = json.loads(disk(*args, "--json", over).ok().out)
+    theirs = json.loads(qemu("info", "-f", "qcow2", "--backing-chain", "--output", "json", over).ok().out)
+    assert len(ours) == 4
+    for a, b in zip(ours, theirs, strict=True):
+        b.pop("children", None)
+        for snapshot in b.get("snapshots", []):
+            snapshot.pop("icount", None)
+        assert a == b
+    assert [i["filename"] for i in ours[:2]] == [over, disk.path("sub/../top.qcow2")]
+    disk("info", "--backing-chain", over).failed("../top.qcow2", "--backing")
+    disk("info", "--backing-chain", "--backing", "on", over).failed("../top.qcow2", "leads out of")
+    assert len(json.loads(disk("info", "--backing-chain", "--json", disk.path("base.raw")).ok().out)) == 1
+    os.truncate(disk.path("middle.qcow2"), 50)
+    disk(*args, "--json", over).failed("middle.qcow2", "50 bytes")
+    assert disk.info(over)["backing-filename"] == "../top.qcow2"
+
+
 def test_convert_keeps_the_backing_file(disk, chain):
     copy = disk.path("copy.qcow2")
     disk("convert", "--backing", "on", "-B", "middle.qcow2", "-F", "qcow2", chain, copy).ok()
