@@ -20,7 +20,7 @@ static const struct tool_command commands[] = {
 		"encrypt.cipher-alg=aes-256|aes-128, encrypt.cipher-mode=xts|cbc,\n"
 		"encrypt.ivgen-alg=plain64|essiv, encrypt.ivgen-hash-alg=sha256,\n"
 		"encrypt.hash-alg=sha256|sha1|sha512, encrypt.iter-time=MILLISECONDS;\n"
-		"for raw: preallocation=off|falloc|full.",
+		"for raw: preallocation=off|falloc|full. `-o help` says what they mean.",
 		tool_create},
 	{"info", "[options] FILE", "Tell what an image is: format, sizes, backing file, snapshots.",
 		"Only the headers are read, so a disk of a terabyte takes no longer than a small "

@@ -20,6 +20,17 @@ static int print_help(const struct tool_command *self, const struct option_def *
 	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
+static int bad_arguments(const struct tool_command *self, const char *how)
+{
+	return err_set(EINVAL, "%s: %s arguments. Usage: caisson disk %s %s", self->name, how,
+		self->name, self->usage);
+}
+
+int tool_need_arguments(const struct tool_command *self, int n, int min)
+{
+	return n < min ? bad_arguments(self, "missing") : 0;
+}
+
 int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
 	char **argv, int *ret_n, int min, int max)
 {
@@ -32,11 +43,10 @@ int tool_parse(const struct tool_command *self, const struct option_def *defs, i
 		int r = print_help(self, defs);
 		return r < 0 ? r : 1;
 	}
-	if (n < min || n > max)
-		return err_set(EINVAL, "%s: %s arguments. Usage: caisson disk %s %s", self->name,
-			n < min ? "missing" : "too many", self->name, self->usage);
+	if (n > max)
+		return bad_arguments(self, "too many");
 	*ret_n = n;
-	return 0;
+	return tool_need_arguments(self, n, min);
 }
 
 int tool_size(const char *text, const char *what, uint64_t *ret)

@@ -45,6 +45,9 @@ int tool_serve(const struct tool_command *self, int argc, char **argv);
 int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
 	char **argv, int *ret_n, int min, int max) must_check;
 
+/* Returns an error if the subcommand was given only n arguments, and needs `min`. */
+int tool_need_arguments(const struct tool_command *self, int n, int min) must_check;
+
 /* The passphrase of an image, in the file that an option names. */
 struct tool_key {
 	/* path of the file with the passphrase; "-": standard input; NULL: no option was given */
@@ -181,6 +184,13 @@ struct tool_target {
 	int interrupt;
 	char *data_path; /* path of the external data file, in the arena of tool_parse_target() */
 };
+/*
+ * If the options -o ask for it (`-o help`), prints the options that the target's format has and
+ * returns 1, else returns 0. t->path and t->format are what the command line says, or NULL.
+ * `letter` is the option that names the format.
+ */
+int tool_list_options(const struct option_list *o, const struct tool_target *t, const char *letter)
+	must_check;
 int tool_parse_target(const struct option_list *o, struct tool_target *t, struct arena *a)
 	must_check;
 /*
