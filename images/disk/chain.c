@@ -191,6 +191,8 @@ int disk_open_below(struct disk *d, const struct disk_options *o, const char *na
 		.name = plain,
 		.write = o->write,
 		.shared = o->shared,
+		.alone = o->chain,
+		.chain = o->chain,
 		.dir = d->dir,
 		.path = path,
 		.backing_format = o->backing_format,
@@ -210,7 +212,7 @@ int disk_open_backing(
 	if (o->below)
 		return 0;
 	below.write = false;
-	return o->alone ? 0 : disk_open_below(d, &below, name, format, &d->backing);
+	return o->alone && !o->chain ? 0 : disk_open_below(d, &below, name, format, &d->backing);
 }
 
 static bool is_file(int fd, const struct stat *want)

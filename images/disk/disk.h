@@ -52,8 +52,13 @@ struct disk_options {
 	bool shared; /* open the image even if another process is writing it */
 	/* never sync the file; for an image that the caller can make anew after a crash */
 	bool unsafe;
-	/* do not open the backing file; `caisson disk info` and `check` set this */
+	/* open no other file that the image names; `caisson disk info` and `check` set this */
 	bool alone;
+	/*
+	 * open the backing files in spite of `alone`, and each of them `alone` too, because only
+	 * the facts about the images of the chain are wanted; `caisson disk info` sets this
+	 */
+	bool chain;
 	/* open an image even if it has to be repaired; `caisson disk check` sets this */
 	bool ignore_dirty;
 	bool discard_zeroed; /* disk_zero() frees clusters instead of keeping them */

@@ -164,8 +164,8 @@ int disk_open_named(struct disk *d, const char *what, const char *name, bool wri
 	must_check;
 
 /*
- * Opens the backing file as d->backing, unless o->alone or o->below says otherwise. `format` is
- * NULL if the image does not say its format.
+ * Opens the backing file as d->backing, unless o->alone or o->below says otherwise; o->chain undoes
+ * o->alone. `format` is NULL if the image does not say its format.
  */
 int disk_open_backing(struct disk *d, const struct disk_options *o, const char *name,
 	const char *format) must_check;

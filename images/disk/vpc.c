@@ -241,7 +241,7 @@ static int open_parent(
 			"VHD header: parent: found no relative path and no file name, expected one "
 			"in a differencing image");
 	r = disk_open_backing(d, o, v->parent, "vpc");
-	if (r < 0 || o->alone)
+	if (r < 0 || !d->backing)
 		return r;
 	const struct vpc *parent = d->backing->state;
 	if (memcmp(parent->uuid, v->parent_uuid, sizeof(parent->uuid)) != 0)

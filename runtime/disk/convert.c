@@ -370,11 +370,16 @@ int tool_convert(const struct tool_command *self, int argc, char **argv)
 	_cleanup_arena_ struct arena a = {0};
 	int n;
 
-	int r = tool_parse(self, defs, argc, argv, &n, 2, 2);
+	int r = tool_parse(self, defs, argc, argv, &n, 0, 2);
+	if (r == 0 && n == 2)
+		v.to.path = v.target.path = argv[1];
+	if (r == 0)
+		r = tool_list_options(&v.options, &v.target, "-O");
+	if (r == 0)
+		r = tool_need_arguments(self, n, 2);
 	if (r != 0)
 		return r < 0 ? r : 0;
 	v.from.path = argv[0];
-	v.to.path = v.target.path = argv[1];
 	r = tool_format(v.to.path, v.target.format, "-O", &v.target.format);
 	if (r >= 0)
 		r = tool_parse_target(&v.options, &v.target, &a);

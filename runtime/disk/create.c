@@ -78,18 +78,7 @@ static int parse_option(const char *key, const char *value, struct tool_target *
 							 : &q->backing_format) = value;
 		return 0;
 	}
-	return err_set(EINVAL,
-		"-o %s: found no such option: `caisson disk create --help` lists them", key);
-}
-
-/* Returns the path of a file that the image at `path` names as `name`, or NULL without memory. */
-static char *beside(const char *path, const char *name, struct arena *a)
-{
-	const char *slash = strrchr(path, '/');
-
-	return name[0] == '/' || !slash
-		       ? arena_strdup(a, name)
-		       : arena_printf(a, "%.*s/%s", (int)(slash - path), path, name);
+	return err_set(EINVAL, "-o %s: found no such option: `-o help` lists them", key);
 }
 
 int tool_parse_target(const struct option_list *o, struct tool_target *t, struct arena *a)
@@ -114,7 +103,7 @@ int tool_parse_target(const struct option_list *o, struct tool_target *t, struct
 	}
 	if (!t->qcow2.data_file)
 		return 0;
-	t->data_path = beside(t->path, t->qcow2.data_file, a);
+	t->data_path = tool_beside(t->path, t->qcow2.data_file, a);
 	return t->data_path ? 0 : -ENOMEM;
 }
 
@@ -216,7 +205,7 @@ static int check_backing_name(const struct tool_target *t, int image, int data)
 
 	if (!backing)
 		return 0;
-	const char *path = beside(t->path, backing, &a);
+	const char *path = tool_beside(t->path, backing, &a);
 	if (!path)
 		return -ENOMEM;
 	if (!is_file(image, path) && !is_file(data, path))
@@ -304,7 +293,7 @@ static int look_at_backing(struct tool_target *t, const char *allowed, bool whol
 	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT, .format = q->backing_format,
 		.backing = allowed, .key = key, .shared = true};
 
-	i.path = beside(t->path, q->backing, a);
+	i.path = tool_beside(t->path, q->backing, a);
 	if (!i.path)
 		return -ENOMEM;
 	if (!q->backing_format)
@@ -351,12 +340,13 @@ static int check_options(struct tool_target *t, bool have_size)
 
 int tool_create(const struct tool_command *self, int argc, char **argv)
 {
-	const char *format = NULL, *backing = NULL, *backing_format = NULL, *allowed = NULL;
+	const char *backing = NULL, *backing_format = NULL, *allowed = NULL;
+	struct tool_target t = {.interrupt = -EBADF};
 	struct option_list o = {0};
 	bool quiet = false, unsafe = false, whole = false;
 	_cleanup_key_ struct tool_key key = {0};
 	const struct option_def defs[] = {
-		{"format", 'f', OPTION_STRING, &format, "FORMAT", "raw or qcow2"},
+		{"format", 'f', OPTION_STRING, &t.format, "FORMAT", "raw or qcow2"},
 		{"options", 'o', OPTION_LIST, &o, "NAME=VALUE,...", "properties of the image"},
 		{"backing-file", 'b', OPTION_STRING, &backing, "FILE",
 			"the backing file, beneath the image"},
@@ -372,15 +362,19 @@ int tool_create(const struct tool_command *self, int argc, char **argv)
 		{0},
 	};
 	_cleanup_arena_ struct arena a = {0};
-	struct tool_target t = {.interrupt = -EBADF};
 	const struct disk_key *loaded = NULL;
 	int n;
 
-	int r = tool_parse(self, defs, argc, argv, &n, 1, 2);
+	int r = tool_parse(self, defs, argc, argv, &n, 0, 2);
+	if (r == 0 && n > 0)
+		t.path = argv[0];
+	if (r == 0)
+		r = tool_list_options(&o, &t, "-f");
+	if (r == 0)
+		r = tool_need_arguments(self, n, 1);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	t.path = argv[0];
-	r = tool_format(t.path, format, "-f", &t.format);
+	r = tool_format(t.path, t.format, "-f", &t.format);
 	if (r >= 0)
 		r = tool_parse_target(&o, &t, &a);
 	if (r >= 0)

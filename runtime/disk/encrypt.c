@@ -51,9 +51,7 @@ int tool_parse_encrypt(const char *key, const char *value, struct tool_encrypt *
 			"--key FILE",
 			key, value);
 	if (!streq(key, "encrypt.iter-time"))
-		return err_set(EINVAL,
-			"-o %s: found no such option: `caisson disk create --help` lists them",
-			key);
+		return err_set(EINVAL, "-o %s: found no such option: `-o help` lists them", key);
 	if (str_to_u64(value, &e->ms) < 0 || e->ms == 0 || e->ms > MS_MAX)
 		return err_set(
 			EINVAL, "-o %s=%s: expected 1 to %d milliseconds", key, value, MS_MAX);

@@ -24,39 +24,46 @@ static void json_snapshots(struct json_out *o, const struct qcow2_snapshots *all
 	json_out_end_array(o);
 }
 
-static int print_json(
-	const char *path, const struct disk_info *i, const struct qcow2_snapshots *all)
-{
-	_cleanup_json_out_ struct json_out o = {0};
-	int r = json_out_init(&o, true);
+/* What is told about one image. */
+struct shown {
+	const char *path;
+	const char *backing; /* path of the backing file; NULL: it was not opened */
+	struct disk_info info;
+	struct qcow2_snapshots all;
+};
 
-	if (r < 0)
-		return r;
-	json_out_object(&o, NULL);
-	json_out_str(&o, "filename", path);
-	json_out_str(&o, "format", i->format);
-	json_out_u64(&o, "virtual-size", i->size);
-	json_out_u64(&o, "actual-size", i->used);
+static int add_json(struct json_out *o, const struct shown *s)
+{
+	const struct disk_info *i = &s->info;
+	int r = 0;
+
+	json_out_object(o, NULL);
+	json_out_str(o, "filename", s->path);
+	json_out_str(o, "format", i->format);
+	json_out_u64(o, "virtual-size", i->size);
+	json_out_u64(o, "actual-size", i->used);
 	if (i->cluster_size)
-		json_out_u64(&o, "cluster-size", i->cluster_size);
+		json_out_u64(o, "cluster-size", i->cluster_size);
 	if (i->encrypted)
-		json_out_bool(&o, "encrypted", true);
+		json_out_bool(o, "encrypted", true);
 	if (i->backing)
-		json_out_str(&o, "backing-filename", i->backing);
+		json_out_str(o, "backing-filename", i->backing);
+	if (s->backing)
+		json_out_str(o, "full-backing-filename", s->backing);
 	if (i->backing_format)
-		json_out_str(&o, "backing-filename-format", i->backing_format);
-	json_out_bool(&o, "dirty-flag", i->dirty);
-	json_snapshots(&o, all);
+		json_out_str(o, "backing-filename-format", i->backing_format);
+	json_out_bool(o, "dirty-flag", i->dirty);
+	json_snapshots(o, &s->all);
 	if (i->facts) {
-		json_out_object(&o, "format-specific");
-		json_out_str(&o, "type", i->format);
-		json_out_object(&o, "data");
-		r = tool_json_facts(&o, i->facts);
-		json_out_end_object(&o);
-		json_out_end_object(&o);
+		json_out_object(o, "format-specific");
+		json_out_str(o, "type", i->format);
+		json_out_object(o, "data");
+		r = tool_json_facts(o, i->facts);
+		json_out_end_object(o);
+		json_out_end_object(o);
 	}
-	json_out_end_object(&o);
-	return r < 0 ? r : program_print_json(&o);
+	json_out_end_object(o);
+	return r;
 }
 
 int tool_add_snapshots(struct strbuf *out, const struct qcow2_snapshots *all)
@@ -84,33 +91,96 @@ int tool_add_snapshots(struct strbuf *out, const struct qcow2_snapshots *all)
 	return r;
 }
 
-static int print_text(
-	const char *path, const struct disk_info *i, const struct qcow2_snapshots *all)
+static int add_backing(struct strbuf *out, const struct shown *s)
 {
-	_cleanup_strbuf_ struct strbuf out = {0};
+	if (s->backing && !streq(s->backing, s->info.backing))
+		return tool_add_line(
+			out, "backing file: %s (actual path: %s)", s->info.backing, s->backing);
+	return tool_add_line(out, "backing file: %s", s->info.backing);
+}
+
+static int add_text(struct strbuf *out, const struct shown *s)
+{
+	const struct disk_info *i = &s->info;
 	char size[32], used[32];
 
-	int r = tool_add_line(&out, "image: %s", path);
+	int r = tool_add_line(out, "image: %s", s->path);
 	if (r >= 0)
-		r = strbuf_addf(&out,
+		r = strbuf_addf(out,
 			"file format: %s\nvirtual size: %s (%llu bytes)\ndisk size: %s\n",
 			i->format, tool_human(i->size, size, sizeof(size)),
 			(unsigned long long)i->size, tool_human(i->used, used, sizeof(used)));
 	if (r >= 0 && i->encrypted)
-		r = strbuf_addf(&out, "encrypted: yes\n");
+		r = strbuf_addf(out, "encrypted: yes\n");
 	if (r >= 0 && i->cluster_size)
-		r = strbuf_addf(&out, "cluster_size: %llu\n", (unsigned long long)i->cluster_size);
+		r = strbuf_addf(out, "cluster_size: %llu\n", (unsigned long long)i->cluster_size);
 	if (r >= 0 && i->dirty)
-		r = strbuf_addf(&out, "cleanly shut down: no\n");
+		r = strbuf_addf(out, "cleanly shut down: no\n");
 	if (r >= 0 && i->backing)
-		r = tool_add_line(&out, "backing file: %s", i->backing);
+		r = add_backing(out, s);
 	if (r >= 0 && i->backing_format)
-		r = tool_add_line(&out, "backing file format: %s", i->backing_format);
+		r = tool_add_line(out, "backing file format: %s", i->backing_format);
 	if (r >= 0)
-		r = tool_add_snapshots(&out, all);
+		r = tool_add_snapshots(out, &s->all);
 	if (r >= 0 && i->facts)
-		r = tool_add_facts(&out, i->facts);
-	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
+		r = tool_add_facts(out, i->facts);
+	return r;
+}
+
+/* Adds what is told about one image to the JSON `o`, or to the text if `o` is NULL. */
+static int add_image(struct disk *d, struct shown *s, struct strbuf *text, struct json_out *o)
+{
+	int r = disk_get_info(d, &s->info);
+
+	if (r >= 0 && streq(disk_format_name(d), "qcow2"))
+		r = qcow2_snapshots_read(d, &s->all);
+	if (r < 0)
+		return r;
+	return o ? add_json(o, s) : add_text(text, s);
+}
+
+/* Adds the image and, as far as they are open, its backing files, from the top down. */
+static int add_images(const struct tool_image *i, struct strbuf *text, struct json_out *o)
+{
+	_cleanup_arena_ struct arena a = {0};
+	const char *path = i->path;
+	int r = 0;
+
+	for (struct disk *d = i->disk; d && r >= 0; d = disk_backing(d)) {
+		struct shown s = {.path = path};
+
+		if (disk_backing(d)) {
+			s.backing = tool_beside(path, disk_name(disk_backing(d)), &a);
+			if (!s.backing)
+				return -ENOMEM;
+		}
+		if (!o && d != i->disk)
+			r = strbuf_addf(text, "\n");
+		if (r >= 0)
+			r = add_image(d, &s, text, o);
+		disk_info_release(&s.info);
+		qcow2_snapshots_release(&s.all);
+		path = s.backing;
+	}
+	return r;
+}
+
+static int print_images(const struct tool_image *i, bool json)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+	_cleanup_strbuf_ struct strbuf text = {0};
+
+	int r = json ? json_out_init(&o, true) : 0;
+	if (r < 0)
+		return r;
+	if (json && i->chain)
+		json_out_array(&o, NULL);
+	r = add_images(i, &text, json ? &o : NULL);
+	if (r < 0)
+		return r;
+	if (json && i->chain)
+		json_out_end_array(&o);
+	return json ? program_print_json(&o) : program_print(strbuf_str(&text), text.len);
 }
 
 static int want_json(bool json, const char *output, bool *ret)
@@ -124,12 +194,13 @@ static int want_json(bool json, const char *output, bool *ret)
 int tool_info(const struct tool_command *self, int argc, char **argv)
 {
 	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT, .alone = true};
-	_cleanup_snapshots_ struct qcow2_snapshots all = {0};
-	_cleanup_disk_info_ struct disk_info info = {0};
 	const char *output = "human";
 	bool json = false;
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &i.format, "FORMAT", "the image's format"},
+		{"backing-chain", 0, OPTION_FLAG, &i.chain, NULL,
+			"tell it of the backing files too"},
+		TOOL_OPTIONS_BACKING(i),
 		TOOL_OPTIONS_JSON(json, output),
 		TOOL_OPTION_SHARE(i, "read"),
 		{0},
@@ -144,12 +215,7 @@ int tool_info(const struct tool_command *self, int argc, char **argv)
 	if (r >= 0)
 		r = tool_open(&i);
 	if (r >= 0)
-		r = disk_get_info(i.disk, &info);
-	if (r >= 0 && streq(disk_format_name(i.disk), "qcow2"))
-		r = qcow2_snapshots_read(i.disk, &all);
-	if (r < 0)
-		return r;
-	r = json ? print_json(i.path, &info, &all) : print_text(i.path, &info, &all);
+		r = print_images(&i, json);
 	return r < 0 ? r : 0;
 }
 

@@ -331,12 +331,7 @@ static int rebase(struct disk *overlay, struct disk *other, bool progress)
 static int open_new_base(const struct tool_image *overlay, const char *name,
 	struct tool_image *base, struct arena *a)
 {
-	const char *slash = strrchr(overlay->path, '/');
-
-	base->path = name[0] == '/' || !slash
-			     ? name
-			     : arena_printf(a, "%.*s/%s", (int)(slash - overlay->path),
-				       overlay->path, name);
+	base->path = tool_beside(overlay->path, name, a);
 	if (!base->path)
 		return -ENOMEM;
 	base->backing = overlay->backing;

@@ -20,11 +20,14 @@ static const struct tool_command commands[] = {
 		"encrypt.cipher-alg=aes-256|aes-128, encrypt.cipher-mode=xts|cbc,\n"
 		"encrypt.ivgen-alg=plain64|essiv, encrypt.ivgen-hash-alg=sha256,\n"
 		"encrypt.hash-alg=sha256|sha1|sha512, encrypt.iter-time=MILLISECONDS;\n"
-		"for raw: preallocation=off|falloc|full.",
+		"for raw: preallocation=off|falloc|full. `-o help` says what they mean.",
 		tool_create},
 	{"info", "[options] FILE", "Tell what an image is: format, sizes, backing file, snapshots.",
 		"Only the headers are read, so a disk of a terabyte takes no longer than a small "
-		"one.",
+		"one.\n"
+		"With --backing-chain the backing files are told too, from FILE downwards (in JSON "
+		"an\n"
+		"array), as far as --backing allows them.",
 		tool_info},
 	{"map", "[options] FILE", "List which parts of a disk have data, and where.",
 		"Through the whole chain of backing files: depth 0 is FILE itself.", tool_map},

@@ -20,6 +20,17 @@ static int print_help(const struct tool_command *self, const struct option_def *
 	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
+static int bad_arguments(const struct tool_command *self, const char *how)
+{
+	return err_set(EINVAL, "%s: %s arguments. Usage: caisson disk %s %s", self->name, how,
+		self->name, self->usage);
+}
+
+int tool_need_arguments(const struct tool_command *self, int n, int min)
+{
+	return n < min ? bad_arguments(self, "missing") : 0;
+}
+
 int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
 	char **argv, int *ret_n, int min, int max)
 {
@@ -32,11 +43,10 @@ int tool_parse(const struct tool_command *self, const struct option_def *defs, i
 		int r = print_help(self, defs);
 		return r < 0 ? r : 1;
 	}
-	if (n < min || n > max)
-		return err_set(EINVAL, "%s: %s arguments. Usage: caisson disk %s %s", self->name,
-			n < min ? "missing" : "too many", self->name, self->usage);
+	if (n > max)
+		return bad_arguments(self, "too many");
 	*ret_n = n;
-	return 0;
+	return tool_need_arguments(self, n, min);
 }
 
 int tool_size(const char *text, const char *what, uint64_t *ret)
@@ -187,6 +197,7 @@ int tool_open(struct tool_image *i)
 		.write = i->write,
 		.shared = i->shared,
 		.alone = i->alone,
+		.chain = i->chain,
 		.unsafe = i->unsafe,
 		.ignore_dirty = i->ignore_dirty,
 		.discard_zeroed = i->discard_zeroed,
@@ -205,6 +216,15 @@ int tool_open(struct tool_image *i)
 		return err_sys("%s: find its directory", i->path);
 	r = tool_use_directory(i, &o);
 	return r < 0 ? r : disk_open(&i->disk, take_fd(&fd), &o);
+}
+
+char *tool_beside(const char *path, const char *name, struct arena *a)
+{
+	const char *slash = strrchr(path, '/');
+
+	return name[0] == '/' || !slash
+		       ? arena_strdup(a, name)
+		       : arena_printf(a, "%.*s/%s", (int)(slash - path), path, name);
 }
 
 /* Shortens the path a to the deepest directory that contains both a and the path b. */

@@ -45,6 +45,9 @@ int tool_serve(const struct tool_command *self, int argc, char **argv);
 int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
 	char **argv, int *ret_n, int min, int max) must_check;
 
+/* Returns an error if the subcommand was given only n arguments, and needs `min`. */
+int tool_need_arguments(const struct tool_command *self, int n, int min) must_check;
+
 /* The passphrase of an image, in the file that an option names. */
 struct tool_key {
 	/* path of the file with the passphrase; "-": standard input; NULL: no option was given */
@@ -69,7 +72,7 @@ struct tool_image {
 	const char *backing; /* value of --backing: "on", "off", or a directory */
 	const char *backing_format;
 	const struct disk_key *key;
-	bool write, shared, alone, unsafe, ignore_dirty, discard_zeroed;
+	bool write, shared, alone, chain, unsafe, ignore_dirty, discard_zeroed;
 
 	struct disk *disk;
 	struct disk_dir dir;
@@ -181,6 +184,13 @@ struct tool_target {
 	int interrupt;
 	char *data_path; /* path of the external data file, in the arena of tool_parse_target() */
 };
+/*
+ * If the options -o ask for it (`-o help`), prints the options that the target's format has and
+ * returns 1, else returns 0. t->path and t->format are what the command line says, or NULL.
+ * `letter` is the option that names the format.
+ */
+int tool_list_options(const struct option_list *o, const struct tool_target *t, const char *letter)
+	must_check;
 int tool_parse_target(const struct option_list *o, struct tool_target *t, struct arena *a)
 	must_check;
 /*
@@ -196,6 +206,12 @@ int tool_target_key(struct tool_target *t, const struct disk_key *key, const cha
 int tool_make_target(struct tool_target *t) must_check;
 /* Removes the files that tool_make_target() has made and that did not exist before. */
 void tool_remove_target(struct tool_target *t);
+
+/*
+ * Returns the path of a file that the image at `path` names as `name`, or NULL with a message if
+ * there is no memory.
+ */
+char *tool_beside(const char *path, const char *name, struct arena *a);
 
 /*
  * Stores beneath which directory the backing file of an image may be. The directory is stored in an

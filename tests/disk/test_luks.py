@@ -281,6 +281,10 @@ def test_no_key_is_needed(luks, raw):
     image = luks.disk.path("c.qcow2")
     luks.make("convert", "-f", "raw", raw, image).ok()
     luks.disk("info", image).ok()
+    over = luks.disk.path("over.qcow2")
+    luks.disk("create", "-u", "-f", "qcow2", "-b", "c.qcow2", "-F", "qcow2", over, "13M").ok()
+    below = json.loads(luks.disk("info", "--backing-chain", "--backing", "on", "--json", over).ok().out)[1]
+    assert below["filename"] == image and below["encrypted"] is True
     luks.disk("check", "-r", "all", image).ok()
     luks.disk("snapshot", "-c", "one", image).ok()
     assert "one" in luks.disk("snapshot", "-l", image).ok().out

@@ -243,6 +243,61 @@ def test_rebase(disk, chain):
     assert json.loads(qemu("info", "-f", "qcow2", "-U", "--output", "json", chain).out)["backing-filename"] == "moved.qcow2"
 
 
+def test_info_of_the_chain(disk, chain):
+    """info --backing-chain says of each image what qemu-img says. The backing files are opened only as --backing allows."""
+    os.mkdir(disk.path("sub"))
+    over = disk.path("sub/over.qcow2")
+    qemu("create", "-f", "qcow2", "-b", "../top.qcow2", "-F", "qcow2", over).ok()
+    args = ["info", "-f", "qcow2", "--backing-chain", "--backing", disk.tmp]
+    text = qemu("info", "-f", "qcow2", "--backing-chain", over).ok().out
+    # QEMU 10 (Debian 13) tells of the file of each image too.
+    assert disk(*args, over).ok().out == re.sub(r"^Child node .*\n(?:    .*\n)*", "", text, flags=re.M)
+    disk("snapshot", "-c", "one", chain).ok()
+    ours = json.loads(disk(*args, "--json", over).ok().out)
+    theirs = json.loads(qemu("info", "-f", "qcow2", "--backing-chain", "--output", "json", over).ok().out)
+    assert len(ours) == 4
+    for a, b in zip(ours, theirs, strict=True):
+        b.pop("children", None)
+        for snapshot in b.get("snapshots", []):
+            snapshot.pop("icount", None)
+        assert a == b
+    assert [i["filename"] for i in ours[:2]] == [over, disk.path("sub/../top.qcow2")]
+    disk("info", "--backing-chain", over).failed("../top.qcow2", "--backing")
+    disk("info", "--backing-chain", "--backing", "on", over).failed("../top.qcow2", "leads out of")
+    assert len(json.loads(disk("info", "--backing-chain", "--json", disk.path("base.raw")).ok().out)) == 1
+    os.truncate(disk.path("middle.qcow2"), 50)
+    disk(*args, "--json", over).failed("middle.qcow2", "50 bytes")
+    assert disk.info(over)["backing-filename"] == "../top.qcow2"
+
+
+@pytest.mark.parametrize("fmt", ["raw", "qcow2"])
+def test_options_are_listed(disk, fmt):
+    """-o help lists the options, and exactly those that create takes. No image is made."""
+    image = disk.path("x." + fmt)
+    text = disk("create", "-f", fmt, "-o", "help").ok().out
+    assert text == disk("create", "-o", "?", image, "1M").ok().out == disk("convert", "-O", fmt, "-o", "compat=1.1,help").ok().out
+    assert text == disk("convert", "-o", "help", "-f", "raw", "no.raw", image).ok().out and not os.path.exists(image)
+    listed = dict(re.findall(r"^  ([\w.-]+)=(\S+) +- \S.*$", text, re.M))
+    assert len(listed) == len(text.splitlines()) - 1
+    theirs = re.findall(r"^  ([\w.-]+)=<", qemu("create", "-f", fmt, "-o", "help", *([image] if fmt == "raw" else [])).ok().out, re.M)
+    missing = {"size", "nocow", "extent_size_hint", "encryption", "encrypt.key-secret", "keep_data_file"}
+    assert set(theirs) - set(listed) <= missing and set(listed) <= set(theirs)
+    for name, value in listed.items():
+        assert "no such option" not in disk("create", "-o", f"{name}={value.split('|')[0]}", image, "1M").err, name
+    for name in set(theirs) - set(listed):
+        disk("create", "-o", f"{name}=1", image, "1M").failed("such option")
+
+
+def test_options_without_a_format(disk):
+    disk("create", "-o", "help").failed("-f")
+    disk("convert", "-o", "help").failed("-O")
+    disk("convert", "-f", "raw", "-o", "help", "one.raw").failed("-O")
+    disk("create", "-f", "vdi", "-o", "help").failed("-f vdi", "only read")
+    disk("create").failed("missing arguments")
+    disk("convert", "one.raw").failed("missing arguments")
+    disk("create", "-o", "helping", "x.raw", "1M").failed("-o helping")
+
+
 def test_convert_keeps_the_backing_file(disk, chain):
     copy = disk.path("copy.qcow2")
     disk("convert", "--backing", "on", "-B", "middle.qcow2", "-F", "qcow2", chain, copy).ok()

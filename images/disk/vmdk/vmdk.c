@@ -112,7 +112,7 @@ static int open_parent(struct disk *d, struct vmdk *v, const struct disk_options
 			"is %08x",
 			v->parent_cid);
 	int r = disk_open_backing(d, o, v->parent, "vmdk");
-	if (r < 0 || o->alone)
+	if (r < 0 || !d->backing)
 		return r;
 	const struct vmdk *parent = d->backing->state;
 	if (parent->cid != v->parent_cid)
