@@ -30,7 +30,8 @@ def dmsetup(*args, table=None):
 
 @pytest.fixture
 def device():
-    """A disk of which the second half has errors. A disk without them takes its place when the returned function is called."""
+    """A disk of which the second half has errors. A disk without them takes its place when the returned function is called. The test names this
+    fixture before ctr, because the disk can be removed only once its machine has ended."""
     # The kernel would load dm-zero itself, but a failure of that is only "Invalid argument" to dmsetup.
     run("modprobe", "-a", "dm-mod", "dm-zero")
 
@@ -48,7 +49,7 @@ def device():
 
 
 @pytest.mark.parametrize("way", ["read", "write"])
-def test_an_error_of_the_disk_pauses_the_machine(ctr, device, way):
+def test_an_error_of_the_disk_pauses_the_machine(device, ctr, way):
     """The guest reads the good half, and then the machine pauses at the bad one, with the reason. It pauses again if nothing has changed. Once the
     disk is mended, `resume` does the request again, and the guest never sees the error."""
     script = (f"mknod /dev/d b $(sed 's/:/ /' /sys/block/vda/dev); dd if=/dev/d of=/dev/null bs=4096 count=1 iflag=direct && echo good half; "
@@ -65,7 +66,8 @@ def test_an_error_of_the_disk_pauses_the_machine(ctr, device, way):
         wait_for(lambda: c.status() == "paused", "the machine to pause", BOOT)
         why = c.state()["annotations"][PAUSED]
         assert "vm.image" in why and way in why and "I/O error" in why, why
-        assert c.output() == "good half\n"
+        # The machine may be paused before its agent has sent what the program wrote.
+        assert c.output() in ("", "good half\n")
         if again:
             device()
         c.rt("resume", c.id).ok()

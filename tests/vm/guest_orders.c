@@ -7,7 +7,7 @@
  *	process    the process object of an exec; if it is absent, the blob is of "create"
  *	resources  linux.resources: the blob is of "update"
  *	facts      id, bundle, keyring, no_new_keyring, attached, mount_flags, state, tell_steps,
- *	           cgroup
+ *	           cgroup, ignore_paused
  *	filter     the compiled system call filter, a number for each instruction
  *
  * The blob goes to standard output, and error messages go to standard error.
@@ -113,6 +113,7 @@ static int make_exec(
 	if (r >= 0)
 		r = agent_orders_for_exec(a, &plan, s, ret);
 	ret->subgroup = json_get_str(facts, "cgroup");
+	ret->ignore_paused = json_get_true(facts, "ignore_paused");
 	return r;
 }
 

@@ -3,6 +3,7 @@
 What a process of the container finds when it looks at INIT in a guest: as on the host (tests/security), nothing of the one
 that made it. It looks by exec before "start", from a startContainer hook, and at the INIT of further execs.
 """
+import errno
 import os
 import re
 import shutil
@@ -203,7 +204,7 @@ def test_exec_that_dies_before_it_forks(host):
     host.exec(1, process_of(payload(), "/bin/payload", "wait"), stdio=(), seccomp=FILTER)
     host.expect("running", process=1)
     assert host.ask("freeze", frozen=True)["errno"] == 0
-    host.exec(2, process_of(payload(), "/bin/payload", "nothing"), stdio=(), seccomp=FILTER)
+    host.exec(2, process_of(payload(), "/bin/payload", "nothing"), stdio=(), seccomp=FILTER, ignore_paused=True)
     wait_for(lambda: inits(host), "INIT of the exec")
     host.send("signal", process=1, signal=9)
     assert host.expect("exited", process=1)["status"] == 9, "an exec's end is not told while another one is made"
@@ -222,7 +223,7 @@ def test_exec_that_ends_before_the_agent_knows_it(host):
     host.exec(1, process_of(payload(), "/bin/look", "wait"), stdio=(), seccomp=FILTER)
     host.expect("running", process=1)
     assert host.ask("freeze", frozen=True)["errno"] == 0
-    host.exec(2, process_of(payload(), "/bin/payload", "nothing"), stdio=(), seccomp=FILTER)
+    host.exec(2, process_of(payload(), "/bin/payload", "nothing"), stdio=(), seccomp=FILTER, ignore_paused=True)
     wait_for(lambda: inits(host), "INIT of the exec")
     agent, = machine._children(host.process.pid)
     waits, = [p for p in machine._children(agent) if cmdline(p) == b"/bin/look\0wait\0"]
@@ -243,7 +244,15 @@ def test_signal_before_the_exec_runs(host):
     """A signal that comes while the container is frozen, before the process of the exec exists, is the program's."""
     host.run(sh("while :; do sleep 0.05; done"), stdio=())
     assert host.ask("freeze", frozen=True)["errno"] == 0
-    host.exec(1, process_of(sh(""), "/bin/payload", "wait"), stdio=())
+    host.exec(1, process_of(sh(""), "/bin/payload", "wait"), stdio=(), ignore_paused=True)
     host.send("signal", process=1, signal=15)
     assert host.ask("freeze", frozen=False)["errno"] == 0
     assert host.expect("exited", process=1)["status"] == 15
+
+
+def test_exec_into_a_frozen_container(host):
+    host.run(sh("while :; do sleep 0.05; done"), stdio=())
+    assert host.ask("freeze", frozen=True)["errno"] == 0
+    host.exec(1, process_of(sh(""), "/bin/payload", "wait"), stdio=())
+    failed = host.expect("failed", process=1)
+    assert failed["errno"] == errno.EBUSY and "frozen" in failed["message"]
