@@ -434,6 +434,8 @@ static int read_damaged(
 	}
 	int r = volumes_find_users(s, a, v, ARRAY_SIZE(v));
 	*ret = v[0].user ? v[0] : v[1];
+	/* Only `caisson rm` ends the use, because `caisson volume detach` reads volume.json. */
+	ret->attached = false;
 	return r;
 }
 

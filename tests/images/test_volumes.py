@@ -210,7 +210,7 @@ def test_a_damaged_volume_in_use_stays(box, volume):
     volume("attach", "more", "b1", "/more").ok()
     for name in ("data", "more"):
         damage(box, name, b"{")
-        volume("rm", "--force", name).failed(f'the volume "{name}" is mounted in the container "b1"', "caisson rm b1")
+        volume("rm", "--force", name).failed(f'the volume "{name}" is mounted in the container "b1": `caisson rm b1` first')
     box.rt("rm", "-f", "b1").ok()
     volume("rm", "--force", "data", "more").ok()
     assert volume("ls", "-q").ok().out == ""
