@@ -273,6 +273,11 @@ static int put_machine(
 	int r = inside_memory(run->options->memory, &memory);
 	if (r < 0)
 		return r;
+	if (memory <= k->memory_end)
+		return err_set(EFBIG,
+			"--memory: %llu bytes: the kernel %s needs %llu, and its initramfs needs "
+			"more: give the microVM more",
+			(unsigned long long)memory, k->path, (unsigned long long)k->memory_end);
 	json_out_object(o, "vm");
 	json_out_object(o, "kernel");
 	json_out_str(o, "path", k->path);
