@@ -218,25 +218,29 @@ static int check_modules(struct arena *a, const char *root, struct found *f)
 }
 
 /*
- * Opens a kernel file and reads its format and release, without examining its modules. `said_by` is
- * the field or rule that chose the file, for error messages.
+ * Opens a kernel file and reads its format and release, without examining its modules. `field` is
+ * where the user can name a kernel, and `named` says whether the user has named this one there.
  */
-static int open_image(struct arena *a, const char *path, const char *said_by, struct found *ret)
+static int open_image(
+	struct arena *a, const char *path, const char *field, bool named, struct found *ret)
 {
+	const char *said_by = named ? arena_printf(a, "%s: ", field) : "";
 	struct kernel_image image;
 
+	if (!said_by)
+		return -ENOMEM;
 	ret->k.path = path;
 	ret->k.kernel = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (ret->k.kernel < 0 && errno == EACCES)
 		return err_set(EACCES,
 			"%skernel %s may not be read by user %u: allow it (chmod a+r), or name "
-			"another kernel in vm.kernel.path",
-			said_by, path, (unsigned)geteuid());
+			"another kernel with %s",
+			said_by, path, (unsigned)geteuid(), field);
 	if (ret->k.kernel < 0)
 		return err_sys("%skernel %s", said_by, path);
 	int r = kernel_image_read(a, ret->k.kernel, path, &image);
 	if (r < 0)
-		return *said_by ? err_ctx(r, "vm.kernel.path") : r;
+		return named ? err_ctx(r, "%s", field) : r;
 	ret->format = image.format;
 	ret->k.release = image.release;
 	ret->k.memory_end = image.memory_end;
@@ -279,7 +283,7 @@ static int check_kernel(struct arena *a, const char *root, struct found *f, bool
  * Looks for the kernel that images/kernel/build has installed. Returns 1 if that kernel is there
  * and the guest can run on it, 0 if it is not there, or an error if the guest cannot run on it.
  */
-static int find_installed(struct arena *a, const char *root, struct found *ret)
+static int find_installed(struct arena *a, const char *root, const char *field, struct found *ret)
 {
 	static const char *const dirs[] = {CAISSON_PREFIX "/lib/caisson/kernel",
 		"/usr/local/lib/caisson/kernel", "/usr/lib/caisson/kernel"};
@@ -291,7 +295,7 @@ static int find_installed(struct arena *a, const char *root, struct found *ret)
 			return -ENOMEM;
 		if (access(path, F_OK) < 0)
 			continue;
-		int r = open_image(a, path, "", ret);
+		int r = open_image(a, path, field, false, ret);
 		if (r == 0)
 			r = check_kernel(a, root, ret, false);
 		return r < 0 ? err_ctx(r, "the installed caisson kernel") : 1;
@@ -303,6 +307,7 @@ struct candidates {
 	struct found v[MAX_CANDIDATES];
 	size_t n;
 	char running[sizeof(((struct utsname *)0)->release)];
+	const char *field; /* where the user can name a kernel, for error messages */
 };
 
 static int by_preference(const void *x, const void *y, void *running)
@@ -337,7 +342,7 @@ static int list_boot(struct arena *a, const char *root, struct candidates *c, co
 		const char *path = arena_printf(a, "%s/%s", dir, e->d_name);
 		if (!path) {
 			r = -ENOMEM;
-		} else if (open_image(a, path, "", f) == 0) {
+		} else if (open_image(a, path, c->field, false, f) == 0) {
 			c->n++;
 		} else {
 			*problem = arena_strdup(a, err_msg());
@@ -349,12 +354,13 @@ static int list_boot(struct arena *a, const char *root, struct candidates *c, co
 	return r;
 }
 
-static int err_none_found(const char *problem)
+static int err_none_found(const char *problem, const char *field)
 {
 	return err_set(ENOENT,
 		"no kernel for the guest: install one with \"apt-get install linux-image-amd64\" "
 		"(or linux-image-cloud-amd64), or build caisson's with images/kernel/build, or "
-		"name one in vm.kernel.path; found %s%s",
+		"name one with %s; found %s%s",
+		field,
 		problem ? "only: "
 			: "neither " CAISSON_PREFIX "/lib/caisson/kernel/vmlinux nor "
 			  "/boot/vmlinuz-*",
@@ -365,7 +371,7 @@ static int err_none_found(const char *problem)
  * Finds the best of the host's own kernels. If no kernel is usable, returns the error of the kernel
  * that would have been preferred.
  */
-static int find_in_boot(struct arena *a, const char *root, struct found *ret)
+static int find_in_boot(struct arena *a, const char *root, const char *field, struct found *ret)
 {
 	struct candidates *c = arena_alloc(a, sizeof(*c));
 	const char *problem = NULL, *unfit = NULL;
@@ -374,6 +380,7 @@ static int find_in_boot(struct arena *a, const char *root, struct found *ret)
 
 	if (!c)
 		return -ENOMEM;
+	c->field = field;
 	if (uname(&uts) == 0)
 		memcpy(c->running, uts.release, sizeof(c->running));
 	int r = list_boot(a, root, c, &problem);
@@ -392,23 +399,24 @@ static int find_in_boot(struct arena *a, const char *root, struct found *ret)
 	}
 	if (r < 0)
 		return r;
-	return done ? 0 : err_none_found(unfit ? unfit : problem);
+	return done ? 0 : err_none_found(unfit ? unfit : problem, field);
 }
 
 static int find_kernel(struct arena *a, const struct guest_kernel_request *q, struct found *ret)
 {
 	const char *root = q->root ? q->root : "";
+	const char *field = q->field ? q->field : "vm.kernel.path";
 	int r;
 
 	if (q->kernel) {
-		r = open_image(a, q->kernel, "vm.kernel.path: ", ret);
+		r = open_image(a, q->kernel, field, true, ret);
 		return r < 0 ? r : check_kernel(a, root, ret, true);
 	}
-	if (q->distribution && find_in_boot(a, root, ret) >= 0)
+	if (q->distribution && find_in_boot(a, root, field, ret) >= 0)
 		return 0;
-	r = find_installed(a, root, ret);
+	r = find_installed(a, root, field, ret);
 	if (r == 0)
-		r = find_in_boot(a, root, ret);
+		r = find_in_boot(a, root, field, ret);
 	if (r >= 0)
 		/* err_clear() drops the error messages about kernels that were skipped */
 		err_clear();

@@ -50,6 +50,11 @@
 struct guest_kernel_request {
 	/* path of the kernel (vm.kernel.path); NULL: guest_kernel_open() looks for a kernel */
 	const char *kernel;
+	/*
+	 * where the user can name the kernel, for error messages, such as "--kernel"; NULL:
+	 * vm.kernel.path
+	 */
+	const char *field;
 	const char *initrd; /* path of the user's initrd (vm.kernel.initrd), or NULL */
 	const char *init;   /* path of the static program caisson-guest */
 	/*

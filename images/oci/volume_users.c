@@ -178,7 +178,7 @@ static int note_attached(int attached, struct arena *a, const char *note, struct
 	const char *id = id_of_list(a, strbuf_str(&path));
 	if (r < 0 || !id)
 		return r < 0 ? r : -ENOMEM;
-	note_mounts(list, id, v, 1);
+	v->attached = note_mounts(list, id, v, 1) > 0;
 	return 0;
 }
 

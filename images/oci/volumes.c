@@ -19,8 +19,6 @@
 #include "images/oci/store_internal.h"
 #include "images/oci/volumes_internal.h"
 
-#define VOLUME_JSON "volume.json"
-#define VOLUME_JSON_MAX 65536
 #define NAME_SIZE 128 /* size of a volume's longest name in bytes, with the NUL */
 
 static int check_name(const char *name)
@@ -42,8 +40,7 @@ static int open_dir(int at, const char *name)
 	return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-/* Opens STORE/volumes, and makes the directory if there is none. */
-static int open_volumes(const struct store *s)
+int volumes_open(const struct store *s)
 {
 	if (mkdirat(s->dir, "volumes", 0700) < 0 && errno != EEXIST)
 		return err_sys("create %s/volumes", s->path);
@@ -56,7 +53,7 @@ int volume_open_dir(const struct store *s, const char *name)
 	int r = check_name(name);
 	if (r < 0)
 		return r;
-	_cleanup_fd_ int all = open_volumes(s);
+	_cleanup_fd_ int all = volumes_open(s);
 	if (all < 0)
 		return all;
 	int fd = open_dir(all, name);
@@ -68,7 +65,7 @@ int volume_open_dir(const struct store *s, const char *name)
 
 int volumes_lock(const struct store *s, bool exclusive)
 {
-	_cleanup_fd_ int all = open_volumes(s);
+	_cleanup_fd_ int all = volumes_open(s);
 	if (all < 0)
 		return all;
 	_cleanup_fd_ int fd = openat(all, ".lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -186,7 +183,7 @@ int volume_make_disk(const struct store *s, const char *name, const char *const 
 
 	if (r < 0)
 		return r;
-	_cleanup_fd_ int all = open_volumes(s);
+	_cleanup_fd_ int all = volumes_open(s);
 	if (all < 0)
 		return all;
 	if (fstatat(all, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
@@ -295,20 +292,18 @@ const char *volume_path(const struct store *s, struct arena *a, const char *name
 	return arena_printf(a, "%s/volumes/%s/data", s->path, name);
 }
 
-int volume_read_own(const struct store *s, struct arena *a, const char *name, struct volume *ret)
+/* Does what volume_read_own() does, with the volume's directory `dir`. */
+static int read_dir(
+	const struct store *s, struct arena *a, const char *name, int dir, struct volume *ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct json *j;
 
-	*ret = (struct volume){0};
-	_cleanup_fd_ int dir = volume_open_dir(s, name);
-	if (dir < 0)
-		return dir;
 	int r = fd_read_file(dir, VOLUME_JSON, &text, VOLUME_JSON_MAX);
 	if (r >= 0)
 		r = json_parse(a, strbuf_str(&text), text.len, VOLUME_JSON, &j);
 	if (r < 0)
-		return err_ctx(r, "the volume \"%s\"", name);
+		return r;
 	ret->name = arena_strdup(a, name);
 	const char *pool = json_get_str(j, "pool");
 	ret->disk = pool && streq(pool, "qcow2");
@@ -322,6 +317,36 @@ int volume_read_own(const struct store *s, struct arena *a, const char *name, st
 	return identify(dir, ret);
 }
 
+int volume_read_own(const struct store *s, struct arena *a, const char *name, struct volume *ret)
+{
+	*ret = (struct volume){0};
+	_cleanup_fd_ int dir = volume_open_dir(s, name);
+	if (dir < 0)
+		return dir;
+	int r = read_dir(s, a, name, dir, ret);
+	if (r >= 0)
+		return r;
+	r = err_ctx(r == -ENOENT ? -EBADMSG : r, "the volume \"%s\"", name);
+	/*
+	 * The directory is looked up a second time, because a process that removes the volume gives
+	 * the directory another name first, and then removes its files.
+	 */
+	_cleanup_free_ char *message = strdup(err_msg());
+	if (!message)
+		return -ENOMEM;
+	_cleanup_fd_ int again = volume_open_dir(s, name);
+	return again == -ENOENT ? again : err_set(-r, "%s", message);
+}
+
+int volume_note_damage(struct arena *a, struct volume *v, int r)
+{
+	if (r == -ENOMEM)
+		return r;
+	v->damage = arena_strdup(a, err_msg());
+	err_clear();
+	return v->damage ? 0 : -ENOMEM;
+}
+
 int volume_read(const struct store *s, struct arena *a, const char *name, struct volume *ret)
 {
 	int r = volume_read_own(s, a, name, ret);
@@ -329,9 +354,30 @@ int volume_read(const struct store *s, struct arena *a, const char *name, struct
 	return r < 0 ? r : volumes_find_users(s, a, ret, 1);
 }
 
+/*
+ * Reads a volume into v[*n] and increments *n. If another process has removed the volume after its
+ * name was read, the volume is left out.
+ */
+static int add_volume(
+	const struct store *s, struct arena *a, const char *name, struct volume *v, size_t *n)
+{
+	int r = volume_read_own(s, a, name, &v[*n]);
+
+	if (r == -ENOENT) {
+		err_clear();
+		return 0;
+	}
+	if (r < 0) {
+		v[*n] = (struct volume){.name = arena_strdup(a, name)};
+		r = v[*n].name ? volume_note_damage(a, &v[*n], r) : -ENOMEM;
+	}
+	++*n;
+	return r;
+}
+
 int volumes_read(const struct store *s, struct arena *a, struct volume **ret, size_t *ret_n)
 {
-	_cleanup_fd_ int all = open_volumes(s);
+	_cleanup_fd_ int all = volumes_open(s);
 	struct dirent **entries;
 	int r = 0;
 
@@ -347,113 +393,74 @@ int volumes_read(const struct store *s, struct arena *a, struct volume **ret, si
 	for (int i = 0; i < n; i++) {
 		const char *name = entries[i]->d_name;
 		if (r >= 0 && *name != '.')
-			r = volume_read_own(s, a, name, &(*ret)[*ret_n]);
-		/*
-		 * If another process has removed the volume after its name was read, the volume is
-		 * left out.
-		 */
-		if (r == -ENOENT)
-			r = 0;
-		else if (r >= 0 && *name != '.')
-			++*ret_n;
+			r = add_volume(s, a, name, *ret, ret_n);
 		free(entries[i]);
 	}
 	free(entries);
 	return r < 0 ? r : volumes_find_users(s, a, *ret, *ret_n);
 }
 
-int volume_remove(const struct store *s, struct arena *a, const char *name)
+static int err_in_use(const struct volume *v)
+{
+	if (v->attached)
+		return err_set(EBUSY,
+			"the volume \"%s\" is mounted in the container \"%s\": `caisson volume "
+			"detach "
+			"%s %s` or `caisson rm %s` first",
+			v->name, v->user, v->name, v->user, v->user);
+	return err_set(EBUSY,
+		"the volume \"%s\" is mounted in the container \"%s\": `caisson rm %s` first",
+		v->name, v->user, v->user);
+}
+
+/*
+ * Finds a container that mounts what there is of a damaged volume. The volume is looked at as two,
+ * one with a directory and one with a disk, because volume.json would say which of them is there.
+ */
+static int read_damaged(
+	const struct store *s, struct arena *a, const char *name, struct volume *ret)
+{
+	struct volume v[] = {{.name = name}, {.name = name, .disk = true}};
+
+	_cleanup_fd_ int dir = volume_open_dir(s, name);
+	if (dir < 0)
+		return dir;
+	for (size_t i = 0; i < ARRAY_SIZE(v); i++) {
+		int r = identify(dir, &v[i]);
+		if (r == -ENOENT)
+			err_clear();
+		else if (r < 0)
+			return r;
+	}
+	int r = volumes_find_users(s, a, v, ARRAY_SIZE(v));
+	*ret = v[0].user ? v[0] : v[1];
+	/* Only `caisson rm` ends the use, because `caisson volume detach` reads volume.json. */
+	ret->attached = false;
+	return r;
+}
+
+int volume_remove(const struct store *s, struct arena *a, const char *name, bool damaged_too)
 {
 	struct volume v;
 	char gone[32];
-	int r = volume_read(s, a, name, &v);
+	int r = volume_read_own(s, a, name, &v);
 
+	if (r == -ENOENT || r == -ENOMEM || (r < 0 && check_name(name) < 0))
+		return r;
+	if (r < 0 && !damaged_too)
+		return err_ctx(r, "`caisson volume rm --force` removes it with its content");
+	r = r < 0 ? read_damaged(s, a, name, &v) : volumes_find_users(s, a, &v, 1);
 	if (r < 0)
 		return r;
 	if (v.user)
-		return err_set(EBUSY,
-			"the volume \"%s\" is mounted in the container \"%s\": `caisson rm %s` "
-			"first",
-			name, v.user, v.user);
+		return err_in_use(&v);
 	r = temporary_name("old", gone);
 	if (r < 0)
 		return r;
-	_cleanup_fd_ int all = open_volumes(s);
+	_cleanup_fd_ int all = volumes_open(s);
 	if (all < 0)
 		return all;
 	if (renameat(all, name, all, gone) < 0)
 		return err_sys("remove %s/volumes/%s", s->path, name);
 	return remove_tree(all, gone, NULL);
-}
-
-/* Writes `size`, the new size in bytes of a volume's disk, into volume.json. */
-static int update_size(
-	const struct store *s, struct arena *a, const struct volume *v, uint64_t size)
-{
-	_cleanup_strbuf_ struct strbuf old = {0};
-	_cleanup_json_out_ struct json_out o = {0};
-	const char *text;
-	struct json *j;
-	size_t len;
-
-	_cleanup_fd_ int dir = volume_open_dir(s, v->name);
-	int r = dir < 0 ? dir : fd_read_file(dir, VOLUME_JSON, &old, VOLUME_JSON_MAX);
-	if (r >= 0)
-		r = json_parse(a, strbuf_str(&old), old.len, VOLUME_JSON, &j);
-	if (r >= 0)
-		r = json_out_init(&o, true);
-	if (r < 0)
-		return r;
-	json_out_object(&o, NULL);
-	for (const struct json *m = j->first; m; m = m->next)
-		if (!streq(m->key, "size"))
-			json_out_node(&o, m->key, m);
-	json_out_u64(&o, "size", size);
-	json_out_end_object(&o);
-	r = json_out_text(&o, &text, &len);
-	return r < 0 ? r : fd_replace_file(dir, VOLUME_JSON, text, len, 0600);
-}
-
-/* Removes the directories with temporary names. */
-static int remove_leftovers(const struct store *s)
-{
-	_cleanup_fd_ int all = open_volumes(s);
-	struct dirent **entries;
-	int r = 0;
-
-	if (all < 0)
-		return all;
-	int n = scandirat(all, ".", &entries, NULL, alphasort);
-	if (n < 0)
-		return err_sys("read %s/volumes", s->path);
-	for (int i = 0; i < n; i++) {
-		const char *name = entries[i]->d_name;
-		if (r >= 0 && (str_starts(name, ".new-") || str_starts(name, ".old-")))
-			r = remove_tree(all, name, NULL);
-		free(entries[i]);
-	}
-	free(entries);
-	return r;
-}
-
-int volumes_rescan(const struct store *s, const char *tool)
-{
-	_cleanup_arena_ struct arena a = {0};
-	struct volume *v;
-	uint64_t size;
-	size_t n;
-
-	int r = remove_leftovers(s);
-	if (r >= 0)
-		r = volumes_read(s, &a, &v, &n);
-	for (size_t i = 0; r >= 0 && i < n; i++) {
-		if (!v[i].disk)
-			continue;
-		r = volume_disk_size(&a, v[i].path, tool, &size);
-		if (r >= 0 && size != v[i].size)
-			r = update_size(s, &a, &v[i], size);
-		if (r < 0)
-			r = err_ctx(r, "the volume \"%s\"", v[i].name);
-	}
-	return r;
 }

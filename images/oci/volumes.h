@@ -38,6 +38,13 @@ struct volume {
 	dev_t dev;                 /* device and inode of the directory or disk */
 	ino_t ino;
 	const char *user; /* name of a container that mounts the volume, or NULL */
+	/* whether the volume was mounted into the running container `user` later */
+	bool attached;
+	/*
+	 * error message that says why the volume cannot be read, or NULL; with a message only
+	 * `name` is set
+	 */
+	const char *damage;
 };
 
 /* Returns a descriptor that holds the lock of all volumes, in exclusive or in shared mode. */
@@ -81,9 +88,11 @@ int volume_find_disk(const struct store *s, struct arena *a, const char *name, c
 
 /*
  * Reads the sizes of all disks again, with the program `tool`, and removes what killed commands
- * have left. The caller holds the lock of volumes_lock() in exclusive mode.
+ * have left. *ret are all volumes; the member `damage` says which of them could not be read. The
+ * caller holds the lock of volumes_lock() in exclusive mode.
  */
-int volumes_rescan(const struct store *s, const char *tool) must_check;
+int volumes_rescan(const struct store *s, struct arena *a, const char *tool, struct volume **ret,
+	size_t *ret_n) must_check;
 
 /*
  * Gives an empty volume its first content, a copy of the directory `from` with the owner and mode
@@ -100,7 +109,8 @@ int volume_is_empty(const struct store *s, const char *name) must_check;
 
 /*
  * volume_read() reads one volume, volumes_read() reads all volumes in the order of their names.
- * volume_read() returns -ENOENT if there is no volume of that name. The results are in the arena.
+ * volume_read() returns -ENOENT if there is no volume of that name, and an error if the volume is
+ * damaged, which volumes_read() stores in the member `damage`. The results are in the arena.
  */
 int volume_read(const struct store *s, struct arena *a, const char *name, struct volume *ret)
 	must_check;
@@ -109,6 +119,8 @@ int volumes_read(const struct store *s, struct arena *a, struct volume **ret, si
 
 /*
  * Removes a volume with its content. Returns -EBUSY if a container mounts the volume, and -ENOENT
- * if there is no such volume. The caller holds the lock of volumes_lock() in exclusive mode.
+ * if there is no such volume. Removes a damaged volume only if `damaged_too` is set. The caller
+ * holds the lock of volumes_lock() in exclusive mode.
  */
-int volume_remove(const struct store *s, struct arena *a, const char *name) must_check;
+int volume_remove(const struct store *s, struct arena *a, const char *name, bool damaged_too)
+	must_check;

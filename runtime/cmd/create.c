@@ -142,13 +142,16 @@ int cmd_create(const struct command *self, const struct globals *g, int argc, ch
 
 int cmd_run(const struct command *self, const struct globals *g, int argc, char **argv)
 {
+	/* --initrd and --append need one of the first two, as `run --disk` says then. */
+	static const char *const of_machines[] = {"--disk", "--kernel", "--initrd", "--append"};
 	struct parsed p = {0};
 	int status;
 
 	if (cmd_has_option(argc, argv, "--image"))
 		return cmd_run_image(self, g, argc, argv);
-	if (cmd_has_option(argc, argv, "--disk") || cmd_has_option(argc, argv, "--kernel"))
-		return cmd_run_disk(self, g, argc, argv);
+	for (size_t i = 0; i < ARRAY_SIZE(of_machines); i++)
+		if (cmd_has_option(argc, argv, of_machines[i]))
+			return cmd_run_disk(self, g, argc, argv);
 	int r = parse_launch_options(self, argc, argv, true, &p);
 	if (r != 0)
 		return r < 0 ? r : 0;

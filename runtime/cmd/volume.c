@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/libexec.h"
+#include "base/log.h"
 #include "cmd/volume.h"
 #include "run/volumes.h"
 
@@ -126,6 +127,24 @@ static int print_table(const struct volume *v, size_t n, bool quiet)
 	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
+/*
+ * Warns of each damaged volume and moves the others to the front of the array. *n becomes their
+ * number. Returns the exit code of the command.
+ */
+static int drop_damaged(struct volume *v, size_t *n)
+{
+	size_t good = 0;
+
+	for (size_t i = 0; i < *n; i++)
+		if (v[i].damage)
+			log_warn("%s", v[i].damage);
+		else
+			v[good++] = v[i];
+	int code = good < *n ? 1 : 0;
+	*n = good;
+	return code;
+}
+
 static int volume_ls(const struct command *self, const struct globals *g, int argc, char **argv)
 {
 	bool quiet = false, json = false;
@@ -150,7 +169,9 @@ static int volume_ls(const struct command *self, const struct globals *g, int ar
 		r = volumes_read(&c.store, &a, &v, &n);
 	if (r < 0)
 		return r;
-	return json ? print_json(v, n) : print_table(v, n, quiet);
+	int code = drop_damaged(v, &n);
+	r = json ? print_json(v, n) : print_table(v, n, quiet);
+	return r < 0 ? r : code;
 }
 
 static int volume_inspect(
@@ -181,7 +202,7 @@ static int volume_rm(const struct command *self, const struct globals *g, int ar
 	const char *store = NULL;
 	const struct option_def defs[] = {
 		{"force", 'f', OPTION_FLAG, &force, NULL,
-			"a volume that does not exist is no error"},
+			"a volume that does not exist is no error, and a damaged one is removed"},
 		{"store", 0, OPTION_STRING, &store, "DIR", "the store"},
 		{0},
 	};
@@ -194,7 +215,7 @@ static int volume_rm(const struct command *self, const struct globals *g, int ar
 		return r < 0 ? r : 0;
 	r = run_volumes_open(&c, store, true);
 	for (int i = 0; i < args.n && r >= 0; i++) {
-		r = volume_remove(&c.store, &a, args.v[i]);
+		r = volume_remove(&c.store, &a, args.v[i], force);
 		if (r == -ENOENT && force)
 			r = 0;
 	}
@@ -211,6 +232,8 @@ static int volume_rescan(const struct command *self, const struct globals *g, in
 	struct arguments args = {.max = 0};
 	_cleanup_arena_ struct arena a = {0};
 	_cleanup_run_volumes_ struct run_volumes c = RUN_VOLUMES_INIT;
+	struct volume *v;
+	size_t n;
 
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
@@ -218,7 +241,9 @@ static int volume_rescan(const struct command *self, const struct globals *g, in
 	r = find_tool(&a, &tool);
 	if (r >= 0)
 		r = run_volumes_open(&c, store, true);
-	return r < 0 ? r : volumes_rescan(&c.store, tool);
+	if (r >= 0)
+		r = volumes_rescan(&c.store, &a, tool, &v, &n);
+	return r < 0 ? r : drop_damaged(v, &n);
 }
 
 static const struct command subcommands[] = {

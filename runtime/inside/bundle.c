@@ -270,9 +270,14 @@ static int put_machine(
 {
 	uint64_t memory = MEMORY_DEFAULT;
 
-	if (run->options->memory && str_to_size(run->options->memory, &memory) < 0)
-		return err_set(
-			EINVAL, "--memory %s: expected a size such as 2G", run->options->memory);
+	int r = inside_memory(run->options->memory, &memory);
+	if (r < 0)
+		return r;
+	if (memory <= k->memory_end)
+		return err_set(EFBIG,
+			"--memory: %llu bytes: the kernel %s needs %llu, and its initramfs needs "
+			"more: give the microVM more",
+			(unsigned long long)memory, k->path, (unsigned long long)k->memory_end);
 	json_out_object(o, "vm");
 	json_out_object(o, "kernel");
 	json_out_str(o, "path", k->path);
@@ -330,8 +335,9 @@ static int write_config(
 
 static int fill_bundle(struct arena *a, const struct inside_run *run, const char *path)
 {
-	const struct guest_kernel_request q = {
-		.kernel = run->options->kernel, .distribution = true};
+	const struct guest_kernel_request q = {.kernel = run->options->kernel,
+		.field = run->options->kernel_option ? run->options->kernel_option : "--kernel",
+		.distribution = true};
 	_cleanup_guest_kernel_ struct guest_kernel k = GUEST_KERNEL_INIT;
 	_cleanup_free_ char *kernel = NULL;
 

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "inside/inside.h"
+#include "machine/size.h"
 
 #define DEFS_MAX 24
 
@@ -107,6 +108,15 @@ static int find_format(const char *path, const char *named, const char **ret)
 		"%s: the file name does not end in a known format, and caisson does not guess the "
 		"format from the content: name it with -f, such as -f qcow2",
 		path);
+}
+
+int inside_memory(const char *given, uint64_t *ret)
+{
+	if (!given)
+		return 0;
+	if (str_to_size(given, ret) < 0)
+		return err_set(EINVAL, "--memory %s: expected a size such as 2G", given);
+	return machine_check_memory("--memory", *ret);
 }
 
 int inside_prepare(struct arena *a, const struct inside_command *c, const struct inside_options *o,

@@ -63,6 +63,7 @@
 struct inside_options {
 	/* options that only the host uses */
 	const char *format, *backing, *image_key, *kernel, *hypervisor, *memory;
+	const char *kernel_option; /* name of the option of `kernel`; NULL: --kernel */
 	/* options that the host hands on to the guest */
 	struct option_list mounts, keys;
 	bool write, is_long, recursive, human, inodes, json, archive, quote, allow_other;
@@ -139,6 +140,11 @@ int inside_become_run(struct arena *a, const struct inside_run *r, const char *b
  * after a failure.
  */
 int inside_execute(struct arena *a, const struct inside_run *r) must_check;
+/*
+ * Reads the size that the user gave with --memory and checks that a microVM can have it. Leaves
+ * *ret as it is if `given` is NULL.
+ */
+int inside_memory(const char *given, uint64_t *ret) must_check;
 /* Fills *ret from the command and its options. `disk` is the command's argument DISK. */
 int inside_prepare(struct arena *a, const struct inside_command *c, const struct inside_options *o,
 	const char *disk, struct inside_run *ret) must_check;

@@ -16,8 +16,10 @@
 
 #include "base/interrupt.h"
 #include "base/process.h"
+#include "machine/size.h"
 
 #define IMAGE_PREFIX "image:"
+#define MEMORY_DEFAULT (UINT64_C(1) << 30)
 /* room for the options of `caisson run`; three of them are lists, with two words for each value */
 #define WORDS_MAX 800
 
@@ -51,6 +53,11 @@ static int check_options(const struct machine_options *o)
 {
 	uint64_t size;
 
+	if (o->initrd && !o->kernel)
+		return err_set(EINVAL,
+			"--initrd %s: it is the initramfs of the kernel of --kernel: give --kernel "
+			"too",
+			o->initrd);
 	if (!o->disk && !o->kernel)
 		return err_set(EINVAL,
 			"--disk: expected the file of a disk image, or --kernel without a disk");
@@ -97,12 +104,18 @@ static int check_options(const struct machine_options *o)
 			"--firmware-vars %s: without --firmware there is none: add "
 			"--firmware efi",
 			o->firmware_vars);
-	if (o->initrd && !o->kernel)
-		return err_set(EINVAL,
-			"--initrd %s: the disk's own kernel has its own initramfs: give --kernel "
-			"too",
-			o->initrd);
 	return 0;
+}
+
+/* Reads the sizes of --memory and --cpus. */
+static int read_sizes(struct machine_options *o)
+{
+	o->memory_bytes = MEMORY_DEFAULT;
+	o->ncpus = 1;
+	if (o->cpus && str_to_u64(o->cpus, &o->ncpus) < 0)
+		return err_set(EINVAL, "--cpus %s: expected a number from 1", o->cpus);
+	int r = inside_memory(o->memory, &o->memory_bytes);
+	return r < 0 ? r : machine_check_cpus("--cpus", o->ncpus);
 }
 
 /* Makes a random name of 12 hexadecimal digits for a machine to which the user gave no name. */
@@ -210,6 +223,8 @@ static int run_machine(struct arena *a, struct machine_options *o)
 		o->image = o->disk + strlen(IMAGE_PREFIX);
 	int r = check_options(o);
 
+	if (r >= 0)
+		r = read_sizes(o);
 	if (r >= 0 && !getenv(RUNTIME_VARIABLE))
 		return err_set(EINVAL, "this program is executed by `caisson run --disk`");
 	if (r >= 0 && !o->name)
@@ -353,5 +368,6 @@ int inside_machine(int argc, char **argv)
 	if (n)
 		o.name = argv[0];
 	o.look.hypervisor = o.hypervisor;
+	o.look.kernel_option = "--inspect-kernel";
 	return run_machine(&a, &o);
 }

@@ -9,6 +9,7 @@
 
 struct machine_options {
 	const char *disk, *overlay, *size, *memory, *cpus, *hypervisor;
+	uint64_t memory_bytes, ncpus; /* the numbers of --memory and --cpus, or the defaults */
 	const char *kernel, *initrd, *append, *isolation;
 	/* values of --firmware and --firmware-vars; firmware NULL: the kernel is booted directly */
 	const char *firmware, *firmware_vars;

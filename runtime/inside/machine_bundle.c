@@ -22,7 +22,6 @@
 #define MACHINES "machines"
 /* variable that names another directory */
 #define MACHINES_VARIABLE "CAISSON_MACHINES"
-#define MEMORY_DEFAULT (UINT64_C(1) << 30)
 #define WORD_LIST_MAX 2048
 #define OVERLAY "disk.qcow2"
 #define VARS "firmware-vars.fd" /* file in the bundle with the variables of the EFI firmware */
@@ -292,19 +291,12 @@ static int put_kernel(struct arena *a, const struct machine_options *o,
 	return r;
 }
 
-static int put_hardware(const struct machine_options *o, struct json_out *out)
+static void put_hardware(const struct machine_options *o, struct json_out *out)
 {
-	uint64_t memory = MEMORY_DEFAULT, cpus = 1;
-
-	if (o->memory && str_to_size(o->memory, &memory) < 0)
-		return err_set(EINVAL, "--memory %s: expected a size such as 2G", o->memory);
-	if (o->cpus && (str_to_u64(o->cpus, &cpus) < 0 || cpus == 0))
-		return err_set(EINVAL, "--cpus %s: expected a number from 1", o->cpus);
 	json_out_object(out, "hwConfig");
-	json_out_u64(out, "memory", memory);
-	json_out_u64(out, "vcpus", cpus);
+	json_out_u64(out, "memory", o->memory_bytes);
+	json_out_u64(out, "vcpus", o->ncpus);
 	json_out_end_object(out);
-	return 0;
 }
 
 /*
@@ -443,8 +435,7 @@ static int write_config(
 		json_out_str(&out, "format", b->format);
 		json_out_end_object(&out);
 	}
-	if (r >= 0)
-		r = put_hardware(o, &out);
+	put_hardware(o, &out);
 	json_out_end_object(&out);
 	if (r >= 0)
 		r = put_annotations(a, o, b, &out);

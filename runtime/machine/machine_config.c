@@ -39,10 +39,7 @@ static int decide_memory(const struct spec *s, struct machine_config *m)
 	} else if (limit > 0 && __builtin_add_overflow(limit, MACHINE_MEMORY_GUEST, &wanted)) {
 		wanted = UINT64_MAX;
 	}
-	if (wanted < MACHINE_MEMORY_MIN)
-		return err_set(EINVAL, "%s: %llu bytes: a microVM needs at least %llu", field,
-			(unsigned long long)wanted, (unsigned long long)MACHINE_MEMORY_MIN);
-	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t host = machine_host_memory();
 	/*
 	 * A memory limit above the host's memory is reduced to the host's memory and causes no
 	 * error, because such limits are common. Only vm.hwConfig.memory of config.json must be met
@@ -50,11 +47,8 @@ static int decide_memory(const struct spec *s, struct machine_config *m)
 	 */
 	if (wanted > host && !(s->vm && s->vm->memory.set))
 		wanted = host;
-	if (wanted > host)
-		return err_set(EINVAL, "%s: %llu bytes: this host has %llu", field,
-			(unsigned long long)wanted, (unsigned long long)host);
 	m->memory = wanted / PAGE * PAGE;
-	return 0;
+	return machine_check_memory(field, wanted);
 }
 
 static int decide_cpus(const struct spec *s, struct machine_config *m)
@@ -72,14 +66,9 @@ static int decide_cpus(const struct spec *s, struct machine_config *m)
 		wanted = ((uint64_t)res->cpu.quota.v + period - 1) / period;
 		wanted = wanted > online ? online : wanted;
 	}
-	if (!wanted || wanted > MACHINE_CPUS_MAX)
-		return err_set(EINVAL, "%s: %llu vCPUs: expected 1 to %d", field,
-			(unsigned long long)wanted, MACHINE_CPUS_MAX);
-	if (wanted > 4 * online)
-		return err_set(EINVAL,
-			"%s: %llu vCPUs: this host has %llu CPUs, at most four vCPUs "
-			"for each make sense",
-			field, (unsigned long long)wanted, (unsigned long long)online);
+	int r = machine_check_cpus(field, wanted);
+	if (r < 0)
+		return r;
 	m->cpus = (unsigned)wanted;
 	m->cpu_limited = res->cpu.quota.set && res->cpu.quota.v > 0;
 	for (size_t i = 0; i < res->nunified; i++)

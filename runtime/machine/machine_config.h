@@ -5,6 +5,7 @@
  * nothing. Error messages name the field.
  */
 #pragma once
+#include "machine/size.h"
 #include "spec/spec.h"
 #include "vm/irq.h"
 #include "vm/memory.h"
@@ -107,8 +108,6 @@ struct machine_config {
 	const char *cache;
 };
 
-/* how many vCPUs the ACPI tables can list, because their APIC ids have 8 bits */
-#define MACHINE_CPUS_MAX 254
 /* annotation with the number of vCPUs up to which `caisson update` may go */
 #define MACHINE_MAX_VCPUS "io.caisson.vm.max-vcpus"
 /* annotation with the size of memory up to which `caisson update` may go */
@@ -123,11 +122,6 @@ struct machine_config {
  */
 #define MACHINE_MEMORY_DEFAULT (UINT64_C(512) << 20)
 #define MACHINE_MEMORY_GUEST (UINT64_C(128) << 20)
-/*
- * Smallest memory of a machine, in bytes. With less memory Debian's kernel does not get as far as
- * starting /init.
- */
-#define MACHINE_MEMORY_MIN (UINT64_C(64) << 20)
 /*
  * How many bytes the monitor, the file server and QEMU may use in the machine's cgroup, beyond the
  * guest's memory.

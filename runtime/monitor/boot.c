@@ -226,7 +226,7 @@ static int check_memory(const struct guest_kernel *k, const struct machine_confi
 		return 0;
 	return err_set(EFBIG,
 		"%s%s: the kernel needs %llu bytes of memory and its initramfs %lld more, but the "
-		"microVM has %llu: raise vm.hwConfig.memory",
+		"microVM has %llu: raise vm.hwConfig.memory (--memory)",
 		c->kernel ? "vm.kernel.path: " : "", k->path, (unsigned long long)k->memory_end,
 		(long long)st.st_size, (unsigned long long)c->memory);
 }

@@ -55,6 +55,17 @@ def test_commands(box, volume):
     assert os.listdir(os.path.join(box.images.store, "volumes")) == [".lock"]
 
 
+def test_a_damaged_disk_keeps_no_other_from_rescan(box, volume):
+    for name in ("a", "b"):
+        volume("create", "--pool", "qcow2", "--size", "8M", name).ok()
+    box.rt("disk", "resize", "-f", "qcow2", image_of(box, "b"), "16M").ok()
+    with open(image_of(box, "a"), "r+b") as f:
+        f.write(b"XXXX")
+    volume("rescan").failed('the volume "a"', "qcow2", "warning")
+    assert inspect(volume, "b")["size"] == 16 << 20 and volume("ls", "-q").ok().out == "a\nb\n"
+    volume("rm", "a", "b").ok()
+
+
 @pytest.mark.parametrize("args, said", [
     (("--pool", "qcow2"), ["--size is missing", "such as 10G"]), (("--pool", "qcow2", "--size", "1M"), ["--size 1M", "at least 8M"]),
     (("--pool", "qcow2", "--size", "-1"), ["--size -1"]), (("--size", "1G"), ["--size 1G", "--pool qcow2"]),

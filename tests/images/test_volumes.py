@@ -116,7 +116,7 @@ def test_attached_to_a_container_that_runs(box, volume):
     volume("attach", "none", "b1", "/none").failed('there is no volume "none"')
     volume("attach", "data", "nobody", "/x").failed("nobody")
     volume("detach", "data", "nobody").failed("nobody")
-    volume("rm", "data").failed('the volume "data" is mounted in the container "b1"')
+    volume("rm", "data").failed('the volume "data" is mounted in the container "b1"', "`caisson volume detach data b1` or `caisson rm b1`")
     assert [line.split()[2] for line in volume("ls").ok().out.splitlines()[1:]] == ["b1", "b1"]
 
     box.rt("exec", "-d", "b1", "sh", "-c", "cd /in/data && touch busy && exec sleep 77777").ok()
@@ -176,6 +176,44 @@ def test_a_volume_may_be_called_lock(box, volume):
     box.sh("touch /x/f", "-v", "lock:/x").ok()
     assert volume("ls", "-q").ok().out == "lock\n"
     volume("rm", "lock").ok()
+
+
+def damage(box, name, text):
+    path = os.path.join(box.images.store, "volumes", name, "volume.json")
+    if text is None:
+        os.unlink(path)
+    else:
+        with open(path, "wb") as f:
+            f.write(text)
+
+
+@pytest.mark.parametrize("text", [None, b"", b"{", b'{"created": "\xff"}', b"x" * 70000, b'{"pool": "qcow2", "size": 1}'],
+                         ids=["missing", "empty", "cut", "utf8", "large", "no-disk"])
+def test_a_damaged_volume_hides_no_other(box, volume, text):
+    for name in ("a", "bad", "c"):
+        volume("create", name).ok()
+    damage(box, "bad", text)
+    for args in (["ls", "-q"], ["ls"], ["ls", "--json"], ["rescan"]):
+        r = volume(*args).failed('the volume "bad"', "warning")
+        assert args[0] == "rescan" or [n in r.out for n in ("a", "bad", "c")] == [True, False, True], r
+    volume("inspect", "bad").failed('the volume "bad"')
+    volume("rm", "bad").failed('the volume "bad"', "caisson volume rm --force")
+    volume("rm", "-f", "a", "bad", "gone").ok()
+    assert volume("ls", "-q").ok().out == "c\n"
+    volume("rescan").ok()
+    assert sorted(os.listdir(os.path.join(box.images.store, "volumes"))) == [".lock", "c"]
+
+
+def test_a_damaged_volume_in_use_stays(box, volume):
+    box("-d", "-u", "0", "-v", "data:/x", "sh", "-c", "sleep 1000", name="b1").ok()
+    volume("create", "more").ok()
+    volume("attach", "more", "b1", "/more").ok()
+    for name in ("data", "more"):
+        damage(box, name, b"{")
+        volume("rm", "--force", name).failed(f'the volume "{name}" is mounted in the container "b1": `caisson rm b1` first')
+    box.rt("rm", "-f", "b1").ok()
+    volume("rm", "--force", "data", "more").ok()
+    assert volume("ls", "-q").ok().out == ""
 
 
 def test_links_in_a_volume_lead_nowhere(box, volume, tmp):

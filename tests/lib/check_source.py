@@ -52,7 +52,7 @@ LAYERS = {
     "cmd": "spec plan machine agent launch doctor cgroups run",
     "image": "spec images/oci cmd/options.h",  # caisson-image, a program of its own
     "disk": "cmd/options.h images/disk jail vm",
-    "inside": "cmd/options.h images/disk/lock.h images/guest images/oci vm/fs/vmfs.h",  # caisson-inside, a program of its own
+    "inside": "cmd/options.h images/disk/lock.h images/guest images/oci machine/size.h vm/fs/vmfs.h",  # caisson-inside, a program of its own
     "network": "cmd/options.h netsetup/host",  # caisson-net, a program of its own
     "main.c": "cmd",
 }

@@ -485,6 +485,11 @@ def test_options(disk):
     disk("cp", disk.image, ":/", disk.tmp).failed("ends in a name")
     disk("cat", disk.image).failed("missing arguments", "Usage: caisson disk cat")
     disk("ls", "--memory", "lots", disk.image).failed("--memory lots")
+    disk("ls", "--memory", "1", disk.image).failed("--memory: 1 bytes", "at least")
+    disk("ls", "--memory", "64M", disk.image).failed("--memory: 67108864 bytes: the kernel ", "initramfs")
+    disk("ls", "--memory", "1000T", disk.image).failed("--memory: ", "this host has")
+    disk("ls", "--kernel", "/etc/passwd", disk.image).failed("--kernel: /etc/passwd: not a kernel")
+    disk("ls", "--kernel", "/nope", disk.image).failed("--kernel: kernel /nope: does not exist")
     disk("ls", "-f", "qcow9", disk.image).failed('"qcow9"')
 
 

@@ -590,6 +590,8 @@ WRONG = [
     (("--ssh-key", "TEXT:\n"), ("--ssh-key", "empty")),
     (("--hostname", "a_b"), ("--hostname", "dashes")),
     (("--cpus", "0"), ("--cpus",)),
+    (("--cpus", "5000"), ("--cpus: 5000", "254")),
+    (("--memory", "1"), ("--memory: 1 bytes", "at least")),
     (("--memory", "much"), ("--memory", "2G")),
     (("name", "sh"), ("too many arguments", "no COMMAND")),
 ]
@@ -617,6 +619,9 @@ def test_wrong_disks(machines, tmp, rt):
     machines.run("--disk", disk).failed("vmdk", "--ephemeral", "--overlay")
     machines.run("--disk", os.path.join(tmp, "nosuch.qcow2")).failed("nosuch.qcow2")
     rt("run", "--disk", disk, "x").failed("--isolation vm")
+    rt("run", "--isolation", "vm", "--initrd", disk, "x").failed("--initrd", "give --kernel too")
+    rt("run", "--isolation", "vm", "--append", "quiet", "x").failed("--disk", "--kernel")
+    machines.run("--disk", disk, "--ephemeral", "--inspect-kernel", "/etc/passwd").failed("--inspect-kernel: /etc/passwd")
     raw = put(tmp, "d.raw", b"\0" * MiB)
     r = machines.run("--disk", raw, "--kernel", put(tmp, "k", b"no kernel" * 1000), timeout=60)
     assert r.rc == 1 and re.search("kernel", r.err), r
