@@ -392,8 +392,11 @@ int volumes_read(const struct store *s, struct arena *a, struct volume **ret, si
 		r = -ENOMEM;
 	for (int i = 0; i < n; i++) {
 		const char *name = entries[i]->d_name;
-		if (r >= 0 && *name != '.')
+		/* No volume has another name: .lock is not one, nor the lost+found of ext4. */
+		if (r >= 0 && check_name(name) >= 0)
 			r = add_volume(s, a, name, *ret, ret_n);
+		else if (r >= 0)
+			err_clear();
 		free(entries[i]);
 	}
 	free(entries);

@@ -204,6 +204,14 @@ def test_a_damaged_volume_hides_no_other(box, volume, text):
     assert sorted(os.listdir(os.path.join(box.images.store, "volumes"))) == [".lock", "c"]
 
 
+def test_a_file_system_for_volumes(box, volume):
+    """ext4 has a directory lost+found, which is no volume."""
+    volume("create", "a").ok()
+    os.mkdir(os.path.join(box.images.store, "volumes", "lost+found"))
+    assert volume("ls", "-q").ok().out == "a\n"
+    volume("rescan").ok()
+
+
 def test_a_damaged_volume_in_use_stays(box, volume):
     box("-d", "-u", "0", "-v", "data:/x", "sh", "-c", "sleep 1000", name="b1").ok()
     volume("create", "more").ok()
