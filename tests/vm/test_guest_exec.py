@@ -216,7 +216,7 @@ def test_exec_while_frozen(running):
     """
     h, c = running
     assert h.ask("freeze", frozen=True)["errno"] == 0
-    s = h.exec(1, process_of(c, "/bin/echo", "thawed"), stdio=(1,))
+    s = h.exec(1, process_of(c, "/bin/echo", "thawed"), stdio=(1,), ignore_paused=True)
     assert h.ask("ps")["errno"] == 0
     with pytest.raises(AssertionError):
         h.expect("running", process=1, timeout=0.3)
