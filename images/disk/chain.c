@@ -215,25 +215,21 @@ int disk_open_backing(
 	return o->alone && !o->chain ? 0 : disk_open_below(d, &below, name, format, &d->backing);
 }
 
-static bool is_file(int fd, const struct stat *want)
+bool disk_is_file(int fd, const char *path)
 {
-	struct stat st;
+	struct stat a, b;
 
-	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == want->st_dev &&
-	       st.st_ino == want->st_ino;
+	return fd >= 0 && fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
 }
 
 bool disk_has_file(const struct disk *d, const char *path)
 {
-	struct stat want;
-
-	if (stat(path, &want) < 0)
-		return false;
 	for (; d; d = d->backing) {
 		int fd = d->fd;
 
 		for (size_t i = 0; fd != -ENOENT; i++) {
-			if (is_file(fd, &want))
+			if (disk_is_file(fd, path))
 				return true;
 			fd = d->format->other_file ? d->format->other_file(d, i) : -ENOENT;
 		}

@@ -149,6 +149,9 @@ struct disk *disk_backing(const struct disk *d);
  */
 int disk_reserve(int fd, const char *name, uint64_t size, int interrupt) must_check;
 
+/* Says whether the file at `path` is that of the descriptor fd. -EBADF is no file. */
+bool disk_is_file(int fd, const char *path);
+
 /*
  * Says whether the file at `path` is a file of this disk or of one of its backing files: the image,
  * its external data file or one of its extents. If there is no file at `path`, it is none of these.

@@ -186,14 +186,6 @@ static int open_target(const char *path, bool *ret_made)
 	return fd < 0 ? err_sys("%s: create", path) : fd;
 }
 
-static bool is_file(int fd, const char *path)
-{
-	struct stat a, b;
-
-	return fd >= 0 && fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev &&
-	       a.st_ino == b.st_ino;
-}
-
 /*
  * Refuses a backing file that is the new image itself or its data file, because both are emptied.
  * The backing file need not be there, and its own backing files are not looked at.
@@ -208,7 +200,7 @@ static int check_backing_name(const struct tool_target *t, int image, int data)
 	const char *path = tool_beside(t->path, backing, &a);
 	if (!path)
 		return -ENOMEM;
-	if (!is_file(image, path) && !is_file(data, path))
+	if (!disk_is_file(image, path) && !disk_is_file(data, path))
 		return 0;
 	return err_set(EINVAL,
 		"%s: its backing file %s would be overwritten: give the new image another name",
@@ -224,7 +216,7 @@ static int open_data_file(struct tool_target *t, int image)
 	_cleanup_fd_ int fd = open_target(t->data_path, &t->data_made);
 	if (fd < 0)
 		return fd;
-	if (is_file(image, t->data_path))
+	if (disk_is_file(image, t->data_path))
 		return err_set(EINVAL, "%s is the image itself: name another file", t->data_path);
 	int r = lock_target(fd, t->data_path);
 	return r < 0 ? r : take_fd(&fd);
