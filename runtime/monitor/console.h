@@ -17,13 +17,16 @@
 
 #include "base/err.h"
 
-#define CONSOLE_RING (256u << 10)
+#define CONSOLE_RING (512u << 10)
 #define CONSOLE_BEHIND (CONSOLE_RING / 2)
 /*
  * The send buffer of the socket from the machine. The kernel doubles the number, and takes one more
- * piece of up to 32 KiB, so the socket never holds more than CONSOLE_RING - CONSOLE_BEHIND.
+ * piece of up to 32 KiB, so the socket never holds more than CONSOLE_RING - CONSOLE_BEHIND. It also
+ * counts several hundred bytes for each write, and QEMU's serial port writes each byte by itself: a
+ * smaller buffer holds too few of them, and a guest that does not wait for its port then loses
+ * output, because QEMU's port keeps only one byte more.
  */
-#define CONSOLE_SEND_BUFFER (32 << 10)
+#define CONSOLE_SEND_BUFFER (104 << 10)
 #define CONSOLE_INPUT 1024
 #define CONSOLE_VIEWERS 9
 /* how many descriptors console_poll() lists */

@@ -288,12 +288,28 @@ static void end_of_the_machine(void **state)
 	console_release(&c);
 }
 
+/* QEMU's serial port writes each byte by itself, and the guest may not wait for the port. */
+static void bytes_one_by_one(void **state)
+{
+	const int size = CONSOLE_SEND_BUFFER;
+	int machine[2], sent = 0;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, machine), 0);
+	assert_int_equal(setsockopt(machine[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
+	while (write(machine[1], "x", 1) == 1)
+		sent++;
+	assert_true(sent >= 200);
+	close(machine[0]);
+	close(machine[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(late_viewer),
 		cmocka_unit_test(first_viewer_is_waited_for),
 		cmocka_unit_test(end_of_the_machine),
+		cmocka_unit_test(bytes_one_by_one),
 		cmocka_unit_test(stopped_terminal),
 		cmocka_unit_test(last_output),
 		cmocka_unit_test(typing),
