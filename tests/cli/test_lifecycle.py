@@ -449,19 +449,26 @@ def test_ps(ctr):
 @pytest.mark.skipif(mode.VM, reason="ps(1) cannot look into a microVM")
 def test_ps_prints_what_ps_prints(ctr):
     """`ps` works without ps(1), also for a user without a name and for blanks and line ends in arguments."""
-    c = ctr.sh("sh -c 'read a; :' 'a  b' '\n\t' </dev/zero & echo up; exec sleep 100", user={"uid": 12345, "gid": 0}).up()
+    c = ctr.sh("sh -c 'echo up; read a; :' 'a  b' '\n\t' </dev/zero & exec sleep 100", user={"uid": 12345, "gid": 0}).up()
+    # Until a process has executed its program, its command line is that of the shell that made it.
     c.wait_output("up")
-    wait_for(lambda: "sleep 100" in c.rt("ps", c.id).ok().out, "sleep")
+    wait_for(lambda: any(l.split(None, 7)[7] == "sleep 100" for l in c.rt("ps", c.id).ok().out.splitlines()), "sleep")
 
     def columns(lines):
         # ps(1) prints "." for a control character in this locale, and "?" in others, as caisson does.
-        return [[f[i].replace("?", ".") for i in (0, 1, 2, 4, 5, 7)] for f in (l.split(None, 7) for l in lines)]
+        return [[f[i].replace("?", ".") for i in (0, 1, 2, 5, 7)] for f in (l.split(None, 7) for l in lines)]
+
+    def minutes(lines):
+        return [int(h) * 60 + int(m) for h, m in (l.split()[4].split(":") for l in lines)]
     theirs = subprocess.run(["ps", "-efww"], stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "LC_ALL": "C"}).stdout.splitlines()
     pids = {str(p) for p in c.rt("ps", "-f", "json", c.id).json()}
     ours = c.rt("ps", c.id, env={"PATH": "/nowhere"}).ok().out.splitlines()
     assert ours[0].split() == theirs[0].split()
     assert len(ours) == len(pids) + 1 >= 3
-    assert columns(ours[1:]) == columns([l for l in theirs[1:] if l.split()[1] in pids])
+    theirs = [l for l in theirs[1:] if l.split()[1] in pids]
+    assert columns(ours[1:]) == columns(theirs)
+    # ps(1) computes when the machine has started from the time and the uptime, both in whole seconds, so its STIME may be that of the second before.
+    assert {(a - b) % 1440 for a, b in zip(minutes(ours[1:]), minutes(theirs), strict=True)} <= {0, 1, 1439}
     # Options are passed to ps(1), so they need it.
     c.rt("ps", c.id, "-f", env={"PATH": "/nowhere"}).failed("procps")
 

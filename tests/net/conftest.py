@@ -234,7 +234,10 @@ def exactly_undone(n):
         p.wait()
     # A test that failed leaves its networks; what a test that passed leaves is a fault.
     for _ in range(8):  # those first on which no other is built
-        for name in call(*n.command("ls", "--quiet")).out.split():
+        names = call(*n.command("ls", "--quiet")).out.split()
+        if not names:
+            break
+        for name in names:
             n("rm", "--force", name)
     for name in n.namespaces:
         call("ip", "netns", "del", name)
