@@ -13,7 +13,13 @@ build_packages=(gcc libc6-dev meson ninja-build pkg-config libseccomp-dev libcap
 # Debian 12 has docker's client in docker.io, and later releases in a package of its own.
 # shellcheck disable=SC2034
 docker_packages=(docker.io)
-[ "$(. /etc/os-release && echo "$VERSION_CODENAME")" = bookworm ] || docker_packages+=(docker-cli)
+# Debian 12's clang-format is the version that lays the source out, and lib/clang-format gets it elsewhere by pip.
+# shellcheck disable=SC2034
+format_packages=(clang-format)
+if [ "$(. /etc/os-release && echo "$VERSION_CODENAME")" != bookworm ]; then
+	docker_packages+=(docker-cli)
+	format_packages=(python3-pip)
+fi
 
 need() {
 	local missing=() p
