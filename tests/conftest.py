@@ -179,6 +179,9 @@ def rt(account, binary, root, tmp, clean_machine):
     yield r
     left = [n for n in (os.listdir(root) if os.path.isdir(root) else []) if not n.startswith(".")
             and n not in ("seccomp", "seccomp-cache")]
+    # A container of a test that failed would be in the way of the test's second try, if both give it the same name.
+    for n in left:
+        r("delete", "--force", n)
     assert not left, f"left in the state directory: {left}"
 
 

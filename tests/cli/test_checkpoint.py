@@ -12,29 +12,37 @@ empty-ns lazy-pages network-lock"""
 
 
 @pytest.fixture
-def without_criu(work):
+def place(tmp):
+    """A directory for images, which the containers and their state are not in."""
+    d = os.path.join(tmp, "place")
+    os.mkdir(d)
+    return d
+
+
+@pytest.fixture
+def without_criu(place):
     """Returns an environment in which no program criu is found."""
-    os.makedirs(os.path.join(work, "empty"), exist_ok=True)
-    return {"PATH": os.path.join(work, "empty")}
+    os.makedirs(os.path.join(place, "empty"), exist_ok=True)
+    return {"PATH": os.path.join(place, "empty")}
 
 
-def test_checkpoint_names_what_is_missing(ctr, work, without_criu):
+def test_checkpoint_names_what_is_missing(ctr, place, without_criu):
     c = ctr.idle()
     c.up()
-    image = os.path.join(work, "image")
+    image = os.path.join(place, "image")
     c.rt("checkpoint", "--image-path", image, c.id, env=without_criu).failed("checkpoint: criu is not installed", "apt install criu")
     assert not os.path.exists(image)
     assert c.status() == "running"
     c.stop()
 
 
-def test_attached_mount(ctr, work, without_criu):
+def test_attached_mount(ctr, place, without_criu):
     """A restore would not find it, and the container has ended by then."""
     c = ctr.idle()
     c.conf["root"]["readonly"] = False
     c.up()
-    checkpoint = ["checkpoint", "--image-path", os.path.join(work, "image"), c.id]
-    c.rt("update", "--add-mount", f"{work}:/data", c.id).ok()
+    checkpoint = ["checkpoint", "--image-path", os.path.join(place, "image"), c.id]
+    c.rt("update", "--add-mount", f"{place}:/data", c.id).ok()
     c.rt(*checkpoint, env=without_criu).failed("checkpoint: mount /data was attached", "detach it first")
     assert c.status() == "running"
     c.rt("update", "--rm-mount", "/data", c.id).ok()
@@ -42,17 +50,17 @@ def test_attached_mount(ctr, work, without_criu):
     c.stop()
 
 
-def test_restore_names_what_is_missing(ctr, work, without_criu):
+def test_restore_names_what_is_missing(ctr, place, without_criu):
     c = ctr("true").write()
-    restore = ["restore", "--image-path", work, "--bundle", c.bundle, c.id]
+    restore = ["restore", "--image-path", place, "--bundle", c.bundle, c.id]
     c.rt(*restore, env=without_criu).failed("--image-path", "no checkpoint of a container in namespaces", "descriptors.json")
-    with open(os.path.join(work, "descriptors.json"), "w") as f:
+    with open(os.path.join(place, "descriptors.json"), "w") as f:
         f.write('["/dev/null", "pipe:[1]"]')
     c.rt(*restore, env=without_criu).failed("descriptors.json: expected 3 texts")
-    with open(os.path.join(work, "descriptors.json"), "w") as f:
+    with open(os.path.join(place, "descriptors.json"), "w") as f:
         f.write('["/dev/null", "pipe:[1]", "pipe:[2]"]')
     c.rt(*restore, env=without_criu).failed("criu is not installed", "apt install criu")
-    os.unlink(os.path.join(work, "descriptors.json"))
+    os.unlink(os.path.join(place, "descriptors.json"))
     assert not c.exists()
 
 
@@ -61,21 +69,21 @@ def test_restore_names_what_is_missing(ctr, work, without_criu):
     (["--empty-ns", "pid", "--empty-ns", "network"], ["--empty-ns pid", "expected network"]),
     (["--network-lock", "no"], ["--network-lock no", "expected iptables, nftables or skip"]),
 ])
-def test_wrong_options(ctr, work, option, texts):
+def test_wrong_options(ctr, place, option, texts):
     c = ctr.idle()
     c.up()
-    c.rt("checkpoint", "--image-path", os.path.join(work, "image"), *option, c.id).failed(*texts)
+    c.rt("checkpoint", "--image-path", os.path.join(place, "image"), *option, c.id).failed(*texts)
     assert c.status() == "running"
     for isolation in ("ns", "vm"):
-        c.rt("restore", "--isolation", isolation, "--image-path", work, "--bundle", c.bundle, *option, c.id + "-2").failed(*texts)
+        c.rt("restore", "--isolation", isolation, "--image-path", place, "--bundle", c.bundle, *option, c.id + "-2").failed(*texts)
     c.stop()
 
 
-def test_options_that_belong_together(ctr, work, without_criu):
+def test_options_that_belong_together(ctr, place, without_criu):
     """A wrong value is refused before CRIU is looked for. The directory of --image-path is made, with those above it, as runc does."""
     c = ctr.idle()
     c.up()
-    image = os.path.join(work, "new", "image")
+    image = os.path.join(place, "new", "image")
 
     def checkpoint(*options, **process):
         return c.rt("checkpoint", "--image-path", image, *options, c.id, env=without_criu, **process)
@@ -88,7 +96,7 @@ def test_options_that_belong_together(ctr, work, without_criu):
     checkpoint("--lazy-pages").failed("--lazy-pages", "add --page-server ADDRESS:PORT")
     assert not os.path.exists(image)
     checkpoint("--parent-path", "../nothing").failed("--parent-path ../nothing", "does not exist")
-    with open(os.path.join(work, "new", "file"), "w"):
+    with open(os.path.join(place, "new", "file"), "w"):
         checkpoint("--parent-path", "../file").failed("--parent-path ../file: expected a directory")
     for wrong in ("nowhere", "1.2.3.4:0", "1.2.3.4:65536", ":5", "[]:"):
         checkpoint("--page-server", wrong).failed(f"--page-server {wrong}: expected ADDRESS:PORT")
@@ -112,16 +120,16 @@ def etc_criu():
         os.rmdir("/etc/criu")
 
 
-def test_configuration_of_criu(ctr, work, etc_criu):
+def test_configuration_of_criu(ctr, place, etc_criu):
     """CRIU gets the file of the annotation, or else the one of the host. A program in its place writes down the request, and what that file has."""
-    requests = os.path.join(work, "request")
-    with open(os.path.join(work, "criu"), "w") as f:
+    requests = os.path.join(place, "request")
+    with open(os.path.join(place, "criu"), "w") as f:
         f.write(f"#!/bin/bash\ndd bs=65536 count=1 <&$2 of={requests} 2>/dev/null\n"
                 f"for f in /proc/self/fd/*; do case $(readlink $f) in /memfd:criu.conf*) cat $f >{requests}.conf;; esac; done\nexit 1\n")
     os.chmod(f.name, 0o755)
-    env = {**os.environ, "PATH": work + ":" + os.environ["PATH"]}
-    streams = os.path.join(work, "descriptors.json")
-    file = os.path.join(work, "own.conf")
+    env = {**os.environ, "PATH": place + ":" + os.environ["PATH"]}
+    streams = os.path.join(place, "descriptors.json")
+    file = os.path.join(place, "own.conf")
 
     def asked(*options, text):
         """Returns which files a checkpoint and a restore of a container with this annotation name."""
@@ -130,8 +138,8 @@ def test_configuration_of_criu(ctr, work, etc_criu):
         c.up()
         found = []
         try:
-            for command in (["checkpoint", "--image-path", os.path.join(work, "image"), *options, c.id],
-                            ["restore", "--image-path", work, "--bundle", c.bundle, c.id + "-2"]):
+            for command in (["checkpoint", "--image-path", os.path.join(place, "image"), *options, c.id],
+                            ["restore", "--image-path", place, "--bundle", c.bundle, c.id + "-2"]):
                 with open(streams, "w") as f:
                     f.write('["/dev/null", "pipe:[1]", "pipe:[2]"]')
                 c.rt(*command, env=env).failed("criu")
@@ -157,19 +165,19 @@ def test_configuration_of_criu(ctr, work, etc_criu):
 
 
 @pytest.mark.parametrize("text, texts", [("relative", ["expected the absolute path"]), ("/no/such/file", ["/no/such/file: ", "does not exist"])])
-def test_wrong_configuration_of_criu(ctr, work, text, texts):
+def test_wrong_configuration_of_criu(ctr, place, text, texts):
     c = ctr.idle()
     c.conf["annotations"] = {"org.criu.config": text}
     c.up()
-    c.rt("checkpoint", "--image-path", os.path.join(work, "image"), c.id).failed("annotation org.criu.config", *texts)
+    c.rt("checkpoint", "--image-path", os.path.join(place, "image"), c.id).failed("annotation org.criu.config", *texts)
     assert c.status() == "running"
     c.stop()
 
 
 @pytest.mark.parametrize("option", ["--lazy-pages", "--tcp-close", "--lsm-profile=apparmor:x", "--lsm-mount-context=x"])
-def test_restore_of_a_microvm_refuses(ctr, work, option):
+def test_restore_of_a_microvm_refuses(ctr, place, option):
     c = ctr("true").write()
-    c.rt("restore", "--isolation", "vm", "--image-path", work, "--bundle", c.bundle, option, c.id).failed(
+    c.rt("restore", "--isolation", "vm", "--image-path", place, "--bundle", c.bundle, option, c.id).failed(
         option.split("=")[0] + ": ", "leave the option out")
     assert not c.exists()
 

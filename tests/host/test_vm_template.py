@@ -23,6 +23,16 @@ DRAW = "head -c 32 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/boot_
 
 
 @pytest.fixture
+def own_templates():
+    """Removes the templates that the test has made. If it failed, its second try would start from them."""
+    before = templates()
+    yield
+    wait_for_keeper()
+    for name in set(templates()) - set(before):
+        os.unlink(name)
+
+
+@pytest.fixture
 def vm(ctr):
     def make(*args, memory=128, hostname="one", **kw):
         c = config.default(*args, **kw)
@@ -67,10 +77,12 @@ def read(path):
 
 
 def run(c, *options):
-    """Runs the container. Returns its output, whether its microVM started from a template, and the log."""
+    """Runs the container, and waits until what it adds to the cache has its name. Returns its output, whether its microVM started from a template,
+    and the log."""
     log = os.path.join(c.bundle, "log")
     c.write()
     r = c.rt("--debug", "--log", log, "run", *KVM, *options, "--bundle", c.bundle, c.id, timeout=BOOT + 60).ok()
+    wait_for_keeper()
     return r.out, USED in read(log), read(log)
 
 
@@ -124,7 +136,6 @@ def test_two_machines_of_one_template(vm):
         out, from_template, log = run(vm("sh", "-c", DRAW, hostname=f"host{i}"))
         assert from_template == used, log
         assert (RECORDED in log, PREFETCHED in log) == (i == 1, i == 2), log
-        wait_for_keeper()
         drawn.append(out.split("\n"))
         assert abs(int(drawn[-1][-3]) - time.time()) < 20
         assert drawn[-1][-2] == f"host{i}"
@@ -142,7 +153,6 @@ def test_two_machines_of_one_template(vm):
     before = os.stat(record()).st_ino
     _, from_template, log = run(vm("true"))
     assert from_template and "wrong checksum" in log and RECORDED in log and PREFETCHED not in log, log
-    wait_for_keeper()
     assert os.stat(record()).st_ino != before
 
     # A template that was changed is made again, and then the record is of another one.
@@ -163,7 +173,7 @@ FORKS = f"""n=0; while [ $(dmesg | grep -c "{FORK}") -lt $1 ] && [ $n -lt 60 ]; 
 dmesg | grep -c "{FORK}"; cd /sys/bus/acpi/drivers/vmgenid; echo CAIS*"""
 
 
-def test_the_generation_id(vm):
+def test_the_generation_id(own_templates, vm):
     """The kernel of each machine that starts from a template or a checkpoint gets a new generation id, and draws new random numbers."""
     def make(*args):
         c = vm(*args, memory=256)
@@ -176,7 +186,6 @@ def test_the_generation_id(vm):
     def forks(n):
         assert c.exec("sh", "-c", FORKS, "sh", str(n), timeout=120).ok().out == f"{n}\nCAIS0001:00\n"
 
-    before = templates()
     out, from_template, log = run(make("sh", "-c", FORKS, "sh", "0"))
     assert out == "0\nCAIS0001:00\n" and not from_template, log
     c = make("sleep", "1000")
@@ -190,8 +199,6 @@ def test_the_generation_id(vm):
     c.kill("KILL")
     c.wait(timeout=60)
     c.delete()
-    for name in set(templates()) - set(before):
-        os.unlink(name)
 
 
 def test_killed_while_a_template_is_made(vm):
@@ -226,7 +233,7 @@ def test_a_full_cache(vm):
         machine.umount(CACHE)
 
 
-def test_network_interfaces(vm):
+def test_network_interfaces(own_templates, vm):
     """Each machine's interface has that machine's address, name and MTU, although they start from one template."""
     before = templates()
     show = "cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu; ip addr show eth0; ping -c 1 -W 20 10.213.12.1"
@@ -304,7 +311,6 @@ def test_disks(vm):
 def test_served_disk(vm, tmp_path):
     """A running machine from a template, whose memory is private, copies the requests for a disk that another process serves."""
     run(vm("true"))  # makes the template, if it is not there yet
-    wait_for_keeper()
     c = vm("sleep", "1000")
     c.write()
     log = os.path.join(c.bundle, "log")
@@ -323,7 +329,6 @@ def test_vhost_user_servers(vm):
         for name in templates():
             os.unlink(name)
         run(vm("true"))
-        wait_for_keeper()
     for i in range(2):
         c = vm("sh", "-c", "cat /share/name; ping -c 1 -W 20 10.213.14.1 | grep transmitted")
         os.mkdir(os.path.join(c.bundle, "share"))
@@ -349,7 +354,6 @@ def test_vhost_user_servers(vm):
                 p.wait()
         assert out == f"share {i}\n1 packets transmitted, 1 packets received, 0% packet loss\n" and from_template, out + log
         assert ("the microVM boots" in log) == (i == 1), log
-        wait_for_keeper()
         assert len(templates()) == 1
 
 
@@ -370,6 +374,7 @@ def test_off(vm):
     with OnTerminal(c.rt, "run", *KVM, "--template", "auto", "--bundle", c.bundle, c.id, rows=31, cols=97) as t:
         read_until(t.fd, b"31 97", timeout=BOOT)
         assert t.p.wait(BOOT) == 0
+    wait_for_keeper()
     only = templates()
     assert len(only) == 1
 

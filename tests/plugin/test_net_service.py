@@ -36,8 +36,9 @@ def published(binary):
     run("ip", "netns", "del", "box", check=0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def unit(binary):
+    """All tests have the unit from the first one on that asks for it, because systemd reads its units again in many seconds."""
     text = read(os.environ["CAISSON_BUILD"], "runtime/engines/caisson-net.service")
     installed = next(line.split("=")[1].split(" ")[0] for line in text.splitlines() if line.startswith("ExecStart="))
     assert os.path.basename(installed) == "caisson"
