@@ -33,6 +33,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "base/clone_vm.h"
 #include "base/fd.h"
 #include "base/sys.h"
 #include "base/userns.h"
@@ -111,32 +112,6 @@ static int become_init(void *data)
 }
 
 #ifdef __x86_64__
-/*
- * Calls clone3(2) with CLONE_VM, for which the C library has no wrapper. The child starts on an
- * empty stack, so it calls fn and must not return into the caller's frames.
- */
-static pid_t clone_vm(struct clone_args *ca, int (*fn)(void *), void *data)
-{
-	long r;
-	register long fn_reg __asm__("r8") = (long)fn;
-	register long data_reg __asm__("r9") = (long)data;
-
-	__asm__ volatile("syscall\n\t"
-			 "test %%rax, %%rax\n\t"
-			 "jnz 1f\n\t"
-			 "xor %%ebp, %%ebp\n\t"
-			 "mov %%r9, %%rdi\n\t"
-			 "call *%%r8\n\t"
-			 "hlt\n"
-			 "1:"
-			 : "=a"(r)
-			 : "a"(SYS_clone3), "D"(ca), "S"(sizeof(*ca)), "r"(fn_reg), "r"(data_reg)
-			 : "rcx", "r11", "memory", "cc");
-	if (r < 0)
-		errno = (int)-r;
-	return r < 0 ? -1 : (pid_t)r;
-}
-
 static pid_t clone_sharing(struct clone_args *ca, struct spawn *s)
 {
 	ca->flags |= CLONE_VM;

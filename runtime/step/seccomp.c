@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clone_vm.h"
 #include "base/fd.h"
 #include "step/caps.h"
 #include "step/seccomp_sim.h"
@@ -249,8 +250,6 @@ static __attribute__((noreturn)) int send_listener(void *data)
 
 int seccomp_start_sender(struct step_ctx *c)
 {
-	const int flags =
-		CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
 	/*
 	 * The memory of the thread's stack is never freed here, because the execve(2) of the
 	 * program frees all memory.
@@ -265,7 +264,13 @@ int seccomp_start_sender(struct step_ctx *c)
 	 */
 	struct step_sender *s = (struct step_sender *)(void *)stack;
 	*s = (struct step_sender){.c = c, .listener = -EBADF};
-	if (clone(send_listener, stack + SENDER_STACK, flags, s) < 0)
+	struct clone_args args = {
+		.flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+			 CLONE_SYSVSEM,
+		.stack = (uintptr_t)stack,
+		.stack_size = SENDER_STACK,
+	};
+	if (clone_vm(&args, send_listener, s) < 0)
 		return err_sys("start the thread that hands over the listener");
 	c->sender = s;
 	return 0;

@@ -7,6 +7,7 @@ import os
 import subprocess
 
 import pytest
+from harness import user
 
 from conftest import Result
 
@@ -19,9 +20,10 @@ def mine(disk):
     home = disk.path("home")
     os.mkdir(home)
     os.chown(home, USER, USER)
+    binary = user.install(disk.binary, os.environ.get("CAISSON_BUILD"), disk.path("program"))
 
     def call(*args):
-        args = [disk.binary, "disk", *args]
+        args = [binary, "disk", *args]
         return Result(args, subprocess.run(args, capture_output=True, text=True, timeout=100, user=USER, group=USER, extra_groups=[],
                                            cwd=home, env={"HOME": home, "PATH": os.environ["PATH"]}))
 
