@@ -115,3 +115,25 @@ def test_a_network_that_is_removed_while_firewalld_does_not_run(net, firewalld):
     net("rm", "web").ok()
     firewalld.start()
     assert "br9" not in call("firewall-cmd", "--list-all-zones", "--permanent").ok().out and not zone("br9")
+
+
+def test_a_firewalld_that_does_not_run_is_asked_only_if_its_file_names_the_bridge(net, tmp):
+    """firewall-offline-cmd is slow. Without firewalld a network is removed without it."""
+    def programs():
+        net("create", "web", "--interface", "br9").ok()
+        trace = os.path.join(tmp, "trace")
+        call("strace", "-f", "-qq", "-e", "trace=execve", "-o", trace, *net.command("rm", "web")).ok()
+        with open(trace) as f:
+            return f.read()
+
+    assert "firewall-offline-cmd" not in programs()
+    os.makedirs(os.path.join(tmp, "zones"))
+    with open(os.path.join(tmp, "zones", "trusted.xml"), "w") as f:
+        f.write('<zone target="ACCEPT"><short>Trusted</short><description/><interface name="br9"/></zone>\n')
+    machine.mount(os.path.join(tmp, "zones"), "/etc/firewalld/zones", flags=4096)
+    try:
+        assert "--remove-interface=br9" in programs()
+        with open(os.path.join(tmp, "zones", "trusted.xml")) as f:
+            assert "br9" not in f.read()
+    finally:
+        machine.umount("/etc/firewalld/zones")
