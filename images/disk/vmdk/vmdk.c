@@ -40,7 +40,6 @@ static int check_flat(struct disk *d, const struct vmdk_extent *e)
 static int open_extent(struct disk *d, struct vmdk_extent *e)
 {
 	_cleanup_free_ char *path = NULL;
-	uint64_t descriptor, size;
 	struct stat st;
 
 	if (e->kind == VMDK_ZERO)
@@ -56,7 +55,7 @@ static int open_extent(struct disk *d, struct vmdk_extent *e)
 	if (!S_ISREG(st.st_mode))
 		return disk_err(d, EINVAL, "extent \"%s\": expected a regular file", e->name);
 	e->file_size = (uint64_t)st.st_size;
-	return e->kind == VMDK_FLAT ? check_flat(d, e) : vmdk_sparse_open(d, e, &descriptor, &size);
+	return e->kind == VMDK_FLAT ? check_flat(d, e) : vmdk_sparse_open(d, e);
 }
 
 static int open_described(struct disk *d, struct vmdk *v, uint64_t file_size)
@@ -84,7 +83,6 @@ static int open_described(struct disk *d, struct vmdk *v, uint64_t file_size)
 static int open_single(struct disk *d, struct vmdk *v, uint64_t file_size)
 {
 	_cleanup_free_ char *text = NULL;
-	uint64_t at, size;
 
 	v->extents = calloc(1, sizeof(*v->extents));
 	if (!v->extents)
@@ -92,13 +90,13 @@ static int open_single(struct disk *d, struct vmdk *v, uint64_t file_size)
 	v->n = 1;
 	v->extents[0].fd = d->fd;
 	v->extents[0].file_size = file_size;
-	int r = vmdk_sparse_open(d, &v->extents[0], &at, &size);
+	int r = vmdk_sparse_open(d, &v->extents[0]);
 	if (r < 0)
 		return r;
 	d->size = v->extents[0].length;
-	if (size == 0)
+	if (v->extents[0].descriptor_size == 0)
 		return 0;
-	r = read_text(d, at, size, &text);
+	r = read_text(d, v->extents[0].descriptor, v->extents[0].descriptor_size, &text);
 	return r < 0 ? r : vmdk_parse_descriptor(d, v, text, true);
 }
 
@@ -238,4 +236,5 @@ const struct disk_format format_vmdk = {
 	.map = vmdk_map,
 	.unpack = vmdk_unpack,
 	.info = vmdk_info,
+	.check = vmdk_check,
 };
