@@ -205,6 +205,29 @@ static int vmdk_unpack(struct disk *d, uint64_t offset, void *buf, size_t len)
 	return vmdk_sparse_unpack(d, e, offset - e->start, buf, len);
 }
 
+/* Adds the file of an extent, its kind in the descriptor's words, and what its header says. */
+static int extent_facts(struct disk *d, const struct vmdk_extent *e, struct disk_info *info)
+{
+	static const char *const kinds[] = {
+		[VMDK_FLAT] = "FLAT", [VMDK_SPARSE] = "SPARSE", [VMDK_ZERO] = "ZERO"};
+	const char *slash = strrchr(d->name, '/'), *name = e->name ? e->name : d->name;
+	int folder = e->name && *e->name != '/' && slash ? (int)(slash + 1 - d->name) : 0;
+	const char *path = arena_printf(&info->arena, "%.*s%s", folder, d->name, name);
+
+	int r = path ? disk_fact_begin(info, NULL, DISK_FACT_OBJECT) : -ENOMEM;
+	if (r >= 0 && e->kind == VMDK_SPARSE && e->fd >= 0 && e->compressed)
+		r = disk_fact_bool(info, "compressed", true);
+	if (r >= 0)
+		r = disk_fact_number(info, "virtual-size", e->length);
+	if (r >= 0 && e->kind != VMDK_ZERO)
+		r = disk_fact_text(info, "filename", path);
+	if (r >= 0 && e->kind == VMDK_SPARSE && e->fd >= 0)
+		r = disk_fact_number(info, "cluster-size", e->grain);
+	if (r >= 0)
+		r = disk_fact_text(info, "format", e->name ? kinds[e->kind] : "");
+	return r < 0 ? r : disk_fact_end(info);
+}
+
 static int vmdk_info(struct disk *d, struct disk_info *info)
 {
 	const struct vmdk *v = d->state;
@@ -218,7 +241,13 @@ static int vmdk_info(struct disk *d, struct disk_info *info)
 	int r = disk_fact_number(info, "cid", v->cid);
 	if (r >= 0)
 		r = disk_fact_number(info, "parent-cid", v->parent_cid);
-	return r < 0 ? r : disk_fact_text(info, "create-type", v->create_type);
+	if (r >= 0)
+		r = disk_fact_text(info, "create-type", v->create_type);
+	if (r >= 0)
+		r = disk_fact_begin(info, "extents", DISK_FACT_ARRAY);
+	for (size_t i = 0; i < v->n && r >= 0; i++)
+		r = extent_facts(d, &v->extents[i], info);
+	return r < 0 ? r : disk_fact_end(info);
 }
 
 static int other_file(const struct disk *d, size_t i)
