@@ -368,5 +368,11 @@ int disk_run_check(struct disk *d, struct disk_check *c)
 	if (!d->format->check)
 		return disk_err(d, EOPNOTSUPP, "%s images have nothing that can be checked",
 			d->format->name);
+	if ((c->fix_leaks || c->fix_all) && !d->format->can_write)
+		return disk_err(d, EOPNOTSUPP,
+			"%s images are only read, so caisson repairs none: check it without a "
+			"repair, and convert it to qcow2, or repair it with the program that made "
+			"it",
+			d->format->name);
 	return d->format->check(d, c);
 }

@@ -6,7 +6,7 @@
  * in any order. All numbers are little-endian. A table entry is read when the block is needed, so
  * that an image of any size takes the same memory, and the same time to open.
  */
-#include "images/disk/format.h"
+#include "images/disk/check.h"
 
 /* how many bytes of the header this code reads; VirtualBox reserves 512 bytes */
 #define HEADER_SIZE 400
@@ -28,6 +28,7 @@ struct vdi {
 	uint64_t file_size;  /* size of the file in bytes */
 	uint32_t block_size; /* size of a block in bytes */
 	uint32_t blocks;     /* number of entries of the block table */
+	uint32_t allocated;  /* number of blocks in the file, as the header says it */
 	uint32_t type;
 };
 
@@ -104,6 +105,7 @@ static int vdi_open(struct disk *d, const struct disk_options *o)
 	v->data = le32(h + 0x158);
 	v->block_size = le32(h + 0x178);
 	v->blocks = le32(h + 0x180);
+	v->allocated = le32(h + 0x184);
 	d->size = le64(h + 0x170);
 	if (d->size > INT64_MAX - SECTOR)
 		return disk_err(d, EFBIG, "VDI header: disk size: found %llu, expected below 2^63",
@@ -118,11 +120,36 @@ static void vdi_close(struct disk *d)
 	free(d->state);
 }
 
+/* Returns how many bytes of the disk the block has, which for the last block may be fewer. */
+static uint64_t bytes_of(const struct disk *d, const struct vdi *v, uint64_t block)
+{
+	uint64_t start = block * v->block_size;
+
+	if (start >= d->size)
+		return 0;
+	return d->size - start < v->block_size ? d->size - start : v->block_size;
+}
+
+/* Finds where in the file the block is that the table entry names. */
+static int find_block(struct disk *d, uint64_t block, uint32_t entry, uint64_t *ret)
+{
+	const struct vdi *v = d->state;
+
+	*ret = v->data + (uint64_t)entry * v->block_size;
+	if (entry >= v->blocks || !disk_inside(*ret, bytes_of(d, v, block), v->file_size))
+		return disk_err(d, EIO,
+			"VDI block table: entry %llu at offset %llu: found block %u, expected one "
+			"of %u blocks within the file's %llu bytes",
+			(unsigned long long)block, (unsigned long long)(v->table + block * 4),
+			entry, v->blocks, (unsigned long long)v->file_size);
+	return 0;
+}
+
 static int vdi_map(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret)
 {
 	const struct vdi *v = d->state;
 	uint64_t block = offset / v->block_size, start = block * v->block_size;
-	uint64_t used = d->size - start < v->block_size ? d->size - start : v->block_size;
+	uint64_t used = bytes_of(d, v, block), host;
 	uint8_t raw[4];
 
 	int r = disk_read_meta(d, raw, sizeof(raw), v->table + block * 4, "VDI block table");
@@ -135,13 +162,9 @@ static int vdi_map(struct disk *d, uint64_t offset, uint64_t length, struct disk
 		ret->kind = entry == BLOCK_FREE ? DISK_HOLE : DISK_ZERO;
 		return 0;
 	}
-	uint64_t host = v->data + (uint64_t)entry * v->block_size;
-	if (entry >= v->blocks || !disk_inside(host, used, v->file_size))
-		return disk_err(d, EIO,
-			"VDI block table: entry %llu at offset %llu: found block %u, expected one "
-			"of %u blocks within the file's %llu bytes",
-			(unsigned long long)block, (unsigned long long)(v->table + block * 4),
-			entry, v->blocks, (unsigned long long)v->file_size);
+	r = find_block(d, block, entry, &host);
+	if (r < 0)
+		return r;
 	ret->kind = DISK_DATA;
 	ret->fd = d->fd;
 	ret->host = host + (offset - start);
@@ -156,10 +179,97 @@ static int vdi_info(struct disk *d, struct disk_info *info)
 	return disk_fact_text(info, "create-type", v->type == TYPE_FIXED ? "fixed" : "dynamic");
 }
 
+/* The blocks that a check has found. */
+struct found {
+	uint64_t used; /* number of entries with a block */
+	uint64_t end;  /* the greatest block number in the file that an entry names, and 1 */
+};
+
+static int check_fixed(struct table_check *k)
+{
+	const struct vdi *v = k->d->state;
+
+	/* The header and the table may lie in one unit, so both can use it. */
+	table_check_keep(k, 0, HEADER_SIZE);
+	table_check_keep(k, v->table, (uint64_t)v->blocks * 4);
+	return 0;
+}
+
+static int check_entry(struct table_check *k, uint64_t i, const uint8_t *raw)
+{
+	struct found *f = k->data;
+	const struct vdi *v = k->d->state;
+	uint32_t entry = le32(raw);
+	uint64_t host;
+
+	if (entry == BLOCK_FREE || entry == BLOCK_ZERO)
+		return 0;
+	if (find_block(k->d, i, entry, &host) < 0) {
+		table_check_fault_set(k);
+		return 0;
+	}
+	table_check_count(k, host, v->block_size);
+	table_check_take(k, k->name, i, host, v->block_size);
+	if (!k->later) {
+		f->used++;
+		if (entry + 1ull > f->end)
+			f->end = entry + 1ull;
+	}
+	return 0;
+}
+
+/*
+ * A program that adds a block to the image gives it the number that the header has as the number of
+ * blocks in the file.
+ */
+static void check_allocated(struct table_check *k, const struct vdi *v)
+{
+	const struct found *f = k->data;
+
+	k->later = false;
+	if (f->end > v->allocated)
+		table_check_fault(k,
+			"%s: VDI header: allocated blocks: found %u, expected at least %llu: the "
+			"next new block would overwrite one that is used",
+			k->d->name, v->allocated, (unsigned long long)f->end);
+	else if (v->allocated > f->used + k->c->leaks)
+		table_check_fault(k, "%s: VDI header: allocated blocks: found %u, expected %llu",
+			k->d->name, v->allocated, (unsigned long long)f->used);
+}
+
+static int vdi_check(struct disk *d, struct disk_check *c)
+{
+	const struct vdi *v = d->state;
+	struct found found = {0};
+	struct table_check k = {.d = d,
+		.c = c,
+		.fd = d->fd,
+		.file_size = v->file_size,
+		.name = "VDI block table",
+		.table = v->table,
+		.entries = v->blocks,
+		.entry_size = 4,
+		.unit = v->block_size,
+		.blocks_at = v->data,
+		.block = v->block_size,
+		.fixed = check_fixed,
+		.entry = check_entry,
+		.data = &found};
+
+	/* A unit begins where block number 0 does, so that each block is one unit. */
+	k.shift = (v->block_size - v->data % v->block_size) % v->block_size;
+	c->clusters = d->size / v->block_size + (d->size % v->block_size != 0);
+	int r = table_check_run(&k);
+	if (r >= 0)
+		check_allocated(&k, v);
+	return r;
+}
+
 const struct disk_format format_vdi = {
 	.name = "vdi",
 	.open = vdi_open,
 	.close = vdi_close,
 	.map = vdi_map,
 	.info = vdi_info,
+	.check = vdi_check,
 };

@@ -9,12 +9,8 @@
  * number for each block, and the blocks. Each block begins with a bitmap of its sectors. All
  * numbers are big-endian.
  */
-#include "images/disk/format.h"
+#include "images/disk/vpc.h"
 
-#define SECTOR 512
-#define FOOTER_SIZE 512
-#define HEADER_SIZE 1024
-#define BLOCK_UNUSED 0xffffffffu
 #define BLOCK_SIZE_MAX (256u << 20)
 #define CHECKSUM_AT 64        /* offset of the checksum in the VHD footer */
 #define HEADER_CHECKSUM_AT 36 /* offset of the checksum in the VHD header */
@@ -23,23 +19,6 @@
  * describe; a larger disk has only the size field
  */
 #define GEOMETRY_MAX (65535ull * 16 * 255)
-
-enum { TYPE_FIXED = 2, TYPE_DYNAMIC = 3, TYPE_DIFFERENCING = 4 };
-
-struct vpc {
-	uint32_t type;
-	uint64_t file_size;  /* size of the file in bytes */
-	uint64_t table;      /* offset of the block table in the file */
-	uint32_t blocks;     /* number of entries of the block table */
-	uint32_t block_size; /* how many bytes of the disk a block has */
-	/* size in bytes of the sector bitmap before each block, a multiple of a sector */
-	uint32_t bitmap_size;
-	uint8_t uuid[16], parent_uuid[16];
-	/*
-	 * name of the parent's file relative to the image's folder; NULL: the image has no parent
-	 */
-	char *parent;
-};
 
 static uint32_t checksum(const uint8_t *p, size_t len, size_t field)
 {
@@ -51,10 +30,10 @@ static uint32_t checksum(const uint8_t *p, size_t len, size_t field)
 	return ~sum;
 }
 
-static bool footer_is_good(const uint8_t *f)
+bool vpc_footer_is_good(const uint8_t *f)
 {
 	return memcmp(f, "conectix", 8) == 0 &&
-	       be32(f + CHECKSUM_AT) == checksum(f, FOOTER_SIZE, CHECKSUM_AT);
+	       be32(f + CHECKSUM_AT) == checksum(f, VPC_FOOTER_SIZE, CHECKSUM_AT);
 }
 
 /*
@@ -63,14 +42,14 @@ static bool footer_is_good(const uint8_t *f)
  */
 static int read_footer(struct disk *d, const struct vpc *v, uint8_t *f)
 {
-	if (v->file_size < FOOTER_SIZE)
+	if (v->file_size < VPC_FOOTER_SIZE)
 		return disk_err(d, EINVAL, "VHD: found %llu bytes, expected a footer of %u",
-			(unsigned long long)v->file_size, FOOTER_SIZE);
-	int r = disk_read_meta(d, f, FOOTER_SIZE, v->file_size - FOOTER_SIZE, "VHD footer");
-	if (r < 0 || footer_is_good(f))
+			(unsigned long long)v->file_size, VPC_FOOTER_SIZE);
+	int r = disk_read_meta(d, f, VPC_FOOTER_SIZE, v->file_size - VPC_FOOTER_SIZE, "VHD footer");
+	if (r < 0 || vpc_footer_is_good(f))
 		return r;
 	bool seen = memcmp(f, "conectix", 8) == 0;
-	r = disk_read_meta(d, f, FOOTER_SIZE, 0, "VHD footer's copy");
+	r = disk_read_meta(d, f, VPC_FOOTER_SIZE, 0, "VHD footer's copy");
 	if (r < 0)
 		return r;
 	/*
@@ -78,7 +57,7 @@ static int read_footer(struct disk *d, const struct vpc *v, uint8_t *f)
 	 * fixed, because the beginning of a fixed image is disk data, in which the guest may have
 	 * written a false footer.
 	 */
-	if (footer_is_good(f) && be32(f + 60) != TYPE_FIXED)
+	if (vpc_footer_is_good(f) && be32(f + 60) != VPC_FIXED)
 		return 0;
 	if (seen || memcmp(f, "conectix", 8) == 0)
 		return disk_err(d, EINVAL,
@@ -102,7 +81,7 @@ static uint64_t disk_bytes(const uint8_t *f)
 
 	if (!by_geometry || geometry == 0 || geometry == GEOMETRY_MAX)
 		return be64(f + 48);
-	return geometry * SECTOR;
+	return geometry * VPC_SECTOR;
 }
 
 static int check_blocks(struct disk *d, const struct vpc *v)
@@ -124,30 +103,32 @@ static int check_blocks(struct disk *d, const struct vpc *v)
 
 static int read_header(struct disk *d, struct vpc *v, uint64_t at, uint8_t *h)
 {
-	int r = disk_read_meta(d, h, HEADER_SIZE, at, "VHD header");
+	int r = disk_read_meta(d, h, VPC_HEADER_SIZE, at, "VHD header");
 
 	if (r < 0)
 		return r;
 	if (memcmp(h, "cxsparse", 8) != 0)
 		return disk_err(d, EINVAL, "VHD header at offset %llu: found no \"cxsparse\"",
 			(unsigned long long)at);
-	if (be32(h + HEADER_CHECKSUM_AT) != checksum(h, HEADER_SIZE, HEADER_CHECKSUM_AT))
+	if (be32(h + HEADER_CHECKSUM_AT) != checksum(h, VPC_HEADER_SIZE, HEADER_CHECKSUM_AT))
 		return disk_err(d, EINVAL,
 			"VHD header at offset %llu: its checksum does not match: the image is "
 			"damaged",
 			(unsigned long long)at);
+	v->header = at;
 	v->table = be64(h + 16);
 	v->blocks = be32(h + 28);
 	v->block_size = be32(h + 32);
 	memcpy(v->parent_uuid, h + 40, sizeof(v->parent_uuid));
-	if (v->block_size < SECTOR || v->block_size > BLOCK_SIZE_MAX ||
+	if (v->block_size < VPC_SECTOR || v->block_size > BLOCK_SIZE_MAX ||
 		(v->block_size & (v->block_size - 1)))
 		return disk_err(d, EINVAL,
 			"VHD header: block size: found %u, expected a power of two from %u to %u",
-			v->block_size, SECTOR, BLOCK_SIZE_MAX);
-	v->bitmap_size = (v->block_size / SECTOR / 8 + SECTOR - 1) / SECTOR * SECTOR;
+			v->block_size, VPC_SECTOR, BLOCK_SIZE_MAX);
+	v->bitmap_size =
+		(v->block_size / VPC_SECTOR / 8 + VPC_SECTOR - 1) / VPC_SECTOR * VPC_SECTOR;
 	if (v->bitmap_size == 0)
-		v->bitmap_size = SECTOR;
+		v->bitmap_size = VPC_SECTOR;
 	return check_blocks(d, v);
 }
 
@@ -255,7 +236,7 @@ static int open_parent(
 static int vpc_open(struct disk *d, const struct disk_options *o)
 {
 	struct vpc *v = calloc(1, sizeof(*v));
-	uint8_t f[FOOTER_SIZE], h[HEADER_SIZE];
+	uint8_t f[VPC_FOOTER_SIZE], h[VPC_HEADER_SIZE];
 
 	d->state = v;
 	if (!v)
@@ -268,25 +249,25 @@ static int vpc_open(struct disk *d, const struct disk_options *o)
 	v->type = be32(f + 60);
 	d->size = disk_bytes(f);
 	memcpy(v->uuid, f + 68, sizeof(v->uuid));
-	if (d->size % SECTOR || d->size > INT64_MAX)
+	if (d->size % VPC_SECTOR || d->size > INT64_MAX)
 		return disk_err(d, EINVAL,
 			"VHD footer: size: found %llu, expected a multiple of %u below 2^63",
-			(unsigned long long)d->size, SECTOR);
-	if (v->type == TYPE_FIXED && d->size > v->file_size - FOOTER_SIZE)
+			(unsigned long long)d->size, VPC_SECTOR);
+	if (v->type == VPC_FIXED && d->size > v->file_size - VPC_FOOTER_SIZE)
 		return disk_err(d, EINVAL,
 			"VHD footer: size: found %llu, but the file has only %llu bytes before "
 			"its footer: the image is cut short",
 			(unsigned long long)d->size,
-			(unsigned long long)(v->file_size - FOOTER_SIZE));
-	if (v->type == TYPE_FIXED)
+			(unsigned long long)(v->file_size - VPC_FOOTER_SIZE));
+	if (v->type == VPC_FIXED)
 		return 0;
-	if (v->type != TYPE_DYNAMIC && v->type != TYPE_DIFFERENCING)
+	if (v->type != VPC_DYNAMIC && v->type != VPC_DIFFERENCING)
 		return disk_err(d, EOPNOTSUPP,
 			"VHD footer: disk type: found %u, expected 2 (fixed), 3 (dynamic) or "
 			"4 (differencing)",
 			v->type);
 	r = read_header(d, v, be64(f + 16), h);
-	if (r >= 0 && v->type == TYPE_DIFFERENCING)
+	if (r >= 0 && v->type == VPC_DIFFERENCING)
 		r = open_parent(d, v, o, h);
 	return r;
 }
@@ -307,7 +288,7 @@ static void vpc_close(struct disk *d)
 static int bitmap_run(
 	struct disk *d, uint64_t bitmap, uint32_t first, uint32_t n, uint32_t *ret_n, bool *ret_set)
 {
-	uint8_t raw[SECTOR];
+	uint8_t raw[VPC_SECTOR];
 	uint32_t byte = first / 8, bytes = (first + n + 7) / 8 - byte, i = 0;
 
 	if (bytes > sizeof(raw))
@@ -332,13 +313,14 @@ static int bitmap_run(
  */
 static int map_sectors(struct disk *d, uint64_t bitmap, uint32_t within, struct disk_extent *ret)
 {
-	uint32_t first = within / SECTOR, last = (uint32_t)((within + ret->length - 1) / SECTOR), n;
+	uint32_t first = within / VPC_SECTOR,
+		 last = (uint32_t)((within + ret->length - 1) / VPC_SECTOR), n;
 	bool set;
 
 	int r = bitmap_run(d, bitmap, first, last - first + 1, &n, &set);
 	if (r < 0)
 		return r;
-	uint64_t length = (uint64_t)n * SECTOR - within % SECTOR;
+	uint64_t length = (uint64_t)n * VPC_SECTOR - within % VPC_SECTOR;
 	if (length < ret->length)
 		ret->length = length;
 	if (!set) {
@@ -349,11 +331,34 @@ static int map_sectors(struct disk *d, uint64_t bitmap, uint32_t within, struct 
 	return 0;
 }
 
+uint64_t vpc_bytes_of(const struct disk *d, const struct vpc *v, uint64_t block)
+{
+	uint64_t start = block * v->block_size;
+
+	if (start >= d->size)
+		return 0;
+	return d->size - start < v->block_size ? d->size - start : v->block_size;
+}
+
+int vpc_find_block(struct disk *d, uint64_t block, uint32_t entry, uint64_t *ret)
+{
+	const struct vpc *v = d->state;
+
+	*ret = (uint64_t)entry * VPC_SECTOR;
+	if (!disk_inside(*ret, v->bitmap_size + vpc_bytes_of(d, v, block), v->file_size))
+		return disk_err(d, EIO,
+			"VHD block table: entry %llu at offset %llu: found a block at offset %llu, "
+			"expected it within the file's %llu bytes",
+			(unsigned long long)block, (unsigned long long)(v->table + block * 4),
+			(unsigned long long)*ret, (unsigned long long)v->file_size);
+	return 0;
+}
+
 static int map_block(struct disk *d, uint64_t offset, struct disk_extent *ret)
 {
 	const struct vpc *v = d->state;
 	uint64_t block = offset / v->block_size, start = block * v->block_size;
-	uint64_t used = d->size - start < v->block_size ? d->size - start : v->block_size;
+	uint64_t used = vpc_bytes_of(d, v, block), host;
 	uint8_t raw[4];
 
 	int r = disk_read_meta(d, raw, sizeof(raw), v->table + block * 4, "VHD block table");
@@ -361,29 +366,25 @@ static int map_block(struct disk *d, uint64_t offset, struct disk_extent *ret)
 		return r;
 	if (start + used - offset < ret->length)
 		ret->length = start + used - offset;
-	uint64_t host = (uint64_t)be32(raw) * SECTOR;
-	if (be32(raw) == BLOCK_UNUSED) {
+	if (be32(raw) == VPC_UNUSED) {
 		ret->kind = DISK_HOLE;
 		return 0;
 	}
-	if (!disk_inside(host, v->bitmap_size + used, v->file_size))
-		return disk_err(d, EIO,
-			"VHD block table: entry %llu at offset %llu: found a block at offset %llu, "
-			"expected it within the file's %llu bytes",
-			(unsigned long long)block, (unsigned long long)(v->table + block * 4),
-			(unsigned long long)host, (unsigned long long)v->file_size);
+	r = vpc_find_block(d, block, be32(raw), &host);
+	if (r < 0)
+		return r;
 	ret->kind = DISK_DATA;
 	ret->fd = d->fd;
 	ret->host = host + v->bitmap_size + (offset - start);
-	return v->type == TYPE_DIFFERENCING ? map_sectors(d, host, (uint32_t)(offset - start), ret)
-					    : 0;
+	return v->type == VPC_DIFFERENCING ? map_sectors(d, host, (uint32_t)(offset - start), ret)
+					   : 0;
 }
 
 static int vpc_map(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret)
 {
 	const struct vpc *v = d->state;
 
-	if (v->type != TYPE_FIXED)
+	if (v->type != VPC_FIXED)
 		return map_block(d, offset, ret);
 	ret->kind = DISK_DATA;
 	ret->fd = d->fd;
@@ -394,9 +395,9 @@ static int vpc_map(struct disk *d, uint64_t offset, uint64_t length, struct disk
 static int vpc_info(struct disk *d, struct disk_info *info)
 {
 	static const char *const names[] = {
-		[TYPE_FIXED] = "fixed",
-		[TYPE_DYNAMIC] = "dynamic",
-		[TYPE_DIFFERENCING] = "differencing",
+		[VPC_FIXED] = "fixed",
+		[VPC_DYNAMIC] = "dynamic",
+		[VPC_DIFFERENCING] = "differencing",
 	};
 	const struct vpc *v = d->state;
 
@@ -414,4 +415,5 @@ const struct disk_format format_vpc = {
 	.close = vpc_close,
 	.map = vpc_map,
 	.info = vpc_info,
+	.check = vpc_check,
 };

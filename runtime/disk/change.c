@@ -228,6 +228,21 @@ static int check_text(const struct disk_check *c)
 	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
+/*
+ * Opens the image for a check. Of the formats that can be checked, qcow2 is the only one that is
+ * written, and VMDK the only one whose images have tables in other files.
+ */
+static int open_checked(struct tool_image *i, bool repair)
+{
+	int r = tool_format(i->path, i->format, "-f", &i->format);
+
+	if (r < 0)
+		return r;
+	i->write = repair && streq(i->format, "qcow2");
+	i->alone = !(i->backing && streq(i->format, "vmdk"));
+	return tool_open(i);
+}
+
 int tool_check(const struct tool_command *self, int argc, char **argv)
 {
 	_cleanup_image_ struct tool_image i = {
@@ -238,7 +253,10 @@ int tool_check(const struct tool_command *self, int argc, char **argv)
 	struct disk_check c = {.report = print_fault, .data = &report};
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &i.format, "FORMAT", "the image's format"},
-		{"repair", 'r', OPTION_STRING, &repair, "leaks|all", "repair what was found"},
+		{"repair", 'r', OPTION_STRING, &repair, "leaks|all",
+			"repair what was found (qcow2)"},
+		{"backing", 0, OPTION_STRING, &i.backing, "on|off|DIR",
+			"where the other files of a VMDK image may be: on: beside it"},
 		TOOL_OPTIONS_JSON(json, output),
 		{"force-share", 'U', OPTION_FLAG, &i.shared, NULL,
 			"check although another process writes the image, which finds false "
@@ -254,12 +272,12 @@ int tool_check(const struct tool_command *self, int argc, char **argv)
 	if (repair && !streq(repair, "leaks") && !streq(repair, "all"))
 		return err_set(EINVAL, "-r %s: expected leaks or all", repair);
 	i.path = argv[0];
-	i.write = repair != NULL;
 	c.fix_leaks = repair != NULL;
 	c.fix_all = repair && streq(repair, "all");
-	r = tool_open(&i);
-	if (r >= 0)
-		r = disk_run_check(i.disk, &c);
+	r = open_checked(&i, repair != NULL);
+	if (r < 0)
+		return r;
+	r = disk_run_check(i.disk, &c);
 	if (r == -EOPNOTSUPP) {
 		fd_say(STDERR_FILENO, "caisson disk", err_msg());
 		return 63;

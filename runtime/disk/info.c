@@ -19,6 +19,8 @@ static void json_snapshots(struct json_out *o, const struct qcow2_snapshots *all
 		json_out_u64(o, "date-nsec", s->nanoseconds);
 		json_out_u64(o, "vm-clock-sec", s->vm_clock_ns / 1000000000);
 		json_out_u64(o, "vm-clock-nsec", s->vm_clock_ns % 1000000000);
+		if (s->has_icount && s->icount != UINT64_MAX)
+			json_out_u64(o, "icount", s->icount);
 		json_out_end_object(o);
 	}
 	json_out_end_array(o);
@@ -27,7 +29,7 @@ static void json_snapshots(struct json_out *o, const struct qcow2_snapshots *all
 /* What is told about one image. */
 struct shown {
 	const char *path;
-	const char *backing; /* path of the backing file; NULL: it was not opened */
+	const char *backing; /* path of the backing file; NULL: there is none */
 	struct disk_info info;
 	struct qcow2_snapshots all;
 };
@@ -132,6 +134,13 @@ static int add_image(struct disk *d, struct shown *s, struct strbuf *text, struc
 {
 	int r = disk_get_info(d, &s->info);
 
+	/* The path of a file that was not opened is not known to lead to a file, as in qemu-img. */
+	if (r >= 0 && !s->backing && s->info.backing) {
+		s->backing = str_starts(s->info.backing, "json:")
+				     ? s->info.backing
+				     : tool_beside(s->path, s->info.backing, &s->info.arena);
+		r = s->backing ? 0 : -ENOMEM;
+	}
 	if (r >= 0 && streq(disk_format_name(d), "qcow2"))
 		r = qcow2_snapshots_read(d, &s->all);
 	if (r < 0)

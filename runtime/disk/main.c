@@ -131,13 +131,21 @@ static int print_usage(void)
 	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
+static int start(const struct tool_command *c, int argc, char **argv)
+{
+	/* What caisson-inside and `serve` start would inherit the signal blocked. */
+	int r = c->run == tool_inside || c->run == tool_serve ? 0 : tool_hold_progress_signal();
+
+	return r < 0 ? r : c->run(c, argc, argv);
+}
+
 static int run(int argc, char **argv)
 {
 	if (argc < 2 || streq(argv[1], "--help") || streq(argv[1], "-h") || streq(argv[1], "help"))
 		return print_usage();
 	for (const struct tool_command *c = commands; c->name; c++)
 		if (streq(c->name, argv[1]))
-			return c->run(c, argc - 2, argv + 2);
+			return start(c, argc - 2, argv + 2);
 	return err_set(
 		EINVAL, "disk: unknown command \"%s\": `caisson disk --help` lists them", argv[1]);
 }

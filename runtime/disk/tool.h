@@ -251,6 +251,12 @@ struct tool_work {
 int tool_run(struct tool_work *w) must_check;
 
 /*
+ * Blocks SIGUSR1, which asks a command for its progress: it does not end the command, and
+ * tool_run() answers it.
+ */
+int tool_hold_progress_signal(void) must_check;
+
+/*
  * Lets the microVM that runs with the image `path` make its disk `size` bytes large (running.c).
  * Returns 1 if that is done, or 0 if no microVM uses the image.
  */

@@ -5,12 +5,12 @@
  * holes take no other work. Then the thread processes the piece without the lock.
  */
 #include <pthread.h>
+#include <signal.h>
+#include <time.h>
 
-#include "base/clock.h"
 #include "disk/tool.h"
 
 #define THREADS_MAX 16
-#define PROGRESS_MS 200
 
 struct state {
 	struct tool_work *w;
@@ -20,21 +20,48 @@ struct state {
 	 * the extent that disk_map() or disk_map_chain() returned last; may be longer than a piece
 	 */
 	struct disk_extent known;
-	int64_t shown;
+	double shown; /* the percentage that was printed last */
 	/* 0: the work goes on; 1: a thread has ended the work early; -errno: a thread has failed */
 	int result;
 	char message[ERR_MAX];
 };
 
+int tool_hold_progress_signal(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	return sigprocmask(SIG_BLOCK, &set, NULL) < 0 ? err_sys("block SIGUSR1") : 0;
+}
+
+/* Says whether SIGUSR1 has come since the last call. */
+static bool is_asked(void)
+{
+	static const struct timespec now = {0};
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	return sigtimedwait(&set, NULL, &now) == SIGUSR1;
+}
+
+/*
+ * Shows the progress as qemu-img does, because programs read it: with -p in steps of 1 % on
+ * standard output, without -p on standard error if SIGUSR1 asks for it.
+ */
 static void show_progress(struct state *s, bool last)
 {
-	int64_t now = clock_ms();
+	double percent = s->w->end ? 100.0 * (double)s->next / (double)s->w->end : 100.0;
+	bool asked = is_asked();
 
-	if (!s->w->progress || (!last && now - s->shown < PROGRESS_MS))
+	if (!s->w->progress && asked)
+		fprintf(stderr, "    (%3.2f/100%%)\n", percent);
+	if (!s->w->progress || (!last && !asked && percent < s->shown + 1))
 		return;
-	s->shown = now;
-	fprintf(stderr, "\r    (%.2f/100%%)%s",
-		s->w->end ? 100.0 * (double)s->next / (double)s->w->end : 100.0, last ? "\n" : "");
+	s->shown = percent;
+	printf("    (%3.2f/100%%)\r%s", percent, last ? "\n" : "");
+	fflush(stdout);
 }
 
 /*
@@ -136,18 +163,20 @@ static void *work(void *arg)
 
 int tool_run(struct tool_work *w)
 {
-	struct state s = {.w = w, .lock = PTHREAD_MUTEX_INITIALIZER};
+	struct state s = {.w = w, .lock = PTHREAD_MUTEX_INITIALIZER, .shown = -1};
 	pthread_t threads[THREADS_MAX];
 	unsigned n = 0, want = w->threads > THREADS_MAX ? THREADS_MAX : w->threads;
 
+	show_progress(&s, false);
 	while (n + 1 < want && pthread_create(&threads[n], NULL, work, &s) == 0)
 		n++;
 	work(&s);
 	while (n > 0)
 		pthread_join(threads[--n], NULL);
 	pthread_mutex_destroy(&s.lock);
-	if (s.result < 0)
-		return err_set(-s.result, "%s", s.message);
-	show_progress(&s, true);
-	return s.result;
+	if (s.result >= 0)
+		show_progress(&s, true);
+	else if (w->progress)
+		printf("\n");
+	return s.result < 0 ? err_set(-s.result, "%s", s.message) : s.result;
 }

@@ -157,10 +157,6 @@ def test_source_is_never_written(disk, raw):
     assert before == [hashlib.sha256(open(p, "rb").read()).digest() for p in (base, image)]
 
 
-def test_progress(disk, raw):
-    assert "100.00/100%" in disk("convert", "-p", raw, disk.path("a.qcow2")).ok().err
-
-
 def test_formats_are_named(disk, raw):
     """The format must be named: no command guesses it from the file's contents."""
     image = disk.path("image.img")

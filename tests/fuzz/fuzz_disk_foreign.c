@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the readers of VDI, VMDK, VHD and VHDX images: the image is opened, mapped and read.
- * Nothing may crash, hang or fail without a message. The input's first byte chooses the format.
- * Then come pieces: a place in the file (4 bytes, in units of 4 bytes), a length (2 bytes), and
- * that many bytes. The rest of the file is zeros. The fuzzer corrects the checksums of VHD and
+ * Fuzzes the readers of VDI, VMDK, VHD and VHDX images: the image is opened, mapped, read and
+ * checked. Nothing may crash, hang or fail without a message. The input's first byte chooses the
+ * format. Then come pieces: a place in the file (4 bytes, in units of 4 bytes), a length (2 bytes),
+ * and that many bytes. The rest of the file is zeros. The fuzzer corrects the checksums of VHD and
  * VHDX, because a mutation would never guess them.
  */
 #include <stdlib.h>
@@ -121,6 +121,34 @@ static void look(struct disk *d)
 	}
 }
 
+static void count_line(void *data, const char *line)
+{
+	uint64_t *lines = data;
+
+	if (!*line)
+		abort();
+	++*lines;
+}
+
+static void check(struct disk *d)
+{
+	uint64_t lines = 0;
+	struct disk_check c = {.report = count_line, .data = &lines};
+	int r = disk_run_check(d, &c);
+
+	must_tell(r);
+	if (r >= 0 && (lines == 0) != (c.errors == 0 && c.leaks == 0))
+		abort();
+	/* A check that reports no error means that all of the disk can be mapped. */
+	struct disk_extent e;
+	uint64_t at = 0;
+	for (unsigned i = 0; r >= 0 && c.errors == 0 && i < 64 && at < disk_size(d); i++) {
+		if (disk_map(d, at, disk_size(d) - at, &e) < 0)
+			abort();
+		at += e.length;
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct disk_dir none = {.fd = -EBADF};
@@ -150,8 +178,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	err_clear();
 	int r = disk_open(&d, fd, &o);
 	must_tell(r);
-	if (r >= 0)
+	if (r >= 0) {
 		look(d);
+		check(d);
+	}
 	disk_close(d);
 	return 0;
 }

@@ -78,6 +78,48 @@ int qcow2_bitmaps_each(struct qcow2 *q,
 	return r;
 }
 
+static int add_facts(void *data, struct qcow2 *q, const struct qcow2_bitmap *b)
+{
+	struct disk_info *i = data;
+	_cleanup_free_ char *name = strndup(b->name, b->name_length);
+
+	if (!name)
+		return disk_err(q->d, ENOMEM, "no memory");
+	int r = disk_fact_begin(i, NULL, DISK_FACT_OBJECT);
+	if (r >= 0)
+		r = disk_fact_begin(i, "flags", DISK_FACT_ARRAY);
+	if (r >= 0 && b->flags & IN_USE)
+		r = disk_fact_text(i, NULL, "in-use");
+	if (r >= 0 && b->flags & AUTO)
+		r = disk_fact_text(i, NULL, "auto");
+	if (r >= 0)
+		r = disk_fact_end(i);
+	if (r >= 0)
+		r = disk_fact_text(i, "name", name);
+	if (r >= 0)
+		r = disk_fact_number(i, "granularity", 1ull << b->granularity_bits);
+	return r < 0 ? r : disk_fact_end(i);
+}
+
+int qcow2_bitmap_facts(struct qcow2 *q, struct disk_info *i)
+{
+	/* The header declares all bitmaps invalid, so that they are as good as not there. */
+	if (!q->h.bitmaps || !(q->h.autoclear & QCOW2_BITMAPS))
+		return 0;
+	int r = disk_fact_begin(i, "bitmaps", DISK_FACT_ARRAY);
+	if (r < 0)
+		return r;
+	r = qcow2_bitmaps_each(q, add_facts, i);
+	bool damaged = r == -EINVAL;
+	if (r >= 0 || damaged)
+		r = disk_fact_end(i);
+	if (damaged && r >= 0)
+		r = disk_fact_text(i, "bitmaps-problem", err_msg());
+	if (damaged)
+		err_clear();
+	return r;
+}
+
 static int declare_stale(struct qcow2 *q)
 {
 	uint8_t b[8];

@@ -23,3 +23,6 @@ struct qcow2_bitmap {
  */
 int qcow2_bitmaps_each(struct qcow2 *q,
 	int (*f)(void *data, struct qcow2 *q, const struct qcow2_bitmap *b), void *data) must_check;
+
+/* Adds an array with the facts of each bitmap. If the directory is damaged, adds why instead. */
+int qcow2_bitmap_facts(struct qcow2 *q, struct disk_info *i) must_check;

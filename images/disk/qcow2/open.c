@@ -3,7 +3,7 @@
  * Opens and closes qcow2 images, collects the facts about an image, and defines the format's table
  * of functions.
  */
-#include "images/disk/qcow2/internal.h"
+#include "images/disk/qcow2/bitmaps.h"
 
 #define CACHE_DEFAULT (8u << 20)
 #define REFS_CACHE (1u << 20)
@@ -248,9 +248,7 @@ static int qcow2_info(struct disk *d, struct disk_info *i)
 		r = disk_fact_text(i, "data-file", h->data_file);
 	if (r >= 0 && q->has_data_file)
 		r = disk_fact_bool(i, "data-file-raw", h->autoclear & QCOW2_RAW_DATA);
-	if (r >= 0 && h->bitmaps)
-		r = disk_fact_number(i, "bitmaps", h->bitmaps);
-	return r;
+	return r < 0 ? r : qcow2_bitmap_facts(qcow2_of(d), i);
 }
 
 uint64_t qcow2_cluster_size(struct disk *d)

@@ -15,6 +15,16 @@
 #define VHDX_PAGE 4096u /* size of a page in bytes, the unit of the log */
 #define VHDX_MIB (1u << 20)
 
+/* Values of a block's state in the BAT. */
+enum { VHDX_NOT_PRESENT, VHDX_UNDEFINED, VHDX_ZERO, VHDX_UNMAPPED, VHDX_PRESENT = 6 };
+
+/*
+ * Bits 0 to 2 of a BAT entry are the state. Bits 20 to 63 are the file offset in MiB, so the masked
+ * entry is the offset in bytes.
+ */
+#define VHDX_STATE 7ull
+#define VHDX_OFFSET (~(uint64_t)(VHDX_MIB - 1))
+
 /* A page of the file that the log changes. */
 struct vhdx_page {
 	uint64_t at; /* offset of the page in the file, a multiple of VHDX_PAGE */
@@ -62,3 +72,15 @@ int vhdx_read_log(struct disk *d) must_check;
  */
 int vhdx_read_meta(struct disk *d, void *buf, size_t len, uint64_t offset, const char *what)
 	must_check;
+
+/*
+ * Finds where in the file the block is that the BAT entry at the file offset `at` names. `used` is
+ * how many bytes of the block the disk has.
+ */
+int vhdx_find_block(struct disk *d, uint64_t at, uint64_t entry, uint64_t used, uint64_t *ret)
+	must_check;
+
+/* Returns how many bytes of the disk the block has, which for the last block may be fewer. */
+uint64_t vhdx_bytes_of(const struct disk *d, uint64_t block);
+
+int vhdx_check(struct disk *d, struct disk_check *c) must_check;

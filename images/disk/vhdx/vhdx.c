@@ -30,9 +30,6 @@ static const uint8_t guid_sector[16] = {0x1d, 0xbf, 0x41, 0x81, 0x6f, 0xa9, 0x09
 static const uint8_t guid_physical[16] = {0xc7, 0x48, 0xa3, 0xcd, 0x5d, 0x44, 0x71, 0x44, 0x9c,
 	0xc9, 0xe9, 0x88, 0x52, 0x51, 0xc5, 0x56};
 
-/* Values of a block's state in the BAT. */
-enum { BLOCK_NOT_PRESENT, BLOCK_UNDEFINED, BLOCK_ZERO, BLOCK_UNMAPPED, BLOCK_PRESENT = 6 };
-
 /* Reads the header at the file offset `at`. Returns 1 if the header is valid, else 0. */
 static int read_header(struct disk *d, uint64_t at, uint8_t *h)
 {
@@ -277,11 +274,35 @@ static void vhdx_close(struct disk *d)
 	free(v);
 }
 
+int vhdx_find_block(struct disk *d, uint64_t at, uint64_t entry, uint64_t used, uint64_t *ret)
+{
+	const struct vhdx *v = vhdx_of(d);
+	uint64_t state = entry & VHDX_STATE, host = entry & VHDX_OFFSET;
+
+	*ret = host;
+	if (state != VHDX_PRESENT || host < VHDX_MIB || !disk_inside(host, used, v->file_size))
+		return disk_err(d, EIO,
+			"VHDX BAT: entry at offset %llu: found state %llu and offset %llu, "
+			"expected "
+			"a block within the file's %llu bytes",
+			(unsigned long long)at, (unsigned long long)state, (unsigned long long)host,
+			(unsigned long long)v->file_size);
+	return 0;
+}
+
+uint64_t vhdx_bytes_of(const struct disk *d, uint64_t block)
+{
+	const struct vhdx *v = vhdx_of(d);
+	uint64_t start = block * v->block_size;
+
+	return d->size - start < v->block_size ? d->size - start : v->block_size;
+}
+
 static int vhdx_map(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret)
 {
 	const struct vhdx *v = vhdx_of(d);
 	uint64_t block = offset / v->block_size, start = block * v->block_size;
-	uint64_t used = d->size - start < v->block_size ? d->size - start : v->block_size;
+	uint64_t used = vhdx_bytes_of(d, block), host;
 	uint64_t at = v->bat_at + (block + block / v->chunk_ratio) * 8;
 	uint8_t raw[8];
 
@@ -290,22 +311,14 @@ static int vhdx_map(struct disk *d, uint64_t offset, uint64_t length, struct dis
 		return r;
 	if (start + used - offset < length)
 		ret->length = start + used - offset;
-	/*
-	 * Bits 0 to 2 of a BAT entry are the state. Bits 20 to 63 are the file offset in MiB, so
-	 * the masked entry is the offset in bytes.
-	 */
-	uint64_t state = le64(raw) & 7, host = le64(raw) & ~(uint64_t)(VHDX_MIB - 1);
-	if (state <= BLOCK_UNMAPPED) {
-		ret->kind = state == BLOCK_NOT_PRESENT ? DISK_HOLE : DISK_ZERO;
+	uint64_t state = le64(raw) & VHDX_STATE;
+	if (state <= VHDX_UNMAPPED) {
+		ret->kind = state == VHDX_NOT_PRESENT ? DISK_HOLE : DISK_ZERO;
 		return 0;
 	}
-	if (state != BLOCK_PRESENT || host < VHDX_MIB || !disk_inside(host, used, v->file_size))
-		return disk_err(d, EIO,
-			"VHDX BAT: entry at offset %llu: found state %llu and offset %llu, "
-			"expected "
-			"a block within the file's %llu bytes",
-			(unsigned long long)at, (unsigned long long)state, (unsigned long long)host,
-			(unsigned long long)v->file_size);
+	r = vhdx_find_block(d, at, le64(raw), used, &host);
+	if (r < 0)
+		return r;
 	ret->kind = DISK_DATA;
 	ret->fd = d->fd;
 	ret->host = host + (offset - start);
@@ -327,4 +340,5 @@ const struct disk_format format_vhdx = {
 	.close = vhdx_close,
 	.map = vhdx_map,
 	.info = vhdx_info,
+	.check = vhdx_check,
 };

@@ -12,6 +12,12 @@
 #include "images/disk/format.h"
 
 #define VMDK_SECTOR 512
+#define VMDK_HEADER 79
+/*
+ * bytes of the marker before each compressed grain: the grain's sector and the length of its data
+ */
+#define VMDK_MARKER 12
+#define VMDK_ENTRIES_MAX 512       /* number of entries that a grain table may have */
 #define VMDK_NO_PARENT 0xffffffffu /* value of parent_cid if the image has no parent */
 
 enum vmdk_kind { VMDK_FLAT, VMDK_SPARSE, VMDK_ZERO };
@@ -31,10 +37,13 @@ struct vmdk_extent {
 
 	/* The members from here on are for VMDK_SPARSE. */
 	uint64_t directory; /* offset of the grain directory in the file */
-	uint32_t tables;    /* number of entries of the grain directory */
-	uint32_t entries;   /* number of entries of a grain table */
-	uint32_t grain;     /* size of a grain in bytes */
-	bool zero_grains;   /* whether a table entry of 1 means a grain of zeros */
+	uint64_t copy;      /* offset of the grain directory's copy in the file; 0: there is none */
+	uint64_t descriptor, descriptor_size; /* place of the embedded descriptor in the file */
+	uint64_t overhead; /* how many bytes at the beginning of the file are for the structures */
+	uint32_t tables;   /* number of entries of the grain directory */
+	uint32_t entries;  /* number of entries of a grain table */
+	uint32_t grain;    /* size of a grain in bytes */
+	bool zero_grains;  /* whether a table entry of 1 means a grain of zeros */
 	bool compressed;
 };
 
@@ -60,12 +69,40 @@ int vmdk_parse_descriptor(struct disk *d, struct vmdk *v, const char *text, bool
 	must_check;
 
 /*
- * Reads the header of the sparse extent in e->fd. Sets *ret_descriptor and *ret_descriptor_size to
- * offset and size, in bytes, of the embedded descriptor; both are 0 if there is none. If e->length
- * is 0, sets it to the length that the header gives.
+ * Reads the header of the sparse extent in e->fd. If e->length is 0, sets it to the length that the
+ * header gives. If there is no embedded descriptor, e->descriptor_size is 0.
  */
-int vmdk_sparse_open(struct disk *d, struct vmdk_extent *e, uint64_t *ret_descriptor,
-	uint64_t *ret_descriptor_size) must_check;
+int vmdk_sparse_open(struct disk *d, struct vmdk_extent *e) must_check;
+
+/* Returns the name of the extent's file for messages. */
+const char *vmdk_file_of(const struct disk *d, const struct vmdk_extent *e);
+
+/*
+ * Checks that the first `length` bytes of the grain table at the file offset `table` are in the
+ * file. Entry number i of the grain directory names the table.
+ */
+int vmdk_check_table(struct disk *d, const struct vmdk_extent *e, uint64_t i, uint64_t table,
+	uint64_t length) must_check;
+
+/*
+ * Checks that the first `length` bytes of the grain at the file offset `host` are in the file, or
+ * if it is compressed, its marker.
+ */
+int vmdk_check_grain(struct disk *d, const struct vmdk_extent *e, uint64_t grain, uint64_t host,
+	uint64_t length) must_check;
+
+/*
+ * Reads the marker of the compressed grain at the file offset `host`. *ret_size is the number of
+ * bytes behind the marker, and *ret_sector the first sector of the extent that they hold.
+ */
+int vmdk_read_marker(struct disk *d, const struct vmdk_extent *e, uint64_t host, uint32_t *ret_size,
+	uint64_t *ret_sector) must_check;
+
+/* The greatest number of bytes that a compressed grain may have. */
+static inline uint32_t vmdk_packed_max(const struct vmdk_extent *e)
+{
+	return 2 * e->grain + 1024;
+}
 
 /*
  * Does what disk_map() does, within one sparse extent. offset is in bytes from the beginning of the
@@ -77,3 +114,5 @@ int vmdk_sparse_map(struct disk *d, const struct vmdk_extent *e, uint64_t offset
 /* Reads bytes of one compressed grain. All bytes of one call lie within that grain. */
 int vmdk_sparse_unpack(struct disk *d, const struct vmdk_extent *e, uint64_t offset, void *buf,
 	size_t len) must_check;
+
+int vmdk_check(struct disk *d, struct disk_check *c) must_check;

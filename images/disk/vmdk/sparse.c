@@ -5,13 +5,7 @@
 #include "images/disk/vmdk/internal.h"
 
 #define MAGIC "KDMV"
-#define HEADER_SIZE 79
 #define GRAIN_MAX (16u << 20)
-#define ENTRIES_MAX 512
-/*
- * bytes of the marker before each compressed grain: the grain's sector and the length of its data
- */
-#define MARKER_SIZE 12
 /*
  * value of the grain directory's offset that means that only the copy of the header at the end of
  * the file has the offset
@@ -20,6 +14,7 @@
 
 enum {
 	FLAG_NEWLINE_TEST = 1 << 0,
+	FLAG_COPY = 1 << 1, /* there is a copy of the grain directory and the grain tables */
 	FLAG_ZERO_GRAINS = 1 << 2,
 	FLAG_COMPRESSED = 1 << 16,
 	FLAG_MARKERS = 1 << 17,
@@ -27,7 +22,7 @@ enum {
 
 #define COMPRESSION_DEFLATE 1
 
-static const char *file_of(struct disk *d, const struct vmdk_extent *e)
+const char *vmdk_file_of(const struct disk *d, const struct vmdk_extent *e)
 {
 	return e->name ? e->name : d->name;
 }
@@ -38,39 +33,39 @@ static int check_header(struct disk *d, const struct vmdk_extent *e, const uint8
 
 	if (memcmp(h, MAGIC, 4) != 0)
 		return disk_err(d, EINVAL, "extent \"%s\": found no \"" MAGIC "\" at its beginning",
-			file_of(d, e));
+			vmdk_file_of(d, e));
 	if (version < 1 || version > 3)
 		return disk_err(d, EOPNOTSUPP,
-			"extent \"%s\": version: found %u, expected 1, 2 or 3", file_of(d, e),
+			"extent \"%s\": version: found %u, expected 1, 2 or 3", vmdk_file_of(d, e),
 			version);
 	if (flags & FLAG_NEWLINE_TEST && memcmp(h + 73, "\n \r\n", 4) != 0)
 		return disk_err(d, EINVAL,
 			"extent \"%s\": its line ends were changed: it was copied as text, and is "
 			"damaged",
-			file_of(d, e));
+			vmdk_file_of(d, e));
 	if (flags & FLAG_COMPRESSED &&
 		(le16(h + 77) != COMPRESSION_DEFLATE || !(flags & FLAG_MARKERS)))
 		return disk_err(d, EOPNOTSUPP,
 			"extent \"%s\": compression: found algorithm %u%s, expected 1 (deflate) "
 			"with markers",
-			file_of(d, e), le16(h + 77),
+			vmdk_file_of(d, e), le16(h + 77),
 			flags & FLAG_MARKERS ? "" : " without markers");
 	return 0;
 }
 
 static int check_geometry(struct disk *d, struct vmdk_extent *e, uint64_t capacity, uint64_t grain)
 {
-	const char *name = file_of(d, e);
+	const char *name = vmdk_file_of(d, e);
 
 	if (grain == 0 || grain > GRAIN_MAX / VMDK_SECTOR || (grain & (grain - 1)))
 		return disk_err(d, EINVAL,
 			"extent \"%s\": grain size: found %llu sectors, expected a power of two up "
 			"to %u",
 			name, (unsigned long long)grain, GRAIN_MAX / VMDK_SECTOR);
-	if (e->entries == 0 || e->entries > ENTRIES_MAX)
+	if (e->entries == 0 || e->entries > VMDK_ENTRIES_MAX)
 		return disk_err(d, EINVAL,
 			"extent \"%s\": grain table entries: found %u, expected 1 to %u", name,
-			e->entries, ENTRIES_MAX);
+			e->entries, VMDK_ENTRIES_MAX);
 	if (capacity > INT64_MAX / VMDK_SECTOR || capacity == 0)
 		return disk_err(d, EINVAL,
 			"extent \"%s\": capacity: found %llu sectors, expected 1 to 2^54", name,
@@ -94,6 +89,7 @@ static int check_geometry(struct disk *d, struct vmdk_extent *e, uint64_t capaci
 			name, (unsigned long long)e->directory, (unsigned long long)tables,
 			(unsigned long long)e->file_size);
 	e->directory *= VMDK_SECTOR;
+	e->copy = e->copy > INT64_MAX / VMDK_SECTOR ? INT64_MAX : e->copy * VMDK_SECTOR;
 	e->tables = (uint32_t)tables;
 	return 0;
 }
@@ -107,22 +103,21 @@ static int read_footer(struct disk *d, const struct vmdk_extent *e, uint8_t *h)
 {
 	if (e->file_size < 3 * VMDK_SECTOR)
 		return disk_err(d, EINVAL, "extent \"%s\": found no footer: the image is cut short",
-			file_of(d, e));
+			vmdk_file_of(d, e));
 	int r = disk_read_meta_of(
-		d, e->fd, h, HEADER_SIZE, e->file_size - 2 * VMDK_SECTOR, "VMDK footer");
+		d, e->fd, h, VMDK_HEADER, e->file_size - 2 * VMDK_SECTOR, "VMDK footer");
 	if (r >= 0 && (memcmp(h, MAGIC, 4) != 0 || le64(h + 56) == AT_END))
 		return disk_err(d, EINVAL,
 			"extent \"%s\": found no footer 1024 bytes before its end: the image is "
 			"cut "
 			"short",
-			file_of(d, e));
+			vmdk_file_of(d, e));
 	return r < 0 ? r : check_header(d, e, h);
 }
 
-int vmdk_sparse_open(struct disk *d, struct vmdk_extent *e, uint64_t *ret_descriptor,
-	uint64_t *ret_descriptor_size)
+int vmdk_sparse_open(struct disk *d, struct vmdk_extent *e)
 {
-	uint8_t h[HEADER_SIZE];
+	uint8_t h[VMDK_HEADER];
 
 	int r = disk_read_meta_of(d, e->fd, h, sizeof(h), 0, "VMDK header");
 	if (r >= 0)
@@ -134,9 +129,9 @@ int vmdk_sparse_open(struct disk *d, struct vmdk_extent *e, uint64_t *ret_descri
 		return disk_err(d, EINVAL,
 			"extent \"%s\": descriptor: found it at sector %llu, expected it in the "
 			"file",
-			file_of(d, e), (unsigned long long)at);
-	*ret_descriptor = at * VMDK_SECTOR;
-	*ret_descriptor_size = at ? size * VMDK_SECTOR : 0;
+			vmdk_file_of(d, e), (unsigned long long)at);
+	e->descriptor = at * VMDK_SECTOR;
+	e->descriptor_size = at ? size * VMDK_SECTOR : 0;
 	if (le64(h + 56) == AT_END)
 		r = read_footer(d, e, h);
 	if (r < 0)
@@ -146,7 +141,23 @@ int vmdk_sparse_open(struct disk *d, struct vmdk_extent *e, uint64_t *ret_descri
 	e->compressed = le32(h + 8) & FLAG_COMPRESSED;
 	e->entries = le32(h + 44);
 	e->directory = le64(h + 56);
+	e->copy = le32(h + 8) & FLAG_COPY ? le64(h + 48) : 0;
+	e->overhead =
+		le64(h + 64) > INT64_MAX / VMDK_SECTOR ? e->file_size : le64(h + 64) * VMDK_SECTOR;
 	return check_geometry(d, e, le64(h + 12), le64(h + 20));
+}
+
+int vmdk_check_table(
+	struct disk *d, const struct vmdk_extent *e, uint64_t i, uint64_t table, uint64_t length)
+{
+	if (!disk_inside(table, length, e->file_size))
+		return disk_err(d, EIO,
+			"extent \"%s\": grain directory entry %llu: found a table at sector %llu, "
+			"expected it within the file's %llu bytes",
+			vmdk_file_of(d, e), (unsigned long long)i,
+			(unsigned long long)(table / VMDK_SECTOR),
+			(unsigned long long)e->file_size);
+	return 0;
 }
 
 /*
@@ -156,7 +167,7 @@ int vmdk_sparse_open(struct disk *d, struct vmdk_extent *e, uint64_t *ret_descri
 static int find_grain(
 	struct disk *d, const struct vmdk_extent *e, uint64_t grain, uint64_t *ret, bool *ret_table)
 {
-	uint64_t at = e->directory + grain / e->entries * 4;
+	uint64_t at = e->directory + grain / e->entries * 4, table, within;
 	uint8_t raw[4];
 
 	*ret = 0;
@@ -164,16 +175,27 @@ static int find_grain(
 	*ret_table = r >= 0 && le32(raw) != 0;
 	if (!*ret_table)
 		return r;
-	at = (uint64_t)le32(raw) * VMDK_SECTOR + grain % e->entries * 4;
-	if (!disk_inside(at, 4, e->file_size))
-		return disk_err(d, EIO,
-			"extent \"%s\": grain directory entry %llu: found a table at sector %u, "
-			"expected it within the file's %llu bytes",
-			file_of(d, e), (unsigned long long)(grain / e->entries), le32(raw),
-			(unsigned long long)e->file_size);
-	r = disk_read_meta_of(d, e->fd, raw, sizeof(raw), at, "VMDK grain table");
+	table = (uint64_t)le32(raw) * VMDK_SECTOR;
+	within = grain % e->entries * 4;
+	r = vmdk_check_table(d, e, grain / e->entries, table, within + 4);
+	if (r < 0)
+		return r;
+	r = disk_read_meta_of(d, e->fd, raw, sizeof(raw), table + within, "VMDK grain table");
 	*ret = (uint64_t)le32(raw) * VMDK_SECTOR;
 	return r;
+}
+
+int vmdk_check_grain(
+	struct disk *d, const struct vmdk_extent *e, uint64_t grain, uint64_t host, uint64_t length)
+{
+	if (!disk_inside(host, e->compressed ? VMDK_MARKER : length, e->file_size))
+		return disk_err(d, EIO,
+			"extent \"%s\": grain %llu: found it at offset %llu, expected it within "
+			"the "
+			"file's %llu bytes",
+			vmdk_file_of(d, e), (unsigned long long)grain, (unsigned long long)host,
+			(unsigned long long)e->file_size);
+	return 0;
 }
 
 int vmdk_sparse_map(
@@ -202,13 +224,9 @@ int vmdk_sparse_map(
 	ret->kind = host == 0 ? DISK_HOLE : e->compressed ? DISK_PACKED : DISK_DATA;
 	if (host == 0)
 		return 0;
-	if (!disk_inside(host, e->compressed ? MARKER_SIZE : within + covered, e->file_size))
-		return disk_err(d, EIO,
-			"extent \"%s\": grain %llu: found it at offset %llu, expected it within "
-			"the "
-			"file's %llu bytes",
-			file_of(d, e), (unsigned long long)grain, (unsigned long long)host,
-			(unsigned long long)e->file_size);
+	r = vmdk_check_grain(d, e, grain, host, within + covered);
+	if (r < 0)
+		return r;
 	if (!e->compressed) {
 		ret->fd = e->fd;
 		ret->host = host + within;
@@ -235,25 +253,40 @@ static int inflate_grain(const uint8_t *in, size_t in_len, uint8_t *out, size_t 
 	return left || (r != Z_STREAM_END && r != Z_BUF_ERROR) ? -EIO : 0;
 }
 
-/* Decompresses the first out_len bytes of the grain that is at the file offset `host`. */
-static int unpack_grain(
-	struct disk *d, const struct vmdk_extent *e, uint64_t host, uint8_t *out, size_t out_len)
+int vmdk_read_marker(struct disk *d, const struct vmdk_extent *e, uint64_t host, uint32_t *ret_size,
+	uint64_t *ret_sector)
 {
-	uint8_t marker[MARKER_SIZE];
+	uint8_t marker[VMDK_MARKER];
 
 	int r = disk_read_meta_of(d, e->fd, marker, sizeof(marker), host, "VMDK grain marker");
 	if (r < 0)
 		return r;
-	uint32_t size = le32(marker + 8);
-	if (size > 2 * e->grain + 1024 || !disk_inside(host + MARKER_SIZE, size, e->file_size))
+	*ret_sector = le64(marker);
+	*ret_size = le32(marker + 8);
+	if (*ret_size > vmdk_packed_max(e) ||
+		!disk_inside(host + VMDK_MARKER, *ret_size, e->file_size))
 		return disk_err(d, EIO,
 			"extent \"%s\": grain at offset %llu: found %u compressed bytes, expected "
 			"at most %u within the file",
-			file_of(d, e), (unsigned long long)host, size, 2 * e->grain + 1024);
+			vmdk_file_of(d, e), (unsigned long long)host, *ret_size,
+			vmdk_packed_max(e));
+	return 0;
+}
+
+/* Decompresses the first out_len bytes of the grain that is at the file offset `host`. */
+static int unpack_grain(
+	struct disk *d, const struct vmdk_extent *e, uint64_t host, uint8_t *out, size_t out_len)
+{
+	uint64_t sector;
+	uint32_t size;
+
+	int r = vmdk_read_marker(d, e, host, &size, &sector);
+	if (r < 0)
+		return r;
 	_cleanup_free_ uint8_t *in = malloc(size + 1);
 	if (!in)
 		return disk_err(d, ENOMEM, "no memory");
-	r = disk_read_meta_of(d, e->fd, in, size, host + MARKER_SIZE, "VMDK grain");
+	r = disk_read_meta_of(d, e->fd, in, size, host + VMDK_MARKER, "VMDK grain");
 	if (r < 0)
 		return r;
 	r = inflate_grain(in, size, out, out_len);
@@ -261,7 +294,7 @@ static int unpack_grain(
 		return disk_err(d, -r,
 			"extent \"%s\": grain at offset %llu: found no deflate data for the whole "
 			"grain: the image is damaged",
-			file_of(d, e), (unsigned long long)host);
+			vmdk_file_of(d, e), (unsigned long long)host);
 	return 0;
 }
 

@@ -40,7 +40,6 @@ static int check_flat(struct disk *d, const struct vmdk_extent *e)
 static int open_extent(struct disk *d, struct vmdk_extent *e)
 {
 	_cleanup_free_ char *path = NULL;
-	uint64_t descriptor, size;
 	struct stat st;
 
 	if (e->kind == VMDK_ZERO)
@@ -56,7 +55,7 @@ static int open_extent(struct disk *d, struct vmdk_extent *e)
 	if (!S_ISREG(st.st_mode))
 		return disk_err(d, EINVAL, "extent \"%s\": expected a regular file", e->name);
 	e->file_size = (uint64_t)st.st_size;
-	return e->kind == VMDK_FLAT ? check_flat(d, e) : vmdk_sparse_open(d, e, &descriptor, &size);
+	return e->kind == VMDK_FLAT ? check_flat(d, e) : vmdk_sparse_open(d, e);
 }
 
 static int open_described(struct disk *d, struct vmdk *v, uint64_t file_size)
@@ -84,7 +83,6 @@ static int open_described(struct disk *d, struct vmdk *v, uint64_t file_size)
 static int open_single(struct disk *d, struct vmdk *v, uint64_t file_size)
 {
 	_cleanup_free_ char *text = NULL;
-	uint64_t at, size;
 
 	v->extents = calloc(1, sizeof(*v->extents));
 	if (!v->extents)
@@ -92,13 +90,13 @@ static int open_single(struct disk *d, struct vmdk *v, uint64_t file_size)
 	v->n = 1;
 	v->extents[0].fd = d->fd;
 	v->extents[0].file_size = file_size;
-	int r = vmdk_sparse_open(d, &v->extents[0], &at, &size);
+	int r = vmdk_sparse_open(d, &v->extents[0]);
 	if (r < 0)
 		return r;
 	d->size = v->extents[0].length;
-	if (size == 0)
+	if (v->extents[0].descriptor_size == 0)
 		return 0;
-	r = read_text(d, at, size, &text);
+	r = read_text(d, v->extents[0].descriptor, v->extents[0].descriptor_size, &text);
 	return r < 0 ? r : vmdk_parse_descriptor(d, v, text, true);
 }
 
@@ -207,6 +205,29 @@ static int vmdk_unpack(struct disk *d, uint64_t offset, void *buf, size_t len)
 	return vmdk_sparse_unpack(d, e, offset - e->start, buf, len);
 }
 
+/* Adds the file of an extent, its kind in the descriptor's words, and what its header says. */
+static int extent_facts(struct disk *d, const struct vmdk_extent *e, struct disk_info *info)
+{
+	static const char *const kinds[] = {
+		[VMDK_FLAT] = "FLAT", [VMDK_SPARSE] = "SPARSE", [VMDK_ZERO] = "ZERO"};
+	const char *slash = strrchr(d->name, '/'), *name = e->name ? e->name : d->name;
+	int folder = e->name && *e->name != '/' && slash ? (int)(slash + 1 - d->name) : 0;
+	const char *path = arena_printf(&info->arena, "%.*s%s", folder, d->name, name);
+
+	int r = path ? disk_fact_begin(info, NULL, DISK_FACT_OBJECT) : -ENOMEM;
+	if (r >= 0 && e->kind == VMDK_SPARSE && e->fd >= 0 && e->compressed)
+		r = disk_fact_bool(info, "compressed", true);
+	if (r >= 0)
+		r = disk_fact_number(info, "virtual-size", e->length);
+	if (r >= 0 && e->kind != VMDK_ZERO)
+		r = disk_fact_text(info, "filename", path);
+	if (r >= 0 && e->kind == VMDK_SPARSE && e->fd >= 0)
+		r = disk_fact_number(info, "cluster-size", e->grain);
+	if (r >= 0)
+		r = disk_fact_text(info, "format", e->name ? kinds[e->kind] : "");
+	return r < 0 ? r : disk_fact_end(info);
+}
+
 static int vmdk_info(struct disk *d, struct disk_info *info)
 {
 	const struct vmdk *v = d->state;
@@ -220,7 +241,13 @@ static int vmdk_info(struct disk *d, struct disk_info *info)
 	int r = disk_fact_number(info, "cid", v->cid);
 	if (r >= 0)
 		r = disk_fact_number(info, "parent-cid", v->parent_cid);
-	return r < 0 ? r : disk_fact_text(info, "create-type", v->create_type);
+	if (r >= 0)
+		r = disk_fact_text(info, "create-type", v->create_type);
+	if (r >= 0)
+		r = disk_fact_begin(info, "extents", DISK_FACT_ARRAY);
+	for (size_t i = 0; i < v->n && r >= 0; i++)
+		r = extent_facts(d, &v->extents[i], info);
+	return r < 0 ? r : disk_fact_end(info);
 }
 
 static int other_file(const struct disk *d, size_t i)
@@ -238,4 +265,5 @@ const struct disk_format format_vmdk = {
 	.map = vmdk_map,
 	.unpack = vmdk_unpack,
 	.info = vmdk_info,
+	.check = vmdk_check,
 };
