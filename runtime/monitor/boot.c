@@ -189,10 +189,8 @@ static int open_log(struct monitor *m, int *ret_guest_end)
 		return err_sys("make a socket pair");
 	m->guest_log = socks[0];
 	*ret_guest_end = socks[1];
-	const int size = CONSOLE_SEND_BUFFER;
-	if (setsockopt(socks[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) < 0)
-		return err_sys("limit what the console's socket holds");
-	return 0;
+	return console_limit_socket(
+		socks[1], foreign_here(m) && m->a->machine->hypervisor == HYPERVISOR_QEMU);
 }
 
 /*
