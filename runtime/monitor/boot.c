@@ -34,6 +34,12 @@
  * of its own: the guest's machine ends at once after a panic.
  */
 #define FOREIGN_CMDLINE "panic=-1"
+/*
+ * Makes Linux reset the machine by a triple fault, upon which QEMU ends. Otherwise Linux finds no
+ * other way to reset QEMU's microvm than a jump to the entry of the BIOS, which now and then boots
+ * the same kernel again instead of resetting the machine.
+ */
+#define QEMU_CMDLINE " reboot=t"
 
 static int build_cmdline(struct monitor *m, const char **ret)
 {
@@ -42,6 +48,8 @@ static int build_cmdline(struct monitor *m, const char **ret)
 	_cleanup_strbuf_ struct strbuf b = {0};
 
 	int r = strbuf_addf(&b, "%s", foreign_here(m) ? FOREIGN_CMDLINE : CMDLINE);
+	if (r >= 0 && foreign_here(m) && c->hypervisor == HYPERVISOR_QEMU)
+		r = strbuf_addf(&b, "%s", QEMU_CMDLINE);
 	/* The kernel leaves the spare vCPUs off line until the agent puts them on line. */
 	if (r >= 0 && c->max_cpus > c->cpus)
 		r = strbuf_addf(&b, " maxcpus=%u", c->cpus);
