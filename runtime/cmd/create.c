@@ -66,6 +66,111 @@ static struct spec_strings strings_of(const struct option_list *l)
 	return (struct spec_strings){.v = l->v, .n = l->n};
 }
 
+/*
+ * The options of `run --image` and `run --disk` that a bundle's `run` and `create` do not have.
+ * `field` is what has the same effect in the bundle's config.json; NULL: nothing has.
+ */
+static const struct other_option {
+	const char *name;
+	char letter;
+	bool image, disk;
+	const char *field;
+} other_options[] = {
+	{"memory", 'm', true, true, "vm.hwConfig.memory or linux.resources.memory"},
+	{"cpus", 0, true, true, "vm.hwConfig.vcpus or linux.resources.cpu"},
+	{"hostname", 0, true, true, "hostname"},
+	{"platform", 0, true, true, NULL},
+	{"quiet", 'q', true, true, NULL},
+	{"store", 0, true, true, NULL},
+	{"disk", 0, false, true, "vm.image"},
+	{"append", 0, false, true, "vm.kernel.parameters"},
+	{"initrd", 0, false, true, "vm.kernel.initrd"},
+	{"kernel", 0, true, true, "vm.kernel.path"},
+	{"format", 0, false, true, "vm.image.format"},
+	{"backing", 0, false, true, NULL},
+	{"cloud-init", 0, false, true, NULL},
+	{"ephemeral", 0, false, true, NULL},
+	{"firmware", 0, false, true, NULL},
+	{"firmware-vars", 0, false, true, NULL},
+	{"inspect-kernel", 0, false, true, NULL},
+	{"network-config", 0, false, true, NULL},
+	{"overlay", 0, false, true, NULL},
+	{"size", 0, false, true, NULL},
+	{"ssh-key", 0, false, true, NULL},
+	{"ssh-user", 0, false, true, NULL},
+	{"vendor-data", 0, false, true, NULL},
+	{"vnc", 0, false, true, NULL},
+	{"cap-add", 0, true, false, "process.capabilities"},
+	{"cap-drop", 0, true, false, "process.capabilities"},
+	{"cgroup-parent", 0, true, false, "linux.cgroupsPath"},
+	{"device", 0, true, false, "linux.devices"},
+	{"entrypoint", 0, true, false, "process.args"},
+	{"env", 'e', true, false, "process.env"},
+	{"env-file", 0, true, false, "process.env"},
+	{"interactive", 'i', true, false, NULL},
+	{"label", 'l', true, false, "annotations"},
+	{"mount", 0, true, false, "mounts"},
+	{"name", 0, true, false, NULL},
+	{"pids-limit", 0, true, false, "linux.resources.pids"},
+	{"read-only", 0, true, false, "root.readonly"},
+	{"rm", 0, true, false, NULL},
+	{"root-disk", 0, true, false, NULL},
+	{"security-opt", 0, true, false, NULL},
+	{"stop-signal", 0, true, false, NULL},
+	{"tmpfs", 0, true, false, "mounts"},
+	{"tty", 't', true, false, "process.terminal"},
+	{"ulimit", 0, true, false, "process.rlimits"},
+	{"user", 'u', true, false, "process.user"},
+	{"volume", 'v', true, false, "mounts"},
+	{"workdir", 'w', true, false, "process.cwd"},
+};
+
+static const struct other_option *find_other(const char *word)
+{
+	const bool is_long = word[0] == '-' && word[1] == '-';
+	const char *name = word + (is_long ? 2 : 1);
+	size_t len = strcspn(name, "=");
+
+	if (word[0] != '-')
+		return NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(other_options); i++) {
+		const struct other_option *o = &other_options[i];
+		if ((strlen(o->name) == len && strncmp(o->name, name, len) == 0) ||
+			(!is_long && o->letter && o->letter == name[0]))
+			return o;
+	}
+	return NULL;
+}
+
+/*
+ * The caller calls this after it has failed to parse the command line, with the result r. If the
+ * user has given an option of `run --image` or `run --disk`, names what the option belongs to.
+ */
+static int explain_other_option(const struct command *self, int argc, char **argv, bool run, int r)
+{
+	const struct other_option *o = NULL;
+	_cleanup_strbuf_ struct strbuf field = {0};
+	int i = -1;
+
+	while (!o && ++i < argc && !streq(argv[i], "--"))
+		o = find_other(argv[i]);
+	if (!o)
+		return r;
+	if (o->field &&
+		strbuf_addf(&field, ", or set %s in the bundle's config.json", o->field) < 0)
+		return -ENOMEM;
+	if (!run && !o->image)
+		return err_set(EINVAL,
+			"%s: --%s is an option of `caisson run --disk FILE`, which boots a disk as "
+			"a machine: leave it out%s",
+			self->name, o->name, strbuf_str(&field));
+	return err_set(EINVAL, "%s: --%s needs %s%s%s: add %s%s%s, or leave it out%s", self->name,
+		o->name, o->image ? "--image" : "", o->image && o->disk && run ? " or " : "",
+		o->disk && run ? "--disk" : "", o->image ? "--image IMAGE" : "",
+		o->image && o->disk && run ? " or " : "", o->disk && run ? "--disk FILE" : "",
+		strbuf_str(&field));
+}
+
 static int parse_launch_options(
 	const struct command *self, int argc, char **argv, bool run, struct parsed *p)
 {
@@ -118,6 +223,8 @@ static int parse_launch_options(
 
 	put_options(p, defs, used);
 	int r = cmd_parse(self, used, argc, argv, &args);
+	if (r < 0)
+		r = explain_other_option(self, argc, argv, run, r);
 	if (r == 0)
 		o->id = args.v[0];
 	o->network.networks = strings_of(&p->networks);

@@ -6,11 +6,9 @@
  * packages are in them, if the host has these tools. The guest gets no other directory of the host,
  * such as /etc or /usr/local.
  */
-#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "base/libexec.h"
@@ -360,19 +358,15 @@ static int fill_bundle(struct arena *a, const struct inside_run *run, const char
 	return write_config(run, dir, root, &k);
 }
 
-int inside_make_bundle(struct arena *a, const struct inside_run *run, const char **ret)
+int inside_make_bundle(struct arena *a, const struct inside_run *run, struct inside_bundle *ret)
 {
-	const char *folder = getenv("TMPDIR") ?: "/var/tmp";
-	char *path = arena_printf(a, "%s/caisson-disk-XXXXXX", folder);
+	int r = inside_begin(a, run, ret);
 
-	*ret = path;
-	if (!path)
-		return -ENOMEM;
-	if (!mkdtemp(path))
-		return err_sys("create a directory in %s (TMPDIR names another one)", folder);
-	int r = fill_bundle(a, run, path);
 	if (r < 0)
-		inside_remove_bundle(path);
+		return r;
+	r = fill_bundle(a, run, ret->path);
+	if (r < 0)
+		inside_remove_bundle(ret->path);
 	return r;
 }
 
@@ -394,34 +388,28 @@ void inside_remove_bundle(const char *path)
 	err_set(EIO, "%s", message);
 }
 
-int inside_become_run(struct arena *a, const struct inside_run *run, const char *bundle)
+int inside_become_run(struct arena *a, const struct inside_run *run, const struct inside_bundle *b)
 {
 	const char *runtime = getenv(RUNTIME_VARIABLE), *state = getenv(STATE_VARIABLE);
 	const char *words[WORDS_MAX];
-	uint64_t random = 0;
 	size_t n = 0;
 
 	if (!runtime)
 		return err_set(EINVAL, "this program is executed by `caisson disk`");
-	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-		return err_sys("get random bytes");
-	const char *id = arena_printf(a, "disk-%016" PRIx64, random);
-	if (!id)
-		return -ENOMEM;
 	words[n++] = runtime;
 	if (state) {
 		words[n++] = "--root";
 		words[n++] = state;
 	}
 	const char *const rest[] = {
-		"run", "--isolation", "vm", "--bundle", bundle, "--remove-bundle"};
+		"run", "--isolation", "vm", "--bundle", b->path, "--remove-bundle"};
 	for (size_t i = 0; i < ARRAY_SIZE(rest); i++)
 		words[n++] = rest[i];
 	if (run->options->hypervisor) {
 		words[n++] = "--hypervisor";
 		words[n++] = run->options->hypervisor;
 	}
-	words[n++] = id;
+	words[n++] = b->id;
 	words[n] = NULL;
 	execv(runtime, (char *const *)words);
 	return err_sys("execute %s", runtime);
@@ -429,12 +417,12 @@ int inside_become_run(struct arena *a, const struct inside_run *run, const char 
 
 int inside_execute(struct arena *a, const struct inside_run *run)
 {
-	const char *bundle;
-	int r = inside_make_bundle(a, run, &bundle);
+	struct inside_bundle b;
+	int r = inside_make_bundle(a, run, &b);
 
 	if (r < 0)
 		return r;
-	r = inside_become_run(a, run, bundle);
-	inside_remove_bundle(bundle);
+	r = inside_become_run(a, run, &b);
+	inside_remove_bundle(b.path);
 	return r;
 }

@@ -72,9 +72,10 @@ int inside_host_tar(
  * `in` is set, else its standard output, and *ret_end is the other end of the pipe. Returns the
  * child's pid.
  */
-static int start_run(
-	struct arena *a, const struct inside_run *run, const char *bundle, bool in, int *ret_end)
+static int start_run(struct arena *a, const struct inside_run *run, const struct inside_bundle *b,
+	bool in, int *ret_end)
 {
+	const pid_t self = getpid();
 	int ends[2];
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
@@ -84,9 +85,9 @@ static int start_run(
 	pid_t pid = fork();
 	if (pid == 0) {
 		if (dup2(theirs, in ? STDIN_FILENO : STDOUT_FILENO) >= 0 &&
-			inside_become_run(a, run, bundle) < 0)
+			(inside_end_with(self) < 0 || inside_become_run(a, run, b) < 0))
 			fd_say(STDERR_FILENO, "caisson disk", err_msg());
-		inside_remove_bundle(bundle);
+		inside_remove_bundle(b->path);
 		_exit(1);
 	}
 	close(theirs);
@@ -157,17 +158,17 @@ static void *watch_signals(void *data)
  */
 static int begin_copy(struct arena *a, const struct inside_run *run, bool in, struct copying *c)
 {
-	const char *bundle;
-	int r = inside_make_bundle(a, run, &bundle);
+	struct inside_bundle b;
+	int r = inside_make_bundle(a, run, &b);
 
 	if (r < 0)
 		return r;
 	c->interrupt = interrupt_block();
 	if (c->interrupt < 0) {
-		inside_remove_bundle(bundle);
+		inside_remove_bundle(b.path);
 		return c->interrupt;
 	}
-	c->pid = r = start_run(a, run, bundle, in, &c->pipe);
+	c->pid = r = start_run(a, run, &b, in, &c->pipe);
 	if (r < 0)
 		return r;
 	c->child = pidfd_open(c->pid, 0);
@@ -433,16 +434,18 @@ int inside_take_boot(struct arena *a, const struct inside_options *o, const char
 	const struct tree_options options = {
 		.warn = warn, .plain = true, .max_bytes = BOOT_BYTES_MAX, .squash = true};
 	struct inside_run run;
-	const char *bundle;
+	struct inside_bundle b = {.lock = -EBADF};
 	_cleanup_fd_ int from = -EBADF;
 	unsigned seen = 0;
 
 	int r = inside_prepare(a, &boot, o, disk, &run);
 	if (r >= 0)
-		r = inside_make_bundle(a, &run, &bundle);
+		r = inside_make_bundle(a, &run, &b);
+	/* The machine that boots later is not to inherit the lock of this microVM. */
+	_cleanup_fd_ int lock = b.lock;
 	if (r < 0)
 		return r;
-	pid_t pid = r = start_run(a, &run, bundle, false, &from);
+	pid_t pid = r = start_run(a, &run, &b, false, &from);
 	if (r < 0)
 		return r;
 	/*

@@ -12,6 +12,7 @@
  * 	main.c     the table of commands
  * 	host.c     the options of a command, and what becomes of them
  * 	bundle.c   the bundle
+ * 	guard.c    what is removed if the command is killed
  * 	copy.c     `cp` on the host: packs what goes in, and unpacks what comes out
  * 	guest.c    the guest's role: sets the guest up, and calls the command
  * 	devices.c  block devices, and what is on them
@@ -124,17 +125,45 @@ struct inside_run {
 	/* arguments that follow the options on the guest's command line */
 	char **words;
 	int nwords;
+	const char *target; /* where `mount` mounts the disk on the host; NULL: nowhere */
+	pid_t *relay; /* the pid of the relay of `mount`, in memory that all processes share */
 };
 
-/* Makes the bundle of the microVM in a new directory. *ret is the directory's path. */
-int inside_make_bundle(struct arena *a, const struct inside_run *r, const char **ret) must_check;
+/* The bundle of a microVM, and the container that `caisson run` makes from it. */
+struct inside_bundle {
+	char *path;
+	const char *id; /* the container's ID */
+	/*
+	 * descriptor with a lock that lasts until the last process of the command has ended
+	 * (guard.c)
+	 */
+	int lock;
+};
+
+/*
+ * Makes the directory of a bundle, and a process that removes the directory and the container if
+ * the command is killed.
+ */
+int inside_begin(struct arena *a, const struct inside_run *r, struct inside_bundle *ret) must_check;
+/*
+ * Makes the kernel kill this process, a child of the process `parent`, when the parent ends. The
+ * setting stays when this process executes another program.
+ */
+int inside_end_with(pid_t parent) must_check;
+/* Takes away the mount of a `caisson disk mount` whose relay has ended. */
+void inside_drop_mount(const struct inside_run *run);
+
+/* Makes the bundle of the microVM in a new directory. */
+int inside_make_bundle(struct arena *a, const struct inside_run *r, struct inside_bundle *ret)
+	must_check;
 /*
  * Writes linux.namespaces of config.json, with the namespaces that the bundle of a microVM needs.
  */
 void inside_put_namespaces(struct json_out *o);
 void inside_remove_bundle(const char *dir);
 /* Executes `caisson run` with the bundle in this process. Returns only after a failure. */
-int inside_become_run(struct arena *a, const struct inside_run *r, const char *bundle) must_check;
+int inside_become_run(struct arena *a, const struct inside_run *r, const struct inside_bundle *b)
+	must_check;
 /*
  * Makes the bundle of the microVM and executes `caisson run` with it in this process. Returns only
  * after a failure.

@@ -189,9 +189,12 @@ static int choose_image(struct arena *a, const struct machine_options *o,
 static int link_file(const struct machine_bundle *b, const char *path, const char *name, bool hard)
 {
 	_cleanup_free_ char *real = realpath(path, NULL);
+	struct stat st;
 
-	if (!real)
+	if (!real || stat(real, &st) < 0)
 		return err_sys("--%s %s", name, path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(EINVAL, "--%s %s: expected a file", name, path);
 	if (hard && linkat(AT_FDCWD, real, b->dir, name, 0) == 0)
 		return 0;
 	return symlinkat(real, b->dir, name) < 0 ? err_sys("link %s", name) : 0;

@@ -57,8 +57,9 @@ struct relay {
 };
 
 /* Starts `caisson run` with pipes for its standard input and output. */
-static int start_guest(struct arena *a, struct relay *r, const char *bundle)
+static int start_guest(struct arena *a, struct relay *r, const struct inside_bundle *b)
 {
+	const pid_t self = getpid();
 	int in[2], out[2];
 
 	if (pipe2(in, O_CLOEXEC) < 0)
@@ -80,9 +81,10 @@ static int start_guest(struct arena *a, struct relay *r, const char *bundle)
 	if (r->pid > 0)
 		return 0;
 	if (dup2(theirs_in, STDIN_FILENO) >= 0 && dup2(theirs_out, STDOUT_FILENO) >= 0 &&
-		dup2(r->errors, STDERR_FILENO) >= 0 && inside_become_run(a, r->run, bundle) < 0)
+		dup2(r->errors, STDERR_FILENO) >= 0 &&
+		(inside_end_with(self) < 0 || inside_become_run(a, r->run, b) < 0))
 		fd_say(STDERR_FILENO, "caisson disk", err_msg());
-	inside_remove_bundle(bundle);
+	inside_remove_bundle(b->path);
 	_exit(1);
 }
 
@@ -201,6 +203,14 @@ static void detach(const struct relay *r)
 	umount2(r->target, MNT_DETACH | MNT_FORCE | UMOUNT_NOFOLLOW);
 }
 
+void inside_drop_mount(const struct inside_run *run)
+{
+	pid_t pid = 0;
+
+	if (find_relay(run->target, &pid) >= 0 && pid > 0 && pid == *run->relay)
+		umount2(run->target, MNT_DETACH | UMOUNT_NOFOLLOW);
+}
+
 /* Copies requests until the kernel has no mount any more. Then closes the guest's input. */
 static void *copy_requests(void *data)
 {
@@ -296,13 +306,13 @@ static int await_ready(const struct relay *r)
 }
 
 /* Implements the process in the background. Returns its exit code. */
-static int run_relay(struct arena *a, struct relay *r, const char *bundle, int ready)
+static int run_relay(struct arena *a, struct relay *r, const struct inside_bundle *b, int ready)
 {
 	char message[ERR_MAX];
-	int result = start_guest(a, r, bundle);
+	int result = start_guest(a, r, b);
 
 	if (result < 0) {
-		inside_remove_bundle(bundle);
+		inside_remove_bundle(b->path);
 		return result;
 	}
 	result = await_ready(r);
@@ -324,15 +334,17 @@ static int run_relay(struct arena *a, struct relay *r, const char *bundle, int r
 	return err_set(-result, "%s", message);
 }
 
-static _Noreturn void become_relay(struct arena *a, struct relay *r, const char *bundle, int ready)
+static _Noreturn void become_relay(
+	struct arena *a, struct relay *r, const struct inside_bundle *b, int ready)
 {
 	int result = -ENOMEM;
 
+	*r->run->relay = getpid();
 	setsid();
 	signal(SIGPIPE, SIG_IGN);
 	r->buffers = malloc(2 * (size_t)MESSAGE_MAX);
 	if (r->buffers)
-		result = run_relay(a, r, bundle, ready);
+		result = run_relay(a, r, b, ready);
 	if (result < 0)
 		fd_say(STDERR_FILENO, "caisson disk", err_msg());
 	_exit(result < 0 ? 1 : result);
@@ -374,7 +386,7 @@ int inside_host_mount(
 	_cleanup_arena_ struct arena a = {0};
 	struct inside_run run;
 	struct relay r = {.run = &run, .to = -EBADF, .from = -EBADF, .errors = -EBADF};
-	const char *bundle;
+	struct inside_bundle b;
 	int ends[2];
 
 	if (geteuid() != 0)
@@ -392,17 +404,22 @@ int inside_host_mount(
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_sys("make a pipe");
 	_cleanup_fd_ int ready = ends[0], theirs = ends[1];
-	result = inside_make_bundle(&a, &run, &bundle);
+	run.target = r.target;
+	run.relay = mmap(
+		NULL, sizeof(pid_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (run.relay == MAP_FAILED)
+		return err_sys("get memory");
+	result = inside_make_bundle(&a, &run, &b);
 	if (result < 0)
 		return result;
 	pid_t pid = fork();
 	if (pid == 0)
-		become_relay(&a, &r, bundle, theirs);
+		become_relay(&a, &r, &b, theirs);
 	fd_close(&theirs);
 	if (pid > 0)
 		return await_relay(pid, ready, interrupt);
 	result = err_sys("make a process");
-	inside_remove_bundle(bundle);
+	inside_remove_bundle(b.path);
 	return result;
 }
 

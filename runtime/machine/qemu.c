@@ -45,8 +45,29 @@ static bool lacks_something(const char *words)
 	return false;
 }
 
+/*
+ * Says whether `words` mean that QEMU cannot boot the machine's kernel. QEMU's check of a bzImage
+ * is part of every QEMU, so that no newer QEMU would help.
+ */
+static bool blames_kernel(const char *words)
+{
+	static const char *const blames[] = {
+		"invalid kernel header", "linux kernel too old to load a ram disk"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(blames); i++)
+		if (strstr(words, blames[i]))
+			return true;
+	return false;
+}
+
 int qemu_exit_error(int code, const char *words, bool parameters)
 {
+	if (code == 1 && blames_kernel(words))
+		return err_set(ENOEXEC,
+			"the kernel (--kernel, vm.kernel.path) is none that QEMU can boot: "
+			"expected a "
+			"bzImage (vmlinuz) or a PVH kernel for x86-64: QEMU said: %s",
+			words);
 	if (code == 1 && lacks_something(words))
 		return err_set(ENOTSUP,
 			"QEMU ended with exit code 1: %s (needed: QEMU %d.%d or later with "

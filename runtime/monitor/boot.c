@@ -34,6 +34,12 @@
  * of its own: the guest's machine ends at once after a panic.
  */
 #define FOREIGN_CMDLINE "panic=-1"
+/*
+ * Makes Linux reset the machine by a triple fault, upon which QEMU ends. Otherwise Linux finds no
+ * other way to reset QEMU's microvm than a jump to the entry of the BIOS, which now and then boots
+ * the same kernel again instead of resetting the machine.
+ */
+#define QEMU_CMDLINE " reboot=t"
 
 static int build_cmdline(struct monitor *m, const char **ret)
 {
@@ -42,6 +48,8 @@ static int build_cmdline(struct monitor *m, const char **ret)
 	_cleanup_strbuf_ struct strbuf b = {0};
 
 	int r = strbuf_addf(&b, "%s", foreign_here(m) ? FOREIGN_CMDLINE : CMDLINE);
+	if (r >= 0 && foreign_here(m) && c->hypervisor == HYPERVISOR_QEMU)
+		r = strbuf_addf(&b, "%s", QEMU_CMDLINE);
 	/* The kernel leaves the spare vCPUs off line until the agent puts them on line. */
 	if (r >= 0 && c->max_cpus > c->cpus)
 		r = strbuf_addf(&b, " maxcpus=%u", c->cpus);
@@ -189,10 +197,8 @@ static int open_log(struct monitor *m, int *ret_guest_end)
 		return err_sys("make a socket pair");
 	m->guest_log = socks[0];
 	*ret_guest_end = socks[1];
-	const int size = CONSOLE_SEND_BUFFER;
-	if (setsockopt(socks[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) < 0)
-		return err_sys("limit what the console's socket holds");
-	return 0;
+	return console_limit_socket(
+		socks[1], foreign_here(m) && m->a->machine->hypervisor == HYPERVISOR_QEMU);
 }
 
 /*

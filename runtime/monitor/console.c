@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -45,6 +46,17 @@ int console_init(struct console *c, int in, int out)
 	c->viewers[0].out = out;
 	c->ring = malloc(CONSOLE_RING);
 	return c->ring ? 0 : err_set(ENOMEM, "out of memory");
+}
+
+int console_limit_socket(int sock, bool by_bytes)
+{
+	const int size = CONSOLE_SEND_BUFFER, large = CONSOLE_SEND_BUFFER_OF_BYTES;
+
+	if (by_bytes && setsockopt(sock, SOL_SOCKET, SO_SNDBUFFORCE, &large, sizeof(large)) == 0)
+		return 0;
+	return setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) < 0
+		       ? err_sys("limit what the console's socket holds")
+		       : 0;
 }
 
 static void leave(struct console_viewer *v)

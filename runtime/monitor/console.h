@@ -21,12 +21,16 @@
 #define CONSOLE_BEHIND (CONSOLE_RING / 2)
 /*
  * The send buffer of the socket from the machine. The kernel doubles the number, and takes one more
- * piece of up to 32 KiB, so the socket never holds more than CONSOLE_RING - CONSOLE_BEHIND. It also
- * counts several hundred bytes for each write, and QEMU's serial port writes each byte by itself: a
- * smaller buffer holds too few of them, and a guest that does not wait for its port then loses
- * output, because QEMU's port keeps only one byte more.
+ * piece of up to 32 KiB, so the socket never holds more than CONSOLE_RING - CONSOLE_BEHIND.
  */
 #define CONSOLE_SEND_BUFFER (104 << 10)
+/*
+ * The same if the machine writes each byte by itself, as QEMU's serial port does. The kernel counts
+ * several hundred bytes for each write, so that the smaller buffer would hold some 270 bytes only.
+ * QEMU's port keeps up to 17 more, and a guest does not wait long: Linux overwrites what the port
+ * has not sent after 10 ms for each byte.
+ */
+#define CONSOLE_SEND_BUFFER_OF_BYTES (4 << 20)
 #define CONSOLE_INPUT 1024
 #define CONSOLE_VIEWERS 9
 /* how many descriptors console_poll() lists */
@@ -56,6 +60,12 @@ struct console {
  * with O_NONBLOCK.
  */
 int console_init(struct console *c, int in, int out) must_check;
+/*
+ * Sets how much the socket holds to which the machine writes its output. `by_bytes` says that the
+ * machine writes each byte by itself. Without CAP_NET_ADMIN the socket gets the smaller buffer also
+ * then.
+ */
+int console_limit_socket(int sock, bool by_bytes) must_check;
 /* Frees the console and closes the viewers' descriptors. Does nothing for a zeroed struct. */
 void console_release(struct console *c);
 /*

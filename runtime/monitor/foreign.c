@@ -111,8 +111,6 @@ int foreign_signal(struct monitor *m, int sig)
 
 int foreign_ended(struct monitor *m)
 {
-	while (monitor_on_log(m))
-		;
 	/*
 	 * A guest's end can be a panic, because a kernel that panics resets the machine (panic=-1).
 	 * So the output of the console tells whether the kernel has panicked or the guest was

@@ -192,6 +192,9 @@ static int on_engine_end(struct monitor *m)
 
 	if (m->phase >= PHASE_EXITED)
 		return 0;
+	/* The hypervisor has ended, also if it has failed, so the rest of the output has an end. */
+	while (foreign_here(m) && monitor_on_log(m))
+		;
 	if (r >= 0 && foreign_here(m))
 		return foreign_ended(m);
 	/*

@@ -300,7 +300,7 @@ def test_2024_21626_program_through_a_descriptor(ctr):
 
 
 def test_2024_21626_only_stdio_is_open(ctr, rt):
-    rt.prefix = ["bash", "-c", 'exec 8</ 9</sys/fs/cgroup; exec "$@"', "sh"]
+    rt.prefix = ["bash", "-c", 'exec 8</ 9</sys/fs/cgroup; exec "$@"', "sh", *rt.prefix]
     c = ctr("probe", "fds").write()
     assert [l.split()[0] for l in c.run().ok().out.splitlines()] == ["0", "1", "2"]
 

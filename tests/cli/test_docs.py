@@ -18,6 +18,9 @@ README = os.path.join(REPO, "README.md")
 TOP_FOLDERS = ["cgroups", "images", "netsetup", "runtime", "tests"]
 READMES = ["README.md", *(f"{d}/README.md" for d in TOP_FOLDERS), "tests/bench/README.md", "tests/host/README.md", "tests/plugin/README.md"]
 COMMANDS = "create start run exec state list ps kill stop logs rm pause resume checkpoint restore update events delete console spec plan features image net volume machine doctor disk".split()
+# the options that `run --image` has only for an image that contains a disk
+MACHINE_ONLY = {"--" + w for w in ("ephemeral size overlay format cloud-init vendor-data network-config ssh-key ssh-user vnc firmware firmware-vars "
+                                   "append initrd inspect-kernel").split()}
 ANY = {("--help", "-h", "")}  # these options are not listed for each command, but in GLOBAL OPTIONS
 
 
@@ -130,6 +133,31 @@ def test_values_of_help_are_the_programs(rt, command, name):
     words = [f"{name}=no-such-value", command] if is_global else [command, f"{name}=no-such-value"]
     r = rt(*words, *(["x"] if command != "list" else []))
     assert r.rc != 0 and "no-such-value" in r.err and all(w in r.err for w in arg.split("|")), r
+
+
+@pytest.mark.parametrize("command", ["run", "create"])
+def test_options_of_images_and_disks(rt, command):
+    """The error about an option that a bundle does not have says that an image or a disk has it, and adding that is what helps."""
+    own = help_options(help_text(rt, "run"))
+    kinds = {"--image": help_options(rt(command, "--image", "x", "--help").ok().out)}
+    if command == "run":
+        kinds["--disk"] = help_options(rt(command, "--disk", "x", "--help").ok().out)
+    machines = {"--disk", "--kernel", "--initrd", "--append"} if command == "run" else set()  # these make a machine by themselves
+    others = {w for has in kinds.values() for name, letter, _ in has for w in (name, letter) if w}
+    others -= {w for name, letter, _ in own for w in (name, letter)} | {"--help", "-h", "--image"} | machines
+    assert len(others) > 30
+    for word in sorted(others):
+        r = rt(command, word, "x", "y").failed()
+        (name,) = {n for has in kinds.values() for n, letter, _ in has if word in (n, letter)}
+        needs = [k for k, has in kinds.items() if name in {n for n, _, _ in has}]
+        # What only machines have is among the options of `run --image` for images that contain a disk.
+        if "--disk" in needs and name in MACHINE_ONLY:
+            needs = ["--disk"]
+        if command == "create" and name in MACHINE_ONLY:
+            assert f"{name} is an option of `caisson run --disk" in r.err, r
+        else:
+            assert f"{name} needs {' or '.join(needs)}: add {needs[0]} " in r.err, r
+    assert "process.env in" in rt(command, "-eA=b", "x").failed("--env").err
 
 
 @pytest.mark.parametrize("page", PAGES, ids=os.path.basename)

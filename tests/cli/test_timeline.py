@@ -172,9 +172,10 @@ def test_full_disk_is_a_warning(ctr, tmp):
 def test_file_is_not_for_the_container(ctr, tmp):
     """Not even with --preserve-fds, which passes on numbers that the file could have got."""
     c = ctr.sh("ls -l /proc/self/fd").write()
-    c.rt.prefix = ["sh", "-c", 'exec "$@" 3</dev/null', "sh"]
+    before = c.rt.prefix
+    c.rt.prefix = ["sh", "-c", 'exec "$@" 3</dev/null', "sh", *before]
     r = c.rt("run", "--preserve-fds", "1", "--timeline", os.path.join(tmp, "t.json"), "--bundle", c.bundle, c.id).ok()
-    c.rt.prefix = []
+    c.rt.prefix = before
     assert "3 -> /dev/null" in r.out and "t.json" not in r.out
 
 

@@ -84,7 +84,7 @@ def test_device_of_an_unmapped_owner(ctr, who):
 
 
 def no_mknod(c):
-    c.rt.prefix = ["setpriv", "--bounding-set", "-mknod", "--inh-caps", "-mknod"]
+    c.rt.prefix = ["setpriv", "--bounding-set", "-mknod", "--inh-caps", "-mknod", *c.rt.prefix]
 
 
 def test_devices_without_the_right_to_make_any(ctr):

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,6 +144,54 @@ static void broken_share(void **state)
 		fail_msg("ended by: %s", h.m.cpus.why);
 }
 
+/* Plays the host, but reads the console only when the guest has switched the machine off. */
+static void *read_late(void *arg)
+{
+	struct host *late = arg;
+	struct pollfd p = {late->m.cpus.ended, POLLIN, 0};
+
+	(void)poll(&p, 1, LIMIT_MS);
+	return host_live(late);
+}
+
+/*
+ * Checks that machine_run() writes what the console still holds when the guest has switched the
+ * machine off, and waits for its reader. The pipe of the console is full until then.
+ */
+static void last_output_by(bool serial)
+{
+	static const char filler[4096];
+
+	host_open(&h, guest_path);
+	struct machine_options o = {.kvm = "/dev/kvm",
+		.memory.size = 16 * MIB,
+		.cpus = 1,
+		.kernel = h.kernel,
+		.initramfs = -EBADF,
+		.cmdline = "L",
+		.console_in = h.keys[0],
+		.console_out = h.console[1],
+		.serial = serial};
+
+	while (write(h.console[1], filler, sizeof(filler)) > 0)
+		;
+	if (machine_build(&h.m, &o) < 0)
+		fail_msg("%s", err_msg());
+	assert_int_equal(pthread_create(&h.thread, NULL, read_late, &h), 0);
+	assert_int_equal(machine_run(&h.m), VM_END_POWEROFF);
+	eventfd_write(h.stop, 1);
+	pthread_join(h.thread, NULL);
+	machine_release(&h.m);
+	host_close(&h);
+	assert_non_null(strstr(h.said, "\nok "));
+}
+
+static void last_output(void **state)
+{
+	last_output_by(true);
+	last_output_by(false);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -154,6 +203,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(resets_under_way),
 		cmocka_unit_test(two_cpus),
 		cmocka_unit_test(broken_share),
+		cmocka_unit_test(last_output),
 	};
 
 	if (access("/dev/kvm", R_OK | W_OK) < 0) {

@@ -624,7 +624,9 @@ def test_wrong_disks(machines, tmp, rt):
     machines.run("--disk", disk, "--ephemeral", "--inspect-kernel", "/etc/passwd").failed("--inspect-kernel: /etc/passwd")
     raw = put(tmp, "d.raw", b"\0" * MiB)
     r = machines.run("--disk", raw, "--kernel", put(tmp, "k", b"no kernel" * 1000), timeout=60)
-    assert r.rc == 1 and re.search("kernel", r.err), r
+    assert r.rc == 1 and "expected" in r.err and "(vmlinuz)" in r.err and "needed: QEMU" not in r.err, r
+    for option in ("--kernel", "--initrd"):
+        machines.run("--disk", raw, *([] if option == "--kernel" else ["--kernel", raw]), option, tmp).failed(f"{option} {tmp}: expected a file")
     # Someone else has it open for writing, as QEMU does it.
     with open(raw, "r+b") as f:
         import fcntl

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from harness import oci, registry
+from harness import mode, oci, registry
 from harness.pvh import pvh_kernel
 from test_inside import put
 from test_machine import machines, until  # pylint: disable=unused-import
@@ -74,6 +74,8 @@ def test_boot_by_http(machines, rt, web, images):
     for seen in (["/k", "/kernel", "/i"], ["/i"]):
         r = machines.run(*words, timeout=120)
         assert "PVH: " in r.out and "a=1 b" in r.out and " + the initramfs end" in r.out, r
+        # Without reboot=t a reboot of Linux on QEMU's microvm now and then boots the kernel again.
+        assert ("reboot=t" in r.out) == (mode.HYPERVISOR == "qemu"), r
         assert r.rc == 0 and web.seen == seen, (r, web.seen)
         web.seen.clear()
     assert os.listdir(machines.dir) == []

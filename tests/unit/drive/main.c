@@ -30,6 +30,7 @@ static struct device spares[DEVICES_MAX];
 static unsigned device_count, spare_count, checked;
 static char report[512];
 static size_t report_len;
+static bool hasty; /* the guest switches the machine off before its report is written */
 
 static void add(const char *text)
 {
@@ -48,11 +49,35 @@ static void add_number(unsigned n)
 	add(p);
 }
 
+static void say_by_serial_port(void)
+{
+	for (size_t i = 0; i < report_len; i++)
+		__asm__ volatile("outb %0, %1" : : "a"(report[i]), "d"((uint16_t)0x3f8));
+}
+
+static void say(struct device *console)
+{
+	if (hasty && bring_up(console)) {
+		const struct part all = {report, (uint32_t)report_len, false};
+		offer(console, 1, put(console, 1, &all, 1));
+		kick(console, 1);
+	} else if (bring_up(console)) {
+		console_say(console, report, report_len);
+	}
+}
+
 static void end(void)
 {
-	for (unsigned i = 0; i < device_count; i++)
-		if (devices[i].id == ID_CONSOLE && bring_up(&devices[i]))
-			console_say(&devices[i], report, report_len);
+	bool said = false;
+
+	for (unsigned i = 0; i < device_count; i++) {
+		if (devices[i].id != ID_CONSOLE)
+			continue;
+		say(&devices[i]);
+		said = true;
+	}
+	if (!said)
+		say_by_serial_port();
 	__asm__ volatile("outb %0, %1" : : "a"((uint8_t)0x34), "d"((uint16_t)0x600));
 	for (;;)
 		pause();
@@ -179,6 +204,8 @@ void main(const struct start_info *info)
 	for (const char *what = (const char *)info->cmdline; *what; what++) {
 		if (*what == 'P')
 			survive(devices, device_count);
+		else if (*what == 'L')
+			hasty = true;
 		else if (*what == 'H')
 			plug_in(devices, device_count, spares, spare_count);
 		else
