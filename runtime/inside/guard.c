@@ -96,6 +96,10 @@ static _Noreturn void guard(const struct inside_run *run, const struct inside_bu
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	prctl(PR_SET_NAME, "caisson-guard");
+	/* The guard must not keep the user's working directory busy, unless a path depends on it. */
+	const char *root = getenv(STATE_VARIABLE);
+	if (b->path[0] == '/' && (!root || root[0] == '/'))
+		(void)!chdir("/");
 	if (fd_set_streams(-EBADF, -EBADF, -EBADF) < 0 || fd_close_all_but(&lock, 1) < 0 ||
 		await_lock(lock) < 0)
 		_exit(1);
