@@ -96,7 +96,7 @@ static _Noreturn void guard(const struct inside_run *run, const struct inside_bu
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	prctl(PR_SET_NAME, "caisson-guard");
-	/* The guard must not keep the user's working directory busy, unless a path depends on it. */
+	/* A guard in the user's working directory would keep that busy. A path may depend on it. */
 	const char *root = getenv(STATE_VARIABLE);
 	if (b->path[0] == '/' && (!root || root[0] == '/'))
 		(void)!chdir("/");
