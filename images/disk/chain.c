@@ -69,8 +69,9 @@ static int beneath(struct disk *d, const char *what, const char *name, char **re
 			len--;
 		if (!d->dir->path || strncmp(name, d->dir->path, len) != 0 || name[len] != '/')
 			return disk_err(d, EPERM,
-				"%s: found \"%s\", expected a file beneath %s: allow another "
-				"directory, or rebase the image",
+				"%s: found \"%s\", expected a file beneath %s: name a directory "
+				"above both files with --backing (annotation "
+				"io.caisson.vm.image.backing), or rebase the image",
 				what, name, d->dir->path ? d->dir->path : "the allowed directory");
 		name += len;
 		name += strspn(name, "/");

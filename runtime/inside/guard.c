@@ -132,14 +132,15 @@ static int start_guard(const struct inside_run *run, struct inside_bundle *b)
 
 /*
  * Says whether the directory is a bundle of this user whose command has ended, and locks it if so.
- * A new bundle gets its config.json after the lock, so a directory without this file may belong to
- * a command that is about to take the lock.
+ * Only mkdtemp(3) gives a directory its mode, so a directory that others can write to is none. A
+ * new bundle gets its config.json after the lock, so a directory without this file may belong to a
+ * command that is about to take the lock.
  */
 static bool is_left(int dir)
 {
 	struct stat st;
 
-	return fstat(dir, &st) == 0 && st.st_uid == geteuid() &&
+	return fstat(dir, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 07777) == 0700 &&
 	       flock(dir, LOCK_EX | LOCK_NB) == 0 && faccessat(dir, CONFIG, F_OK, 0) == 0;
 }
 

@@ -358,7 +358,7 @@ int inside_machine(int argc, char **argv)
 					 "--image %s: the image contains a disk, which boots as a "
 					 "machine with the options of caisson-machine(7)",
 					 o.image)
-			       : err_ctx(n, "run");
+			       : err_ctx(n, "run --disk");
 	if (help)
 		return print_help(defs);
 	if (n > 1)

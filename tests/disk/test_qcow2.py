@@ -65,7 +65,7 @@ def test_backing_files_only_where_allowed(disk, chain):
     disk("map", "--backing", disk.tmp, over).ok()
     for name in ("/etc/passwd", "/" + "x/" * 20):
         qemu("rebase", "-u", "-f", "qcow2", "-b", name, "-F", "raw", over).ok()
-        disk("map", "--backing", disk.tmp, over).failed(name, "expected a file beneath")
+        disk("map", "--backing", disk.tmp, over).failed(name, "expected a file beneath", "with --backing")
     os.symlink("/etc/passwd", os.path.join(sub, "link.raw"))
     qemu("rebase", "-u", "-f", "qcow2", "-b", "link.raw", "-F", "raw", over).ok()
     disk("map", "--backing", "on", over).failed("link.raw", "leads out of")

@@ -41,10 +41,12 @@ def test_while_it_writes(small):
 
 
 @pytest.mark.parametrize("when", ["bundle", "state", "process"])
-@pytest.mark.parametrize("command", ["ls", "in"])
+@pytest.mark.parametrize("command", ["shell", "cp"])
 def test_while_it_boots(small, when, command):
     """`caisson run` is the killed process itself, or its child process."""
-    p = begin(small, *{"ls": ["ls", small.image], "in": ["cp", small.image, put(small.tmp, "new", "1"), ":/new"]}[command])
+    large = put(small.tmp, "large")  # so large that no command comes to its end before it is killed
+    os.truncate(large, 64 << 30)
+    p = begin(small, *{"shell": ["shell", small.image, "sleep", "1000"], "cp": ["cp", small.image, large, ":/new"]}[command])
 
     def begun():
         if when == "process":
@@ -66,7 +68,7 @@ def test_mount(small, point):
 
 def test_sweep(small):
     """If the process that would remove all that was made is killed too, the next command does it, even if this command fails itself."""
-    p = begin(small, "ls", small.image)
+    p = begin(small, "shell", small.image, "sleep", "1000")
 
     def guards():
         return [pid for (pid, _), name in machine.processes().items() if name == "caisson-guard"]

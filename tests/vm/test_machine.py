@@ -594,6 +594,7 @@ WRONG = [
     (("--memory", "1"), ("--memory: 1 bytes", "at least")),
     (("--memory", "much"), ("--memory", "2G")),
     (("name", "sh"), ("too many arguments", "no COMMAND")),
+    (("-v", "a:/b"), ("run --disk: unknown option -v",)),
 ]
 
 
