@@ -35,8 +35,10 @@
  * a part of the cache's key; a developer who changes how the files are packed has to increase it,
  * so that old entries are not used
  */
-#define FORMAT 1
+#define FORMAT 2
 #define PREFIX "initramfs-"
+#define LAST_PAGE 4096
+#define LAST_PAGE_USED 4 /* bytes of the initramfs in its last page */
 /*
  * how many entries stay in the cache: enough for a few kernels and several versions of caisson-init
  */
@@ -213,6 +215,22 @@ static int put_entries(struct arena *a, struct initramfs *w, const struct guest_
 	return r < 0 ? r : initramfs_end(w);
 }
 
+/*
+ * Adds zeros, which Linux skips, so that nearly the whole last page of the initramfs is empty. QEMU
+ * loads the initramfs of an ELF kernel into the last pages of the memory below 4 GiB, and so writes
+ * over the ACPI tables that SeaBIOS 1.16.3 (Debian 13) has put at the end of the last page. Linux
+ * hangs early if it finds no tables there.
+ */
+static int leave_room(int fd)
+{
+	off_t size = lseek(fd, 0, SEEK_END);
+
+	if (size < 0 ||
+		ftruncate(fd, size + (off_t)((size_t)(LAST_PAGE_USED - size) % LAST_PAGE)) < 0)
+		return err_sys("leave room at the end of the initramfs");
+	return 0;
+}
+
 /* Writes the initramfs to the empty file fd. */
 static int pack_archive(struct arena *a, const struct guest_initramfs *g, int fd)
 {
@@ -233,7 +251,9 @@ static int pack_archive(struct arena *a, const struct guest_initramfs *g, int fd
 			return err_ctx(r, "vm.kernel.initrd");
 	}
 	r = initramfs_begin(&w, fd, "the guest's initramfs");
-	return r < 0 ? r : put_entries(a, &w, g);
+	if (r == 0)
+		r = put_entries(a, &w, g);
+	return r < 0 ? r : leave_room(fd);
 }
 
 static int pack_to_memory(struct arena *a, const struct guest_initramfs *g)

@@ -9,13 +9,15 @@ import shutil
 import subprocess
 
 import pytest
-from harness import config, runtime
+from harness import config, runtime, user
 from harness.runtime import wait_for
 
 CGROUPS = "/sys/fs/cgroup"
 MIB = 1 << 20
 USER = 2000  # the user `tester`, and its ranges in /etc/subuid
 SUBIDS = 200000
+# The cpu.weight of an idle cgroup reads as 0 up to Linux 6.11, and as 1 since Linux 6.12.
+IDLE_WEIGHT = "0" if tuple(int(n) for n in os.uname().release.split(".")[:2]) < (6, 12) else "1"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def test_every_limit_and_every_flag_of_update(ctr, devices):
     c.up()
     want = lines(
         memory__max=str(96 * MIB), memory__swap__max=str(64 * MIB), memory__low=str(32 * MIB), memory__high=str(64 * MIB),
-        cpu__weight="0", cpu__idle="1", cpu__max="60000 120000", cpu__max__burst="20000", cpuset__cpus="0", cpuset__mems="0",
+        cpu__weight=IDLE_WEIGHT, cpu__idle="1", cpu__max="60000 120000", cpu__max__burst="20000", cpuset__cpus="0", cpuset__mems="0",
         pids__max="50", io__bfq__weight=["default 500", f"{disk} 300"],
         io__max=[f"{disk} rbps={4 * MIB} wbps={5 * MIB} riops=300 wiops=700", f"{other} rbps=max wbps={3 * MIB} riops=max wiops=max"],
         hugetlb__2MB__max=str(4 * MIB), hugetlb__2MB__rsvd__max=str(4 * MIB), rdma__max="rxe0 hca_handle=3 hca_object=5")
@@ -210,7 +212,8 @@ def delegated():
 def test_rootless_limits_in_a_delegated_cgroup(delegated, ctr, binary, tmp):
     home = os.path.join(tmp, "home")
     os.mkdir(home)
-    rt = runtime.Runtime(binary, os.path.join(home, "state"))
+    program = user.install(binary, os.environ.get("CAISSON_BUILD"), os.path.join(tmp, "installed"))
+    rt = runtime.Runtime(program, os.path.join(home, "state"))
     rt.prefix = ["sh", "-c", f'echo $$ >{delegated}/shell/cgroup.procs; exec "$@"', "sh", "setpriv", f"--reuid={USER}", f"--regid={USER}",
                  "--clear-groups", "--inh-caps=-all", "env", f"HOME={home}", f"XDG_RUNTIME_DIR={home}"]
     c = ctr.sh("exec 2>&1; until test -e /go; do sleep 0.1; done; for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done", rt=rt)

@@ -2,7 +2,7 @@
 """Tests docker with caisson as a runtime in daemon.json.
 
 Theory of operation. A `docker run` takes many seconds on the test host, nearly all of it docker's own programs. So the
-ten containers that the tests look at are all started at once (which is a test of its own), and a test asks one of
+ten containers that the tests look at are started first, some at once (which is a test of its own), and a test asks one of
 them, mostly over docker's HTTP interface, which starts no program. README.md lists what docker 20.10 cannot do.
 """
 import concurrent.futures
@@ -19,6 +19,7 @@ from harness.engines import SYSTEMD, TIMEOUT, Daemon, Terminal, cgroup_of, demul
 from harness import config
 
 MIB = 1 << 20
+AT_ONCE = 4  # number of `docker run` at a time
 
 
 @pytest.fixture
@@ -105,7 +106,9 @@ class Docker:
         return wait_for("the exec to end", lambda: ended(self.api("GET", f"/exec/{e}/json"))), text
 
     def start_all(self, commands):
-        with concurrent.futures.ThreadPoolExecutor(len(commands)) as pool:
+        # With ten at a time, docker 26 on a busy machine passed limits of its own: the client waits 10 s for the daemon's
+        # version, and the daemon 16 s for docker-proxy.
+        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
             jobs = {n: pool.submit(self, *a) for n, a in commands.items()}
         return {n: j.result() for n, j in jobs.items()}
 
@@ -194,7 +197,7 @@ def test_info_shows_the_runtime(docker):
     assert "caisson" in docker("info", "--format", "{{json .Runtimes}}", check=0).stdout
 
 
-def test_ten_at_once(ten, docker):
+def test_ten_containers(ten, docker):
     wrong = {n: p.stderr for n, p in ten.items() if (p.returncode != 0) != (n in ("absent", "forbidden"))}
     assert not wrong
     assert {c["Names"][0] for c in docker.api("GET", "/containers/json?all=1")} == {"/" + n for n in ten}

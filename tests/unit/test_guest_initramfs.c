@@ -42,6 +42,8 @@ static void open_with(const struct guest_kernel_request *q, struct strbuf *ret, 
 	strbuf_reset(ret);
 	assert_int_equal(fd_read_all(k.initramfs, ret, 1 << 30, "initramfs"), 0);
 	assert_int_equal(ret->len, st.st_size);
+	/* The last page must have room for the firmware's tables. */
+	assert_int_equal(ret->len % 4096, 4);
 	if (ret_ino)
 		*ret_ino = st.st_ino;
 }
