@@ -5,9 +5,9 @@
  *
  * Theory of operation. Each process of the command holds a lock (flock(2)) on the directory of the
  * bundle: this program, the relay of `mount`, and `caisson run`, which inherits the descriptor. The
- * kernel releases the lock when the last of them has ended. A child process, the guard, waits for
- * the lock. In the usual case `caisson run` has removed the container and the bundle by then, and
- * the guard just ends. Otherwise the guard removes them, by `caisson delete --force`.
+ * kernel releases the lock when the last of them has ended. A process in the background, the guard,
+ * waits for the lock. In the usual case `caisson run` has removed the container and the bundle by
+ * then, and the guard just ends. Otherwise the guard removes them, by `caisson delete --force`.
  *
  * The guard is in a process group of its own, so that no signal for the command's process group and
  * no key on its terminal reaches the guard. If the guard is killed too, the next command that looks
@@ -26,6 +26,7 @@
 
 #include "base/dir.h"
 #include "base/helper.h"
+#include "base/process.h"
 #include "inside/inside.h"
 
 #define PREFIX "caisson-disk-"
@@ -111,7 +112,9 @@ static _Noreturn void guard(const struct inside_run *run, const struct inside_bu
 
 /*
  * Takes the lock on the directory of the bundle, and starts the guard. b->lock is the descriptor
- * that holds the lock. `caisson run` inherits it.
+ * that holds the lock. `caisson run` inherits it. The guard is no child of this process, because
+ * `caisson run`, as which this process goes on, would not wait for its end, so that it would stay
+ * as a zombie.
  */
 static int start_guard(const struct inside_run *run, struct inside_bundle *b)
 {
@@ -123,11 +126,19 @@ static int start_guard(const struct inside_run *run, struct inside_bundle *b)
 	if (theirs < 0 || b->lock < 0 || flock(b->lock, LOCK_EX | LOCK_NB) < 0)
 		return err_sys("lock %s", b->path);
 	pid_t pid = fork();
-	if (pid == 0)
-		guard(run, b, theirs);
+	if (pid == 0) {
+		setpgid(0, 0);
+		pid = fork();
+		if (pid == 0)
+			guard(run, b, theirs);
+		_exit(pid < 0);
+	}
 	if (pid < 0)
 		return err_sys("make a process");
-	return setpgid(pid, pid) < 0 ? err_sys("give the guard a process group") : 0;
+	int status, r = process_wait(pid, "the process that makes the guard", &status);
+	if (r < 0)
+		return r;
+	return status == 0 ? 0 : err_set(EAGAIN, "make a process that waits for the command's end");
 }
 
 /*
