@@ -221,14 +221,33 @@ static int check_two_files(const struct convert *v)
 	return 0;
 }
 
+/*
+ * Looks at the backing file that the target gets and at its own backing files, none of which may be
+ * the target, which is written. They may be where the target will find them.
+ */
+static int check_base(const struct convert *v)
+{
+	_cleanup_arena_ struct arena a = {0};
+	_cleanup_image_ struct tool_image base = {TOOL_IMAGE_INIT, .key = v->to.key};
+	_cleanup_free_ char *directory = NULL;
+	const char *name = v->target.qcow2.backing;
+
+	int r = tool_common_directory(v->to.path, name, &directory);
+	if (r < 0)
+		return err_ctx(r, "-B %s", name);
+	base.backing = directory;
+	return tool_open_base(&v->target, "-B", &base, &a);
+}
+
 static int open_target(struct convert *v)
 {
 	uint64_t size = disk_size(v->from.disk);
 	int r = check_two_files(v);
 
+	if (r >= 0 && v->target.qcow2.backing)
+		r = check_base(v);
 	if (r < 0)
 		return r;
-
 	v->target.qcow2.size = size;
 	if (!v->existing)
 		r = tool_make_target(&v->target);
@@ -311,6 +330,7 @@ static int convert(struct convert *v)
 		return r;
 	w.disk = v->from.disk;
 	w.top = v->target.qcow2.backing != NULL;
+	w.target_backing = disk_backing(v->to.disk) ? disk_size(disk_backing(v->to.disk)) : 0;
 	w.all = v->copy.zeros && !w.top;
 	return copy_all(&w, &v->copy);
 }
