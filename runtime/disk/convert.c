@@ -175,7 +175,7 @@ struct convert {
 	struct tool_key from_key, to_key;
 	const char *snapshot, *cache, *sparse;
 	struct option_list options;
-	bool existing, quiet, progress, out_of_order;
+	bool existing, is_zero, quiet, progress, out_of_order;
 	int threads;
 };
 
@@ -194,6 +194,8 @@ static int check_target(struct convert *v)
 		return err_set(EINVAL,
 			"-B %s: needs a qcow2 image, and the backing file's format with -F",
 			v->target.qcow2.backing);
+	if (v->is_zero && (!v->existing || v->target.qcow2.backing))
+		return err_set(EINVAL, "--target-is-zero: needs -n, and a TARGET without -B");
 	if (!streq(v->cache, "unsafe") && !streq(v->cache, "writeback"))
 		return err_set(EINVAL, "-t %s: expected unsafe or writeback", v->cache);
 	return 0;
@@ -266,7 +268,7 @@ static int open_target(struct convert *v)
 			v->to.path, (unsigned long long)disk_size(v->to.disk),
 			(unsigned long long)size, v->from.path);
 	v->copy.to = v->to.disk;
-	v->copy.zeros = v->existing || v->target.qcow2.backing;
+	v->copy.zeros = (v->existing && !v->is_zero) || v->target.qcow2.backing;
 	return 0;
 }
 
@@ -367,6 +369,8 @@ int tool_convert(const struct tool_command *self, int argc, char **argv)
 		TOOL_OPTION_QUIET(v.quiet),
 		{"existing", 'n', OPTION_FLAG, &v.existing, NULL,
 			"write into a TARGET that is there"},
+		{"target-is-zero", 0, OPTION_FLAG, &v.is_zero, NULL,
+			"with -n: TARGET reads as zeros, so only data is written"},
 		{"target-backing", 'B', OPTION_STRING, &v.target.qcow2.backing, "FILE",
 			"TARGET's backing file, the same content as SOURCE's"},
 		{"target-backing-format", 'F', OPTION_STRING, &v.target.qcow2.backing_format,
