@@ -141,7 +141,7 @@ def test_snapshots(disk, raw, opts):
     io(image, "write -P 7 2M 2M")
     ours = disk.info(image)["snapshots"]
     theirs = json.loads(qemu("info", "-f", "qcow2", "--output", "json", image).ok().out)["snapshots"]
-    assert ours == [{k: v for k, v in s.items() if k != "icount"} for s in theirs]
+    assert ours == theirs
     assert [s["name"] for s in ours] == ["one", "two", "three"]
     for name in ("two", "one", "three"):
         disk("convert", "-l", name, "-f", "qcow2", "-O", "raw", image, disk.path("snap.raw")).ok()
