@@ -175,7 +175,7 @@ struct convert {
 	struct tool_key from_key, to_key;
 	const char *snapshot, *cache, *sparse;
 	struct option_list options;
-	bool existing, quiet, progress, out_of_order;
+	bool existing, is_zero, quiet, progress, out_of_order;
 	int threads;
 };
 
@@ -194,6 +194,8 @@ static int check_target(struct convert *v)
 		return err_set(EINVAL,
 			"-B %s: needs a qcow2 image, and the backing file's format with -F",
 			v->target.qcow2.backing);
+	if (v->is_zero && (!v->existing || v->target.qcow2.backing))
+		return err_set(EINVAL, "--target-is-zero: needs -n, and a TARGET without -B");
 	if (!streq(v->cache, "unsafe") && !streq(v->cache, "writeback"))
 		return err_set(EINVAL, "-t %s: expected unsafe or writeback", v->cache);
 	return 0;
@@ -221,14 +223,33 @@ static int check_two_files(const struct convert *v)
 	return 0;
 }
 
+/*
+ * Looks at the backing file that the target gets and at its own backing files, none of which may be
+ * the target, which is written. They may be where the target will find them.
+ */
+static int check_base(const struct convert *v)
+{
+	_cleanup_arena_ struct arena a = {0};
+	_cleanup_image_ struct tool_image base = {TOOL_IMAGE_INIT, .key = v->to.key};
+	_cleanup_free_ char *directory = NULL;
+	const char *name = v->target.qcow2.backing;
+
+	int r = tool_common_directory(v->to.path, name, &directory);
+	if (r < 0)
+		return err_ctx(r, "-B %s", name);
+	base.backing = directory;
+	return tool_open_base(&v->target, "-B", &base, &a);
+}
+
 static int open_target(struct convert *v)
 {
 	uint64_t size = disk_size(v->from.disk);
 	int r = check_two_files(v);
 
+	if (r >= 0 && v->target.qcow2.backing)
+		r = check_base(v);
 	if (r < 0)
 		return r;
-
 	v->target.qcow2.size = size;
 	if (!v->existing)
 		r = tool_make_target(&v->target);
@@ -247,7 +268,7 @@ static int open_target(struct convert *v)
 			v->to.path, (unsigned long long)disk_size(v->to.disk),
 			(unsigned long long)size, v->from.path);
 	v->copy.to = v->to.disk;
-	v->copy.zeros = v->existing || v->target.qcow2.backing;
+	v->copy.zeros = (v->existing && !v->is_zero) || v->target.qcow2.backing;
 	return 0;
 }
 
@@ -311,6 +332,7 @@ static int convert(struct convert *v)
 		return r;
 	w.disk = v->from.disk;
 	w.top = v->target.qcow2.backing != NULL;
+	w.target_backing = disk_backing(v->to.disk) ? disk_size(disk_backing(v->to.disk)) : 0;
 	w.all = v->copy.zeros && !w.top;
 	return copy_all(&w, &v->copy);
 }
@@ -347,6 +369,8 @@ int tool_convert(const struct tool_command *self, int argc, char **argv)
 		TOOL_OPTION_QUIET(v.quiet),
 		{"existing", 'n', OPTION_FLAG, &v.existing, NULL,
 			"write into a TARGET that is there"},
+		{"target-is-zero", 0, OPTION_FLAG, &v.is_zero, NULL,
+			"with -n: TARGET reads as zeros, so only data is written"},
 		{"target-backing", 'B', OPTION_STRING, &v.target.qcow2.backing, "FILE",
 			"TARGET's backing file, the same content as SOURCE's"},
 		{"target-backing-format", 'F', OPTION_STRING, &v.target.qcow2.backing_format,

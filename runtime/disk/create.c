@@ -273,6 +273,35 @@ int tool_make_target(struct tool_target *t)
 	return r;
 }
 
+int tool_open_base(
+	const struct tool_target *t, const char *option, struct tool_image *i, struct arena *a)
+{
+	const struct qcow2_create *q = &t->qcow2;
+
+	i->path = tool_beside(t->path, q->backing, a);
+	if (!i->path)
+		return -ENOMEM;
+	if (!q->backing_format)
+		return err_set(EINVAL,
+			"%s %s: name its format with -F, because it is written into the image, "
+			"where it "
+			"is never guessed",
+			option, q->backing);
+	i->format = q->backing_format;
+	i->shared = true;
+	int r = tool_open(i);
+	for (int n = 0; r >= 0 && n < 2; n++) {
+		const char *made = n ? t->data_path : t->path;
+
+		if (made && disk_has_file(i->disk, made))
+			return err_set(EINVAL,
+				"%s %s: %s would be overwritten, which is that file or one that it "
+				"needs: give the new image another name",
+				option, q->backing, made);
+	}
+	return r < 0 ? err_ctx(r, "%s %s", option, q->backing) : 0;
+}
+
 /*
  * Opens the backing file, which must exist, and takes the new disk's size from it if no size was
  * given. With `whole`, a size that would cut off the end of the backing file is an error, which
@@ -282,36 +311,19 @@ static int look_at_backing(struct tool_target *t, const char *allowed, bool whol
 	const struct disk_key *key, struct arena *a)
 {
 	struct qcow2_create *q = &t->qcow2;
-	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT, .format = q->backing_format,
-		.backing = allowed, .key = key, .shared = true};
+	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT, .backing = allowed, .key = key};
 
-	i.path = tool_beside(t->path, q->backing, a);
-	if (!i.path)
-		return -ENOMEM;
-	if (!q->backing_format)
-		return err_set(EINVAL,
-			"-b %s: name its format with -F, because it is written into the image, "
-			"where it "
-			"is never guessed",
-			q->backing);
-	int r = tool_open(&i);
-	for (int n = 0; r >= 0 && n < 2; n++) {
-		const char *made = n ? t->data_path : t->path;
-
-		if (made && disk_has_file(i.disk, made))
-			return err_set(EINVAL,
-				"-b %s: %s would be overwritten, which is that file or one that it "
-				"needs: give the new image another name",
-				q->backing, made);
-	}
-	if (r >= 0 && q->size == UINT64_MAX)
+	int r = tool_open_base(t, "-b", &i, a);
+	if (r < 0)
+		return r;
+	if (q->size == UINT64_MAX)
 		q->size = disk_size(i.disk);
-	if (r >= 0 && whole && q->size < disk_size(i.disk))
+	if (whole && q->size < disk_size(i.disk))
 		return err_set(EINVAL,
 			"--size: found %llu bytes, expected at least the %llu of the disk, whose "
 			"end would be lost",
 			(unsigned long long)q->size, (unsigned long long)disk_size(i.disk));
-	return r < 0 ? err_ctx(r, "-b %s", q->backing) : 0;
+	return 0;
 }
 
 static int check_options(struct tool_target *t, bool have_size)

@@ -271,16 +271,38 @@ static int add_map(struct strbuf *text, struct json_out *o, const struct map_lin
 	return 0;
 }
 
-static int map_all(struct disk *d, struct strbuf *text, struct json_out *o)
+/* The range of the disk that is listed. */
+struct map_range {
+	const char *start, *length; /* values of the options; NULL: not given */
+	uint64_t from, to;          /* first byte, and the byte behind the last one */
+};
+
+static int parse_range(struct map_range *m, const struct disk *d)
 {
-	uint64_t size = disk_size(d);
+	uint64_t length = UINT64_MAX;
+
+	if (m->start && str_to_size(m->start, &m->from) < 0)
+		return err_set(EINVAL,
+			"--start-offset: found \"%s\", expected an offset such as 1M", m->start);
+	if (m->length && str_to_size(m->length, &length) < 0)
+		return err_set(EINVAL, "--max-length: found \"%s\", expected a size such as 1M",
+			m->length);
+	m->to = disk_size(d);
+	if (m->from < m->to && length < m->to - m->from)
+		m->to = m->from + length;
+	return 0;
+}
+
+static int map_all(
+	struct disk *d, const struct map_range *m, struct strbuf *text, struct json_out *o)
+{
 	struct map_line line = {0}, next = {0};
 	int r = 0;
 
-	for (uint64_t at = 0; at < size && r >= 0; at += next.e.length) {
+	for (uint64_t at = m->from; at < m->to && r >= 0; at += next.e.length) {
 		struct disk *file = d;
 
-		r = disk_map_chain(d, at, size - at, &next.e, &next.depth);
+		r = disk_map_chain(d, at, m->to - at, &next.e, &next.depth);
 		/*
 		 * For encrypted data no offset in the file is printed, because other programs would
 		 * take the bytes there for the disk's bytes.
@@ -307,10 +329,14 @@ int tool_map(const struct tool_command *self, int argc, char **argv)
 	_cleanup_key_ struct tool_key key = {0};
 	_cleanup_json_out_ struct json_out o = {0};
 	_cleanup_strbuf_ struct strbuf text = {0};
+	struct map_range range = {0};
 	const char *output = "human";
 	bool json = false;
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &i.format, "FORMAT", "the image's format"},
+		{"start-offset", 's', OPTION_STRING, &range.start, "OFFSET",
+			"begin at this offset of the disk"},
+		{"max-length", 'l', OPTION_STRING, &range.length, "SIZE", "list no more than this"},
 		TOOL_OPTIONS_BACKING(i),
 		TOOL_OPTION_KEY(key),
 		TOOL_OPTIONS_JSON(json, output),
@@ -328,6 +354,8 @@ int tool_map(const struct tool_command *self, int argc, char **argv)
 		r = tool_key_load(&key, "--key", &i.key);
 	if (r >= 0)
 		r = tool_open(&i);
+	if (r >= 0)
+		r = parse_range(&range, i.disk);
 	if (r >= 0 && json)
 		r = json_out_init(&o, false);
 	else if (r >= 0)
@@ -337,7 +365,7 @@ int tool_map(const struct tool_command *self, int argc, char **argv)
 		return r;
 	if (json)
 		json_out_array(&o, NULL);
-	r = map_all(i.disk, &text, json ? &o : NULL);
+	r = map_all(i.disk, &range, &text, json ? &o : NULL);
 	if (r < 0)
 		return r;
 	if (json)

@@ -131,6 +131,26 @@ static int print_usage(void)
 	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
+/* Commands of qemu-img that there are not here, and what to use in their place. */
+static const char *const instead[][2] = {
+	{"amend", "`caisson disk convert -o` makes a copy with other properties"},
+	{"bench", "fio(1) measures a disk in the machine that uses it"},
+	{"bitmap", "qemu-img makes bitmaps, and caisson keeps them valid"},
+	{"dd", "`caisson disk convert` copies a disk to or from a raw image, of which dd(1) takes "
+	       "parts"},
+	{"measure", "`caisson disk map` tells how much data a disk has"},
+};
+
+static int unknown_command(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(instead); i++)
+		if (streq(instead[i][0], name))
+			return err_set(
+				EINVAL, "disk: there is no command %s: %s", name, instead[i][1]);
+	return err_set(
+		EINVAL, "disk: unknown command \"%s\": `caisson disk --help` lists them", name);
+}
+
 static int start(const struct tool_command *c, int argc, char **argv)
 {
 	/* What caisson-inside and `serve` start would inherit the signal blocked. */
@@ -146,8 +166,7 @@ static int run(int argc, char **argv)
 	for (const struct tool_command *c = commands; c->name; c++)
 		if (streq(c->name, argv[1]))
 			return start(c, argc - 2, argv + 2);
-	return err_set(
-		EINVAL, "disk: unknown command \"%s\": `caisson disk --help` lists them", argv[1]);
+	return unknown_command(argv[1]);
 }
 
 int main(int argc, char **argv)

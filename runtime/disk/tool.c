@@ -238,13 +238,32 @@ static void cut_to_common(char *a, const char *b)
 	a[common ? common : 1] = '\0';
 }
 
-int tool_allow_backing(const char *path, const char *backing)
+/* Finds the real path of a file that need not be there yet. The caller frees *ret. */
+static int real_path_of(const char *path, char **ret)
 {
-	_cleanup_free_ char *overlay = realpath(path, NULL), *base = NULL;
+	const char *slash = strrchr(path, '/');
+	_cleanup_free_ char *folder = strndup(path, slash ? (size_t)(slash - path + 1) : 0);
+
+	*ret = realpath(path, NULL);
+	if (*ret)
+		return 0;
+	_cleanup_free_ char *real =
+		folder && errno == ENOENT ? realpath(*folder ? folder : ".", NULL) : NULL;
+	if (!real)
+		return err_sys("%s: find its directory", path);
+	if (asprintf(ret, "%s/%s", real, slash ? slash + 1 : path) < 0)
+		*ret = NULL;
+	return *ret ? 0 : err_set(ENOMEM, "no memory");
+}
+
+int tool_common_directory(const char *path, const char *backing, char **ret)
+{
+	_cleanup_free_ char *overlay = NULL, *base = NULL;
 	char name[PATH_MAX];
 
-	if (!overlay)
-		return err_sys("%s: find its directory", path);
+	int r = real_path_of(path, &overlay);
+	if (r < 0)
+		return r;
 	const char *folder_end = strrchr(overlay, '/');
 	snprintf(name, sizeof(name), "%.*s/%s", backing[0] == '/' ? 0 : (int)(folder_end - overlay),
 		overlay, backing);
@@ -252,6 +271,16 @@ int tool_allow_backing(const char *path, const char *backing)
 	if (!base)
 		return err_sys("%s: backing file \"%s\"", path, backing);
 	cut_to_common(overlay, base);
-	remember_set(path, overlay);
+	*ret = take_ptr(overlay);
 	return 0;
+}
+
+int tool_allow_backing(const char *path, const char *backing)
+{
+	_cleanup_free_ char *directory = NULL;
+
+	int r = tool_common_directory(path, backing, &directory);
+	if (r >= 0)
+		remember_set(path, directory);
+	return r;
 }

@@ -200,6 +200,14 @@ int tool_parse_target(const struct option_list *o, struct tool_target *t, struct
 int tool_target_key(struct tool_target *t, const struct disk_key *key, const char *option)
 	must_check;
 /*
+ * Opens the backing file of an image that is to be made, with its own backing files, in *i. Refuses
+ * a backing file that the new image would overwrite, or that needs a file which it would overwrite.
+ * `option` is the option that names the backing file.
+ */
+int tool_open_base(const struct tool_target *t, const char *option, struct tool_image *i,
+	struct arena *a) must_check;
+
+/*
  * Makes the image file for a disk of t->qcow2.size bytes. If that fails, files that did not exist
  * before are removed.
  */
@@ -212,6 +220,12 @@ void tool_remove_target(struct tool_target *t);
  * there is no memory.
  */
 char *tool_beside(const char *path, const char *name, struct arena *a);
+
+/*
+ * Finds the deepest directory above both the image at `path`, which need not be there yet, and its
+ * backing file, whose name is relative to the image. The caller frees *ret.
+ */
+int tool_common_directory(const char *path, const char *backing, char **ret) must_check;
 
 /*
  * Stores beneath which directory the backing file of an image may be. The directory is stored in an
@@ -233,6 +247,8 @@ struct tool_work {
 	 * backing files
 	 */
 	bool top;
+	/* `top`: size of the backing file that the disk has to which the data is copied, or 0 */
+	uint64_t target_backing;
 	bool progress;
 	const char *what;
 	/*

@@ -65,6 +65,24 @@ static void show_progress(struct state *s, bool last)
 }
 
 /*
+ * Makes the part of a hole zeros that is behind the end of the image's backing file, because the
+ * target's backing file may have data there. Cuts the extent where that part begins or ends.
+ */
+static void cut_hole(const struct tool_work *w, struct disk_extent *e)
+{
+	const struct disk *backing = disk_backing(w->disk);
+	uint64_t from = backing ? disk_size(backing) : UINT64_MAX, to = w->target_backing;
+
+	if (e->kind != DISK_HOLE || from >= to || e->start >= to)
+		return;
+	if (e->start >= from)
+		e->kind = DISK_ZERO;
+	uint64_t end = e->start >= from ? to : from;
+	if (e->length > end - e->start)
+		e->length = end - e->start;
+}
+
+/*
  * Finds the extent at s->next. Returns the last extent again as long as s->next lies in it, because
  * some file systems read all of a long extent to find its end.
  */
@@ -78,6 +96,8 @@ static int map_next(struct state *s, struct disk_extent *e)
 	if (at < s->known.start || at >= known_end) {
 		r = w->top ? disk_map(w->disk, at, w->end - at, &s->known)
 			   : disk_map_chain(w->disk, at, w->end - at, &s->known, &depth);
+		if (r >= 0 && w->top)
+			cut_hole(w, &s->known);
 		known_end = s->known.start + s->known.length;
 	}
 	*e = s->known;
