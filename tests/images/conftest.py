@@ -8,6 +8,10 @@ import pytest
 
 from harness import machine, oci, rootfs, user
 
+# The mount(8) of Debian 13 gives each option to fsconfig(2), which refuses more than 255 bytes; a list of layers is longer.
+# This variable has it call mount(2), as the mount(8) of Debian 12 does.
+os.environ["LIBMOUNT_FORCE_MOUNT2"] = "always"
+
 
 def open_to_users(path):
     """Whether an ordinary user can reach the file. On Debian /root is closed, and a newcomer's clone is often there."""
