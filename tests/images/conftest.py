@@ -6,12 +6,27 @@ import subprocess
 
 import pytest
 
-from harness import machine, oci, rootfs
+from harness import machine, oci, rootfs, user
+
+# The mount(8) of Debian 13 gives each option to fsconfig(2), which refuses more than 255 bytes; a list of layers is longer.
+# This variable has it call mount(2), as the mount(8) of Debian 12 does.
+os.environ["LIBMOUNT_FORCE_MOUNT2"] = "always"
+
+
+def open_to_users(path):
+    """Whether an ordinary user can reach the file. On Debian /root is closed, and a newcomer's clone is often there."""
+    while path != "/":
+        path = os.path.dirname(path)
+        if not os.stat(path).st_mode & 0o001:
+            return False
+    return True
 
 
 @pytest.fixture(scope="session")
-def program(binary):
+def program(binary, work):
     """The path of caisson-image: beside caisson in the build directory, or in libexec if it is installed."""
+    if not open_to_users(os.path.realpath(binary)):
+        binary = user.install(binary, os.environ.get("CAISSON_BUILD"), os.path.join(work, "open"))
     for p in (os.path.join(os.path.dirname(os.path.realpath(binary)), "caisson-image"),
               os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(binary))), "libexec/caisson/caisson-image")):
         if os.access(p, os.X_OK):
