@@ -183,7 +183,9 @@ def test_vmdk_of_several_kinds_of_extents(disk, raw):
     assert data[:MiB] == source[MiB:2 * MiB] and not any(data[MiB:3 * MiB // 2])
     assert data[5 * MiB // 2] == 6 and data[-9 * 512:] == source[:9 * 512]
     info = disk.info(disk.path("whole.vmdk"), "vmdk")
-    assert info["format-specific"]["data"] == {"cid": 0x123a, "parent-cid": 0xffffffff, "create-type": "custom"}
+    data = info["format-specific"]["data"]
+    assert {e["format"] for e in data.pop("extents")} == {"SPARSE", "FLAT", "ZERO"}
+    assert data == {"cid": 0x123a, "parent-cid": 0xffffffff, "create-type": "custom"}
 
 
 @pytest.mark.parametrize("line,text", [

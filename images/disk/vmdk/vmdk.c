@@ -224,7 +224,7 @@ static int extent_facts(struct disk *d, const struct vmdk_extent *e, struct disk
 	if (r >= 0 && e->kind == VMDK_SPARSE && e->fd >= 0)
 		r = disk_fact_number(info, "cluster-size", e->grain);
 	if (r >= 0)
-		r = disk_fact_text(info, "format", e->name ? kinds[e->kind] : "");
+		r = disk_fact_text(info, "format", e->fd == d->fd ? "" : kinds[e->kind]);
 	return r < 0 ? r : disk_fact_end(info);
 }
 
