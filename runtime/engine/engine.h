@@ -205,10 +205,9 @@ struct engine_ops {
 	bool (*guest_agent_is_open)(const struct engine *e);
 	/* see engine_add_viewer(); NULL: the engine's machines have no screen */
 	int (*add_viewer)(struct engine *e, int sock);
-	/*
-	 * The functions that save the machine in a snapshot; NULL: the engine cannot make
-	 * snapshots.
-	 */
+	/* The functions that save the machine in a snapshot. */
+	/* see engine_can_save(); NULL: each machine can be saved */
+	int (*can_save)(const struct engine *e);
 	int (*save)(struct engine *e, const struct engine_save *s);
 	int (*saved)(struct engine *e);
 	void (*go_on)(struct engine *e);
@@ -327,6 +326,11 @@ void engine_get_memory(struct engine *e, struct engine_hot_memory *ret);
  * engine_saved().
  */
 int engine_save(struct engine *e, const struct engine_save *s) must_check;
+/*
+ * Says, before anything is done, whether the machine can be saved as far as the engine knows.
+ * Returns -ENOTSUP with the reason if it cannot.
+ */
+int engine_can_save(const struct engine *e) must_check;
 int engine_saved(struct engine *e) must_check;
 void engine_go_on(struct engine *e);
 

@@ -45,6 +45,11 @@ int qemu_pause(struct engine *e)
 /* QEMU itself repeats the requests that failed, and so does caisson-disk if it has held some. */
 int qemu_retry(struct engine *e)
 {
+	const struct qemu_commands *q = e->state;
+
+	/* The machine must stand still while it is saved, and goes on afterwards by itself. */
+	if (q->saves)
+		return 0;
 	return send_command(e, "{\"execute\":\"cont\"}\n");
 }
 
@@ -178,5 +183,6 @@ int qemu_next_event(struct engine *e, struct engine_event *ret)
 		}
 		note_balloon(q, message);
 		qemu_hotplug_on_message(e, message);
+		qemu_talk_on_message(&q->talk, message);
 	}
 }

@@ -32,6 +32,7 @@ static const char *const names[SNAPSHOT_KINDS] = {
 	[SNAPSHOT_VM] = "vm",
 	[SNAPSHOT_VCPU] = "vcpu",
 	[SNAPSHOT_DEVICE] = "device",
+	[SNAPSHOT_QEMU] = "qemu",
 };
 
 static size_t padding(size_t len)
@@ -250,6 +251,18 @@ int snapshot_find(const struct snapshot *s, enum snapshot_kind kind, uint32_t in
 		return 0;
 	}
 	return err_set(EBADMSG, "the snapshot has no section \"%s\" %" PRIu32, names[kind], index);
+}
+
+bool snapshot_is_of_qemu(const struct snapshot *s)
+{
+	size_t at = sizeof(struct header);
+	struct place p = {0};
+
+	while (at < s->len && next_section(s, &at, &p, NULL) >= 0)
+		if (p.kind == SNAPSHOT_QEMU)
+			return true;
+	err_clear();
+	return false;
 }
 
 int snapshot_get(struct snapshot_part *p, void *ret_data, size_t len)

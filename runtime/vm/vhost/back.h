@@ -48,6 +48,22 @@ int vhost_open(struct virtio_device *d, int sock, struct vhost_backend **ret) mu
 int vhost_continue(struct vhost_backend *b, int stop_fd) must_check;
 void vhost_close(struct vhost_backend *b);
 
+/* Where the rings of a queue are in guest memory. */
+struct vhost_rings {
+	uint64_t desc, avail, used;
+	uint16_t size;
+};
+
+/*
+ * These functions are for a device that goes on at a new front end, which does not know where the
+ * device has stopped. vhost_keep_base() makes queue `index` begin at the request `base` when it
+ * starts next, whatever the front end says. vhost_adopt() makes the back end serve a queue that the
+ * front end never starts, from the time at which guest memory is known. The front end of this queue
+ * must not use it meanwhile.
+ */
+int vhost_keep_base(struct vhost_backend *b, unsigned index, uint32_t base) must_check;
+void vhost_adopt(struct vhost_backend *b, unsigned index, const struct vhost_rings *rings);
+
 /*
  * Serves the device like vhost_serve(), but each queue in a thread of its own, which this function
  * starts and ends. The calling thread only handles messages. So ops->serve() runs for several

@@ -4,6 +4,7 @@
  * receives the requests. Each caller must hold the device's lock.
  */
 #pragma once
+#include "vm/vhost/back.h"
 #include "vm/vhost/back_messages.h"
 #include "vm/virtio/device.h"
 
@@ -17,6 +18,11 @@ struct vhost_queue {
 	/* index of the next request to serve; valid while the queue does not run */
 	uint16_t base;
 	bool has_addr, started, enabled;
+	/* `base` stays as it is until the queue starts (VHOST_USER_KEEP_VRING_BASE) */
+	bool keeps_base;
+	/* the back end serves this queue although the front end does not start it (vhost_adopt()) */
+	bool adopted;
+	struct vhost_rings rings; /* guest addresses of the adopted queue */
 	/* the queue has more requests, so it has to be served once more without a kick */
 	bool more;
 	int kick, call;

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Saves QEMU's machine, and starts a machine from what was saved. The file of the state has the
+ * devices of qemu_carry.h as its devices, and one section that describes the machine and QEMU. The
+ * file of the memory is QEMU's migration stream, with all other devices and guest memory. Only QEMU
+ * parses this stream, in its jail, after the monitor has compared its checksum.
+ *
+ * QEMU's microvm machine has no versions, so only the QEMU of the same version can load the stream.
+ */
+#pragma once
+#include "base/err.h"
+#include "vm/snapshot/format.h"
+
+struct engine;
+struct engine_description;
+struct engine_save;
+
+/* What the machine that loads a snapshot must have too. */
+struct qemu_shape {
+	uint64_t memory; /* bytes */
+	uint32_t cpus, nics, devices, spares;
+	uint32_t has_image; /* whether QEMU serves vm.image: 0 or 1 */
+};
+
+struct qemu_saves {
+	struct qemu_shape shape;
+	/* why the machine cannot be saved; NULL: it can */
+	const char *refused;
+	const struct engine_save *save; /* what is being saved; NULL: nothing */
+	/* the outcome of the last save, which the vsock thread writes before `save_done` */
+	int r;
+	char why[ERR_MAX];
+};
+
+/* Notes what the machine is, and whether it can be saved. */
+void qemu_save_init(struct engine *e, const struct engine_description *d);
+
+/* The operations of the engine, which engine.h describes. */
+int qemu_can_save(const struct engine *e) must_check;
+int qemu_save(struct engine *e, const struct engine_save *s) must_check;
+int qemu_saved(struct engine *e) must_check;
+void qemu_go_on(struct engine *e);
+
+/*
+ * These functions run in the vsock thread. If qemu_save_now() fails, qemu_go_on_now() lets the
+ * machine go on. If qemu_go_on_now() fails, the machine cannot go on, and has to end.
+ */
+void qemu_save_now(struct engine *e);
+int qemu_go_on_now(struct engine *e) must_check;
+
+/*
+ * A machine that starts from a snapshot: qemu_restore_prepare() checks the files and gives the file
+ * server its state, before QEMU starts. qemu_restore() makes QEMU load the stream, and configures
+ * the devices; then the guest only waits for `cont`.
+ */
+int qemu_restore_prepare(struct engine *e, const struct engine_description *d) must_check;
+int qemu_restore(struct engine *e, const struct engine_description *d) must_check;
+
+/* The section of a snapshot that describes the machine and the stream. */
+struct qemu_section {
+	struct qemu_shape shape;
+	uint32_t major, minor; /* QEMU's version */
+	uint32_t crc;          /* checksum of the stream */
+	uint64_t stream;       /* bytes of the stream */
+};
+
+/* Asks QEMU for its version. */
+int qemu_ask_version(struct engine *e, struct qemu_section *ret) must_check;
+/* Prepares QEMU for a migration: it tells of the end, and is not slowed down. */
+int qemu_prepare_migration(struct engine *e) must_check;
