@@ -319,6 +319,7 @@ static int qemu_result(struct engine *e)
 	else if (waitpid(e->pid, &status, 0) != e->pid)
 		return err_sys("wait for QEMU");
 	e->pid = 0;
+	qemu_carry_hang_up(e);
 	const char *why = relay_stop(&q->relay);
 	if (why)
 		return err_set(EPIPE, "%s: %s", q->net, why);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "engine/qemu_internal.h"
 #include "engine/qemu_registers.h"
@@ -44,6 +45,15 @@ void qemu_carry_release(struct engine *e)
 		strbuf_release(&q->carried[i].state);
 	}
 	fd_close(&q->registers);
+}
+
+void qemu_carry_hang_up(const struct engine *e)
+{
+	const struct qemu *q = e->state;
+
+	for (unsigned i = 0; i < q->carried_count; i++)
+		if (q->carried[i].sock >= 0)
+			(void)shutdown(q->carried[i].sock, SHUT_RDWR);
 }
 
 /* --- questions to QEMU --- */

@@ -3,8 +3,8 @@
  * Carries those devices of QEMU's machine that vhost-user servers of caisson serve: the virtio-fs
  * share and the vsock device. QEMU marks both as unmigratable.
  *
- * Theory of operation. The guest stands still (QMP `stop`) during all of this, so it does not notice
- * that a device is taken away and put back:
+ * Theory of operation. The guest stands still (QMP `stop`) during all of this, so it does not
+ * notice that a device is taken away and put back:
  *
  * 	qemu_carry_query()      asks QEMU where the device's rings are, and at which request its
  * 	                        server has stopped
@@ -18,9 +18,9 @@
  * 	                        features, the rings and DRIVER_OK into the registers, by QEMU's
  * 	                        object "qtest" (qemu_registers.h)
  *
- * At `cont` QEMU then starts the queues in the server. QEMU takes them for new ones, so it tells the
- * server to begin at the request 0. The server has been told before to begin where it has stopped
- * (qemu_carry_keep()).
+ * At `cont` QEMU then starts the queues in the server. QEMU takes them for new ones, so it tells
+ * the server to begin at the request 0. The server has been told before to begin where it has
+ * stopped (qemu_carry_keep()).
  */
 #pragma once
 #include "vm/snapshot/format.h"
@@ -65,6 +65,8 @@ struct qemu_carried {
 /* Lists the devices of the machine that have to be carried. Duplicates their sockets. */
 int qemu_carry_init(struct engine *e, const struct engine_description *d) must_check;
 void qemu_carry_release(struct engine *e);
+/* Tells the servers that QEMU has ended, which they do not see while this process is connected. */
+void qemu_carry_hang_up(const struct engine *e);
 
 /* Asks QEMU for the device's transport only. */
 int qemu_carry_locate(struct engine *e, struct qemu_carried *c) must_check;

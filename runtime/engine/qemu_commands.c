@@ -39,14 +39,18 @@ int qemu_add_viewer(struct engine *e, int sock)
 
 int qemu_pause(struct engine *e)
 {
+	struct qemu_commands *q = e->state;
+
+	atomic_store(&q->paused, true);
 	return send_command(e, "{\"execute\":\"stop\"}\n");
 }
 
 /* QEMU itself repeats the requests that failed, and so does caisson-disk if it has held some. */
 int qemu_retry(struct engine *e)
 {
-	const struct qemu_commands *q = e->state;
+	struct qemu_commands *q = e->state;
 
+	atomic_store(&q->paused, false);
 	/* The machine must stand still while it is saved, and goes on afterwards by itself. */
 	if (q->saves)
 		return 0;

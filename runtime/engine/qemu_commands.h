@@ -4,6 +4,8 @@
  * in engine.h.
  */
 #pragma once
+#include <stdatomic.h>
+
 #include "engine/engine.h"
 #include "engine/qemu_hotplug.h"
 #include "engine/qemu_talk.h"
@@ -26,6 +28,8 @@ struct qemu_commands {
 	struct qemu_hotplug hotplug;
 	struct qemu_talk talk;
 	bool saves; /* the machine is being saved, or stands still after that */
+	/* the monitor has paused the machine after an error of its disk */
+	atomic_bool paused;
 };
 
 int qemu_press_power(struct engine *e) must_check;

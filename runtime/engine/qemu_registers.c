@@ -42,6 +42,8 @@ static int open_socket(struct engine *e)
 	int r = 0;
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(questions); i++)
 		r = qemu_ask(e, &questions[i]);
+	if (r < 0)
+		fd_close(&q->registers);
 	return r;
 }
 

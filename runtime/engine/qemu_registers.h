@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Writes device registers of QEMU's machine, while the guest stands still. QEMU's object "qtest"
- * takes lines such as "writel ADDRESS VALUE" from a socket, and answers each line. The object can be
- * made in any machine, while QEMU runs. It stays until QEMU ends, because some versions of QEMU use
- * the memory of the first such object when a second one is made.
+ * takes lines such as "writel ADDRESS VALUE" from a socket, and answers each line. The object can
+ * be made in any machine, while QEMU runs. It stays until QEMU ends, because QEMU keeps a pointer
+ * into the first such object for its answers, also when that object is deleted.
  */
 #pragma once
 #include "engine/qemu_carry.h"

@@ -258,7 +258,7 @@ int qemu_go_on_now(struct engine *e)
 			r = qemu_carry_add(e, &q->carried[i]);
 	if (r >= 0)
 		r = qemu_carry_configure(e);
-	if (r >= 0)
+	if (r >= 0 && !atomic_load(&q->commands.paused))
 		r = qemu_ask(e, &cont);
 	qemu_talk_end(e);
 	return r < 0 ? err_ctx(r, "the machine cannot go on after a checkpoint") : 0;

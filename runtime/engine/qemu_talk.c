@@ -46,18 +46,17 @@ int qemu_talk_begin(struct engine *e, unsigned ms)
 	struct qemu *q = e->state;
 	struct qemu_talk *t = &q->commands.talk;
 
+	pthread_mutex_lock(&t->lock);
 	t->reads = ms > 0;
 	t->migrated = t->migration_failed = false;
-	t->timer = t->answer = -EBADF;
+	t->timer = -EBADF;
+	t->answer = ms ? -EBADF : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	t->any = epoll_create1(EPOLL_CLOEXEC);
-	if (t->any < 0)
+	const bool made = t->any >= 0 && (ms || t->answer >= 0);
+	pthread_mutex_unlock(&t->lock);
+	if (!made)
 		return err_sys("watch QEMU");
 	int r = ms ? start_timer(t, ms) : 0;
-	if (r >= 0 && !ms) {
-		t->answer = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (t->answer < 0)
-			r = err_sys("create an eventfd");
-	}
 	if (r >= 0)
 		r = qemu_talk_watch(e, ms ? q->commands.qmp.sock : t->answer, EPOLLIN);
 	if (r >= 0)

@@ -16,8 +16,9 @@
 struct engine;
 
 struct qemu_talk {
-	pthread_mutex_t lock; /* protects the members up to `deleted` */
-	uint64_t number;      /* number of the command whose answer is waited for; 0: none */
+	/* protects the members up to `deleted`, and `answer` */
+	pthread_mutex_t lock;
+	uint64_t number; /* number of the command whose answer is waited for; 0: none */
 	bool answered, failed;
 	char why[512]; /* QEMU's error message, if the command has failed */
 	/* The thread that reads QEMU's messages calls this with the answer, with the lock held. */

@@ -192,6 +192,11 @@ int checkpoint_end(struct monitor *m, const struct client *c)
 
 /* --- functions for a machine that starts from a snapshot --- */
 
+bool monitor_restores_on_qemu(const struct monitor_restore *r)
+{
+	return snapshot_claims_qemu(r->state);
+}
+
 int checkpoint_read_owner(const struct snapshot *s, struct checkpoint_owner *ret)
 {
 	struct snapshot_part p;

@@ -4,6 +4,7 @@
 #include <endian.h>
 #include <inttypes.h>
 #include <stddef.h>
+#include <unistd.h>
 
 #include "base/crc32c.h"
 
@@ -251,6 +252,15 @@ int snapshot_find(const struct snapshot *s, enum snapshot_kind kind, uint32_t in
 		return 0;
 	}
 	return err_set(EBADMSG, "the snapshot has no section \"%s\" %" PRIu32, names[kind], index);
+}
+
+bool snapshot_claims_qemu(int fd)
+{
+	struct header h;
+
+	return pread(fd, &h, sizeof(h), 0) == (ssize_t)sizeof(h) &&
+	       memcmp(h.magic, magic, sizeof(magic)) == 0 &&
+	       le32toh(h.format) == SNAPSHOT_FORMAT_QEMU;
 }
 
 bool snapshot_is_of_qemu(const struct snapshot *s)

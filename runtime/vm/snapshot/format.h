@@ -110,6 +110,11 @@ struct snapshot_part {
  * file, -EBADMSG if the file is damaged or is no snapshot, each with a message.
  */
 int snapshot_open(struct snapshot *ret, const void *bytes, size_t len) must_check;
+/*
+ * Says whether the file says of itself that it is a snapshot of a machine of QEMU, before anything
+ * of it is checked. `fd` is a regular file.
+ */
+bool snapshot_claims_qemu(int fd);
 /* Says whether the snapshot is of a machine of QEMU. */
 bool snapshot_is_of_qemu(const struct snapshot *s);
 /* Finds a section. Returns -EBADMSG with a message if there is none. */

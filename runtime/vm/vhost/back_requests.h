@@ -20,7 +20,7 @@ struct vhost_queue {
 	bool has_addr, started, enabled;
 	/* `base` stays as it is until the queue starts (VHOST_USER_KEEP_VRING_BASE) */
 	bool keeps_base;
-	/* the back end serves this queue although the front end does not start it (vhost_adopt()) */
+	/* the back end serves this queue, which the front end never starts (vhost_adopt()) */
 	bool adopted;
 	struct vhost_rings rings; /* guest addresses of the adopted queue */
 	/* the queue has more requests, so it has to be served once more without a kick */
