@@ -109,7 +109,11 @@ int qemu_ask_version(struct engine *e, struct qemu_section *ret)
 	const struct qemu_question q = {
 		.command = "query-version", .take = take_version, .ctx = ret};
 
-	return qemu_ask(e, &q);
+	ret->major = ret->minor = 0;
+	int r = qemu_ask(e, &q);
+	if (r >= 0 && ret->major == 0)
+		r = err_set(EPROTO, "QEMU does not tell its version");
+	return r;
 }
 
 int qemu_prepare_migration(struct engine *e)

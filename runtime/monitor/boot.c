@@ -348,7 +348,7 @@ static int check_hypervisor(const struct machine_config *c, const struct snapsho
 		return 0;
 	if (of_qemu)
 		return err_set(ENOTSUP, "the checkpoint is of a microVM on QEMU, and can only be "
-					"restored on QEMU: choose --hypervisor qemu");
+					"restored on QEMU");
 	return err_set(ENOTSUP,
 		"the checkpoint is of a microVM on KVM, and can only be restored on KVM%s%s",
 		c->why_not_kvm ? ": " : "", c->why_not_kvm ? c->why_not_kvm : "");
