@@ -211,16 +211,17 @@ int qemu_carry_add(struct engine *e, struct qemu_carried *c)
 int qemu_carry_keep(struct engine *e, const struct qemu_carried *c)
 {
 	struct qemu *q = e->state;
-	uint16_t bases[VIRTIO_QUEUES_MAX];
+	int bases[VIRTIO_QUEUES_MAX];
 	int r = 0;
 
 	for (unsigned i = 0; i < c->queue_count; i++)
-		bases[i] = c->queues[i].base;
+		bases[i] = c->queues[i].rings.size ? c->queues[i].base : -1;
 	if (c->sock >= 0)
 		return vhost_carry_bases(c->sock, QEMU_SHARE_PEER, bases, c->queue_count);
 	pthread_mutex_lock(&q->vsock.dev.lock);
 	for (unsigned i = 0; r >= 0 && i < c->queue_count && i < VSOCK_QUEUE_EVENT; i++)
-		r = vhost_keep_base(q->served, i, bases[i]);
+		if (bases[i] >= 0)
+			r = vhost_keep_base(q->served, i, (uint32_t)bases[i]);
 	pthread_mutex_unlock(&q->vsock.dev.lock);
 	return r;
 }

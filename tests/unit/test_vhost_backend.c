@@ -310,12 +310,16 @@ static void run_keeps_place(void)
 {
 	struct server *s = server_begin(false);
 
+	front_set(&s->f, 16, PROTOCOL_RESET);
 	front_start_queue(&s->f);
 	for (int i = 0; i < 3; i++)
 		server_check_works(s);
 	CHECK(front_ask(&s->f, 128, 0) == s->d.dev.driver_features && s->d.dev.driver_features);
 	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(3) << 32 | 1));
 	front_set_vring(&s->f, 129, 1, 3);
+	front_set(&s->f, 34, 0); /* RESET_DEVICE */
+	server_settle(s);
+	CHECK(s->d.resets == 0);
 	front_set_vring(&s->f, 10, 1, 0);
 	front_set_fd(&s->f, 12, 1, s->f.kick);
 	server_check_works(s);

@@ -200,24 +200,6 @@ static int map_table(struct vm_memory *m, const struct vhost_message *msg)
 	return 0;
 }
 
-/*
- * Finds the rings of the adopted queue i in guest memory. The queue continues behind the last
- * buffer that was given back, because the device gives each of its buffers back at once.
- */
-static int place_adopted(struct vhost_backend *b, unsigned i)
-{
-	const struct vhost_rings *rings = &b->queues[i].rings;
-	struct virtq *q = &b->device->queues[i];
-
-	q->desc_at = rings->desc;
-	q->avail_at = rings->avail;
-	q->used_at = rings->used;
-	q->size = rings->size;
-	int r = virtq_resume(q, &b->memory, 0);
-	q->next_avail = q->next_used;
-	return r;
-}
-
 static int set_memory(struct vhost_backend *b, const struct vhost_message *m)
 {
 	struct virtio_device *d = b->device;
@@ -236,7 +218,7 @@ static int set_memory(struct vhost_backend *b, const struct vhost_message *m)
 		if (!b->queues[i].started && !b->queues[i].adopted)
 			continue;
 		r = b->queues[i].adopted ? 0 : place_rings(b, i);
-		if (r == 0 && (b->queues[i].adopted ? place_adopted(b, i)
+		if (r == 0 && (b->queues[i].adopted ? vhost_place_adopted(b, i)
 						    : virtq_move(&d->queues[i], &b->memory)) < 0)
 			r = err_ctx(-EPROTO, "vhost-user: queue %u", i);
 		if (r < 0) {
@@ -298,30 +280,6 @@ static int set_vring(struct vhost_backend *b, const struct vhost_message *m)
 		v->has_addr = true;
 	}
 	return 0;
-}
-
-int vhost_keep_base(struct vhost_backend *b, unsigned index, uint32_t base)
-{
-	int i = queue_index(b, index);
-
-	if (i < 0)
-		return i;
-	if (b->queues[i].started || base > UINT16_MAX)
-		return err_set(EPROTO,
-			"vhost-user: queue %d keeps the index %" PRIu32
-			": expected a stopped queue and 16 bits",
-			i, base);
-	b->queues[i].base = (uint16_t)base;
-	b->queues[i].keeps_base = true;
-	return 0;
-}
-
-void vhost_adopt(struct vhost_backend *b, unsigned index, const struct vhost_rings *rings)
-{
-	pthread_mutex_lock(&b->device->lock);
-	b->queues[index].rings = *rings;
-	b->queues[index].adopted = true;
-	pthread_mutex_unlock(&b->device->lock);
 }
 
 static int set_vring_enable(struct vhost_backend *b, const struct vhost_message *m)
@@ -485,7 +443,8 @@ int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m)
 	case VHOST_USER_SET_BACKEND_REQ_FD:
 		return vhost_set_request_socket(b, m);
 	case VHOST_USER_RESET_DEVICE:
-		vhost_reset(b);
+		if (!vhost_keeps_place(b))
+			vhost_reset(b);
 		return 0;
 	/* This request is deprecated, but all interpretations of it agree that the queues stop. */
 	case VHOST_USER_RESET_OWNER:

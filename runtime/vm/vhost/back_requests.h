@@ -86,6 +86,18 @@ int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m) must_c
  */
 void vhost_reset(struct vhost_backend *b);
 
+/* These functions of back_keep.c are for a device that goes on at a new front end. */
+/*
+ * Says whether a queue is to continue at its place. QEMU 10 resets a new device before it starts
+ * the queues for the first time, but the guest has not reset this one.
+ */
+bool vhost_keeps_place(const struct vhost_backend *b);
+/*
+ * Finds the rings of the adopted queue i in guest memory. The queue continues behind the last
+ * buffer that was given back, because the device gives each of its buffers back at once.
+ */
+int vhost_place_adopted(struct vhost_backend *b, unsigned i) must_check;
+
 /*
  * These functions of back_state.c handle SET_DEVICE_STATE_FD. vhost_state_begin() checks the
  * request and makes the answer. vhost_state_move() is called after the answer was sent, and moves

@@ -42,12 +42,14 @@ int vhost_carry_in(int sock, const char *peer, const void *state, size_t len)
 	return r < 0 ? err_ctx(r, "%s", peer) : 0;
 }
 
-int vhost_carry_bases(int sock, const char *peer, const uint16_t *bases, unsigned count)
+int vhost_carry_bases(int sock, const char *peer, const int *bases, unsigned count)
 {
 	struct vhost_user v;
 	int r = begin(&v, sock, peer);
 
 	for (unsigned i = 0; r >= 0 && i < count; i++)
-		r = vhost_front_tell_state(&v, VHOST_USER_KEEP_VRING_BASE, i, bases[i]);
+		if (bases[i] >= 0)
+			r = vhost_front_tell_state(
+				&v, VHOST_USER_KEEP_VRING_BASE, i, (uint32_t)bases[i]);
 	return r < 0 ? err_ctx(r, "%s", peer) : 0;
 }

@@ -17,5 +17,8 @@ int vhost_carry_out(int sock, const char *peer, struct strbuf *ret, uint64_t *re
 	must_check;
 /* Gives the state to a back end that has just started. */
 int vhost_carry_in(int sock, const char *peer, const void *state, size_t len) must_check;
-/* Makes queue i begin at the request bases[i] when the front end starts the queue next. */
-int vhost_carry_bases(int sock, const char *peer, const uint16_t *bases, unsigned count) must_check;
+/*
+ * Makes queue i begin at the request bases[i] when the front end starts the queue next. A number
+ * below 0 means that the guest does not use the queue.
+ */
+int vhost_carry_bases(int sock, const char *peer, const int *bases, unsigned count) must_check;
