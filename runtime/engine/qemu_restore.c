@@ -12,7 +12,7 @@
 
 #define PART (256U << 10) /* how many bytes of the stream are moved at once */
 
-static int read_section(const struct snapshot *s, struct qemu_section *ret)
+int qemu_read_section(const struct snapshot *s, struct qemu_section *ret)
 {
 	struct snapshot_part p;
 	int r = snapshot_find(s, SNAPSHOT_QEMU, 0, &p);
@@ -101,7 +101,7 @@ int qemu_restore_prepare(struct engine *e, const struct engine_description *d)
 
 	int r = qemu_can_save(e);
 	if (r >= 0)
-		r = read_section(d->snapshot, &section);
+		r = qemu_read_section(d->snapshot, &section);
 	if (r >= 0)
 		r = check_shape(&section.shape, &q->saves.shape);
 	if (r >= 0)
@@ -123,7 +123,7 @@ static int check_version(struct engine *e, const struct engine_description *d)
 {
 	struct qemu_section saved, is = {0};
 
-	int r = read_section(d->snapshot, &saved);
+	int r = qemu_read_section(d->snapshot, &saved);
 	if (r >= 0)
 		r = qemu_ask_version(e, &is);
 	if (r >= 0 && (saved.major != is.major || saved.minor != is.minor))

@@ -64,6 +64,8 @@ struct qemu_section {
 	uint64_t stream;       /* bytes of the stream */
 };
 
+int qemu_read_section(const struct snapshot *s, struct qemu_section *ret) must_check;
+
 /* Asks QEMU for its version. */
 int qemu_ask_version(struct engine *e, struct qemu_section *ret) must_check;
 /* Prepares QEMU for a migration: it tells of the end, and is not slowed down. */

@@ -219,7 +219,7 @@ static bool is_for_us(const struct qemu_talk *t, const struct json *message)
 	char wanted[32];
 
 	snprintf(wanted, sizeof(wanted), ID "%llu", (unsigned long long)t->number);
-	return t->number && id && streq(id, wanted);
+	return t->number && !t->answered && id && streq(id, wanted);
 }
 
 static void take_answer(struct qemu_talk *t, const struct json *message)
