@@ -136,30 +136,6 @@ static int spawn_qemu(
 	return r < 0 ? err_ctx(r, "%s", q->net) : watch_ends(e);
 }
 
-/*
- * Serves the vsock device, and does the jobs that the monitor's loop has for this thread. Returns 0
- * if QEMU has closed the connection or the machine is being stopped.
- */
-static int serve_and_work(struct engine *e)
-{
-	struct qemu *q = e->state;
-	eventfd_t n;
-	int r;
-
-	do {
-		r = vhost_continue(q->served, q->stop);
-		if (r < 0 || eventfd_read(q->stop, &n) < 0)
-			return r;
-		for (unsigned jobs; r >= 0 && (jobs = atomic_exchange(&q->jobs, 0));) {
-			if (jobs & QEMU_JOB_GO_ON)
-				r = qemu_go_on_now(e);
-			if (r >= 0 && (jobs & QEMU_JOB_SAVE))
-				qemu_save_now(e);
-		}
-	} while (r >= 0 && !atomic_load(&q->ends));
-	return r;
-}
-
 static void *serve_vsock(void *arg)
 {
 	struct engine *e = arg;
@@ -173,7 +149,7 @@ static void *serve_vsock(void *arg)
 	 */
 	const bool ends_machine = r < 0 || !q->foreign;
 	if (r >= 0)
-		r = serve_and_work(e);
+		r = qemu_serve(e);
 	snprintf(q->why, sizeof(q->why), "%s",
 		r < 0 ? err_msg() : "QEMU closed its connection to the vsock device");
 	/* The guest's connections are closed, so that the monitor does not wait for the agent. */

@@ -242,7 +242,7 @@ static int save_machine(struct engine *e)
 	return r;
 }
 
-void qemu_save_now(struct engine *e)
+static void save_now(struct engine *e)
 {
 	struct qemu_saves *s = &((struct qemu *)e->state)->saves;
 
@@ -251,7 +251,7 @@ void qemu_save_now(struct engine *e)
 	eventfd_write(e->save_done, 1);
 }
 
-int qemu_go_on_now(struct engine *e)
+static int go_on_now(struct engine *e)
 {
 	const struct qemu_question cont = {.command = "cont"};
 	struct qemu *q = e->state;
@@ -266,4 +266,24 @@ int qemu_go_on_now(struct engine *e)
 		r = qemu_ask(e, &cont);
 	qemu_talk_end(e);
 	return r < 0 ? err_ctx(r, "the machine cannot go on after a checkpoint") : 0;
+}
+
+int qemu_serve(struct engine *e)
+{
+	struct qemu *q = e->state;
+	eventfd_t n;
+	int r;
+
+	do {
+		r = vhost_continue(q->served, q->stop);
+		if (r < 0 || eventfd_read(q->stop, &n) < 0)
+			return r;
+		for (unsigned jobs; r >= 0 && (jobs = atomic_exchange(&q->jobs, 0));) {
+			if (jobs & QEMU_JOB_GO_ON)
+				r = go_on_now(e);
+			if (r >= 0 && (jobs & QEMU_JOB_SAVE))
+				save_now(e);
+		}
+	} while (r >= 0 && !atomic_load(&q->ends));
+	return r;
 }

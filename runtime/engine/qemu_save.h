@@ -42,11 +42,11 @@ int qemu_saved(struct engine *e) must_check;
 void qemu_go_on(struct engine *e);
 
 /*
- * These functions run in the vsock thread. If qemu_save_now() fails, qemu_go_on_now() lets the
- * machine go on. If qemu_go_on_now() fails, the machine cannot go on, and has to end.
+ * Serves the vsock device, in the vsock thread, and saves the machine or lets it go on when the
+ * monitor's loop asks for that. Returns 0 if QEMU has closed the connection or the machine is being
+ * stopped, and an error if the machine cannot go on, and so has to end.
  */
-void qemu_save_now(struct engine *e);
-int qemu_go_on_now(struct engine *e) must_check;
+int qemu_serve(struct engine *e) must_check;
 
 /*
  * A machine that starts from a snapshot: qemu_restore_prepare() checks the files and gives the file

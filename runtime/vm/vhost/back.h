@@ -57,9 +57,9 @@ struct vhost_rings {
 /*
  * These functions are for a device that goes on at a new front end, which does not know where the
  * device has stopped. vhost_keep_base() makes queue `index` begin at the request `base` when it
- * starts next, whatever the front end says, and the front end cannot reset the device before that. vhost_adopt() makes the back end serve a queue that the
- * front end never starts, from the time at which guest memory is known. The front end of this queue
- * must not use it meanwhile.
+ * starts next, whatever the front end says, and the front end cannot reset the device before that.
+ * vhost_adopt() makes the back end serve a queue that the front end never starts, from the time at
+ * which guest memory is known. The front end of this queue must not use it meanwhile.
  */
 int vhost_keep_base(struct vhost_backend *b, unsigned index, uint32_t base) must_check;
 void vhost_adopt(struct vhost_backend *b, unsigned index, const struct vhost_rings *rings);
