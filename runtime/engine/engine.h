@@ -12,7 +12,8 @@
  * 	engine_stop(&e)                 ends the machine if it still runs, and releases everything
  *
  * The caller of engine_start() keeps and closes the descriptors in the description. The descriptors
- * of the taps, the share and the vhost-user servers must stay open until engine_stop().
+ * of the taps, the share, its carrier and the vhost-user servers must stay open until
+ * engine_stop().
  */
 #pragma once
 #include <pthread.h>
@@ -97,6 +98,8 @@ struct engine_description {
 	int firmware, firmware_vars;
 	const char *cmdline;
 	int share; /* vhost-user socket of the file server; -EBADF: there is no share */
+	/* socket by which the file server's state is carried, which only QEMU's machine needs */
+	int share_carrier;
 	int image; /* descriptor of vm.image if the hypervisor reads the image itself, or -EBADF */
 	int seed;  /* read-only descriptor of a foreign guest's second disk, or -EBADF */
 	/*

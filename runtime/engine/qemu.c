@@ -295,7 +295,6 @@ static int qemu_result(struct engine *e)
 	else if (waitpid(e->pid, &status, 0) != e->pid)
 		return err_sys("wait for QEMU");
 	e->pid = 0;
-	qemu_carry_hang_up(e);
 	const char *why = relay_stop(&q->relay);
 	if (why)
 		return err_set(EPIPE, "%s: %s", q->net, why);
@@ -378,8 +377,8 @@ static int qemu_start(struct engine *e, const struct engine_description *d)
 	e->state = q;
 	int r = q && a ? 0 : -ENOMEM;
 	if (r >= 0) {
-		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = q->commands.qmp.sock =
-			-EBADF;
+		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = q->registers =
+			q->commands.qmp.sock = -EBADF;
 		memcpy(q->backends, d->backends, sizeof(q->backends));
 		q->nbackends = d->nbackends;
 		q->parameters = d->config->qemu_parameters.n > 0;
@@ -390,10 +389,10 @@ static int qemu_start(struct engine *e, const struct engine_description *d)
 		q->commands.hotplug.spares = qemu_count_spares(d);
 		r = probe_backends(d);
 	}
-	if (r >= 0)
-		r = qemu_carry_init(e, d);
-	if (r >= 0)
+	if (r >= 0) {
+		qemu_carry_init(e, d);
 		qemu_save_init(e, d);
+	}
 	if (r >= 0 && d->snapshot)
 		r = qemu_restore_prepare(e, d);
 	if (r >= 0)

@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 #include "engine/qemu_internal.h"
 #include "engine/qemu_registers.h"
@@ -15,45 +14,31 @@
 #define BUS "virtio-mmio-bus."
 #define PATH "/machine/peripheral/"
 
-int qemu_carry_init(struct engine *e, const struct engine_description *d)
+void qemu_carry_init(struct engine *e, const struct engine_description *d)
 {
 	struct qemu *q = e->state;
 
-	q->registers = -EBADF;
 	q->carried[q->carried_count++] = (struct qemu_carried){.id = QEMU_VSOCK_ID,
 		.driver = "vhost-user-vsock-device",
 		.chardev = QEMU_VSOCK_CHARDEV,
 		.options = "",
 		.sock = -EBADF};
 	if (d->share < 0)
-		return 0;
-	struct qemu_carried *c = &q->carried[q->carried_count++];
-	*c = (struct qemu_carried){.id = QEMU_SHARE_ID,
+		return;
+	q->carried[q->carried_count++] = (struct qemu_carried){.id = QEMU_SHARE_ID,
 		.driver = "vhost-user-fs-device",
 		.chardev = QEMU_SHARE_CHARDEV,
 		.options = ",\"tag\":\"" SHARE_TAG "\",\"queue-size\":" QEMU_SHARE_QUEUE,
-		.sock = fcntl(d->share, F_DUPFD_CLOEXEC, 3)};
-	return c->sock < 0 ? err_sys("duplicate the file server's socket") : 0;
+		.sock = d->share_carrier};
 }
 
 void qemu_carry_release(struct engine *e)
 {
 	struct qemu *q = e->state;
 
-	for (unsigned i = 0; i < q->carried_count; i++) {
-		fd_close(&q->carried[i].sock);
-		strbuf_release(&q->carried[i].state);
-	}
-	fd_close(&q->registers);
-}
-
-void qemu_carry_hang_up(const struct engine *e)
-{
-	const struct qemu *q = e->state;
-
 	for (unsigned i = 0; i < q->carried_count; i++)
-		if (q->carried[i].sock >= 0)
-			(void)shutdown(q->carried[i].sock, SHUT_RDWR);
+		strbuf_release(&q->carried[i].state);
+	fd_close(&q->registers);
 }
 
 /* --- questions to QEMU --- */

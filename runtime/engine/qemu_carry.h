@@ -8,9 +8,9 @@
  *
  * 	qemu_carry_query()      asks QEMU where the device's rings are, and at which request its
  * 	                        server has stopped
- * 	qemu_carry_remove()     unplugs the device, as qemu_hotplug.h does. The connection to its
- * 	                        server stays
- * 	qemu_carry_read()       reads the server's state over this connection
+ * 	qemu_carry_remove()     unplugs the device, as qemu_hotplug.h does. QEMU's connection to
+ * 	                        the server stays
+ * 	qemu_carry_read()       reads the server's state over a connection of the monitor
  * 	...                     QEMU saves, or has loaded, all other devices
  * 	qemu_carry_add()        plugs the device into the same transport again. The new device is as
  * 	                        after a reset
@@ -49,7 +49,7 @@ struct qemu_carried {
 	const char *id, *driver, *chardev;
 	const char *options; /* further members of the arguments of device_add, as JSON */
 	/*
-	 * the connection to the server, of which QEMU has the descriptor too; -EBADF: this process
+	 * a connection to the server beside QEMU's (vhost_serve_carried()); -EBADF: this process
 	 * serves the device, which is the vsock device
 	 */
 	int sock;
@@ -62,11 +62,9 @@ struct qemu_carried {
 	struct strbuf state; /* the server's state, once it was read */
 };
 
-/* Lists the devices of the machine that have to be carried. Duplicates their sockets. */
-int qemu_carry_init(struct engine *e, const struct engine_description *d) must_check;
+/* Lists the devices of the machine that have to be carried. */
+void qemu_carry_init(struct engine *e, const struct engine_description *d);
 void qemu_carry_release(struct engine *e);
-/* Tells the servers that QEMU has ended, which they do not see while this process is connected. */
-void qemu_carry_hang_up(const struct engine *e);
 
 /* Asks QEMU for the device's transport only. */
 int qemu_carry_locate(struct engine *e, struct qemu_carried *c) must_check;

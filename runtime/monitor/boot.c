@@ -384,7 +384,8 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 	struct guest_kernel kernel = GUEST_KERNEL_INIT;
 	_cleanup_strbuf_ struct strbuf bytes = {0};
 	struct snapshot snapshot;
-	const struct share_options share = {d->log, c->host_locks, c->cpu_limited};
+	const struct share_options share = {
+		d->log, c->host_locks, c->cpu_limited, c->hypervisor == HYPERVISOR_QEMU};
 
 	int r = m->a->restore ? open_snapshot(m, d, &bytes, &snapshot) : 0;
 	/* QEMU loads the kernel before it loads the snapshot over it. */
@@ -399,6 +400,7 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 	log_debug("microvm: file server");
 	spans_mark(m, "open the network, and start the file server", false);
 	d->share = m->share.sock;
+	d->share_carrier = m->share.carrier;
 	if (r >= 0)
 		r = start_disk_server(m, d);
 	if (r >= 0)
@@ -434,6 +436,7 @@ int monitor_boot(struct monitor *m)
 		.kernel = -EBADF,
 		.initramfs = -EBADF,
 		.share = -EBADF,
+		.share_carrier = -EBADF,
 		.image = -EBADF,
 		.seed = -EBADF,
 		.firmware = -EBADF,

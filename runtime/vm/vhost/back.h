@@ -38,6 +38,13 @@
 int vhost_serve(struct virtio_device *d, int sock, int stop_fd) must_check;
 
 /*
+ * Serves the device like vhost_serve(), and takes messages from a second socket too. The process at
+ * its other end carries the device's state for a front end that cannot do so (vm/vhost/carry.h).
+ * That process may end before the front end.
+ */
+int vhost_serve_carried(struct virtio_device *d, int sock, int carrier) must_check;
+
+/*
  * vhost_open(), vhost_continue() and vhost_close() together do what vhost_serve() does, for a
  * caller that serves one connection with pauses, perhaps in different threads. vhost_continue()
  * returns as vhost_serve() does. If it has returned because stop_fd was readable, it may be called

@@ -35,6 +35,7 @@ struct vhost_backend {
 	/* the threads that serve the queues; NULL: the thread that handles messages serves them */
 	struct vhost_threads *threads;
 	int sock, stop_fd;
+	int carrier; /* socket of vhost_serve_carried(), or -EBADF */
 	/* features that the front end has accepted, including VHOST_USER_F_PROTOCOL_FEATURES */
 	uint64_t features;
 	uint64_t protocol;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Moves the state of a back end out of its connection, and into it, for a front end that cannot do
- * so itself. That front end, QEMU, must not use the connection meanwhile. Its device is not there
- * then, so all queues are stopped. Only caisson's own back ends can be carried, because the
- * messages VHOST_USER_GET_DRIVER_FEATURES and VHOST_USER_KEEP_VRING_BASE are caisson's.
+ * Moves the state of a back end out of it, and into it, for a front end that cannot do so itself.
+ * `sock` is another connection to the back end (vhost_serve_carried()). The front end, QEMU, must
+ * not use its own meanwhile. Its device is not there then, so all queues are stopped. Only
+ * caisson's own back ends can be carried, because the messages VHOST_USER_GET_DRIVER_FEATURES and
+ * VHOST_USER_KEEP_VRING_BASE are caisson's.
  */
 #pragma once
 #include "base/str.h"
