@@ -409,11 +409,13 @@ static int qemu_start(struct engine *e, const struct engine_description *d)
 		r = qemu_restore(e, d);
 		/* QEMU ends if it cannot load the snapshot, and its last words tell why. */
 		if (r == -EPIPE) {
+			snprintf(q->why, sizeof(q->why), "%s", err_msg());
 			r = qemu_result(e);
 			r = r < 0 ? r : err_set(EIO, "QEMU has ended before the machine ran");
 		}
 	}
-	q->restored = r >= 0 && d->snapshot;
+	if (q)
+		q->restored = r >= 0 && d->snapshot;
 	fd_close(&s.vsock);
 	fd_close(&s.console);
 	fd_close(&s.qmp);

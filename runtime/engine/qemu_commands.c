@@ -52,7 +52,7 @@ int qemu_retry(struct engine *e)
 
 	atomic_store(&q->paused, false);
 	/* The machine must stand still while it is saved, and goes on afterwards by itself. */
-	if (q->saves)
+	if (atomic_load(&q->saves))
 		return 0;
 	return send_command(e, "{\"execute\":\"cont\"}\n");
 }

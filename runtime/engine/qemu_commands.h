@@ -27,7 +27,7 @@ struct qemu_commands {
 	bool guest_agent_is_open; /* a program of the guest has opened the port QEMU_GUEST_AGENT */
 	struct qemu_hotplug hotplug;
 	struct qemu_talk talk;
-	bool saves; /* the machine is being saved, or stands still after that */
+	atomic_bool saves; /* the machine is being saved, or stands still after that */
 	/* the monitor has paused the machine after an error of its disk */
 	atomic_bool paused;
 };

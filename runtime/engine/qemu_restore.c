@@ -30,14 +30,21 @@ static int check_shape(const struct qemu_shape *saved, const struct qemu_shape *
 			" vCPUs: this one has %" PRIu64 " MiB and %" PRIu32,
 			saved->memory >> 20, saved->cpus, is->memory >> 20, is->cpus);
 	if (saved->nics != is->nics || saved->devices != is->devices ||
-		saved->spares != is->spares || saved->has_image != is->has_image)
+		saved->spares != is->spares || !saved->image_size != !is->image_size)
 		return err_set(ENOTSUP,
 			"the snapshot is of a machine with %" PRIu32 " interfaces, %" PRIu32
 			" disks and %" PRIu32 " free places for devices: this one has %" PRIu32
 			", %" PRIu32 " and %" PRIu32
 			" (disks, shares and interfaces must be the same)",
-			saved->nics, saved->has_image, saved->spares, is->nics, is->has_image,
-			is->spares);
+			saved->nics, (uint32_t)(saved->image_size > 0), saved->spares, is->nics,
+			(uint32_t)(is->image_size > 0), is->spares);
+	if (saved->image_size != is->image_size)
+		return err_set(ENOTSUP,
+			"the snapshot's vm.image has %" PRIu64 " bytes: this one has %" PRIu64,
+			saved->image_size, is->image_size);
+	if (saved->nics_crc != is->nics_crc)
+		return err_set(ENOTSUP, "the snapshot's interfaces have other MAC addresses or "
+					"MTUs than those of this machine");
 	return 0;
 }
 

@@ -30,6 +30,18 @@ static const char *find_reason(const struct engine_description *d)
 	return qemu_count_spares(d) == 0 ? "it has too many devices" : NULL;
 }
 
+/* The guest has read address and MTU of each interface once, and does not read them again. */
+static uint32_t checksum_nics(const struct engine_description *d)
+{
+	uint32_t crc = 0;
+
+	for (size_t i = 0; i < d->nnics; i++) {
+		crc = crc32c(crc, d->nics[i].mac, sizeof(d->nics[i].mac));
+		crc = crc32c(crc, &d->nics[i].mtu, sizeof(d->nics[i].mtu));
+	}
+	return crc;
+}
+
 void qemu_save_init(struct engine *e, const struct engine_description *d)
 {
 	struct qemu *q = e->state;
@@ -40,7 +52,8 @@ void qemu_save_init(struct engine *e, const struct engine_description *d)
 			.nics = (uint32_t)d->nnics,
 			.devices = q->carried_count,
 			.spares = qemu_count_spares(d),
-			.has_image = d->image >= 0}};
+			.image_size = q->commands.image_size,
+			.nics_crc = checksum_nics(d)}};
 }
 
 int qemu_can_save(const struct engine *e)
@@ -67,7 +80,8 @@ int qemu_save(struct engine *e, const struct engine_save *s)
 	if (r < 0)
 		return r;
 	q->saves.save = s;
-	q->commands.saves = true;
+	q->saves.shape.image_size = q->commands.image_size;
+	atomic_store(&q->commands.saves, true);
 	give_job(q, QEMU_JOB_SAVE);
 	return 0;
 }
@@ -86,7 +100,6 @@ void qemu_go_on(struct engine *e)
 {
 	struct qemu *q = e->state;
 
-	q->commands.saves = false;
 	give_job(q, QEMU_JOB_GO_ON);
 }
 
@@ -262,6 +275,8 @@ static int go_on_now(struct engine *e)
 			r = qemu_carry_add(e, &q->carried[i]);
 	if (r >= 0)
 		r = qemu_carry_configure(e);
+	/* qemu_retry() lets the machine run from now on, or has cleared `paused` before. */
+	atomic_store(&q->commands.saves, false);
 	if (r >= 0 && !atomic_load(&q->commands.paused))
 		r = qemu_ask(e, &cont);
 	qemu_talk_end(e);

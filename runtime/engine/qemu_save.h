@@ -17,9 +17,11 @@ struct engine_save;
 
 /* What the machine that loads a snapshot must have too. */
 struct qemu_shape {
-	uint64_t memory; /* bytes */
+	uint64_t memory;     /* bytes */
+	uint64_t image_size; /* bytes of the vm.image that QEMU serves; 0: none */
 	uint32_t cpus, nics, devices, spares;
-	uint32_t has_image; /* whether QEMU serves vm.image: 0 or 1 */
+	uint32_t nics_crc; /* checksum of the MAC addresses and MTUs of all interfaces */
+	uint32_t unused;
 };
 
 struct qemu_saves {

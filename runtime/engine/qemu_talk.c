@@ -101,7 +101,9 @@ static int read_messages(struct qemu *q)
 		qemu_talk_on_message(t, message);
 	}
 	if (is_readable(t->timer))
-		return err_set(ETIMEDOUT, "QEMU was not done after %u s", t->ms / 1000);
+		return err_set(ETIMEDOUT,
+			"QEMU was not done after %u s (annotation io.caisson.vm.boot-timeout)",
+			t->ms / 1000);
 	return 0;
 }
 

@@ -6,6 +6,8 @@ import time
 
 import pytest
 from hypervisor import BOOT, kernel, rt, up, vm  # noqa: F401 (fixtures too)
+from test_disks import disk  # noqa: F401
+from harness import config, network
 from harness.runtime import wait_for
 
 # Counts in memory, in a file that stays open and on its output, and reads the file back through a handle that stays open.
@@ -136,7 +138,7 @@ def change(state, kind, offset, value):
 
 
 QEMU_SECTION, OWNER_SECTION = 7, 6
-MAJOR, STREAM_CRC, STREAM_LENGTH = 32, 40, 48  # offsets of members of struct qemu_section
+MAJOR, STREAM_CRC, STREAM_LENGTH = 40, 48, 56  # offsets of members of struct qemu_section
 
 
 def test_what_is_refused(counter, tmp):
@@ -175,4 +177,29 @@ def test_what_is_refused(counter, tmp):
     c.write()
     os.unlink(os.path.join(c.rootfs, "counts"))
     restore(c).failed("the file server", "counts")
+    assert not c.exists()
+
+
+def test_another_disk_or_network(disk, tmp):
+    """A disk of another size and an interface with another address are refused. With the disk as before the container goes on."""
+    c, _, raw = disk("i=0; while :; do i=$((i+1)); echo $i; sleep 0.2; done")
+    c.conf["vm"]["image"] = {"path": raw, "format": "raw"}
+    c.conf["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": "150"}
+    c.conf["vm"]["hwConfig"] = {"memory": 192 << 20}
+    c.image = os.path.join(tmp, "image")
+    with network.veth("cai-ckpt", "10.213.19.1", "10.213.19.2") as path:
+        config.namespaces(c.conf, paths={"network": path})
+        up(c)
+        wait_for(lambda: "3" in c.output().split("\n"), "output", timeout=BOOT)
+        checkpoint(c).ok()
+        size = os.stat(raw).st_size
+        os.truncate(raw, size + (1 << 20))
+        restore(c).failed("vm.image", str(size), str(size + (1 << 20)))
+        os.truncate(raw, size)
+        restore(c).ok()
+        last = len(c.output().split("\n"))
+        wait_for(lambda: len(c.output().split("\n")) > last + 1, "more output", timeout=BOOT)
+        checkpoint(c).ok()
+    with network.veth("cai-ckpt", "10.213.19.1", "10.213.19.2") as path:
+        restore(c).failed("MAC addresses")
     assert not c.exists()

@@ -212,13 +212,15 @@ static int serve_events(struct vhost_backend *b, int busy)
 	}
 	if (p[2].revents || b->event_more)
 		handle_device_event(b);
+	/* The front end's messages come first, because they negotiate for the carrier too. */
+	if (p[0].revents)
+		return take_message(b, b->sock);
 	int r = p[4].revents ? take_message(b, b->carrier) : 1;
-	/* The carrier has ended. The front end may go on without it. */
-	if (r == 0)
-		b->carrier = -EBADF;
-	if (r < 0)
+	if (r != 0)
 		return r;
-	return p[0].revents ? take_message(b, b->sock) : 1;
+	/* The carrier has ended. The front end may go on without it. */
+	b->carrier = -EBADF;
+	return 1;
 }
 
 static int serve_front_end(struct vhost_backend *b)
