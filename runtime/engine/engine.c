@@ -91,19 +91,12 @@ void engine_get_memory(struct engine *e, struct engine_hot_memory *ret)
 
 int engine_save(struct engine *e, const struct engine_save *s)
 {
-	if (!e->ops->save)
-		/*
-		 * QEMU does not migrate a machine with its vhost-user-vsock device, because the
-		 * monitor has the state of this device. Up to QEMU 8.1 the same holds for
-		 * vhost-user-fs.
-		 */
-		return err_set(ENOTSUP, "the microVM runs on QEMU, and no version of QEMU can save "
-					"a machine with a "
-					"vhost-user vsock device (7.2 cannot save its virtio-fs "
-					"share either): only a "
-					"microVM on KVM, with the built-in monitor (--hypervisor "
-					"kvm), can be saved");
 	return e->ops->save(e, s);
+}
+
+int engine_can_save(const struct engine *e)
+{
+	return e->ops->can_save ? e->ops->can_save(e) : 0;
 }
 
 int engine_saved(struct engine *e)

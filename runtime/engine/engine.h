@@ -12,7 +12,8 @@
  * 	engine_stop(&e)                 ends the machine if it still runs, and releases everything
  *
  * The caller of engine_start() keeps and closes the descriptors in the description. The descriptors
- * of the taps, the share and the vhost-user servers must stay open until engine_stop().
+ * of the taps, the share, its carrier and the vhost-user servers must stay open until
+ * engine_stop().
  */
 #pragma once
 #include <pthread.h>
@@ -97,6 +98,8 @@ struct engine_description {
 	int firmware, firmware_vars;
 	const char *cmdline;
 	int share; /* vhost-user socket of the file server; -EBADF: there is no share */
+	/* socket by which the file server's state is carried, which only QEMU's machine needs */
+	int share_carrier;
 	int image; /* descriptor of vm.image if the hypervisor reads the image itself, or -EBADF */
 	int seed;  /* read-only descriptor of a foreign guest's second disk, or -EBADF */
 	/*
@@ -205,10 +208,9 @@ struct engine_ops {
 	bool (*guest_agent_is_open)(const struct engine *e);
 	/* see engine_add_viewer(); NULL: the engine's machines have no screen */
 	int (*add_viewer)(struct engine *e, int sock);
-	/*
-	 * The functions that save the machine in a snapshot; NULL: the engine cannot make
-	 * snapshots.
-	 */
+	/* The functions that save the machine in a snapshot. */
+	/* see engine_can_save(); NULL: each machine can be saved */
+	int (*can_save)(const struct engine *e);
 	int (*save)(struct engine *e, const struct engine_save *s);
 	int (*saved)(struct engine *e);
 	void (*go_on)(struct engine *e);
@@ -327,6 +329,11 @@ void engine_get_memory(struct engine *e, struct engine_hot_memory *ret);
  * engine_saved().
  */
 int engine_save(struct engine *e, const struct engine_save *s) must_check;
+/*
+ * Says, before anything is done, whether the machine can be saved as far as the engine knows.
+ * Returns -ENOTSUP with the reason if it cannot.
+ */
+int engine_can_save(const struct engine *e) must_check;
 int engine_saved(struct engine *e) must_check;
 void engine_go_on(struct engine *e);
 

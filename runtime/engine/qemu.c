@@ -35,13 +35,11 @@
 #include "base/sys.h"
 #include "engine/engine.h"
 #include "engine/qemu_args.h"
-#include "engine/qemu_commands.h"
+#include "engine/qemu_internal.h"
 #include "engine/qemu_jail.h"
-#include "engine/relay.h"
 #include "engine/streams.h"
 #include "jail/jail.h"
 #include "machine/qemu.h"
-#include "vm/vhost/back.h"
 #include "vm/vhost/front.h"
 
 /*
@@ -54,39 +52,6 @@
  * how many threads QEMU may have besides its vCPUs; QEMU's thread pool for I/O alone has 64 threads
  */
 #define THREADS_MAX 256
-#define CAPABILITIES "{\"execute\":\"qmp_capabilities\"}\n" /* QMP's first command */
-
-struct qemu {
-	struct qemu_commands commands; /* has to be the first member (qemu_commands.h) */
-	struct virtio_vsock vsock;
-	bool has_vsock, has_thread;
-	bool foreign; /* whether the guest is a foreign one */
-	pthread_t thread;
-	struct vhost_backend *served; /* the connection by which QEMU uses the vsock device */
-	int vsock_sock, stop;
-	int pidfd;
-	/*
-	 * eventfd, readable when a device is no longer served on which the machine depends: vsock,
-	 * unless the guest is a foreign one, or a network device
-	 */
-	int lost;
-	/*
-	 * why the vsock device is no longer served; written by the vsock thread before `lost` is
-	 * readable
-	 */
-	char why[ERR_MAX];
-	int errors; /* pipe from which the monitor reads QEMU's error messages */
-	/* whether vm.hypervisor.parameters of config.json are on QEMU's command line */
-	bool parameters;
-	struct engine_backend backends[ENGINE_BACKENDS_MAX];
-	size_t nbackends;
-	/*
-	 * field in config.json that names the vhost-user server of a network device; NULL: there is
-	 * no such server
-	 */
-	const char *net;
-	struct relay relay; /* forwards messages between QEMU and the server that `net` names */
-};
 
 /*
  * Executes QEMU in the child process. QEMU's standard input is /dev/null; its output and errors go
@@ -184,7 +149,7 @@ static void *serve_vsock(void *arg)
 	 */
 	const bool ends_machine = r < 0 || !q->foreign;
 	if (r >= 0)
-		r = vhost_continue(q->served, q->stop);
+		r = qemu_serve(e);
 	snprintf(q->why, sizeof(q->why), "%s",
 		r < 0 ? err_msg() : "QEMU closed its connection to the vsock device");
 	/* The guest's connections are closed, so that the monitor does not wait for the agent. */
@@ -213,7 +178,7 @@ static int make_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
 		return err_sys("make a socket pair");
 	q->vsock_sock = socks[0];
 	*ret_theirs = socks[1];
-	q->stop = eventfd(0, EFD_CLOEXEC);
+	q->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return q->stop < 0 ? err_sys("create an eventfd")
 			   : vhost_open(&q->vsock.dev, q->vsock_sock, &q->served);
 }
@@ -258,7 +223,8 @@ static int make_sockets(
 		return err_sys("duplicate the guest's console");
 	q->lost = eventfd(0, EFD_CLOEXEC);
 	e->change_done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (q->lost < 0 || e->change_done < 0)
+	e->save_done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (q->lost < 0 || e->change_done < 0 || e->save_done < 0)
 		return err_sys("create an eventfd");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, socks) < 0)
 		return err_sys("make a socket pair");
@@ -273,8 +239,8 @@ static int command_run(const struct qemu *q)
 	_cleanup_strbuf_ struct strbuf text = {0};
 
 	/* qemu_start() has already sent the first command to a foreign guest's QEMU. */
-	int r = strbuf_addf(&text, "%s", q->foreign ? "" : CAPABILITIES);
-	if (r >= 0)
+	int r = strbuf_addf(&text, "%s", q->foreign || q->restored ? "" : QEMU_CAPABILITIES);
+	if (r >= 0 && !q->restored)
 		r = qemu_empty_spares(&text, q->commands.hotplug.spares);
 	if (r >= 0)
 		r = strbuf_addf(&text, "{\"execute\":\"cont\"}\n");
@@ -371,7 +337,7 @@ static int await_commands(struct engine *e, unsigned ms)
 	for (size_t i = 0; i < ARRAY_SIZE(p); i++)
 		if (epoll_ctl(any, EPOLL_CTL_ADD, p[i].fd, &in) < 0)
 			return err_sys("watch QEMU");
-	int r = qmp_send(&q->commands.qmp, CAPABILITIES);
+	int r = qmp_send(&q->commands.qmp, QEMU_CAPABILITIES);
 	if (r < 0 && r != -EPIPE)
 		return r;
 	for (r = 0; r >= 0;) {
@@ -411,8 +377,8 @@ static int qemu_start(struct engine *e, const struct engine_description *d)
 	e->state = q;
 	int r = q && a ? 0 : -ENOMEM;
 	if (r >= 0) {
-		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = q->commands.qmp.sock =
-			-EBADF;
+		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = q->registers =
+			q->commands.qmp.sock = -EBADF;
 		memcpy(q->backends, d->backends, sizeof(q->backends));
 		q->nbackends = d->nbackends;
 		q->parameters = d->config->qemu_parameters.n > 0;
@@ -423,6 +389,12 @@ static int qemu_start(struct engine *e, const struct engine_description *d)
 		q->commands.hotplug.spares = qemu_count_spares(d);
 		r = probe_backends(d);
 	}
+	if (r >= 0) {
+		qemu_carry_init(e, d);
+		qemu_save_init(e, d);
+	}
+	if (r >= 0 && d->snapshot)
+		r = qemu_restore_prepare(e, d);
 	if (r >= 0)
 		r = make_sockets(e, d, &s);
 	if (r >= 0)
@@ -433,6 +405,17 @@ static int qemu_start(struct engine *e, const struct engine_description *d)
 		r = spawn_qemu(e, a, d);
 	if (r >= 0 && d->config->foreign)
 		r = await_commands(e, d->config->boot_timeout_ms);
+	if (r >= 0 && d->snapshot) {
+		r = qemu_restore(e, d);
+		/* QEMU ends if it cannot load the snapshot, and its last words tell why. */
+		if (r == -EPIPE) {
+			snprintf(q->why, sizeof(q->why), "%s", err_msg());
+			r = qemu_result(e);
+			r = r < 0 ? r : err_set(EIO, "QEMU has ended before the machine ran");
+		}
+	}
+	if (q)
+		q->restored = r >= 0 && d->snapshot;
 	fd_close(&s.vsock);
 	fd_close(&s.console);
 	fd_close(&s.qmp);
@@ -453,6 +436,7 @@ static void qemu_stop(struct engine *e)
 		e->pid = 0;
 	}
 	if (q->has_thread) {
+		atomic_store(&q->ends, true);
 		eventfd_write(q->stop, 1);
 		pthread_join(q->thread, NULL);
 	}
@@ -462,6 +446,7 @@ static void qemu_stop(struct engine *e)
 		vhost_close(q->served);
 	if (q->has_vsock)
 		virtio_vsock_release(&q->vsock);
+	qemu_carry_release(e);
 	fd_close(&q->vsock_sock);
 	fd_close(&q->stop);
 	fd_close(&q->errors);
@@ -470,6 +455,7 @@ static void qemu_stop(struct engine *e)
 	fd_close(&q->commands.qmp.sock);
 	fd_close(&e->ended);
 	fd_close(&e->change_done);
+	fd_close(&e->save_done);
 	free(q);
 	e->state = NULL;
 }
@@ -481,6 +467,10 @@ const struct engine_ops engine_qemu = {.start = qemu_start,
 	.press_power = qemu_press_power,
 	.guest_agent_is_open = qemu_guest_agent_is_open,
 	.add_viewer = qemu_add_viewer,
+	.can_save = qemu_can_save,
+	.save = qemu_save,
+	.saved = qemu_saved,
+	.go_on = qemu_go_on,
 	.change = qemu_change,
 	.changed = qemu_changed,
 	.next_event = qemu_next_event,

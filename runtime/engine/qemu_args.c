@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "engine/qemu_carry.h"
 #include "engine/qemu_commands.h"
 #include "engine/qemu_hotplug.h"
 #include "engine/qemu_jail.h"
@@ -257,13 +258,18 @@ static void add_nic(struct qemu_args *a, const struct engine_description *d, siz
  * guest. Only the monitor has the other end of the socket, so no other process can command
  * QEMU.
  */
-static void add_commands(struct qemu_args *a, int qmp)
+static void add_commands(struct qemu_args *a, const struct engine_description *d, int qmp)
 {
 	add_arg(a, "-S");
 	add_arg(a, "-chardev");
 	add_arg(a, "socket,id=qmp,fd=%d", add_fd(a, qmp));
 	add_arg(a, "-mon");
 	add_arg(a, "chardev=qmp,mode=control");
+	/* QEMU waits for the command that names the saved machine. */
+	if (d->snapshot) {
+		add_arg(a, "-incoming");
+		add_arg(a, "defer");
+	}
 }
 
 /*
@@ -340,15 +346,17 @@ static void add_devices(
 	add_arg(a, "virtio-balloon-%s,free-page-reporting=on,deflate-on-oom=on", bus(d));
 	if (d->share >= 0) {
 		add_arg(a, "-chardev");
-		add_arg(a, "socket,id=fs,fd=%d", add_fd(a, d->share));
+		add_arg(a, "socket,id=" QEMU_SHARE_CHARDEV ",fd=%d", add_fd(a, d->share));
 		add_arg(a, "-device");
-		add_arg(a, "vhost-user-fs-device,chardev=fs,tag=" SHARE_TAG ",queue-size=1024");
+		add_arg(a, "vhost-user-fs-device,id=" QEMU_SHARE_ID ",chardev=" QEMU_SHARE_CHARDEV
+			   ",tag=" SHARE_TAG ",queue-size=" QEMU_SHARE_QUEUE);
 	}
 	if (s->vsock >= 0) {
 		add_arg(a, "-chardev");
-		add_arg(a, "socket,id=vsock,fd=%d", add_fd(a, s->vsock));
+		add_arg(a, "socket,id=" QEMU_VSOCK_CHARDEV ",fd=%d", add_fd(a, s->vsock));
 		add_arg(a, "-device");
-		add_arg(a, "vhost-user-vsock-%s,chardev=vsock", bus(d));
+		add_arg(a, "vhost-user-vsock-%s,id=" QEMU_VSOCK_ID ",chardev=" QEMU_VSOCK_CHARDEV,
+			bus(d));
 	}
 	for (size_t i = 0; i < d->nnics; i++)
 		add_nic(a, d, i);
@@ -447,7 +455,7 @@ int qemu_args_build(
 	int r = add_sandbox(a, d->config);
 	if (r < 0)
 		return r;
-	add_commands(a, s->qmp);
+	add_commands(a, d, s->qmp);
 	add_spares(a, d);
 	add_devices(a, d, s);
 	add_disks(a, d);

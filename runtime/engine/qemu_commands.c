@@ -39,12 +39,21 @@ int qemu_add_viewer(struct engine *e, int sock)
 
 int qemu_pause(struct engine *e)
 {
+	struct qemu_commands *q = e->state;
+
+	atomic_store(&q->paused, true);
 	return send_command(e, "{\"execute\":\"stop\"}\n");
 }
 
 /* QEMU itself repeats the requests that failed, and so does caisson-disk if it has held some. */
 int qemu_retry(struct engine *e)
 {
+	struct qemu_commands *q = e->state;
+
+	atomic_store(&q->paused, false);
+	/* The machine must stand still while it is saved, and goes on afterwards by itself. */
+	if (atomic_load(&q->saves))
+		return 0;
 	return send_command(e, "{\"execute\":\"cont\"}\n");
 }
 
@@ -178,5 +187,6 @@ int qemu_next_event(struct engine *e, struct engine_event *ret)
 		}
 		note_balloon(q, message);
 		qemu_hotplug_on_message(e, message);
+		qemu_talk_on_message(&q->talk, message);
 	}
 }

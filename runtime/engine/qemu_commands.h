@@ -4,8 +4,11 @@
  * in engine.h.
  */
 #pragma once
+#include <stdatomic.h>
+
 #include "engine/engine.h"
 #include "engine/qemu_hotplug.h"
+#include "engine/qemu_talk.h"
 #include "engine/qmp.h"
 
 /* The id of the port of qemu-guest-agent on QEMU's command line, and in QEMU's events. */
@@ -23,6 +26,10 @@ struct qemu_commands {
 	struct engine_balloon balloon;
 	bool guest_agent_is_open; /* a program of the guest has opened the port QEMU_GUEST_AGENT */
 	struct qemu_hotplug hotplug;
+	struct qemu_talk talk;
+	atomic_bool saves; /* the machine is being saved, or stands still after that */
+	/* the monitor has paused the machine after an error of its disk */
+	atomic_bool paused;
 };
 
 int qemu_press_power(struct engine *e) must_check;

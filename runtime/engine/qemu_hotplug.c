@@ -58,11 +58,11 @@ int qemu_empty_spares(struct strbuf *commands, unsigned spares)
 	if (r >= 0)
 		r = strbuf_addf(commands,
 			"{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"" QEMU_PLACEHOLDER
-			"\",\"id\":\"plugger\",\"bus\":\"virtio-mmio-bus.0\"}}\n");
+			"\",\"id\":\"" QEMU_PLUGGER "\",\"bus\":\"virtio-mmio-bus.0\"}}\n");
 	if (r >= 0)
-		r = set_handler(commands, 0, "plugger.0");
+		r = set_handler(commands, 0, QEMU_PLUGGER_BUS);
 	for (unsigned i = 0; r >= 0 && i < spares; i++) {
-		r = set_handler(commands, QEMU_SPARE_TRANSPORT(i), "plugger.0");
+		r = set_handler(commands, QEMU_SPARE_TRANSPORT(i), QEMU_PLUGGER_BUS);
 		if (r >= 0)
 			r = strbuf_addf(commands,
 				"{\"execute\":\"device_del\",\"arguments\":{\"id\":\"" QEMU_SPARE

@@ -32,6 +32,9 @@
 /* the type of the placeholders, and the beginning of their ids */
 #define QEMU_PLACEHOLDER "virtio-scsi-device"
 #define QEMU_SPARE "spare"
+/* the id of the plugger, and the bus that is the handler of the spare transports */
+#define QEMU_PLUGGER "plugger"
+#define QEMU_PLUGGER_BUS QEMU_PLUGGER ".0"
 
 enum qemu_hotplug_step {
 	QEMU_IDLE,

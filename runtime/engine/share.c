@@ -186,17 +186,18 @@ static int sealed_slot(const struct plan *plan)
 }
 
 /*
- * Serves the share in the file server's process. `seal` is the socket on which the monitor asks
- * this process to make the container's root read-only, or -EBADF if the root stays as it is.
+ * Serves the share in the file server's process. `theirs` has this process's ends of the sockets of
+ * struct share.
  */
-static int serve_share(const struct plan *plan, const int *slots, int sock, int seal,
+static int serve_share(const struct plan *plan, const int *slots, const struct share *theirs,
 	const struct share_options *o)
 {
 	char root[16];
 	struct vmfs_config c = {
-		.sock = sock,
-		.seal = seal,
-		.sealed = seal >= 0 ? root : NULL,
+		.sock = theirs->sock,
+		.carrier = theirs->carrier,
+		.seal = theirs->seal,
+		.sealed = theirs->seal >= 0 ? root : NULL,
 		.proc = -EBADF,
 		.devices = may_make_devices(plan),
 		.may_make = is_device_of_plan,
@@ -219,22 +220,57 @@ static int serve_share(const struct plan *plan, const int *slots, int sock, int 
 	return r < 0 ? r : vmfs_serve(&c);
 }
 
+static void close_sockets(struct share *s)
+{
+	fd_close(&s->sock);
+	fd_close(&s->carrier);
+	fd_close(&s->seal);
+}
+
+/* Makes a pair of connected sockets, one end for this process and one for the server. */
+static int make_pair(int *ours, int *theirs)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys("make a socket pair");
+	*ours = pair[0];
+	*theirs = pair[1];
+	return 0;
+}
+
+static int make_sockets(
+	const struct plan *plan, bool carried, struct share *ours, struct share *theirs)
+{
+	int r = make_pair(&ours->sock, &theirs->sock);
+
+	if (r >= 0 && carried)
+		r = make_pair(&ours->carrier, &theirs->carrier);
+	if (r >= 0 && sealed_slot(plan) >= 0)
+		r = make_pair(&ours->seal, &theirs->seal);
+	return r;
+}
+
 int share_start(
 	struct share *ret, const struct plan *plan, const int *slots, const struct share_options *o)
 {
-	int socks[2], seal[2] = {-EBADF, -EBADF};
+	struct share theirs = SHARE_INIT;
 
-	*ret = (struct share){.sock = -EBADF, .seal = -EBADF};
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) < 0)
-		return err_sys("make a socket pair");
-	_cleanup_fd_ int ours = socks[0], theirs = socks[1];
-	if (sealed_slot(plan) >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, seal) < 0)
-		return err_sys("make a socket pair");
-	_cleanup_fd_ int our_seal = seal[0], their_seal = seal[1];
+	*ret = (struct share)SHARE_INIT;
+	int made = make_sockets(plan, o->carried, ret, &theirs);
+	if (made < 0) {
+		close_sockets(ret);
+		close_sockets(&theirs);
+		return made;
+	}
 	pid_t monitor = getpid();
 	pid_t pid = fork();
-	if (pid < 0)
-		return err_sys("fork the file server");
+	if (pid < 0) {
+		made = err_sys("fork the file server");
+		close_sockets(ret);
+		close_sockets(&theirs);
+		return made;
+	}
 	if (pid == 0) {
 		/*
 		 * The effective user stays root, so that the server can serve the files of any
@@ -253,19 +289,17 @@ int share_start(
 		prctl(PR_SET_NAME, "caisson-fs");
 		if (getppid() != monitor)
 			_exit(1);
-		fd_close(&ours);
-		fd_close(&our_seal);
+		close_sockets(ret);
 		/* The server must not hold the container's streams open. */
 		int r = fd_set_streams(-EBADF, -EBADF, o->errors);
 		if (r >= 0)
-			r = serve_share(plan, slots, theirs, their_seal, o);
+			r = serve_share(plan, slots, &theirs, o);
 		if (r < 0)
 			fd_say(STDERR_FILENO, "the file server", err_msg());
 		_exit(r < 0);
 	}
 	ret->pid = pid;
-	ret->sock = take_fd(&ours);
-	ret->seal = take_fd(&our_seal);
+	close_sockets(&theirs);
 	return 0;
 }
 
@@ -311,8 +345,7 @@ int share_check(struct share *s)
 
 void share_stop(struct share *s)
 {
-	fd_close(&s->sock);
-	fd_close(&s->seal);
+	close_sockets(s);
 	s->sealing = false;
 	if (s->pid <= 0)
 		return;

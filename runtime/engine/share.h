@@ -12,6 +12,7 @@
 #pragma once
 #include <sys/types.h>
 
+#include "base/err.h"
 #include "plan/plan.h"
 
 #define SHARE_TAG "caisson"
@@ -21,12 +22,22 @@ struct share {
 	pid_t pid;
 	int sock; /* vhost-user socket of the server, for the machine's virtio-fs device */
 	/*
+	 * socket on which the monitor saves and loads the server's state, because QEMU has `sock`
+	 * and cannot do so; -EBADF: there is none
+	 */
+	int carrier;
+	/*
 	 * socket on which the monitor asks the file server to make the root read-only; -EBADF: the
 	 * root stays as it is
 	 */
 	int seal;
 	bool sealing; /* set from share_seal() on until the file server's answer has come */
 };
+
+#define SHARE_INIT \
+	{ \
+		.sock = -EBADF, .carrier = -EBADF, .seal = -EBADF \
+	}
 
 /*
  * Says whether the guest needs a share of the host's files. If vm.image is the root and there are
@@ -39,6 +50,7 @@ struct share_options {
 	bool host_locks;
 	/* the container has a limit of CPU time, of which the file server should use little */
 	bool cpu_limited;
+	bool carried; /* the file server gets the socket `carrier` */
 };
 
 /* Starts the file server. The descriptors in `slots` stay open in the caller. */

@@ -102,6 +102,9 @@ int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 	if (!machine)
 		return -ENOMEM;
 	int r = o->restore ? checkpoint_open(l, o->restore) : 0;
+	/* The hypervisor that has saved a machine is the only one that can restore it. */
+	if (r >= 0 && o->restore && monitor_restores_on_qemu(&l->vm.restore))
+		q.hypervisor = "qemu";
 	if (r >= 0)
 		r = choose_cache(&l->c->arena, &q.cache);
 	if (r >= 0)

@@ -340,19 +340,33 @@ static int open_kernel(struct monitor *m, struct engine_description *d, struct g
 	return r < 0 ? r : build_cmdline(m, &d->cmdline);
 }
 
-/* Reads the snapshot from which a restored machine starts. Such a machine needs no kernel. */
+static int check_hypervisor(const struct machine_config *c, const struct snapshot *s)
+{
+	const bool of_qemu = snapshot_is_of_qemu(s);
+
+	if (of_qemu == (c->hypervisor == HYPERVISOR_QEMU))
+		return 0;
+	if (of_qemu)
+		return err_set(ENOTSUP, "the checkpoint is of a microVM on QEMU, and can only be "
+					"restored on QEMU");
+	return err_set(ENOTSUP,
+		"the checkpoint is of a microVM on KVM, and can only be restored on KVM%s%s",
+		c->why_not_kvm ? ": " : "", c->why_not_kvm ? c->why_not_kvm : "");
+}
+
+/*
+ * Reads the snapshot from which a restored machine starts. On KVM such a machine needs no kernel.
+ */
 static int open_snapshot(
 	struct monitor *m, struct engine_description *d, struct strbuf *bytes, struct snapshot *ret)
 {
 	struct checkpoint_owner owner;
 
-	if (m->a->machine->hypervisor != HYPERVISOR_KVM)
-		return err_set(ENOTSUP, "a checkpoint of a microVM can only be restored on KVM%s%s",
-			m->a->machine->why_not_kvm ? ": " : "",
-			m->a->machine->why_not_kvm ? m->a->machine->why_not_kvm : "");
 	int r = fd_read_all(m->a->restore->state, bytes, SNAPSHOT_MAX, "the snapshot");
 	if (r >= 0)
 		r = snapshot_open(ret, bytes->s, bytes->len);
+	if (r >= 0)
+		r = check_hypervisor(m->a->machine, ret);
 	if (r >= 0)
 		r = checkpoint_read_owner(ret, &owner);
 	if (r < 0)
@@ -370,9 +384,13 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 	struct guest_kernel kernel = GUEST_KERNEL_INIT;
 	_cleanup_strbuf_ struct strbuf bytes = {0};
 	struct snapshot snapshot;
-	const struct share_options share = {d->log, c->host_locks, c->cpu_limited};
+	const struct share_options share = {
+		d->log, c->host_locks, c->cpu_limited, c->hypervisor == HYPERVISOR_QEMU};
 
-	int r = m->a->restore ? open_snapshot(m, d, &bytes, &snapshot) : open_kernel(m, d, &kernel);
+	int r = m->a->restore ? open_snapshot(m, d, &bytes, &snapshot) : 0;
+	/* QEMU loads the kernel before it loads the snapshot over it. */
+	if (r >= 0 && (!m->a->restore || c->hypervisor == HYPERVISOR_QEMU))
+		r = open_kernel(m, d, &kernel);
 	if (r >= 0)
 		r = open_taps(m, d);
 	if (r >= 0)
@@ -382,6 +400,7 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 	log_debug("microvm: file server");
 	spans_mark(m, "open the network, and start the file server", false);
 	d->share = m->share.sock;
+	d->share_carrier = m->share.carrier;
 	if (r >= 0)
 		r = start_disk_server(m, d);
 	if (r >= 0)
@@ -417,6 +436,7 @@ int monitor_boot(struct monitor *m)
 		.kernel = -EBADF,
 		.initramfs = -EBADF,
 		.share = -EBADF,
+		.share_carrier = -EBADF,
 		.image = -EBADF,
 		.seed = -EBADF,
 		.firmware = -EBADF,

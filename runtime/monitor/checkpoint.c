@@ -81,8 +81,9 @@ int checkpoint_begin(struct monitor *m, struct client *c, struct agent_frame *f)
 		return err_ctx(r, "checkpoint");
 	if (f->nfds != 2)
 		return err_set(EPROTO, "checkpoint: %u descriptors came: expected two", f->nfds);
-	if (!m->engine.ops->save || !m->streams.device)
-		return engine_save(&m->engine, &k->save);
+	r = engine_can_save(&m->engine);
+	if (r < 0)
+		return r;
 	*k = (struct checkpoint){.step = CHECKPOINT_SUSPENDING,
 		.request = ++m->next_request,
 		.owner = {.agent_port = streams_new_port(), .next_process = m->next_process}};
@@ -190,6 +191,11 @@ int checkpoint_end(struct monitor *m, const struct client *c)
 }
 
 /* --- functions for a machine that starts from a snapshot --- */
+
+bool monitor_restores_on_qemu(const struct monitor_restore *r)
+{
+	return snapshot_claims_qemu(r->state);
+}
 
 int checkpoint_read_owner(const struct snapshot *s, struct checkpoint_owner *ret)
 {

@@ -429,7 +429,8 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.control = a->control;
 	m.agent = m.starter = m.signals = m.clock = m.console = m.guest_log = -EBADF;
 	m.engine = (struct engine)ENGINE_INIT;
-	m.share.sock = m.share.seal = m.disk.sock = m.disk.control = -EBADF;
+	m.share = (struct share)SHARE_INIT;
+	m.disk.sock = m.disk.control = -EBADF;
 	m.streams.agent = m.streams.changed = m.qga.sock = -EBADF;
 	m.template.found.fd = m.template.new.fd = m.template.new.keeper = -EBADF;
 	m.template.record.fd = m.template.record.keeper = m.template.pagemap = -EBADF;

@@ -18,6 +18,9 @@ struct monitor_restore {
 	int state, memory; /* files of a snapshot, open for reading; the monitor closes them */
 };
 
+/* Says whether QEMU has saved the machine. Nothing else of the files is checked. */
+bool monitor_restores_on_qemu(const struct monitor_restore *r);
+
 struct monitor_args {
 	const struct plan *plan;
 	const struct plan_env *env;

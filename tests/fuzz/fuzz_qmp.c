@@ -19,11 +19,22 @@ static int place(const struct qemu_hotplug *h)
 	return h->step == QEMU_IDLE ? QEMU_RELEASING + 1 : (int)h->step;
 }
 
+/* Takes the answer of a command that was asked for. It comes once. */
+static void take(void *ctx, const struct json *answer)
+{
+	unsigned *taken = ctx;
+
+	if ((*taken)++)
+		abort();
+}
+
 static void go_on(struct engine *e, const struct qemu_hotplug *h, const struct json *message)
 {
+	struct qemu_commands *commands = e->state;
 	const int before = place(h);
 
 	qemu_hotplug_on_message(e, message);
+	qemu_talk_on_message(&commands->talk, message);
 	if (place(h) < before || (before != QEMU_UNPLUGGING && place(h) == QEMU_UNPLUGGING))
 		abort();
 }
@@ -50,6 +61,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.change = &change,
 		.step = size ? (enum qemu_hotplug_step)(data[0] % (QEMU_RELEASING + 1)) : QEMU_IDLE,
 		.kinds = {size % 2 ? MACHINE_DISK : MACHINE_NIC}};
+	unsigned taken = 0;
+	commands.talk = (struct qemu_talk){
+		.number = 1, .take = take, .ctx = &taken, .deletes = "share", .reads = true};
 	e.state = &commands;
 	while (r >= 0) {
 		_cleanup_arena_ struct arena a = {0};

@@ -13,6 +13,8 @@
 #include <sys/socket.h>
 
 #include "base/crc32c.h"
+#include "engine/qemu_carry.h"
+#include "engine/qemu_save.h"
 #include "fuzz/input.h"
 #include "unit/rig/virtio.h"
 #include "vm/snapshot/memory.h"
@@ -174,6 +176,28 @@ static void load(struct rig *g, const struct snapshot *s)
 	snapshot_release(&w);
 }
 
+/* Reads what a snapshot has of a machine of QEMU. */
+static void load_qemu(const struct snapshot *s)
+{
+	struct qemu_carried vsock = {.id = QEMU_VSOCK_ID}, share = {.id = QEMU_SHARE_ID};
+	struct qemu_carried *const devices[] = {&vsock, &share};
+	struct qemu_section section;
+
+	refused(qemu_read_section(s, &section));
+	for (uint32_t i = 0; i < ARRAY_SIZE(devices); i++) {
+		struct snapshot_part p;
+
+		int r = snapshot_find(s, SNAPSHOT_DEVICE, i, &p);
+		if (r >= 0)
+			r = qemu_carry_load(devices[i], &p);
+		refused(r);
+		if (r >= 0 && (devices[i]->queue_count > VIRTIO_QUEUES_MAX ||
+				      devices[i]->state.len > s->len || p.left))
+			abort();
+		strbuf_release(&devices[i]->state);
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -206,6 +230,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!d)
 		abort();
 	rig_attach(&g, d);
+	if (r >= 0 && snapshot_is_of_qemu(&s))
+		load_qemu(&s);
 	if (r >= 0)
 		load(&g, &s);
 	if (r >= 0)

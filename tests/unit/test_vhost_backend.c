@@ -302,6 +302,88 @@ static void run_acks(void)
 	server_end(s, -EPROTO, "queue 3, expected less than 3");
 }
 
+/*
+ * A queue keeps its place at a new front end, which sets the index 0, and once only. The features
+ * of the driver are told.
+ */
+static void run_keeps_place(void)
+{
+	struct server *s = server_begin(false);
+
+	front_set(&s->f, 16, PROTOCOL_RESET);
+	front_start_queue(&s->f);
+	for (int i = 0; i < 3; i++)
+		server_check_works(s);
+	CHECK(front_ask(&s->f, 128, 0) == s->d.dev.driver_features && s->d.dev.driver_features);
+	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(3) << 32 | 1));
+	front_set_vring(&s->f, 129, 1, 3);
+	front_set(&s->f, 34, 0); /* RESET_DEVICE */
+	server_settle(s);
+	CHECK(s->d.resets == 0);
+	front_set_vring(&s->f, 10, 1, 0);
+	front_set_fd(&s->f, 12, 1, s->f.kick);
+	server_check_works(s);
+	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(4) << 32 | 1));
+	front_set_vring(&s->f, 10, 1, 2);
+	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(2) << 32 | 1));
+	front_set_vring(&s->f, 129, 1, 4);
+	front_set_fd(&s->f, 12, 1, s->f.kick);
+	server_check_works(s);
+	front_set_vring(&s->f, 129, 1, 0);
+	server_end(s, -EPROTO, "queue 1 keeps the index 0: expected a stopped queue");
+}
+
+/*
+ * The server serves a queue that the front end never starts, and raises the interrupt of the first
+ * queue for it. It finds the queue again when the memory changes.
+ */
+static void run_adopts(void)
+{
+	struct server *s = server_begin(false);
+	const struct vhost_rings rings = {GUEST + 0x8000, GUEST + 0x9000, GUEST + 0xa000, QUEUE};
+	struct vring_used *used = (void *)(s->f.ram + 0xa000);
+	struct virtq *q = &s->d.dev.queues[2];
+	eventfd_t n;
+
+	used->idx = 7;
+	CHECK(front_ask(&s->f, 17, 0) == 3); /* the server has begun */
+	vhost_adopt(s->d.dev.transport, 2, &rings);
+	CHECK(!q->ready);
+	front_start_queue(&s->f);
+	server_settle(s);
+	CHECK(q->ready && q->size == QUEUE && q->next_avail == 7 && q->next_used == 7);
+	const int call = eventfd(0, EFD_NONBLOCK);
+	front_set_fd(&s->f, 13, 0, call);
+	server_settle(s);
+	(void)eventfd_read(call, &n);
+	pthread_mutex_lock(&s->d.dev.lock);
+	s->d.dev.signal(s->d.dev.transport, 2);
+	pthread_mutex_unlock(&s->d.dev.lock);
+	CHECK(eventfd_read(call, &n) == 0 && n == 1);
+	used->idx = 9;
+	front_set_memory(&s->f, GUEST, MEMORY, USER, 0);
+	server_settle(s);
+	CHECK(q->ready && q->next_avail == 9);
+	server_check_works(s);
+	close(call);
+	server_end(s, 0, NULL);
+}
+
+/* The rings of an adopted queue may be nowhere in guest memory. */
+static void run_adopts_nothing(void)
+{
+	struct server *s = server_begin(false);
+	const struct vhost_rings rings = {UINT64_MAX - 15, GUEST, GUEST + 0x1000, QUEUE};
+
+	CHECK(front_ask(&s->f, 17, 0) == 3); /* the server has begun */
+	vhost_adopt(s->d.dev.transport, 2, &rings);
+	front_set_memory(&s->f, GUEST, MEMORY, USER, 0);
+	server_end(s, -EPROTO, "queue 2");
+}
+
+CHILD_TEST(keeps_place)
+CHILD_TEST(adopts)
+CHILD_TEST(adopts_nothing)
 CHILD_TEST(works)
 CHILD_TEST(resumes)
 CHILD_TEST(quiesces)
@@ -322,6 +404,9 @@ int main(void)
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_acks),
+		cmocka_unit_test(test_keeps_place),
+		cmocka_unit_test(test_adopts),
+		cmocka_unit_test(test_adopts_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

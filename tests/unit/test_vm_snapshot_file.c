@@ -103,7 +103,7 @@ static void versions(void **state)
 	make_file(&w);
 	put32(&w, 8, SNAPSHOT_FORMAT + 1);
 	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -ENOTSUP,
-		"has format 3: this caisson reads formats 1 to 2");
+		"has format 4: this caisson reads formats 1 to 3");
 	put32(&w, 8, 0);
 	expect_error(snapshot_open(&s, w.bytes.s, w.bytes.len), -ENOTSUP, "has format 0");
 	for (uint32_t format = SNAPSHOT_FORMAT_OLDEST; format <= SNAPSHOT_FORMAT; format++) {

@@ -164,6 +164,9 @@ def test_server_is_confined(disk, tmp):
     assert p.root == [] and p.cgroup() == Proc(c.pid()).cgroup()
     named = [f for f in p.fds.values() if not NAMELESS.match(f)]
     assert named == [image], named
+    if mode.HYPERVISOR == "qemu":
+        c.rt("checkpoint", "--image-path", os.path.join(tmp, "checkpoint"), c.id).failed("on QEMU", "a vhost-user server serves one of its disks")
+        assert c.status() == "running" and not os.path.exists(os.path.join(tmp, "checkpoint"))
     c.kill("KILL")
     c.wait(timeout=60)
     c.delete()

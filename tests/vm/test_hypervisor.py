@@ -22,23 +22,6 @@ from harness import config, machine, runtime
 from harness.runtime import wait_for
 
 
-def test_no_checkpoint_on_qemu(vm, tmp):
-    """`checkpoint` on QEMU fails with the reason, and the container goes on. A checkpoint cannot be restored on QEMU either."""
-    c = vm("sh", "-c", "while :; do sleep 1; done")
-    image = os.path.join(tmp, "image")
-    up(c)
-    c.rt("checkpoint", "--image-path", image, c.id, timeout=BOOT).failed("no version of QEMU", "--hypervisor kvm")
-    assert not os.path.exists(image) and c.status() == "running"
-    c.kill("KILL")
-    c.wait(timeout=60)
-    c.delete()
-    os.makedirs(os.path.join(image, "vm"))
-    for name in ("state", "memory"):
-        open(os.path.join(image, "vm", name), "w").close()
-    c.rt("restore", "--image-path", image, "--bundle", c.bundle, c.id, timeout=BOOT).failed("only be restored on KVM")
-    assert not c.exists()
-
-
 # ---- the hypervisor is missing or is something else ----
 
 def test_no_qemu(vm):

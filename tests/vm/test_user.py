@@ -370,7 +370,6 @@ def test_user_who_may_not_open_kvm(vm, tmp):
             os.unlink(KVM)
 
 
-@pytest.mark.skipif(mode.HYPERVISOR != "kvm", reason="only a microVM on KVM can be saved")
 def test_checkpoint_and_restore(vm, ranges):
     """An ordinary user saves and restores a microVM: memory, an open file and output go on, and the files are the user's."""
     if not ranges:

@@ -238,7 +238,7 @@ int vmfs_jail(struct vmfs_config *c)
 		r = fs_seal_start(c);
 	if (r == 0)
 		r = fs_enter_userns(c);
-	const int keep[] = {c->sock, c->root, c->proc};
+	const int keep[] = {c->sock, c->root, c->proc, c->carrier > 0 ? c->carrier : c->sock};
 	if (r == 0)
 		r = fd_close_all_but(keep, ARRAY_SIZE(keep));
 	if (r == 0)

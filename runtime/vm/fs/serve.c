@@ -219,7 +219,7 @@ int vmfs_serve(const struct vmfs_config *c)
 		return err_set(ENOMEM, "virtio-fs: out of memory");
 	int r = backend_init(f, c);
 	if (r == 0)
-		r = vhost_serve(&f->dev, c->sock, -EBADF);
+		r = vhost_serve_carried(&f->dev, c->sock, c->carrier > 0 ? c->carrier : -EBADF);
 	fs_session_release(&f->session);
 	fd_close(&f->dev.event_fd);
 	virtio_release(&f->dev);

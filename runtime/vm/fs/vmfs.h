@@ -16,6 +16,11 @@
 
 struct vmfs_config {
 	int sock; /* Unix socket of type SOCK_STREAM, connected to the monitor */
+	/*
+	 * such a socket over which another process than the monitor saves and loads the server's
+	 * state; 0 or below: there is none
+	 */
+	int carrier;
 	int root; /* O_PATH descriptor of the shared directory; vmfs_jail() replaces it */
 	/* O_PATH descriptor of this process's /proc/self/fd; vmfs_jail() opens it */
 	int proc;

@@ -4,6 +4,7 @@
 #include <endian.h>
 #include <inttypes.h>
 #include <stddef.h>
+#include <unistd.h>
 
 #include "base/crc32c.h"
 
@@ -32,6 +33,7 @@ static const char *const names[SNAPSHOT_KINDS] = {
 	[SNAPSHOT_VM] = "vm",
 	[SNAPSHOT_VCPU] = "vcpu",
 	[SNAPSHOT_DEVICE] = "device",
+	[SNAPSHOT_QEMU] = "qemu",
 };
 
 static size_t padding(size_t len)
@@ -250,6 +252,27 @@ int snapshot_find(const struct snapshot *s, enum snapshot_kind kind, uint32_t in
 		return 0;
 	}
 	return err_set(EBADMSG, "the snapshot has no section \"%s\" %" PRIu32, names[kind], index);
+}
+
+bool snapshot_claims_qemu(int fd)
+{
+	struct header h;
+
+	return pread(fd, &h, sizeof(h), 0) == (ssize_t)sizeof(h) &&
+	       memcmp(h.magic, magic, sizeof(magic)) == 0 &&
+	       le32toh(h.format) == SNAPSHOT_FORMAT_QEMU;
+}
+
+bool snapshot_is_of_qemu(const struct snapshot *s)
+{
+	size_t at = sizeof(struct header);
+	struct place p = {0};
+
+	while (at < s->len && next_section(s, &at, &p, NULL) >= 0)
+		if (p.kind == SNAPSHOT_QEMU)
+			return true;
+	err_clear();
+	return false;
 }
 
 int snapshot_get(struct snapshot_part *p, void *ret_data, size_t len)

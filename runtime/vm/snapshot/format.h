@@ -27,6 +27,8 @@
  *	2	the guest has memory that was added while it ran: the memory device's section
  *		says which blocks, and the file of guest memory is longer
  *		(SNAPSHOT_FORMAT_ADDED)
+ *	3	QEMU runs the machine: a section says which QEMU, and QEMU's migration stream is
+ *		in the place of guest memory (SNAPSHOT_FORMAT_QEMU, engine/qemu_save.h)
  *
  * A change of what the guest sees
  * of the machine (devices, their order, addresses, interrupts, CPUID) needs a new MACHINE_ABI, the
@@ -42,9 +44,10 @@
 
 #include "base/str.h"
 
-#define SNAPSHOT_FORMAT 2
+#define SNAPSHOT_FORMAT 3
 #define SNAPSHOT_FORMAT_OLDEST 1
 #define SNAPSHOT_FORMAT_ADDED 2 /* the first format with memory that was added */
+#define SNAPSHOT_FORMAT_QEMU 3  /* the first format with machines of QEMU */
 #define MACHINE_ABI 3
 #define MACHINE_ABI_OLDEST 2
 #define MACHINE_ABI_GENID 3 /* the first version with a generation id */
@@ -67,6 +70,8 @@ enum snapshot_kind {
 	SNAPSHOT_MEMORY,
 	/* the bytes with which the program that has made the machine describes it to itself */
 	SNAPSHOT_OWNER,
+	/* a machine of QEMU, and the checksum of QEMU's migration stream (engine/qemu_save.h) */
+	SNAPSHOT_QEMU,
 	SNAPSHOT_KINDS
 };
 
@@ -105,6 +110,13 @@ struct snapshot_part {
  * file, -EBADMSG if the file is damaged or is no snapshot, each with a message.
  */
 int snapshot_open(struct snapshot *ret, const void *bytes, size_t len) must_check;
+/*
+ * Says whether the file says of itself that it is a snapshot of a machine of QEMU, before anything
+ * of it is checked. `fd` is a regular file.
+ */
+bool snapshot_claims_qemu(int fd);
+/* Says whether the snapshot is of a machine of QEMU. */
+bool snapshot_is_of_qemu(const struct snapshot *s);
 /* Finds a section. Returns -EBADMSG with a message if there is none. */
 int snapshot_find(const struct snapshot *s, enum snapshot_kind kind, uint32_t index,
 	struct snapshot_part *ret) must_check;

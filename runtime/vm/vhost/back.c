@@ -25,7 +25,7 @@
 #include "vm/vhost/back_watch.h"
 
 /* how many descriptors the event loop polls besides the kicks of the queues */
-#define FIXED_FDS 4
+#define FIXED_FDS 5
 
 /* Returns -EPROTO if the request belongs to a protocol feature that was not negotiated. */
 static int check_negotiated(const struct vhost_backend *b, uint32_t request)
@@ -57,15 +57,16 @@ static int check_negotiated(const struct vhost_backend *b, uint32_t request)
 }
 
 /*
- * Handles one message. Returns 1 to continue, 0 if the front end has closed the connection, or
+ * Handles one message of the front end, or of the other process that has the socket `sock`. Returns
+ * 1 to continue, 0 if the front end has closed the connection, or
  * -errno.
  */
-static int take_message(struct vhost_backend *b)
+static int take_message(struct vhost_backend *b, int sock)
 {
 	struct vhost_message m;
 	bool ack = false, answered = false;
 
-	int r = vhost_receive(b->sock, b->stop_fd, &m);
+	int r = vhost_receive(sock, b->stop_fd, &m);
 	if (r <= 0)
 		goto out;
 	vhost_threads_pause(b->threads);
@@ -90,10 +91,10 @@ static int take_message(struct vhost_backend *b)
 		 */
 		char why[ERR_MAX];
 		memcpy(why, err_msg(), strlen(err_msg()) + 1);
-		int sent = vhost_reply(b->sock, &m, sizeof(m.p.u64));
+		int sent = vhost_reply(sock, &m, sizeof(m.p.u64));
 		r = r < 0 ? err_set(-r, "%s", why) : sent;
 	} else if (answered) {
-		r = vhost_reply(b->sock, &m, m.h.size);
+		r = vhost_reply(sock, &m, m.h.size);
 		if (r >= 0)
 			vhost_state_move(b);
 	}
@@ -177,6 +178,7 @@ static int serve_events(struct vhost_backend *b, int busy)
 		{.fd = b->stop_fd, .events = POLLIN},
 		{.fd = d->event_fd, .events = POLLIN},
 		{.fd = b->threads ? vhost_threads_failed(b->threads) : -EBADF, .events = POLLIN},
+		{.fd = b->carrier, .events = POLLIN},
 	};
 
 	/*
@@ -210,7 +212,15 @@ static int serve_events(struct vhost_backend *b, int busy)
 	}
 	if (p[2].revents || b->event_more)
 		handle_device_event(b);
-	return p[0].revents ? take_message(b) : 1;
+	/* The front end's messages come first, because they negotiate for the carrier too. */
+	if (p[0].revents)
+		return take_message(b, b->sock);
+	int r = p[4].revents ? take_message(b, b->carrier) : 1;
+	if (r != 0)
+		return r;
+	/* The carrier has ended. The front end may go on without it. */
+	b->carrier = -EBADF;
+	return 1;
 }
 
 static int serve_front_end(struct vhost_backend *b)
@@ -240,6 +250,7 @@ int vhost_open(struct virtio_device *d, int sock, struct vhost_backend **ret)
 	*b = (struct vhost_backend){.device = d,
 		.sock = sock,
 		.stop_fd = -EBADF,
+		.carrier = -EBADF,
 		.memory = VM_MEMORY_NONE,
 		.requests = -EBADF,
 		.state_fd = -EBADF};
@@ -297,6 +308,19 @@ static int serve_device(struct virtio_device *d, int sock, int stop_fd, bool thr
 int vhost_serve(struct virtio_device *d, int sock, int stop_fd)
 {
 	return serve_device(d, sock, stop_fd, false);
+}
+
+int vhost_serve_carried(struct virtio_device *d, int sock, int carrier)
+{
+	struct vhost_backend *b;
+	int r = vhost_open(d, sock, &b);
+
+	if (r < 0)
+		return r;
+	b->carrier = carrier;
+	r = vhost_continue(b, -EBADF);
+	vhost_close(b);
+	return r;
 }
 
 int vhost_serve_threads(struct virtio_device *d, int sock, int stop_fd)

@@ -38,6 +38,13 @@
 int vhost_serve(struct virtio_device *d, int sock, int stop_fd) must_check;
 
 /*
+ * Serves the device like vhost_serve(), and takes messages from a second socket too. The process at
+ * its other end carries the device's state for a front end that cannot do so (vm/vhost/carry.h).
+ * That process may end before the front end.
+ */
+int vhost_serve_carried(struct virtio_device *d, int sock, int carrier) must_check;
+
+/*
  * vhost_open(), vhost_continue() and vhost_close() together do what vhost_serve() does, for a
  * caller that serves one connection with pauses, perhaps in different threads. vhost_continue()
  * returns as vhost_serve() does. If it has returned because stop_fd was readable, it may be called
@@ -47,6 +54,22 @@ struct vhost_backend;
 int vhost_open(struct virtio_device *d, int sock, struct vhost_backend **ret) must_check;
 int vhost_continue(struct vhost_backend *b, int stop_fd) must_check;
 void vhost_close(struct vhost_backend *b);
+
+/* Where the rings of a queue are in guest memory. */
+struct vhost_rings {
+	uint64_t desc, avail, used;
+	uint16_t size;
+};
+
+/*
+ * These functions are for a device that goes on at a new front end, which does not know where the
+ * device has stopped. vhost_keep_base() makes queue `index` begin at the request `base` when it
+ * starts next, whatever the front end says, and the front end cannot reset the device before that.
+ * vhost_adopt() makes the back end serve a queue that the front end never starts, from the time at
+ * which guest memory is known. The front end of this queue must not use it meanwhile.
+ */
+int vhost_keep_base(struct vhost_backend *b, unsigned index, uint32_t base) must_check;
+void vhost_adopt(struct vhost_backend *b, unsigned index, const struct vhost_rings *rings);
 
 /*
  * Serves the device like vhost_serve(), but each queue in a thread of its own, which this function

@@ -37,6 +37,8 @@ static const struct shape shapes[] = {
 	[VHOST_USER_RESET_DEVICE] = {true, false, 0},
 	[VHOST_USER_SET_DEVICE_STATE_FD] = {true, true, sizeof(struct vhost_user_transfer)},
 	[VHOST_USER_CHECK_DEVICE_STATE] = {true, false, 0},
+	[VHOST_USER_GET_DRIVER_FEATURES] = {true, false, 0},
+	[VHOST_USER_KEEP_VRING_BASE] = {true, false, sizeof(struct vhost_user_vring_state)},
 };
 
 static int take_fds(struct vhost_message *m, struct msghdr *h)

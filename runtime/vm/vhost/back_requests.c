@@ -31,13 +31,17 @@ void vhost_signal(void *transport, int queue)
 
 	if (queue == VIRTIO_SIGNAL_CONFIG)
 		vhost_signal_config(b);
-	if (queue == VIRTIO_SIGNAL_CONFIG || b->queues[queue].call < 0)
+	if (queue == VIRTIO_SIGNAL_CONFIG)
+		return;
+	/* The driver looks at all queues of the device when the interrupt of one is raised. */
+	const int call = b->queues[queue].adopted ? b->queues[0].call : b->queues[queue].call;
+	if (call < 0)
 		return;
 	/*
 	 * Ignores an error of write(2), because it fails only if the eventfd's counter is full, and
 	 * then the guest still has an interrupt to handle.
 	 */
-	(void)!write(b->queues[queue].call, &one, sizeof(one));
+	(void)!write(call, &one, sizeof(one));
 }
 
 /*
@@ -131,6 +135,7 @@ static int start_queue(struct vhost_backend *b, unsigned i)
 		return err_ctx(-EPROTO, "vhost-user: queue %u", i);
 	q->watched = vhost_watches(b);
 	v->started = true;
+	v->keeps_base = false;
 	update_ready(b, i);
 	return 0;
 }
@@ -210,10 +215,11 @@ static int set_memory(struct vhost_backend *b, const struct vhost_message *m)
 	vm_memory_release(&b->memory);
 	b->memory = next;
 	for (unsigned i = 0; i < d->queue_count; i++) {
-		if (!b->queues[i].started)
+		if (!b->queues[i].started && !b->queues[i].adopted)
 			continue;
-		r = place_rings(b, i);
-		if (r == 0 && virtq_move(&d->queues[i], &b->memory) < 0)
+		r = b->queues[i].adopted ? 0 : place_rings(b, i);
+		if (r == 0 && (b->queues[i].adopted ? vhost_place_adopted(b, i)
+						    : virtq_move(&d->queues[i], &b->memory)) < 0)
 			r = err_ctx(-EPROTO, "vhost-user: queue %u", i);
 		if (r < 0) {
 			/*
@@ -265,7 +271,7 @@ static int set_vring(struct vhost_backend *b, const struct vhost_message *m)
 		if (num > UINT16_MAX)
 			return err_set(EPROTO,
 				"vhost-user: queue index %" PRIu32 ", expected 16 bits", num);
-		v->base = (uint16_t)num;
+		v->base = v->keeps_base ? v->base : (uint16_t)num;
 		break;
 	default:
 		v->desc = m->p.addr.desc;
@@ -401,6 +407,9 @@ int vhost_answer_request(struct vhost_backend *b, struct vhost_message *m)
 	case VHOST_USER_CHECK_DEVICE_STATE:
 		m->p.u64 = b->state_failed;
 		break;
+	case VHOST_USER_GET_DRIVER_FEATURES:
+		m->p.u64 = b->device->driver_features;
+		break;
 	default:
 		return 1;
 	}
@@ -421,6 +430,8 @@ int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m)
 	case VHOST_USER_SET_VRING_ADDR:
 	case VHOST_USER_SET_VRING_BASE:
 		return set_vring(b, m);
+	case VHOST_USER_KEEP_VRING_BASE:
+		return vhost_keep_base(b, m->p.state.index, m->p.state.num);
 	case VHOST_USER_SET_VRING_KICK:
 	case VHOST_USER_SET_VRING_CALL:
 	case VHOST_USER_SET_VRING_ERR:
@@ -432,7 +443,8 @@ int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m)
 	case VHOST_USER_SET_BACKEND_REQ_FD:
 		return vhost_set_request_socket(b, m);
 	case VHOST_USER_RESET_DEVICE:
-		vhost_reset(b);
+		if (!vhost_keeps_place(b))
+			vhost_reset(b);
 		return 0;
 	/* This request is deprecated, but all interpretations of it agree that the queues stop. */
 	case VHOST_USER_RESET_OWNER:

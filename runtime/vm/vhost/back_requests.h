@@ -4,6 +4,7 @@
  * receives the requests. Each caller must hold the device's lock.
  */
 #pragma once
+#include "vm/vhost/back.h"
 #include "vm/vhost/back_messages.h"
 #include "vm/virtio/device.h"
 
@@ -17,6 +18,11 @@ struct vhost_queue {
 	/* index of the next request to serve; valid while the queue does not run */
 	uint16_t base;
 	bool has_addr, started, enabled;
+	/* `base` stays as it is until the queue starts (VHOST_USER_KEEP_VRING_BASE) */
+	bool keeps_base;
+	/* the back end serves this queue, which the front end never starts (vhost_adopt()) */
+	bool adopted;
+	struct vhost_rings rings; /* guest addresses of the adopted queue */
 	/* the queue has more requests, so it has to be served once more without a kick */
 	bool more;
 	int kick, call;
@@ -29,6 +35,7 @@ struct vhost_backend {
 	/* the threads that serve the queues; NULL: the thread that handles messages serves them */
 	struct vhost_threads *threads;
 	int sock, stop_fd;
+	int carrier; /* socket of vhost_serve_carried(), or -EBADF */
 	/* features that the front end has accepted, including VHOST_USER_F_PROTOCOL_FEATURES */
 	uint64_t features;
 	uint64_t protocol;
@@ -79,6 +86,18 @@ int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m) must_c
  * stay.
  */
 void vhost_reset(struct vhost_backend *b);
+
+/* These functions of back_keep.c are for a device that goes on at a new front end. */
+/*
+ * Says whether a queue is to continue at its place. QEMU 10 resets a new device before it starts
+ * the queues for the first time, but the guest has not reset this one.
+ */
+bool vhost_keeps_place(const struct vhost_backend *b);
+/*
+ * Finds the rings of the adopted queue i in guest memory. The queue continues behind the last
+ * buffer that was given back, because the device gives each of its buffers back at once.
+ */
+int vhost_place_adopted(struct vhost_backend *b, unsigned i) must_check;
 
 /*
  * These functions of back_state.c handle SET_DEVICE_STATE_FD. vhost_state_begin() checks the

@@ -34,6 +34,8 @@ static const char *request_name(uint32_t request)
 		[VHOST_USER_SET_INFLIGHT_FD] = "SET_INFLIGHT_FD",
 		[VHOST_USER_SET_DEVICE_STATE_FD] = "SET_DEVICE_STATE_FD",
 		[VHOST_USER_CHECK_DEVICE_STATE] = "CHECK_DEVICE_STATE",
+		[VHOST_USER_GET_DRIVER_FEATURES] = "GET_DRIVER_FEATURES",
+		[VHOST_USER_KEEP_VRING_BASE] = "KEEP_VRING_BASE",
 	};
 
 	return request < ARRAY_SIZE(names) && names[request] ? names[request] : "a request";

@@ -68,3 +68,6 @@ int vhost_front_negotiate(struct vhost_user *v, const struct vhost_user_options 
  */
 int vhost_front_save(struct virtio_device *d, struct snapshot_writer *w) must_check;
 int vhost_front_load(struct virtio_device *d, struct snapshot_part *p) must_check;
+/* These functions move the state alone, after vhost_front_begin(). */
+int vhost_front_read_state(const struct vhost_user *v, struct strbuf *ret) must_check;
+int vhost_front_write_state(const struct vhost_user *v, const void *state, size_t len) must_check;

@@ -99,7 +99,7 @@ static int write_state(const struct vhost_user *v, int fd, const uint8_t *state,
 	return 0;
 }
 
-static int save_state(const struct vhost_user *v, struct strbuf *ret)
+int vhost_front_read_state(const struct vhost_user *v, struct strbuf *ret)
 {
 	int ends[2], other;
 
@@ -118,7 +118,7 @@ static int save_state(const struct vhost_user *v, struct strbuf *ret)
 	return r < 0 ? r : check_state(v);
 }
 
-static int load_state(const struct vhost_user *v, const void *state, size_t len)
+int vhost_front_write_state(const struct vhost_user *v, const void *state, size_t len)
 {
 	int ends[2], other;
 
@@ -158,7 +158,7 @@ int vhost_front_save(struct virtio_device *d, struct snapshot_writer *w)
 	if (r < 0)
 		return r;
 	vhost_front_begin(v);
-	r = save_state(v, &state);
+	r = vhost_front_read_state(v, &state);
 	if (r < 0)
 		return err_ctx(r, "%s", v->peer);
 	r = snapshot_put(w, v->config, sizeof(v->config));
@@ -181,7 +181,7 @@ int vhost_front_load(struct virtio_device *d, struct snapshot_part *p)
 			"have another disk",
 			v->peer);
 	vhost_front_begin(v);
-	r = load_state(v, p->at, p->left);
+	r = vhost_front_write_state(v, p->at, p->left);
 	if (r < 0)
 		return err_ctx(r, "%s", v->peer);
 	*p = (struct snapshot_part){.at = p->at + p->left, .name = p->name};

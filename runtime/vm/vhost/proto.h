@@ -32,6 +32,16 @@ enum vhost_user_request {
 	VHOST_USER_RESET_DEVICE = 34,
 	VHOST_USER_SET_DEVICE_STATE_FD = 42,
 	VHOST_USER_CHECK_DEVICE_STATE = 43,
+	/*
+	 * Requests that only caisson has, for a machine whose front end, QEMU, can neither save nor
+	 * load this device, so that the monitor does both (engine/qemu_carry.h).
+	 * GET_DRIVER_FEATURES: the answer is a u64 with the virtio features that the driver has
+	 * accepted. KEEP_VRING_BASE: the queue begins at this index when it starts next. Until then
+	 * the back end ignores SET_VRING_BASE, because QEMU does not know the index, and
+	 * RESET_DEVICE.
+	 */
+	VHOST_USER_GET_DRIVER_FEATURES = 128,
+	VHOST_USER_KEEP_VRING_BASE = 129,
 };
 
 /*

@@ -281,6 +281,13 @@ static int vsock_load(struct virtio_device *d, struct snapshot_part *p)
 	return 0;
 }
 
+void virtio_vsock_restored(struct virtio_vsock *v)
+{
+	pthread_mutex_lock(&v->dev.lock);
+	v->restored = true;
+	pthread_mutex_unlock(&v->dev.lock);
+}
+
 static const struct virtio_ops ops = {.serve = vsock_serve,
 	.reset = vsock_reset,
 	.event = vsock_event,

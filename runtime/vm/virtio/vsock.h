@@ -132,6 +132,12 @@ void virtio_vsock_release(struct virtio_vsock *v);
 int virtio_vsock_dial(struct virtio_vsock *v, uint32_t guest_port, int fd, unsigned use) must_check;
 
 /*
+ * Makes the device tell the guest that it was restored from a snapshot, for a transport that does
+ * not load the device's state itself.
+ */
+void virtio_vsock_restored(struct virtio_vsock *v);
+
+/*
  * Reports how much of the guest's data for this host port has arrived: *ret_written is the number
  * of bytes, modulo 2^32, that were written to the descriptor, and *ret_kept the number of bytes
  * that the descriptor did not take yet. Any thread may call this. Returns -ENOENT, without a
