@@ -58,8 +58,7 @@ static int check_negotiated(const struct vhost_backend *b, uint32_t request)
 
 /*
  * Handles one message of the front end, or of the other process that has the socket `sock`. Returns
- * 1 to continue, 0 if the front end has closed the connection, or
- * -errno.
+ * 1 to continue, 0 if the front end has closed the connection, or -errno.
  */
 static int take_message(struct vhost_backend *b, int sock)
 {
