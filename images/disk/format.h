@@ -214,6 +214,25 @@ static inline bool disk_inside(uint64_t at, uint64_t length, uint64_t file_size)
 	return at <= file_size && length <= file_size - at;
 }
 
+/* Returns how many blocks of the given number of bytes the disk has. */
+static inline uint64_t disk_block_count(const struct disk *d, uint64_t block_size)
+{
+	return d->size / block_size + (d->size % block_size != 0);
+}
+
+/*
+ * Returns how many bytes of the disk the block has: for the last block it may be fewer than
+ * block_size, and for a block behind the disk's end it is 0.
+ */
+static inline uint64_t disk_block_bytes(const struct disk *d, uint64_t block, uint64_t block_size)
+{
+	uint64_t start = block * block_size;
+
+	if (start >= d->size)
+		return 0;
+	return d->size - start < block_size ? d->size - start : block_size;
+}
+
 /* --- read and write big-endian and little-endian numbers of a file --- */
 static inline uint16_t be16(const void *p)
 {

@@ -66,7 +66,7 @@ static int check_geometry(struct disk *d, const struct vdi *v, uint32_t sector)
 		return disk_err(d, EINVAL,
 			"VDI header: block size: found %u, expected a power of two from %u to %u",
 			v->block_size, SECTOR, BLOCK_SIZE_MAX);
-	needed = d->size / v->block_size + (d->size % v->block_size != 0);
+	needed = disk_block_count(d, v->block_size);
 	if (needed > v->blocks)
 		return disk_err(d, EINVAL,
 			"VDI header: blocks: found %u, expected at least %llu for a disk of %llu "
@@ -120,23 +120,14 @@ static void vdi_close(struct disk *d)
 	free(d->state);
 }
 
-/* Returns how many bytes of the disk the block has, which for the last block may be fewer. */
-static uint64_t bytes_of(const struct disk *d, const struct vdi *v, uint64_t block)
-{
-	uint64_t start = block * v->block_size;
-
-	if (start >= d->size)
-		return 0;
-	return d->size - start < v->block_size ? d->size - start : v->block_size;
-}
-
 /* Finds where in the file the block is that the table entry names. */
 static int find_block(struct disk *d, uint64_t block, uint32_t entry, uint64_t *ret)
 {
 	const struct vdi *v = d->state;
 
 	*ret = v->data + (uint64_t)entry * v->block_size;
-	if (entry >= v->blocks || !disk_inside(*ret, bytes_of(d, v, block), v->file_size))
+	if (entry >= v->blocks ||
+		!disk_inside(*ret, disk_block_bytes(d, block, v->block_size), v->file_size))
 		return disk_err(d, EIO,
 			"VDI block table: entry %llu at offset %llu: found block %u, expected one "
 			"of %u blocks within the file's %llu bytes",
@@ -149,7 +140,7 @@ static int vdi_map(struct disk *d, uint64_t offset, uint64_t length, struct disk
 {
 	const struct vdi *v = d->state;
 	uint64_t block = offset / v->block_size, start = block * v->block_size;
-	uint64_t used = bytes_of(d, v, block), host;
+	uint64_t used = disk_block_bytes(d, block, v->block_size), host;
 	uint8_t raw[4];
 
 	int r = disk_read_meta(d, raw, sizeof(raw), v->table + block * 4, "VDI block table");
@@ -258,7 +249,7 @@ static int vdi_check(struct disk *d, struct disk_check *c)
 
 	/* A unit begins where block number 0 does, so that each block is one unit. */
 	k.shift = (v->block_size - v->data % v->block_size) % v->block_size;
-	c->clusters = d->size / v->block_size + (d->size % v->block_size != 0);
+	c->clusters = disk_block_count(d, v->block_size);
 	int r = table_check_run(&k);
 	if (r >= 0)
 		check_allocated(&k, v);

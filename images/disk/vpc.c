@@ -86,7 +86,7 @@ static uint64_t disk_bytes(const uint8_t *f)
 
 static int check_blocks(struct disk *d, const struct vpc *v)
 {
-	uint64_t needed = d->size / v->block_size + (d->size % v->block_size != 0);
+	uint64_t needed = disk_block_count(d, v->block_size);
 
 	if (needed > v->blocks)
 		return disk_err(d, EINVAL,
@@ -331,21 +331,13 @@ static int map_sectors(struct disk *d, uint64_t bitmap, uint32_t within, struct 
 	return 0;
 }
 
-uint64_t vpc_bytes_of(const struct disk *d, const struct vpc *v, uint64_t block)
-{
-	uint64_t start = block * v->block_size;
-
-	if (start >= d->size)
-		return 0;
-	return d->size - start < v->block_size ? d->size - start : v->block_size;
-}
-
 int vpc_find_block(struct disk *d, uint64_t block, uint32_t entry, uint64_t *ret)
 {
 	const struct vpc *v = d->state;
 
 	*ret = (uint64_t)entry * VPC_SECTOR;
-	if (!disk_inside(*ret, v->bitmap_size + vpc_bytes_of(d, v, block), v->file_size))
+	if (!disk_inside(
+		    *ret, v->bitmap_size + disk_block_bytes(d, block, v->block_size), v->file_size))
 		return disk_err(d, EIO,
 			"VHD block table: entry %llu at offset %llu: found a block at offset %llu, "
 			"expected it within the file's %llu bytes",
@@ -358,7 +350,7 @@ static int map_block(struct disk *d, uint64_t offset, struct disk_extent *ret)
 {
 	const struct vpc *v = d->state;
 	uint64_t block = offset / v->block_size, start = block * v->block_size;
-	uint64_t used = vpc_bytes_of(d, v, block), host;
+	uint64_t used = disk_block_bytes(d, block, v->block_size), host;
 	uint8_t raw[4];
 
 	int r = disk_read_meta(d, raw, sizeof(raw), v->table + block * 4, "VHD block table");

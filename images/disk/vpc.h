@@ -30,9 +30,6 @@ struct vpc {
 /* Says whether the bytes are a footer with the right checksum. */
 bool vpc_footer_is_good(const uint8_t *f);
 
-/* Returns how many bytes of the disk the block has, which for the last block may be fewer. */
-uint64_t vpc_bytes_of(const struct disk *d, const struct vpc *v, uint64_t block);
-
 /* Finds where in the file the block is, with its sector bitmap, that the table entry names. */
 int vpc_find_block(struct disk *d, uint64_t block, uint32_t entry, uint64_t *ret) must_check;
 

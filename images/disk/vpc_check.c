@@ -28,7 +28,8 @@ static int check_entry(struct table_check *k, uint64_t i, const uint8_t *raw)
 		return 0;
 	}
 	table_check_count(k, host, v->bitmap_size + v->block_size);
-	table_check_take(k, k->name, i, host, v->bitmap_size + vpc_bytes_of(k->d, v, i));
+	table_check_take(
+		k, k->name, i, host, v->bitmap_size + disk_block_bytes(k->d, i, v->block_size));
 	return 0;
 }
 
@@ -77,6 +78,6 @@ int vpc_check(struct disk *d, struct disk_check *c)
 	if (r < 0 || v->type == VPC_FIXED)
 		return r;
 	c->end = 0;
-	c->clusters = d->size / v->block_size + (d->size % v->block_size != 0);
+	c->clusters = disk_block_count(d, v->block_size);
 	return table_check_run(&k);
 }

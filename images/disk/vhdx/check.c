@@ -35,7 +35,8 @@ static void check_block(struct table_check *k, uint64_t i, uint64_t block, uint6
 		table_check_keep(k, host, v->block_size);
 	if (k->round == ROUND_KEPT || (entry & VHDX_STATE) <= VHDX_UNMAPPED)
 		return;
-	if (vhdx_find_block(k->d, k->table + i * 8, entry, vhdx_bytes_of(k->d, block), &host) < 0) {
+	if (vhdx_find_block(k->d, k->table + i * 8, entry,
+		    disk_block_bytes(k->d, block, v->block_size), &host) < 0) {
 		table_check_fault_set(k);
 		return;
 	}
@@ -85,7 +86,7 @@ int vhdx_check(struct disk *d, struct disk_check *c)
 		.entry = check_entry,
 		.rounds = ROUNDS};
 
-	c->clusters = d->size / v->block_size + (d->size % v->block_size != 0);
+	c->clusters = disk_block_count(d, v->block_size);
 	k.entries = c->clusters ? c->clusters + (c->clusters - 1) / v->chunk_ratio : 0;
 	return table_check_run(&k);
 }

@@ -80,7 +80,4 @@ int vhdx_read_meta(struct disk *d, void *buf, size_t len, uint64_t offset, const
 int vhdx_find_block(struct disk *d, uint64_t at, uint64_t entry, uint64_t used, uint64_t *ret)
 	must_check;
 
-/* Returns how many bytes of the disk the block has, which for the last block may be fewer. */
-uint64_t vhdx_bytes_of(const struct disk *d, uint64_t block);
-
 int vhdx_check(struct disk *d, struct disk_check *c) must_check;

@@ -226,7 +226,7 @@ static int check_metadata(struct disk *d, const struct metadata *m)
 			(unsigned long long)d->size, v->sector_size);
 	/* One sector bitmap block describes 2^23 sectors ([MS-VHDX] 2.5). */
 	v->chunk_ratio = (1ull << 23) * v->sector_size / v->block_size;
-	uint64_t blocks = d->size / v->block_size + (d->size % v->block_size != 0);
+	uint64_t blocks = disk_block_count(d, v->block_size);
 	uint64_t entries = blocks ? blocks + (blocks - 1) / v->chunk_ratio : 0;
 	if (v->bat_size / 8 < entries)
 		return disk_err(d, EINVAL,
@@ -290,19 +290,11 @@ int vhdx_find_block(struct disk *d, uint64_t at, uint64_t entry, uint64_t used, 
 	return 0;
 }
 
-uint64_t vhdx_bytes_of(const struct disk *d, uint64_t block)
-{
-	const struct vhdx *v = vhdx_of(d);
-	uint64_t start = block * v->block_size;
-
-	return d->size - start < v->block_size ? d->size - start : v->block_size;
-}
-
 static int vhdx_map(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret)
 {
 	const struct vhdx *v = vhdx_of(d);
 	uint64_t block = offset / v->block_size, start = block * v->block_size;
-	uint64_t used = vhdx_bytes_of(d, block), host;
+	uint64_t used = disk_block_bytes(d, block, v->block_size), host;
 	uint64_t at = v->bat_at + (block + block / v->chunk_ratio) * 8;
 	uint8_t raw[8];
 
