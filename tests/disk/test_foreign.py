@@ -10,6 +10,7 @@ import uuid
 
 import pytest
 
+from harness.checksum import crc32c
 from conftest import MiB, call, pattern, qemu
 
 MATRIX = [
@@ -391,21 +392,11 @@ def test_vhd_bad_table_and_size(disk, raw):
 
 # ---- VHDX ----
 
-def crc32c(data, field=4):
-    data = data[:field] + bytes(4) + data[field + 4:]
-    crc = 0xffffffff
-    for byte in data:
-        crc = CRC_TABLE[(crc ^ byte) & 0xff] ^ crc >> 8
-    return ~crc & 0xffffffff
+def checksum(data):
+    """The checksum of a header, in whose bytes 4 to 7 it stands."""
+    return crc32c(data[:4] + bytes(4) + data[8:])
 
 
-def crc_entry(i):
-    for _ in range(8):
-        i = i >> 1 ^ (0x82f63b78 if i & 1 else 0)
-    return i
-
-
-CRC_TABLE = [crc_entry(i) for i in range(256)]
 GUID_BAT = uuid.UUID("2dc27766-f623-4200-9d64-115e9bfd4a08").bytes_le
 GUID_METADATA = uuid.UUID("8b7ca206-4790-4b9a-b8fe-575f050f886e").bytes_le
 GUID_SECTOR = uuid.UUID("8141bf1d-a96f-4709-ba47-f233a8faab5f").bytes_le
@@ -466,7 +457,7 @@ def log_entry(log_guid, sequence, tail, descriptors, file_size, pages=()):
     for page in pages:
         body += b"data" + struct.pack("<I", sequence >> 32) + page[8:4092] + struct.pack("<I", sequence & 0xffffffff)
     body = body[:8] + struct.pack("<I", len(body)) + body[12:]
-    return body[:4] + struct.pack("<I", crc32c(body)) + body[8:]
+    return body[:4] + struct.pack("<I", checksum(body)) + body[8:]
 
 
 def data_descriptor(at, page):
@@ -488,7 +479,7 @@ def set_log(image, guid, entries):
         new = min(headers, key=lambda at: struct.unpack("<Q", headers[at][8:16])[0])
         sequence = struct.unpack("<Q", old[8:16])[0] + 1
         h = old[:8] + struct.pack("<Q", sequence) + old[16:48] + guid + old[64:]
-        h = h[:4] + struct.pack("<I", crc32c(h)) + h[8:]
+        h = h[:4] + struct.pack("<I", checksum(h)) + h[8:]
         f.seek(new)
         f.write(h)
         size, log_at = struct.unpack("<IQ", h[68:80])

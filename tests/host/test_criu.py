@@ -8,19 +8,12 @@ import time
 
 import pytest
 from harness import config, pty_
+from harness.counter import counts
 from harness.runtime import Result, wait_for
 
 # Counts in memory and in a file that stays open. `sleep` is a second process most of the time.
 COUNTER = """exec 3>>/counts; i=0
 while :; do i=$((i+1)); echo $i >&3; echo out $i; sleep 0.5; done"""
-
-
-def counts(c):
-    try:
-        with open(os.path.join(c.rootfs, "counts")) as f:
-            return [int(line) for line in f.read().split("\n") if line]
-    except FileNotFoundError:
-        return []
 
 
 def grows(c):

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from harness import config, mode, network, pty_, rootfs
+from harness.counter import counts
 from harness.runtime import wait_for
 
 BOOT = 300
@@ -28,14 +29,6 @@ def vm(ctr):
                    "hwConfig": {"memory": 256 << 20}}
         return ctr(conf=c)
     return make
-
-
-def counts(c):
-    try:
-        with open(os.path.join(c.rootfs, "counts")) as f:
-            return [int(line) for line in f.read().split("\n") if line]
-    except FileNotFoundError:
-        return []
 
 
 def count(c):

@@ -8,19 +8,13 @@ import pytest
 from hypervisor import BOOT, kernel, rt, up, vm  # noqa: F401 (fixtures too)
 from test_disks import disk  # noqa: F401
 from harness import config, network
+from harness.checksum import crc32c
+from harness.counter import counts
 from harness.runtime import wait_for
 
 # Counts in memory, in a file that stays open and on its output, and reads the file back through a handle that stays open.
 COUNTER = """exec 3>>/counts 4</counts; i=0
 while :; do i=$((i+1)); echo $i >&3; read seen <&4; [ $seen = $i ] || echo wrong $seen; echo $i; sleep 0.2; done"""
-
-
-def counts(c):
-    try:
-        with open(os.path.join(c.rootfs, "counts")) as f:
-            return [int(line) for line in f.read().split("\n") if line]
-    except FileNotFoundError:
-        return []
 
 
 def grows(c):
@@ -105,18 +99,6 @@ def test_a_killed_command(counter):
 
 
 # ---- checkpoints that are refused ----
-
-def crc32c(data):
-    table = []
-    for n in range(256):
-        for _ in range(8):
-            n = n >> 1 ^ (0x82f63b78 if n & 1 else 0)
-        table.append(n)
-    crc = 0xffffffff
-    for byte in data:
-        crc = crc >> 8 ^ table[(crc ^ byte) & 0xff]
-    return crc ^ 0xffffffff
-
 
 def sections(state):
     """The places of the sections: kind, offset of the header, offset of the data, length with the padding."""
