@@ -141,10 +141,8 @@ static int set_handler(struct engine *e, const struct qemu_carried *c)
 	char arguments[160];
 	const struct qemu_question question = {.command = "qom-set", .arguments = arguments};
 
-	snprintf(arguments, sizeof(arguments),
-		"{\"path\":\"" BUS "%u\",\"property\":\"hotplug-handler\","
-		"\"value\":\"" QEMU_PLUGGER_BUS "\"}",
-		c->transport);
+	snprintf(arguments, sizeof(arguments), QEMU_HANDLER_ARGUMENTS, c->transport,
+		QEMU_PLUGGER_BUS);
 	return qemu_ask(e, &question);
 }
 

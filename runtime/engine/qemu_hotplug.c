@@ -44,9 +44,8 @@ unsigned qemu_count_spares(const struct engine_description *d)
 static int set_handler(struct strbuf *commands, unsigned transport, const char *bus)
 {
 	return strbuf_addf(commands,
-		"{\"execute\":\"qom-set\",\"arguments\":{\"path\":\"virtio-mmio-bus.%u\","
-		"\"property\":\"hotplug-handler\",\"value\":\"%s\"}}\n",
-		transport, bus);
+		"{\"execute\":\"qom-set\",\"arguments\":" QEMU_HANDLER_ARGUMENTS "}\n", transport,
+		bus);
 }
 
 int qemu_empty_spares(struct strbuf *commands, unsigned spares)

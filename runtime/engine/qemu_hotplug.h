@@ -35,6 +35,12 @@
 /* the id of the plugger, and the bus that is the handler of the spare transports */
 #define QEMU_PLUGGER "plugger"
 #define QEMU_PLUGGER_BUS QEMU_PLUGGER ".0"
+/*
+ * format of the arguments of qom-set that set the handler of a bus: number of its transport, and
+ * the handler's bus
+ */
+#define QEMU_HANDLER_ARGUMENTS \
+	"{\"path\":\"virtio-mmio-bus.%u\",\"property\":\"hotplug-handler\",\"value\":\"%s\"}"
 
 enum qemu_hotplug_step {
 	QEMU_IDLE,

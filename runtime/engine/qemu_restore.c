@@ -10,8 +10,6 @@
 #include "engine/qemu_talk.h"
 #include "vm/vhost/carry.h"
 
-#define PART (256U << 10) /* how many bytes of the stream are moved at once */
-
 int qemu_read_section(const struct snapshot *s, struct qemu_section *ret)
 {
 	struct snapshot_part p;
@@ -50,7 +48,7 @@ static int check_shape(const struct qemu_shape *saved, const struct qemu_shape *
 
 static int check_stream(int fd, const struct qemu_section *s)
 {
-	_cleanup_free_ uint8_t *part = malloc(PART);
+	_cleanup_free_ uint8_t *part = malloc(QEMU_STREAM_PART);
 	uint64_t at = 0;
 	uint32_t crc = 0;
 	struct stat st;
@@ -64,7 +62,7 @@ static int check_stream(int fd, const struct qemu_section *s)
 			"the file with guest memory has %" PRIu64 " bytes: expected %" PRIu64,
 			(uint64_t)st.st_size, s->stream);
 	while (at < s->stream) {
-		ssize_t n = pread(fd, part, PART, (off_t)at);
+		ssize_t n = pread(fd, part, QEMU_STREAM_PART, (off_t)at);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -170,13 +168,13 @@ static int remove_devices(struct engine *e)
 /* Writes the file of the memory into the pipe from which QEMU reads. */
 static int feed(struct engine *e, int from, int to)
 {
-	_cleanup_free_ uint8_t *part = malloc(PART);
+	_cleanup_free_ uint8_t *part = malloc(QEMU_STREAM_PART);
 	off_t at = 0;
 
 	if (!part)
 		return err_set(ENOMEM, "out of memory");
 	for (;;) {
-		ssize_t n = pread(from, part, PART, at);
+		ssize_t n = pread(from, part, QEMU_STREAM_PART, at);
 		if (n == 0)
 			return 0;
 		if (n < 0 && errno != EINTR)
@@ -195,21 +193,9 @@ static int feed(struct engine *e, int from, int to)
 
 static int load_stream(struct engine *e, int from)
 {
-	const struct qemu_question load = {
-		.command = "migrate-incoming", .arguments = "{\"uri\":\"fd:stream\"}"};
-	int ends[2];
+	_cleanup_fd_ int ours = -EBADF;
 
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return err_sys("make a pipe");
-	_cleanup_fd_ int theirs = ends[0], ours = ends[1];
-	const struct qemu_question getfd = {
-		.command = "getfd", .arguments = "{\"fdname\":\"stream\"}", .fd = theirs};
-	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
-		return err_sys("make a pipe");
-	int r = qemu_ask(e, &getfd);
-	fd_close(&theirs);
-	if (r >= 0)
-		r = qemu_ask(e, &load);
+	int r = qemu_begin_stream(e, "migrate-incoming", 1, &ours);
 	if (r >= 0)
 		r = qemu_talk_watch(e, ours, EPOLLOUT);
 	if (r >= 0)

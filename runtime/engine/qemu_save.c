@@ -10,8 +10,6 @@
 #include "engine/qemu_internal.h"
 #include "engine/qemu_talk.h"
 
-#define PART (256U << 10) /* how many bytes of the stream are moved at once */
-
 /* --- in the monitor's loop --- */
 
 static const char *find_reason(const struct engine_description *d)
@@ -143,12 +141,12 @@ int qemu_prepare_migration(struct engine *e)
 /* Copies the stream from the pipe into the file of the memory. */
 static int copy_stream(struct engine *e, int from, int to, struct qemu_section *ret)
 {
-	_cleanup_free_ uint8_t *part = malloc(PART);
+	_cleanup_free_ uint8_t *part = malloc(QEMU_STREAM_PART);
 
 	if (!part)
 		return err_set(ENOMEM, "out of memory");
 	for (;;) {
-		ssize_t n = read(from, part, PART);
+		ssize_t n = read(from, part, QEMU_STREAM_PART);
 
 		if (n == 0)
 			return 0;
@@ -167,23 +165,29 @@ static int copy_stream(struct engine *e, int from, int to, struct qemu_section *
 	}
 }
 
-static int write_stream(struct engine *e, int to, struct qemu_section *ret)
+int qemu_begin_stream(struct engine *e, const char *command, int end, int *ret)
 {
-	const struct qemu_question migrate = {
-		.command = "migrate", .arguments = "{\"uri\":\"fd:stream\"}"};
+	const struct qemu_question begin = {
+		.command = command, .arguments = "{\"uri\":\"fd:stream\"}"};
 	int ends[2];
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_sys("make a pipe");
-	_cleanup_fd_ int ours = ends[0], theirs = ends[1];
+	*ret = ends[end];
+	_cleanup_fd_ int theirs = ends[!end];
 	const struct qemu_question getfd = {
 		.command = "getfd", .arguments = "{\"fdname\":\"stream\"}", .fd = theirs};
-	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
+	if (fcntl(*ret, F_SETFL, O_NONBLOCK) < 0)
 		return err_sys("make a pipe");
 	int r = qemu_ask(e, &getfd);
-	fd_close(&theirs);
-	if (r >= 0)
-		r = qemu_ask(e, &migrate);
+	return r < 0 ? r : qemu_ask(e, &begin);
+}
+
+static int write_stream(struct engine *e, int to, struct qemu_section *ret)
+{
+	_cleanup_fd_ int ours = -EBADF;
+
+	int r = qemu_begin_stream(e, "migrate", 0, &ours);
 	if (r < 0)
 		return r;
 	r = qemu_talk_watch(e, ours, EPOLLIN);

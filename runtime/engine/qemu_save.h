@@ -72,3 +72,10 @@ int qemu_read_section(const struct snapshot *s, struct qemu_section *ret) must_c
 int qemu_ask_version(struct engine *e, struct qemu_section *ret) must_check;
 /* Prepares QEMU for a migration: it tells of the end, and is not slowed down. */
 int qemu_prepare_migration(struct engine *e) must_check;
+#define QEMU_STREAM_PART (256U << 10) /* how many bytes of the stream are moved at once */
+/*
+ * Gives QEMU one end of a pipe, and the command (migrate or migrate-incoming) that moves the stream
+ * through it. The other end, which does not block, is end 0 or 1 of the pipe. The caller closes
+ * *ret also after a failure.
+ */
+int qemu_begin_stream(struct engine *e, const char *command, int end, int *ret) must_check;

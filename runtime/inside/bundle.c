@@ -388,19 +388,25 @@ void inside_remove_bundle(const char *path)
 	err_set(EIO, "%s", message);
 }
 
+size_t inside_begin_words(const char **words)
+{
+	const char *state = getenv(STATE_VARIABLE);
+
+	words[0] = getenv(RUNTIME_VARIABLE);
+	if (!words[0] || !state)
+		return words[0] != NULL;
+	words[1] = "--root";
+	words[2] = state;
+	return 3;
+}
+
 int inside_become_run(struct arena *a, const struct inside_run *run, const struct inside_bundle *b)
 {
-	const char *runtime = getenv(RUNTIME_VARIABLE), *state = getenv(STATE_VARIABLE);
 	const char *words[WORDS_MAX];
-	size_t n = 0;
+	size_t n = inside_begin_words(words);
 
-	if (!runtime)
+	if (n == 0)
 		return err_set(EINVAL, "this program is executed by `caisson disk`");
-	words[n++] = runtime;
-	if (state) {
-		words[n++] = "--root";
-		words[n++] = state;
-	}
 	const char *const rest[] = {
 		"run", "--isolation", "vm", "--bundle", b->path, "--remove-bundle"};
 	for (size_t i = 0; i < ARRAY_SIZE(rest); i++)
@@ -411,8 +417,8 @@ int inside_become_run(struct arena *a, const struct inside_run *run, const struc
 	}
 	words[n++] = b->id;
 	words[n] = NULL;
-	execv(runtime, (char *const *)words);
-	return err_sys("execute %s", runtime);
+	execv(words[0], (char *const *)words);
+	return err_sys("execute %s", words[0]);
 }
 
 int inside_execute(struct arena *a, const struct inside_run *run)

@@ -38,21 +38,18 @@
 static void run_caisson(const char *command, const char *option, const char *id)
 {
 	_cleanup_helper_streams_ struct helper_streams s = HELPER_STREAMS_INIT;
-	const char *runtime = getenv(RUNTIME_VARIABLE), *state = getenv(STATE_VARIABLE);
-	const char *words[RUNTIME_WORDS] = {runtime};
-	size_t n = 1;
+	const char *words[RUNTIME_WORDS] = {0};
+	size_t n = inside_begin_words(words);
 	int status;
 
-	if (state) {
-		words[n++] = "--root";
-		words[n++] = state;
-	}
+	if (n == 0)
+		return;
 	words[n++] = command;
 	if (option)
 		words[n++] = option;
 	words[n++] = id;
-	if (runtime && helper_streams_open(&s, "", 0) >= 0)
-		(void)!helper_run(&s, runtime, words, &status);
+	if (helper_streams_open(&s, "", 0) >= 0)
+		(void)!helper_run(&s, words[0], words, &status);
 }
 
 static bool has_state(const char *id)

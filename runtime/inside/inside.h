@@ -161,6 +161,11 @@ int inside_make_bundle(struct arena *a, const struct inside_run *r, struct insid
  */
 void inside_put_namespaces(struct json_out *o);
 void inside_remove_bundle(const char *dir);
+/*
+ * Begins a command line of caisson with the words that name the program and the state directory,
+ * three at most. Returns their number, or 0 if `caisson disk` has not executed this program.
+ */
+size_t inside_begin_words(const char **words);
 /* Executes `caisson run` with the bundle in this process. Returns only after a failure. */
 int inside_become_run(struct arena *a, const struct inside_run *r, const struct inside_bundle *b)
 	must_check;

@@ -290,13 +290,14 @@ void vhost_close(struct vhost_backend *b)
 	free(b);
 }
 
-static int serve_device(struct virtio_device *d, int sock, int stop_fd, bool threads)
+static int serve_device(struct virtio_device *d, int sock, int carrier, int stop_fd, bool threads)
 {
 	struct vhost_backend *b;
 	int r = vhost_open(d, sock, &b);
 
 	if (r < 0)
 		return r;
+	b->carrier = carrier;
 	r = threads ? vhost_threads_start(b) : 0;
 	if (r >= 0)
 		r = vhost_continue(b, stop_fd);
@@ -306,23 +307,15 @@ static int serve_device(struct virtio_device *d, int sock, int stop_fd, bool thr
 
 int vhost_serve(struct virtio_device *d, int sock, int stop_fd)
 {
-	return serve_device(d, sock, stop_fd, false);
+	return serve_device(d, sock, -EBADF, stop_fd, false);
 }
 
 int vhost_serve_carried(struct virtio_device *d, int sock, int carrier)
 {
-	struct vhost_backend *b;
-	int r = vhost_open(d, sock, &b);
-
-	if (r < 0)
-		return r;
-	b->carrier = carrier;
-	r = vhost_continue(b, -EBADF);
-	vhost_close(b);
-	return r;
+	return serve_device(d, sock, carrier, -EBADF, false);
 }
 
 int vhost_serve_threads(struct virtio_device *d, int sock, int stop_fd)
 {
-	return serve_device(d, sock, stop_fd, true);
+	return serve_device(d, sock, -EBADF, stop_fd, true);
 }
